@@ -1,0 +1,113 @@
+"""The frames of the demo's chat: what a browser may send, and how a room becomes a group.
+
+Pure functions of their input: no socket, no layer.
+Every frame is one JSON object in a text frame, told apart by `type`.
+
+From the browser: `join` (room, name), `say` (text, optional ref), `leave`.
+To the browser: `joined`, `message`, `member`, `sent`, `left`, `error`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+MAX_NAME = 40
+MAX_ROOM = 60
+MAX_TEXT = 2000
+MAX_REF = 64
+
+
+class BadFrame(ValueError):
+    """A frame that the chat does not understand; its text is fit to be shown to the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Enter `room` under `name`."""
+
+    room: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Send `text` to the room; `ref` comes back with it, so that the sender knows its own."""
+
+    text: str
+    ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Leave the room and keep the socket."""
+
+
+Frame = Join | Say | Leave
+
+
+def parse(text: str | None) -> Frame:
+    """Read one frame from a browser; `None` stands for a binary frame.
+
+    Raises:
+        BadFrame: The frame is not one of those named above; the error says what was expected.
+    """
+    content = _decode(text)
+    kind = content.get("type")
+    if kind == "join":
+        return Join(_tidy(content, "room", MAX_ROOM), _tidy(content, "name", MAX_NAME))
+    if kind == "say":
+        ref = _field(content, "ref", MAX_REF) if content.get("ref") is not None else None
+        return Say(_field(content, "text", MAX_TEXT), ref)
+    if kind == "leave":
+        return Leave()
+    raise BadFrame(f"type must be join, say or leave, got {_shown(kind)}")
+
+
+def group_name(room: str) -> str:
+    """Return the group of a room: one group per room name, whatever characters it holds.
+
+    A digest and not an escape, because a group name has at most 100 characters from a small
+    alphabet, and a room's name may need more than that once escaped.
+    """
+    digest = hashlib.sha256(room.encode()).hexdigest()
+    return f"demo.room.{digest}"
+
+
+def _decode(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise BadFrame("expected a text frame with a JSON object, got a binary frame")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadFrame(f"expected a JSON object, got {_shown(text)}") from None
+    if not isinstance(content, dict):
+        raise BadFrame(f"expected a JSON object, got {_shown(content)}")
+    return content
+
+
+def _field(content: dict[str, Any], key: str, longest: int) -> str:
+    value = content.get(key)
+    if not isinstance(value, str):
+        raise BadFrame(f"{key} must be a string, got {_shown(value)}")
+    length = len(value) if value.strip() else 0
+    if not 1 <= length <= longest:
+        raise BadFrame(f"{key} must have 1 to {longest} characters, got {length}")
+    # JSON can spell half of a surrogate pair, which no UTF-8 text can hold.
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadFrame(f"{key} must be valid Unicode text, got an unpaired surrogate")
+    return value
+
+
+def _tidy(content: dict[str, Any], key: str, longest: int) -> str:
+    """Return a field in one spelling, so that two people who type a room alike meet in it."""
+    return unicodedata.normalize("NFC", _field(content, key, longest).strip())
+
+
+def _shown(value: object) -> str:
+    """Return a repr short enough for an error message."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,341 @@
+"""The in-process layer: Channels' API over the native mailboxes and groups."""
+
+import os
+import secrets
+import weakref
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from headrace._core import (
+    ChannelStats,
+    GroupStats,
+    LayerStats,
+    ManualClock,
+    MemoryLayer,
+    SendReport,
+    Waiter,
+    after_fork_in_child,
+)
+from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_seconds
+from headrace.layers.subscription import Subscription
+from headrace.layers.views import ChannelsView, GroupsView
+
+__all__ = ["InMemoryChannelLayer"]
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """The settings of a layer as the native side reads them."""
+
+    expiry: float
+    group_expiry: float
+    capacity: int
+    channel_capacity: list[tuple[str | Matcher, int]]
+    strict: bool
+    direct_wake: bool
+
+
+class InMemoryChannelLayer(BaseChannelLayer):
+    """A channel layer in this process, for any number of threads and event loops.
+
+    It does what ``channels.layers.InMemoryChannelLayer`` does, with these differences: a name may have 100
+    characters; expired messages do not count against the capacity and do not end memberships; a capacity is
+    at least 1; cancelling a receive, flushing, or a second receiver leaves nobody deaf; ``group_send`` returns a
+    report; after ``close`` the layer refuses work.
+
+    After a fork the child has an empty layer under the same name; the parent's is not affected.
+
+    Args:
+        expiry: Seconds that a message may wait in its mailbox.
+        group_expiry: Seconds that a membership lasts after its latest ``group_add``.
+        capacity: How many messages a mailbox holds.
+        channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first
+            match counts.
+        strict: Accept only messages that every engine can carry: dict with str keys, list, str, bytes, int of 64
+            bits, float, bool and None. Tuples become lists. Without it, whatever ``copy.deepcopy`` can copy.
+        wake: ``"direct"`` resumes all tasks that got a message from one callback of their loop;
+            ``"future"`` gives each an ``asyncio.Future``, for loops or tasks that insist on one.
+        clock: A clock to use in place of the machine's, for tests.
+
+    Raises:
+        ValueError: A setting is out of range; the error names it.
+    """
+
+    extensions: list[str] = ["groups", "flush"]
+
+    def __init__(
+        self,
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 100,
+        channel_capacity: Capacities | None = None,
+        *,
+        strict: bool = False,
+        wake: Literal["direct", "future"] = "direct",
+        clock: ManualClock | None = None,
+    ) -> None:
+        super().__init__(expiry, capacity, channel_capacity)
+        self.group_expiry = check_seconds("group_expiry", group_expiry)
+        if wake not in ("direct", "future"):
+            raise ValueError(f"wake must be 'direct' or 'future', got {wake!r}")
+        self._clock = clock
+        self._config = LayerConfig(
+            expiry=float(expiry),
+            group_expiry=float(group_expiry),
+            capacity=capacity,
+            channel_capacity=list((channel_capacity or {}).items()),
+            strict=bool(strict),
+            direct_wake=wake == "direct",
+        )
+        self._start_empty()
+        _layers.add(self)
+
+    def _start_empty(self) -> None:
+        core = MemoryLayer(self._config, self._clock)
+        self._core = core
+        # Bound once: a lookup less on every message.
+        self._send = core.send
+        self._receive = core.receive
+        self._group_send = core.group_send
+
+    # Channels' methods. They are coroutine functions because create_task and async_to_sync ask for one.
+
+    async def send(self, channel: str, message: Message) -> None:
+        """Send a message to one channel. Never blocks.
+
+        Raises:
+            ChannelFull: The mailbox is at its capacity; nothing was sent.
+            TypeError: The name is not valid, or the message holds a value that cannot be copied.
+            InvalidMessage: The message is not a dict, or uses a reserved key.
+            ValueError: The message holds itself or is nested too deep.
+            LayerClosed: The layer was closed.
+        """
+        self._send(channel, message)
+
+    async def receive(self, channel: str) -> Message:
+        """Wait for the next message of a channel.
+
+        Receivers of one channel are served in the order in which they came, each message to one of them. Cancelling
+        loses nothing: a message that had been handed over returns to its place, or to the next receiver.
+
+        Raises:
+            TypeError: The name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        received = self._receive(channel)
+        if received.__class__ is not Waiter:
+            return received
+        try:
+            await received
+        except BaseException:
+            received.release()
+            raise
+        return received.take()
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Make the name of a channel that nobody else has.
+
+        Args:
+            prefix: What the name begins with.
+
+        Raises:
+            TypeError: No valid name can begin so.
+        """
+        name = f"{prefix}.inmemory!{secrets.token_hex(12)}"
+        if prefix != "specific":
+            self.require_valid_channel_name(name)
+        return name
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Put a channel in a group, or renew its membership. Never blocks.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        self._core.group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; no error if it is not in it. Never blocks.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        self._core.group_discard(group, channel)
+
+    async def group_send(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
+        """Send a message to every channel of a group. Never blocks, and never raises for a full channel.
+
+        Args:
+            group: The group; one without members is no error.
+            message: The message. Each receiver gets a copy of its own.
+            exclude: A channel, or several, to pass by.
+
+        Returns:
+            How many channels got the message, and how many were full and did not.
+
+        Raises:
+            TypeError, InvalidMessage, ValueError, LayerClosed: As ``send``.
+        """
+        return self._group_send(group, message, exclude or None)
+
+    async def flush(self) -> None:
+        """Drop all messages and all memberships. Receivers that wait go on waiting."""
+        self._core.flush()
+
+    async def close(self) -> None:
+        """Flush, and refuse everything from now on. Waiting receivers raise ``LayerClosed``.
+
+        Channels' layer ignores ``close``; this one does what it says.
+        """
+        self._core.close()
+
+    # Beyond Channels.
+
+    async def send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Send messages to channels, given as pairs, with one wake for all. Never blocks.
+
+        Nothing is sent if any pair is not valid. A full channel is not an error here: it is counted.
+
+        Raises:
+            TypeError, InvalidMessage, ValueError, LayerClosed: As ``send``.
+        """
+        return self._core.send_many(pairs)
+
+    async def group_send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Send messages to groups, given as pairs, with one wake for all. Never blocks.
+
+        Nothing is sent if any pair is not valid.
+
+        Raises:
+            TypeError, InvalidMessage, ValueError, LayerClosed: As ``send``.
+        """
+        return self._core.group_send_many(pairs)
+
+    async def receive_many(self, channel: str, max: int) -> list[Message]:
+        """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
+
+        Raises:
+            ValueError: ``max`` is not positive.
+            TypeError, LayerClosed: As ``receive``.
+        """
+        if max < 1:
+            raise ValueError(f"max must be at least 1, got {max!r}")
+        first = await self.receive(channel)
+        return [first, *self._core.receive_ready(channel, max - 1)]
+
+    def receive_nowait(self, channel: str) -> Message:
+        """Take the next message if there is one.
+
+        Raises:
+            ChannelEmpty: There is none.
+            TypeError, LayerClosed: As ``receive``.
+        """
+        return self._core.receive_nowait(channel)
+
+    def send_sync(self, channel: str, message: Message) -> None:
+        """Do what ``send`` does, from any thread, with or without a loop."""
+        self._send(channel, message)
+
+    def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
+        """Wait for the next message of a channel, blocking this thread. Not for a thread that runs a loop.
+
+        Args:
+            channel: The channel.
+            timeout: Seconds to wait at most; None waits for ever.
+
+        Raises:
+            TimeoutError: The time is over; no message was taken.
+            TypeError, LayerClosed: As ``receive``.
+        """
+        return self._core.receive_sync(channel, timeout)
+
+    def group_add_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_add`` does, from any thread, with or without a loop."""
+        self._core.group_add(group, channel)
+
+    def group_discard_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_discard`` does, from any thread, with or without a loop."""
+        self._core.group_discard(group, channel)
+
+    def group_send_sync(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
+        """Do what ``group_send`` does, from any thread, with or without a loop."""
+        return self._group_send(group, message, exclude or None)
+
+    def subscription(self, *groups: str) -> Subscription:
+        """Make a channel that is in these groups while a context lasts.
+
+        ``async with layer.subscription("news") as inbox`` joins; ``async for message in inbox`` receives; at the end
+        the channel leaves the groups and its unread messages are dropped.
+        """
+        return Subscription(self, groups)
+
+    def close_channel(self, channel: str) -> None:
+        """Drop the messages of a channel and take it out of all its groups.
+
+        Receivers that wait on it go on waiting: a later message to the name reaches them.
+
+        Raises:
+            TypeError: The name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        self._core.close_channel(channel)
+
+    def group_channels(self, group: str) -> list[str]:
+        """List the channels of a group."""
+        return self._core.group_channels(group)
+
+    def group_count(self, group: str) -> int:
+        """Count the channels of a group."""
+        return self._core.group_count(group)
+
+    def channel_groups(self, channel: str) -> list[str]:
+        """List the groups that a channel is in."""
+        return self._core.channel_groups(channel)
+
+    def stats(self) -> LayerStats:
+        """Read the layer's counters. ``sent == delivered + depth + dropped_expired + dropped_other``."""
+        return self._core.stats()
+
+    def channel_stats(self, channel: str) -> ChannelStats:
+        """Read one channel's counters."""
+        return self._core.channel_stats(channel)
+
+    def group_stats(self, group: str) -> GroupStats:
+        """Read one group's counters."""
+        return self._core.group_stats(group)
+
+    @property
+    def channels(self) -> ChannelsView:
+        """The channels that hold messages or waiting receivers, as a live mapping from names to mailboxes."""
+        return ChannelsView(self._core)
+
+    @property
+    def groups(self) -> GroupsView:
+        """The groups that have members, as a live mapping from names to members."""
+        return GroupsView(self._core)
+
+
+_layers: weakref.WeakSet[InMemoryChannelLayer] = weakref.WeakSet()
+# What the child of a fork inherits is kept and never looked at: to let it go would run the clean-up of the parent's
+# tasks, on the parent's sockets, in the wrong process.
+_inherited: list[object] = []
+
+
+def _start_child_empty() -> None:
+    after_fork_in_child()
+    for layer in _layers:
+        _inherited.append(layer._core)
+        layer._start_empty()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_child_empty)

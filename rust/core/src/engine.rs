@@ -1,0 +1,83 @@
+//! What every engine of headrace promises. The suite in `tests/contract` holds each of them to it.
+//!
+//! **Channels.** A channel is a name. It exists while it holds messages, waiters or memberships, and costs nothing
+//! otherwise. Messages come out in the order in which they went in; each goes to exactly one receiver; receivers
+//! that wait are served in the order in which they came.
+//!
+//! **Full.** A mailbox holds as many messages as its capacity; expired ones do not count. A send beyond that
+//! gives the message back to the caller. A group_send never fails for it: it passes the member by, and counts that.
+//!
+//! **Late.** A message that nobody took before its deadline is not delivered. It is dropped when it is met, or by
+//! a sweep that looks only at mailboxes whose time has come; no operation walks all channels.
+//!
+//! **Cancelled.** A receive either took its message or left it where it was. A message that had been handed to
+//! a receiver which then went away returns to its place, in front of younger ones, or to the next waiter.
+//!
+//! **Groups.** A membership lasts from `group_add` until `group_discard`, until its channel is closed or flushed, or until
+//! `group_expiry` after the latest `group_add`. Adding twice is adding once. A group without members is gone.
+//!
+//! **Flushed.** Messages and memberships are gone when `flush` returns. Receivers that waited go on waiting.
+//!
+//! **Closed.** Every operation but `flush` and `close` is refused, and all waiters are given out to be told.
+//!
+//! **Counted.** At any moment `sent = delivered + depth + dropped_expired + dropped_other`, and what a full mailbox
+//! refused is in `dropped_full`. Nothing is lost silently.
+
+/// A reading of one engine, in messages unless it says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerStats {
+    /// Channels that hold messages, waiters or memberships.
+    pub channels: usize,
+    /// Groups with members.
+    pub groups: usize,
+    /// Memberships of channels in groups.
+    pub memberships: usize,
+    /// Receivers that wait.
+    pub waiters: usize,
+    /// Messages in mailboxes.
+    pub depth: usize,
+    /// Accepted: queued or handed to a waiter. Each member of a fan-out counts.
+    pub sent: u64,
+    /// Given to a receiver for good.
+    pub delivered: u64,
+    /// Returned by receivers that were cancelled; they were delivered later, or are still there.
+    pub returned: u64,
+    /// Refused by full mailboxes.
+    pub dropped_full: u64,
+    /// Not taken in time.
+    pub dropped_expired: u64,
+    /// Thrown away by `flush`, `close` or the closing of their channel.
+    pub dropped_other: u64,
+}
+
+/// A reading of one channel. The counters begin anew when a channel that was gone comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelStats {
+    /// Messages in its mailbox.
+    pub depth: usize,
+    /// How many fit.
+    pub capacity: usize,
+    /// Receivers that wait.
+    pub waiters: usize,
+    /// Groups that it is in.
+    pub groups: usize,
+    /// Messages given to its receivers.
+    pub delivered: u64,
+    /// Messages refused because it was full.
+    pub dropped_full: u64,
+    /// Messages that nobody took in time.
+    pub dropped_expired: u64,
+}
+
+/// A reading of one group. The counters begin anew when a group that was gone comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupStats {
+    /// Its channels.
+    pub members: usize,
+    /// How often it was sent to.
+    pub sends: u64,
+    /// Copies that reached a mailbox or a waiting receiver.
+    pub delivered: u64,
+    /// Copies that full mailboxes refused.
+    pub dropped_full: u64,
+}

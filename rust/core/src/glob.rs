@@ -1,0 +1,155 @@
+//! Shell-style patterns over channel names, by the rules of Python's `fnmatch`.
+//!
+//! `*` is any run of characters, `?` any one, `[seq]` one of a set with ranges, `[!seq]` one outside it; a `[`
+//! that is never closed stands for itself; case counts.
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Glob(Vec<Token>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    Literal(char),
+    AnyOne,
+    AnyRun,
+    Set {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
+}
+
+impl Glob {
+    pub(crate) fn new(pattern: &str) -> Self {
+        let pattern: Vec<char> = pattern.chars().collect();
+        let mut tokens = Vec::new();
+        let mut at = 0;
+        while let Some(&c) = pattern.get(at) {
+            at += 1;
+            tokens.push(match c {
+                '*' => Token::AnyRun,
+                '?' => Token::AnyOne,
+                '[' => match set_end(&pattern, at) {
+                    Some(end) => {
+                        let set = set(&pattern[at..end]);
+                        at = end + 1;
+                        set
+                    }
+                    None => Token::Literal('['),
+                },
+                c => Token::Literal(c),
+            });
+        }
+        Self(tokens)
+    }
+
+    /// Whether the whole name fits. Linear in practice, at worst name times pattern: on a mismatch only the
+    /// last run is made longer, because an earlier one can gain nothing that the last could not.
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        let name: Vec<char> = name.chars().collect();
+        let (mut token, mut at) = (0, 0);
+        let mut last_run: Option<(usize, usize)> = None;
+        loop {
+            match self.0.get(token) {
+                Some(Token::AnyRun) => {
+                    token += 1;
+                    last_run = Some((token, at));
+                    continue;
+                }
+                Some(one) if name.get(at).is_some_and(|&c| one.fits(c)) => {
+                    token += 1;
+                    at += 1;
+                    continue;
+                }
+                None if at == name.len() => return true,
+                _ => {}
+            }
+            match last_run {
+                Some((after, start)) if start < name.len() => {
+                    token = after;
+                    at = start + 1;
+                    last_run = Some((after, at));
+                }
+                _ => return false,
+            }
+        }
+    }
+}
+
+impl Token {
+    fn fits(&self, c: char) -> bool {
+        match self {
+            Self::Literal(literal) => *literal == c,
+            Self::AnyOne => true,
+            Self::AnyRun => false,
+            Self::Set { negated, ranges } => {
+                ranges.iter().any(|&(low, high)| low <= c && c <= high) != *negated
+            }
+        }
+    }
+}
+
+/// The index of the bracket that closes a set, given the index behind the one that opens it. A bracket in
+/// the first place belongs to the set.
+fn set_end(pattern: &[char], start: usize) -> Option<usize> {
+    let mut from = start;
+    if pattern.get(from) == Some(&'!') {
+        from += 1;
+    }
+    if pattern.get(from) == Some(&']') {
+        from += 1;
+    }
+    let rest = pattern.get(from..)?;
+    rest.iter().position(|&c| c == ']').map(|end| from + end)
+}
+
+fn set(content: &[char]) -> Token {
+    let (negated, members) = match content {
+        ['!', rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    let mut ranges = Vec::new();
+    let mut rest = members;
+    loop {
+        rest = match rest {
+            [low, '-', high, rest @ ..] => {
+                ranges.push((*low, *high));
+                rest
+            }
+            [one, rest @ ..] => {
+                ranges.push((*one, *one));
+                rest
+            }
+            [] => return Token::Set { negated, ranges },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_fnmatch() {
+        for (pattern, name, fits) in [
+            ("http.request", "http.request", true),
+            ("http.*", "http.request", true),
+            ("http.*", "http", false),
+            ("*!*", "specific.a!b", true),
+            ("*a*b", "xaybzb", true),
+            ("*a*b", "xaybz", false),
+            ("?", "a", true),
+            ("?", "", false),
+            ("*", "", true),
+            ("[a-c]x", "bx", true),
+            ("[!a-c]x", "bx", false),
+            ("[]]", "]", true),
+            ("[", "[", true),
+            ("[c-a]", "b", false),
+            ("[!c-a]", "b", true),
+            ("[a-]", "-", true),
+            ("[--a]", ".", true),
+            ("A*", "abc", false),
+        ] {
+            assert_eq!(Glob::new(pattern).matches(name), fits, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Which channels are in which groups.
+//!
+//! Channels are known here by their place in the engine's slab. A membership is one record, found three ways: by
+//! its group and channel (add, discard), from its group (fan-out walks a dense array of members), and from its
+//! channel (a channel that is gone leaves all its groups). Each removal swaps the last element into the gap and
+//! corrects that element's record, so all of them take constant time.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use crate::clock::Moment;
+use crate::expiry::ExpiryList;
+
+/// The place of a channel in the engine's slab.
+pub(crate) type ChannelKey = u32;
+
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    names: HashMap<Arc<str>, u32>,
+    groups: Slab<Group>,
+    memberships: Slab<Membership>,
+    index: HashMap<(u32, ChannelKey), u32>,
+    /// The memberships of each channel, at the channel's key.
+    joined: Vec<Vec<u32>>,
+    expiry: ExpiryList,
+}
+
+#[derive(Debug)]
+pub(crate) struct Group {
+    name: Arc<str>,
+    members: Vec<Member>,
+    pub(crate) sends: u64,
+    pub(crate) delivered: u64,
+    pub(crate) dropped_full: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) channel: ChannelKey,
+    membership: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Membership {
+    group: u32,
+    channel: ChannelKey,
+    /// Its place in the group's members.
+    in_group: u32,
+    /// Its place in the channel's entry of `joined`.
+    in_channel: u32,
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "four thousand million entries do not fit in memory"
+)]
+pub(crate) fn key(index: usize) -> u32 {
+    index as u32
+}
+
+impl Groups {
+    pub(crate) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub(crate) fn memberships(&self) -> usize {
+        self.memberships.len()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        self.names.get(name).copied()
+    }
+
+    pub(crate) fn get(&self, group: u32) -> &Group {
+        &self.groups[group as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, group: u32) -> &mut Group {
+        &mut self.groups[group as usize]
+    }
+
+    /// The group's record, made if there is none. It must be given a member at once: an empty group is gone.
+    pub(crate) fn find_or_create(&mut self, name: &str) -> u32 {
+        if let Some(group) = self.find(name) {
+            return group;
+        }
+        let name: Arc<str> = name.into();
+        let group = key(self.groups.insert(Group::new(Arc::clone(&name))));
+        self.names.insert(name, group);
+        group
+    }
+
+    /// Joins, or renews.
+    pub(crate) fn add(&mut self, group: u32, channel: ChannelKey, deadline: Moment) {
+        if let Some(&membership) = self.index.get(&(group, channel)) {
+            self.expiry.arm(membership, deadline);
+            return;
+        }
+        if self.joined.len() <= channel as usize {
+            self.joined.resize_with(channel as usize + 1, Vec::new);
+        }
+        let members = &mut self.groups[group as usize].members;
+        let joined = &mut self.joined[channel as usize];
+        let membership = key(self.memberships.insert(Membership {
+            group,
+            channel,
+            in_group: key(members.len()),
+            in_channel: key(joined.len()),
+        }));
+        members.push(Member {
+            channel,
+            membership,
+        });
+        joined.push(membership);
+        self.index.insert((group, channel), membership);
+        self.expiry.arm(membership, deadline);
+    }
+
+    /// Leaves; tells whether the channel was a member.
+    pub(crate) fn discard(&mut self, group: u32, channel: ChannelKey) -> bool {
+        match self.index.get(&(group, channel)) {
+            Some(&membership) => {
+                self.remove(membership);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn leave_all(&mut self, channel: ChannelKey) {
+        while let Some(&membership) = self.joined.get(channel as usize).and_then(|all| all.last()) {
+            self.remove(membership);
+        }
+    }
+
+    /// Ends one membership whose time is over, if there is one, and gives its channel.
+    pub(crate) fn expire_one(&mut self, now: Moment) -> Option<ChannelKey> {
+        let membership = self.expiry.due(now)?;
+        Some(self.remove(membership))
+    }
+
+    /// Ends the memberships of one group whose time is over, and gives their channels. It walks the group only
+    /// when some membership of the engine is overdue, that is, when a sweep has fallen behind.
+    pub(crate) fn expire_group(&mut self, group: u32, now: Moment) -> Vec<ChannelKey> {
+        if self.expiry.due(now).is_none() {
+            return Vec::new();
+        }
+        let overdue = |member: &Member| {
+            let deadline = self.expiry.deadline(member.membership);
+            deadline.is_some_and(|deadline| deadline <= now)
+        };
+        let members = &self.groups[group as usize].members;
+        let ended: Vec<Member> = members.iter().copied().filter(overdue).collect();
+        ended
+            .into_iter()
+            .map(|member| self.remove(member.membership))
+            .collect()
+    }
+
+    fn remove(&mut self, membership: u32) -> ChannelKey {
+        let Membership {
+            group,
+            channel,
+            in_group,
+            in_channel,
+        } = self.memberships.remove(membership as usize);
+        self.expiry.disarm(membership);
+        self.index.remove(&(group, channel));
+
+        let members = &mut self.groups[group as usize].members;
+        members.swap_remove(in_group as usize);
+        if let Some(moved) = members.get(in_group as usize) {
+            self.memberships[moved.membership as usize].in_group = in_group;
+        } else if members.is_empty() {
+            let gone = self.groups.remove(group as usize);
+            self.names.remove(&gone.name);
+        }
+
+        let joined = &mut self.joined[channel as usize];
+        joined.swap_remove(in_channel as usize);
+        if let Some(&moved) = joined.get(in_channel as usize) {
+            self.memberships[moved as usize].in_channel = in_channel;
+        } else if joined.is_empty() {
+            *joined = Vec::new();
+        }
+        channel
+    }
+
+    /// How many groups the channel is in.
+    pub(crate) fn count_of(&self, channel: ChannelKey) -> usize {
+        self.joined.get(channel as usize).map_or(0, Vec::len)
+    }
+
+    pub(crate) fn of_channel(&self, channel: ChannelKey) -> impl Iterator<Item = &Arc<str>> {
+        let joined = self.joined.get(channel as usize);
+        joined.into_iter().flatten().map(|&membership| {
+            let group = self.memberships[membership as usize].group;
+            &self.groups[group as usize].name
+        })
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.groups.iter().map(|(_, group)| &group.name)
+    }
+
+    /// The members of a group with the moments at which their memberships end.
+    pub(crate) fn members_of(
+        &self,
+        group: u32,
+    ) -> impl Iterator<Item = (ChannelKey, Option<Moment>)> + '_ {
+        let members = &self.groups[group as usize].members;
+        members
+            .iter()
+            .map(|member| (member.channel, self.expiry.deadline(member.membership)))
+    }
+
+    pub(crate) fn holds(&self, group: u32, channel: ChannelKey) -> bool {
+        self.index.contains_key(&(group, channel))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Group {
+    fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            members: Vec::new(),
+            sends: 0,
+            delivered: 0,
+            dropped_full: 0,
+        }
+    }
+
+    pub(crate) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// For a pass that must also change the channels: it takes the members and puts them back.
+    pub(crate) fn members_mut(&mut self) -> &mut Vec<Member> {
+        &mut self.members
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default().after(Duration::from_secs(seconds))
+    }
+
+    proptest! {
+        /// Against the obvious model: a map of sets.
+        #[test]
+        fn behaves_like_a_map_of_sets(
+            steps in prop::collection::vec((0u8..4, 0u32..4, 0u32..6), 0..120)
+        ) {
+            let mut groups = Groups::default();
+            let mut model: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+            for (time, (action, group, channel)) in steps.into_iter().enumerate() {
+                let name = format!("group{group}");
+                match action {
+                    0 | 1 => {
+                        let group = groups.find_or_create(&name);
+                        groups.add(group, channel, at(time as u64));
+                        model.entry(name).or_default().insert(channel);
+                    }
+                    2 => {
+                        let left = groups.find(&name).is_some_and(|group| groups.discard(group, channel));
+                        let expected = model.get_mut(&name).is_some_and(|set| set.remove(&channel));
+                        prop_assert_eq!(left, expected);
+                    }
+                    _ => {
+                        groups.leave_all(channel);
+                        model.values_mut().for_each(|set| { set.remove(&channel); });
+                    }
+                }
+                model.retain(|_, set| !set.is_empty());
+                prop_assert_eq!(groups.len(), model.len());
+                prop_assert_eq!(groups.memberships(), model.values().map(BTreeSet::len).sum::<usize>());
+                for (name, set) in &model {
+                    let group = groups.find(name).expect("the model has it");
+                    let members: BTreeSet<u32> = groups.members_of(group).map(|(channel, _)| channel).collect();
+                    prop_assert_eq!(&members, set);
+                    prop_assert_eq!(groups.get(group).members().len(), set.len());
+                }
+                for channel in 0..6 {
+                    let expected = model.values().filter(|set| set.contains(&channel)).count();
+                    prop_assert_eq!(groups.count_of(channel), expected);
+                    prop_assert_eq!(groups.of_channel(channel).count(), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memberships_end_in_the_order_in_which_they_were_renewed() {
+        let mut groups = Groups::default();
+        let group = groups.find_or_create("g");
+        groups.add(group, 0, at(1));
+        groups.add(group, 1, at(2));
+        groups.add(group, 0, at(3));
+        assert_eq!(groups.expire_one(at(1)), None);
+        assert_eq!(groups.expire_one(at(2)), Some(1));
+        assert_eq!(groups.expire_one(at(2)), None);
+        assert_eq!(groups.expire_group(group, at(3)), vec![0]);
+        assert_eq!(groups.find("g"), None);
+    }
+}

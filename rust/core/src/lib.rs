@@ -1,0 +1,34 @@
+//! The heart of headrace: mailboxes, groups and fan-out, in pure Rust.
+//!
+//! This crate knows nothing of Python, of event loops or of sockets. A message is any type `M`, and whoever
+//! waits for one is any type `W`; an operation that finds a message for a waiter returns both as a
+//! [`HandOff`], and the caller wakes the waiter in whatever way its world has.
+//!
+//! [`engine`] states what every engine promises; [`memory`] is the engine that lives in one process.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod error;
+mod expiry;
+mod fanout;
+mod glob;
+mod group;
+pub mod handoff;
+mod mailbox;
+pub mod memory;
+pub mod message;
+pub mod name;
+mod state;
+mod sync;
+
+pub use clock::{Clock, ManualClock, Moment, MonotonicClock};
+pub use config::{Capacities, CapacityRule, Config};
+pub use engine::{ChannelStats, GroupStats, LayerStats};
+pub use error::{Error, SendError};
+pub use fanout::{FanOut, SendReport};
+pub use handoff::{HandOff, Parker, Phase, Slot};
+pub use memory::{MemoryEngine, Received};
+pub use message::Envelope;
+pub use name::InvalidName;

@@ -1,0 +1,168 @@
+//! One channel's messages and those who wait for them.
+//!
+//! A bounded first-in-first-out queue would be an `mpsc` channel, and wakers a `Notify`; neither will do. A
+//! message that was handed to a receiver which is then cancelled has to come back to its old place, in front of
+//! younger messages, and it must not be lost between the wake and the resumption. So a mailbox hands the message
+//! over at send time, with its sequence number, and takes it back by that number.
+//!
+//! Invariants: waiters wait only while the queue is empty; the queue is in order of sequence, and therefore of
+//! deadline, because all messages of an engine live equally long.
+
+use std::collections::VecDeque;
+
+use crate::clock::Moment;
+use crate::handoff::HandOff;
+use crate::message::Envelope;
+
+#[derive(Debug)]
+pub(crate) struct Mailbox<M, W> {
+    queue: VecDeque<Envelope<M>>,
+    waiters: VecDeque<W>,
+    capacity: usize,
+    pub(crate) counters: Counters,
+}
+
+/// What became of this mailbox's messages since the channel last came to life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) delivered: u64,
+    pub(crate) dropped_full: u64,
+    pub(crate) dropped_expired: u64,
+}
+
+/// What a mailbox did with an envelope.
+#[derive(Debug)]
+pub(crate) enum Offer<M, W> {
+    HandedOff(HandOff<M, W>),
+    Queued,
+    Full(Envelope<M>),
+}
+
+impl<M, W> Mailbox<M, W> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            waiters: VecDeque::new(),
+            capacity,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Holds neither messages nor waiters.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.waiters.is_empty()
+    }
+
+    /// Whether every message in it is past its deadline.
+    pub(crate) fn is_stale(&self, now: Moment) -> bool {
+        self.queue.back().is_none_or(|youngest| youngest.deadline <= now)
+    }
+
+    /// Hands the envelope to the first waiter, or queues it, or refuses it when the queue is full.
+    #[inline]
+    pub(crate) fn offer(
+        &mut self,
+        envelope: Envelope<M>,
+        now: Moment,
+        expired: &mut Vec<M>,
+    ) -> Offer<M, W> {
+        if let Some(waiter) = self.waiters.pop_front() {
+            self.counters.delivered += 1;
+            return Offer::HandedOff(HandOff { waiter, envelope });
+        }
+        if self.queue.len() >= self.capacity {
+            self.expire(now, expired);
+        }
+        if self.queue.len() >= self.capacity {
+            self.counters.dropped_full += 1;
+            return Offer::Full(envelope);
+        }
+        self.queue.push_back(envelope);
+        Offer::Queued
+    }
+
+    /// Takes the oldest message that has not expired.
+    pub(crate) fn take(&mut self, now: Moment, expired: &mut Vec<M>) -> Option<Envelope<M>> {
+        self.expire(now, expired);
+        let envelope = self.queue.pop_front()?;
+        self.counters.delivered += 1;
+        Some(envelope)
+    }
+
+    pub(crate) fn wait(&mut self, waiter: W) {
+        debug_assert!(self.queue.is_empty(), "a receiver takes what is there before it waits");
+        self.waiters.push_back(waiter);
+    }
+
+    /// Removes the first waiter that the caller recognises.
+    pub(crate) fn forget(&mut self, mut is_it: impl FnMut(&W) -> bool) -> Option<W> {
+        let place = self.waiters.iter().position(&mut is_it)?;
+        self.waiters.remove(place)
+    }
+
+    /// Removes every waiter that the caller recognises.
+    pub(crate) fn forget_all(&mut self, mut is_it: impl FnMut(&W) -> bool, removed: &mut Vec<W>) {
+        for _ in 0..self.waiters.len() {
+            if let Some(waiter) = self.waiters.pop_front() {
+                if is_it(&waiter) {
+                    removed.push(waiter);
+                } else {
+                    self.waiters.push_back(waiter);
+                }
+            }
+        }
+    }
+
+    /// Takes back a message whose receiver did not consume it: to the next waiter, or to its old place.
+    ///
+    /// It may overfill the queue by as many messages as were on their way: a message that was once accepted is
+    /// not dropped for want of room.
+    pub(crate) fn give_back(&mut self, envelope: Envelope<M>) -> Option<HandOff<M, W>> {
+        if let Some(waiter) = self.waiters.pop_front() {
+            return Some(HandOff { waiter, envelope });
+        }
+        self.counters.delivered = self.counters.delivered.saturating_sub(1);
+        let place = self
+            .queue
+            .partition_point(|queued| queued.sequence < envelope.sequence);
+        self.queue.insert(place, envelope);
+        None
+    }
+
+    /// Drops the messages past their deadline; they are at the front.
+    pub(crate) fn expire(&mut self, now: Moment, expired: &mut Vec<M>) {
+        while self.queue.front().is_some_and(|oldest| oldest.deadline <= now) {
+            expired.extend(self.queue.pop_front().map(|envelope| envelope.message));
+            self.counters.dropped_expired += 1;
+        }
+    }
+
+    /// Drops all messages and keeps the waiters: they go on waiting for the next.
+    pub(crate) fn empty(&mut self, dropped: &mut Vec<M>) {
+        dropped.extend(self.queue.drain(..).map(|envelope| envelope.message));
+    }
+
+    pub(crate) fn drain_waiters(&mut self) -> impl Iterator<Item = W> + '_ {
+        self.waiters.drain(..)
+    }
+
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &M> {
+        self.queue.iter().map(|envelope| &envelope.message)
+    }
+
+    pub(crate) fn waiters(&self) -> impl Iterator<Item = &W> {
+        self.waiters.iter()
+    }
+}

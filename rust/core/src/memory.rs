@@ -1,0 +1,421 @@
+//! The engine that lives in one process: all mailboxes and groups behind one lock.
+//!
+//! One lock, not one per mailbox. A fan-out touches every member, so finer locks would be taken ten thousand times
+//! where one is enough, and an order between them would have to be kept. Each critical section is short, runs no
+//! foreign code and never waits. Whatever foreign code could run when a message or a waiter is dropped (a
+//! finaliser that sends, say) runs after the lock is released: see `MemoryEngine::with`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Moment};
+use crate::config::Config;
+use crate::engine::{ChannelStats, GroupStats, LayerStats};
+use crate::error::{Error, SendError};
+use crate::fanout::FanOut;
+use crate::group::ChannelKey;
+use crate::handoff::HandOff;
+use crate::mailbox::Offer;
+use crate::message::Envelope;
+use crate::name::check_group;
+use crate::state::State;
+use crate::sync::Mutex;
+
+/// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.
+pub struct MemoryEngine<M, W, C> {
+    clock: C,
+    config: Config,
+    state: Mutex<State<M, W>>,
+}
+
+/// The answer to a receive.
+#[derive(Debug)]
+pub enum Received<M> {
+    /// The oldest message.
+    Ready(Envelope<M>),
+    /// There is none; the waiter was put in line.
+    Waiting,
+}
+
+impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
+    /// An empty engine.
+    pub fn new(config: Config, clock: C) -> Self {
+        Self {
+            clock,
+            config,
+            state: Mutex::new(State::new()),
+        }
+    }
+
+    /// Runs one operation under the lock, with a share of the sweep, and drops what it threw away afterwards.
+    fn with<R>(&self, operation: impl FnOnce(&mut State<M, W>, Moment) -> R) -> R {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        state.sweep(now, self.config.expiry);
+        let result = operation(&mut state, now);
+        let dropped = std::mem::take(&mut state.dropped);
+        drop(state);
+        drop(dropped);
+        result
+    }
+
+    /// As `with`, for a receive: it looks at the clock only if there is a message whose age matters, and leaves the sweep
+    /// to those who send.
+    fn with_receiver<R>(&self, operation: impl FnOnce(&mut State<M, W>) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = operation(&mut state);
+        let dropped = std::mem::take(&mut state.dropped);
+        drop(state);
+        drop(dropped);
+        result
+    }
+
+    /// As `with`, for operations that need the channel to exist.
+    fn with_channel<R>(
+        &self,
+        channel: &str,
+        operation: impl FnOnce(&mut State<M, W>, ChannelKey, Moment) -> R,
+    ) -> Result<R, Error> {
+        let capacity = self.capacity(channel);
+        self.with(|state, now| {
+            let channel = state.open(channel, capacity)?;
+            Ok(operation(state, channel, now))
+        })
+    }
+
+    /// The capacity that a channel has, or is to be made with. A capacity rule may be foreign code: it is asked without
+    /// the lock.
+    fn capacity(&self, channel: &str) -> usize {
+        if let Some(capacity) = self.config.capacities.uniform() {
+            return capacity;
+        }
+        let known = {
+            let state = self.state.lock();
+            state.find(channel).map(|channel| state.mailbox(channel).capacity())
+        };
+        known.unwrap_or_else(|| self.config.capacities.of(channel))
+    }
+
+    /// Puts a message in a channel's mailbox, or in the hands of its first waiter.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when the mailbox is full, else why it was refused; either has the message.
+    pub fn send(&self, channel: &str, message: M) -> Result<Option<HandOff<M, W>>, SendError<M>> {
+        let mut message = Some(message);
+        let sent = self.with_channel(channel, |state, channel, now| {
+            let Some(message) = message.take() else {
+                return Ok(None);
+            };
+            let deadline = now.after(self.config.expiry);
+            let envelope = state.envelope(message, deadline);
+            match state.offer(channel, envelope, now) {
+                Offer::HandedOff(hand_off) => {
+                    state.settle(channel);
+                    Ok(Some(hand_off))
+                }
+                Offer::Queued => Ok(None),
+                Offer::Full(envelope) => Err(SendError::Full(envelope.message)),
+            }
+        });
+        match (sent, message) {
+            (Ok(outcome), _) => outcome,
+            (Err(error), Some(message)) => Err(SendError::Refused(error, message)),
+            (Err(_), None) => Ok(None),
+        }
+    }
+
+    /// Takes the oldest message of a channel, if there is one.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn take(&self, channel: &str) -> Result<Option<Envelope<M>>, Error> {
+        self.with_receiver(|state| match state.find_open(channel)? {
+            Some(channel) => Ok(state.take(channel, &self.clock)),
+            None => Ok(None),
+        })
+    }
+
+    /// Takes the oldest message of a channel, or puts the waiter in line for the next.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn receive(&self, channel: &str, waiter: W) -> Result<Received<M>, Error> {
+        // Borrowed by the operation, so that a waiter that is not needed is dropped when the lock is released.
+        let mut waiter = Some(waiter);
+        let capacity = self.capacity(channel);
+        self.with_receiver(|state| {
+            let channel = state.open(channel, capacity)?;
+            if let Some(envelope) = state.take(channel, &self.clock) {
+                return Ok(Received::Ready(envelope));
+            }
+            if let Some(waiter) = waiter.take() {
+                state.wait(channel, waiter);
+            }
+            Ok(Received::Waiting)
+        })
+    }
+
+    /// Takes a waiter out of line. `None` means that a message is in its hands or on the way there.
+    pub fn forget(&self, channel: &str, is_it: impl FnMut(&W) -> bool) -> Option<W> {
+        self.with(|state, _| {
+            let channel = state.find(channel)?;
+            state.forget(channel, is_it)
+        })
+    }
+
+    /// Whether anybody waits.
+    pub fn has_waiters(&self) -> bool {
+        self.with_receiver(|state| state.has_waiters())
+    }
+
+    /// Takes all waiters out of line that the caller recognises. The one operation that walks all channels; it is
+    /// for the end of an event loop.
+    pub fn forget_all(&self, mut is_it: impl FnMut(&W) -> bool) -> Vec<W> {
+        self.with(|state, _| state.forget_all(&mut is_it))
+    }
+
+    /// Takes back a message that a waiter was given and did not consume: it goes to the next waiter, or to its
+    /// old place. On a closed engine it is dropped and counted.
+    pub fn give_back(&self, channel: &str, envelope: Envelope<M>) -> Option<HandOff<M, W>> {
+        let mut envelope = Some(envelope);
+        let handed = self.with_channel(channel, |state, channel, now| {
+            let envelope = envelope.take()?;
+            state.give_back(channel, envelope, now.after(self.config.expiry))
+        });
+        let Some(late) = envelope else {
+            return handed.ok().flatten();
+        };
+        self.with(|state, _| state.drop_returned(late));
+        None
+    }
+
+    /// Sends to every member of a group except those named, in one pass. An unknown group has no members.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed. Full mailboxes are no error: they are counted in the report.
+    pub fn group_send(&self, group: &str, message: M, exclude: &[&str]) -> Result<FanOut<M, W>, Error> {
+        self.with(|state, now| match state.find_group(group)? {
+            Some(group) => {
+                state.expire_group(group, now);
+                let exclude = state.keys(exclude);
+                Ok(state.fan_out(group, &message, &exclude, now, now.after(self.config.expiry)))
+            }
+            None => Ok(FanOut::empty()),
+        })
+    }
+
+    /// Puts a channel in a group, or renews its membership.
+    ///
+    /// # Errors
+    /// A name is invalid, or the engine is closed.
+    pub fn group_add(&self, group: &str, channel: &str) -> Result<(), Error> {
+        check_group(group)?;
+        self.with_channel(channel, |state, channel, now| {
+            let group = state.groups.find_or_create(group);
+            state.groups.add(group, channel, now.after(self.config.group_expiry));
+        })
+    }
+
+    /// Takes a channel out of a group; nothing happens if it is not in.
+    ///
+    /// # Errors
+    /// A name is invalid, or the engine is closed.
+    pub fn group_discard(&self, group: &str, channel: &str) -> Result<(), Error> {
+        self.with(|state, _| {
+            let (group, channel) = (state.find_group(group)?, state.find_open(channel)?);
+            if let (Some(group), Some(channel)) = (group, channel) {
+                state.groups.discard(group, channel);
+                state.settle(channel);
+            }
+            Ok(())
+        })
+    }
+
+    /// Drops the messages of a channel and takes it out of all its groups. Receivers that wait go on waiting.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn close_channel(&self, channel: &str) -> Result<(), Error> {
+        self.with(|state, _| {
+            if let Some(channel) = state.find_open(channel)? {
+                state.groups.leave_all(channel);
+                state.empty(channel);
+            }
+            Ok(())
+        })
+    }
+
+    /// Tells whether the engine still works.
+    ///
+    /// # Errors
+    /// It was closed.
+    pub fn check_open(&self) -> Result<(), Error> {
+        self.state.lock().check_open()
+    }
+
+    /// Drops all messages and memberships. Receivers that wait go on waiting.
+    pub fn flush(&self) {
+        self.with(|state, _| state.flush());
+    }
+
+    /// Flushes, refuses everything from now on, and gives out the waiters so that they can be told.
+    #[must_use = "a waiter that is not woken waits for ever"]
+    pub fn close(&self) -> Vec<W> {
+        self.with(|state, _| {
+            state.flush();
+            state.close()
+        })
+    }
+
+    /// The channels of a group.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn group_channels(&self, group: &str) -> Result<Vec<Arc<str>>, Error> {
+        Ok(self.group_members(group)?.into_iter().map(|(channel, _)| channel).collect())
+    }
+
+    /// The channels of a group, each with the time since its latest `group_add`.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn group_members(&self, group: &str) -> Result<Vec<(Arc<str>, Duration)>, Error> {
+        self.with(|state, now| {
+            let Some(group) = state.find_fresh_group(group, now)? else {
+                return Ok(Vec::new());
+            };
+            let members = state.groups.members_of(group);
+            Ok(members
+                .map(|(channel, deadline)| {
+                    let left = deadline.map_or(self.config.group_expiry, |end| end.since(now));
+                    let age = self.config.group_expiry.saturating_sub(left);
+                    (Arc::clone(state.name(channel)), age)
+                })
+                .collect())
+        })
+    }
+
+    /// How many channels a group has.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn group_count(&self, group: &str) -> Result<usize, Error> {
+        self.with(|state, now| {
+            let group = state.find_fresh_group(group, now)?;
+            Ok(group.map_or(0, |group| state.groups.get(group).members().len()))
+        })
+    }
+
+    /// The groups that a channel is in.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn channel_groups(&self, channel: &str) -> Result<Vec<Arc<str>>, Error> {
+        self.with(|state, now| {
+            let Some(channel) = state.find_open(channel)? else {
+                return Ok(Vec::new());
+            };
+            let names: Vec<_> = state.groups.of_channel(channel).cloned().collect();
+            let fresh = names.iter().filter(|name| {
+                let group = state.groups.find(name);
+                group.is_some_and(|group| {
+                    state.expire_group(group, now);
+                    state.groups.find(name).is_some_and(|group| state.groups.holds(group, channel))
+                })
+            });
+            Ok(fresh.cloned().collect())
+        })
+    }
+
+    /// The names of all groups.
+    pub fn group_names(&self) -> Vec<Arc<str>> {
+        self.with(|state, now| {
+            state.sweep_all(now, self.config.expiry);
+            state.groups.names().cloned().collect()
+        })
+    }
+
+    /// The names of all channels that hold messages or waiters. It walks them all.
+    pub fn channel_names(&self) -> Vec<Arc<str>> {
+        self.with(|state, now| {
+            let held = state.channels().filter(|(_, mailbox)| {
+                mailbox.waiting() > 0 || !mailbox.is_stale(now)
+            });
+            held.map(|(name, _)| Arc::clone(name)).collect()
+        })
+    }
+
+    /// A reading of the whole engine.
+    pub fn stats(&self) -> LayerStats {
+        self.with(|state, now| {
+            state.sweep_all(now, self.config.expiry);
+            state.stats()
+        })
+    }
+
+    /// A reading of one channel.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn channel_stats(&self, channel: &str) -> Result<ChannelStats, Error> {
+        let capacity = self.capacity(channel);
+        self.with(|state, now| {
+            let Some(channel) = state.find_open(channel)? else {
+                return Ok(ChannelStats { capacity, ..ChannelStats::default() });
+            };
+            let stats = state.channel_stats(channel, now);
+            state.settle(channel);
+            Ok(stats)
+        })
+    }
+
+    /// A reading of one group.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn group_stats(&self, group: &str) -> Result<GroupStats, Error> {
+        self.with(|state, now| {
+            let group = state.find_fresh_group(group, now)?;
+            Ok(group.map_or_else(GroupStats::default, |group| {
+                let group = state.groups.get(group);
+                GroupStats {
+                    members: group.members().len(),
+                    sends: group.sends,
+                    delivered: group.delivered,
+                    dropped_full: group.dropped_full,
+                }
+            }))
+        })
+    }
+
+    /// Shows every message and every waiter, for a garbage collector. It does nothing, and says so, when another
+    /// thread holds the lock.
+    ///
+    /// # Errors
+    /// The first error of `message` or `waiter`.
+    #[cfg(not(loom))]
+    pub fn visit<E>(
+        &self,
+        mut message: impl FnMut(&M) -> Result<(), E>,
+        mut waiter: impl FnMut(&W) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let Some(state) = self.state.try_lock() else {
+            return Ok(false);
+        };
+        for mailbox in state.mailboxes() {
+            mailbox.messages().try_for_each(&mut message)?;
+            mailbox.waiters().try_for_each(&mut waiter)?;
+        }
+        Ok(true)
+    }
+}
+
+impl<M, W, C: fmt::Debug> fmt::Debug for MemoryEngine<M, W, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryEngine")
+            .field("clock", &self.clock)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,406 @@
+//! The state behind the memory engine's lock: pure bookkeeping, one caller at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use crate::clock::{Clock, Moment};
+use crate::engine::{ChannelStats, LayerStats};
+use crate::error::Error;
+use crate::expiry::ExpiryList;
+use crate::fanout::FanOut;
+use crate::group::{key, ChannelKey, Groups};
+use crate::handoff::HandOff;
+use crate::mailbox::{Mailbox, Offer};
+use crate::message::Envelope;
+use crate::name::{check_channel, check_group};
+
+/// How many overdue mailboxes and memberships one operation clears away at most: more than one operation can add, so
+/// the sweep keeps up, and few enough that no operation is held up by it.
+const SWEEP: usize = 8;
+
+pub(crate) struct State<M, W> {
+    channels: Slab<Channel<M, W>>,
+    names: HashMap<Arc<str>, ChannelKey>,
+    pub(crate) groups: Groups,
+    /// Mailboxes with messages, by when they were last known to be fresh, plus the expiry.
+    unswept: ExpiryList,
+    totals: Totals,
+    next_sequence: u64,
+    closed: bool,
+    /// What the present operation dropped, kept until the lock is released.
+    pub(crate) dropped: Vec<M>,
+}
+
+struct Channel<M, W> {
+    name: Arc<str>,
+    mailbox: Mailbox<M, W>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    depth: usize,
+    waiters: usize,
+    sent: u64,
+    delivered: u64,
+    returned: u64,
+    dropped_full: u64,
+    dropped_expired: u64,
+    dropped_other: u64,
+}
+
+impl<M: Clone, W> State<M, W> {
+    pub(crate) fn new() -> Self {
+        Self {
+            channels: Slab::new(),
+            names: HashMap::new(),
+            groups: Groups::default(),
+            unswept: ExpiryList::default(),
+            totals: Totals::default(),
+            next_sequence: 0,
+            closed: false,
+            dropped: Vec::new(),
+        }
+    }
+
+    pub(crate) fn mailbox(&self, channel: ChannelKey) -> &Mailbox<M, W> {
+        &self.channels[channel as usize].mailbox
+    }
+
+    pub(crate) fn name(&self, channel: ChannelKey) -> &Arc<str> {
+        &self.channels[channel as usize].name
+    }
+
+    pub(crate) fn channels(&self) -> impl Iterator<Item = (&Arc<str>, &Mailbox<M, W>)> {
+        self.channels.iter().map(|(_, channel)| (&channel.name, &channel.mailbox))
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn mailboxes(&self) -> impl Iterator<Item = &Mailbox<M, W>> {
+        self.channels.iter().map(|(_, channel)| &channel.mailbox)
+    }
+
+    fn mailbox_mut(&mut self, channel: ChannelKey) -> &mut Mailbox<M, W> {
+        &mut self.channels[channel as usize].mailbox
+    }
+
+    pub(crate) fn find(&self, channel: &str) -> Option<ChannelKey> {
+        self.names.get(channel).copied()
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// A known name was checked when it came in; an unknown one is checked now.
+    pub(crate) fn find_open(&self, channel: &str) -> Result<Option<ChannelKey>, Error> {
+        let found = self.find(channel);
+        if found.is_none() {
+            check_channel(channel)?;
+            self.check_open()?;
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn find_group(&self, group: &str) -> Result<Option<u32>, Error> {
+        let found = self.groups.find(group);
+        if found.is_none() {
+            check_group(group)?;
+            self.check_open()?;
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn find_fresh_group(&mut self, group: &str, now: Moment) -> Result<Option<u32>, Error> {
+        let Some(found) = self.find_group(group)? else {
+            return Ok(None);
+        };
+        self.expire_group(found, now);
+        Ok(self.groups.find(group))
+    }
+
+    /// The channel of this name, made if there is none. Whoever calls leaves it with something to hold, or settles it.
+    pub(crate) fn open(&mut self, name: &str, capacity: usize) -> Result<ChannelKey, Error> {
+        if let Some(channel) = self.find_open(name)? {
+            return Ok(channel);
+        }
+        let name: Arc<str> = name.into();
+        let channel = key(self.channels.insert(Channel {
+            name: Arc::clone(&name),
+            mailbox: Mailbox::new(capacity),
+        }));
+        self.names.insert(name, channel);
+        Ok(channel)
+    }
+
+    /// Forgets a channel that holds nothing any more.
+    pub(crate) fn settle(&mut self, channel: ChannelKey) {
+        if self.mailbox(channel).is_idle() && self.groups.count_of(channel) == 0 {
+            self.unswept.disarm(channel);
+            let gone = self.channels.remove(channel as usize);
+            self.names.remove(&gone.name);
+        }
+    }
+
+    pub(crate) fn envelope(&mut self, message: M, deadline: Moment) -> Envelope<M> {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        Envelope { message, sequence, deadline }
+    }
+
+    pub(crate) fn keys(&self, channels: &[&str]) -> Vec<ChannelKey> {
+        let mut keys: Vec<_> = channels.iter().filter_map(|name| self.find(name)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    pub(crate) fn offer(&mut self, channel: ChannelKey, envelope: Envelope<M>, now: Moment) -> Offer<M, W> {
+        let deadline = envelope.deadline;
+        let mailbox = &mut self.channels[channel as usize].mailbox;
+        let before = self.dropped.len();
+        let offer = mailbox.offer(envelope, now, &mut self.dropped);
+        match &offer {
+            Offer::HandedOff(_) => {
+                self.totals.waiters -= 1;
+                self.totals.sent += 1;
+                self.totals.delivered += 1;
+            }
+            Offer::Queued => {
+                self.totals.sent += 1;
+                self.totals.depth += 1;
+                if !self.unswept.is_armed(channel) {
+                    self.unswept.arm(channel, deadline);
+                }
+            }
+            Offer::Full(_) => self.totals.dropped_full += 1,
+        }
+        self.count_expired(before);
+        offer
+    }
+
+    pub(crate) fn take(&mut self, channel: ChannelKey, clock: &impl Clock) -> Option<Envelope<M>> {
+        let mailbox = &mut self.channels[channel as usize].mailbox;
+        if mailbox.depth() == 0 {
+            return None;
+        }
+        let before = self.dropped.len();
+        let taken = mailbox.take(clock.now(), &mut self.dropped);
+        self.count_expired(before);
+        if taken.is_some() {
+            self.totals.depth -= 1;
+            self.totals.delivered += 1;
+            self.settle(channel);
+        }
+        taken
+    }
+
+    pub(crate) fn wait(&mut self, channel: ChannelKey, waiter: W) {
+        self.mailbox_mut(channel).wait(waiter);
+        self.totals.waiters += 1;
+    }
+
+    pub(crate) fn forget(&mut self, channel: ChannelKey, is_it: impl FnMut(&W) -> bool) -> Option<W> {
+        let waiter = self.mailbox_mut(channel).forget(is_it)?;
+        self.totals.waiters -= 1;
+        self.settle(channel);
+        Some(waiter)
+    }
+
+    pub(crate) fn forget_all(&mut self, is_it: &mut impl FnMut(&W) -> bool) -> Vec<W> {
+        let mut removed = Vec::new();
+        for channel in self.channel_keys() {
+            self.mailbox_mut(channel).forget_all(&mut *is_it, &mut removed);
+            self.settle(channel);
+        }
+        self.totals.waiters -= removed.len();
+        removed
+    }
+
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.totals.waiters > 0
+    }
+
+    fn channel_keys(&self) -> Vec<ChannelKey> {
+        self.channels.iter().map(|(index, _)| key(index)).collect()
+    }
+
+    /// Counts the messages that were dropped for their age since `dropped` had this length.
+    fn count_expired(&mut self, before: usize) {
+        let expired = self.dropped.len() - before;
+        if expired > 0 {
+            self.totals.depth -= expired;
+            self.totals.dropped_expired += expired as u64;
+        }
+    }
+
+    pub(crate) fn give_back(
+        &mut self,
+        channel: ChannelKey,
+        envelope: Envelope<M>,
+        sweep: Moment,
+    ) -> Option<HandOff<M, W>> {
+        self.totals.returned += 1;
+        let hand_off = self.mailbox_mut(channel).give_back(envelope);
+        if hand_off.is_some() {
+            self.totals.waiters -= 1;
+            self.settle(channel);
+        } else {
+            self.totals.delivered -= 1;
+            self.totals.depth += 1;
+            if !self.unswept.is_armed(channel) {
+                self.unswept.arm(channel, sweep);
+            }
+        }
+        hand_off
+    }
+
+    pub(crate) fn fan_out(
+        &mut self,
+        group: u32,
+        message: &M,
+        exclude: &[ChannelKey],
+        now: Moment,
+        deadline: Moment,
+    ) -> FanOut<M, W> {
+        let mut fan_out = FanOut::empty();
+        let members = std::mem::take(self.groups.get_mut(group).members_mut());
+        fan_out.hand_offs.reserve(members.len().min(self.totals.waiters));
+        for member in &members {
+            if !exclude.is_empty() && exclude.binary_search(&member.channel).is_ok() {
+                continue;
+            }
+            let envelope = self.envelope(message.clone(), deadline);
+            match self.offer(member.channel, envelope, now) {
+                Offer::HandedOff(hand_off) => {
+                    fan_out.report.delivered += 1;
+                    fan_out.hand_offs.push(hand_off);
+                }
+                Offer::Queued => fan_out.report.delivered += 1,
+                Offer::Full(_) => fan_out.report.dropped_full += 1,
+            }
+        }
+        let group = self.groups.get_mut(group);
+        *group.members_mut() = members;
+        group.sends += 1;
+        group.delivered += fan_out.report.delivered as u64;
+        group.dropped_full += fan_out.report.dropped_full as u64;
+        fan_out
+    }
+
+    pub(crate) fn empty(&mut self, channel: ChannelKey) {
+        let before = self.dropped.len();
+        self.channels[channel as usize].mailbox.empty(&mut self.dropped);
+        let emptied = self.dropped.len() - before;
+        self.totals.depth -= emptied;
+        self.totals.dropped_other += emptied as u64;
+        self.settle(channel);
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.groups.clear();
+        for channel in self.channel_keys() {
+            self.empty(channel);
+        }
+        self.unswept.clear();
+    }
+
+    /// Refuses everything from now on; the engine was flushed before.
+    pub(crate) fn close(&mut self) -> Vec<W> {
+        self.closed = true;
+        let channels = self.channels.iter_mut();
+        let waiters = channels.flat_map(|(_, channel)| channel.mailbox.drain_waiters());
+        let waiters: Vec<W> = waiters.collect();
+        self.totals.waiters = 0;
+        self.channels.clear();
+        self.names.clear();
+        waiters
+    }
+
+    /// A message that came back when there was nowhere left to put it.
+    pub(crate) fn drop_returned(&mut self, envelope: Envelope<M>) {
+        self.totals.delivered -= 1;
+        self.totals.dropped_other += 1;
+        self.dropped.push(envelope.message);
+    }
+
+    pub(crate) fn expire_group(&mut self, group: u32, now: Moment) {
+        for channel in self.groups.expire_group(group, now) {
+            self.settle(channel);
+        }
+    }
+
+    /// Clears away a few mailboxes and memberships whose time is over.
+    pub(crate) fn sweep(&mut self, now: Moment, expiry: Duration) {
+        for _ in 0..SWEEP {
+            if !self.sweep_one(now, expiry) {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn sweep_all(&mut self, now: Moment, expiry: Duration) {
+        while self.sweep_one(now, expiry) {}
+    }
+
+    /// Looks at the mailbox that was left alone for longest, and at the oldest membership; false if neither is due.
+    fn sweep_one(&mut self, now: Moment, expiry: Duration) -> bool {
+        let mailbox = self.unswept.due(now);
+        if let Some(channel) = mailbox {
+            self.sweep_mailbox(channel, now, expiry);
+        }
+        let member = self.groups.expire_one(now);
+        if let Some(channel) = member {
+            self.settle(channel);
+        }
+        mailbox.is_some() || member.is_some()
+    }
+
+    fn sweep_mailbox(&mut self, channel: ChannelKey, now: Moment, expiry: Duration) {
+        let before = self.dropped.len();
+        self.channels[channel as usize].mailbox.expire(now, &mut self.dropped);
+        self.count_expired(before);
+        self.unswept.disarm(channel);
+        if self.mailbox(channel).depth() > 0 {
+            self.unswept.arm(channel, now.after(expiry));
+        }
+        self.settle(channel);
+    }
+
+    pub(crate) fn stats(&self) -> LayerStats {
+        let totals = self.totals;
+        LayerStats {
+            channels: self.channels.len(),
+            groups: self.groups.len(),
+            memberships: self.groups.memberships(),
+            waiters: totals.waiters,
+            depth: totals.depth,
+            sent: totals.sent,
+            delivered: totals.delivered,
+            returned: totals.returned,
+            dropped_full: totals.dropped_full,
+            dropped_expired: totals.dropped_expired,
+            dropped_other: totals.dropped_other,
+        }
+    }
+
+    pub(crate) fn channel_stats(&mut self, channel: ChannelKey, now: Moment) -> ChannelStats {
+        let before = self.dropped.len();
+        self.channels[channel as usize].mailbox.expire(now, &mut self.dropped);
+        self.count_expired(before);
+        let mailbox = self.mailbox(channel);
+        ChannelStats {
+            depth: mailbox.depth(),
+            capacity: mailbox.capacity(),
+            waiters: mailbox.waiting(),
+            groups: self.groups.count_of(channel),
+            delivered: mailbox.counters.delivered,
+            dropped_full: mailbox.counters.dropped_full,
+            dropped_expired: mailbox.counters.dropped_expired,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The settings of a layer as Python gives them: one frozen object, checked and named there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headrace_core::{Capacities, CapacityRule, Clock, Config, Moment, MonotonicClock};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+/// `headrace.layers.memory.LayerConfig`, read field by field.
+#[derive(FromPyObject)]
+pub(crate) struct LayerConfig {
+    expiry: f64,
+    group_expiry: f64,
+    capacity: usize,
+    channel_capacity: Vec<(Pattern, usize)>,
+    pub(crate) strict: bool,
+    pub(crate) direct_wake: bool,
+}
+
+#[derive(FromPyObject)]
+enum Pattern {
+    Glob(String),
+    /// Anything with `match(name)`, as compiled regular expressions have.
+    Object(Py<PyAny>),
+}
+
+impl LayerConfig {
+    /// The settings of the engine, and the pattern objects that it will ask.
+    pub(crate) fn to_core(&self, py: Python<'_>) -> PyResult<(Config, Vec<Arc<Py<PyAny>>>)> {
+        let mut capacities = Capacities::new(self.capacity);
+        let mut patterns = Vec::new();
+        for (pattern, capacity) in &self.channel_capacity {
+            let rule = match pattern {
+                Pattern::Glob(glob) => CapacityRule::glob(glob),
+                Pattern::Object(pattern) => {
+                    let pattern = Arc::new(pattern.clone_ref(py));
+                    patterns.push(Arc::clone(&pattern));
+                    CapacityRule::Predicate(Arc::new(move |name| matches(&pattern, name)))
+                }
+            };
+            capacities = capacities.with_rule(rule, *capacity);
+        }
+        let config = Config {
+            expiry: seconds(self.expiry)?,
+            group_expiry: seconds(self.group_expiry)?,
+            capacities,
+        };
+        Ok((config, patterns))
+    }
+}
+
+fn matches(pattern: &Py<PyAny>, name: &str) -> bool {
+    Python::attach(|py| {
+        let pattern = pattern.bind(py);
+        let matched = pattern.call_method1(pyo3::intern!(py, "match"), (name,));
+        matched.and_then(|matched| matched.is_truthy()).unwrap_or_else(|error| {
+            error.write_unraisable(py, Some(pattern));
+            false
+        })
+    })
+}
+
+pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {
+    if seconds == f64::INFINITY {
+        return Ok(Duration::MAX);
+    }
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| PyValueError::new_err(format!("{seconds} seconds: {error}")))
+}
+
+/// A clock that stands still until it is told to move: for tests of expiry.
+#[pyclass(frozen, module = "headrace.testing")]
+#[derive(Debug, Default)]
+pub(crate) struct ManualClock(Arc<headrace_core::ManualClock>);
+
+#[pymethods]
+impl ManualClock {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Move the clock forward.
+    ///
+    /// Args:
+    ///     seconds: How far; not negative.
+    ///
+    /// Raises:
+    ///     ValueError: The number is negative or no number.
+    fn advance(&self, seconds: f64) -> PyResult<()> {
+        self.0.advance(self::seconds(seconds)?);
+        Ok(())
+    }
+}
+
+/// The clock of one layer.
+#[derive(Debug)]
+pub(crate) enum LayerClock {
+    Monotonic(MonotonicClock),
+    Manual(Arc<headrace_core::ManualClock>),
+}
+
+impl LayerClock {
+    pub(crate) fn new(manual: Option<&ManualClock>) -> Self {
+        manual.map_or_else(
+            || Self::Monotonic(MonotonicClock::default()),
+            |manual| Self::Manual(Arc::clone(&manual.0)),
+        )
+    }
+}
+
+impl Clock for LayerClock {
+    fn now(&self) -> Moment {
+        match self {
+            Self::Monotonic(clock) => clock.now(),
+            Self::Manual(clock) => clock.now(),
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! How an event loop learns that some of its tasks have a message.
+//!
+//! Each loop that receives has one [`LoopQueue`]. A sender puts the waiters it found there and, if nobody has done so
+//! before, arranges for one call of `drain` on the loop: by `call_soon` in the loop's own thread, by a byte
+//! through a socket pair from any other. So a batch costs one wake, however many tasks it is for, and a thread that floods a
+//! busy loop does not take the interpreter's lock from it message by message, as `call_soon_threadsafe` would.
+//!
+//! The loop holds the only reference to the [`Bell`] that reads the socket, so the bell's end is the loop's end: closed
+//! or collected. That is when receivers that still wait there are let go, and messages on their way to them go back.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::intern;
+
+use crate::awaitable::Waiter;
+use crate::receiver::{deliver, Engine, Receiver};
+
+/// How long one call of `drain` may keep the loop from its other work.
+const BUDGET: Duration = Duration::from_micros(800);
+/// After how many waiters `drain` looks at the clock.
+const BATCH: usize = 16;
+
+/// The queues of all loops of the process, by the address of the loop; there are few of them. It is the one global of this crate, because a
+/// running loop is one: several layers share its queue, and a fork has to find all descriptors.
+static QUEUES: Mutex<Vec<(usize, Py<LoopQueue>)>> = Mutex::new(Vec::new());
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The waiters of one event loop that have a message and have not been woken yet.
+#[pyclass(frozen)]
+#[derive(Debug)]
+pub(crate) struct LoopQueue {
+    address: usize,
+    event_loop: Py<PyWeakrefReference>,
+    /// The thread in which the loop was last seen running.
+    thread: AtomicU64,
+    state: Mutex<Ready>,
+    /// Both ends of the bell's wire: what is written at the first makes the second readable. `None` where the loop has
+    /// no `add_reader`, and once the loop is gone.
+    wire: Mutex<Option<(UnixStream, UnixStream)>>,
+    /// Whether the loop's end will be noticed; else its address may come to stand for another loop.
+    has_bell: AtomicBool,
+    /// The layers on which this loop's tasks have waited, for its end; the last of them also by address.
+    engines: Mutex<Vec<Weak<Engine>>>,
+    last_engine: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Ready {
+    waiters: VecDeque<Py<Waiter>>,
+    /// A call of `drain` is on its way.
+    scheduled: bool,
+    closed: bool,
+}
+
+/// What a queue wants after waiters were added.
+enum Added {
+    Nothing,
+    Ring,
+    /// The loop is gone; the waiters come back.
+    Closed(Vec<Py<Waiter>>),
+}
+
+impl LoopQueue {
+    /// The running loop and its queue, for a task of that loop that is about to wait on the engine.
+    pub(crate) fn current<'py>(
+        py: Python<'py>,
+        engine: &Arc<Engine>,
+    ) -> PyResult<(Bound<'py, PyAny>, Py<Self>)> {
+        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let running = RUNNING.import(py, "asyncio", "get_running_loop")?.call0()?;
+        let queue = match Self::find(&running) {
+            Some(queue) => queue,
+            None => Self::create(&running)?,
+        };
+        queue.get().thread.store(thread_number(), Ordering::Relaxed);
+        queue.get().remember(engine);
+        Ok((running, queue))
+    }
+
+    fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
+        let py = event_loop.py();
+        let queues = lock(&QUEUES);
+        let (_, queue) = queues.iter().find(|(known, _)| *known == address(event_loop))?;
+        let queue = queue.clone_ref(py);
+        drop(queues);
+        let same = queue.get().has_bell.load(Ordering::Relaxed)
+            || queue.get().upgrade(py).is_some_and(|own| own.is(event_loop));
+        same.then_some(queue)
+    }
+
+    fn create(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+        let py = event_loop.py();
+        let (near, far) = UnixStream::pair()?;
+        near.set_nonblocking(true)?;
+        far.set_nonblocking(true)?;
+        let descriptor = far.as_raw_fd();
+        let queue = Self {
+            address: address(event_loop),
+            event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
+            thread: AtomicU64::new(thread_number()),
+            state: Mutex::default(),
+            wire: Mutex::new(Some((near, far))),
+            has_bell: AtomicBool::new(false),
+            engines: Mutex::default(),
+            last_engine: AtomicUsize::new(0),
+        };
+        let queue = Py::new(py, queue)?;
+        let bell = Bound::new(py, Bell { queue: queue.clone_ref(py) })?;
+        match event_loop.call_method1(intern!(py, "add_reader"), (descriptor, bell)) {
+            Ok(_) => queue.get().has_bell.store(true, Ordering::Relaxed),
+            Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().wire).take()),
+            Err(error) => return Err(error),
+        }
+        let address = queue.get().address;
+        let stale: Vec<_> = {
+            let mut queues = lock(&QUEUES);
+            let stale = queues.extract_if(.., |(known, _)| *known == address).collect();
+            queues.push((address, queue.clone_ref(py)));
+            stale
+        };
+        drop(stale);
+        Ok(queue)
+    }
+
+    fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop.bind(py).upgrade()
+    }
+
+    fn remember(&self, engine: &Arc<Engine>) {
+        let address = Arc::as_ptr(engine) as usize;
+        if self.last_engine.load(Ordering::Relaxed) == address {
+            return;
+        }
+        self.last_engine.store(address, Ordering::Relaxed);
+        let mut engines = lock(&self.engines);
+        engines.retain(|known| known.strong_count() > 0);
+        if !engines.iter().any(|known| known.as_ptr() as usize == address) {
+            engines.push(Arc::downgrade(engine));
+        }
+    }
+
+    fn add(&self, waiters: Vec<Py<Waiter>>) -> Added {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Added::Closed(waiters);
+        }
+        state.waiters.extend(waiters);
+        if state.scheduled {
+            return Added::Nothing;
+        }
+        state.scheduled = true;
+        Added::Ring
+    }
+
+    /// Arranges for one call of `drain`. A loop that takes no more calls is treated as gone.
+    fn ring(this: &Py<Self>, py: Python<'_>) {
+        let queue = this.get();
+        let Some(event_loop) = queue.upgrade(py) else {
+            return queue.close(py);
+        };
+        let rung = if queue.thread.load(Ordering::Relaxed) == thread_number() {
+            Drain::call(this, &event_loop, intern!(py, "call_soon"))
+        } else if queue.pull_wire() {
+            Ok(())
+        } else {
+            Drain::call(this, &event_loop, intern!(py, "call_soon_threadsafe"))
+        };
+        if rung.is_err() {
+            queue.close(py);
+        }
+    }
+
+    fn pull_wire(&self) -> bool {
+        match &*lock(&self.wire) {
+            Some((near, _)) => (&*near).write(&[0]).is_ok(),
+            None => false,
+        }
+    }
+
+    fn silence_wire(&self) {
+        if let Some((_, far)) = &*lock(&self.wire) {
+            // One byte a batch: a short read leaves none behind, and an error means that there is none.
+            let _ = (&*far).read(&mut [0; 16]);
+        }
+    }
+
+    /// Wakes the waiters that are there now, as long as the budget lasts; the rest has its turn in the loop's next round.
+    fn drain(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {
+        let (queue, started) = (this.get(), Instant::now());
+        let mut left = lock(&queue.state).waiters.len();
+        let mut batch = VecDeque::with_capacity(BATCH);
+        while left > 0 {
+            batch.extend(lock(&queue.state).waiters.drain(..left.min(BATCH)));
+            left -= batch.len();
+            while let Some(waiter) = batch.pop_front() {
+                if let Err(error) = waiter.get().wake(waiter.bind(py)) {
+                    queue.put_back(batch);
+                    Self::finish(this, py);
+                    return Err(error);
+                }
+            }
+            if started.elapsed() >= BUDGET {
+                break;
+            }
+        }
+        Self::finish(this, py);
+        Ok(())
+    }
+
+    fn put_back(&self, batch: VecDeque<Py<Waiter>>) {
+        let mut state = lock(&self.state);
+        for waiter in batch.into_iter().rev() {
+            state.waiters.push_front(waiter);
+        }
+    }
+
+    /// Ends one call of `drain`, with another to follow if there is more to do.
+    fn finish(this: &Py<Self>, py: Python<'_>) {
+        let again = {
+            let mut state = lock(&this.get().state);
+            state.scheduled = !state.waiters.is_empty();
+            state.scheduled
+        };
+        if again {
+            Self::ring(this, py);
+        }
+    }
+
+    /// The loop is gone: messages on their way to its tasks go back, and its tasks are let go.
+    fn close(&self, py: Python<'_>) {
+        let waiters = {
+            let mut state = lock(&self.state);
+            state.closed = true;
+            std::mem::take(&mut state.waiters)
+        };
+        let removed: Vec<_> = lock(&QUEUES).extract_if(.., |(_, known)| std::ptr::eq(known.get(), self)).collect();
+        lock(&self.wire).take();
+        for waiter in waiters {
+            waiter.get().release(py);
+        }
+        let mine = |receiver: &Receiver| match receiver {
+            Receiver::Task(waiter) => std::ptr::eq(waiter.get().queue(), self),
+            Receiver::Thread(_) => false,
+        };
+        let engines = std::mem::take(&mut *lock(&self.engines));
+        for engine in engines.iter().filter_map(Weak::upgrade) {
+            if engine.has_waiters() {
+                drop(engine.forget_all(mine));
+            }
+        }
+        drop(removed);
+    }
+}
+
+fn address(object: &Bound<'_, PyAny>) -> usize {
+    object.as_ptr() as usize
+}
+
+fn cannot_read(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyNotImplementedError>(py) || error.is_instance_of::<PyAttributeError>(py)
+}
+
+/// A number for the current thread that is never used again, unlike the system's.
+fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
+}
+
+/// The waiters of one delivery, on their way to the queues of their loops.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    /// The waiters since the loop last changed: all of one loop.
+    waiters: Vec<Py<Waiter>>,
+    /// Queues that were handed waiters before, and want to be rung.
+    ring: Vec<Py<LoopQueue>>,
+    stranded: Vec<Py<Waiter>>,
+}
+
+impl Wakes {
+    pub(crate) fn add(&mut self, py: Python<'_>, waiter: Py<Waiter>) {
+        if let Some(last) = self.waiters.last() {
+            if !std::ptr::eq(last.get().queue(), waiter.get().queue()) {
+                self.hand_over(py);
+            }
+        }
+        self.waiters.push(waiter);
+    }
+
+    fn hand_over(&mut self, py: Python<'_>) {
+        let Some(queue) = self.waiters.last().map(|last| last.get().queue_handle().clone_ref(py)) else {
+            return;
+        };
+        match queue.get().add(std::mem::take(&mut self.waiters)) {
+            Added::Nothing => {}
+            Added::Ring => self.ring.push(queue),
+            Added::Closed(waiters) => self.stranded.extend(waiters),
+        }
+    }
+
+    /// Wakes every loop that was handed waiters.
+    pub(crate) fn ring(mut self, py: Python<'_>) {
+        self.hand_over(py);
+        for queue in self.ring {
+            LoopQueue::ring(&queue, py);
+        }
+        for waiter in self.stranded {
+            waiter.get().release(py);
+        }
+    }
+}
+
+/// What `call_soon` is given.
+#[pyclass(frozen)]
+struct Drain {
+    queue: Py<LoopQueue>,
+}
+
+impl Drain {
+    fn call(
+        queue: &Py<LoopQueue>,
+        event_loop: &Bound<'_, PyAny>,
+        method: &Bound<'_, PyString>,
+    ) -> PyResult<()> {
+        let drain = Self { queue: queue.clone_ref(event_loop.py()) };
+        event_loop.call_method1(method, (drain,))?;
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Drain {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        LoopQueue::drain(&self.queue, py)
+    }
+}
+
+/// What `add_reader` is given, held by the loop alone.
+#[pyclass(frozen)]
+struct Bell {
+    queue: Py<LoopQueue>,
+}
+
+#[pymethods]
+impl Bell {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.queue.get().silence_wire();
+        LoopQueue::drain(&self.queue, py)
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        // A loop that refused the bell lives on without it.
+        if self.queue.get().has_bell.load(Ordering::Relaxed) {
+            Python::try_attach(|py| self.queue.get().close(py));
+        }
+    }
+}
+
+/// Forget the event loops of the parent process, and close their descriptors. The tasks of the parent are
+/// neither woken nor finalised: they are not this process's to end.
+#[pyfunction]
+pub(crate) fn after_fork_in_child() {
+    let queues = std::mem::take(&mut *lock(&QUEUES));
+    for (_, handle) in queues {
+        let queue = handle.get();
+        queue.has_bell.store(false, Ordering::Relaxed);
+        lock(&queue.wire).take();
+        lock(&queue.engines).clear();
+        let mut state = lock(&queue.state);
+        state.closed = true;
+        std::mem::forget(std::mem::take(&mut state.waiters));
+    }
+}
+
+/// Gives a message that was not taken back to its layer.
+pub(crate) fn give_back(
+    py: Python<'_>,
+    engine: &Engine,
+    channel: &str,
+    envelope: headrace_core::Envelope<crate::message::Message>,
+) {
+    deliver(py, engine, engine.give_back(channel, envelope));
+}

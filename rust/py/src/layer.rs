@@ -1,0 +1,348 @@
+//! The in-process layer as Python sees it: convert, call, convert back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headrace_core::name::NameKind;
+use headrace_core::{Envelope, MemoryEngine, Parker, Received, SendError};
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+
+use crate::awaitable::Waiter;
+use crate::config::{seconds, LayerClock, LayerConfig, ManualClock};
+use crate::errors::{layer_closed, not_text, send_to_python, to_python, ChannelEmpty};
+use crate::event_loop::{give_back, Wakes};
+use crate::message::Message;
+use crate::receiver::{deliver, Engine, Receiver, SleepingThread};
+use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
+
+/// How long a sleeping thread goes without looking for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
+#[pyclass(frozen, weakref, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct MemoryLayer {
+    engine: Arc<Engine>,
+    strict: bool,
+    direct_wake: bool,
+    /// The pattern objects that the engine's capacity rules ask; kept here for the garbage collector.
+    patterns: Vec<Arc<Py<PyAny>>>,
+}
+
+impl MemoryLayer {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn wakes_directly(&self) -> bool {
+        self.direct_wake
+    }
+
+    /// Reads pairs of a name and a message, all of them before the first is used.
+    fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
+        self.engine.check_open().map_err(to_python)?;
+        let mut read = Vec::new();
+        for pair in pairs.try_iter()? {
+            let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+            let message = Message::new(&message, self.strict)?;
+            let name = text(&name, kind)?.1.to_owned();
+            kind.check(&name).map_err(|invalid| to_python(invalid.into()))?;
+            read.push((name, message));
+        }
+        Ok(read)
+    }
+
+    fn sleep(&self, py: Python<'_>, thread: &SleepingThread, end: Option<Instant>) -> PyResult<Option<Message>> {
+        loop {
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            let woken = py.detach(|| thread.parker.sleep(left.min(SIGNAL_INTERVAL)));
+            if woken {
+                return match thread.parker.slot().take() {
+                    Some(envelope) => Ok(Some(envelope.message)),
+                    None => Err(layer_closed()),
+                };
+            }
+            py.check_signals()?;
+            if left.is_zero() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The thread gives up: it leaves the line, or has the message that reached it at the last moment. A message that
+    /// is still on its way to it finds the slot released, and goes back.
+    fn give_up(&self, thread: &Arc<SleepingThread>) -> Option<Envelope<Message>> {
+        let own = |receiver: &Receiver| match receiver {
+            Receiver::Thread(waiting) => Arc::ptr_eq(waiting, thread),
+            Receiver::Task(_) => false,
+        };
+        self.engine.forget(&thread.channel, own);
+        thread.parker.slot().release()
+    }
+}
+
+fn text<'a>(name: &'a Bound<'_, PyAny>, kind: NameKind) -> PyResult<(&'a Bound<'a, PyString>, &'a str)> {
+    let string = name.cast::<PyString>().map_err(|_| not_text(kind, name))?;
+    Ok((string, string.to_str().map_err(|_| not_text(kind, name))?))
+}
+
+fn channel<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    Ok(text(name, NameKind::Channel)?.1)
+}
+
+fn group<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    Ok(text(name, NameKind::Group)?.1)
+}
+
+/// The channels to pass by: one name, or any iterable of names.
+fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    if let Ok(name) = exclude.cast::<PyString>() {
+        return Ok(vec![channel(name)?.to_owned()]);
+    }
+    exclude.try_iter()?.map(|name| Ok(channel(&name?)?.to_owned())).collect()
+}
+
+#[pymethods]
+impl MemoryLayer {
+    #[new]
+    #[pyo3(signature = (config, clock=None))]
+    fn new(py: Python<'_>, config: LayerConfig, clock: Option<&ManualClock>) -> PyResult<Self> {
+        let (settings, patterns) = config.to_core(py)?;
+        Ok(Self {
+            engine: Arc::new(MemoryEngine::new(settings, LayerClock::new(clock))),
+            strict: config.strict,
+            direct_wake: config.direct_wake,
+            patterns,
+        })
+    }
+
+    /// Send one message. Never blocks.
+    fn send(&self, py: Python<'_>, channel: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let message = Message::new(message, self.strict)?;
+        let channel = self::channel(channel)?;
+        let sent = self.engine.send(channel, message);
+        let hand_off = sent.map_err(|error| send_to_python(error, channel))?;
+        if let Some(hand_off) = hand_off {
+            deliver(py, &self.engine, [hand_off]);
+        }
+        Ok(())
+    }
+
+    /// Send to every member of a group but the excluded. Never blocks.
+    #[pyo3(signature = (group, message, exclude=None))]
+    fn group_send(
+        &self,
+        py: Python<'_>,
+        group: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        exclude: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<SendReport> {
+        let message = Message::new(message, self.strict)?;
+        let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
+        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+        let fan_out = self.engine.group_send(self::group(group)?, message, &exclude).map_err(to_python)?;
+        deliver(py, &self.engine, fan_out.hand_offs);
+        Ok(fan_out.report.into())
+    }
+
+    /// Send each message to its channel. Bad input is found before anything is sent; full channels are counted.
+    fn send_many(&self, py: Python<'_>, pairs: &Bound<'_, PyAny>) -> PyResult<SendReport> {
+        let mut report = headrace_core::SendReport::default();
+        let mut hand_offs = Vec::new();
+        for (channel, message) in self.pairs(pairs, NameKind::Channel)? {
+            match self.engine.send(&channel, message) {
+                Ok(hand_off) => {
+                    report.delivered += 1;
+                    hand_offs.extend(hand_off);
+                }
+                Err(SendError::Full(_)) => report.dropped_full += 1,
+                Err(SendError::Refused(..)) => report.dropped_other += 1,
+            }
+        }
+        deliver(py, &self.engine, hand_offs);
+        Ok(report.into())
+    }
+
+    /// Send each message to its group. Bad input is found before anything is sent.
+    fn group_send_many(&self, py: Python<'_>, pairs: &Bound<'_, PyAny>) -> PyResult<SendReport> {
+        let mut report = headrace_core::SendReport::default();
+        let mut hand_offs = Vec::new();
+        for (group, message) in self.pairs(pairs, NameKind::Group)? {
+            if let Ok(fan_out) = self.engine.group_send(&group, message, &[]) {
+                report += fan_out.report;
+                hand_offs.extend(fan_out.hand_offs);
+            }
+        }
+        deliver(py, &self.engine, hand_offs);
+        Ok(report.into())
+    }
+
+    /// Take the oldest message, or return a `Waiter` for the next one.
+    fn receive<'py>(slf: &Bound<'py, Self>, channel: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let engine = &slf.get().engine;
+        let (string, name) = text(channel, NameKind::Channel)?;
+        if let Some(envelope) = engine.take(name).map_err(to_python)? {
+            return envelope.message.into_python(py);
+        }
+        let waiter = Py::new(py, Waiter::new(slf, string)?)?;
+        match engine.receive(name, Receiver::Task(waiter.clone_ref(py))).map_err(to_python)? {
+            Received::Ready(envelope) => envelope.message.into_python(py),
+            Received::Waiting => Ok(waiter.into_any()),
+        }
+    }
+
+    /// Take the oldest message.
+    fn receive_nowait(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let name = self::channel(channel)?;
+        match self.engine.take(name).map_err(to_python)? {
+            Some(envelope) => envelope.message.into_python(py),
+            None => Err(ChannelEmpty::new_err(name.to_owned())),
+        }
+    }
+
+    /// Take up to `max` messages that are there.
+    fn receive_ready<'py>(&self, py: Python<'py>, channel: &Bound<'py, PyAny>, max: usize) -> PyResult<Bound<'py, PyList>> {
+        let name = self::channel(channel)?;
+        let messages = PyList::empty(py);
+        while messages.len() < max {
+            let Some(envelope) = self.engine.take(name).map_err(to_python)? else {
+                break;
+            };
+            messages.append(envelope.message.into_python(py)?)?;
+        }
+        Ok(messages)
+    }
+
+    /// Take the oldest message; sleep until there is one, or until the time is over.
+    #[pyo3(signature = (channel, timeout=None))]
+    fn receive_sync(&self, py: Python<'_>, channel: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let name = self::channel(channel)?;
+        let end = match timeout {
+            Some(timeout) if timeout.is_nan() => return Err(PyValueError::new_err("timeout is not a number")),
+            Some(timeout) => Instant::now().checked_add(seconds(timeout.max(0.0))?),
+            None => None,
+        };
+        let thread = Arc::new(SleepingThread { channel: name.to_owned(), parker: Parker::default() });
+        let received = self.engine.receive(name, Receiver::Thread(Arc::clone(&thread)));
+        if let Received::Ready(envelope) = received.map_err(to_python)? {
+            return envelope.message.into_python(py);
+        }
+        let slept = self.sleep(py, &thread, end);
+        if let Ok(Some(message)) = slept {
+            return message.into_python(py);
+        }
+        match (slept, self.give_up(&thread)) {
+            (Ok(_), Some(late)) => late.message.into_python(py),
+            (Ok(_), None) => Err(PyTimeoutError::new_err(format!(
+                "no message on '{name}' in {} seconds",
+                timeout.unwrap_or_default()
+            ))),
+            (Err(error), late) => {
+                if let Some(envelope) = late {
+                    give_back(py, &self.engine, name, envelope);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn group_add(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.engine.group_add(self::group(group)?, self::channel(channel)?).map_err(to_python)
+    }
+
+    fn group_discard(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.engine.group_discard(self::group(group)?, self::channel(channel)?).map_err(to_python)
+    }
+
+    fn group_channels(&self, group: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+        let channels = self.engine.group_channels(self::group(group)?).map_err(to_python)?;
+        Ok(channels.iter().map(ToString::to_string).collect())
+    }
+
+    /// The channels of a group, each with the seconds since its latest `group_add`.
+    fn group_members(&self, group: &Bound<'_, PyAny>) -> PyResult<Vec<(String, f64)>> {
+        let members = self.engine.group_members(self::group(group)?).map_err(to_python)?;
+        Ok(members.iter().map(|(channel, age)| (channel.to_string(), age.as_secs_f64())).collect())
+    }
+
+    fn group_count(&self, group: &Bound<'_, PyAny>) -> PyResult<usize> {
+        self.engine.group_count(self::group(group)?).map_err(to_python)
+    }
+
+    fn group_names(&self) -> Vec<String> {
+        self.engine.group_names().iter().map(ToString::to_string).collect()
+    }
+
+    fn channel_groups(&self, channel: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+        let groups = self.engine.channel_groups(self::channel(channel)?).map_err(to_python)?;
+        Ok(groups.iter().map(ToString::to_string).collect())
+    }
+
+    /// The channels that hold messages or waiting receivers.
+    fn channel_names(&self) -> Vec<String> {
+        self.engine.channel_names().iter().map(ToString::to_string).collect()
+    }
+
+    /// Drop the messages of a channel and take it out of all its groups.
+    fn close_channel(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.engine.close_channel(self::channel(channel)?).map_err(to_python)
+    }
+
+    fn flush(&self) {
+        self.engine.flush();
+    }
+
+    /// Flush, refuse everything from now on, and wake all receivers with `LayerClosed`.
+    fn close(&self, py: Python<'_>) {
+        let mut wakes = Wakes::default();
+        for receiver in self.engine.close() {
+            match receiver {
+                Receiver::Task(waiter) => {
+                    waiter.get().close();
+                    wakes.add(py, waiter);
+                }
+                Receiver::Thread(thread) => {
+                    thread.parker.slot().close();
+                    thread.parker.wake();
+                }
+            }
+        }
+        wakes.ring(py);
+    }
+
+    fn stats(&self) -> LayerStats {
+        self.engine.stats().into()
+    }
+
+    fn channel_stats(&self, channel: &Bound<'_, PyAny>) -> PyResult<ChannelStats> {
+        let stats = self.engine.channel_stats(self::channel(channel)?).map_err(to_python)?;
+        Ok(stats.into())
+    }
+
+    fn group_stats(&self, group: &Bound<'_, PyAny>) -> PyResult<GroupStats> {
+        Ok(self.engine.group_stats(self::group(group)?).map_err(to_python)?.into())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for pattern in &self.patterns {
+            visit.call(&**pattern)?;
+        }
+        let visited = self.engine.visit(
+            |message| message.traverse(&visit),
+            |receiver| match receiver {
+                Receiver::Task(waiter) => visit.call(waiter),
+                Receiver::Thread(_) => Ok(()),
+            },
+        );
+        visited.map(|_| ())
+    }
+
+    /// The layer and everything that it refers to is unreachable: nobody is left to be woken or to receive.
+    fn __clear__(&self) {
+        drop(self.engine.close());
+    }
+}

@@ -1,0 +1,27 @@
+//! `headrace._core`: headrace-core for Python. Translation only; the meaning is in the crate below and in the
+//! package above. All knowledge of asyncio is in [`awaitable`] (the future that a task waits on) and
+//! [`event_loop`] (how a loop is woken).
+
+mod awaitable;
+mod config;
+mod errors;
+mod event_loop;
+mod layer;
+mod message;
+mod receiver;
+mod stats;
+
+/// The native half of headrace. Import from `headrace` instead: this module is not public.
+#[pyo3::pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::awaitable::Waiter;
+    #[pymodule_export]
+    use crate::config::ManualClock;
+    #[pymodule_export]
+    use crate::event_loop::after_fork_in_child;
+    #[pymodule_export]
+    use crate::layer::MemoryLayer;
+    #[pymodule_export]
+    use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
+}

@@ -1,0 +1,335 @@
+//! The copy rules: a receiver never shares a container with the sender or with another receiver.
+//!
+//! One snapshot is taken when a message is sent, and each receiver is given a copy of it made in its own thread;
+//! the last one is given the snapshot itself. Values that cannot change are shared, containers are copied here,
+//! and everything else is left to `copy.deepcopy`. A message is treated as a tree: a list that stands in it twice
+//! comes out as two lists.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::{intern, IntoPyObjectExt};
+
+use crate::errors::InvalidMessage;
+
+/// Containers may stand in each other this deep, counting the message itself.
+const MAX_DEPTH: usize = 64;
+
+/// A message between its sender and its receivers.
+#[derive(Clone, Debug)]
+pub(crate) struct Message(Arc<Snapshot>);
+
+#[derive(Debug)]
+struct Snapshot {
+    value: Py<PyAny>,
+    /// Holds nothing but values that are shared: one dict copy gives a receiver its own.
+    flat: bool,
+}
+
+impl Message {
+    /// Takes the snapshot.
+    pub(crate) fn new(message: &Bound<'_, PyAny>, strict: bool) -> PyResult<Self> {
+        let py = message.py();
+        let Ok(dict) = message.cast::<PyDict>() else {
+            let (kind, repr) = (message.get_type(), message.repr()?);
+            return Err(InvalidMessage::new_err(format!("Message is not a dict: got {} {repr}", kind.name()?)));
+        };
+        if dict.contains(intern!(py, "__asgi_channel__"))? {
+            return Err(InvalidMessage::new_err(
+                "message['__asgi_channel__']: this key is reserved for layers that carry messages between processes; use another",
+            ));
+        }
+        let copier = Copier { strict };
+        let snapshot = if dict.is_exact_instance_of::<PyDict>() {
+            let (copy, flat) = copier.dict(dict, 1).map_err(|fault| fault.into_error(message))?;
+            Snapshot { value: copy.into_any().unbind(), flat }
+        } else {
+            let copy = copier.value(message, 1).map_err(|fault| fault.into_error(message))?;
+            Snapshot { value: copy.unbind(), flat: false }
+        };
+        Ok(Self(Arc::new(snapshot)))
+    }
+
+    /// The receiver's own copy.
+    pub(crate) fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match Arc::try_unwrap(self.0) {
+            Ok(last) => Ok(last.value),
+            Err(shared) => shared.copy(py),
+        }
+    }
+
+    /// Shows the snapshot to the garbage collector, if this is its only owner: an object must not be shown more
+    /// often than it is referred to, and a snapshot with several owners is referred to once.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if Arc::strong_count(&self.0) == 1 {
+            visit.call(&self.0.value)?;
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    fn copy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let value = self.value.bind(py);
+        match value.cast_exact::<PyDict>() {
+            Ok(dict) if self.flat => Ok(dict.copy()?.into_any().unbind()),
+            _ => {
+                let copy = Copier { strict: false }.value(value, 1);
+                Ok(copy.map_err(|fault| fault.into_error(value))?.unbind())
+            }
+        }
+    }
+}
+
+struct Copier {
+    /// Accept only what the specification of channel layers lets a message hold, and make it so plain that every engine
+    /// can carry it: tuples become lists, subclasses their base.
+    strict: bool,
+}
+
+impl Copier {
+    fn value<'py>(&self, value: &Bound<'py, PyAny>, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+        if is_leaf(value) {
+            if self.strict {
+                check_leaf(value)?;
+            }
+            return Ok(value.clone());
+        }
+        if let Ok(dict) = value.cast_exact::<PyDict>() {
+            return self.dict(dict, depth).map(|(copy, _)| copy.into_any());
+        }
+        if let Ok(list) = value.cast_exact::<PyList>() {
+            let copy = list.get_slice(0, list.len());
+            return self.list(copy, depth).map(Bound::into_any);
+        }
+        if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+            return self.tuple(tuple, depth);
+        }
+        if self.strict {
+            return self.plain(value, depth);
+        }
+        Ok(deepcopy(value)?)
+    }
+
+    /// Copies a dict, and tells whether it holds nothing but shared values. The copy is walked, not the original: nobody
+    /// else can change it meanwhile. Values are replaced after the walk, so that no key, however odd, disturbs it.
+    fn dict<'py>(&self, dict: &Bound<'py, PyDict>, depth: usize) -> Result<(Bound<'py, PyDict>, bool), Fault> {
+        check_depth(depth)?;
+        let copy = dict.copy()?;
+        let mut flat = true;
+        let mut replaced = Vec::new();
+        for (key, value) in &copy {
+            if self.strict && !key.is_instance_of::<PyString>() {
+                return Err(Fault::new(Reason::Key).at(Step::of(&key)));
+            }
+            let leaf = is_leaf(&value);
+            flat &= leaf;
+            if leaf && !self.strict {
+                continue;
+            }
+            let own = self.value(&value, depth + 1).map_err(|fault| fault.at(Step::of(&key)))?;
+            if !own.is(&value) {
+                replaced.push((key, own));
+            }
+        }
+        for (key, own) in replaced {
+            copy.set_item(key, own)?;
+        }
+        Ok((copy, flat))
+    }
+
+    /// Gives a list, which is this function's own already, its own values.
+    fn list<'py>(&self, copy: Bound<'py, PyList>, depth: usize) -> Result<Bound<'py, PyList>, Fault> {
+        check_depth(depth)?;
+        for index in 0..copy.len() {
+            let value = copy.get_item(index)?;
+            let own = self.value(&value, depth + 1).map_err(|fault| fault.at(Step::Index(index)))?;
+            if !own.is(&value) {
+                copy.set_item(index, own)?;
+            }
+        }
+        Ok(copy)
+    }
+
+    fn tuple<'py>(&self, tuple: &Bound<'py, PyTuple>, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+        if self.strict {
+            return self.list(tuple.to_list(), depth).map(Bound::into_any);
+        }
+        if tuple.iter().all(|value| is_leaf(&value)) {
+            return Ok(tuple.clone().into_any());
+        }
+        Ok(self.list(tuple.to_list(), depth)?.to_tuple().into_any())
+    }
+
+    /// The plain form of a value whose type is a subclass of one that a message may hold.
+    fn plain<'py>(&self, value: &Bound<'py, PyAny>, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+        let py = value.py();
+        let plain = if let Ok(text) = value.cast::<PyString>() {
+            let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+            PyString::new(py, text).into_any()
+        } else if value.is_instance_of::<PyInt>() {
+            let number: i64 = value.extract().map_err(|_| Fault::new(Reason::Range))?;
+            number.into_bound_py_any(py)?
+        } else if let Ok(number) = value.cast::<PyFloat>() {
+            PyFloat::new(py, number.value()).into_any()
+        } else if let Ok(bytes) = value.cast::<PyBytes>() {
+            PyBytes::new(py, bytes.as_bytes()).into_any()
+        } else if let Ok(list) = value.cast::<PyList>() {
+            return self.list(list.get_slice(0, list.len()), depth).map(Bound::into_any);
+        } else if let Ok(tuple) = value.cast::<PyTuple>() {
+            return self.list(tuple.to_list(), depth).map(Bound::into_any);
+        } else if let Ok(dict) = value.cast::<PyDict>() {
+            let plain = PyDict::new(py);
+            plain.update(dict.as_mapping())?;
+            return self.dict(&plain, depth).map(|(copy, _)| copy.into_any());
+        } else {
+            return Err(Fault::new(Reason::Type(value.get_type().name()?.to_string())));
+        };
+        Ok(plain)
+    }
+}
+
+/// Whether the value cannot change and cannot hold anything that can.
+fn is_leaf(value: &Bound<'_, PyAny>) -> bool {
+    value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_none()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyBytes>()
+}
+
+fn check_leaf(value: &Bound<'_, PyAny>) -> Result<(), Fault> {
+    if let Ok(text) = value.cast_exact::<PyString>() {
+        text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+    } else if value.is_exact_instance_of::<PyInt>() {
+        value.extract::<i64>().map_err(|_| Fault::new(Reason::Range))?;
+    }
+    Ok(())
+}
+
+fn check_depth(depth: usize) -> Result<(), Fault> {
+    if depth > MAX_DEPTH {
+        return Err(Fault::new(Reason::Depth));
+    }
+    Ok(())
+}
+
+fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
+    static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let deepcopy = DEEPCOPY.import(value.py(), "copy", "deepcopy")?;
+    deepcopy.call1((value,)).map_err(|error| {
+        let kind = value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+        Fault::new(Reason::Uncopyable(kind, error))
+    })
+}
+
+/// Why a message was refused, and where. The path is collected from the inside out, on the way back.
+struct Fault {
+    path: Vec<Step>,
+    reason: Reason,
+}
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+enum Reason {
+    Depth,
+    Key,
+    Range,
+    Surrogates,
+    Type(String),
+    Uncopyable(String, PyErr),
+    Python(PyErr),
+}
+
+impl Step {
+    fn of(key: &Bound<'_, PyAny>) -> Self {
+        Self::Key(key.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string_lossy().into_owned()))
+    }
+}
+
+impl From<PyErr> for Fault {
+    fn from(error: PyErr) -> Self {
+        Self::new(Reason::Python(error))
+    }
+}
+
+impl Fault {
+    fn new(reason: Reason) -> Self {
+        Self { path: Vec::new(), reason }
+    }
+
+    fn at(mut self, step: Step) -> Self {
+        self.path.push(step);
+        self
+    }
+
+    fn path(&self, steps: usize) -> String {
+        let outermost_first = self.path.iter().rev().take(steps);
+        outermost_first.fold("message".to_owned(), |path, step| match step {
+            Step::Key(key) => format!("{path}[{key}]"),
+            Step::Index(index) => format!("{path}[{index}]"),
+        })
+    }
+
+    fn into_error(self, message: &Bound<'_, PyAny>) -> PyErr {
+        let path = self.path(MAX_DEPTH);
+        match self.reason {
+            Reason::Depth => PyValueError::new_err(self.depth_text(message)),
+            Reason::Key => PyTypeError::new_err(format!("{path}: a key is not a str")),
+            Reason::Range => PyValueError::new_err(format!("{path}: the integer does not fit in 64 bits with a sign")),
+            Reason::Surrogates => {
+                PyValueError::new_err(format!("{path}: the text has lone surrogates, which UTF-8 cannot carry"))
+            }
+            Reason::Type(kind) => PyTypeError::new_err(format!(
+                "{path}: {kind} is not serialisable; a strict layer takes dict, list, str, bytes, int, float, bool and None"
+            )),
+            Reason::Uncopyable(kind, cause) => {
+                let error = PyTypeError::new_err(format!("{path}: {kind} cannot be copied: {cause}"));
+                error.set_cause(message.py(), Some(cause));
+                error
+            }
+            Reason::Python(error) => error,
+        }
+    }
+
+    /// Nesting too deep is most often a container that holds itself; then the loop is worth more than its length.
+    fn depth_text(&self, message: &Bound<'_, PyAny>) -> String {
+        match self.first_repetition(message) {
+            Some(steps) => format!("{}: the container holds itself; a message is a tree", self.path(steps)),
+            None => format!(
+                "{}...: containers are nested deeper than {MAX_DEPTH}; send a flatter message",
+                self.path(4)
+            ),
+        }
+    }
+
+    /// After how many steps of the path a container stands that was met before.
+    fn first_repetition(&self, message: &Bound<'_, PyAny>) -> Option<usize> {
+        let mut met = vec![message.clone()];
+        for (taken, step) in self.path.iter().rev().enumerate() {
+            let here = met.last()?;
+            let next = match step {
+                Step::Index(index) => here.get_item(index).ok()?,
+                Step::Key(repr) => {
+                    let dict = here.cast::<PyDict>().ok()?;
+                    let mut items = dict.iter();
+                    let same = |key: &Bound<'_, PyAny>| key.repr().is_ok_and(|key| key.to_string_lossy() == *repr);
+                    items.find_map(|(key, value)| same(&key).then_some(value))?
+                }
+            };
+            if met.iter().any(|container| container.is(&next)) {
+                return Some(taken + 1);
+            }
+            met.push(next);
+        }
+        None
+    }
+}

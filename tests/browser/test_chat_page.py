@@ -1,0 +1,168 @@
+"""The demo's page in a real browser, two windows at a time."""
+
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
+
+from headrace.demo import make_app
+from headrace.demo.serve import bind, serving
+from headrace.layers import InMemoryChannelLayer
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    async with async_playwright() as driver:
+        # The sandbox cannot start in a container or as root; the page under test is our own.
+        browser = await driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    with bind("127.0.0.1", 0) as listener:
+        async with serving(make_app(InMemoryChannelLayer()), listener):
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+class Window:
+    """One window of the page, whose script must never fail."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.failures: list[str] = []
+        page.on("pageerror", lambda error: self.failures.append(str(error)))
+
+    async def join(self, name: str, room: str) -> None:
+        await self.page.get_by_label("Your name").fill(name)
+        await self.page.get_by_label("Room").fill(room)
+        await self.page.get_by_role("button", name="Join room").click()
+        await expect(self.page.get_by_role("heading", name=room)).to_be_visible()
+
+    async def say(self, text: str) -> None:
+        await self.page.get_by_label("Message", exact=True).fill(text)
+        await self.page.get_by_role("button", name="Send").click()
+
+    async def shows(self, text: str) -> None:
+        await expect(self.page.get_by_role("log")).to_contain_text(text)
+
+    async def counts(self, members: str) -> None:
+        await expect(self.page.locator("#count")).to_have_text(members)
+
+    async def is_connected(self, state: str) -> None:
+        await expect(self.page.locator("#link-text")).to_have_text(state)
+
+    async def fits(self) -> None:
+        """The page is no wider than its window."""
+        wide = await self.page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
+        assert not wide
+
+
+async def open_window(browser: Browser, url: str, viewport: ViewportSize = DESKTOP) -> Window:
+    context = await browser.new_context(viewport=viewport)
+    window = Window(await context.new_page())
+    await window.page.goto(url)
+    await window.is_connected("Connected")
+    return window
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+async def test_two_windows_chat(browser: Browser, url: str, viewport: ViewportSize) -> None:
+    ada = await open_window(browser, url, viewport)
+    await ada.fits()
+    await ada.join("Ada", "lobby")
+    await ada.counts("1 member")
+    await expect(ada.page.locator("#alone")).to_be_visible()
+
+    grace = await open_window(browser, f"{url}?room=lobby", viewport)
+    await grace.join("Grace", "lobby")
+    for window in (ada, grace):
+        await window.counts("2 members")
+    await ada.shows("Grace joined")
+    await expect(ada.page.locator("#alone")).to_be_hidden()
+
+    await grace.say("hello, Ada")
+    await ada.shows("hello, Ada")
+    await ada.say("hello, Grace")
+    await grace.shows("hello, Grace")
+    await ada.shows("2 deliveries")
+    await ada.fits()
+
+    await grace.page.get_by_role("button", name="Leave").click()
+    await expect(grace.page.get_by_role("heading", name="Join a room")).to_be_visible()
+    await ada.counts("1 member")
+    assert ada.failures == grace.failures == []
+
+
+async def test_what_people_type_is_shown_and_never_run(browser: Browser, url: str) -> None:
+    evil = '<img src=x onerror="document.title = 1">'
+    ada = await open_window(browser, url)
+    grace = await open_window(browser, url)
+    await ada.join(evil, f"room {evil[:40]}")
+    await grace.join("Grace", f"room {evil[:40]}")
+    await ada.say(evil)
+    for window in (ada, grace):
+        await window.shows(evil)
+        assert await window.page.locator("main img").count() == 0
+        assert (await window.page.title()).startswith("room <img")
+
+
+async def test_the_counters_are_live(browser: Browser, url: str) -> None:
+    ada = await open_window(browser, url)
+    await expect(ada.page.locator("#counter-memberships")).to_have_text("0")
+    await ada.join("Ada", "lobby")
+    await expect(ada.page.locator("#counter-memberships")).to_have_text("1")
+    for number in range(5):
+        await ada.say(str(number))
+    await expect(ada.page.locator("#counter-delivered")).to_have_text("5")
+    await expect(ada.page.locator("#peak")).not_to_have_text("peak 0")
+    assert ada.failures == []
+
+
+async def test_a_phone_unfolds_the_counters(browser: Browser, url: str) -> None:
+    ada = await open_window(browser, url, PHONE)
+    await expect(ada.page.locator("#counters")).to_be_hidden()
+    await ada.page.get_by_role("button", name="Counters", expanded=False).click()
+    await expect(ada.page.locator("#counter-dropped_full")).to_be_visible()
+    await ada.page.get_by_role("button", name="Counters", expanded=True).click()
+    await expect(ada.page.locator("#counters")).to_be_hidden()
+
+
+async def test_a_refused_name_is_explained_and_can_be_put_right(browser: Browser, url: str) -> None:
+    ada = await open_window(browser, url)
+    await ada.page.get_by_label("Your name").fill(" ")
+    await ada.page.get_by_role("button", name="Join room").click()
+    await expect(ada.page.get_by_role("alert")).to_have_text(
+        "name must have 1 to 40 characters, got 0"
+    )
+    await ada.join("Ada", "lobby")
+
+
+async def test_a_window_finds_a_server_that_comes_back(browser: Browser) -> None:
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        async with serving(make_app(InMemoryChannelLayer()), listener):
+            ada = await open_window(browser, f"http://127.0.0.1:{port}/", PHONE)
+            await ada.join("Ada", "lobby")
+            await ada.say("before")
+            await ada.shows("before")
+    await ada.is_connected("Connection lost")
+    await expect(ada.page.get_by_role("button", name="Send")).to_be_disabled()
+    await ada.fits()
+    with bind("127.0.0.1", port) as listener:
+        async with serving(make_app(InMemoryChannelLayer()), listener):
+            await ada.is_connected("Connected")
+            await ada.shows("Connected again")
+            await ada.counts("1 member")
+            await ada.say("after")
+            await ada.shows("after")
+    assert ada.failures == []

@@ -1,0 +1,35 @@
+"""Runs a real Django project on channels, each time in an interpreter of its own.
+
+Django's settings are configured once for a process, and every other test here wants none. So
+``cases`` are tests for an inner pytest, which ``test_cases.py`` starts and reports one by one.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BACKENDS = {
+    "headrace": "headrace.layers.InMemoryChannelLayer",
+    "channels": "channels.layers.InMemoryChannelLayer",
+}
+
+collect_ignore = ["cases", "project"]
+
+
+@pytest.fixture(scope="session")
+def project_environment() -> Callable[[str], dict[str, str]]:
+    """Make the environment of an interpreter that runs the project on the layer of a package."""
+
+    def environment(package: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(HERE / "project"), *sys.path]),
+            "DJANGO_SETTINGS_MODULE": "chat.settings",
+            "SWAPIN_BACKEND": BACKENDS[package],
+        }
+
+    return environment

@@ -1,0 +1,184 @@
+"""The command `headrace`, as a process and as a function."""
+
+import asyncio
+import contextlib
+import functools
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+import pytest
+
+import headrace
+from headrace import cli
+from headrace.demo import serve
+from headrace.layers import InMemoryChannelLayer
+
+
+@contextlib.asynccontextmanager
+async def headrace_process(*arguments: str) -> AsyncIterator[Process]:
+    """Run `python -m headrace` with arguments, and do not leave it behind."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "headrace", *arguments, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def headrace_ends(*arguments: str) -> tuple[int | None, str, str]:
+    """Run `python -m headrace` to its end; return its exit code and what it printed."""
+    async with headrace_process(*arguments) as process:
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+
+async def run(*arguments: str) -> int:
+    """Run the command in this process, where a test can change what it finds."""
+    return await asyncio.to_thread(cli.main, arguments)
+
+
+class Lossy(InMemoryChannelLayer):
+    """A layer that loses every group message but those that announce somebody."""
+
+    async def group_send(
+        self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()
+    ) -> Any:
+        if '"type": "message"' in message["frame"]:
+            exclude = self.group_channels(group)
+        return await super().group_send(group, message, exclude=exclude)
+
+
+async def test_demo_once_exits_0_and_prints_every_delivery() -> None:
+    code, out, err = await headrace_ends("demo", "--once", "--port", "0", "--clients", "3")
+    assert (code, err) == (0, "")
+    address, check, *deliveries, verdict = out.splitlines()
+    assert re.fullmatch(r"headrace demo on http://127\.0\.0\.1:\d+", address)
+    assert check == "self-check: 3 WebSocket clients, one broadcast"
+    assert len(deliveries) == 3
+    assert all(re.fullmatch(r"  client \d got it after +\d+\.\d+ ms", line) for line in deliveries)
+    assert verdict.startswith("self-check passed: 3 of 3 deliveries")
+
+
+async def test_demo_once_takes_a_free_port_when_its_own_is_taken() -> None:
+    with serve.bind("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        code, out, _ = await headrace_ends("demo", "--once", "--port", port)
+    assert code == 0
+    assert f":{port}\n" not in out
+
+
+async def test_demo_on_a_taken_port_says_so_and_exits_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with serve.bind("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        assert await run("demo", "--port", port) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"headrace: port {port} on 127.0.0.1 is taken; ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send these to a child")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_demo_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+    async with headrace_process("demo", "--port", "0", "--clients", "1") as process:
+        assert process.stdout is not None
+        while (line := await process.stdout.readline()) != b"serving until Ctrl-C\n":
+            assert line
+        process.send_signal(number)
+        out, err = await process.communicate()
+        assert (process.returncode, out, err) == (0, b"", b"")
+
+
+async def test_demo_once_exits_1_when_a_client_misses_the_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(headrace, "get_channel_layer", Lossy)
+    monkeypatch.setattr(serve, "Options", functools.partial(serve.Options, within=0.5))
+    assert await run("demo", "--once", "--port", "0", "--clients", "2") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == [
+        "  client 1 missed it: nothing came within 0.5 s",
+        "  client 2 missed it: nothing came within 0.5 s",
+        "self-check failed: 0 of 2 deliveries",
+    ]
+
+
+async def test_demo_that_is_interrupted_twice_still_exits_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(main: Any) -> int:
+        main.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asyncio, "run", interrupted)
+    assert await run("demo", "--port", "0") == 0
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "websockets"])
+async def test_demo_without_its_extra_names_it(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_serving(monkeypatch)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert await run("demo", "--once") == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"headrace: cannot import {module}")
+    assert complaint.endswith("; the demo needs: pip install '.[demo]'\n")
+
+
+async def test_demo_does_not_hide_that_something_else_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forget_serving(monkeypatch)
+    monkeypatch.setitem(sys.modules, "headrace.demo.clients", None)
+    with pytest.raises(ModuleNotFoundError, match=re.escape("headrace.demo.clients")):
+        await run("demo", "--once")
+
+
+def forget_serving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next import of what the demo needs happen anew."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("uvicorn", "websockets") or name.startswith("headrace.demo."):
+            monkeypatch.delitem(sys.modules, name)
+
+
+async def test_demo_on_a_layer_that_it_cannot_use_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(headrace, "get_channel_layer", lambda: None)
+    assert await run("demo", "--once") == 2
+    assert "needs an in-process layer of headrace as default, got None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("dmo",), "invalid choice: 'dmo'"),
+        (("demo", "--port", "65536"), "expected a whole number from 0 to 65535, got '65536'"),
+        (("demo", "--port", "http"), "expected a whole number from 0 to 65535, got 'http'"),
+        (("demo", "--clients", "0"), "expected a whole number from 1 to 100, got '0'"),
+    ],
+)
+async def test_bad_arguments_are_explained(
+    arguments: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        await run(*arguments)
+    assert exit_.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+async def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        await run("--help")
+    assert exit_.value.code == 0
+    assert re.search(r"^ +demo +serve a chat on the layer$", capsys.readouterr().out, re.M)

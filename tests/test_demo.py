@@ -1,0 +1,518 @@
+"""The demo: its chat over real sockets, its page, and the check that proves it in a terminal."""
+
+import asyncio
+import contextlib
+import errno
+import json
+import re
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any
+
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from headrace.demo import frames, make_app, serve
+from headrace.demo.app import COUNTERS
+from headrace.demo.clients import self_check
+from headrace.demo.serve import CannotServe, Options, bind, serving
+from headrace.layers import InMemoryChannelLayer
+
+
+class Chat:
+    """A demo that is being served."""
+
+    def __init__(self, port: int, layer: InMemoryChannelLayer) -> None:
+        self.layer = layer
+        self.page = f"http://127.0.0.1:{port}"
+        self.socket = f"ws://127.0.0.1:{port}/ws"
+        self._open: list[ClientConnection] = []
+
+    async def connect(self) -> "Person":
+        connection = await connect(self.socket, proxy=None, max_queue=None)
+        self._open.append(connection)
+        return Person(connection)
+
+    async def join(self, name: str, room: str = "lobby") -> "Person":
+        person = await self.connect()
+        await person.say_frame(type="join", room=room, name=name)
+        person.joined = await person.next("joined")
+        return person
+
+    async def close(self) -> None:
+        await asyncio.gather(*(connection.close() for connection in self._open))
+
+
+class Person:
+    """One WebSocket client."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.joined: dict[str, Any] = {}
+
+    async def say_frame(self, **frame: object) -> None:
+        await self.connection.send(json.dumps(frame))
+
+    async def say(self, text: str, ref: str | None = None) -> None:
+        await self.say_frame(type="say", text=text, ref=ref)
+
+    async def frame(self) -> dict[str, Any]:
+        frame: dict[str, Any] = json.loads(await self.connection.recv())
+        return frame
+
+    async def next(self, kind: str) -> dict[str, Any]:
+        """Return the next frame of that type, skipping the others."""
+        while (frame := await self.frame())["type"] != kind:
+            pass
+        return frame
+
+
+@pytest.fixture
+async def chat() -> AsyncIterator[Chat]:
+    layer = InMemoryChannelLayer()
+    with bind("127.0.0.1", 0) as listener:
+        async with serving(make_app(layer), listener):
+            chat = Chat(listener.getsockname()[1], layer)
+            yield chat
+            await chat.close()
+
+
+async def fetch(url: str, method: str = "GET") -> tuple[int, str, str]:
+    """Return the status, the content type and the body of an answer."""
+
+    def blocking() -> tuple[int, str, str]:
+        request = urllib.request.Request(url, method=method)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.headers["content-type"], answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers["content-type"], error.read().decode()
+
+    return await asyncio.to_thread(blocking)
+
+
+class TestPage:
+    async def test_the_page_is_one_file_that_loads_nothing_else(self, chat: Chat) -> None:
+        status, kind, body = await fetch(f"{chat.page}/")
+        assert (status, kind) == (200, "text/html; charset=utf-8")
+        assert "<title>headrace demo</title>" in body
+        assert not re.search(r"""(src|href)=["']?(https?:)?//|@import|url\(""", body)
+
+    async def test_the_page_knows_every_counter(self, chat: Chat) -> None:
+        _, _, body = await fetch(f"{chat.page}/")
+        shown = body[body.index("const GROUPS") : body.index("const POINTS")]
+        assert re.findall(r"(\w+): \"", shown) == list(COUNTERS)
+
+    async def test_stats_are_the_layers_own(self, chat: Chat) -> None:
+        await chat.join("Ada")
+        status, kind, body = await fetch(f"{chat.page}/stats")
+        assert (status, kind) == (200, "application/json")
+        answer = json.loads(body)
+        assert answer["time"] > 0
+        assert answer["counters"]["memberships"] == 1
+        assert answer["counters"]["groups"] == 1
+        assert answer["counters"].keys() == set(COUNTERS)
+
+    async def test_head_has_no_body(self, chat: Chat) -> None:
+        assert await fetch(f"{chat.page}/", "HEAD") == (200, "text/html; charset=utf-8", "")
+
+    async def test_other_paths_and_methods_are_refused(self, chat: Chat) -> None:
+        assert (await fetch(f"{chat.page}/nothing"))[0] == 404
+        assert (await fetch(f"{chat.page}/stats", "DELETE"))[0] == 405
+
+    async def test_a_socket_elsewhere_is_refused(self, chat: Chat) -> None:
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(chat.socket + "/other", proxy=None)
+
+    async def test_another_kind_of_scope_is_refused(self) -> None:
+        async def unused(*_: object) -> Any:
+            raise NotImplementedError
+
+        with pytest.raises(ValueError, match="got 'lifespan'"):
+            await make_app(InMemoryChannelLayer())({"type": "lifespan"}, unused, unused)
+
+
+class TestRooms:
+    async def test_members_see_each_others_messages_and_count(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        grace = await chat.join("Grace")
+        assert (ada.joined["members"], grace.joined["members"]) == (1, 2)
+        arrival = await ada.next("member")
+        assert (arrival["name"], arrival["event"], arrival["members"]) == ("Grace", "joined", 2)
+
+        await ada.say("hello", ref="r1")
+        for person in (ada, grace):
+            message = await person.next("message")
+            assert message["text"] == "hello"
+            assert message["name"] == "Ada"
+            assert message["id"] == ada.joined["id"]
+            assert message["ref"] == "r1"
+            assert message["members"] == 2
+
+    async def test_the_sender_is_told_how_many_got_it(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        await chat.join("Grace")
+        await ada.say("hello", ref="r1")
+        receipt = await ada.next("sent")
+        assert receipt == {"type": "sent", "ref": "r1", "delivered": 2, "dropped": 0}
+
+    async def test_a_member_does_not_hear_of_its_own_arrival(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        await ada.say("hello")
+        assert {(await ada.frame())["type"], (await ada.frame())["type"]} == {"message", "sent"}
+
+    async def test_another_room_sees_nothing(self, chat: Chat) -> None:
+        ada = await chat.join("Ada", "red")
+        grace = await chat.join("Grace", "blue")
+        await ada.say("for red")
+        await ada.next("message")
+        await grace.say("for blue")
+        assert (await grace.next("message"))["text"] == "for blue"
+
+    async def test_leaving_is_announced_and_keeps_the_socket(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        grace = await chat.join("Grace")
+        await grace.say_frame(type="leave")
+        assert (await grace.next("left"))["room"] == "lobby"
+        await ada.next("member")
+        departure = await ada.next("member")
+        assert (departure["name"], departure["event"], departure["members"]) == ("Grace", "left", 1)
+        await grace.say_frame(type="join", room="lobby", name="Grace again")
+        assert (await grace.next("joined"))["members"] == 2
+
+    async def test_a_socket_that_breaks_leaves_its_room(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        grace = await chat.join("Grace")
+        await ada.next("member")
+        grace.connection.transport.abort()
+        assert (await ada.next("member"))["event"] == "left"
+        assert chat.layer.stats().memberships == 1
+
+    async def test_a_server_that_stops_closes_the_sockets_and_empties_the_rooms(self) -> None:
+        layer = InMemoryChannelLayer()
+        with bind("127.0.0.1", 0) as listener:
+            async with serving(make_app(layer), listener):
+                chat = Chat(listener.getsockname()[1], layer)
+                ada = await chat.join("Ada")
+        with pytest.raises(ConnectionClosed):
+            await ada.next("message")
+        assert layer.stats().memberships == 0
+
+    async def test_names_and_rooms_hold_any_characters(self, chat: Chat) -> None:
+        name, room = "<b>Zoë</b> \u202e", "café / \U0001f30a 'x' \n!"
+        ada = await chat.join(name, room)
+        assert (ada.joined["name"], ada.joined["room"]) == (name, room)
+
+    def test_no_two_rooms_share_a_group(self) -> None:
+        rooms = ["a", "A", "a ", "a.", "a!", "\u00e9", "e\u0301", "a" * 60, "\U0001f30a" * 60]
+        groups = [frames.group_name(room) for room in rooms]
+        assert len(set(groups)) == len(rooms)
+        assert all(re.fullmatch(r"[a-z0-9.]{1,100}", group) for group in groups)
+
+    async def test_two_spellings_of_one_text_are_one_room(self, chat: Chat) -> None:
+        await chat.join("Ada", "caf\u00e9")
+        grace = await chat.join("Grace", " cafe\u0301 ")
+        assert grace.joined["members"] == 2
+
+
+BAD_FRAMES = {
+    "no json": ("hello", "expected a JSON object, got 'hello'"),
+    "no object": ("[1, 2]", "expected a JSON object, got [1, 2]"),
+    "binary": (b"\x00", "got a binary frame"),
+    "nested too deep": ("[" * 100_000, "expected a JSON object, got '[[["),
+    "a number too long": ("9" * 5_000, "expected a JSON object"),
+    "no type": ("{}", "type must be join, say or leave, got None"),
+    "unknown type": ('{"type": ["join"]}', "type must be join, say or leave, got ['join']"),
+    "no room": ('{"type": "join", "name": "Ada"}', "room must be a string, got None"),
+    "room is a number": ('{"type": "join", "room": 7}', "room must be a string, got 7"),
+    "blank name": (
+        '{"type": "join", "room": "r", "name": "  "}',
+        "name must have 1 to 40 characters, got 0",
+    ),
+    "long name": (
+        json.dumps({"type": "join", "room": "r", "name": "x" * 41}),
+        "name must have 1 to 40 characters, got 41",
+    ),
+    "long room": (
+        json.dumps({"type": "join", "room": "x" * 61, "name": "Ada"}),
+        "room must have 1 to 60 characters, got 61",
+    ),
+    "long text": (
+        json.dumps({"type": "say", "text": "x" * 2001}),
+        "text must have 1 to 2000 characters, got 2001",
+    ),
+    "text is an object": ('{"type": "say", "text": {}}', "text must be a string, got {}"),
+    "ref is a number": ('{"type": "say", "text": "x", "ref": 1}', "ref must be a string, got 1"),
+    "half a surrogate pair": (
+        '{"type": "join", "room": "\\ud800", "name": "Ada"}',
+        "room must be valid Unicode text, got an unpaired surrogate",
+    ),
+    "say outside a room": ('{"type": "say", "text": "x"}', "join a room first"),
+    "leave outside a room": ('{"type": "leave"}', "join a room first"),
+}
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(("sent", "answer"), BAD_FRAMES.values(), ids=BAD_FRAMES.keys())
+    async def test_a_bad_frame_is_answered_and_the_socket_stays(
+        self, chat: Chat, sent: str | bytes, answer: str
+    ) -> None:
+        person = await chat.connect()
+        await person.connection.send(sent)
+        error = await person.frame()
+        assert error["type"] == "error"
+        assert answer in error["error"]
+        await person.say_frame(type="join", room="lobby", name="Ada")
+        assert (await person.next("joined"))["members"] == 1
+
+    async def test_a_bad_frame_in_a_room_disturbs_nobody(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        await ada.connection.send("nonsense")
+        assert (await ada.next("error"))["error"].startswith("expected a JSON object")
+        await ada.say("still here")
+        assert (await ada.next("message"))["text"] == "still here"
+
+    async def test_joining_twice_is_refused(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        await ada.say_frame(type="join", room="other", name="Ada")
+        assert (await ada.next("error"))["error"] == "already in a room, leave it first"
+
+
+class Peer:
+    """A browser at the application's ASGI interface, which can stop reading."""
+
+    def __init__(self, app: Any) -> None:
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.gone = False
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._events.put_nowait({"type": "websocket.connect"})
+        scope = {"type": "websocket", "path": "/ws"}
+        self.task = asyncio.create_task(app(scope, self._events.get, self._send))
+
+    async def _send(self, event: dict[str, Any]) -> None:
+        await self.reading.wait()
+        if self.gone:
+            raise OSError("the peer has gone")
+        if "text" in event:
+            self._sent.put_nowait(json.loads(event["text"]))
+
+    def say_frame(self, **frame: object) -> None:
+        self._events.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
+
+    def leave(self) -> None:
+        self._events.put_nowait({"type": "websocket.disconnect", "code": 1000})
+
+    async def next(self, kind: str) -> dict[str, Any]:
+        while (frame := await self._sent.get())["type"] != kind:
+            pass
+        return frame
+
+
+class TestSlowSockets:
+    async def test_a_slow_socket_holds_up_nobody_and_its_drops_are_counted(self) -> None:
+        layer = InMemoryChannelLayer(capacity=3)
+        app = make_app(layer)
+        slow, fast = Peer(app), Peer(app)
+        for peer in (slow, fast):
+            peer.say_frame(type="join", room="lobby", name="someone")
+            await peer.next("joined")
+        await slow.next("member")
+        slow.reading.clear()
+
+        dropped = 0
+        for number in range(10):
+            fast.say_frame(type="say", text=str(number))
+            dropped += (await fast.next("sent"))["dropped"]
+            assert (await fast.next("message"))["text"] == str(number)
+        # One message is on its way to the slow socket, three fill its mailbox.
+        assert dropped == layer.stats().dropped_full == 6
+
+        slow.reading.set()
+        assert [(await slow.next("message"))["text"] for _ in range(4)] == ["0", "1", "2", "3"]
+        for peer in (slow, fast):
+            peer.leave()
+            await peer.task
+
+    async def test_sending_to_a_socket_that_has_gone_is_no_error(self) -> None:
+        app = make_app(InMemoryChannelLayer())
+        gone, other = Peer(app), Peer(app)
+        for peer in (gone, other):
+            peer.say_frame(type="join", room="lobby", name="someone")
+            await peer.next("joined")
+        gone.gone = True
+        other.say_frame(type="say", text="hello")
+        await other.next("message")
+        for peer in (gone, other):
+            peer.leave()
+            await peer.task
+
+
+class Lossy(InMemoryChannelLayer):
+    """A layer that keeps chat messages from one member of each room."""
+
+    async def group_send(
+        self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()
+    ) -> Any:
+        if json.loads(message["frame"])["type"] == "message":
+            exclude = next(iter(self.group_channels(group)))
+        return await super().group_send(group, message, exclude=exclude)
+
+
+@contextlib.asynccontextmanager
+async def silent_server(answer: Callable[[ServerConnection], Awaitable[None]]) -> Any:
+    """Serve `answer` as a WebSocket handler that is no chat."""
+    async with serve_websockets(answer, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"
+
+
+class TestSelfCheck:
+    async def test_every_delivery_has_its_line(self, chat: Chat) -> None:
+        lines: list[str] = []
+        assert await self_check(chat.socket, 5, lines.append)
+        deliveries = [
+            re.fullmatch(r"  client (\d) got it after +(\d+\.\d{3}) ms", line) for line in lines
+        ]
+        assert sorted(match[1] for match in deliveries if match) == ["1", "2", "3", "4", "5"]
+        assert lines[0] == "self-check: 5 WebSocket clients, one broadcast"
+        assert lines[-1].startswith("self-check passed: 5 of 5 deliveries, slowest ")
+        assert chat.layer.stats().memberships == 0
+
+    async def test_one_client_alone_passes(self, chat: Chat) -> None:
+        lines: list[str] = []
+        assert await self_check(chat.socket, 1, lines.append)
+        assert lines[0] == "self-check: 1 WebSocket client, one broadcast"
+        assert lines[-1].startswith("self-check passed: 1 of 1 delivery")
+
+    async def test_who_missed_the_message_is_told(self) -> None:
+        lines: list[str] = []
+        with bind("127.0.0.1", 0) as listener:
+            async with serving(make_app(Lossy()), listener):
+                url = f"ws://127.0.0.1:{listener.getsockname()[1]}/ws"
+                assert not await self_check(url, 3, lines.append, within=1)
+        missed = [line for line in lines if "missed it: nothing came within 1 s" in line]
+        assert missed
+        assert lines[-1].startswith(f"self-check failed: {3 - len(missed)} of 3 deliveries")
+
+    async def test_a_server_that_never_answers_is_given_up(self) -> None:
+        async def answer(connection: ServerConnection) -> None:
+            await connection.wait_closed()
+
+        lines: list[str] = []
+        async with silent_server(answer) as url:
+            assert not await self_check(url, 2, lines.append, within=0.2)
+        assert lines[-1] == "self-check failed: 0 of 2 deliveries"
+
+    async def test_a_server_that_goes_away_is_told(self) -> None:
+        async def answer(connection: ServerConnection) -> None:
+            await connection.close(1011, "out of order")
+
+        lines: list[str] = []
+        async with silent_server(answer) as url:
+            assert not await self_check(url, 1, lines.append)
+        assert "out of order" in lines[1]
+
+    async def test_no_server_at_all_is_told(self) -> None:
+        with bind("127.0.0.1", 0) as listener:
+            port = listener.getsockname()[1]
+        lines: list[str] = []
+        assert not await self_check(f"ws://127.0.0.1:{port}/ws", 1, lines.append)
+        assert "client 1 missed it: " in lines[1]
+
+
+class TestServing:
+    async def test_once_ends_with_0_when_every_client_got_it(self) -> None:
+        lines: list[str] = []
+        options = Options(port=0, once=True, clients=2)
+        assert await serve.run(make_app(InMemoryChannelLayer()), options, lines.append) == 0
+        assert re.fullmatch(r"headrace demo on http://127\.0\.0\.1:\d+", lines[0])
+
+    async def test_once_ends_with_1_when_a_client_missed_it(self) -> None:
+        lines: list[str] = []
+        options = Options(port=0, once=True, clients=2, within=1)
+        assert await serve.run(make_app(Lossy()), options, lines.append) == 1
+
+    async def test_without_once_it_serves_until_cancelled(self) -> None:
+        ready = asyncio.Event()
+        lines: list[str] = []
+
+        def say(line: str) -> None:
+            lines.append(line)
+            if line.startswith("serving"):
+                ready.set()
+
+        app = make_app(InMemoryChannelLayer())
+        running = asyncio.create_task(serve.run(app, Options(port=0, clients=1), say))
+        await ready.wait()
+        assert (await fetch(lines[0].removeprefix("headrace demo on ")))[0] == 200
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows loops handle no signals")
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    async def test_a_signal_is_a_request_to_stop_in_order(self, number: signal.Signals) -> None:
+        ready = asyncio.Event()
+        layer = InMemoryChannelLayer()
+
+        def say(line: str) -> None:
+            if line.startswith("serving"):
+                ready.set()
+
+        options = Options(port=0, clients=1)
+        running = asyncio.create_task(serve._until_signalled(make_app(layer), options, say))
+        await ready.wait()
+        signal.raise_signal(number)
+        assert await running == 0
+
+    async def test_a_server_that_cannot_start_raises(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def fail(*_: object, **__: object) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+        monkeypatch.setattr(uvicorn.Server, "startup", fail)
+        with bind("127.0.0.1", 0) as listener, pytest.raises(OSError, match="too many open"):
+            async with serving(make_app(InMemoryChannelLayer()), listener):
+                pytest.fail("it cannot have started")
+
+    def test_a_taken_port_is_told_with_a_way_out(self) -> None:
+        with bind("127.0.0.1", 0) as listener:
+            port = listener.getsockname()[1]
+            with pytest.raises(CannotServe, match=f"port {port} on 127.0.0.1 is taken; .*--port 0"):
+                bind("127.0.0.1", port)
+
+    def test_a_taken_port_gives_way_to_a_free_one_on_request(self) -> None:
+        with (
+            bind("127.0.0.1", 0) as listener,
+            bind("127.0.0.1", listener.getsockname()[1], or_any=True) as other,
+        ):
+            assert other.getsockname()[1] != listener.getsockname()[1]
+
+    def test_an_address_that_is_not_ours_is_told(self) -> None:
+        with pytest.raises(CannotServe, match=r"cannot listen on 192\.0\.2\.1:0: "):
+            bind("192.0.2.1", 0, or_any=True)
+
+    def test_the_listener_is_one_that_asyncio_takes_nagle_off(self) -> None:
+        with bind("127.0.0.1", 0) as listener:
+            assert listener.proto == socket.IPPROTO_TCP
+
+    @pytest.mark.parametrize(
+        ("host", "shown"),
+        [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")],
+    )
+    def test_the_address_shown_can_be_opened_here(self, host: str, shown: str) -> None:
+        try:
+            listener = bind(host, 0)
+        except CannotServe as error:
+            pytest.skip(str(error))
+        with listener:
+            assert serve._address(listener) == f"{shown}:{listener.getsockname()[1]}"

@@ -1,0 +1,91 @@
+"""The exceptions are Channels' own where Channels has them, and complete without it."""
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import channels.exceptions
+import pytest
+
+from headrace import exceptions
+
+SHARED = {
+    "AcceptConnection": Exception,
+    "ChannelFull": Exception,
+    "DenyConnection": Exception,
+    "InvalidChannelLayerError": ValueError,
+    "MessageTooLarge": Exception,
+    "RequestAborted": Exception,
+    "RequestTimeout": exceptions.RequestAborted,
+    "StopConsumer": Exception,
+}
+OWN = {
+    "ChannelEmpty": Exception,
+    "InvalidMessage": AssertionError,
+    "LayerClosed": RuntimeError,
+}
+
+
+def run(code: str) -> None:
+    """Run code in an interpreter of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_all_lists_every_exception() -> None:
+    assert sorted(exceptions.__all__) == sorted(SHARED | OWN)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_exceptions_that_channels_has_are_the_very_classes_of_channels(name: str) -> None:
+    assert getattr(exceptions, name) is getattr(channels.exceptions, name)
+
+
+@pytest.mark.parametrize(("name", "base"), (SHARED | OWN).items())
+def test_exceptions_have_the_bases_of_the_tree(name: str, base: type[Exception]) -> None:
+    assert getattr(exceptions, name).__bases__ == (base,)
+
+
+@pytest.mark.parametrize("name", SHARED | OWN)
+def test_the_tree_in_the_docstring_draws_every_exception(name: str) -> None:
+    assert exceptions.__doc__ is not None
+    assert f"── {name} " in exceptions.__doc__
+
+
+@pytest.mark.parametrize("name", SHARED | OWN)
+def test_exceptions_can_be_pickled(name: str) -> None:
+    copy = pickle.loads(pickle.dumps(getattr(exceptions, name)("why")))
+    assert type(copy) is getattr(exceptions, name)
+    assert copy.args == ("why",)
+
+
+def test_without_channels_the_tree_has_the_same_names_and_bases() -> None:
+    shared = {name: base.__name__ for name, base in SHARED.items()}
+    run(f"""
+        import sys
+
+        sys.modules["channels"] = None
+        from headrace import exceptions
+
+        for name, base in {shared}.items():
+            found = getattr(exceptions, name)
+            assert found.__module__ == "headrace.exceptions", found
+            assert [parent.__name__ for parent in found.__bases__] == [base], found
+        assert sorted(exceptions.__all__) == {sorted(SHARED | OWN)}
+    """)
+
+
+def test_the_exceptions_do_not_import_django() -> None:
+    run("""
+        import sys
+        import headrace.exceptions
+
+        assert "channels.exceptions" in sys.modules
+        assert not any(name.partition(".")[0] == "django" for name in sys.modules)
+    """)
