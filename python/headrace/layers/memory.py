@@ -126,14 +126,10 @@ class InMemoryChannelLayer(BaseChannelLayer):
             LayerClosed: The layer was closed.
         """
         received = self._receive(channel)
-        if received.__class__ is not Waiter:
-            return received
-        try:
+        if received.__class__ is Waiter:
             await received
-        except BaseException:
-            received.release()
-            raise
-        return received.take()
+            return received.take()
+        return received
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make the name of a channel that nobody else has.
@@ -144,10 +140,13 @@ class InMemoryChannelLayer(BaseChannelLayer):
         Raises:
             TypeError: No valid name can begin so.
         """
-        name = f"{prefix}.inmemory!{secrets.token_hex(12)}"
+        name = self._new_name(prefix)
         if prefix != "specific":
             self.require_valid_channel_name(name)
         return name
+
+    def _new_name(self, prefix: str = "specific") -> str:
+        return f"{prefix}.inmemory!{secrets.token_hex(12)}"
 
     async def group_add(self, group: str, channel: str) -> None:
         """Put a channel in a group, or renew its membership. Never blocks.
@@ -276,7 +275,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         ``async with layer.subscription("news") as inbox`` joins; ``async for message in inbox`` receives; at the end
         the channel leaves the groups and its unread messages are dropped.
         """
-        return Subscription(self, groups)
+        return Subscription(self._core, groups, self._new_name())
 
     def close_channel(self, channel: str) -> None:
         """Drop the messages of a channel and take it out of all its groups.

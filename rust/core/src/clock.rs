@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use coarsetime::Instant;
 
 /// A point on a clock that never goes back, in nanoseconds since that clock began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +33,7 @@ pub trait Clock: Debug + Send + Sync {
     fn now(&self) -> Moment;
 }
 
-/// The machine's monotonic clock.
+/// The machine's monotonic clock, as coarse as the system's timer: some milliseconds.
 #[derive(Debug)]
 pub struct MonotonicClock {
     start: Instant,
@@ -47,7 +49,7 @@ impl Default for MonotonicClock {
 
 impl Clock for MonotonicClock {
     fn now(&self) -> Moment {
-        Moment(nanoseconds(self.start.elapsed()))
+        Moment(self.start.elapsed().as_nanos())
     }
 }
 

@@ -74,6 +74,11 @@ impl ExpiryList {
         self.links[entry as usize] = unlinked(entry as usize);
     }
 
+    /// The entry that was armed longest ago. It stays armed.
+    pub(crate) fn first(&self) -> Option<u32> {
+        (self.first != NONE).then_some(self.first)
+    }
+
     pub(crate) fn is_armed(&self, entry: u32) -> bool {
         self.links
             .get(entry as usize)
@@ -162,6 +167,7 @@ mod tests {
                     prop_assert_eq!(list.is_armed(entry), model.iter().any(|(armed, _)| *armed == entry));
                 }
                 prop_assert_eq!(list.due(at(1000)), model.first().map(|(entry, _)| *entry));
+                prop_assert_eq!(list.first(), list.due(at(1000)));
             }
         }
     }

@@ -5,9 +5,6 @@
 //! its [`Slot`], or after. The slot decides each race one way: a message that goes in comes out exactly once,
 //! through [`Slot::take`] to the receiver or through [`Slot::release`] to whoever gives it back to the engine, and a
 //! message that comes too late is refused and goes back at once.
-//!
-//! The receiver leaves word of how to wake it in the same slot and under the same lock, so that a message which
-//! arrives while it settles down to wait is not missed.
 
 #[cfg(not(loom))]
 use std::time::Duration;
@@ -30,8 +27,10 @@ pub struct HandOff<M, W> {
 pub enum Phase {
     /// There is no message yet.
     Waiting,
-    /// The message came; it may have been taken since.
+    /// The message is there.
     Filled,
+    /// The message was there, and was taken.
+    Taken,
     /// The receiver stopped waiting, or left the message.
     Released,
     /// The engine was closed: there will be no message.
@@ -40,41 +39,42 @@ pub enum Phase {
 
 const WAITING: u8 = 0;
 const FILLED: u8 = 1;
-const RELEASED: u8 = 2;
-const CLOSED: u8 = 3;
+const TAKEN: u8 = 2;
+const RELEASED: u8 = 3;
+const CLOSED: u8 = 4;
 
-/// Where a waiting receiver finds its message; `N` is its word of how to wake it.
+/// Where a waiting receiver finds its message.
 #[derive(Debug)]
-pub struct Slot<M, N> {
+pub struct Slot<M> {
     /// Written under the lock, read without it by the receiver's own thread.
     phase: AtomicU8,
-    content: Mutex<Content<M, N>>,
+    envelope: Mutex<Option<Envelope<M>>>,
 }
 
-#[derive(Debug)]
-struct Content<M, N> {
-    envelope: Option<Envelope<M>>,
-    notice: N,
-}
-
-impl<M, N: Default> Default for Slot<M, N> {
+impl<M> Default for Slot<M> {
     fn default() -> Self {
         Self {
             phase: AtomicU8::new(WAITING),
-            content: Mutex::new(Content {
-                envelope: None,
-                notice: N::default(),
-            }),
+            envelope: Mutex::new(None),
         }
     }
 }
 
-impl<M, N: Default> Slot<M, N> {
+impl<M> Slot<M> {
+    /// A slot that nobody waits at yet: `reset` begins the first wait.
+    pub fn idle() -> Self {
+        Self {
+            phase: AtomicU8::new(TAKEN),
+            envelope: Mutex::new(None),
+        }
+    }
+
     /// How far the wait has come.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             WAITING => Phase::Waiting,
             FILLED => Phase::Filled,
+            TAKEN => Phase::Taken,
             RELEASED => Phase::Released,
             _ => Phase::Closed,
         }
@@ -94,65 +94,59 @@ impl<M, N: Default> Slot<M, N> {
     /// # Errors
     /// Gives it back if the receiver has left: the message belongs to the engine again.
     pub fn fill(&self, envelope: Envelope<M>) -> Result<(), Envelope<M>> {
-        let mut content = self.content.lock();
+        let mut place = self.envelope.lock();
         if !self.end(FILLED) {
             return Err(envelope);
         }
-        content.envelope = Some(envelope);
+        *place = Some(envelope);
         Ok(())
     }
 
     /// Ends the wait without a message, because the engine was closed.
     pub fn close(&self) {
-        let _content = self.content.lock();
+        let _place = self.envelope.lock();
         self.end(CLOSED);
     }
 
     /// Takes the message out, once.
     pub fn take(&self) -> Option<Envelope<M>> {
-        self.content.lock().envelope.take()
+        let mut place = self.envelope.lock();
+        let taken = place.take()?;
+        self.phase.store(TAKEN, Ordering::Release);
+        Some(taken)
     }
 
     /// The receiver leaves. What it held and did not take comes back, for the engine's `give_back`.
     pub fn release(&self) -> Option<Envelope<M>> {
-        let mut content = self.content.lock();
-        self.end(RELEASED);
-        content.envelope.take()
-    }
-
-    /// The receiver leaves word of how to wake it, if it has to wait; false if the wait is over.
-    pub fn ask(&self, notice: impl FnOnce(&mut N)) -> bool {
-        let mut content = self.content.lock();
-        let waiting = self.phase.load(Ordering::Relaxed) == WAITING;
-        if waiting {
-            notice(&mut content.notice);
+        let mut place = self.envelope.lock();
+        if matches!(self.phase.load(Ordering::Relaxed), WAITING | FILLED) {
+            self.phase.store(RELEASED, Ordering::Release);
         }
-        waiting
+        place.take()
     }
 
-    /// Takes the word that the receiver left.
-    pub fn notice(&self) -> N {
-        std::mem::take(&mut self.content.lock().notice)
+    /// Makes the slot ready for another wait, if the last one ended with its message taken; else false, because a message
+    /// may still be on its way to a receiver that left.
+    pub fn reset(&self) -> bool {
+        let over = self.phase.load(Ordering::Acquire) == TAKEN;
+        if over {
+            self.phase.store(WAITING, Ordering::Release);
+        }
+        over
     }
 
-    /// Changes the word that the receiver left, whatever the phase.
-    pub fn amend(&self, change: impl FnOnce(&mut N)) {
-        change(&mut self.content.lock().notice);
-    }
-
-    /// Looks at the message and at the notice, unless another thread is at the slot just now.
+    /// Looks at the message, unless another thread is at the slot just now.
     #[cfg(not(loom))]
-    pub fn peek<R>(&self, look: impl FnOnce(Option<&M>, &N) -> R) -> Option<R> {
-        let content = self.content.try_lock()?;
-        let message = content.envelope.as_ref().map(|envelope| &envelope.message);
-        Some(look(message, &content.notice))
+    pub fn peek<R>(&self, look: impl FnOnce(&M) -> R) -> Option<R> {
+        let envelope = self.envelope.try_lock()?;
+        envelope.as_ref().map(|envelope| look(&envelope.message))
     }
 }
 
 /// A slot that a thread sleeps on.
 #[derive(Debug)]
 pub struct Parker<M> {
-    slot: Slot<M, ()>,
+    slot: Slot<M>,
     /// Set when the slot was filled or the engine was closed, under its own lock so that no wake is missed.
     woken: Mutex<bool>,
     condition: Condvar,
@@ -170,7 +164,7 @@ impl<M> Default for Parker<M> {
 
 impl<M> Parker<M> {
     /// The slot that the thread sleeps on.
-    pub fn slot(&self) -> &Slot<M, ()> {
+    pub fn slot(&self) -> &Slot<M> {
         &self.slot
     }
 

@@ -18,6 +18,8 @@ use crate::message::Envelope;
 pub(crate) struct Mailbox<M, W> {
     queue: VecDeque<Envelope<M>>,
     waiters: VecDeque<W>,
+    /// The waiter of an earlier wait, kept because the next wait is most often by the same receiver.
+    spare: Option<W>,
     capacity: usize,
     pub(crate) counters: Counters,
 }
@@ -43,6 +45,7 @@ impl<M, W> Mailbox<M, W> {
         Self {
             queue: VecDeque::new(),
             waiters: VecDeque::new(),
+            spare: None,
             capacity,
             counters: Counters::default(),
         }
@@ -112,8 +115,17 @@ impl<M, W> Mailbox<M, W> {
         self.waiters.remove(place)
     }
 
-    /// Removes every waiter that the caller recognises.
-    pub(crate) fn forget_all(&mut self, mut is_it: impl FnMut(&W) -> bool, removed: &mut Vec<W>) {
+    pub(crate) fn spare(&self) -> Option<&W> {
+        self.spare.as_ref()
+    }
+
+    pub(crate) fn keep_spare(&mut self, waiter: W) -> Option<W> {
+        self.spare.replace(waiter)
+    }
+
+    /// Removes every waiter that the caller recognises; those that were in line are counted.
+    pub(crate) fn forget_all(&mut self, mut is_it: impl FnMut(&W) -> bool, removed: &mut Vec<W>) -> usize {
+        let before = self.waiters.len();
         for _ in 0..self.waiters.len() {
             if let Some(waiter) = self.waiters.pop_front() {
                 if is_it(&waiter) {
@@ -123,6 +135,9 @@ impl<M, W> Mailbox<M, W> {
                 }
             }
         }
+        let forgotten = before - self.waiters.len();
+        removed.extend(self.spare.take_if(|spare| is_it(spare)));
+        forgotten
     }
 
     /// Takes back a message whose receiver did not consume it: to the next waiter, or to its old place.
@@ -154,15 +169,17 @@ impl<M, W> Mailbox<M, W> {
         dropped.extend(self.queue.drain(..).map(|envelope| envelope.message));
     }
 
-    pub(crate) fn drain_waiters(&mut self) -> impl Iterator<Item = W> + '_ {
-        self.waiters.drain(..)
+    /// Takes the mailbox apart: the waiters in line, and the spare one.
+    pub(crate) fn into_waiters(self) -> (VecDeque<W>, Option<W>) {
+        (self.waiters, self.spare)
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = &M> {
         self.queue.iter().map(|envelope| &envelope.message)
     }
 
+    /// All waiters that the mailbox refers to, in line or spare.
     pub(crate) fn waiters(&self) -> impl Iterator<Item = &W> {
-        self.waiters.iter()
+        self.waiters.iter().chain(&self.spare)
     }
 }

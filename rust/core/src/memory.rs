@@ -34,8 +34,10 @@ pub struct MemoryEngine<M, W, C> {
 pub enum Received<M> {
     /// The oldest message.
     Ready(Envelope<M>),
-    /// There is none; the waiter was put in line.
+    /// There is none; a waiter was put in line.
     Waiting,
+    /// There is none, and no waiter of an earlier wait to put in line.
+    Empty,
 }
 
 impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
@@ -54,7 +56,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         let now = self.clock.now();
         state.sweep(now, self.config.expiry);
         let result = operation(&mut state, now);
-        let dropped = std::mem::take(&mut state.dropped);
+        let dropped = (std::mem::take(&mut state.dropped), std::mem::take(&mut state.retired));
         drop(state);
         drop(dropped);
         result
@@ -65,7 +67,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     fn with_receiver<R>(&self, operation: impl FnOnce(&mut State<M, W>) -> R) -> R {
         let mut state = self.state.lock();
         let result = operation(&mut state);
-        let dropped = std::mem::take(&mut state.dropped);
+        let dropped = (std::mem::take(&mut state.dropped), std::mem::take(&mut state.retired));
         drop(state);
         drop(dropped);
         result
@@ -136,14 +138,33 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Takes the oldest message of a channel, or puts the waiter in line for the next.
+    /// Takes the oldest message of a channel, or puts the waiter of an earlier wait in line again if `again` finds it fit.
+    ///
+    /// `again` is called under the lock, and has to be as short as a comparison.
     ///
     /// # Errors
     /// The name is invalid, or the engine is closed.
-    pub fn receive(&self, channel: &str, waiter: W) -> Result<Received<M>, Error> {
-        // Borrowed by the operation, so that a waiter that is not needed is dropped when the lock is released.
-        let mut waiter = Some(waiter);
+    pub fn receive(&self, channel: &str, again: impl FnOnce(&W) -> Option<W>) -> Result<Received<M>, Error> {
+        self.with_receiver(|state| {
+            let Some(channel) = state.find_open(channel)? else {
+                return Ok(Received::Empty);
+            };
+            if let Some(envelope) = state.take(channel, &self.clock) {
+                return Ok(Received::Ready(envelope));
+            }
+            Ok(if state.wait_again(channel, again) { Received::Waiting } else { Received::Empty })
+        })
+    }
+
+    /// Takes the oldest message of a channel, or puts the waiter in line for the next one; `spare` is kept for a later
+    /// `receive` to find.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn wait(&self, channel: &str, waiter: W, spare: Option<W>) -> Result<Received<M>, Error> {
         let capacity = self.capacity(channel);
+        // Borrowed by the operation, so that waiters that are not needed are dropped when the lock is released.
+        let (mut waiter, mut spare) = (Some(waiter), spare);
         self.with_receiver(|state| {
             let channel = state.open(channel, capacity)?;
             if let Some(envelope) = state.take(channel, &self.clock) {
@@ -152,21 +173,17 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             if let Some(waiter) = waiter.take() {
                 state.wait(channel, waiter);
             }
+            state.keep_spare(channel, spare.take());
             Ok(Received::Waiting)
         })
     }
 
     /// Takes a waiter out of line. `None` means that a message is in its hands or on the way there.
     pub fn forget(&self, channel: &str, is_it: impl FnMut(&W) -> bool) -> Option<W> {
-        self.with(|state, _| {
+        self.with_receiver(|state| {
             let channel = state.find(channel)?;
             state.forget(channel, is_it)
         })
-    }
-
-    /// Whether anybody waits.
-    pub fn has_waiters(&self) -> bool {
-        self.with_receiver(|state| state.has_waiters())
     }
 
     /// Takes all waiters out of line that the caller recognises. The one operation that walks all channels; it is
@@ -212,8 +229,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     pub fn group_add(&self, group: &str, channel: &str) -> Result<(), Error> {
         check_group(group)?;
         self.with_channel(channel, |state, channel, now| {
-            let group = state.groups.find_or_create(group);
-            state.groups.add(group, channel, now.after(self.config.group_expiry));
+            state.join(group, channel, now.after(self.config.group_expiry));
         })
     }
 

@@ -13,7 +13,7 @@ use crate::expiry::ExpiryList;
 use crate::fanout::FanOut;
 use crate::group::{key, ChannelKey, Groups};
 use crate::handoff::HandOff;
-use crate::mailbox::{Mailbox, Offer};
+use crate::mailbox::{Counters, Mailbox, Offer};
 use crate::message::Envelope;
 use crate::name::{check_channel, check_group};
 
@@ -21,22 +21,34 @@ use crate::name::{check_channel, check_group};
 /// the sweep keeps up, and few enough that no operation is held up by it.
 const SWEEP: usize = 8;
 
+/// How many channels that hold nothing are kept for their names to come back. They are gone for everybody who looks; but
+/// a channel that is used for one message at a time would otherwise be made and thrown away with each.
+const IDLE: usize = 256;
+
 pub(crate) struct State<M, W> {
     channels: Slab<Channel<M, W>>,
     names: HashMap<Arc<str>, ChannelKey>,
     pub(crate) groups: Groups,
     /// Mailboxes with messages, by when they were last known to be fresh, plus the expiry.
     unswept: ExpiryList,
+    /// How many channels hold nothing.
+    idle: usize,
+    /// Channels that held nothing when they were put here, the first of them at the front; they may have come back since.
+    kept: ExpiryList,
     totals: Totals,
     next_sequence: u64,
     closed: bool,
     /// What the present operation dropped, kept until the lock is released.
     pub(crate) dropped: Vec<M>,
+    /// The waiters that it let go, kept for the same reason.
+    pub(crate) retired: Vec<W>,
 }
 
 struct Channel<M, W> {
     name: Arc<str>,
     mailbox: Mailbox<M, W>,
+    /// Holds nothing: gone for everybody who looks.
+    idle: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,10 +70,13 @@ impl<M: Clone, W> State<M, W> {
             names: HashMap::new(),
             groups: Groups::default(),
             unswept: ExpiryList::default(),
+            idle: 0,
+            kept: ExpiryList::default(),
             totals: Totals::default(),
             next_sequence: 0,
             closed: false,
             dropped: Vec::new(),
+            retired: Vec::new(),
         }
     }
 
@@ -133,18 +148,50 @@ impl<M: Clone, W> State<M, W> {
         let channel = key(self.channels.insert(Channel {
             name: Arc::clone(&name),
             mailbox: Mailbox::new(capacity),
+            idle: false,
         }));
         self.names.insert(name, channel);
         Ok(channel)
     }
 
-    /// Forgets a channel that holds nothing any more.
+    /// Lets a channel go that holds nothing any more.
     pub(crate) fn settle(&mut self, channel: ChannelKey) {
-        if self.mailbox(channel).is_idle() && self.groups.count_of(channel) == 0 {
-            self.unswept.disarm(channel);
-            let gone = self.channels.remove(channel as usize);
-            self.names.remove(&gone.name);
+        let entry = &mut self.channels[channel as usize];
+        if entry.idle || !entry.mailbox.is_idle() || self.groups.count_of(channel) > 0 {
+            return;
         }
+        entry.idle = true;
+        entry.mailbox.counters = Counters::default();
+        self.idle += 1;
+        if !self.kept.is_armed(channel) {
+            self.kept.arm(channel, Moment::default());
+        }
+        while self.idle > IDLE {
+            let Some(oldest) = self.kept.first() else {
+                return;
+            };
+            self.kept.disarm(oldest);
+            if self.channels[oldest as usize].idle {
+                self.forget_channel(oldest);
+            }
+        }
+    }
+
+    /// The channel has something to hold again.
+    fn revive(&mut self, channel: ChannelKey) {
+        let entry = &mut self.channels[channel as usize];
+        if entry.idle {
+            entry.idle = false;
+            self.idle -= 1;
+        }
+    }
+
+    fn forget_channel(&mut self, channel: ChannelKey) {
+        self.idle -= 1;
+        self.unswept.disarm(channel);
+        let gone = self.channels.remove(channel as usize);
+        self.names.remove(&gone.name);
+        self.retired.extend(gone.mailbox.into_waiters().1);
     }
 
     pub(crate) fn envelope(&mut self, message: M, deadline: Moment) -> Envelope<M> {
@@ -173,6 +220,7 @@ impl<M: Clone, W> State<M, W> {
             Offer::Queued => {
                 self.totals.sent += 1;
                 self.totals.depth += 1;
+                self.revive(channel);
                 if !self.unswept.is_armed(channel) {
                     self.unswept.arm(channel, deadline);
                 }
@@ -201,7 +249,26 @@ impl<M: Clone, W> State<M, W> {
 
     pub(crate) fn wait(&mut self, channel: ChannelKey, waiter: W) {
         self.mailbox_mut(channel).wait(waiter);
+        self.revive(channel);
         self.totals.waiters += 1;
+    }
+
+    /// Puts the waiter of an earlier wait in line again, if the caller finds it fit.
+    pub(crate) fn wait_again(&mut self, channel: ChannelKey, again: impl FnOnce(&W) -> Option<W>) -> bool {
+        match self.mailbox(channel).spare().and_then(again) {
+            Some(waiter) => {
+                self.wait(channel, waiter);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn keep_spare(&mut self, channel: ChannelKey, spare: Option<W>) {
+        if let Some(spare) = spare {
+            let old = self.mailbox_mut(channel).keep_spare(spare);
+            self.retired.extend(old);
+        }
     }
 
     pub(crate) fn forget(&mut self, channel: ChannelKey, is_it: impl FnMut(&W) -> bool) -> Option<W> {
@@ -214,15 +281,16 @@ impl<M: Clone, W> State<M, W> {
     pub(crate) fn forget_all(&mut self, is_it: &mut impl FnMut(&W) -> bool) -> Vec<W> {
         let mut removed = Vec::new();
         for channel in self.channel_keys() {
-            self.mailbox_mut(channel).forget_all(&mut *is_it, &mut removed);
+            self.totals.waiters -= self.mailbox_mut(channel).forget_all(&mut *is_it, &mut removed);
             self.settle(channel);
         }
-        self.totals.waiters -= removed.len();
         removed
     }
 
-    pub(crate) fn has_waiters(&self) -> bool {
-        self.totals.waiters > 0
+    pub(crate) fn join(&mut self, group: &str, channel: ChannelKey, deadline: Moment) {
+        let group = self.groups.find_or_create(group);
+        self.groups.add(group, channel, deadline);
+        self.revive(channel);
     }
 
     fn channel_keys(&self) -> Vec<ChannelKey> {
@@ -252,6 +320,7 @@ impl<M: Clone, W> State<M, W> {
         } else {
             self.totals.delivered -= 1;
             self.totals.depth += 1;
+            self.revive(channel);
             if !self.unswept.is_armed(channel) {
                 self.unswept.arm(channel, sweep);
             }
@@ -312,12 +381,17 @@ impl<M: Clone, W> State<M, W> {
     /// Refuses everything from now on; the engine was flushed before.
     pub(crate) fn close(&mut self) -> Vec<W> {
         self.closed = true;
-        let channels = self.channels.iter_mut();
-        let waiters = channels.flat_map(|(_, channel)| channel.mailbox.drain_waiters());
-        let waiters: Vec<W> = waiters.collect();
         self.totals.waiters = 0;
-        self.channels.clear();
         self.names.clear();
+        self.idle = 0;
+        self.kept.clear();
+        self.unswept.clear();
+        let mut waiters = Vec::new();
+        for channel in self.channels.drain() {
+            let (in_line, spare) = channel.mailbox.into_waiters();
+            waiters.extend(in_line);
+            self.retired.extend(spare);
+        }
         waiters
     }
 
@@ -374,7 +448,7 @@ impl<M: Clone, W> State<M, W> {
     pub(crate) fn stats(&self) -> LayerStats {
         let totals = self.totals;
         LayerStats {
-            channels: self.channels.len(),
+            channels: self.channels.len() - self.idle,
             groups: self.groups.len(),
             memberships: self.groups.memberships(),
             waiters: totals.waiters,

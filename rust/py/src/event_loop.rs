@@ -8,6 +8,7 @@
 //! The loop holds the only reference to the [`Bell`] that reads the socket, so the bell's end is the loop's end: closed
 //! or collected. That is when receivers that still wait there are let go, and messages on their way to them go back.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -74,20 +75,20 @@ enum Added {
 }
 
 impl LoopQueue {
-    /// The running loop and its queue, for a task of that loop that is about to wait on the engine.
-    pub(crate) fn current<'py>(
-        py: Python<'py>,
-        engine: &Arc<Engine>,
-    ) -> PyResult<(Bound<'py, PyAny>, Py<Self>)> {
-        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let running = RUNNING.import(py, "asyncio", "get_running_loop")?.call0()?;
-        let queue = match Self::find(&running) {
+    /// The queue of the running loop, for a task of that loop that is about to wait on the engine.
+    pub(crate) fn of(event_loop: &Bound<'_, PyAny>, engine: &Arc<Engine>) -> PyResult<Py<Self>> {
+        let queue = match Self::find(event_loop) {
             Some(queue) => queue,
-            None => Self::create(&running)?,
+            None => Self::create(event_loop)?,
         };
-        queue.get().thread.store(thread_number(), Ordering::Relaxed);
+        queue.get().runs_here();
         queue.get().remember(engine);
-        Ok((running, queue))
+        Ok(queue)
+    }
+
+    /// Notes that the loop runs in the current thread.
+    pub(crate) fn runs_here(&self) {
+        self.thread.store(thread_number(), Ordering::Relaxed);
     }
 
     fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
@@ -200,13 +201,15 @@ impl LoopQueue {
     /// Wakes the waiters that are there now, as long as the budget lasts; the rest has its turn in the loop's next round.
     fn drain(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {
         let (queue, started) = (this.get(), Instant::now());
+        let _draining = Draining::new(queue.address);
+        queue.runs_here();
         let mut left = lock(&queue.state).waiters.len();
         let mut batch = VecDeque::with_capacity(BATCH);
         while left > 0 {
             batch.extend(lock(&queue.state).waiters.drain(..left.min(BATCH)));
             left -= batch.len();
             while let Some(waiter) = batch.pop_front() {
-                if let Err(error) = waiter.get().wake(waiter.bind(py)) {
+                if let Err(error) = waiter.get().wake(py) {
                     queue.put_back(batch);
                     Self::finish(this, py);
                     return Err(error);
@@ -249,7 +252,7 @@ impl LoopQueue {
         let removed: Vec<_> = lock(&QUEUES).extract_if(.., |(_, known)| std::ptr::eq(known.get(), self)).collect();
         lock(&self.wire).take();
         for waiter in waiters {
-            waiter.get().release(py);
+            waiter.get().give_back(py);
         }
         let mine = |receiver: &Receiver| match receiver {
             Receiver::Task(waiter) => std::ptr::eq(waiter.get().queue(), self),
@@ -257,15 +260,48 @@ impl LoopQueue {
         };
         let engines = std::mem::take(&mut *lock(&self.engines));
         for engine in engines.iter().filter_map(Weak::upgrade) {
-            if engine.has_waiters() {
-                drop(engine.forget_all(mine));
-            }
+            drop(engine.forget_all(mine));
         }
         drop(removed);
     }
 }
 
-fn address(object: &Bound<'_, PyAny>) -> usize {
+thread_local! {
+    /// The address of the loop whose queue is being drained in this thread, or 0.
+    static DRAINED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The loop that runs in this thread, as far as that is known without asking asyncio, which makes a system call to find
+/// out whether the process has forked: a task that `drain` woke runs in the loop that called `drain`.
+pub(crate) fn drained_loop() -> Option<usize> {
+    let address = DRAINED.get();
+    (address != 0).then_some(address)
+}
+
+/// Marks the loop as the one that is drained, until it is dropped.
+struct Draining {
+    before: usize,
+}
+
+impl Draining {
+    fn new(address: usize) -> Self {
+        Self { before: DRAINED.replace(address) }
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        DRAINED.set(self.before);
+    }
+}
+
+/// The event loop that runs in this thread.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
+}
+
+pub(crate) fn address(object: &Bound<'_, PyAny>) -> usize {
     object.as_ptr() as usize
 }
 
@@ -318,7 +354,7 @@ impl Wakes {
             LoopQueue::ring(&queue, py);
         }
         for waiter in self.stranded {
-            waiter.get().release(py);
+            waiter.get().give_back(py);
         }
     }
 }

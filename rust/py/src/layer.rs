@@ -13,7 +13,8 @@ use pyo3::types::{PyList, PyString};
 use crate::awaitable::Waiter;
 use crate::config::{seconds, LayerClock, LayerConfig, ManualClock};
 use crate::errors::{layer_closed, not_text, send_to_python, to_python, ChannelEmpty};
-use crate::event_loop::{give_back, Wakes};
+use crate::event_loop::{address, drained_loop, give_back, running_loop, Wakes};
+use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{deliver, Engine, Receiver, SleepingThread};
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
@@ -22,7 +23,7 @@ use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
-#[pyclass(frozen, weakref, module = "headrace._core")]
+#[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 pub(crate) struct MemoryLayer {
     engine: Arc<Engine>,
@@ -81,6 +82,27 @@ impl MemoryLayer {
         };
         self.engine.forget(&thread.channel, own);
         thread.parker.slot().release()
+    }
+}
+
+/// The oldest message of a channel, or the waiter of an earlier wait that is in line again, if there is one of this loop.
+fn take_or_line_up(
+    py: Python<'_>,
+    engine: &Engine,
+    channel: &str,
+    event_loop: Option<usize>,
+) -> PyResult<Option<Py<PyAny>>> {
+    let mut reused = None;
+    let received = engine.receive(channel, |spare| match (spare, event_loop) {
+        (Receiver::Task(waiter), Some(event_loop)) if waiter.get().again(event_loop) => {
+            reused = Some(waiter.clone_ref(py).into_any());
+            Some(Receiver::Task(waiter.clone_ref(py)))
+        }
+        _ => None,
+    });
+    match received.map_err(to_python)? {
+        Received::Ready(envelope) => envelope.message.into_python(py).map(Some),
+        Received::Waiting | Received::Empty => Ok(reused),
     }
 }
 
@@ -185,14 +207,27 @@ impl MemoryLayer {
         let py = slf.py();
         let engine = &slf.get().engine;
         let (string, name) = text(channel, NameKind::Channel)?;
-        if let Some(envelope) = engine.take(name).map_err(to_python)? {
-            return envelope.message.into_python(py);
+        if let Some(found) = take_or_line_up(py, engine, name, drained_loop())? {
+            return Ok(found);
         }
-        let waiter = Py::new(py, Waiter::new(slf, string)?)?;
-        match engine.receive(name, Receiver::Task(waiter.clone_ref(py))).map_err(to_python)? {
+        let event_loop = running_loop(py)?;
+        if let Some(found) = take_or_line_up(py, engine, name, Some(address(&event_loop)))? {
+            return Ok(found);
+        }
+        let waiter = Py::new(py, Waiter::new(slf, string, event_loop, false)?)?;
+        let in_line = Receiver::Task(waiter.clone_ref(py));
+        let spare = Receiver::Task(waiter.clone_ref(py));
+        match engine.wait(name, in_line, Some(spare)).map_err(to_python)? {
             Received::Ready(envelope) => envelope.message.into_python(py),
-            Received::Waiting => Ok(waiter.into_any()),
+            Received::Waiting | Received::Empty => Ok(waiter.into_any()),
         }
+    }
+
+    /// The messages of a channel, one after the other, as an asynchronous iterator.
+    fn inbox<'py>(slf: Bound<'py, Self>, channel: &Bound<'py, PyAny>) -> PyResult<Inbox> {
+        let (string, name) = text(channel, NameKind::Channel)?;
+        NameKind::Channel.check(name).map_err(|invalid| to_python(invalid.into()))?;
+        Ok(Inbox::new(slf.unbind(), string.clone().unbind()))
     }
 
     /// Take the oldest message.
@@ -227,7 +262,7 @@ impl MemoryLayer {
             None => None,
         };
         let thread = Arc::new(SleepingThread { channel: name.to_owned(), parker: Parker::default() });
-        let received = self.engine.receive(name, Receiver::Thread(Arc::clone(&thread)));
+        let received = self.engine.wait(name, Receiver::Thread(Arc::clone(&thread)), None);
         if let Received::Ready(envelope) = received.map_err(to_python)? {
             return envelope.message.into_python(py);
         }
@@ -302,7 +337,7 @@ impl MemoryLayer {
         for receiver in self.engine.close() {
             match receiver {
                 Receiver::Task(waiter) => {
-                    waiter.get().close();
+                    waiter.get().end();
                     wakes.add(py, waiter);
                 }
                 Receiver::Thread(thread) => {

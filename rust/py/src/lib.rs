@@ -2,10 +2,13 @@
 //! package above. All knowledge of asyncio is in [`awaitable`] (the future that a task waits on) and
 //! [`event_loop`] (how a loop is woken).
 
+#![deny(unsafe_code)]
+
 mod awaitable;
 mod config;
 mod errors;
 mod event_loop;
+mod inbox;
 mod layer;
 mod message;
 mod receiver;
@@ -20,6 +23,8 @@ mod _core {
     use crate::config::ManualClock;
     #[pymodule_export]
     use crate::event_loop::after_fork_in_child;
+    #[pymodule_export]
+    use crate::inbox::Inbox;
     #[pymodule_export]
     use crate::layer::MemoryLayer;
     #[pymodule_export]

@@ -1,0 +1,63 @@
+//! A channel's messages as an asynchronous iterator, with nothing allocated between two messages.
+
+use std::sync::Mutex;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::awaitable::Waiter;
+use crate::event_loop::{lock, running_loop};
+use crate::layer::MemoryLayer;
+
+/// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
+///
+/// Cancelling loses nothing. It ends only with an exception: `LayerClosed` when the layer is closed.
+#[pyclass(frozen, module = "headrace")]
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    layer: Py<MemoryLayer>,
+    /// The channel's name.
+    #[pyo3(get)]
+    channel: Py<PyString>,
+    /// Made when the first message is awaited, in the loop that awaits it.
+    waiter: Mutex<Option<Py<Waiter>>>,
+}
+
+impl Inbox {
+    pub(crate) fn new(layer: Py<MemoryLayer>, channel: Py<PyString>) -> Self {
+        Self { layer, channel, waiter: Mutex::default() }
+    }
+}
+
+#[pymethods]
+impl Inbox {
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        let kept = lock(&self.waiter).as_ref().map(|waiter| waiter.clone_ref(py));
+        if let Some(waiter) = kept.filter(|waiter| !waiter.get().is_spent()) {
+            return Ok(waiter);
+        }
+        let waiter = Waiter::new(self.layer.bind(py), self.channel.bind(py), running_loop(py)?, true)?;
+        let waiter = Py::new(py, waiter)?;
+        let spent = lock(&self.waiter).replace(waiter.clone_ref(py));
+        drop(spent);
+        Ok(waiter)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.layer)?;
+        match self.waiter.try_lock() {
+            Ok(waiter) => visit.call(&*waiter),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let waiter = lock(&self.waiter).take();
+        drop(waiter);
+    }
+}
