@@ -108,7 +108,10 @@ mod tests {
     fn the_first_rule_that_fits_decides() {
         let capacities = Capacities::new(100)
             .with_rule(CapacityRule::glob("http.*"), 5)
-            .with_rule(CapacityRule::Predicate(Arc::new(|name| name.ends_with('x'))), 7)
+            .with_rule(
+                CapacityRule::Predicate(Arc::new(|name| name.ends_with('x'))),
+                7,
+            )
             .with_rule(CapacityRule::glob("*"), 9);
         assert_eq!(capacities.of("http.x"), 5);
         assert_eq!(capacities.of("x"), 7);

@@ -5,7 +5,7 @@
 //! that wait are served in the order in which they came.
 //!
 //! **Full.** A mailbox holds as many messages as its capacity; expired ones do not count. A send beyond that
-//! gives the message back to the caller. A group_send never fails for it: it passes the member by, and counts that.
+//! gives the message back to the caller. A `group_send` never fails for it: it passes the member by, and counts that.
 //!
 //! **Late.** A message that nobody took before its deadline is not delivered. It is dropped when it is met, or by
 //! a sweep that looks only at mailboxes whose time has come; no operation walks all channels.

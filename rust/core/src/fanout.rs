@@ -1,4 +1,4 @@
-//! What one group_send did.
+//! What one `group_send` did.
 
 use crate::handoff::HandOff;
 

@@ -19,7 +19,7 @@ pub(crate) type ChannelKey = u32;
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     names: HashMap<Arc<str>, u32>,
-    groups: Slab<Group>,
+    records: Slab<Group>,
     memberships: Slab<Membership>,
     index: HashMap<(u32, ChannelKey), u32>,
     /// The memberships of each channel, at the channel's key.
@@ -62,7 +62,7 @@ pub(crate) fn key(index: usize) -> u32 {
 
 impl Groups {
     pub(crate) fn len(&self) -> usize {
-        self.groups.len()
+        self.records.len()
     }
 
     pub(crate) fn memberships(&self) -> usize {
@@ -74,11 +74,11 @@ impl Groups {
     }
 
     pub(crate) fn get(&self, group: u32) -> &Group {
-        &self.groups[group as usize]
+        &self.records[group as usize]
     }
 
     pub(crate) fn get_mut(&mut self, group: u32) -> &mut Group {
-        &mut self.groups[group as usize]
+        &mut self.records[group as usize]
     }
 
     /// The group's record, made if there is none. It must be given a member at once: an empty group is gone.
@@ -87,7 +87,7 @@ impl Groups {
             return group;
         }
         let name: Arc<str> = name.into();
-        let group = key(self.groups.insert(Group::new(Arc::clone(&name))));
+        let group = key(self.records.insert(Group::new(Arc::clone(&name))));
         self.names.insert(name, group);
         group
     }
@@ -101,7 +101,7 @@ impl Groups {
         if self.joined.len() <= channel as usize {
             self.joined.resize_with(channel as usize + 1, Vec::new);
         }
-        let members = &mut self.groups[group as usize].members;
+        let members = &mut self.records[group as usize].members;
         let joined = &mut self.joined[channel as usize];
         let membership = key(self.memberships.insert(Membership {
             group,
@@ -151,7 +151,7 @@ impl Groups {
             let deadline = self.expiry.deadline(member.membership);
             deadline.is_some_and(|deadline| deadline <= now)
         };
-        let members = &self.groups[group as usize].members;
+        let members = &self.records[group as usize].members;
         let ended: Vec<Member> = members.iter().copied().filter(overdue).collect();
         ended
             .into_iter()
@@ -169,12 +169,12 @@ impl Groups {
         self.expiry.disarm(membership);
         self.index.remove(&(group, channel));
 
-        let members = &mut self.groups[group as usize].members;
+        let members = &mut self.records[group as usize].members;
         members.swap_remove(in_group as usize);
         if let Some(moved) = members.get(in_group as usize) {
             self.memberships[moved.membership as usize].in_group = in_group;
         } else if members.is_empty() {
-            let gone = self.groups.remove(group as usize);
+            let gone = self.records.remove(group as usize);
             self.names.remove(&gone.name);
         }
 
@@ -197,12 +197,12 @@ impl Groups {
         let joined = self.joined.get(channel as usize);
         joined.into_iter().flatten().map(|&membership| {
             let group = self.memberships[membership as usize].group;
-            &self.groups[group as usize].name
+            &self.records[group as usize].name
         })
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.groups.iter().map(|(_, group)| &group.name)
+        self.records.iter().map(|(_, group)| &group.name)
     }
 
     /// The members of a group with the moments at which their memberships end.
@@ -210,7 +210,7 @@ impl Groups {
         &self,
         group: u32,
     ) -> impl Iterator<Item = (ChannelKey, Option<Moment>)> + '_ {
-        let members = &self.groups[group as usize].members;
+        let members = &self.records[group as usize].members;
         members
             .iter()
             .map(|member| (member.channel, self.expiry.deadline(member.membership)))
@@ -282,7 +282,9 @@ mod tests {
                     }
                     _ => {
                         groups.leave_all(channel);
-                        model.values_mut().for_each(|set| { set.remove(&channel); });
+                        for set in model.values_mut() {
+                            set.remove(&channel);
+                        }
                     }
                 }
                 model.retain(|_, set| !set.is_empty());

@@ -136,7 +136,6 @@ impl<M> Slot<M> {
     }
 
     /// Looks at the message, unless another thread is at the slot just now.
-    #[cfg(not(loom))]
     pub fn peek<R>(&self, look: impl FnOnce(&M) -> R) -> Option<R> {
         let envelope = self.envelope.try_lock()?;
         envelope.as_ref().map(|envelope| look(&envelope.message))

@@ -70,7 +70,9 @@ impl<M, W> Mailbox<M, W> {
 
     /// Whether every message in it is past its deadline.
     pub(crate) fn is_stale(&self, now: Moment) -> bool {
-        self.queue.back().is_none_or(|youngest| youngest.deadline <= now)
+        self.queue
+            .back()
+            .is_none_or(|youngest| youngest.deadline <= now)
     }
 
     /// Hands the envelope to the first waiter, or queues it, or refuses it when the queue is full.
@@ -105,7 +107,10 @@ impl<M, W> Mailbox<M, W> {
     }
 
     pub(crate) fn wait(&mut self, waiter: W) {
-        debug_assert!(self.queue.is_empty(), "a receiver takes what is there before it waits");
+        debug_assert!(
+            self.queue.is_empty(),
+            "a receiver takes what is there before it waits"
+        );
         self.waiters.push_back(waiter);
     }
 
@@ -124,7 +129,11 @@ impl<M, W> Mailbox<M, W> {
     }
 
     /// Removes every waiter that the caller recognises; those that were in line are counted.
-    pub(crate) fn forget_all(&mut self, mut is_it: impl FnMut(&W) -> bool, removed: &mut Vec<W>) -> usize {
+    pub(crate) fn forget_all(
+        &mut self,
+        mut is_it: impl FnMut(&W) -> bool,
+        removed: &mut Vec<W>,
+    ) -> usize {
         let before = self.waiters.len();
         for _ in 0..self.waiters.len() {
             if let Some(waiter) = self.waiters.pop_front() {
@@ -158,7 +167,11 @@ impl<M, W> Mailbox<M, W> {
 
     /// Drops the messages past their deadline; they are at the front.
     pub(crate) fn expire(&mut self, now: Moment, expired: &mut Vec<M>) {
-        while self.queue.front().is_some_and(|oldest| oldest.deadline <= now) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|oldest| oldest.deadline <= now)
+        {
             expired.extend(self.queue.pop_front().map(|envelope| envelope.message));
             self.counters.dropped_expired += 1;
         }

@@ -56,7 +56,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         let now = self.clock.now();
         state.sweep(now, self.config.expiry);
         let result = operation(&mut state, now);
-        let dropped = (std::mem::take(&mut state.dropped), std::mem::take(&mut state.retired));
+        let dropped = state.finish();
         drop(state);
         drop(dropped);
         result
@@ -67,7 +67,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     fn with_receiver<R>(&self, operation: impl FnOnce(&mut State<M, W>) -> R) -> R {
         let mut state = self.state.lock();
         let result = operation(&mut state);
-        let dropped = (std::mem::take(&mut state.dropped), std::mem::take(&mut state.retired));
+        let dropped = state.finish();
         drop(state);
         drop(dropped);
         result
@@ -94,7 +94,9 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         }
         let known = {
             let state = self.state.lock();
-            state.find(channel).map(|channel| state.mailbox(channel).capacity())
+            state
+                .find(channel)
+                .map(|channel| state.mailbox(channel).capacity())
         };
         known.unwrap_or_else(|| self.config.capacities.of(channel))
     }
@@ -144,7 +146,11 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     ///
     /// # Errors
     /// The name is invalid, or the engine is closed.
-    pub fn receive(&self, channel: &str, again: impl FnOnce(&W) -> Option<W>) -> Result<Received<M>, Error> {
+    pub fn receive(
+        &self,
+        channel: &str,
+        again: impl FnOnce(&W) -> Option<W>,
+    ) -> Result<Received<M>, Error> {
         self.with_receiver(|state| {
             let Some(channel) = state.find_open(channel)? else {
                 return Ok(Received::Empty);
@@ -152,7 +158,11 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             if let Some(envelope) = state.take(channel, &self.clock) {
                 return Ok(Received::Ready(envelope));
             }
-            Ok(if state.wait_again(channel, again) { Received::Waiting } else { Received::Empty })
+            Ok(if state.wait_again(channel, again) {
+                Received::Waiting
+            } else {
+                Received::Empty
+            })
         })
     }
 
@@ -211,12 +221,23 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     ///
     /// # Errors
     /// The name is invalid, or the engine is closed. Full mailboxes are no error: they are counted in the report.
-    pub fn group_send(&self, group: &str, message: M, exclude: &[&str]) -> Result<FanOut<M, W>, Error> {
+    pub fn group_send(
+        &self,
+        group: &str,
+        message: M,
+        exclude: &[&str],
+    ) -> Result<FanOut<M, W>, Error> {
         self.with(|state, now| match state.find_group(group)? {
             Some(group) => {
                 state.expire_group(group, now);
                 let exclude = state.keys(exclude);
-                Ok(state.fan_out(group, &message, &exclude, now, now.after(self.config.expiry)))
+                Ok(state.fan_out(
+                    group,
+                    &message,
+                    &exclude,
+                    now,
+                    now.after(self.config.expiry),
+                ))
             }
             None => Ok(FanOut::empty()),
         })
@@ -289,7 +310,11 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     /// # Errors
     /// The name is invalid, or the engine is closed.
     pub fn group_channels(&self, group: &str) -> Result<Vec<Arc<str>>, Error> {
-        Ok(self.group_members(group)?.into_iter().map(|(channel, _)| channel).collect())
+        Ok(self
+            .group_members(group)?
+            .into_iter()
+            .map(|(channel, _)| channel)
+            .collect())
     }
 
     /// The channels of a group, each with the time since its latest `group_add`.
@@ -337,7 +362,10 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
                 let group = state.groups.find(name);
                 group.is_some_and(|group| {
                     state.expire_group(group, now);
-                    state.groups.find(name).is_some_and(|group| state.groups.holds(group, channel))
+                    state
+                        .groups
+                        .find(name)
+                        .is_some_and(|group| state.groups.holds(group, channel))
                 })
             });
             Ok(fresh.cloned().collect())
@@ -355,9 +383,9 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     /// The names of all channels that hold messages or waiters. It walks them all.
     pub fn channel_names(&self) -> Vec<Arc<str>> {
         self.with(|state, now| {
-            let held = state.channels().filter(|(_, mailbox)| {
-                mailbox.waiting() > 0 || !mailbox.is_stale(now)
-            });
+            let held = state
+                .channels()
+                .filter(|(_, mailbox)| mailbox.waiting() > 0 || !mailbox.is_stale(now));
             held.map(|(name, _)| Arc::clone(name)).collect()
         })
     }
@@ -378,7 +406,10 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         let capacity = self.capacity(channel);
         self.with(|state, now| {
             let Some(channel) = state.find_open(channel)? else {
-                return Ok(ChannelStats { capacity, ..ChannelStats::default() });
+                return Ok(ChannelStats {
+                    capacity,
+                    ..ChannelStats::default()
+                });
             };
             let stats = state.channel_stats(channel, now);
             state.settle(channel);
@@ -410,7 +441,6 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     ///
     /// # Errors
     /// The first error of `message` or `waiter`.
-    #[cfg(not(loom))]
     pub fn visit<E>(
         &self,
         mut message: impl FnMut(&M) -> Result<(), E>,
@@ -435,3 +465,6 @@ impl<M, W, C: fmt::Debug> fmt::Debug for MemoryEngine<M, W, C> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

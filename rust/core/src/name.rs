@@ -13,10 +13,9 @@ pub const MAX_LENGTH: usize = 100;
 /// True at the index of every byte that any name may hold.
 const ALLOWED: [bool; 256] = {
     let mut table = [false; 256];
-    let mut byte = 0;
+    let mut byte = 0_u8;
     while byte < 128 {
-        let c = byte as u8;
-        table[byte] = c.is_ascii_alphanumeric() || c == b'-' || c == b'_' || c == b'.';
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         byte += 1;
     }
     table
@@ -89,7 +88,10 @@ impl fmt::Display for InvalidName {
             Fault::Character { name, position } => {
                 let character = name.chars().nth(*position).unwrap_or_default();
                 let (name, character) = (name.escape_debug(), character.escape_debug());
-                write!(f, "'{name}': character '{character}' at position {position} is not allowed")
+                write!(
+                    f,
+                    "'{name}': character '{character}' at position {position} is not allowed"
+                )
             }
         }
     }
@@ -171,7 +173,14 @@ mod tests {
 
     #[test]
     fn names_of_channels_rules_pass() {
-        for name in ["a", "A-z_0.9", "specific.inmemory!abc", "a!", "-", &"x".repeat(100)] {
+        for name in [
+            "a",
+            "A-z_0.9",
+            "specific.inmemory!abc",
+            "a!",
+            "-",
+            &"x".repeat(100),
+        ] {
             assert_eq!(check_channel(name), Ok(()), "{name}");
         }
     }
@@ -179,7 +188,9 @@ mod tests {
     #[test]
     fn everything_else_is_refused() {
         let long = "x".repeat(101);
-        for name in ["", "!", "!a", "a!b!c", "a b", "a\n", "a!b\n", "a:b", "a?", "é", "a!é", "١", &long] {
+        for name in [
+            "", "!", "!a", "a!b!c", "a b", "a\n", "a!b\n", "a:b", "a?", "é", "a!é", "١", &long,
+        ] {
             assert!(check_channel(name).is_err(), "{name}");
         }
         assert!(check_group("a!b").is_err());
@@ -198,6 +209,8 @@ mod tests {
             )
         );
         let error = check_group("ab c").map_err(|error| error.to_string());
-        assert!(error.is_err_and(|text| text.ends_with("character ' ' at position 2 is not allowed")));
+        assert!(
+            error.is_err_and(|text| text.ends_with("character ' ' at position 2 is not allowed"))
+        );
     }
 }

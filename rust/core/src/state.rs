@@ -23,7 +23,7 @@ const SWEEP: usize = 8;
 
 /// How many channels that hold nothing are kept for their names to come back. They are gone for everybody who looks; but
 /// a channel that is used for one message at a time would otherwise be made and thrown away with each.
-const IDLE: usize = 256;
+const IDLE: usize = if cfg!(any(test, loom)) { 2 } else { 256 };
 
 pub(crate) struct State<M, W> {
     channels: Slab<Channel<M, W>>,
@@ -39,9 +39,9 @@ pub(crate) struct State<M, W> {
     next_sequence: u64,
     closed: bool,
     /// What the present operation dropped, kept until the lock is released.
-    pub(crate) dropped: Vec<M>,
+    dropped: Vec<M>,
     /// The waiters that it let go, kept for the same reason.
-    pub(crate) retired: Vec<W>,
+    retired: Vec<W>,
 }
 
 struct Channel<M, W> {
@@ -89,10 +89,11 @@ impl<M: Clone, W> State<M, W> {
     }
 
     pub(crate) fn channels(&self) -> impl Iterator<Item = (&Arc<str>, &Mailbox<M, W>)> {
-        self.channels.iter().map(|(_, channel)| (&channel.name, &channel.mailbox))
+        self.channels
+            .iter()
+            .map(|(_, channel)| (&channel.name, &channel.mailbox))
     }
 
-    #[cfg(not(loom))]
     pub(crate) fn mailboxes(&self) -> impl Iterator<Item = &Mailbox<M, W>> {
         self.channels.iter().map(|(_, channel)| &channel.mailbox)
     }
@@ -131,7 +132,11 @@ impl<M: Clone, W> State<M, W> {
         Ok(found)
     }
 
-    pub(crate) fn find_fresh_group(&mut self, group: &str, now: Moment) -> Result<Option<u32>, Error> {
+    pub(crate) fn find_fresh_group(
+        &mut self,
+        group: &str,
+        now: Moment,
+    ) -> Result<Option<u32>, Error> {
         let Some(found) = self.find_group(group)? else {
             return Ok(None);
         };
@@ -166,15 +171,24 @@ impl<M: Clone, W> State<M, W> {
         if !self.kept.is_armed(channel) {
             self.kept.arm(channel, Moment::default());
         }
+    }
+
+    /// Ends an operation: forgets the channels that have been idle for longest if there are too many, and gives what is to
+    /// be dropped without the lock. Not in `settle`: there the operation may still hold keys of other channels.
+    pub(crate) fn finish(&mut self) -> (Vec<M>, Vec<W>) {
         while self.idle > IDLE {
             let Some(oldest) = self.kept.first() else {
-                return;
+                break;
             };
             self.kept.disarm(oldest);
             if self.channels[oldest as usize].idle {
                 self.forget_channel(oldest);
             }
         }
+        (
+            std::mem::take(&mut self.dropped),
+            std::mem::take(&mut self.retired),
+        )
     }
 
     /// The channel has something to hold again.
@@ -197,7 +211,11 @@ impl<M: Clone, W> State<M, W> {
     pub(crate) fn envelope(&mut self, message: M, deadline: Moment) -> Envelope<M> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        Envelope { message, sequence, deadline }
+        Envelope {
+            message,
+            sequence,
+            deadline,
+        }
     }
 
     pub(crate) fn keys(&self, channels: &[&str]) -> Vec<ChannelKey> {
@@ -206,7 +224,12 @@ impl<M: Clone, W> State<M, W> {
         keys
     }
 
-    pub(crate) fn offer(&mut self, channel: ChannelKey, envelope: Envelope<M>, now: Moment) -> Offer<M, W> {
+    pub(crate) fn offer(
+        &mut self,
+        channel: ChannelKey,
+        envelope: Envelope<M>,
+        now: Moment,
+    ) -> Offer<M, W> {
         let deadline = envelope.deadline;
         let mailbox = &mut self.channels[channel as usize].mailbox;
         let before = self.dropped.len();
@@ -254,7 +277,11 @@ impl<M: Clone, W> State<M, W> {
     }
 
     /// Puts the waiter of an earlier wait in line again, if the caller finds it fit.
-    pub(crate) fn wait_again(&mut self, channel: ChannelKey, again: impl FnOnce(&W) -> Option<W>) -> bool {
+    pub(crate) fn wait_again(
+        &mut self,
+        channel: ChannelKey,
+        again: impl FnOnce(&W) -> Option<W>,
+    ) -> bool {
         match self.mailbox(channel).spare().and_then(again) {
             Some(waiter) => {
                 self.wait(channel, waiter);
@@ -271,7 +298,11 @@ impl<M: Clone, W> State<M, W> {
         }
     }
 
-    pub(crate) fn forget(&mut self, channel: ChannelKey, is_it: impl FnMut(&W) -> bool) -> Option<W> {
+    pub(crate) fn forget(
+        &mut self,
+        channel: ChannelKey,
+        is_it: impl FnMut(&W) -> bool,
+    ) -> Option<W> {
         let waiter = self.mailbox_mut(channel).forget(is_it)?;
         self.totals.waiters -= 1;
         self.settle(channel);
@@ -281,7 +312,9 @@ impl<M: Clone, W> State<M, W> {
     pub(crate) fn forget_all(&mut self, is_it: &mut impl FnMut(&W) -> bool) -> Vec<W> {
         let mut removed = Vec::new();
         for channel in self.channel_keys() {
-            self.totals.waiters -= self.mailbox_mut(channel).forget_all(&mut *is_it, &mut removed);
+            self.totals.waiters -= self
+                .mailbox_mut(channel)
+                .forget_all(&mut *is_it, &mut removed);
             self.settle(channel);
         }
         removed
@@ -338,7 +371,9 @@ impl<M: Clone, W> State<M, W> {
     ) -> FanOut<M, W> {
         let mut fan_out = FanOut::empty();
         let members = std::mem::take(self.groups.get_mut(group).members_mut());
-        fan_out.hand_offs.reserve(members.len().min(self.totals.waiters));
+        fan_out
+            .hand_offs
+            .reserve(members.len().min(self.totals.waiters));
         for member in &members {
             if !exclude.is_empty() && exclude.binary_search(&member.channel).is_ok() {
                 continue;
@@ -363,7 +398,9 @@ impl<M: Clone, W> State<M, W> {
 
     pub(crate) fn empty(&mut self, channel: ChannelKey) {
         let before = self.dropped.len();
-        self.channels[channel as usize].mailbox.empty(&mut self.dropped);
+        self.channels[channel as usize]
+            .mailbox
+            .empty(&mut self.dropped);
         let emptied = self.dropped.len() - before;
         self.totals.depth -= emptied;
         self.totals.dropped_other += emptied as u64;
@@ -436,7 +473,9 @@ impl<M: Clone, W> State<M, W> {
 
     fn sweep_mailbox(&mut self, channel: ChannelKey, now: Moment, expiry: Duration) {
         let before = self.dropped.len();
-        self.channels[channel as usize].mailbox.expire(now, &mut self.dropped);
+        self.channels[channel as usize]
+            .mailbox
+            .expire(now, &mut self.dropped);
         self.count_expired(before);
         self.unswept.disarm(channel);
         if self.mailbox(channel).depth() > 0 {
@@ -464,7 +503,9 @@ impl<M: Clone, W> State<M, W> {
 
     pub(crate) fn channel_stats(&mut self, channel: ChannelKey, now: Moment) -> ChannelStats {
         let before = self.dropped.len();
-        self.channels[channel as usize].mailbox.expire(now, &mut self.dropped);
+        self.channels[channel as usize]
+            .mailbox
+            .expire(now, &mut self.dropped);
         self.count_expired(before);
         let mailbox = self.mailbox(channel);
         ChannelStats {

@@ -27,7 +27,6 @@ impl<T> Mutex<T> {
     }
 
     /// Takes the lock only if nobody holds it.
-    #[cfg(not(loom))]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(guard),

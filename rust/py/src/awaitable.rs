@@ -25,10 +25,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::{layer_closed, to_python};
-use crate::event_loop::{address, drained_loop, give_back, running_loop, LoopQueue};
+use crate::event_loop::{address, drained_loop, running_loop, LoopQueue};
 use crate::layer::MemoryLayer;
 use crate::message::Message;
-use crate::receiver::Receiver;
+use crate::receiver::{give_back, Receiver};
 
 /// A wait for a message, for one task at a time.
 ///
@@ -66,7 +66,11 @@ impl Waiter {
             channel: channel.clone().unbind(),
             queue: LoopQueue::of(&event_loop, layer.get().engine())?,
             event_loop: event_loop.unbind(),
-            slot: if of_inbox { Slot::idle() } else { Slot::default() },
+            slot: if of_inbox {
+                Slot::idle()
+            } else {
+                Slot::default()
+            },
             of_inbox,
             awaited: AtomicBool::new(false),
             future: OnceLock::new(),
@@ -78,7 +82,8 @@ impl Waiter {
     /// Makes the waiter ready for another wait of a task of the loop at this address; false if it is still in use, or of
     /// no use any more.
     pub(crate) fn again(&self, event_loop: usize) -> bool {
-        if self.event_loop.as_ptr() as usize != event_loop || self.is_spent() || !self.slot.reset() {
+        if self.event_loop.as_ptr() as usize != event_loop || self.is_spent() || !self.slot.reset()
+        {
             return false;
         }
         self.awaited.store(false, Ordering::Relaxed);
@@ -130,7 +135,11 @@ impl Waiter {
             return Err(PyRuntimeError::new_err("a wait belongs to one event loop"));
         }
         let in_line = Receiver::Task(slf.clone().unbind());
-        let waiting = waiter.layer.get().engine().wait(waiter.channel(py), in_line, None);
+        let waiting = waiter
+            .layer
+            .get()
+            .engine()
+            .wait(waiter.channel(py), in_line, None);
         match waiting.map_err(to_python)? {
             Received::Ready(envelope) => {
                 // Nobody else knows of this slot: the message passes through it, and leaves it ready for the next.
@@ -167,14 +176,19 @@ impl Waiter {
     /// Parks the task that is about to wait: gives the future for it to be told of.
     fn park<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.awaited.store(true, Ordering::Relaxed);
-        let future = match self.future.get() {
-            Some(future) => future.bind(py).clone(),
-            None => {
-                let future = self.event_loop.bind(py).call_method0(intern!(py, "create_future"))?;
-                self.future.get_or_init(|| future.unbind()).bind(py).clone()
-            }
+        let future = if let Some(future) = self.future.get() {
+            future.bind(py).clone()
+        } else {
+            let future = self
+                .event_loop
+                .bind(py)
+                .call_method0(intern!(py, "create_future"))?;
+            self.future.get_or_init(|| future.unbind()).bind(py).clone()
         };
-        future.setattr(intern!(py, "_asyncio_future_blocking"), PyBool::new(py, true))?;
+        future.setattr(
+            intern!(py, "_asyncio_future_blocking"),
+            PyBool::new(py, true),
+        )?;
         Ok(future)
     }
 
@@ -210,7 +224,10 @@ impl Waiter {
     }
 
     fn resume(&self, py: Python<'_>, function: &Py<PyAny>, context: &Py<PyAny>) -> PyResult<()> {
-        match context.bind(py).call_method1(intern!(py, "run"), (function, finished(py)?)) {
+        match context
+            .bind(py)
+            .call_method1(intern!(py, "run"), (function, finished(py)?))
+        {
             Err(error) if error.is_instance_of::<PyException>(py) => self.report(py, error),
             resumed => resumed.map(|_| ()),
         }
@@ -230,14 +247,17 @@ impl Waiter {
         let details = PyDict::new(py);
         details.set_item("message", "exception while a receiver was resumed")?;
         details.set_item("exception", error)?;
-        self.event_loop.call_method1(py, intern!(py, "call_exception_handler"), (details,))?;
+        self.event_loop
+            .call_method1(py, intern!(py, "call_exception_handler"), (details,))?;
         Ok(())
     }
 }
 
 /// Finds the wake-up of the task that is parked on the future, with the task's context, and takes it off. `None` if what
 /// hangs there is not one task of asyncio's own.
-fn learn<'py>(future: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+fn learn<'py>(
+    future: &Bound<'py, PyAny>,
+) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
     let callbacks = future.getattr(intern!(future.py(), "_callbacks"))?;
     let only = match callbacks.cast::<PyList>() {
         Ok(callbacks) if callbacks.len() == 1 => callbacks.get_item(0)?,
@@ -275,9 +295,9 @@ impl Waiter {
             Phase::Closed => Err(layer_closed()),
             Phase::Waiting if !waiter.awaited.load(Ordering::Relaxed) => waiter.park(py).map(Some),
             Phase::Taken | Phase::Released if waiter.of_inbox => Self::begin(slf),
-            Phase::Waiting | Phase::Taken | Phase::Released => {
-                Err(PyRuntimeError::new_err("one task at a time waits for a message here"))
-            }
+            Phase::Waiting | Phase::Taken | Phase::Released => Err(PyRuntimeError::new_err(
+                "one task at a time waits for a message here",
+            )),
         }
     }
 
@@ -304,9 +324,12 @@ impl Waiter {
     /// Take the message, once. None if there is none: not yet, or not any more.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let taken = self.slot.take();
-        taken.map(|envelope| envelope.message.into_python(py)).transpose()
+        taken
+            .map(|envelope| envelope.message.into_python(py))
+            .transpose()
     }
 
+    // No `__clear__`: a cycle through a waiter goes through its layer or its task too, and those can be cleared.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.layer)?;
         visit.call(&self.event_loop)?;
@@ -315,11 +338,10 @@ impl Waiter {
             visit.call(function)?;
             visit.call(context)?;
         }
-        self.slot.peek(|message| message.traverse(&visit)).unwrap_or(Ok(()))
+        self.slot
+            .peek(|message| message.traverse(&visit))
+            .unwrap_or(Ok(()))
     }
-
-    /// Every cycle through a waiter goes through its layer or its task too, and those can be cleared.
-    fn __clear__(&self) {}
 }
 
 impl Drop for Waiter {
@@ -355,10 +377,16 @@ fn finished(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
         // A future wants a loop, and of a loop it asks only whether it is being debugged.
         let options = PyDict::new(py);
         options.set_item("get_debug", py.get_type::<PyBool>())?;
-        let no_loop = py.import("types")?.getattr("SimpleNamespace")?.call((), Some(&options))?;
+        let no_loop = py
+            .import("types")?
+            .getattr("SimpleNamespace")?
+            .call((), Some(&options))?;
         let options = PyDict::new(py);
         options.set_item("loop", no_loop)?;
-        let future = py.import("asyncio")?.getattr("Future")?.call((), Some(&options))?;
+        let future = py
+            .import("asyncio")?
+            .getattr("Future")?
+            .call((), Some(&options))?;
         future.call_method1("set_result", (py.None(),))?;
         Ok::<_, PyErr>(future.unbind())
     })?;

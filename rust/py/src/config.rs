@@ -54,10 +54,12 @@ fn matches(pattern: &Py<PyAny>, name: &str) -> bool {
     Python::attach(|py| {
         let pattern = pattern.bind(py);
         let matched = pattern.call_method1(pyo3::intern!(py, "match"), (name,));
-        matched.and_then(|matched| matched.is_truthy()).unwrap_or_else(|error| {
-            error.write_unraisable(py, Some(pattern));
-            false
-        })
+        matched
+            .and_then(|matched| matched.is_truthy())
+            .unwrap_or_else(|error| {
+                error.write_unraisable(py, Some(pattern));
+                false
+            })
     })
 }
 

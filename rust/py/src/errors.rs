@@ -37,6 +37,9 @@ pub(crate) fn not_text(kind: NameKind, name: &Bound<'_, PyAny>) -> PyErr {
         Ok(name) => name.to_string(),
         Err(_) => "an object".to_owned(),
     };
-    let repr = name.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string_lossy().into_owned());
+    let repr = name.repr().map_or_else(
+        |_| "?".to_owned(),
+        |repr| repr.to_string_lossy().into_owned(),
+    );
     PyTypeError::new_err(InvalidName::not_text(kind, format!("{kind_of} {repr}")).to_string())
 }

@@ -18,13 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyWeakrefMethods, PyWeakrefReference};
-use pyo3::intern;
 
 use crate::awaitable::Waiter;
-use crate::receiver::{deliver, Engine, Receiver};
+use crate::receiver::{Engine, Receiver};
 
 /// How long one call of `drain` may keep the loop from its other work.
 const BUDGET: Duration = Duration::from_micros(800);
@@ -94,11 +94,16 @@ impl LoopQueue {
     fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
         let py = event_loop.py();
         let queues = lock(&QUEUES);
-        let (_, queue) = queues.iter().find(|(known, _)| *known == address(event_loop))?;
+        let (_, queue) = queues
+            .iter()
+            .find(|(known, _)| *known == address(event_loop))?;
         let queue = queue.clone_ref(py);
         drop(queues);
         let same = queue.get().has_bell.load(Ordering::Relaxed)
-            || queue.get().upgrade(py).is_some_and(|own| own.is(event_loop));
+            || queue
+                .get()
+                .upgrade(py)
+                .is_some_and(|own| own.is(event_loop));
         same.then_some(queue)
     }
 
@@ -119,7 +124,12 @@ impl LoopQueue {
             last_engine: AtomicUsize::new(0),
         };
         let queue = Py::new(py, queue)?;
-        let bell = Bound::new(py, Bell { queue: queue.clone_ref(py) })?;
+        let bell = Bound::new(
+            py,
+            Bell {
+                queue: queue.clone_ref(py),
+            },
+        )?;
         match event_loop.call_method1(intern!(py, "add_reader"), (descriptor, bell)) {
             Ok(_) => queue.get().has_bell.store(true, Ordering::Relaxed),
             Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().wire).take()),
@@ -128,7 +138,9 @@ impl LoopQueue {
         let address = queue.get().address;
         let stale: Vec<_> = {
             let mut queues = lock(&QUEUES);
-            let stale = queues.extract_if(.., |(known, _)| *known == address).collect();
+            let stale = queues
+                .extract_if(.., |(known, _)| *known == address)
+                .collect();
             queues.push((address, queue.clone_ref(py)));
             stale
         };
@@ -148,7 +160,10 @@ impl LoopQueue {
         self.last_engine.store(address, Ordering::Relaxed);
         let mut engines = lock(&self.engines);
         engines.retain(|known| known.strong_count() > 0);
-        if !engines.iter().any(|known| known.as_ptr() as usize == address) {
+        if !engines
+            .iter()
+            .any(|known| known.as_ptr() as usize == address)
+        {
             engines.push(Arc::downgrade(engine));
         }
     }
@@ -249,7 +264,9 @@ impl LoopQueue {
             state.closed = true;
             std::mem::take(&mut state.waiters)
         };
-        let removed: Vec<_> = lock(&QUEUES).extract_if(.., |(_, known)| std::ptr::eq(known.get(), self)).collect();
+        let removed: Vec<_> = lock(&QUEUES)
+            .extract_if(.., |(_, known)| std::ptr::eq(known.get(), self))
+            .collect();
         lock(&self.wire).take();
         for waiter in waiters {
             waiter.get().give_back(py);
@@ -285,7 +302,9 @@ struct Draining {
 
 impl Draining {
     fn new(address: usize) -> Self {
-        Self { before: DRAINED.replace(address) }
+        Self {
+            before: DRAINED.replace(address),
+        }
     }
 }
 
@@ -306,7 +325,8 @@ pub(crate) fn address(object: &Bound<'_, PyAny>) -> usize {
 }
 
 fn cannot_read(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyNotImplementedError>(py) || error.is_instance_of::<PyAttributeError>(py)
+    error.is_instance_of::<PyNotImplementedError>(py)
+        || error.is_instance_of::<PyAttributeError>(py)
 }
 
 /// A number for the current thread that is never used again, unlike the system's.
@@ -337,7 +357,11 @@ impl Wakes {
     }
 
     fn hand_over(&mut self, py: Python<'_>) {
-        let Some(queue) = self.waiters.last().map(|last| last.get().queue_handle().clone_ref(py)) else {
+        let Some(queue) = self
+            .waiters
+            .last()
+            .map(|last| last.get().queue_handle().clone_ref(py))
+        else {
             return;
         };
         match queue.get().add(std::mem::take(&mut self.waiters)) {
@@ -371,7 +395,9 @@ impl Drain {
         event_loop: &Bound<'_, PyAny>,
         method: &Bound<'_, PyString>,
     ) -> PyResult<()> {
-        let drain = Self { queue: queue.clone_ref(event_loop.py()) };
+        let drain = Self {
+            queue: queue.clone_ref(event_loop.py()),
+        };
         event_loop.call_method1(method, (drain,))?;
         Ok(())
     }
@@ -421,14 +447,4 @@ pub(crate) fn after_fork_in_child() {
         state.closed = true;
         std::mem::forget(std::mem::take(&mut state.waiters));
     }
-}
-
-/// Gives a message that was not taken back to its layer.
-pub(crate) fn give_back(
-    py: Python<'_>,
-    engine: &Engine,
-    channel: &str,
-    envelope: headrace_core::Envelope<crate::message::Message>,
-) {
-    deliver(py, engine, engine.give_back(channel, envelope));
 }

@@ -3,8 +3,12 @@
 use std::sync::Mutex;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
+#[cfg(feature = "stubs")]
+use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+#[cfg(feature = "stubs")]
+use pyo3::{type_hint_identifier, type_hint_subscript};
 
 use crate::awaitable::Waiter;
 use crate::event_loop::{lock, running_loop};
@@ -26,7 +30,34 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(layer: Py<MemoryLayer>, channel: Py<PyString>) -> Self {
-        Self { layer, channel, waiter: Mutex::default() }
+        Self {
+            layer,
+            channel,
+            waiter: Mutex::default(),
+        }
+    }
+}
+
+/// A waiter as the stub is to show it: what matters of it is what `await` gives.
+struct NextMessage(Py<Waiter>);
+
+impl<'py> IntoPyObject<'py> for NextMessage {
+    type Target = Waiter;
+    type Output = Bound<'py, Waiter>;
+    type Error = std::convert::Infallible;
+
+    #[cfg(feature = "stubs")]
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
+        type_hint_identifier!("collections.abc", "Awaitable"),
+        type_hint_subscript!(
+            type_hint_identifier!("builtins", "dict"),
+            type_hint_identifier!("builtins", "str"),
+            type_hint_identifier!("typing", "Any")
+        )
+    );
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
+        Ok(self.0.into_bound(py))
     }
 }
 
@@ -36,16 +67,23 @@ impl Inbox {
         slf
     }
 
-    fn __anext__(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
-        let kept = lock(&self.waiter).as_ref().map(|waiter| waiter.clone_ref(py));
+    fn __anext__(&self, py: Python<'_>) -> PyResult<NextMessage> {
+        let kept = lock(&self.waiter)
+            .as_ref()
+            .map(|waiter| waiter.clone_ref(py));
         if let Some(waiter) = kept.filter(|waiter| !waiter.get().is_spent()) {
-            return Ok(waiter);
+            return Ok(NextMessage(waiter));
         }
-        let waiter = Waiter::new(self.layer.bind(py), self.channel.bind(py), running_loop(py)?, true)?;
+        let waiter = Waiter::new(
+            self.layer.bind(py),
+            self.channel.bind(py),
+            running_loop(py)?,
+            true,
+        )?;
         let waiter = Py::new(py, waiter)?;
         let spent = lock(&self.waiter).replace(waiter.clone_ref(py));
         drop(spent);
-        Ok(waiter)
+        Ok(NextMessage(waiter))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,10 +1,10 @@
 //! The in-process layer as Python sees it: convert, call, convert back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use headrace_core::name::NameKind;
-use headrace_core::{Envelope, MemoryEngine, Parker, Received, SendError};
+use headrace_core::{MemoryEngine, Received, SendError};
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -12,15 +12,12 @@ use pyo3::types::{PyList, PyString};
 
 use crate::awaitable::Waiter;
 use crate::config::{seconds, LayerClock, LayerConfig, ManualClock};
-use crate::errors::{layer_closed, not_text, send_to_python, to_python, ChannelEmpty};
-use crate::event_loop::{address, drained_loop, give_back, running_loop, Wakes};
+use crate::errors::{not_text, send_to_python, to_python, ChannelEmpty};
+use crate::event_loop::{address, drained_loop, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{deliver, Engine, Receiver, SleepingThread};
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
-
-/// How long a sleeping thread goes without looking for signals.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
 #[pyclass(frozen, module = "headrace._core")]
@@ -50,38 +47,11 @@ impl MemoryLayer {
             let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
             let message = Message::new(&message, self.strict)?;
             let name = text(&name, kind)?.1.to_owned();
-            kind.check(&name).map_err(|invalid| to_python(invalid.into()))?;
+            kind.check(&name)
+                .map_err(|invalid| to_python(invalid.into()))?;
             read.push((name, message));
         }
         Ok(read)
-    }
-
-    fn sleep(&self, py: Python<'_>, thread: &SleepingThread, end: Option<Instant>) -> PyResult<Option<Message>> {
-        loop {
-            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-            let woken = py.detach(|| thread.parker.sleep(left.min(SIGNAL_INTERVAL)));
-            if woken {
-                return match thread.parker.slot().take() {
-                    Some(envelope) => Ok(Some(envelope.message)),
-                    None => Err(layer_closed()),
-                };
-            }
-            py.check_signals()?;
-            if left.is_zero() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// The thread gives up: it leaves the line, or has the message that reached it at the last moment. A message that
-    /// is still on its way to it finds the slot released, and goes back.
-    fn give_up(&self, thread: &Arc<SleepingThread>) -> Option<Envelope<Message>> {
-        let own = |receiver: &Receiver| match receiver {
-            Receiver::Thread(waiting) => Arc::ptr_eq(waiting, thread),
-            Receiver::Task(_) => false,
-        };
-        self.engine.forget(&thread.channel, own);
-        thread.parker.slot().release()
     }
 }
 
@@ -106,7 +76,10 @@ fn take_or_line_up(
     }
 }
 
-fn text<'a>(name: &'a Bound<'_, PyAny>, kind: NameKind) -> PyResult<(&'a Bound<'a, PyString>, &'a str)> {
+fn text<'a>(
+    name: &'a Bound<'_, PyAny>,
+    kind: NameKind,
+) -> PyResult<(&'a Bound<'a, PyString>, &'a str)> {
     let string = name.cast::<PyString>().map_err(|_| not_text(kind, name))?;
     Ok((string, string.to_str().map_err(|_| not_text(kind, name))?))
 }
@@ -124,7 +97,10 @@ fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if let Ok(name) = exclude.cast::<PyString>() {
         return Ok(vec![channel(name)?.to_owned()]);
     }
-    exclude.try_iter()?.map(|name| Ok(channel(&name?)?.to_owned())).collect()
+    exclude
+        .try_iter()?
+        .map(|name| Ok(channel(&name?)?.to_owned()))
+        .collect()
 }
 
 #[pymethods]
@@ -142,7 +118,13 @@ impl MemoryLayer {
     }
 
     /// Send one message. Never blocks.
-    fn send(&self, py: Python<'_>, channel: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (channel: "str", message: "dict[str, object]"))]
+    fn send(
+        &self,
+        py: Python<'_>,
+        channel: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let message = Message::new(message, self.strict)?;
         let channel = self::channel(channel)?;
         let sent = self.engine.send(channel, message);
@@ -154,7 +136,7 @@ impl MemoryLayer {
     }
 
     /// Send to every member of a group but the excluded. Never blocks.
-    #[pyo3(signature = (group, message, exclude=None))]
+    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude=None))]
     fn group_send(
         &self,
         py: Python<'_>,
@@ -165,7 +147,10 @@ impl MemoryLayer {
         let message = Message::new(message, self.strict)?;
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let fan_out = self.engine.group_send(self::group(group)?, message, &exclude).map_err(to_python)?;
+        let fan_out = self
+            .engine
+            .group_send(self::group(group)?, message, &exclude)
+            .map_err(to_python)?;
         deliver(py, &self.engine, fan_out.hand_offs);
         Ok(fan_out.report.into())
     }
@@ -203,6 +188,7 @@ impl MemoryLayer {
     }
 
     /// Take the oldest message, or return a `Waiter` for the next one.
+    #[pyo3(signature = (channel: "str"))]
     fn receive<'py>(slf: &Bound<'py, Self>, channel: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let engine = &slf.get().engine;
@@ -224,13 +210,17 @@ impl MemoryLayer {
     }
 
     /// The messages of a channel, one after the other, as an asynchronous iterator.
+    #[pyo3(signature = (channel: "str"))]
     fn inbox<'py>(slf: Bound<'py, Self>, channel: &Bound<'py, PyAny>) -> PyResult<Inbox> {
         let (string, name) = text(channel, NameKind::Channel)?;
-        NameKind::Channel.check(name).map_err(|invalid| to_python(invalid.into()))?;
+        NameKind::Channel
+            .check(name)
+            .map_err(|invalid| to_python(invalid.into()))?;
         Ok(Inbox::new(slf.unbind(), string.clone().unbind()))
     }
 
     /// Take the oldest message.
+    #[pyo3(signature = (channel: "str") -> "dict[str, object]")]
     fn receive_nowait(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let name = self::channel(channel)?;
         match self.engine.take(name).map_err(to_python)? {
@@ -240,7 +230,13 @@ impl MemoryLayer {
     }
 
     /// Take up to `max` messages that are there.
-    fn receive_ready<'py>(&self, py: Python<'py>, channel: &Bound<'py, PyAny>, max: usize) -> PyResult<Bound<'py, PyList>> {
+    #[pyo3(signature = (channel: "str", max: "int") -> "list[dict[str, object]]")]
+    fn receive_ready<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &Bound<'py, PyAny>,
+        max: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
         let name = self::channel(channel)?;
         let messages = PyList::empty(py);
         while messages.len() < max {
@@ -253,78 +249,111 @@ impl MemoryLayer {
     }
 
     /// Take the oldest message; sleep until there is one, or until the time is over.
-    #[pyo3(signature = (channel, timeout=None))]
-    fn receive_sync(&self, py: Python<'_>, channel: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (channel: "str", timeout=None) -> "dict[str, object]")]
+    fn receive_sync(
+        &self,
+        py: Python<'_>,
+        channel: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
         let name = self::channel(channel)?;
         let end = match timeout {
-            Some(timeout) if timeout.is_nan() => return Err(PyValueError::new_err("timeout is not a number")),
+            Some(timeout) if timeout.is_nan() => {
+                return Err(PyValueError::new_err("timeout is not a number"))
+            }
             Some(timeout) => Instant::now().checked_add(seconds(timeout.max(0.0))?),
             None => None,
         };
-        let thread = Arc::new(SleepingThread { channel: name.to_owned(), parker: Parker::default() });
-        let received = self.engine.wait(name, Receiver::Thread(Arc::clone(&thread)), None);
+        let thread = Arc::new(SleepingThread::new(name));
+        let in_line = Receiver::Thread(Arc::clone(&thread));
+        let received = self.engine.wait(name, in_line, None);
         if let Received::Ready(envelope) = received.map_err(to_python)? {
             return envelope.message.into_python(py);
         }
-        let slept = self.sleep(py, &thread, end);
-        if let Ok(Some(message)) = slept {
-            return message.into_python(py);
-        }
-        match (slept, self.give_up(&thread)) {
-            (Ok(_), Some(late)) => late.message.into_python(py),
-            (Ok(_), None) => Err(PyTimeoutError::new_err(format!(
+        match thread.sleep(py, &self.engine, end)? {
+            Some(message) => message.into_python(py),
+            None => Err(PyTimeoutError::new_err(format!(
                 "no message on '{name}' in {} seconds",
                 timeout.unwrap_or_default()
             ))),
-            (Err(error), late) => {
-                if let Some(envelope) = late {
-                    give_back(py, &self.engine, name, envelope);
-                }
-                Err(error)
-            }
         }
     }
 
+    #[pyo3(signature = (group: "str", channel: "str"))]
     fn group_add(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.engine.group_add(self::group(group)?, self::channel(channel)?).map_err(to_python)
+        self.engine
+            .group_add(self::group(group)?, self::channel(channel)?)
+            .map_err(to_python)
     }
 
+    #[pyo3(signature = (group: "str", channel: "str"))]
     fn group_discard(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.engine.group_discard(self::group(group)?, self::channel(channel)?).map_err(to_python)
+        self.engine
+            .group_discard(self::group(group)?, self::channel(channel)?)
+            .map_err(to_python)
     }
 
+    #[pyo3(signature = (group: "str"))]
     fn group_channels(&self, group: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-        let channels = self.engine.group_channels(self::group(group)?).map_err(to_python)?;
+        let channels = self
+            .engine
+            .group_channels(self::group(group)?)
+            .map_err(to_python)?;
         Ok(channels.iter().map(ToString::to_string).collect())
     }
 
     /// The channels of a group, each with the seconds since its latest `group_add`.
+    #[pyo3(signature = (group: "str"))]
     fn group_members(&self, group: &Bound<'_, PyAny>) -> PyResult<Vec<(String, f64)>> {
-        let members = self.engine.group_members(self::group(group)?).map_err(to_python)?;
-        Ok(members.iter().map(|(channel, age)| (channel.to_string(), age.as_secs_f64())).collect())
+        let members = self
+            .engine
+            .group_members(self::group(group)?)
+            .map_err(to_python)?;
+        Ok(members
+            .iter()
+            .map(|(channel, age)| (channel.to_string(), age.as_secs_f64()))
+            .collect())
     }
 
+    #[pyo3(signature = (group: "str"))]
     fn group_count(&self, group: &Bound<'_, PyAny>) -> PyResult<usize> {
-        self.engine.group_count(self::group(group)?).map_err(to_python)
+        self.engine
+            .group_count(self::group(group)?)
+            .map_err(to_python)
     }
 
     fn group_names(&self) -> Vec<String> {
-        self.engine.group_names().iter().map(ToString::to_string).collect()
+        self.engine
+            .group_names()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
+    #[pyo3(signature = (channel: "str"))]
     fn channel_groups(&self, channel: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-        let groups = self.engine.channel_groups(self::channel(channel)?).map_err(to_python)?;
+        let groups = self
+            .engine
+            .channel_groups(self::channel(channel)?)
+            .map_err(to_python)?;
         Ok(groups.iter().map(ToString::to_string).collect())
     }
 
     /// The channels that hold messages or waiting receivers.
     fn channel_names(&self) -> Vec<String> {
-        self.engine.channel_names().iter().map(ToString::to_string).collect()
+        self.engine
+            .channel_names()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Drop the messages of a channel and take it out of all its groups.
+    #[pyo3(signature = (channel: "str"))]
     fn close_channel(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.engine.close_channel(self::channel(channel)?).map_err(to_python)
+        self.engine
+            .close_channel(self::channel(channel)?)
+            .map_err(to_python)
     }
 
     fn flush(&self) {
@@ -340,10 +369,7 @@ impl MemoryLayer {
                     waiter.get().end();
                     wakes.add(py, waiter);
                 }
-                Receiver::Thread(thread) => {
-                    thread.parker.slot().close();
-                    thread.parker.wake();
-                }
+                Receiver::Thread(thread) => thread.end(),
             }
         }
         wakes.ring(py);
@@ -353,13 +379,22 @@ impl MemoryLayer {
         self.engine.stats().into()
     }
 
+    #[pyo3(signature = (channel: "str"))]
     fn channel_stats(&self, channel: &Bound<'_, PyAny>) -> PyResult<ChannelStats> {
-        let stats = self.engine.channel_stats(self::channel(channel)?).map_err(to_python)?;
+        let stats = self
+            .engine
+            .channel_stats(self::channel(channel)?)
+            .map_err(to_python)?;
         Ok(stats.into())
     }
 
+    #[pyo3(signature = (group: "str"))]
     fn group_stats(&self, group: &Bound<'_, PyAny>) -> PyResult<GroupStats> {
-        Ok(self.engine.group_stats(self::group(group)?).map_err(to_python)?.into())
+        Ok(self
+            .engine
+            .group_stats(self::group(group)?)
+            .map_err(to_python)?
+            .into())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

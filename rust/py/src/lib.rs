@@ -3,6 +3,14 @@
 //! [`event_loop`] (how a loop is woken).
 
 #![deny(unsafe_code)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "PyO3 gives arguments by value, whatever is done with them"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "the documentation of what Python sees is written as Python's"
+)]
 
 mod awaitable;
 mod config;

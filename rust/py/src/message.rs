@@ -36,7 +36,10 @@ impl Message {
         let py = message.py();
         let Ok(dict) = message.cast::<PyDict>() else {
             let (kind, repr) = (message.get_type(), message.repr()?);
-            return Err(InvalidMessage::new_err(format!("Message is not a dict: got {} {repr}", kind.name()?)));
+            return Err(InvalidMessage::new_err(format!(
+                "Message is not a dict: got {} {repr}",
+                kind.name()?
+            )));
         };
         if dict.contains(intern!(py, "__asgi_channel__"))? {
             return Err(InvalidMessage::new_err(
@@ -45,11 +48,21 @@ impl Message {
         }
         let copier = Copier { strict };
         let snapshot = if dict.is_exact_instance_of::<PyDict>() {
-            let (copy, flat) = copier.dict(dict, 1).map_err(|fault| fault.into_error(message))?;
-            Snapshot { value: copy.into_any().unbind(), flat }
+            let (copy, flat) = copier
+                .dict(dict, 1)
+                .map_err(|fault| fault.into_error(message))?;
+            Snapshot {
+                value: copy.into_any().unbind(),
+                flat,
+            }
         } else {
-            let copy = copier.value(message, 1).map_err(|fault| fault.into_error(message))?;
-            Snapshot { value: copy.unbind(), flat: false }
+            let copy = copier
+                .value(message, 1)
+                .map_err(|fault| fault.into_error(message))?;
+            Snapshot {
+                value: copy.unbind(),
+                flat: false,
+            }
         };
         Ok(Self(Arc::new(snapshot)))
     }
@@ -92,7 +105,11 @@ struct Copier {
 }
 
 impl Copier {
-    fn value<'py>(&self, value: &Bound<'py, PyAny>, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+    fn value<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        depth: usize,
+    ) -> Result<Bound<'py, PyAny>, Fault> {
         if is_leaf(value) {
             if self.strict {
                 check_leaf(value)?;
@@ -112,12 +129,16 @@ impl Copier {
         if self.strict {
             return self.plain(value, depth);
         }
-        Ok(deepcopy(value)?)
+        deepcopy(value)
     }
 
     /// Copies a dict, and tells whether it holds nothing but shared values. The copy is walked, not the original: nobody
     /// else can change it meanwhile. Values are replaced after the walk, so that no key, however odd, disturbs it.
-    fn dict<'py>(&self, dict: &Bound<'py, PyDict>, depth: usize) -> Result<(Bound<'py, PyDict>, bool), Fault> {
+    fn dict<'py>(
+        &self,
+        dict: &Bound<'py, PyDict>,
+        depth: usize,
+    ) -> Result<(Bound<'py, PyDict>, bool), Fault> {
         check_depth(depth)?;
         let copy = dict.copy()?;
         let mut flat = true;
@@ -131,7 +152,9 @@ impl Copier {
             if leaf && !self.strict {
                 continue;
             }
-            let own = self.value(&value, depth + 1).map_err(|fault| fault.at(Step::of(&key)))?;
+            let own = self
+                .value(&value, depth + 1)
+                .map_err(|fault| fault.at(Step::of(&key)))?;
             if !own.is(&value) {
                 replaced.push((key, own));
             }
@@ -143,11 +166,17 @@ impl Copier {
     }
 
     /// Gives a list, which is this function's own already, its own values.
-    fn list<'py>(&self, copy: Bound<'py, PyList>, depth: usize) -> Result<Bound<'py, PyList>, Fault> {
+    fn list<'py>(
+        &self,
+        copy: Bound<'py, PyList>,
+        depth: usize,
+    ) -> Result<Bound<'py, PyList>, Fault> {
         check_depth(depth)?;
         for index in 0..copy.len() {
             let value = copy.get_item(index)?;
-            let own = self.value(&value, depth + 1).map_err(|fault| fault.at(Step::Index(index)))?;
+            let own = self
+                .value(&value, depth + 1)
+                .map_err(|fault| fault.at(Step::Index(index)))?;
             if !own.is(&value) {
                 copy.set_item(index, own)?;
             }
@@ -155,7 +184,11 @@ impl Copier {
         Ok(copy)
     }
 
-    fn tuple<'py>(&self, tuple: &Bound<'py, PyTuple>, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+    fn tuple<'py>(
+        &self,
+        tuple: &Bound<'py, PyTuple>,
+        depth: usize,
+    ) -> Result<Bound<'py, PyAny>, Fault> {
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
@@ -166,7 +199,11 @@ impl Copier {
     }
 
     /// The plain form of a value whose type is a subclass of one that a message may hold.
-    fn plain<'py>(&self, value: &Bound<'py, PyAny>, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+    fn plain<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        depth: usize,
+    ) -> Result<Bound<'py, PyAny>, Fault> {
         let py = value.py();
         let plain = if let Ok(text) = value.cast::<PyString>() {
             let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
@@ -179,7 +216,9 @@ impl Copier {
         } else if let Ok(bytes) = value.cast::<PyBytes>() {
             PyBytes::new(py, bytes.as_bytes()).into_any()
         } else if let Ok(list) = value.cast::<PyList>() {
-            return self.list(list.get_slice(0, list.len()), depth).map(Bound::into_any);
+            return self
+                .list(list.get_slice(0, list.len()), depth)
+                .map(Bound::into_any);
         } else if let Ok(tuple) = value.cast::<PyTuple>() {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         } else if let Ok(dict) = value.cast::<PyDict>() {
@@ -187,7 +226,9 @@ impl Copier {
             plain.update(dict.as_mapping())?;
             return self.dict(&plain, depth).map(|(copy, _)| copy.into_any());
         } else {
-            return Err(Fault::new(Reason::Type(value.get_type().name()?.to_string())));
+            return Err(Fault::new(Reason::Type(
+                value.get_type().name()?.to_string(),
+            )));
         };
         Ok(plain)
     }
@@ -207,7 +248,9 @@ fn check_leaf(value: &Bound<'_, PyAny>) -> Result<(), Fault> {
     if let Ok(text) = value.cast_exact::<PyString>() {
         text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
     } else if value.is_exact_instance_of::<PyInt>() {
-        value.extract::<i64>().map_err(|_| Fault::new(Reason::Range))?;
+        value
+            .extract::<i64>()
+            .map_err(|_| Fault::new(Reason::Range))?;
     }
     Ok(())
 }
@@ -223,7 +266,10 @@ fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> 
     static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let deepcopy = DEEPCOPY.import(value.py(), "copy", "deepcopy")?;
     deepcopy.call1((value,)).map_err(|error| {
-        let kind = value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+        let kind = value
+            .get_type()
+            .name()
+            .map_or_else(|_| "object".to_owned(), |name| name.to_string());
         Fault::new(Reason::Uncopyable(kind, error))
     })
 }
@@ -251,7 +297,10 @@ enum Reason {
 
 impl Step {
     fn of(key: &Bound<'_, PyAny>) -> Self {
-        Self::Key(key.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string_lossy().into_owned()))
+        Self::Key(key.repr().map_or_else(
+            |_| "?".to_owned(),
+            |repr| repr.to_string_lossy().into_owned(),
+        ))
     }
 }
 
@@ -263,7 +312,10 @@ impl From<PyErr> for Fault {
 
 impl Fault {
     fn new(reason: Reason) -> Self {
-        Self { path: Vec::new(), reason }
+        Self {
+            path: Vec::new(),
+            reason,
+        }
     }
 
     fn at(mut self, step: Step) -> Self {
@@ -303,7 +355,10 @@ impl Fault {
     /// Nesting too deep is most often a container that holds itself; then the loop is worth more than its length.
     fn depth_text(&self, message: &Bound<'_, PyAny>) -> String {
         match self.first_repetition(message) {
-            Some(steps) => format!("{}: the container holds itself; a message is a tree", self.path(steps)),
+            Some(steps) => format!(
+                "{}: the container holds itself; a message is a tree",
+                self.path(steps)
+            ),
             None => format!(
                 "{}...: containers are nested deeper than {MAX_DEPTH}; send a flatter message",
                 self.path(4)
@@ -321,7 +376,9 @@ impl Fault {
                 Step::Key(repr) => {
                     let dict = here.cast::<PyDict>().ok()?;
                     let mut items = dict.iter();
-                    let same = |key: &Bound<'_, PyAny>| key.repr().is_ok_and(|key| key.to_string_lossy() == *repr);
+                    let same = |key: &Bound<'_, PyAny>| {
+                        key.repr().is_ok_and(|key| key.to_string_lossy() == *repr)
+                    };
                     items.find_map(|(key, value)| same(&key).then_some(value))?
                 }
             };

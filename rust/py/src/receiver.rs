@@ -1,12 +1,14 @@
 //! Who waits in a mailbox, and how a message gets from the engine to them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use headrace_core::{Envelope, HandOff, MemoryEngine, Parker};
 use pyo3::prelude::*;
 
 use crate::awaitable::Waiter;
 use crate::config::LayerClock;
+use crate::errors::layer_closed;
 use crate::event_loop::Wakes;
 use crate::message::Message;
 
@@ -21,10 +23,67 @@ pub(crate) enum Receiver {
     Thread(Arc<SleepingThread>),
 }
 
+/// A thread in `receive_sync`.
 #[derive(Debug)]
 pub(crate) struct SleepingThread {
-    pub(crate) channel: String,
-    pub(crate) parker: Parker<Message>,
+    channel: String,
+    parker: Parker<Message>,
+}
+
+/// How long a sleeping thread goes without looking for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+impl SleepingThread {
+    pub(crate) fn new(channel: &str) -> Self {
+        Self {
+            channel: channel.to_owned(),
+            parker: Parker::default(),
+        }
+    }
+
+    /// Sleeps until the message comes or the time is over.
+    pub(crate) fn sleep(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        engine: &Engine,
+        end: Option<Instant>,
+    ) -> PyResult<Option<Message>> {
+        loop {
+            let left = end.map_or(Duration::MAX, |end| {
+                end.saturating_duration_since(Instant::now())
+            });
+            if py.detach(|| self.parker.sleep(left.min(SIGNAL_INTERVAL))) {
+                let taken = self.parker.slot().take().ok_or_else(layer_closed);
+                return taken.map(|envelope| Some(envelope.message));
+            }
+            if let Err(interrupt) = py.check_signals() {
+                if let Some(envelope) = self.leave(engine) {
+                    give_back(py, engine, &self.channel, envelope);
+                }
+                return Err(interrupt);
+            }
+            if left.is_zero() {
+                return Ok(self.leave(engine).map(|envelope| envelope.message));
+            }
+        }
+    }
+
+    /// Leaves the line, with the message that came at the last moment. One that is still on its way finds the slot
+    /// released, and goes back.
+    fn leave(self: &Arc<Self>, engine: &Engine) -> Option<Envelope<Message>> {
+        let own = |receiver: &Receiver| match receiver {
+            Receiver::Thread(waiting) => Arc::ptr_eq(waiting, self),
+            Receiver::Task(_) => false,
+        };
+        drop(engine.forget(&self.channel, own));
+        self.parker.slot().release()
+    }
+
+    /// Ends the wait without a message, because the layer was closed.
+    pub(crate) fn end(&self) {
+        self.parker.slot().close();
+        self.parker.wake();
+    }
 }
 
 /// Puts each message in its receiver's hands, then wakes every event loop concerned, once.
@@ -68,4 +127,14 @@ fn put(
             Err(envelope) => engine.give_back(&thread.channel, envelope),
         },
     }
+}
+
+/// Gives a message that was not taken back to its mailbox, or on to the next receiver.
+pub(crate) fn give_back(
+    py: Python<'_>,
+    engine: &Engine,
+    channel: &str,
+    envelope: Envelope<Message>,
+) {
+    deliver(py, engine, engine.give_back(channel, envelope));
 }

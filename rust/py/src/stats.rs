@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 macro_rules! record {
     ($(#[$doc:meta])* $name:ident from $source:ty { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
-        #[pyclass(frozen, eq, get_all, skip_from_py_object, module = "headrace")]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[pyclass(frozen, eq, hash, get_all, skip_from_py_object, module = "headrace")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) struct $name {
             $($(#[$field_doc])* $field: $type,)*
         }

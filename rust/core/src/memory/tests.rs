@@ -1,0 +1,493 @@
+//! The engine against the obvious model: maps of queues, walked from end to end by every operation.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::config::{Capacities, CapacityRule};
+use crate::engine::LayerStats;
+
+const EXPIRY: u64 = 10;
+const GROUP_EXPIRY: u64 = 25;
+const CAPACITY: usize = 3;
+
+type Engine = MemoryEngine<u64, u64, Arc<ManualClock>>;
+
+fn engine(clock: &Arc<ManualClock>) -> Engine {
+    let config = Config {
+        expiry: Duration::from_secs(EXPIRY),
+        group_expiry: Duration::from_secs(GROUP_EXPIRY),
+        capacities: Capacities::new(CAPACITY),
+    };
+    MemoryEngine::new(config, Arc::clone(clock))
+}
+
+#[derive(Default)]
+struct Model {
+    now: u64,
+    /// Per channel: messages with the time at which they were sent.
+    queues: BTreeMap<String, VecDeque<(u64, u64)>>,
+    waiters: BTreeMap<String, VecDeque<u64>>,
+    groups: BTreeMap<String, BTreeMap<String, u64>>,
+    expired: u64,
+    full: u64,
+    other: u64,
+    sent: u64,
+    returned: u64,
+    delivered: u64,
+}
+
+impl Model {
+    fn expire(&mut self) {
+        for queue in self.queues.values_mut() {
+            let before = queue.len();
+            queue.retain(|(_, sent)| sent + EXPIRY > self.now);
+            self.expired += (before - queue.len()) as u64;
+        }
+        for members in self.groups.values_mut() {
+            members.retain(|_, added| *added + GROUP_EXPIRY > self.now);
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        self.queues.retain(|_, queue| !queue.is_empty());
+        self.waiters.retain(|_, waiters| !waiters.is_empty());
+        self.groups.retain(|_, members| !members.is_empty());
+    }
+
+    /// Who gets the message, if anybody waits; `Err` if it does not fit.
+    fn offer(&mut self, channel: &str, message: u64) -> Result<Option<u64>, ()> {
+        let waiter = self.waiters.get_mut(channel).and_then(VecDeque::pop_front);
+        let queue = self.queues.entry(channel.to_owned()).or_default();
+        let fits = waiter.is_some() || queue.len() < CAPACITY;
+        if !fits {
+            self.full += 1;
+            return Err(());
+        }
+        self.sent += 1;
+        match waiter {
+            Some(_) => self.delivered += 1,
+            None => queue.push_back((message, self.now)),
+        }
+        self.tidy();
+        Ok(waiter)
+    }
+
+    fn channels(&self) -> BTreeSet<&String> {
+        let members = self.groups.values().flat_map(BTreeMap::keys);
+        self.queues
+            .keys()
+            .chain(self.waiters.keys())
+            .chain(members)
+            .collect()
+    }
+
+    fn stats(&self) -> LayerStats {
+        LayerStats {
+            channels: self.channels().len(),
+            groups: self.groups.len(),
+            memberships: self.groups.values().map(BTreeMap::len).sum(),
+            waiters: self.waiters.values().map(VecDeque::len).sum(),
+            depth: self.queues.values().map(VecDeque::len).sum(),
+            sent: self.sent,
+            delivered: self.delivered,
+            returned: self.returned,
+            dropped_full: self.full,
+            dropped_expired: self.expired,
+            dropped_other: self.other,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Send(u8),
+    Receive(u8),
+    Forget(u8, u64),
+    GiveBack(usize),
+    Add(u8, u8),
+    Discard(u8, u8),
+    GroupSend(u8, Option<u8>),
+    CloseChannel(u8),
+    Advance(u64),
+    Flush,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (channel, group) = (0..6_u8, 0..3_u8);
+    prop_oneof![
+        6 => channel.clone().prop_map(Step::Send),
+        6 => channel.clone().prop_map(Step::Receive),
+        2 => (channel.clone(), 0..40_u64).prop_map(|(channel, waiter)| Step::Forget(channel, waiter)),
+        3 => (0..8_usize).prop_map(Step::GiveBack),
+        5 => (group.clone(), channel.clone()).prop_map(|(group, channel)| Step::Add(group, channel)),
+        2 => (group.clone(), channel.clone()).prop_map(|(group, channel)| Step::Discard(group, channel)),
+        4 => (group, prop::option::of(channel.clone())).prop_map(|(group, except)| Step::GroupSend(group, except)),
+        1 => channel.prop_map(Step::CloseChannel),
+        3 => (1..8_u64).prop_map(Step::Advance),
+        1 => Just(Step::Flush),
+    ]
+}
+
+struct Run {
+    engine: Engine,
+    clock: Arc<ManualClock>,
+    model: Model,
+    /// Messages in the hands of waiters, with the channel and the time at which they were sent.
+    handed: Vec<(String, Envelope<u64>, u64)>,
+    next: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        Self {
+            engine: engine(&clock),
+            clock,
+            model: Model::default(),
+            handed: Vec::new(),
+            next: 0,
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn apply(&mut self, step: Step) -> Result<(), TestCaseError> {
+        let name = |channel: u8| format!("c{channel}");
+        match step {
+            Step::Send(channel) => self.send(&name(channel))?,
+            Step::Receive(channel) => self.receive(&name(channel))?,
+            Step::Forget(channel, waiter) => self.forget(&name(channel), waiter)?,
+            Step::GiveBack(index) => self.give_back(index)?,
+            Step::Add(group, channel) => {
+                prop_assert_eq!(
+                    self.engine.group_add(&format!("g{group}"), &name(channel)),
+                    Ok(())
+                );
+                let members = self.model.groups.entry(format!("g{group}")).or_default();
+                members.insert(name(channel), self.model.now);
+            }
+            Step::Discard(group, channel) => {
+                prop_assert_eq!(
+                    self.engine
+                        .group_discard(&format!("g{group}"), &name(channel)),
+                    Ok(())
+                );
+                if let Some(members) = self.model.groups.get_mut(&format!("g{group}")) {
+                    members.remove(&name(channel));
+                }
+            }
+            Step::GroupSend(group, except) => {
+                self.group_send(&format!("g{group}"), except.map(name).as_deref())?;
+            }
+            Step::CloseChannel(channel) => {
+                prop_assert_eq!(self.engine.close_channel(&name(channel)), Ok(()));
+                let queue = self.model.queues.remove(&name(channel));
+                self.model.other += queue.map_or(0, |queue| queue.len() as u64);
+                for members in self.model.groups.values_mut() {
+                    members.remove(&name(channel));
+                }
+            }
+            Step::Advance(seconds) => {
+                self.clock.advance(Duration::from_secs(seconds));
+                self.model.now += seconds;
+            }
+            Step::Flush => {
+                self.engine.flush();
+                let queued: usize = self.model.queues.values().map(VecDeque::len).sum();
+                self.model.other += queued as u64;
+                self.model.queues.clear();
+                self.model.groups.clear();
+            }
+        }
+        self.model.tidy();
+        Ok(())
+    }
+
+    fn send(&mut self, channel: &str) -> Result<(), TestCaseError> {
+        let message = self.fresh();
+        let expected = self.model.offer(channel, message);
+        match (self.engine.send(channel, message), expected) {
+            (Ok(None), Ok(None)) => {}
+            (Ok(Some(hand_off)), Ok(Some(waiter))) => {
+                self.hand(channel, hand_off, waiter, message)?;
+            }
+            (Err(SendError::Full(back)), Err(())) => prop_assert_eq!(back, message),
+            (got, expected) => prop_assert!(false, "{got:?} instead of {expected:?}"),
+        }
+        Ok(())
+    }
+
+    fn hand(
+        &mut self,
+        channel: &str,
+        hand_off: HandOff<u64, u64>,
+        waiter: u64,
+        message: u64,
+    ) -> Result<(), TestCaseError> {
+        prop_assert_eq!(hand_off.waiter, waiter);
+        prop_assert_eq!(hand_off.envelope.message, message);
+        self.handed
+            .push((channel.to_owned(), hand_off.envelope, self.model.now));
+        Ok(())
+    }
+
+    fn receive(&mut self, channel: &str) -> Result<(), TestCaseError> {
+        let waiter = self.fresh() % 40;
+        let expected = self
+            .model
+            .queues
+            .get_mut(channel)
+            .and_then(VecDeque::pop_front);
+        match (self.engine.wait(channel, waiter, None), expected) {
+            (Ok(Received::Ready(envelope)), Some((message, _))) => {
+                prop_assert_eq!(envelope.message, message);
+                self.model.delivered += 1;
+            }
+            (Ok(Received::Waiting), None) => {
+                let waiters = self.model.waiters.entry(channel.to_owned()).or_default();
+                waiters.push_back(waiter);
+            }
+            (got, expected) => prop_assert!(false, "{got:?} instead of {expected:?}"),
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, channel: &str, waiter: u64) -> Result<(), TestCaseError> {
+        let waiters = self.model.waiters.get_mut(channel);
+        let expected = waiters.and_then(|waiters| {
+            let place = waiters.iter().position(|waiting| *waiting == waiter)?;
+            waiters.remove(place)
+        });
+        prop_assert_eq!(
+            self.engine.forget(channel, |waiting| *waiting == waiter),
+            expected
+        );
+        Ok(())
+    }
+
+    fn give_back(&mut self, index: usize) -> Result<(), TestCaseError> {
+        if index >= self.handed.len() {
+            return Ok(());
+        }
+        let (channel, envelope, sent) = self.handed.remove(index);
+        let message = envelope.message;
+        self.model.returned += 1;
+        let waiters = self.model.waiters.get_mut(&channel);
+        let expected = waiters.and_then(VecDeque::pop_front);
+        let got = self.engine.give_back(&channel, envelope);
+        match (got, expected) {
+            (Some(hand_off), Some(waiter)) => {
+                prop_assert_eq!(hand_off.waiter, waiter);
+                self.handed.push((channel, hand_off.envelope, sent));
+            }
+            (None, None) => {
+                self.model.delivered -= 1;
+                let queue = self.model.queues.entry(channel).or_default();
+                // Messages are numbered as they are sent.
+                let place = queue.partition_point(|(queued, _)| *queued < message);
+                queue.insert(place, (message, sent));
+            }
+            (got, expected) => prop_assert!(false, "{got:?} instead of {expected:?}"),
+        }
+        Ok(())
+    }
+
+    fn group_send(&mut self, group: &str, except: Option<&str>) -> Result<(), TestCaseError> {
+        let message = self.fresh();
+        let members = self.model.groups.get(group).cloned().unwrap_or_default();
+        let mut expected = BTreeSet::new();
+        let mut report = crate::SendReport::default();
+        for channel in members
+            .keys()
+            .filter(|channel| Some(channel.as_str()) != except)
+        {
+            match self.model.offer(channel, message) {
+                Ok(waiter) => {
+                    report.delivered += 1;
+                    expected.extend(waiter.map(|waiter| (channel.clone(), waiter)));
+                }
+                Err(()) => report.dropped_full += 1,
+            }
+        }
+        let exclude: Vec<&str> = except.into_iter().collect();
+        let fan_out = self.engine.group_send(group, message, &exclude);
+        let Ok(fan_out) = fan_out else {
+            return Err(TestCaseError::fail("refused"));
+        };
+        prop_assert_eq!(fan_out.report, report);
+        prop_assert_eq!(fan_out.hand_offs.len(), expected.len());
+        for hand_off in fan_out.hand_offs {
+            prop_assert_eq!(hand_off.envelope.message, message);
+            let key = expected
+                .iter()
+                .find(|(_, waiter)| *waiter == hand_off.waiter)
+                .cloned();
+            let Some((channel, waiter)) = key else {
+                return Err(TestCaseError::fail("handed to nobody who waited"));
+            };
+            expected.remove(&(channel.clone(), waiter));
+            self.handed
+                .push((channel, hand_off.envelope, self.model.now));
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self) -> Result<(), TestCaseError> {
+        self.model.expire();
+        // The model drops a message on time, the engine when it meets it: let it meet them all.
+        for channel in 0..6 {
+            let name = format!("c{channel}");
+            prop_assert!(self.engine.channel_stats(&name).is_ok());
+        }
+        let names: BTreeSet<String> = self
+            .engine
+            .channel_names()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let held: BTreeSet<String> = self
+            .model
+            .queues
+            .keys()
+            .chain(self.model.waiters.keys())
+            .cloned()
+            .collect();
+        prop_assert_eq!(names, held);
+        for (channel, queue) in &self.model.queues {
+            let stats = self.engine.channel_stats(channel).map(|stats| stats.depth);
+            prop_assert_eq!(stats, Ok(queue.len()));
+        }
+        for (group, members) in &self.model.groups {
+            let channels = self.engine.group_channels(group).unwrap_or_default();
+            let channels: BTreeSet<String> = channels.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(&channels, &members.keys().cloned().collect::<BTreeSet<_>>());
+            prop_assert_eq!(self.engine.group_count(group), Ok(members.len()));
+        }
+        let stats = self.engine.stats();
+        prop_assert_eq!(stats, self.model.stats());
+        let accounted =
+            stats.delivered + stats.depth as u64 + stats.dropped_expired + stats.dropped_other;
+        prop_assert_eq!(stats.sent, accounted);
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_like_the_model(steps in prop::collection::vec(step(), 0..80)) {
+        let mut run = Run::new();
+        for step in steps {
+            run.model.expire();
+            run.apply(step)?;
+            run.compare()?;
+        }
+    }
+}
+
+#[test]
+fn a_full_mailbox_makes_room_for_expired_messages() {
+    let clock = Arc::new(ManualClock::default());
+    let engine = engine(&clock);
+    for message in 0..3 {
+        assert!(matches!(engine.send("c", message), Ok(None)));
+    }
+    assert!(matches!(engine.send("c", 3), Err(SendError::Full(3))));
+    clock.advance(Duration::from_secs(EXPIRY));
+    assert!(matches!(engine.send("c", 4), Ok(None)));
+    assert_eq!(
+        engine
+            .take("c")
+            .map(|taken| taken.map(|envelope| envelope.message)),
+        Ok(Some(4))
+    );
+    assert_eq!(engine.stats().dropped_expired, 3);
+}
+
+#[test]
+fn abandoned_mailboxes_are_swept_by_work_on_other_channels() {
+    let clock = Arc::new(ManualClock::default());
+    let engine = engine(&clock);
+    for channel in 0..1_000 {
+        assert!(engine.send(&format!("c{channel}"), channel).is_ok());
+    }
+    clock.advance(Duration::from_secs(EXPIRY));
+    for message in 0..1_000 / 8 {
+        assert!(engine.send("busy", message).is_ok());
+        assert!(engine.take("busy").is_ok());
+    }
+    let state = engine.state.lock();
+    assert!(
+        state.channels().count() <= 4,
+        "{}",
+        state.channels().count()
+    );
+}
+
+#[test]
+fn a_capacity_rule_may_use_the_engine() {
+    let own: Arc<std::sync::OnceLock<Arc<Engine>>> = Arc::default();
+    let seen = Arc::clone(&own);
+    let rule = CapacityRule::Predicate(Arc::new(move |_| {
+        seen.get().is_some_and(|engine| engine.stats().sent == 0)
+    }));
+    let config = Config {
+        capacities: Capacities::new(2).with_rule(rule, 1),
+        ..Config::default()
+    };
+    let engine = Arc::new(MemoryEngine::new(config, Arc::new(ManualClock::default())));
+    assert!(own.set(Arc::clone(&engine)).is_ok());
+    assert!(engine.send("c", 1).is_ok());
+    assert!(matches!(engine.send("c", 2), Err(SendError::Full(2))));
+}
+
+#[test]
+fn a_closed_engine_refuses_and_gives_out_its_waiters() {
+    let engine = engine(&Arc::new(ManualClock::default()));
+    assert!(matches!(
+        engine.wait("c", 7, Some(8)),
+        Ok(Received::Waiting)
+    ));
+    assert_eq!(engine.close(), vec![7]);
+    assert!(matches!(
+        engine.send("c", 1),
+        Err(SendError::Refused(Error::Closed, 1))
+    ));
+    assert!(matches!(engine.take("c"), Err(Error::Closed)));
+    assert_eq!(engine.group_add("g", "c"), Err(Error::Closed));
+    assert_eq!(engine.close(), Vec::<u64>::new());
+}
+
+#[test]
+fn the_spare_waiter_is_put_in_line_again_if_it_fits() {
+    let engine = engine(&Arc::new(ManualClock::default()));
+    assert!(matches!(
+        engine.receive("c", |spare| Some(*spare)),
+        Ok(Received::Empty)
+    ));
+    assert!(matches!(
+        engine.wait("c", 7, Some(8)),
+        Ok(Received::Waiting)
+    ));
+    assert!(engine
+        .send("c", 1)
+        .is_ok_and(|hand_off| hand_off.is_some_and(|to| to.waiter == 7)));
+    assert!(matches!(engine.receive("c", |_| None), Ok(Received::Empty)));
+    assert!(matches!(
+        engine.receive("c", |spare| Some(*spare)),
+        Ok(Received::Waiting)
+    ));
+    assert!(engine
+        .send("c", 2)
+        .is_ok_and(|hand_off| hand_off.is_some_and(|to| to.waiter == 8)));
+}
