@@ -5,7 +5,7 @@ import secrets
 import weakref
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from headrace._core import (
     ChannelStats,
@@ -64,7 +64,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         ValueError: A setting is out of range; the error names it.
     """
 
-    extensions: list[str] = ["groups", "flush"]
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
 
     def __init__(
         self,
@@ -125,8 +125,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
             TypeError: The name is not valid.
             LayerClosed: The layer was closed.
         """
-        received = self._receive(channel)
-        if received.__class__ is Waiter:
+        received: Message | Waiter = self._receive(channel)
+        if type(received) is Waiter:
             await received
             return received.take()
         return received

@@ -29,6 +29,7 @@ use crate::event_loop::{address, drained_loop, running_loop, LoopQueue};
 use crate::layer::MemoryLayer;
 use crate::message::Message;
 use crate::receiver::{give_back, Receiver};
+use crate::stub::Steps;
 
 /// A wait for a message, for one task at a time.
 ///
@@ -153,7 +154,7 @@ impl Waiter {
     /// Ends the step with the message as the value of the `await`.
     fn deliver<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = self.take(py)?;
-        return_value(py, message);
+        return_value(py, &message);
         Ok(None)
     }
 
@@ -279,8 +280,8 @@ fn detach(future: &Bound<'_, PyAny>, wake_up: &Bound<'_, PyAny>) -> PyResult<boo
 
 #[pymethods]
 impl Waiter {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __await__(slf: Bound<'_, Self>) -> Steps<'_> {
+        Steps(slf)
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -321,12 +322,16 @@ impl Waiter {
         self.release(py);
     }
 
-    /// Take the message, once. None if there is none: not yet, or not any more.
-    fn take(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let taken = self.slot.take();
-        taken
-            .map(|envelope| envelope.message.into_python(py))
-            .transpose()
+    /// Take the message, once.
+    ///
+    /// Raises:
+    ///     RuntimeError: It is not there: not yet, or not any more.
+    #[pyo3(signature = () -> "dict[str, object]")]
+    fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.slot.take() {
+            Some(envelope) => envelope.message.into_python(py),
+            None => Err(PyRuntimeError::new_err("there is no message to take")),
+        }
     }
 
     // No `__clear__`: a cycle through a waiter goes through its layer or its task too, and those can be cleared.
@@ -360,9 +365,8 @@ impl Drop for Waiter {
 /// inbox: the exception is made, raised and taken apart again, where the interpreter needs only its type and its value.
 /// (`make bench-instructions`, fan-out to inboxes, CPython 3.11.)
 #[expect(unsafe_code, reason = "13 % of a delivery: see above")]
-fn return_value(py: Python<'_>, value: Option<Py<PyAny>>) {
-    let value = value.unwrap_or_else(|| py.None());
-    // SAFETY: this thread is attached to the interpreter (`py`), both pointers are of live objects, and the call borrows
+fn return_value(_attached: Python<'_>, value: &Py<PyAny>) {
+    // SAFETY: this thread is attached to the interpreter, as the token shows, both pointers are of live objects, and the call borrows
     // them. A message is a dict, so it is taken for the exception's only argument and not for several.
     unsafe {
         pyo3::ffi::PyErr_SetObject(pyo3::ffi::PyExc_StopIteration, value.as_ptr());

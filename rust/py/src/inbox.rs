@@ -3,16 +3,13 @@
 use std::sync::Mutex;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-#[cfg(feature = "stubs")]
-use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-#[cfg(feature = "stubs")]
-use pyo3::{type_hint_identifier, type_hint_subscript};
 
 use crate::awaitable::Waiter;
 use crate::event_loop::{lock, running_loop};
 use crate::layer::MemoryLayer;
+use crate::stub::NextMessage;
 
 /// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
 ///
@@ -35,29 +32,6 @@ impl Inbox {
             channel,
             waiter: Mutex::default(),
         }
-    }
-}
-
-/// A waiter as the stub is to show it: what matters of it is what `await` gives.
-struct NextMessage(Py<Waiter>);
-
-impl<'py> IntoPyObject<'py> for NextMessage {
-    type Target = Waiter;
-    type Output = Bound<'py, Waiter>;
-    type Error = std::convert::Infallible;
-
-    #[cfg(feature = "stubs")]
-    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
-        type_hint_identifier!("collections.abc", "Awaitable"),
-        type_hint_subscript!(
-            type_hint_identifier!("builtins", "dict"),
-            type_hint_identifier!("builtins", "str"),
-            type_hint_identifier!("typing", "Any")
-        )
-    );
-
-    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
-        Ok(self.0.into_bound(py))
     }
 }
 

@@ -21,6 +21,7 @@ mod layer;
 mod message;
 mod receiver;
 mod stats;
+mod stub;
 
 /// The native half of headrace. Import from `headrace` instead: this module is not public.
 #[pyo3::pymodule]

@@ -1,0 +1,83 @@
+# Every target does its own set-up: a fresh machine needs Python 3.11 or newer, stable Rust, and this file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
+
+.DEFAULT_GOAL := help
+.PHONY: help all demo test test-rust test-python lint fmt stubs bench bench-instructions compare docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+all: lint test demo-once ## everything that CI runs
+
+demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: prove it and end)
+	$(BIN)/headrace demo $(if $(ONCE),--once)
+
+.PHONY: demo-once
+demo-once:
+	$(MAKE) demo ONCE=1
+
+test: test-rust test-python ## run every test
+
+test-rust:
+	cargo test --quiet -p headrace-core
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p headrace-core --test loom
+
+test-python: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, and whether the stub is that of the binary
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo clippy --quiet -p headrace-core --test loom -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps -p headrace-core
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	MYPYPATH=tests/swapin/project $(BIN)/mypy tests/swapin/cases
+	$(MAKE) --no-print-directory target/stubs/headrace/_core.pyi
+	diff -u python/headrace/_core.pyi target/stubs/headrace/_core.pyi
+	$(BIN)/python -m mypy.stubtest headrace._core
+
+fmt: $(VENV)/.lint ## format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format
+
+stubs: $(VENV)/.lint ## write python/headrace/_core.pyi from the binary
+	$(MAKE) --no-print-directory target/stubs/headrace/_core.pyi
+	cp target/stubs/headrace/_core.pyi python/headrace/_core.pyi
+
+target/stubs/headrace/_core.pyi: $(wildcard rust/py/src/*.rs) | $(VENV)/.lint
+	VIRTUAL_ENV=$(VENV) $(BIN)/maturin generate-stubs --quiet --features stubs --out target/stubs
+	$(BIN)/ruff check --quiet --fix --select I $@
+	$(BIN)/ruff format --quiet $@
+
+bench: $(VENV)/.bench ## pytest-benchmark and criterion
+	$(BIN)/python -m pytest -c benches/python/pytest.ini benches/python
+	cargo bench --quiet -p headrace-benches
+
+bench-instructions: $(VENV)/.bench ## instructions of the hot paths, counted by callgrind (needs valgrind)
+	$(BIN)/python -m benches.instructions
+
+compare: $(VENV)/.bench ## headrace beside Django Channels: a table, and files in benches/results
+	$(BIN)/python -m benches.compare
+
+docs: ## build the documentation of the Rust core
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p headrace-core
+
+clean: ## remove what was built
+	rm -rf $(VENV) target
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "headrace needs Python 3.11 or newer; set PYTHON=/path/to/one"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# The wheel of the working tree, built in release mode, with the extra of the target's name.
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[$*]'
+	@touch $@

@@ -1,0 +1,55 @@
+//! Values that the stub is to show as something else than their class: what matters of an awaitable is what it gives.
+
+use std::convert::Infallible;
+
+#[cfg(feature = "stubs")]
+use pyo3::inspect::PyStaticExpr;
+use pyo3::prelude::*;
+#[cfg(feature = "stubs")]
+use pyo3::{type_hint_identifier, type_hint_subscript};
+
+use crate::awaitable::Waiter;
+
+/// `Awaitable[dict[str, Any]]`: a waiter of an inbox.
+pub(crate) struct NextMessage(pub(crate) Py<Waiter>);
+
+impl<'py> IntoPyObject<'py> for NextMessage {
+    type Target = Waiter;
+    type Output = Bound<'py, Waiter>;
+    type Error = Infallible;
+
+    #[cfg(feature = "stubs")]
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
+        type_hint_identifier!("collections.abc", "Awaitable"),
+        type_hint_subscript!(
+            type_hint_identifier!("builtins", "dict"),
+            type_hint_identifier!("builtins", "str"),
+            type_hint_identifier!("typing", "Any")
+        )
+    );
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
+        Ok(self.0.into_bound(py))
+    }
+}
+
+/// `Generator[Any, None, Any]`: a waiter that is being awaited.
+pub(crate) struct Steps<'py>(pub(crate) Bound<'py, Waiter>);
+
+impl<'py> IntoPyObject<'py> for Steps<'py> {
+    type Target = Waiter;
+    type Output = Bound<'py, Waiter>;
+    type Error = Infallible;
+
+    #[cfg(feature = "stubs")]
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
+        type_hint_identifier!("collections.abc", "Generator"),
+        type_hint_identifier!("typing", "Any"),
+        type_hint_identifier!("builtins", "None"),
+        type_hint_identifier!("typing", "Any")
+    );
+
+    fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
+        Ok(self.0)
+    }
+}
