@@ -10,9 +10,6 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -25,14 +22,15 @@ use pyo3::types::{PyString, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::awaitable::Waiter;
 use crate::receiver::{Engine, Receiver};
+use crate::wire::Wire;
 
 /// How long one call of `drain` may keep the loop from its other work.
 const BUDGET: Duration = Duration::from_micros(800);
 /// After how many waiters `drain` looks at the clock.
 const BATCH: usize = 16;
 
-/// The queues of all loops of the process, by the address of the loop; there are few of them. It is the one global of this crate, because a
-/// running loop is one: several layers share its queue, and a fork has to find all descriptors.
+/// The queues of all loops of the process, by the address of the loop; there are few of them. It is the one global of
+/// this crate, because a running loop is one: several layers share its queue, and a fork has to find all descriptors.
 static QUEUES: Mutex<Vec<(usize, Py<LoopQueue>)>> = Mutex::new(Vec::new());
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,9 +46,8 @@ pub(crate) struct LoopQueue {
     /// The thread in which the loop was last seen running.
     thread: AtomicU64,
     state: Mutex<Ready>,
-    /// Both ends of the bell's wire: what is written at the first makes the second readable. `None` where the loop has
-    /// no `add_reader`, and once the loop is gone.
-    wire: Mutex<Option<(UnixStream, UnixStream)>>,
+    /// How other threads reach the loop. `None` where the system or the loop cannot, and once the loop is gone.
+    wire: Mutex<Option<Wire>>,
     /// Whether the loop's end will be noticed; else its address may come to stand for another loop.
     has_bell: AtomicBool,
     /// The layers on which this loop's tasks have waited, for its end; the last of them also by address.
@@ -109,41 +106,31 @@ impl LoopQueue {
 
     fn create(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
         let py = event_loop.py();
-        let (near, far) = UnixStream::pair()?;
-        near.set_nonblocking(true)?;
-        far.set_nonblocking(true)?;
-        let descriptor = far.as_raw_fd();
+        let wire = Wire::new()?;
+        let descriptor = wire.as_ref().map(Wire::descriptor);
         let queue = Self {
             address: address(event_loop),
             event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
             thread: AtomicU64::new(thread_number()),
             state: Mutex::default(),
-            wire: Mutex::new(Some((near, far))),
+            wire: Mutex::new(wire),
             has_bell: AtomicBool::new(false),
             engines: Mutex::default(),
             last_engine: AtomicUsize::new(0),
         };
         let queue = Py::new(py, queue)?;
-        let bell = Bound::new(
-            py,
-            Bell {
-                queue: queue.clone_ref(py),
-            },
-        )?;
-        match event_loop.call_method1(intern!(py, "add_reader"), (descriptor, bell)) {
-            Ok(_) => queue.get().has_bell.store(true, Ordering::Relaxed),
-            Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().wire).take()),
-            Err(error) => return Err(error),
+        if let Some(descriptor) = descriptor {
+            Bell::hang(&queue, event_loop, descriptor)?;
         }
         let address = queue.get().address;
-        let stale: Vec<_> = {
-            let mut queues = lock(&QUEUES);
-            let stale = queues
-                .extract_if(.., |(known, _)| *known == address)
-                .collect();
-            queues.push((address, queue.clone_ref(py)));
-            stale
+        // Of a loop that went without a bell, nobody has told yet.
+        let gone = |(known, queue): &mut (usize, Py<Self>)| {
+            *known == address || queue.get().upgrade(py).is_none()
         };
+        let mut queues = lock(&QUEUES);
+        let stale: Vec<_> = queues.extract_if(.., gone).collect();
+        queues.push((address, queue.clone_ref(py)));
+        drop(queues);
         drop(stale);
         Ok(queue)
     }
@@ -200,17 +187,7 @@ impl LoopQueue {
     }
 
     fn pull_wire(&self) -> bool {
-        match &*lock(&self.wire) {
-            Some((near, _)) => (&*near).write(&[0]).is_ok(),
-            None => false,
-        }
-    }
-
-    fn silence_wire(&self) {
-        if let Some((_, far)) = &*lock(&self.wire) {
-            // One byte a batch: a short read leaves none behind, and an error means that there is none.
-            let _ = (&*far).read(&mut [0; 16]);
-        }
+        lock(&self.wire).as_ref().is_some_and(Wire::pull)
     }
 
     /// Wakes the waiters that are there now, as long as the budget lasts; the rest has its turn in the loop's next round.
@@ -416,10 +393,28 @@ struct Bell {
     queue: Py<LoopQueue>,
 }
 
+impl Bell {
+    /// Gives the loop a bell at the end of the wire. A loop that takes none does without, and without a wire.
+    fn hang(queue: &Py<LoopQueue>, event_loop: &Bound<'_, PyAny>, descriptor: i32) -> PyResult<()> {
+        let py = event_loop.py();
+        let bell = Self {
+            queue: queue.clone_ref(py),
+        };
+        match event_loop.call_method1(intern!(py, "add_reader"), (descriptor, bell)) {
+            Ok(_) => queue.get().has_bell.store(true, Ordering::Relaxed),
+            Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().wire).take()),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
 #[pymethods]
 impl Bell {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        self.queue.get().silence_wire();
+        if let Some(wire) = &*lock(&self.queue.get().wire) {
+            wire.quiet();
+        }
         LoopQueue::drain(&self.queue, py)
     }
 }
@@ -437,6 +432,8 @@ impl Drop for Bell {
 /// neither woken nor finalised: they are not this process's to end.
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
+    // The fork may have happened in a task that `drain` had woken; in this process that loop runs no more.
+    DRAINED.set(0);
     let queues = std::mem::take(&mut *lock(&QUEUES));
     for (_, handle) in queues {
         let queue = handle.get();

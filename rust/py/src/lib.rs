@@ -22,6 +22,7 @@ mod message;
 mod receiver;
 mod stats;
 mod stub;
+mod wire;
 
 /// The native half of headrace. Import from `headrace` instead: this module is not public.
 #[pyo3::pymodule]
