@@ -123,16 +123,26 @@ impl LoopQueue {
             Bell::hang(&queue, event_loop, descriptor)?;
         }
         let address = queue.get().address;
-        // Of a loop that went without a bell, nobody has told yet.
-        let gone = |(known, queue): &mut (usize, Py<Self>)| {
-            *known == address || queue.get().upgrade(py).is_none()
-        };
-        let mut queues = lock(&QUEUES);
-        let stale: Vec<_> = queues.extract_if(.., gone).collect();
-        queues.push((address, queue.clone_ref(py)));
-        drop(queues);
-        drop(stale);
+        Self::forget_silent(py);
+        lock(&QUEUES).push((queue.get().address, queue.clone_ref(py)));
         Ok(queue)
+    }
+
+    /// Forgets the loops that went without a bell, and so without a word.
+    fn forget_silent(py: Python<'_>) {
+        let known: Vec<_> = lock(&QUEUES)
+            .iter()
+            .map(|(_, queue)| queue.clone_ref(py))
+            .collect();
+        // Asked without the lock: the answer may be the last reference to a loop, whose end takes the lock.
+        let gone = known
+            .iter()
+            .filter(|queue| queue.get().upgrade(py).is_none());
+        for queue in gone {
+            let is_it = |(_, known): &mut (usize, Py<Self>)| known.is(queue);
+            let forgotten: Vec<_> = lock(&QUEUES).extract_if(.., is_it).collect();
+            drop(forgotten);
+        }
     }
 
     fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
