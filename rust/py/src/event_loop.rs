@@ -122,7 +122,6 @@ impl LoopQueue {
         if let Some(descriptor) = descriptor {
             Bell::hang(&queue, event_loop, descriptor)?;
         }
-        let address = queue.get().address;
         Self::forget_silent(py);
         lock(&QUEUES).push((queue.get().address, queue.clone_ref(py)));
         Ok(queue)

@@ -25,7 +25,7 @@ mod stub;
 mod wire;
 
 /// The native half of headrace. Import from `headrace` instead: this module is not public.
-#[pyo3::pymodule]
+#[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     use crate::awaitable::Waiter;
