@@ -36,7 +36,6 @@ lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, and whether the stub is that
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	MYPYPATH=tests/swapin/project $(BIN)/mypy tests/swapin/cases
 	$(MAKE) --no-print-directory target/stubs/headrace/_core.pyi
 	diff -u python/headrace/_core.pyi target/stubs/headrace/_core.pyi
 	$(BIN)/python -m mypy.stubtest headrace._core
@@ -57,7 +56,7 @@ target/stubs/headrace/_core.pyi: $(wildcard rust/py/src/*.rs) | $(VENV)/.lint
 
 bench: $(VENV)/.bench ## pytest-benchmark and criterion
 	$(BIN)/python -m pytest -c benches/python/pytest.ini benches/python
-	cargo bench --quiet -p headrace-benches
+	cargo bench --quiet -p headrace-benches -- --warm-up-time 1 --measurement-time 2
 
 bench-instructions: $(VENV)/.bench ## instructions of the hot paths, counted by callgrind (needs valgrind)
 	$(BIN)/python -m benches.instructions

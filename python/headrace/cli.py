@@ -40,18 +40,14 @@ def _add_demo(subcommands: Subcommands) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument(
-        "--port", type=_between(0, 65535), default=8000, help="port to listen on; 0 for a free one"
-    )
+    parser.add_argument("--port", type=_between(0, 65535), default=8000, help="port to listen on; 0 for a free one")
     parser.add_argument(
         "--once",
         action="store_true",
         help="stop after the check; exit 0 if every client got every message, else 1; "
         "take a free port if the given one is taken",
     )
-    parser.add_argument(
-        "--clients", type=_between(1, 100), default=5, help="WebSocket clients in the check"
-    )
+    parser.add_argument("--clients", type=_between(1, 100), default=5, help="WebSocket clients in the check")
     parser.set_defaults(run=_run_demo)
 
 
@@ -68,9 +64,7 @@ def _run_demo(options: argparse.Namespace) -> int:
     layer: object = get_channel_layer()
     if not isinstance(layer, Layer):
         return _refuse(f"the demo needs an in-process layer of headrace as default, got {layer!r}")
-    chosen = Options(
-        host=options.host, port=options.port, once=options.once, clients=options.clients
-    )
+    chosen = Options(host=options.host, port=options.port, once=options.once, clients=options.clients)
     try:
         return demo(make_app(layer), chosen, functools.partial(print, flush=True))
     except CannotServe as error:

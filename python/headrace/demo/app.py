@@ -182,9 +182,7 @@ async def _visit(layer: Layer, peer: _Peer, join: Join) -> None:
     member = {"id": secrets.token_hex(8), "name": join.name}
     try:
         async with layer.subscription(group) as inbox:
-            await peer.send(
-                {"type": "joined", "room": join.room, **member, "members": room.members()}
-            )
+            await peer.send({"type": "joined", "room": join.room, **member, "members": room.members()})
             await room.publish("member", event="joined", **member, exclude=inbox.channel)
             async with asyncio.TaskGroup() as tasks:
                 carrier = tasks.create_task(_carry(inbox, peer))
@@ -226,9 +224,7 @@ class _Room:
         """Return how many sockets are in the room now."""
         return self._layer.group_count(self._group)
 
-    async def publish(
-        self, kind: str, *, exclude: str | Collection[str] = (), **fields: object
-    ) -> Report:
+    async def publish(self, kind: str, *, exclude: str | Collection[str] = (), **fields: object) -> Report:
         """Send one frame to every member; who is too slow misses it, and the report says so.
 
         The frame is encoded here, once, and every member's copy shares that one string.

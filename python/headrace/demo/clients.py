@@ -130,9 +130,7 @@ class _Member:
 async def _open(url: str) -> ClientConnection:
     """Connect; what arrives unread is kept without bound, because a full buffer hides a close."""
     # proxy=None: a proxy for the wide world would not know our loopback address.
-    return await connect(
-        url, proxy=None, open_timeout=None, close_timeout=_CLOSE_SECONDS, max_queue=None
-    )
+    return await connect(url, proxy=None, open_timeout=None, close_timeout=_CLOSE_SECONDS, max_queue=None)
 
 
 async def _all(waits: Iterable[Awaitable[None]]) -> None:

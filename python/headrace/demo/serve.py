@@ -68,9 +68,7 @@ async def run(app: Application, options: Options, say: Print) -> int:
         address = _address(listener)
         async with serving(app, listener) as served:
             say(f"headrace demo on http://{address}")
-            passed = await self_check(
-                f"ws://{address}/ws", options.clients, say, within=options.within
-            )
+            passed = await self_check(f"ws://{address}/ws", options.clients, say, within=options.within)
             if not options.once:
                 say("serving until Ctrl-C")
                 await asyncio.wait([served])

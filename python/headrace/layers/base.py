@@ -9,11 +9,16 @@ import fnmatch
 import math
 import re
 import reprlib
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 __all__ = ["BaseChannelLayer", "Capacities", "Matcher", "check_capacity", "check_seconds"]
+
+
+MAX_SECONDS = 1e10
+"""About three hundred years: what a clock of nanoseconds in 64 bits can add to now."""
 
 
 class Matcher(Protocol):
@@ -32,15 +37,17 @@ CompiledCapacities: TypeAlias = list[tuple[Matcher, int]]
 
 
 def check_seconds(argument: str, value: float) -> float:
-    """Return the value if it is a positive, finite number of seconds.
+    """Return the value if it is a positive number of seconds that a clock can count to.
 
     Raises:
         ValueError: It is not; the error names the argument.
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and 0 < value < math.inf:
-        return value
-    raise ValueError(f"{argument} must be a positive number of seconds, got {value!r}")
+    if not (is_number and 0 < value < math.inf):
+        raise ValueError(f"{argument} must be a positive number of seconds, got {value!r}")
+    if value > MAX_SECONDS:
+        raise ValueError(f"{argument} must be at most {MAX_SECONDS:.0e} seconds, got {reprlib.repr(value)}")
+    return value
 
 
 def check_capacity(argument: str, value: int) -> int:
@@ -51,9 +58,9 @@ def check_capacity(argument: str, value: int) -> int:
     Raises:
         ValueError: It is not; the error names the argument.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= sys.maxsize:
         return value
-    raise ValueError(f"{argument} must be a positive integer, got {value!r}")
+    raise ValueError(f"{argument} must be a positive integer, got {reprlib.repr(value)}")
 
 
 class BaseChannelLayer:
@@ -75,9 +82,7 @@ class BaseChannelLayer:
         "{} name must be a valid unicode string with length < 100 "
         "containing only ASCII alphanumerics, hyphens, underscores, or periods."
     )
-    channel_name_regex: ClassVar[re.Pattern[str]] = re.compile(
-        r"\A[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?\Z"
-    )
+    channel_name_regex: ClassVar[re.Pattern[str]] = re.compile(r"\A[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?\Z")
     group_name_regex: ClassVar[re.Pattern[str]] = re.compile(r"\A[a-zA-Z0-9\-_.]+\Z")
 
     def __init__(
@@ -218,13 +223,10 @@ class BaseChannelLayer:
 
 
 def _pairs(value: object) -> list[tuple[str | Matcher, int]]:
-    if isinstance(value, list) and all(
-        isinstance(pair, tuple) and len(pair) == 2 for pair in value
-    ):
+    if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         return value
     raise ValueError(
-        "channel_capacity must be a mapping of globs or compiled patterns to capacities, "
-        f"got {reprlib.repr(value)}"
+        f"channel_capacity must be a mapping of globs or compiled patterns to capacities, got {reprlib.repr(value)}"
     )
 
 
@@ -233,9 +235,7 @@ def _matcher(pattern: str | Matcher) -> Matcher:
         return re.compile(fnmatch.translate(pattern))
     if hasattr(pattern, "match") and not isinstance(getattr(pattern, "pattern", ""), bytes):
         return pattern
-    raise ValueError(
-        f"channel_capacity keys must be globs (str) or compiled patterns of str, got {pattern!r}"
-    )
+    raise ValueError(f"channel_capacity keys must be globs (str) or compiled patterns of str, got {pattern!r}")
 
 
 def _fault(name: object, longest: int, pattern: re.Pattern[str]) -> str:

@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import sys
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -82,11 +83,13 @@ class InMemoryChannelLayer(BaseChannelLayer):
         if wake not in ("direct", "future"):
             raise ValueError(f"wake must be 'direct' or 'future', got {wake!r}")
         self._clock = clock
+        # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
+        globs = channel_capacity.items() if isinstance(channel_capacity, Mapping) else None
         self._config = LayerConfig(
             expiry=float(expiry),
             group_expiry=float(group_expiry),
             capacity=capacity,
-            channel_capacity=list((channel_capacity or {}).items()),
+            channel_capacity=list(globs) if globs else list(self.channel_capacity),
             strict=bool(strict),
             direct_wake=wake == "direct",
         )
@@ -166,9 +169,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         """
         self._core.group_discard(group, channel)
 
-    async def group_send(
-        self, group: str, message: Message, *, exclude: str | Collection[str] = ()
-    ) -> SendReport:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
         """Send a message to every channel of a group. Never blocks, and never raises for a full channel.
 
         Args:
@@ -221,13 +222,13 @@ class InMemoryChannelLayer(BaseChannelLayer):
         """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
 
         Raises:
-            ValueError: ``max`` is not positive.
+            ValueError: ``max`` is not a positive integer.
             TypeError, LayerClosed: As ``receive``.
         """
-        if max < 1:
-            raise ValueError(f"max must be at least 1, got {max!r}")
+        if not isinstance(max, int) or max < 1:
+            raise ValueError(f"max must be a positive integer, got {max!r}")
         first = await self.receive(channel)
-        return [first, *self._core.receive_ready(channel, max - 1)]
+        return [first, *self._core.receive_ready(channel, min(max - 1, sys.maxsize))]
 
     def receive_nowait(self, channel: str) -> Message:
         """Take the next message if there is one.
@@ -263,9 +264,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         """Do what ``group_discard`` does, from any thread, with or without a loop."""
         self._core.group_discard(group, channel)
 
-    def group_send_sync(
-        self, group: str, message: Message, *, exclude: str | Collection[str] = ()
-    ) -> SendReport:
+    def group_send_sync(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
         """Do what ``group_send`` does, from any thread, with or without a loop."""
         return self._group_send(group, message, exclude or None)
 

@@ -40,9 +40,7 @@ DEFAULT_CHANNEL_LAYER = "default"
 LayerSetting: TypeAlias = ChannelLayer | Mapping[str, Any]
 """A layer, or how to make one: ``{"BACKEND": path, "CONFIG": {...}, "TEST_CONFIG": {...}}``."""
 
-_IMPLICIT: Mapping[str, LayerSetting] = {
-    DEFAULT_CHANNEL_LAYER: {"BACKEND": "headrace.layers.InMemoryChannelLayer"}
-}
+_IMPLICIT: Mapping[str, LayerSetting] = {DEFAULT_CHANNEL_LAYER: {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}
 _KEYS = {"BACKEND", "CONFIG", "TEST_CONFIG"}
 _ABSENT: Any = object()
 
@@ -122,9 +120,7 @@ class ChannelLayerManager:
             return _backend_class(name, entry)(**entry.get("CONFIG", {}))
         if self._configured is not None:
             return entry
-        raise InvalidChannelLayerError(
-            f"CHANNEL_LAYERS[{name!r}] must be a mapping with BACKEND, got {entry!r}"
-        )
+        raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] must be a mapping with BACKEND, got {entry!r}")
 
     def make_test_backend(self, name: str) -> ChannelLayer:
         """Make a layer from its ``TEST_CONFIG``, and do not keep it.
@@ -293,9 +289,7 @@ def _refuse_both(settings: object) -> None:
 def _backend_class(name: str, entry: Mapping[str, Any]) -> Callable[..., ChannelLayer]:
     """Import the class that an alias is configured with; errors begin with Channels' texts."""
     if "ROUTING" in entry:
-        raise InvalidChannelLayerError(
-            f"ROUTING key found for {name} - this is no longer needed in Channels 2."
-        )
+        raise InvalidChannelLayerError(f"ROUTING key found for {name} - this is no longer needed in Channels 2.")
     if "BACKEND" not in entry:
         raise InvalidChannelLayerError(f"No BACKEND specified for {name}")
     try:
@@ -320,9 +314,7 @@ def _import_string(path: object) -> Callable[..., ChannelLayer]:
 def _checked(layers: object) -> dict[str, LayerSetting]:
     """Return what ``configure()`` was given, copied, if it is right."""
     if not isinstance(layers, Mapping):
-        raise InvalidChannelLayerError(
-            f"layers must be a mapping of aliases to channel layers, got {layers!r}"
-        )
+        raise InvalidChannelLayerError(f"layers must be a mapping of aliases to channel layers, got {layers!r}")
     return {_checked_alias(alias): _checked_entry(alias, layers[alias]) for alias in layers}
 
 
@@ -339,8 +331,7 @@ def _checked_entry(alias: str, entry: Any) -> LayerSetting:
     is_layer = all(callable(getattr(entry, name, None)) for name in ("send", "receive"))
     if isinstance(entry, type) or not is_layer:
         raise InvalidChannelLayerError(
-            f"layers[{alias!r}] must be a channel layer (an instance) or a mapping with BACKEND, "
-            f"got {entry!r}"
+            f"layers[{alias!r}] must be a channel layer (an instance) or a mapping with BACKEND, got {entry!r}"
         )
     layer: ChannelLayer = entry
     return layer
@@ -350,8 +341,7 @@ def _check_mapping(alias: str, entry: Mapping[str, Any]) -> None:
     unknown = sorted(map(repr, set(entry) - _KEYS))
     if unknown:
         raise InvalidChannelLayerError(
-            f"layers[{alias!r}] has unknown keys: {', '.join(unknown)}; "
-            f"expected {', '.join(sorted(_KEYS))}"
+            f"layers[{alias!r}] has unknown keys: {', '.join(unknown)}; expected {', '.join(sorted(_KEYS))}"
         )
     if "BACKEND" not in entry:
         raise InvalidChannelLayerError(f"No BACKEND specified for {alias}")
@@ -362,6 +352,5 @@ def _check_mapping(alias: str, entry: Mapping[str, Any]) -> None:
     for key in ("CONFIG", "TEST_CONFIG"):
         if not isinstance(entry.get(key, {}), Mapping):
             raise InvalidChannelLayerError(
-                f"layers[{alias!r}][{key!r}] must be a mapping of constructor arguments, "
-                f"got {entry[key]!r}"
+                f"layers[{alias!r}][{key!r}] must be a mapping of constructor arguments, got {entry[key]!r}"
             )

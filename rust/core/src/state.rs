@@ -17,9 +17,9 @@ use crate::mailbox::{Counters, Mailbox, Offer};
 use crate::message::Envelope;
 use crate::name::{check_channel, check_group};
 
-/// How many overdue mailboxes and memberships one operation clears away at most: more than one operation can add, so
-/// the sweep keeps up, and few enough that no operation is held up by it.
-const SWEEP: usize = 8;
+/// How many overdue mailboxes and how many memberships one operation clears away at most. Two where most add one at most,
+/// so the sweep keeps up; a `group_send` may fill many mailboxes, and those wait for their turn.
+const SWEEP: usize = 2;
 
 /// How many channels that hold nothing are kept for their names to come back. They are gone for everybody who looks; but
 /// a channel that is used for one message at a time would otherwise be made and thrown away with each.

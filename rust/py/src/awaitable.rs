@@ -14,7 +14,7 @@
 //! waiter that nobody awaits any more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use headrace_core::{Envelope, Phase, Received, Slot};
 use pyo3::exceptions::{PyException, PyRuntimeError};
@@ -25,7 +25,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::{layer_closed, to_python};
-use crate::event_loop::{address, drained_loop, running_loop, LoopQueue};
+use crate::event_loop::{address, drained_loop, lock, running_loop, LoopQueue};
 use crate::layer::MemoryLayer;
 use crate::message::Message;
 use crate::receiver::{give_back, Receiver};
@@ -49,10 +49,17 @@ pub(crate) struct Waiter {
     awaited: AtomicBool,
     /// What the task is parked on, made by the first wait.
     future: OnceLock<Py<PyAny>>,
-    /// The wake-up of the task that waited first, and its context; nearly always it is that of the next wait too.
-    wake_up: OnceLock<(Py<PyAny>, Py<PyAny>)>,
+    /// The wake-up of the task that is parked, and its context, as long as it is parked: known from the last time.
+    wake_up: Mutex<Option<WakeUp>>,
     /// Set when the future was cancelled or resolved: this waiter serves no further wait.
     spent: AtomicBool,
+}
+
+/// How a parked task is resumed: a method of the task, and the context to call it in.
+#[derive(Debug)]
+struct WakeUp {
+    function: Py<PyAny>,
+    context: Py<PyAny>,
 }
 
 impl Waiter {
@@ -75,7 +82,7 @@ impl Waiter {
             of_inbox,
             awaited: AtomicBool::new(false),
             future: OnceLock::new(),
-            wake_up: OnceLock::new(),
+            wake_up: Mutex::default(),
             spent: AtomicBool::new(false),
         })
     }
@@ -161,6 +168,8 @@ impl Waiter {
     /// The wait is over: the task goes, with or without its message.
     fn release(&self, py: Python<'_>) {
         self.spent.store(true, Ordering::Relaxed);
+        let task = lock(&self.wake_up).take();
+        drop(task);
         self.leave(py);
         self.give_back(py);
     }
@@ -208,23 +217,25 @@ impl Waiter {
         };
         let future = future.bind(py);
         if self.layer.get().wakes_directly() {
-            match self.wake_up.get() {
-                Some((function, context)) if detach(future, function.bind(py))? => {
-                    return self.resume(py, function, context);
+            let known = lock(&self.wake_up).take();
+            let known = match known {
+                Some(known) if detach(future, known.function.bind(py))? => Some(known),
+                _ => learn(future)?,
+            };
+            if let Some(wake_up) = known {
+                let resumed = self.resume(py, &wake_up);
+                // The same task waits again: it will be woken the same way. Any other has gone, and is not to be kept.
+                if self.awaited.load(Ordering::Relaxed) && self.slot.phase() == Phase::Waiting {
+                    *lock(&self.wake_up) = Some(wake_up);
                 }
-                _ => {}
-            }
-            if let Some((function, context)) = learn(future)? {
-                let (function, context) = (function.unbind(), context.unbind());
-                let resumed = self.resume(py, &function, &context);
-                let _ = self.wake_up.set((function, context));
                 return resumed;
             }
         }
         self.resolve(future)
     }
 
-    fn resume(&self, py: Python<'_>, function: &Py<PyAny>, context: &Py<PyAny>) -> PyResult<()> {
+    fn resume(&self, py: Python<'_>, wake_up: &WakeUp) -> PyResult<()> {
+        let WakeUp { function, context } = wake_up;
         match context
             .bind(py)
             .call_method1(intern!(py, "run"), (function, finished(py)?))
@@ -254,11 +265,9 @@ impl Waiter {
     }
 }
 
-/// Finds the wake-up of the task that is parked on the future, with the task's context, and takes it off. `None` if what
-/// hangs there is not one task of asyncio's own.
-fn learn<'py>(
-    future: &Bound<'py, PyAny>,
-) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+/// Finds the wake-up of the task that is parked on the future, and takes it off. `None` if what hangs there is not one
+/// task of asyncio's own.
+fn learn(future: &Bound<'_, PyAny>) -> PyResult<Option<WakeUp>> {
     let callbacks = future.getattr(intern!(future.py(), "_callbacks"))?;
     let only = match callbacks.cast::<PyList>() {
         Ok(callbacks) if callbacks.len() == 1 => callbacks.get_item(0)?,
@@ -268,11 +277,16 @@ fn learn<'py>(
         return Ok(None);
     };
     let (function, context) = (pair.get_item(0)?, pair.get_item(1)?);
-    let own = function.is_exact_instance_of::<PyCFunction>();
-    Ok((own && detach(future, &function)?).then_some((function, context)))
+    if !function.is_exact_instance_of::<PyCFunction>() || !detach(future, &function)? {
+        return Ok(None);
+    }
+    Ok(Some(WakeUp {
+        function: function.unbind(),
+        context: context.unbind(),
+    }))
 }
 
-/// Takes a wake-up off the future; false if it does not hang there.
+/// Takes a wake-up off the future; false if it does not hang there, because another task is parked now.
 fn detach(future: &Bound<'_, PyAny>, wake_up: &Bound<'_, PyAny>) -> PyResult<bool> {
     let removed = future.call_method1(intern!(future.py(), "remove_done_callback"), (wake_up,))?;
     removed.is_truthy()
@@ -339,9 +353,9 @@ impl Waiter {
         visit.call(&self.layer)?;
         visit.call(&self.event_loop)?;
         visit.call(self.future.get())?;
-        if let Some((function, context)) = self.wake_up.get() {
-            visit.call(function)?;
-            visit.call(context)?;
+        if let Ok(Some(wake_up)) = self.wake_up.try_lock().as_deref() {
+            visit.call(&wake_up.function)?;
+            visit.call(&wake_up.context)?;
         }
         self.slot
             .peek(|message| message.traverse(&visit))

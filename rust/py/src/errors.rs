@@ -4,6 +4,7 @@ use headrace_core::name::NameKind;
 use headrace_core::{Error, InvalidName, SendError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 mod python {
     pyo3::import_exception!(headrace.exceptions, ChannelEmpty);
@@ -33,13 +34,22 @@ pub(crate) fn layer_closed() -> PyErr {
 
 /// The error for a name that is no `str`, or a `str` that is no text.
 pub(crate) fn not_text(kind: NameKind, name: &Bound<'_, PyAny>) -> PyErr {
-    let kind_of = match name.get_type().name() {
-        Ok(name) => name.to_string(),
-        Err(_) => "an object".to_owned(),
-    };
-    let repr = name.repr().map_or_else(
-        |_| "?".to_owned(),
-        |repr| repr.to_string_lossy().into_owned(),
-    );
-    PyTypeError::new_err(InvalidName::not_text(kind, format!("{kind_of} {repr}")).to_string())
+    PyTypeError::new_err(InvalidName::not_text(kind, show(name)).to_string())
+}
+
+/// A value as an error shows it: its type and its repr, in short. There is always something to show.
+pub(crate) fn show(value: &Bound<'_, PyAny>) -> String {
+    static REPR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let repr = REPR
+        .import(value.py(), "reprlib", "repr")
+        .and_then(|repr| repr.call1((value,)));
+    match repr {
+        Ok(repr) => format!("{} {}", type_name(value), repr),
+        Err(_) => format!("{} that cannot be shown", type_name(value)),
+    }
+}
+
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    let name = value.get_type().name();
+    name.map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }

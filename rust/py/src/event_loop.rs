@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct LoopQueue {
     address: usize,
     event_loop: Py<PyWeakrefReference>,
-    /// The thread in which the loop was last seen running.
-    thread: AtomicU64,
     state: Mutex<Ready>,
     /// How other threads reach the loop. `None` where the system or the loop cannot, and once the loop is gone.
     wire: Mutex<Option<Wire>>,
@@ -78,14 +76,8 @@ impl LoopQueue {
             Some(queue) => queue,
             None => Self::create(event_loop)?,
         };
-        queue.get().runs_here();
         queue.get().remember(engine);
         Ok(queue)
-    }
-
-    /// Notes that the loop runs in the current thread.
-    pub(crate) fn runs_here(&self) {
-        self.thread.store(thread_number(), Ordering::Relaxed);
     }
 
     fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
@@ -111,7 +103,6 @@ impl LoopQueue {
         let queue = Self {
             address: address(event_loop),
             event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
-            thread: AtomicU64::new(thread_number()),
             state: Mutex::default(),
             wire: Mutex::new(wire),
             has_bell: AtomicBool::new(false),
@@ -148,6 +139,17 @@ impl LoopQueue {
         self.event_loop.bind(py).upgrade()
     }
 
+    /// Whether the loop was closed or collected; only a loop without a bell has to be asked.
+    fn is_gone(&self, py: Python<'_>) -> bool {
+        let closed = |event_loop: Bound<'_, PyAny>| {
+            event_loop
+                .call_method0(intern!(py, "is_closed"))?
+                .is_truthy()
+        };
+        self.upgrade(py)
+            .is_none_or(|event_loop| closed(event_loop).unwrap_or(true))
+    }
+
     fn remember(&self, engine: &Arc<Engine>) {
         let address = Arc::as_ptr(engine) as usize;
         if self.last_engine.load(Ordering::Relaxed) == address {
@@ -164,7 +166,10 @@ impl LoopQueue {
         }
     }
 
-    fn add(&self, waiters: Vec<Py<Waiter>>) -> Added {
+    fn add(&self, py: Python<'_>, waiters: Vec<Py<Waiter>>) -> Added {
+        if !self.has_bell.load(Ordering::Relaxed) && self.is_gone(py) {
+            self.close(py);
+        }
         let mut state = lock(&self.state);
         if state.closed {
             return Added::Closed(waiters);
@@ -183,12 +188,12 @@ impl LoopQueue {
         let Some(event_loop) = queue.upgrade(py) else {
             return queue.close(py);
         };
-        let rung = if queue.thread.load(Ordering::Relaxed) == thread_number() {
-            Drain::call(this, &event_loop, intern!(py, "call_soon"))
+        let rung = if runs_here(&event_loop) {
+            Drain::call(this, &event_loop, intern!(py, "call_soon"), None)
         } else if queue.pull_wire() {
             Ok(())
         } else {
-            Drain::call(this, &event_loop, intern!(py, "call_soon_threadsafe"))
+            Drain::call(this, &event_loop, intern!(py, "call_soon_threadsafe"), None)
         };
         if rung.is_err() {
             queue.close(py);
@@ -203,7 +208,6 @@ impl LoopQueue {
     fn drain(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {
         let (queue, started) = (this.get(), Instant::now());
         let _draining = Draining::new(queue.address);
-        queue.runs_here();
         let mut left = lock(&queue.state).waiters.len();
         let mut batch = VecDeque::with_capacity(BATCH);
         while left > 0 {
@@ -306,6 +310,19 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
+/// Whether this loop runs in this thread, and is in the middle of a call. Anywhere else it has to be woken.
+fn runs_here(event_loop: &Bound<'_, PyAny>) -> bool {
+    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = event_loop.py();
+    match drained_loop() {
+        Some(drained) => drained == address(event_loop),
+        None => RUNNING
+            .import(py, "asyncio", "_get_running_loop")
+            .and_then(pyo3::types::PyAnyMethods::call0)
+            .is_ok_and(|running| running.is(event_loop)),
+    }
+}
+
 pub(crate) fn address(object: &Bound<'_, PyAny>) -> usize {
     object.as_ptr() as usize
 }
@@ -313,13 +330,6 @@ pub(crate) fn address(object: &Bound<'_, PyAny>) -> usize {
 fn cannot_read(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyNotImplementedError>(py)
         || error.is_instance_of::<PyAttributeError>(py)
-}
-
-/// A number for the current thread that is never used again, unlike the system's.
-fn thread_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
-    NUMBER.with(|number| *number)
 }
 
 /// The waiters of one delivery, on their way to the queues of their loops.
@@ -350,7 +360,7 @@ impl Wakes {
         else {
             return;
         };
-        match queue.get().add(std::mem::take(&mut self.waiters)) {
+        match queue.get().add(py, std::mem::take(&mut self.waiters)) {
             Added::Nothing => {}
             Added::Ring => self.ring.push(queue),
             Added::Closed(waiters) => self.stranded.extend(waiters),
@@ -369,10 +379,14 @@ impl Wakes {
     }
 }
 
-/// What `call_soon` is given.
+/// What `call_soon` is given. Dropped without being called, it asks whether the loop is gone: some loops are closed
+/// while an exception that passed through them keeps their bell.
 #[pyclass(frozen)]
 struct Drain {
     queue: Py<LoopQueue>,
+    called: AtomicBool,
+    /// Raised in the loop by the call.
+    interrupt: Mutex<Option<PyErr>>,
 }
 
 impl Drain {
@@ -380,9 +394,12 @@ impl Drain {
         queue: &Py<LoopQueue>,
         event_loop: &Bound<'_, PyAny>,
         method: &Bound<'_, PyString>,
+        interrupt: Option<PyErr>,
     ) -> PyResult<()> {
         let drain = Self {
             queue: queue.clone_ref(event_loop.py()),
+            called: AtomicBool::new(false),
+            interrupt: Mutex::new(interrupt),
         };
         event_loop.call_method1(method, (drain,))?;
         Ok(())
@@ -392,7 +409,24 @@ impl Drain {
 #[pymethods]
 impl Drain {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        LoopQueue::drain(&self.queue, py)
+        self.called.store(true, Ordering::Relaxed);
+        let interrupt = lock(&self.interrupt).take();
+        match interrupt {
+            Some(interrupt) => Err(interrupt),
+            None => LoopQueue::drain(&self.queue, py),
+        }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        if !*self.called.get_mut() {
+            Python::try_attach(|py| {
+                if self.queue.get().is_gone(py) {
+                    self.queue.get().close(py);
+                }
+            });
+        }
     }
 }
 
@@ -409,7 +443,12 @@ impl Bell {
         let bell = Self {
             queue: queue.clone_ref(py),
         };
-        match event_loop.call_method1(intern!(py, "add_reader"), (descriptor, bell)) {
+        // In a context of its own: the loop would keep that of the task which happened to wait first.
+        let context = py.import("contextvars")?.getattr("Context")?.call0()?;
+        let add_reader = event_loop.getattr(intern!(py, "add_reader"));
+        let hung = add_reader
+            .and_then(|add_reader| context.call_method1("run", (add_reader, descriptor, bell)));
+        match hung {
             Ok(_) => queue.get().has_bell.store(true, Ordering::Relaxed),
             Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().wire).take()),
             Err(error) => return Err(error),
@@ -424,7 +463,20 @@ impl Bell {
         if let Some(wire) = &*lock(&self.queue.get().wire) {
             wire.quiet();
         }
-        LoopQueue::drain(&self.queue, py)
+        // An exception that is kept keeps the frames that it passed through, and those keep what they called. The bell is to
+        // be kept by the loop alone, so what interrupts it is raised from another call.
+        match (
+            LoopQueue::drain(&self.queue, py),
+            self.queue.get().upgrade(py),
+        ) {
+            (Err(interrupt), Some(event_loop)) => Drain::call(
+                &self.queue,
+                &event_loop,
+                intern!(py, "call_soon"),
+                Some(interrupt),
+            ),
+            (drained, _) => drained,
+        }
     }
 }
 

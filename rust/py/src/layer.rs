@@ -94,13 +94,17 @@ fn group<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
 
 /// The channels to pass by: one name, or any iterable of names.
 fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-    if let Ok(name) = exclude.cast::<PyString>() {
-        return Ok(vec![channel(name)?.to_owned()]);
+    let checked = |name: &Bound<'_, PyAny>| {
+        let name = channel(name)?;
+        NameKind::Channel
+            .check(name)
+            .map_err(|invalid| to_python(invalid.into()))?;
+        Ok(name.to_owned())
+    };
+    if exclude.is_instance_of::<PyString>() {
+        return Ok(vec![checked(exclude)?]);
     }
-    exclude
-        .try_iter()?
-        .map(|name| Ok(channel(&name?)?.to_owned()))
-        .collect()
+    exclude.try_iter()?.map(|name| checked(&name?)).collect()
 }
 
 #[pymethods]

@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use pyo3::{intern, IntoPyObjectExt};
 
-use crate::errors::InvalidMessage;
+use crate::errors::{show, type_name, InvalidMessage};
 
 /// Containers may stand in each other this deep, counting the message itself.
 const MAX_DEPTH: usize = 64;
@@ -35,11 +35,8 @@ impl Message {
     pub(crate) fn new(message: &Bound<'_, PyAny>, strict: bool) -> PyResult<Self> {
         let py = message.py();
         let Ok(dict) = message.cast::<PyDict>() else {
-            let (kind, repr) = (message.get_type(), message.repr()?);
-            return Err(InvalidMessage::new_err(format!(
-                "Message is not a dict: got {} {repr}",
-                kind.name()?
-            )));
+            let text = format!("Message is not a dict: got {}", show(message));
+            return Err(InvalidMessage::new_err(text));
         };
         if dict.contains(intern!(py, "__asgi_channel__"))? {
             return Err(InvalidMessage::new_err(
@@ -140,18 +137,17 @@ impl Copier {
         depth: usize,
     ) -> Result<(Bound<'py, PyDict>, bool), Fault> {
         check_depth(depth)?;
+        if self.strict {
+            return self.strict_dict(dict, depth).map(|copy| (copy, false));
+        }
         let copy = dict.copy()?;
         let mut flat = true;
         let mut replaced = Vec::new();
         for (key, value) in &copy {
-            if self.strict && !key.is_instance_of::<PyString>() {
-                return Err(Fault::new(Reason::Key).at(Step::of(&key)));
-            }
-            let leaf = is_leaf(&value);
-            flat &= leaf;
-            if leaf && !self.strict {
+            if is_leaf(&value) {
                 continue;
             }
+            flat = false;
             let own = self
                 .value(&value, depth + 1)
                 .map_err(|fault| fault.at(Step::of(&key)))?;
@@ -163,6 +159,27 @@ impl Copier {
             copy.set_item(key, own)?;
         }
         Ok((copy, flat))
+    }
+
+    /// A dict of plain keys and plain values.
+    fn strict_dict<'py>(
+        &self,
+        dict: &Bound<'py, PyDict>,
+        depth: usize,
+    ) -> Result<Bound<'py, PyDict>, Fault> {
+        let plain = PyDict::new(dict.py());
+        // Walked in a copy: the look of a key may run code that changes the original.
+        for (key, value) in &dict.copy()? {
+            let at_key = |fault: Fault| fault.at(Step::of(&key));
+            let text = key
+                .cast::<PyString>()
+                .map_err(|_| at_key(Fault::new(Reason::Key)))?;
+            let text = text
+                .to_str()
+                .map_err(|_| at_key(Fault::new(Reason::Surrogates)))?;
+            plain.set_item(text, self.value(&value, depth + 1).map_err(at_key)?)?;
+        }
+        Ok(plain)
     }
 
     /// Gives a list, which is this function's own already, its own values.
@@ -189,6 +206,7 @@ impl Copier {
         tuple: &Bound<'py, PyTuple>,
         depth: usize,
     ) -> Result<Bound<'py, PyAny>, Fault> {
+        check_depth(depth)?;
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
@@ -226,9 +244,7 @@ impl Copier {
             plain.update(dict.as_mapping())?;
             return self.dict(&plain, depth).map(|(copy, _)| copy.into_any());
         } else {
-            return Err(Fault::new(Reason::Type(
-                value.get_type().name()?.to_string(),
-            )));
+            return Err(Fault::new(Reason::Type(type_name(value))));
         };
         Ok(plain)
     }
@@ -266,11 +282,11 @@ fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> 
     static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let deepcopy = DEEPCOPY.import(value.py(), "copy", "deepcopy")?;
     deepcopy.call1((value,)).map_err(|error| {
-        let kind = value
-            .get_type()
-            .name()
-            .map_or_else(|_| "object".to_owned(), |name| name.to_string());
-        Fault::new(Reason::Uncopyable(kind, error))
+        if error.is_instance_of::<PyException>(value.py()) {
+            Fault::new(Reason::Uncopyable(type_name(value), error))
+        } else {
+            Fault::from(error)
+        }
     })
 }
 
@@ -297,10 +313,8 @@ enum Reason {
 
 impl Step {
     fn of(key: &Bound<'_, PyAny>) -> Self {
-        Self::Key(key.repr().map_or_else(
-            |_| "?".to_owned(),
-            |repr| repr.to_string_lossy().into_owned(),
-        ))
+        let repr = key.repr().map(|repr| repr.to_string_lossy().into_owned());
+        Self::Key(repr.unwrap_or_else(|_| "?".to_owned()))
     }
 }
 

@@ -15,7 +15,8 @@ django.setup()
 from channels.layers import channel_layers, get_channel_layer  # noqa: E402  # needs the settings
 from django.conf import settings  # noqa: E402
 from django.utils.module_loading import import_string  # noqa: E402
-from headrace._core import ManualClock  # noqa: E402
+
+from headrace.testing import ManualClock  # noqa: E402
 
 MakeLayer = Callable[..., Any]
 MakeTimedLayer = Callable[..., tuple[Any, Callable[[float], None]]]

@@ -1,0 +1,1 @@
+"""Benches: what headrace costs, and what its peers cost. README.md tells the method."""

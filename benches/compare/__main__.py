@@ -1,0 +1,68 @@
+"""The whole comparison: run every family of cases on every loop, print the table, write it with the plot."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benches.compare.loops import LOOPS
+from benches.compare.plot import plot
+from benches.compare.rows import Row
+from benches.compare.table import table
+from benches.compare.worker import FAMILIES
+from benches.machine import describe, words
+
+RESULTS = Path(__file__).parent.parent / "results"
+# A receiver that nobody wakes would hold the run for ever.
+TIMEOUT = 600
+
+
+def run(family: str, loop: str, *, quick: bool) -> list[Row]:
+    """Measure one family of cases on one loop, in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: It failed; its own words went to the terminal.
+        subprocess.TimeoutExpired: It did not end.
+    """
+    command = [sys.executable, "-m", "benches.compare.worker", family, loop, *(["--quick"] if quick else [])]
+    start = time.monotonic()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT)
+    print(f"{family} on {loop}: {time.monotonic() - start:.1f} s", file=sys.stderr)
+    return [Row.from_json(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def write(rows: Sequence[Row], out: Path, command: str) -> None:
+    """Write the rows as JSON and as the table, and the cost of a delivery as a plot."""
+    out.mkdir(parents=True, exist_ok=True)
+    about = {**describe(), "command": command}
+    document = {**about, "rows": [row.to_json() for row in rows]}
+    (out / "compare.json").write_text(json.dumps(document, indent=1) + "\n")
+    heading = "\n".join(f"{name}: {words(value)}" for name, value in about.items())
+    (out / "compare.txt").write_text(f"{heading}\n{table(rows)}\n")
+    (out / "fanout.svg").write_text(plot(rows))
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benches.compare", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few rounds of everything, to see that it runs")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--only", nargs="+", choices=FAMILIES, help="these cases; write nothing")
+    parser.add_argument("--loops", nargs="+", choices=LOOPS, help="these loops; write nothing")
+    arguments = parser.parse_args()
+    rows = [
+        row
+        for loop in arguments.loops or LOOPS
+        for family in arguments.only or FAMILIES
+        for row in run(family, loop, quick=arguments.quick)
+    ]
+    print(table(rows))
+    if not (arguments.only or arguments.loops):
+        write(rows, arguments.out, f"python -m benches.compare{' --quick' * arguments.quick}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""How much is measured: all of it, or just enough to see that every bench still runs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The sizes of a run.
+
+    Attributes:
+        rounds: Rounds of slices of about a millisecond.
+        slow_rounds: Rounds of slices that take longer.
+        groups: Sizes of the groups in the fan-out against futures.
+        channels_groups: Sizes of the groups in the fan-out against Channels.
+        once: A group so large that Channels is measured once; None to leave it out.
+        flood: Messages in a flood from a thread.
+        flood_rounds: Floods.
+        latencies: Single messages from a thread to an idle loop.
+        receivers: Idle receivers, for the memory that each takes.
+        memberships: Memberships, for the same.
+        many_memberships: Memberships shown once in one process.
+    """
+
+    rounds: int
+    slow_rounds: int
+    groups: tuple[int, ...]
+    channels_groups: tuple[int, ...]
+    once: int | None
+    flood: int
+    flood_rounds: int
+    latencies: int
+    receivers: int
+    memberships: int
+    many_memberships: int
+
+
+FULL = Scale(
+    rounds=150,
+    slow_rounds=20,
+    groups=(10, 100, 1000, 10_000),
+    channels_groups=(10, 100, 1000),
+    once=5000,
+    flood=100_000,
+    flood_rounds=9,
+    latencies=1000,
+    receivers=50_000,
+    memberships=100_000,
+    many_memberships=1_000_000,
+)
+
+QUICK = Scale(
+    rounds=3,
+    slow_rounds=2,
+    groups=(10, 100),
+    channels_groups=(10,),
+    once=None,
+    flood=2000,
+    flood_rounds=2,
+    latencies=20,
+    receivers=5000,
+    memberships=20_000,
+    many_memberships=20_000,
+)

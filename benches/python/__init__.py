@@ -1,0 +1,1 @@
+"""What single operations of the layer cost: ``python -m pytest -c benches/python/pytest.ini benches/python``."""

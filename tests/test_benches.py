@@ -1,0 +1,100 @@
+"""The benches run, and their results have the shape that readers rely on; what they measure is not judged here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CASES = {
+    "ready send + receive",
+    "the same among 10,000 live channels",
+    "fan-out to 100 tasks, receive",
+    "fan-out to 100 tasks, async for",
+    "fan-out to 10 tasks, receive",
+    "2,000 messages from a thread, each",
+    "the call alone, nobody receives",
+    "one message from a thread to an idle loop",
+    "idle channel with a waiting receiver",
+}
+
+
+def run(*arguments: str) -> str:
+    """Run a module of the benches at the root of the repository, and return what it prints."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Run a quick comparison, and return its table and where its files are."""
+    out = tmp_path_factory.mktemp("results")
+    return run("benches.compare", "--quick", "--out", str(out)), out
+
+
+def test_compare_measures_every_case_on_both_loops(results: tuple[str, Path]) -> None:
+    """Every case has a row for asyncio and one for uvloop, and each is in the table."""
+    table, out = results
+    rows = json.loads((out / "compare.json").read_text())["rows"]
+    for loop in ("asyncio", "uvloop"):
+        assert {row["case"] for row in rows if row["loop"] == loop} >= CASES
+    assert {row["case"] for row in rows if not row["loop"]} == {"membership", "20,000 memberships, each"}
+    assert all(row["case"] in table for row in rows)
+
+
+def test_compare_judges_the_rows_that_have_an_aim(results: tuple[str, Path]) -> None:
+    """A row with a limit says whether it was met; a row without says nothing."""
+    rows = json.loads((results[1] / "compare.json").read_text())["rows"]
+    assert all(row["ours"]["median"] > 0 for row in rows)
+    assert all((row["met"] is None) == (row["limit"] is None) for row in rows)
+    assert all(row["verdict"].startswith("met" if row["met"] else "missed by") for row in rows if row["limit"])
+
+
+def test_compare_tells_what_it_ran_on(results: tuple[str, Path]) -> None:
+    """Machine, versions, commit, date and command stand in the file, and no path of this machine."""
+    text = (results[1] / "compare.json").read_text()
+    about = json.loads(text)
+    assert about.keys() == {"machine", "versions", "commit", "date", "command", "rows"}
+    assert about["versions"].keys() >= {"python", "headrace", "channels", "uvloop"}
+    assert str(ROOT) not in text
+
+
+def test_compare_draws_the_fan_out(results: tuple[str, Path]) -> None:
+    """The plot is well-formed, has a curve for each way, and colours for light and dark pages."""
+    text = (results[1] / "fanout.svg").read_text()
+    words = [element.text or "" for element in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
+    for name in ("headrace", "Channels", "asyncio.Future"):
+        assert any(name in word for word in words)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_compare_prints_what_it_writes(results: tuple[str, Path]) -> None:
+    """The table on the terminal stands in a file too, under what it was measured on."""
+    table, out = results
+    assert (out / "compare.txt").read_text().endswith(table)
+
+
+def test_every_bench_of_single_operations_runs() -> None:
+    """pytest-benchmark runs each bench once, untimed."""
+    printed = run("pytest", "-c", "benches/python/pytest.ini", "benches/python", "--benchmark-disable", "-q")
+    assert "passed" in printed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "ready send + receive",
+        "asyncio.Queue put + get",
+        "send_sync",
+        "group_add + group_discard",
+        "fan-out to 100 tasks, each",
+    ],
+)
+def test_every_path_whose_instructions_are_counted_runs(path: str) -> None:
+    """The program that callgrind runs does, without callgrind."""
+    assert run("benches.instructions.paths", path, "100") == ""
