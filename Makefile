@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo test test-rust test-python lint fmt stubs bench bench-instructions compare docs clean
+.PHONY: help all demo dev test test-rust test-python lint fmt stubs bench bench-instructions compare docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test-rust:
 
 test-python: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+dev: $(VENV)/.lint ## build the extension in place, in release mode, for work on it
+	VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
 
 lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, and whether the stub is that of the binary
 	cargo fmt --all --check

@@ -16,6 +16,7 @@ mod fanout;
 mod glob;
 mod group;
 pub mod handoff;
+mod line;
 mod mailbox;
 pub mod memory;
 pub mod message;

@@ -12,12 +12,13 @@ use std::collections::VecDeque;
 
 use crate::clock::Moment;
 use crate::handoff::HandOff;
+use crate::line::Line;
 use crate::message::Envelope;
 
 #[derive(Debug)]
 pub(crate) struct Mailbox<M, W> {
     queue: VecDeque<Envelope<M>>,
-    waiters: VecDeque<W>,
+    waiters: Line<W>,
     /// The waiter of an earlier wait, kept because the next wait is most often by the same receiver.
     spare: Option<W>,
     capacity: usize,
@@ -44,7 +45,7 @@ impl<M, W> Mailbox<M, W> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             queue: VecDeque::new(),
-            waiters: VecDeque::new(),
+            waiters: Line::default(),
             spare: None,
             capacity,
             counters: Counters::default(),
@@ -83,7 +84,7 @@ impl<M, W> Mailbox<M, W> {
         now: Moment,
         expired: &mut Vec<M>,
     ) -> Offer<M, W> {
-        if let Some(waiter) = self.waiters.pop_front() {
+        if let Some(waiter) = self.waiters.next() {
             self.counters.delivered += 1;
             return Offer::HandedOff(HandOff { waiter, envelope });
         }
@@ -111,13 +112,12 @@ impl<M, W> Mailbox<M, W> {
             self.queue.is_empty(),
             "a receiver takes what is there before it waits"
         );
-        self.waiters.push_back(waiter);
+        self.waiters.join(waiter);
     }
 
     /// Removes the first waiter that the caller recognises.
-    pub(crate) fn forget(&mut self, mut is_it: impl FnMut(&W) -> bool) -> Option<W> {
-        let place = self.waiters.iter().position(&mut is_it)?;
-        self.waiters.remove(place)
+    pub(crate) fn forget(&mut self, is_it: impl FnMut(&W) -> bool) -> Option<W> {
+        self.waiters.take(is_it)
     }
 
     pub(crate) fn spare(&self) -> Option<&W> {
@@ -135,15 +135,7 @@ impl<M, W> Mailbox<M, W> {
         removed: &mut Vec<W>,
     ) -> usize {
         let before = self.waiters.len();
-        for _ in 0..self.waiters.len() {
-            if let Some(waiter) = self.waiters.pop_front() {
-                if is_it(&waiter) {
-                    removed.push(waiter);
-                } else {
-                    self.waiters.push_back(waiter);
-                }
-            }
-        }
+        self.waiters.take_all(&mut is_it, removed);
         let forgotten = before - self.waiters.len();
         removed.extend(self.spare.take_if(|spare| is_it(spare)));
         forgotten
@@ -154,7 +146,7 @@ impl<M, W> Mailbox<M, W> {
     /// It may overfill the queue by as many messages as were on their way: a message that was once accepted is
     /// not dropped for want of room.
     pub(crate) fn give_back(&mut self, envelope: Envelope<M>) -> Option<HandOff<M, W>> {
-        if let Some(waiter) = self.waiters.pop_front() {
+        if let Some(waiter) = self.waiters.next() {
             return Some(HandOff { waiter, envelope });
         }
         self.counters.delivered = self.counters.delivered.saturating_sub(1);
@@ -183,8 +175,8 @@ impl<M, W> Mailbox<M, W> {
     }
 
     /// Takes the mailbox apart: the waiters in line, and the spare one.
-    pub(crate) fn into_waiters(self) -> (VecDeque<W>, Option<W>) {
-        (self.waiters, self.spare)
+    pub(crate) fn into_waiters(self) -> (impl Iterator<Item = W>, Option<W>) {
+        (self.waiters.into_iter(), self.spare)
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = &M> {

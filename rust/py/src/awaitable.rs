@@ -41,7 +41,6 @@ use crate::stub::Steps;
 pub(crate) struct Waiter {
     layer: Py<MemoryLayer>,
     channel: Py<PyString>,
-    event_loop: Py<PyAny>,
     queue: Py<LoopQueue>,
     slot: Slot<Message>,
     of_inbox: bool,
@@ -66,14 +65,13 @@ impl Waiter {
     pub(crate) fn new(
         layer: &Bound<'_, MemoryLayer>,
         channel: &Bound<'_, PyString>,
-        event_loop: Bound<'_, PyAny>,
+        event_loop: &Bound<'_, PyAny>,
         of_inbox: bool,
     ) -> PyResult<Self> {
         Ok(Self {
             layer: layer.clone().unbind(),
             channel: channel.clone().unbind(),
-            queue: LoopQueue::of(&event_loop, layer.get().engine())?,
-            event_loop: event_loop.unbind(),
+            queue: LoopQueue::of(event_loop, layer.get().engine())?,
             slot: if of_inbox {
                 Slot::idle()
             } else {
@@ -89,9 +87,8 @@ impl Waiter {
 
     /// Makes the waiter ready for another wait of a task of the loop at this address; false if it is still in use, or of
     /// no use any more.
-    pub(crate) fn again(&self, event_loop: usize) -> bool {
-        if self.event_loop.as_ptr() as usize != event_loop || self.is_spent() || !self.slot.reset()
-        {
+    pub(crate) fn again(&self, py: Python<'_>, event_loop: usize) -> bool {
+        if !self.queue.get().is_at(py, event_loop) || self.is_spent() || !self.slot.reset() {
             return false;
         }
         self.awaited.store(false, Ordering::Relaxed);
@@ -100,6 +97,11 @@ impl Waiter {
 
     pub(crate) fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let event_loop = self.queue.get().event_loop(py);
+        event_loop.ok_or_else(|| PyRuntimeError::new_err("the event loop of this receiver is gone"))
     }
 
     pub(crate) fn queue(&self) -> &LoopQueue {
@@ -139,7 +141,7 @@ impl Waiter {
             Some(address) => address,
             None => address(&running_loop(py)?),
         };
-        if !waiter.again(here) {
+        if !waiter.again(py, here) {
             return Err(PyRuntimeError::new_err("a wait belongs to one event loop"));
         }
         let in_line = Receiver::Task(slf.clone().unbind());
@@ -190,8 +192,7 @@ impl Waiter {
             future.bind(py).clone()
         } else {
             let future = self
-                .event_loop
-                .bind(py)
+                .event_loop(py)?
                 .call_method0(intern!(py, "create_future"))?;
             self.future.get_or_init(|| future.unbind()).bind(py).clone()
         };
@@ -259,8 +260,8 @@ impl Waiter {
         let details = PyDict::new(py);
         details.set_item("message", "exception while a receiver was resumed")?;
         details.set_item("exception", error)?;
-        self.event_loop
-            .call_method1(py, intern!(py, "call_exception_handler"), (details,))?;
+        let event_loop = self.event_loop(py)?;
+        event_loop.call_method1(intern!(py, "call_exception_handler"), (details,))?;
         Ok(())
     }
 }
@@ -351,7 +352,6 @@ impl Waiter {
     // No `__clear__`: a cycle through a waiter goes through its layer or its task too, and those can be cleared.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.layer)?;
-        visit.call(&self.event_loop)?;
         visit.call(self.future.get())?;
         if let Ok(Some(wake_up)) = self.wake_up.try_lock().as_deref() {
             visit.call(&wake_up.function)?;

@@ -42,7 +42,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct LoopQueue {
     address: usize,
-    event_loop: Py<PyWeakrefReference>,
+    reference: Py<PyWeakrefReference>,
     state: Mutex<Ready>,
     /// How other threads reach the loop. `None` where the system or the loop cannot, and once the loop is gone.
     wire: Mutex<Option<Wire>>,
@@ -82,18 +82,13 @@ impl LoopQueue {
 
     fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
         let py = event_loop.py();
-        let queues = lock(&QUEUES);
-        let (_, queue) = queues
-            .iter()
-            .find(|(known, _)| *known == address(event_loop))?;
-        let queue = queue.clone_ref(py);
-        drop(queues);
-        let same = queue.get().has_bell.load(Ordering::Relaxed)
-            || queue
-                .get()
-                .upgrade(py)
-                .is_some_and(|own| own.is(event_loop));
-        same.then_some(queue)
+        let here = address(event_loop);
+        let queue = {
+            let queues = lock(&QUEUES);
+            let (_, queue) = queues.iter().find(|(known, _)| *known == here)?;
+            queue.clone_ref(py)
+        };
+        queue.get().is_at(py, here).then_some(queue)
     }
 
     fn create(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
@@ -102,7 +97,7 @@ impl LoopQueue {
         let descriptor = wire.as_ref().map(Wire::descriptor);
         let queue = Self {
             address: address(event_loop),
-            event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
+            reference: PyWeakrefReference::new(event_loop)?.unbind(),
             state: Mutex::default(),
             wire: Mutex::new(wire),
             has_bell: AtomicBool::new(false),
@@ -127,7 +122,7 @@ impl LoopQueue {
         // Asked without the lock: the answer may be the last reference to a loop, whose end takes the lock.
         let gone = known
             .iter()
-            .filter(|queue| queue.get().upgrade(py).is_none());
+            .filter(|queue| queue.get().event_loop(py).is_none());
         for queue in gone {
             let is_it = |(_, known): &mut (usize, Py<Self>)| known.is(queue);
             let forgotten: Vec<_> = lock(&QUEUES).extract_if(.., is_it).collect();
@@ -135,8 +130,15 @@ impl LoopQueue {
         }
     }
 
-    fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.event_loop.bind(py).upgrade()
+    /// The loop, if it is still there.
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.reference.bind(py).upgrade()
+    }
+
+    /// Whether this is the queue of the loop at that address, and not of one that was there before.
+    pub(crate) fn is_at(&self, py: Python<'_>, address: usize) -> bool {
+        self.address == address
+            && (self.has_bell.load(Ordering::Relaxed) || self.event_loop(py).is_some())
     }
 
     /// Whether the loop was closed or collected; only a loop without a bell has to be asked.
@@ -146,7 +148,7 @@ impl LoopQueue {
                 .call_method0(intern!(py, "is_closed"))?
                 .is_truthy()
         };
-        self.upgrade(py)
+        self.event_loop(py)
             .is_none_or(|event_loop| closed(event_loop).unwrap_or(true))
     }
 
@@ -185,7 +187,7 @@ impl LoopQueue {
     /// Arranges for one call of `drain`. A loop that takes no more calls is treated as gone.
     fn ring(this: &Py<Self>, py: Python<'_>) {
         let queue = this.get();
-        let Some(event_loop) = queue.upgrade(py) else {
+        let Some(event_loop) = queue.event_loop(py) else {
             return queue.close(py);
         };
         let rung = if runs_here(&event_loop) {
@@ -254,6 +256,7 @@ impl LoopQueue {
             state.closed = true;
             std::mem::take(&mut state.waiters)
         };
+        self.has_bell.store(false, Ordering::Relaxed);
         let removed: Vec<_> = lock(&QUEUES)
             .extract_if(.., |(_, known)| std::ptr::eq(known.get(), self))
             .collect();
@@ -467,7 +470,7 @@ impl Bell {
         // be kept by the loop alone, so what interrupts it is raised from another call.
         match (
             LoopQueue::drain(&self.queue, py),
-            self.queue.get().upgrade(py),
+            self.queue.get().event_loop(py),
         ) {
             (Err(interrupt), Some(event_loop)) => Drain::call(
                 &self.queue,

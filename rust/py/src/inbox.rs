@@ -51,7 +51,7 @@ impl Inbox {
         let waiter = Waiter::new(
             self.layer.bind(py),
             self.channel.bind(py),
-            running_loop(py)?,
+            &running_loop(py)?,
             true,
         )?;
         let waiter = Py::new(py, waiter)?;

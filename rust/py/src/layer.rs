@@ -64,7 +64,7 @@ fn take_or_line_up(
 ) -> PyResult<Option<Py<PyAny>>> {
     let mut reused = None;
     let received = engine.receive(channel, |spare| match (spare, event_loop) {
-        (Receiver::Task(waiter), Some(event_loop)) if waiter.get().again(event_loop) => {
+        (Receiver::Task(waiter), Some(event_loop)) if waiter.get().again(py, event_loop) => {
             reused = Some(waiter.clone_ref(py).into_any());
             Some(Receiver::Task(waiter.clone_ref(py)))
         }
@@ -204,7 +204,7 @@ impl MemoryLayer {
         if let Some(found) = take_or_line_up(py, engine, name, Some(address(&event_loop)))? {
             return Ok(found);
         }
-        let waiter = Py::new(py, Waiter::new(slf, string, event_loop, false)?)?;
+        let waiter = Py::new(py, Waiter::new(slf, string, &event_loop, false)?)?;
         let in_line = Receiver::Task(waiter.clone_ref(py));
         let spare = Receiver::Task(waiter.clone_ref(py));
         match engine.wait(name, in_line, Some(spare)).map_err(to_python)? {
