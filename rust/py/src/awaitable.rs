@@ -87,8 +87,8 @@ impl Waiter {
 
     /// Makes the waiter ready for another wait of a task of the loop at this address; false if it is still in use, or of
     /// no use any more.
-    pub(crate) fn again(&self, py: Python<'_>, event_loop: usize) -> bool {
-        if !self.queue.get().is_at(py, event_loop) || self.is_spent() || !self.slot.reset() {
+    pub(crate) fn again(&self, event_loop: usize) -> bool {
+        if !self.queue.get().is_at(event_loop) || self.is_spent() || !self.slot.reset() {
             return false;
         }
         self.awaited.store(false, Ordering::Relaxed);
@@ -141,7 +141,7 @@ impl Waiter {
             Some(address) => address,
             None => address(&running_loop(py)?),
         };
-        if !waiter.again(py, here) {
+        if !waiter.again(here) {
             return Err(PyRuntimeError::new_err("a wait belongs to one event loop"));
         }
         let in_line = Receiver::Task(slf.clone().unbind());

@@ -88,7 +88,8 @@ impl LoopQueue {
             let (_, queue) = queues.iter().find(|(known, _)| *known == here)?;
             queue.clone_ref(py)
         };
-        queue.get().is_at(py, here).then_some(queue)
+        let same = queue.get().has_bell() || queue.get().event_loop(py).is_some();
+        same.then_some(queue)
     }
 
     fn create(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
@@ -135,10 +136,14 @@ impl LoopQueue {
         self.reference.bind(py).upgrade()
     }
 
-    /// Whether this is the queue of the loop at that address, and not of one that was there before.
-    pub(crate) fn is_at(&self, py: Python<'_>, address: usize) -> bool {
+    /// Whether this is the queue of a loop at that address: the same loop, as long as that is there.
+    pub(crate) fn is_at(&self, address: usize) -> bool {
         self.address == address
-            && (self.has_bell.load(Ordering::Relaxed) || self.event_loop(py).is_some())
+    }
+
+    /// Whether the loop is there, and its end will be noticed.
+    pub(crate) fn has_bell(&self) -> bool {
+        self.has_bell.load(Ordering::Relaxed)
     }
 
     /// Whether the loop was closed or collected; only a loop without a bell has to be asked.
@@ -169,7 +174,7 @@ impl LoopQueue {
     }
 
     fn add(&self, py: Python<'_>, waiters: Vec<Py<Waiter>>) -> Added {
-        if !self.has_bell.load(Ordering::Relaxed) && self.is_gone(py) {
+        if !self.has_bell() && self.is_gone(py) {
             self.close(py);
         }
         let mut state = lock(&self.state);
@@ -486,7 +491,7 @@ impl Bell {
 impl Drop for Bell {
     fn drop(&mut self) {
         // A loop that refused the bell lives on without it.
-        if self.queue.get().has_bell.load(Ordering::Relaxed) {
+        if self.queue.get().has_bell() {
             Python::try_attach(|py| self.queue.get().close(py));
         }
     }
