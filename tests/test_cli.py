@@ -47,9 +47,7 @@ async def run(*arguments: str) -> int:
 class Lossy(InMemoryChannelLayer):
     """A layer that loses every group message but those that announce somebody."""
 
-    async def group_send(
-        self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()
-    ) -> Any:
+    async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
         if '"type": "message"' in message["frame"]:
             exclude = self.group_channels(group)
         return await super().group_send(group, message, exclude=exclude)

@@ -361,9 +361,7 @@ class TestSlowSockets:
 class Lossy(InMemoryChannelLayer):
     """A layer that keeps chat messages from one member of each room."""
 
-    async def group_send(
-        self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()
-    ) -> Any:
+    async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
         if json.loads(message["frame"])["type"] == "message":
             exclude = next(iter(self.group_channels(group)))
         return await super().group_send(group, message, exclude=exclude)
@@ -380,9 +378,7 @@ class TestSelfCheck:
     async def test_every_delivery_has_its_line(self, chat: Chat) -> None:
         lines: list[str] = []
         assert await self_check(chat.socket, 5, lines.append)
-        deliveries = [
-            re.fullmatch(r"  client (\d) got it after +(\d+\.\d{3}) ms", line) for line in lines
-        ]
+        deliveries = [re.fullmatch(r"  client (\d) got it after +(\d+\.\d{3}) ms", line) for line in lines]
         assert sorted(match[1] for match in deliveries if match) == ["1", "2", "3", "4", "5"]
         assert lines[0] == "self-check: 5 WebSocket clients, one broadcast"
         assert lines[-1].startswith("self-check passed: 5 of 5 deliveries, slowest ")

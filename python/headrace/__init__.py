@@ -2,7 +2,8 @@
 
 from importlib.metadata import version
 
-from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed
+from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, SendReport
+from headrace.exceptions import ChannelEmpty, ChannelFull, InvalidMessage, LayerClosed
 from headrace.layers import (
     BaseChannelLayer,
     InMemoryChannelLayer,
@@ -17,8 +18,14 @@ __all__ = [
     "BaseChannelLayer",
     "ChannelEmpty",
     "ChannelFull",
+    "ChannelStats",
+    "GroupStats",
     "InMemoryChannelLayer",
+    "Inbox",
+    "InvalidMessage",
     "LayerClosed",
+    "LayerStats",
+    "SendReport",
     "__version__",
     "channel_layers",
     "configure",

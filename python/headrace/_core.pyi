@@ -99,7 +99,8 @@ class Inbox:
     """
     The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
 
-    Cancelling loses nothing. It ends only with an exception: `LayerClosed` when the layer is closed.
+    Cancelling loses nothing. It ends when its subscription does, and raises `LayerClosed` when the layer is closed. To race
+    it against something else, give `asyncio.ensure_future` the `anext(inbox)`.
     """
     def __aiter__(self, /) -> Inbox: ...
     def __anext__(self, /) -> Awaitable[dict[str, Any]]: ...
@@ -107,6 +108,10 @@ class Inbox:
     def channel(self, /) -> str:
         """
         The channel's name.
+        """
+    def end(self, /) -> None:
+        """
+        End the iteration: whoever waits for the next message is told that there is none.
         """
 
 @final
@@ -216,6 +221,10 @@ class MemoryLayer:
     def group_channels(self, /, group: "str") -> list[str]: ...
     def group_count(self, /, group: "str") -> int: ...
     def group_discard(self, /, group: "str", channel: "str") -> None: ...
+    def group_hold(self, /, group: "str", channel: "str") -> None:
+        """
+        Put a channel in a group until it is discarded or closed.
+        """
     def group_members(self, /, group: "str") -> list[tuple[str, float]]:
         """
         The channels of a group, each with the seconds since its latest `group_add`.

@@ -141,9 +141,7 @@ async def test_a_refused_name_is_explained_and_can_be_put_right(browser: Browser
     ada = await open_window(browser, url)
     await ada.page.get_by_label("Your name").fill(" ")
     await ada.page.get_by_role("button", name="Join room").click()
-    await expect(ada.page.get_by_role("alert")).to_have_text(
-        "name must have 1 to 40 characters, got 0"
-    )
+    await expect(ada.page.get_by_role("alert")).to_have_text("name must have 1 to 40 characters, got 0")
     await ada.join("Ada", "lobby")
 
 

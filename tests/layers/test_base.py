@@ -101,18 +101,12 @@ class TestNames:
             layer.valid_channel_names(["a", "b!c"], receive=True)
 
     @pytest.mark.parametrize("names", [[], None, "a", ("a",), {"a": 1}])
-    def test_anything_but_a_list_of_names_raises_assertion_error(
-        self, layer: BaseChannelLayer, names: Any
-    ) -> None:
+    def test_anything_but_a_list_of_names_raises_assertion_error(self, layer: BaseChannelLayer, names: Any) -> None:
         with pytest.raises(AssertionError, match="names must be a non-empty list, got"):
             layer.valid_channel_names(names)
 
-    @pytest.mark.parametrize(
-        ("name", "expected"), [("a!b", "a!"), ("a!", "a!"), ("ab", "ab"), ("", "")]
-    )
-    def test_the_non_local_name_ends_at_the_mark(
-        self, layer: BaseChannelLayer, name: str, expected: str
-    ) -> None:
+    @pytest.mark.parametrize(("name", "expected"), [("a!b", "a!"), ("a!", "a!"), ("ab", "ab"), ("", "")])
+    def test_the_non_local_name_ends_at_the_mark(self, layer: BaseChannelLayer, name: str, expected: str) -> None:
         assert layer.non_local_name(name) == expected
 
     def test_type_and_length_are_matched_alone(self, layer: BaseChannelLayer) -> None:

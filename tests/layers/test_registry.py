@@ -66,17 +66,13 @@ def run(tmp_path: Path) -> Run:
 
 
 class TestWithoutConfiguration:
-    def test_default_stands_for_one_in_process_layer(
-        self, process_manager: ChannelLayerManager
-    ) -> None:
+    def test_default_stands_for_one_in_process_layer(self, process_manager: ChannelLayerManager) -> None:
         layer = get_channel_layer()
         assert type(layer) is InMemoryChannelLayer
         assert get_channel_layer("default") is layer
         assert process_manager.backends == {"default": layer}
 
-    def test_any_other_alias_stands_for_no_layer(
-        self, process_manager: ChannelLayerManager
-    ) -> None:
+    def test_any_other_alias_stands_for_no_layer(self, process_manager: ChannelLayerManager) -> None:
         assert get_channel_layer("other") is None
         assert "default" in process_manager
         assert "other" not in process_manager
@@ -130,9 +126,7 @@ class TestConfigure:
         assert manager.make_backend("mine") is mine
         assert manager.backends == {"mine": mine}
 
-    def test_default_stands_for_no_layer_unless_it_is_configured(
-        self, process_manager: ChannelLayerManager
-    ) -> None:
+    def test_default_stands_for_no_layer_unless_it_is_configured(self, process_manager: ChannelLayerManager) -> None:
         registry.configure(layers={"mine": layer()})
         assert get_channel_layer() is None
         assert get_channel_layer("mine") is not None
@@ -226,15 +220,11 @@ class TestMaking:
         assert manager.make_backend("default") is not made
         assert manager.backends == {}
 
-    def test_make_backend_of_an_unknown_alias_raises_key_error(
-        self, manager: ChannelLayerManager
-    ) -> None:
+    def test_make_backend_of_an_unknown_alias_raises_key_error(self, manager: ChannelLayerManager) -> None:
         with pytest.raises(KeyError, match="other"):
             manager.make_backend("other")
 
-    def test_make_test_backend_uses_test_config_and_keeps_nothing(
-        self, manager: ChannelLayerManager
-    ) -> None:
+    def test_make_test_backend_uses_test_config_and_keeps_nothing(self, manager: ChannelLayerManager) -> None:
         manager.configure({"default": {"BACKEND": BASE, "TEST_CONFIG": {"expiry": 100500}}})
         made = manager.make_test_backend("default")
         assert isinstance(made, BaseChannelLayer)
@@ -283,9 +273,7 @@ class TestMaking:
                 self.inner = manager["inner"]
 
         monkeypatch.setattr("headrace.layers.base.Wrapper", Wrapper, raising=False)
-        manager.configure(
-            {"outer": {"BACKEND": "headrace.layers.base.Wrapper"}, "inner": {"BACKEND": BASE}}
-        )
+        manager.configure({"outer": {"BACKEND": "headrace.layers.base.Wrapper"}, "inner": {"BACKEND": BASE}})
         outer = manager["outer"]
         assert isinstance(outer, Wrapper)
         assert outer.inner is manager["inner"]
@@ -299,9 +287,7 @@ class TestSet:
         assert manager.set("default", second) is first
         assert manager["default"] is second
 
-    def test_an_alias_that_is_not_configured_can_be_set(
-        self, process_manager: ChannelLayerManager
-    ) -> None:
+    def test_an_alias_that_is_not_configured_can_be_set(self, process_manager: ChannelLayerManager) -> None:
         mine = layer()
         process_manager.set("mine", mine)
         assert get_channel_layer("mine") is mine
@@ -337,9 +323,7 @@ class TestDjango:
         """)
 
     def test_a_settings_module_that_is_named_is_loaded(self, run: Run, tmp_path: Path) -> None:
-        (tmp_path / "named_settings.py").write_text(
-            f"CHANNEL_LAYERS = {{'default': {{'BACKEND': {BASE!r}}}}}"
-        )
+        (tmp_path / "named_settings.py").write_text(f"CHANNEL_LAYERS = {{'default': {{'BACKEND': {BASE!r}}}}}")
         run(
             "assert type(get_channel_layer()).__name__ == 'BaseChannelLayer'",
             DJANGO_SETTINGS_MODULE="named_settings",
@@ -372,9 +356,7 @@ class TestDjango:
             (["default"], "CHANNEL_LAYERS must be a mapping of aliases to mappings, got"),
         ],
     )
-    def test_a_wrong_setting_raises_the_error_of_channels(
-        self, run: Run, setting: object, text: str
-    ) -> None:
+    def test_a_wrong_setting_raises_the_error_of_channels(self, run: Run, setting: object, text: str) -> None:
         run(f"""
             from channels.exceptions import InvalidChannelLayerError
             from django.conf import settings
@@ -423,9 +405,7 @@ class TestDjango:
                 assert "default" not in manager
         """)
 
-    def test_layers_made_before_django_was_configured_are_left_with_a_warning(
-        self, run: Run
-    ) -> None:
+    def test_layers_made_before_django_was_configured_are_left_with_a_warning(self, run: Run) -> None:
         run("""
             import warnings
             from django.conf import settings
@@ -459,9 +439,7 @@ class TestDjangoAndConfigure:
             assert get_channel_layer() is not None
         """)
 
-    def test_a_setting_that_comes_after_configure_is_refused_when_a_layer_is_asked_for(
-        self, run: Run
-    ) -> None:
+    def test_a_setting_that_comes_after_configure_is_refused_when_a_layer_is_asked_for(self, run: Run) -> None:
         run("""
             from django.conf import settings
             from headrace.exceptions import InvalidChannelLayerError

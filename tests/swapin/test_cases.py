@@ -26,8 +26,7 @@ def cases(package: str) -> list[str]:
         for path in sorted(CASES.glob("test_*.py"))
         if package == "headrace" or path.name != BEYOND
         for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
     ]
 
 

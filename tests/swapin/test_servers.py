@@ -48,9 +48,7 @@ def serve(server: str, environment: dict[str, str]) -> Iterator[str]:
     params=[(server, package) for server in SERVERS for package in ("headrace", "channels")],
     ids="-".join,
 )
-def address(
-    request: pytest.FixtureRequest, project_environment: Callable[[str], dict[str, str]]
-) -> Iterator[str]:
+def address(request: pytest.FixtureRequest, project_environment: Callable[[str], dict[str, str]]) -> Iterator[str]:
     """Run each server on each layer."""
     server, package = request.param
     with serve(server, project_environment(package)) as address:
@@ -106,9 +104,7 @@ async def test_everybody_in_a_room_hears_what_is_said(stack: AsyncExitStack, add
         assert heard == ["ada: hello", "bob: hello", "cleo: hello", "dan: hello"]
 
 
-async def test_messages_of_one_sender_are_heard_in_order(
-    stack: AsyncExitStack, address: str
-) -> None:
+async def test_messages_of_one_sender_are_heard_in_order(stack: AsyncExitStack, address: str) -> None:
     ada, bob = [await join(stack, address, f"chat/order/{name}") for name in ("ada", "bob")]
     for number in range(50):
         await ada.send(str(number))
@@ -117,9 +113,7 @@ async def test_messages_of_one_sender_are_heard_in_order(
 
 
 @pytest.mark.parametrize("kind", ["chat", "sync-chat"])
-async def test_a_closed_socket_leaves_its_room(
-    stack: AsyncExitStack, address: str, kind: str
-) -> None:
+async def test_a_closed_socket_leaves_its_room(stack: AsyncExitStack, address: str, kind: str) -> None:
     ada = await join(stack, address, f"chat/left-{kind}/ada")
     bob = await join(stack, address, f"{kind}/left-{kind}/bob")
     await bob.close()
@@ -135,9 +129,7 @@ async def test_a_django_view_reaches_the_sockets(stack: AsyncExitStack, address:
     assert [await hear(ada), await hear(bob)] == ["from a view"] * 2
 
 
-async def test_a_plain_thread_reaches_the_sockets(
-    stack: AsyncExitStack, headrace_address: str
-) -> None:
+async def test_a_plain_thread_reaches_the_sockets(stack: AsyncExitStack, headrace_address: str) -> None:
     """Not asked of Channels' own layer, whose queues belong to one event loop."""
     ada = await join(stack, headrace_address, "chat/thread/ada")
     bob = await join(stack, headrace_address, "sync-chat/thread/bob")

@@ -129,10 +129,15 @@ class InMemoryChannelLayer(BaseChannelLayer):
             LayerClosed: The layer was closed.
         """
         received: Message | Waiter = self._receive(channel)
-        if type(received) is Waiter:
+        if type(received) is not Waiter:
+            return received
+        try:
             await received
             return received.take()
-        return received
+        except BaseException:
+            # Also what an interrupt left between the two lines: nobody else would find that message.
+            received.close()
+            raise
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make the name of a channel that nobody else has.
@@ -244,7 +249,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._send(channel, message)
 
     def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
-        """Wait for the next message of a channel, blocking this thread. Not for a thread that runs a loop.
+        """Wait for the next message of a channel, blocking this thread.
 
         Args:
             channel: The channel.
@@ -252,6 +257,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
 
         Raises:
             TimeoutError: The time is over; no message was taken.
+            RuntimeError: A loop runs in this thread; it would stand still.
             TypeError, LayerClosed: As ``receive``.
         """
         return self._core.receive_sync(channel, timeout)
@@ -271,10 +277,11 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def subscription(self, *groups: str) -> Subscription:
         """Make a channel that is in these groups while a context lasts.
 
-        ``async with layer.subscription("news") as inbox`` joins; ``async for message in inbox`` receives; at the end
-        the channel leaves the groups and its unread messages are dropped.
+        ``async with layer.subscription("news") as inbox`` joins; ``async for message in inbox`` receives, and ends when
+        the context does. At the end the channel leaves the groups, and its unread messages are dropped and counted.
+        These memberships do not expire.
         """
-        return Subscription(self._core, groups, self._new_name())
+        return Subscription(self, groups)
 
     def close_channel(self, channel: str) -> None:
         """Drop the messages of a channel and take it out of all its groups.
@@ -314,12 +321,12 @@ class InMemoryChannelLayer(BaseChannelLayer):
     @property
     def channels(self) -> ChannelsView:
         """The channels that hold messages or waiting receivers, as a live mapping from names to mailboxes."""
-        return ChannelsView(self._core)
+        return ChannelsView(self)
 
     @property
     def groups(self) -> GroupsView:
         """The groups that have members, as a live mapping from names to members."""
-        return GroupsView(self._core)
+        return GroupsView(self)
 
 
 _layers: weakref.WeakSet[InMemoryChannelLayer] = weakref.WeakSet()

@@ -1,28 +1,44 @@
 """A channel for the length of a context: for applications that use no consumers."""
 
 from types import TracebackType
+from typing import Protocol
 
 from headrace._core import Inbox, MemoryLayer
+from headrace.exceptions import LayerClosed
 
 __all__ = ["Subscription"]
 
 
-class Subscription:
-    """A channel that is in some groups while the context lasts; entering it gives the channel's inbox."""
+class _Layer(Protocol):
+    _core: MemoryLayer
 
-    def __init__(self, core: MemoryLayer, groups: tuple[str, ...], channel: str) -> None:
-        self._core = core
+    async def new_channel(self) -> str: ...
+
+
+class Subscription:
+    """A channel that is in some groups while the context lasts; entering it gives the channel's inbox.
+
+    Use ``layer.subscription(*groups)`` to make one. It can be entered again when it was left.
+    """
+
+    def __init__(self, layer: _Layer, groups: tuple[str, ...]) -> None:
+        self._layer = layer
         self._groups = groups
-        self._channel = channel
+        self._inbox: Inbox | None = None
 
     async def __aenter__(self) -> Inbox:
-        inbox = self._core.inbox(self._channel)
+        if self._inbox is not None:
+            raise RuntimeError("the subscription is entered already; make another")
+        channel = await self._layer.new_channel()
+        core = self._layer._core
+        inbox = core.inbox(channel)
         try:
             for group in self._groups:
-                self._core.group_add(group, self._channel)
+                core.group_hold(group, channel)
         except BaseException:
-            self._core.close_channel(self._channel)
+            core.close_channel(channel)
             raise
+        self._inbox = inbox
         return inbox
 
     async def __aexit__(
@@ -31,4 +47,12 @@ class Subscription:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._core.close_channel(self._channel)
+        inbox, self._inbox = self._inbox, None
+        if inbox is None:
+            return
+        try:
+            self._layer._core.close_channel(inbox.channel)
+        except LayerClosed:
+            # The layer was closed first, and has left nothing to clean up.
+            return
+        inbox.end()

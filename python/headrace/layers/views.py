@@ -1,31 +1,38 @@
 """Live mappings over the in-process layer, where Channels has dicts of queues and of join times.
 
-They hold nothing: each look asks the layer, and each deletion acts on it.
+They hold nothing: each look asks the layer, and each deletion acts on it. After a fork they show the child's layer.
 """
 
 import time
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from headrace._core import MemoryLayer
 
 __all__ = ["ChannelView", "ChannelsView", "GroupView", "GroupsView"]
 
 
+class _Layer(Protocol):
+    """A layer, of which only the native side is looked at: another one after a fork."""
+
+    _core: MemoryLayer
+
+
 class ChannelView:
     """The mailbox of one channel, with the reading methods of an ``asyncio.Queue``."""
 
-    def __init__(self, core: MemoryLayer, channel: str) -> None:
-        self._core = core
+    def __init__(self, layer: _Layer, channel: str) -> None:
+        self._layer = layer
         self._channel = channel
 
     @property
     def maxsize(self) -> int:
         """How many messages fit."""
-        return self._core.channel_stats(self._channel).capacity
+        return self._layer._core.channel_stats(self._channel).capacity
 
     def qsize(self) -> int:
         """Count the messages."""
-        return self._core.channel_stats(self._channel).depth
+        return self._layer._core.channel_stats(self._channel).depth
 
     def empty(self) -> bool:
         """Tell whether there is no message."""
@@ -42,14 +49,14 @@ class ChannelView:
 class ChannelsView(Mapping[str, ChannelView]):
     """The channels that hold messages or waiting receivers. Deleting one closes the channel."""
 
-    def __init__(self, core: MemoryLayer) -> None:
-        self._core = core
+    def __init__(self, layer: _Layer) -> None:
+        self._layer = layer
 
     def __contains__(self, channel: object) -> bool:
         if not isinstance(channel, str):
             return False
         try:
-            stats = self._core.channel_stats(channel)
+            stats = self._layer._core.channel_stats(channel)
         except TypeError:
             return False
         return stats.depth > 0 or stats.waiters > 0
@@ -57,18 +64,18 @@ class ChannelsView(Mapping[str, ChannelView]):
     def __getitem__(self, channel: str) -> ChannelView:
         if channel not in self:
             raise KeyError(channel)
-        return ChannelView(self._core, channel)
+        return ChannelView(self._layer, channel)
 
     def __delitem__(self, channel: str) -> None:
         if channel not in self:
             raise KeyError(channel)
-        self._core.close_channel(channel)
+        self._layer._core.close_channel(channel)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._core.channel_names())
+        return iter(self._layer._core.channel_names())
 
     def __len__(self) -> int:
-        return len(self._core.channel_names())
+        return len(self._layer._core.channel_names())
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -76,22 +83,22 @@ class ChannelsView(Mapping[str, ChannelView]):
     def clear(self) -> None:
         """Close all these channels."""
         for channel in self:
-            self._core.close_channel(channel)
+            self._layer._core.close_channel(channel)
 
 
 class GroupView(Mapping[str, float]):
     """The members of one group, each with the time of its latest ``group_add``. Deleting one discards it."""
 
-    def __init__(self, core: MemoryLayer, group: str) -> None:
-        self._core = core
+    def __init__(self, layer: _Layer, group: str) -> None:
+        self._layer = layer
         self._group = group
 
     def _members(self) -> dict[str, float]:
         now = time.time()
-        return {channel: now - age for channel, age in self._core.group_members(self._group)}
+        return {channel: now - age for channel, age in self._layer._core.group_members(self._group)}
 
     def __contains__(self, channel: object) -> bool:
-        return channel in self._core.group_channels(self._group)
+        return channel in self._layer._core.group_channels(self._group)
 
     def __getitem__(self, channel: str) -> float:
         return self._members()[channel]
@@ -99,13 +106,13 @@ class GroupView(Mapping[str, float]):
     def __delitem__(self, channel: str) -> None:
         if channel not in self:
             raise KeyError(channel)
-        self._core.group_discard(self._group, channel)
+        self._layer._core.group_discard(self._group, channel)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._core.group_channels(self._group))
+        return iter(self._layer._core.group_channels(self._group))
 
     def __len__(self) -> int:
-        return self._core.group_count(self._group)
+        return self._layer._core.group_count(self._group)
 
     def __repr__(self) -> str:
         return repr(self._members())
@@ -114,37 +121,37 @@ class GroupView(Mapping[str, float]):
 class GroupsView(Mapping[str, GroupView]):
     """The groups that have members. Deleting one discards all its members."""
 
-    def __init__(self, core: MemoryLayer) -> None:
-        self._core = core
+    def __init__(self, layer: _Layer) -> None:
+        self._layer = layer
 
     def __contains__(self, group: object) -> bool:
         if not isinstance(group, str):
             return False
         try:
-            return self._core.group_count(group) > 0
+            return self._layer._core.group_count(group) > 0
         except TypeError:
             return False
 
     def __getitem__(self, group: str) -> GroupView:
         if group not in self:
             raise KeyError(group)
-        return GroupView(self._core, group)
+        return GroupView(self._layer, group)
 
     def __delitem__(self, group: str) -> None:
         for channel in self[group]:
-            self._core.group_discard(group, channel)
+            self._layer._core.group_discard(group, channel)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._core.group_names())
+        return iter(self._layer._core.group_names())
 
     def __len__(self) -> int:
-        return len(self._core.group_names())
+        return len(self._layer._core.group_names())
 
     def __repr__(self) -> str:
-        return repr({group: dict(members) for group, members in self.items()})
+        return repr({group: GroupView(self._layer, group)._members() for group in self})
 
     def clear(self) -> None:
         """Discard all members of all groups."""
         for group in self:
-            for channel in self._core.group_channels(group):
-                self._core.group_discard(group, channel)
+            for channel in self._layer._core.group_channels(group):
+                self._layer._core.group_discard(group, channel)

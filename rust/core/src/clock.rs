@@ -62,8 +62,11 @@ pub struct ManualClock {
 impl ManualClock {
     /// Moves the clock forward.
     pub fn advance(&self, span: Duration) {
-        self.nanoseconds
-            .fetch_add(nanoseconds(span), Ordering::SeqCst);
+        let later = |now: u64| Some(now.saturating_add(nanoseconds(span)));
+        // The closure always gives a value, so this cannot fail.
+        let _ = self
+            .nanoseconds
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
     }
 }
 

@@ -92,12 +92,17 @@ impl Groups {
         group
     }
 
-    /// Joins, or renews.
-    pub(crate) fn add(&mut self, group: u32, channel: ChannelKey, deadline: Moment) {
-        if let Some(&membership) = self.index.get(&(group, channel)) {
-            self.expiry.arm(membership, deadline);
-            return;
+    /// Joins, or renews; without a deadline, for good.
+    pub(crate) fn add(&mut self, group: u32, channel: ChannelKey, deadline: Option<Moment>) {
+        let known = self.index.get(&(group, channel)).copied();
+        let membership = known.unwrap_or_else(|| self.create(group, channel));
+        match deadline {
+            Some(deadline) => self.expiry.arm(membership, deadline),
+            None => self.expiry.disarm(membership),
         }
+    }
+
+    fn create(&mut self, group: u32, channel: ChannelKey) -> u32 {
         if self.joined.len() <= channel as usize {
             self.joined.resize_with(channel as usize + 1, Vec::new);
         }
@@ -115,7 +120,7 @@ impl Groups {
         });
         joined.push(membership);
         self.index.insert((group, channel), membership);
-        self.expiry.arm(membership, deadline);
+        membership
     }
 
     /// Leaves; tells whether the channel was a member.
@@ -272,7 +277,7 @@ mod tests {
                 match action {
                     0 | 1 => {
                         let group = groups.find_or_create(&name);
-                        groups.add(group, channel, at(time as u64));
+                        groups.add(group, channel, (time % 2 == 0).then(|| at(time as u64)));
                         model.entry(name).or_default().insert(channel);
                     }
                     2 => {
@@ -309,13 +314,16 @@ mod tests {
     fn memberships_end_in_the_order_in_which_they_were_renewed() {
         let mut groups = Groups::default();
         let group = groups.find_or_create("g");
-        groups.add(group, 0, at(1));
-        groups.add(group, 1, at(2));
-        groups.add(group, 0, at(3));
+        groups.add(group, 0, Some(at(1)));
+        groups.add(group, 1, Some(at(2)));
+        groups.add(group, 0, Some(at(3)));
+        groups.add(group, 2, None);
         assert_eq!(groups.expire_one(at(1)), None);
         assert_eq!(groups.expire_one(at(2)), Some(1));
         assert_eq!(groups.expire_one(at(2)), None);
         assert_eq!(groups.expire_group(group, at(3)), vec![0]);
+        assert_eq!(groups.expire_group(group, at(9)), Vec::<u32>::new());
+        assert!(groups.discard(group, 2));
         assert_eq!(groups.find("g"), None);
     }
 }

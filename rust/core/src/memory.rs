@@ -217,6 +217,11 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         None
     }
 
+    /// Counts a message that was given to a receiver who could not use it: it is dropped, not delivered.
+    pub fn count_unusable(&self) {
+        self.with_receiver(State::count_unusable);
+    }
+
     /// Sends to every member of a group except those named, in one pass. An unknown group has no members.
     ///
     /// # Errors
@@ -227,9 +232,8 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         message: M,
         exclude: &[&str],
     ) -> Result<FanOut<M, W>, Error> {
-        self.with(|state, now| match state.find_group(group)? {
+        self.with(|state, now| match state.find_fresh_group(group, now)? {
             Some(group) => {
-                state.expire_group(group, now);
                 let exclude = state.keys(exclude);
                 Ok(state.fan_out(
                     group,
@@ -250,7 +254,18 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     pub fn group_add(&self, group: &str, channel: &str) -> Result<(), Error> {
         check_group(group)?;
         self.with_channel(channel, |state, channel, now| {
-            state.join(group, channel, now.after(self.config.group_expiry));
+            state.join(group, channel, Some(now.after(self.config.group_expiry)));
+        })
+    }
+
+    /// As `group_add`, but the membership lasts until it is discarded or its channel is closed.
+    ///
+    /// # Errors
+    /// A name is invalid, or the engine is closed.
+    pub fn group_hold(&self, group: &str, channel: &str) -> Result<(), Error> {
+        check_group(group)?;
+        self.with_channel(channel, |state, channel, _| {
+            state.join(group, channel, None);
         })
     }
 
@@ -358,17 +373,14 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
                 return Ok(Vec::new());
             };
             let names: Vec<_> = state.groups.of_channel(channel).cloned().collect();
-            let fresh = names.iter().filter(|name| {
-                let group = state.groups.find(name);
-                group.is_some_and(|group| {
-                    state.expire_group(group, now);
-                    state
-                        .groups
-                        .find(name)
-                        .is_some_and(|group| state.groups.holds(group, channel))
-                })
-            });
-            Ok(fresh.cloned().collect())
+            let mut fresh = Vec::new();
+            for name in names {
+                let group = state.find_fresh_group(&name, now)?;
+                if group.is_some_and(|group| state.groups.holds(group, channel)) {
+                    fresh.push(name);
+                }
+            }
+            Ok(fresh)
         })
     }
 

@@ -320,7 +320,7 @@ impl<M: Clone, W> State<M, W> {
         removed
     }
 
-    pub(crate) fn join(&mut self, group: &str, channel: ChannelKey, deadline: Moment) {
+    pub(crate) fn join(&mut self, group: &str, channel: ChannelKey, deadline: Option<Moment>) {
         let group = self.groups.find_or_create(group);
         self.groups.add(group, channel, deadline);
         self.revive(channel);
@@ -432,14 +432,18 @@ impl<M: Clone, W> State<M, W> {
         waiters
     }
 
-    /// A message that came back when there was nowhere left to put it.
-    pub(crate) fn drop_returned(&mut self, envelope: Envelope<M>) {
+    pub(crate) fn count_unusable(&mut self) {
         self.totals.delivered -= 1;
         self.totals.dropped_other += 1;
+    }
+
+    /// A message that came back when there was nowhere left to put it.
+    pub(crate) fn drop_returned(&mut self, envelope: Envelope<M>) {
+        self.count_unusable();
         self.dropped.push(envelope.message);
     }
 
-    pub(crate) fn expire_group(&mut self, group: u32, now: Moment) {
+    fn expire_group(&mut self, group: u32, now: Moment) {
         for channel in self.groups.expire_group(group, now) {
             self.settle(channel);
         }

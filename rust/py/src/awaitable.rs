@@ -17,18 +17,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use headrace_core::{Envelope, Phase, Received, Slot};
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopAsyncIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyString, PyTuple};
 
-use crate::errors::{layer_closed, to_python};
-use crate::event_loop::{address, drained_loop, lock, running_loop, LoopQueue};
+use crate::errors::to_python;
+use crate::event_loop::{address, drained_loop, lock, running_loop, LoopQueue, Wakes};
 use crate::layer::MemoryLayer;
 use crate::message::Message;
-use crate::receiver::{give_back, Receiver};
+use crate::receiver::{give_back, hand_out, Receiver};
 use crate::stub::Steps;
 
 /// A wait for a message, for one task at a time.
@@ -46,6 +46,8 @@ pub(crate) struct Waiter {
     of_inbox: bool,
     /// Whether a task is parked: the next step must find its message there.
     awaited: AtomicBool,
+    /// Whether the task that is parked has been resumed: any other has to stay away from its message.
+    woken: AtomicBool,
     /// What the task is parked on, made by the first wait.
     future: OnceLock<Py<PyAny>>,
     /// The wake-up of the task that is parked, and its context, as long as it is parked: known from the last time.
@@ -79,6 +81,7 @@ impl Waiter {
             },
             of_inbox,
             awaited: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
             future: OnceLock::new(),
             wake_up: Mutex::default(),
             spent: AtomicBool::new(false),
@@ -92,11 +95,17 @@ impl Waiter {
             return false;
         }
         self.awaited.store(false, Ordering::Relaxed);
+        self.woken.store(false, Ordering::Relaxed);
         true
     }
 
-    pub(crate) fn is_spent(&self) -> bool {
+    fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may serve another wait, as far as it knows.
+    pub(crate) fn is_of_use(&self) -> bool {
+        !self.is_spent() && !self.queue.get().is_closed()
     }
 
     fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -127,6 +136,18 @@ impl Waiter {
         self.slot.close();
     }
 
+    /// Ends the wait of whoever waits here, without a message and while the layer is open.
+    pub(crate) fn end_wait(this: Py<Self>, py: Python<'_>) -> PyResult<()> {
+        let waiter = this.get();
+        if waiter.slot.phase() != Phase::Waiting || !waiter.leave(py) {
+            return Ok(());
+        }
+        waiter.end();
+        let mut wakes = Wakes::default();
+        wakes.add(py, this);
+        wakes.ring(py)
+    }
+
     /// Gives back what was handed over and not taken.
     pub(crate) fn give_back(&self, py: Python<'_>) {
         if let Some(envelope) = self.slot.release() {
@@ -142,7 +163,9 @@ impl Waiter {
             None => address(&running_loop(py)?),
         };
         if !waiter.again(here) {
-            return Err(PyRuntimeError::new_err("a wait belongs to one event loop"));
+            return Err(PyRuntimeError::new_err(
+                "this inbox is in use in another event loop",
+            ));
         }
         let in_line = Receiver::Task(slf.clone().unbind());
         let waiting = waiter
@@ -157,6 +180,14 @@ impl Waiter {
                 waiter.deliver(py)
             }
             Received::Waiting | Received::Empty => waiter.park(py).map(Some),
+        }
+    }
+
+    /// Why there will be no message: the layer was closed, or only this inbox has ended.
+    fn ending(&self) -> PyErr {
+        match self.layer.get().engine().check_open() {
+            Ok(()) => PyStopAsyncIteration::new_err(()),
+            Err(error) => to_python(error),
         }
     }
 
@@ -176,13 +207,14 @@ impl Waiter {
         self.give_back(py);
     }
 
-    /// Leaves the line at the mailbox, if it is still there.
-    fn leave(&self, py: Python<'_>) {
+    /// Leaves the line at the mailbox; false if it was not there.
+    fn leave(&self, py: Python<'_>) -> bool {
         let own = |receiver: &Receiver| match receiver {
             Receiver::Task(waiter) => std::ptr::eq(waiter.get(), self),
             Receiver::Thread(_) => false,
         };
-        drop(self.layer.get().engine().forget(self.channel(py), own));
+        let engine = self.layer.get().engine();
+        engine.forget(self.channel(py), own).is_some()
     }
 
     /// Parks the task that is about to wait: gives the future for it to be told of.
@@ -212,6 +244,7 @@ impl Waiter {
         if !matches!(self.slot.phase(), Phase::Filled | Phase::Closed) {
             return Ok(());
         }
+        self.woken.store(true, Ordering::Relaxed);
         // A task that was never parked is about to find its message by itself.
         let Some(future) = self.future.get() else {
             return Ok(());
@@ -306,14 +339,14 @@ impl Waiter {
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, waiter) = (slf.py(), slf.get());
         match waiter.slot.phase() {
-            Phase::Filled if waiter.of_inbox => waiter.deliver(py),
-            Phase::Filled => Ok(None),
-            Phase::Closed => Err(layer_closed()),
+            Phase::Filled if !waiter.of_inbox => Ok(None),
+            Phase::Filled if waiter.woken.load(Ordering::Relaxed) => waiter.deliver(py),
+            Phase::Closed => Err(waiter.ending()),
             Phase::Waiting if !waiter.awaited.load(Ordering::Relaxed) => waiter.park(py).map(Some),
             Phase::Taken | Phase::Released if waiter.of_inbox => Self::begin(slf),
-            Phase::Waiting | Phase::Taken | Phase::Released => Err(PyRuntimeError::new_err(
-                "one task at a time waits for a message here",
-            )),
+            Phase::Waiting | Phase::Filled | Phase::Taken | Phase::Released => Err(
+                PyRuntimeError::new_err("one task at a time waits for a message here"),
+            ),
         }
     }
 
@@ -344,7 +377,7 @@ impl Waiter {
     #[pyo3(signature = () -> "dict[str, object]")]
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.slot.take() {
-            Some(envelope) => envelope.message.into_python(py),
+            Some(envelope) => hand_out(py, self.layer.get().engine(), envelope),
             None => Err(PyRuntimeError::new_err("there is no message to take")),
         }
     }

@@ -29,7 +29,7 @@ pub(crate) fn send_to_python<M>(error: SendError<M>, channel: &str) -> PyErr {
 }
 
 pub(crate) fn layer_closed() -> PyErr {
-    LayerClosed::new_err("the layer is closed: make a new one, or close it later")
+    LayerClosed::new_err("the layer is closed: make a new one")
 }
 
 /// The error for a name that is no `str`, or a `str` that is no text.

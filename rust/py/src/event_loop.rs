@@ -141,6 +141,11 @@ impl LoopQueue {
         self.address == address
     }
 
+    /// Whether the loop is known to be gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.has_bell() && lock(&self.state).closed
+    }
+
     /// Whether the loop is there, and its end will be noticed.
     pub(crate) fn has_bell(&self) -> bool {
         self.has_bell.load(Ordering::Relaxed)
@@ -154,7 +159,7 @@ impl LoopQueue {
                 .is_truthy()
         };
         self.event_loop(py)
-            .is_none_or(|event_loop| closed(event_loop).unwrap_or(true))
+            .is_none_or(|event_loop| closed(event_loop).unwrap_or(false))
     }
 
     fn remember(&self, engine: &Arc<Engine>) {
@@ -189,21 +194,43 @@ impl LoopQueue {
         Added::Ring
     }
 
-    /// Arranges for one call of `drain`. A loop that takes no more calls is treated as gone.
-    fn ring(this: &Py<Self>, py: Python<'_>) {
+    /// Arranges for one call of `drain`.
+    ///
+    /// A loop's `call_soon` may be Python, and so may be interrupted by whatever a signal handler raises: then the wire
+    /// serves, and the exception goes to the caller. Only a loop that is really gone is treated as gone.
+    fn ring(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {
         let queue = this.get();
         let Some(event_loop) = queue.event_loop(py) else {
-            return queue.close(py);
-        };
-        let rung = if runs_here(&event_loop) {
-            Drain::call(this, &event_loop, intern!(py, "call_soon"), None)
-        } else if queue.pull_wire() {
-            Ok(())
-        } else {
-            Drain::call(this, &event_loop, intern!(py, "call_soon_threadsafe"), None)
-        };
-        if rung.is_err() {
             queue.close(py);
+            return Ok(());
+        };
+        let here = runs_here(&event_loop);
+        if !here && queue.pull_wire() {
+            return Ok(());
+        }
+        let method = if here {
+            intern!(py, "call_soon")
+        } else {
+            intern!(py, "call_soon_threadsafe")
+        };
+        let called = Drain::call(this, &event_loop, method, None);
+        if called.is_ok() {
+            return called;
+        }
+        if queue.is_gone(py) {
+            queue.close(py);
+            return Ok(());
+        }
+        if !queue.pull_wire() {
+            lock(&queue.state).scheduled = false;
+        }
+        called
+    }
+
+    /// As `ring`, where there is no caller to tell of an exception.
+    fn ring_aside(this: &Py<Self>, py: Python<'_>) {
+        if let Err(error) = Self::ring(this, py) {
+            error.write_unraisable(py, None);
         }
     }
 
@@ -250,7 +277,7 @@ impl LoopQueue {
             state.scheduled
         };
         if again {
-            Self::ring(this, py);
+            Self::ring_aside(this, py);
         }
     }
 
@@ -318,16 +345,22 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
+/// The event loop that runs in this thread, or None.
+fn current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    RUNNING.import(py, "asyncio", "_get_running_loop")?.call0()
+}
+
+/// Whether any loop runs in this thread.
+pub(crate) fn is_running(py: Python<'_>) -> bool {
+    current(py).is_ok_and(|running| !running.is_none())
+}
+
 /// Whether this loop runs in this thread, and is in the middle of a call. Anywhere else it has to be woken.
 fn runs_here(event_loop: &Bound<'_, PyAny>) -> bool {
-    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = event_loop.py();
     match drained_loop() {
         Some(drained) => drained == address(event_loop),
-        None => RUNNING
-            .import(py, "asyncio", "_get_running_loop")
-            .and_then(pyo3::types::PyAnyMethods::call0)
-            .is_ok_and(|running| running.is(event_loop)),
+        None => current(event_loop.py()).is_ok_and(|running| running.is(event_loop)),
     }
 }
 
@@ -375,20 +408,22 @@ impl Wakes {
         }
     }
 
-    /// Wakes every loop that was handed waiters.
-    pub(crate) fn ring(mut self, py: Python<'_>) {
+    /// Wakes every loop that was handed waiters; all of them, even if one raises.
+    pub(crate) fn ring(mut self, py: Python<'_>) -> PyResult<()> {
         self.hand_over(py);
+        let mut rung = Ok(());
         for queue in self.ring {
-            LoopQueue::ring(&queue, py);
+            rung = rung.and(LoopQueue::ring(&queue, py));
         }
         for waiter in self.stranded {
             waiter.get().give_back(py);
         }
+        rung
     }
 }
 
-/// What `call_soon` is given. Dropped without being called, it asks whether the loop is gone: some loops are closed
-/// while an exception that passed through them keeps their bell.
+/// What `call_soon` is given. Dropped without being called, it asks whether the loop is gone, because some loops are closed
+/// while an exception that passed through them keeps their bell; if it is not, the loop lost the call, and gets another.
 #[pyclass(frozen)]
 struct Drain {
     queue: Py<LoopQueue>,
@@ -404,13 +439,18 @@ impl Drain {
         method: &Bound<'_, PyString>,
         interrupt: Option<PyErr>,
     ) -> PyResult<()> {
+        let py = event_loop.py();
         let drain = Self {
-            queue: queue.clone_ref(event_loop.py()),
+            queue: queue.clone_ref(py),
             called: AtomicBool::new(false),
             interrupt: Mutex::new(interrupt),
         };
-        event_loop.call_method1(method, (drain,))?;
-        Ok(())
+        let drain = Bound::new(py, drain)?;
+        let scheduled = event_loop.call_method1(method, (&drain,));
+        if scheduled.is_err() {
+            drain.get().called.store(true, Ordering::Relaxed);
+        }
+        scheduled.map(|_| ())
     }
 }
 
@@ -432,6 +472,8 @@ impl Drop for Drain {
             Python::try_attach(|py| {
                 if self.queue.get().is_gone(py) {
                     self.queue.get().close(py);
+                } else {
+                    LoopQueue::finish(&self.queue, py);
                 }
             });
         }
@@ -503,14 +545,22 @@ impl Drop for Bell {
 pub(crate) fn after_fork_in_child() {
     // The fork may have happened in a task that `drain` had woken; in this process that loop runs no more.
     DRAINED.set(0);
-    let queues = std::mem::take(&mut *lock(&QUEUES));
-    for (_, handle) in queues {
+    // Without an interpreter lock another thread may have held one of these at the fork, and will never release it.
+    let queues = QUEUES
+        .try_lock()
+        .map(|mut queues| std::mem::take(&mut *queues));
+    for (_, handle) in queues.unwrap_or_default() {
         let queue = handle.get();
         queue.has_bell.store(false, Ordering::Relaxed);
-        lock(&queue.wire).take();
-        lock(&queue.engines).clear();
-        let mut state = lock(&queue.state);
-        state.closed = true;
-        std::mem::forget(std::mem::take(&mut state.waiters));
+        if let Ok(mut wire) = queue.wire.try_lock() {
+            wire.take();
+        }
+        if let Ok(mut engines) = queue.engines.try_lock() {
+            engines.clear();
+        }
+        if let Ok(mut state) = queue.state.try_lock() {
+            state.closed = true;
+            std::mem::forget(std::mem::take(&mut state.waiters));
+        }
     }
 }

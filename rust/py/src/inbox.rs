@@ -1,7 +1,9 @@
 //! A channel's messages as an asynchronous iterator, with nothing allocated between two messages.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
+use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -13,7 +15,8 @@ use crate::stub::NextMessage;
 
 /// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
 ///
-/// Cancelling loses nothing. It ends only with an exception: `LayerClosed` when the layer is closed.
+/// Cancelling loses nothing. It ends when its subscription does, and raises `LayerClosed` when the layer is closed. To race
+/// it against something else, give `asyncio.ensure_future` the `anext(inbox)`.
 #[pyclass(frozen, module = "headrace")]
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -23,6 +26,8 @@ pub(crate) struct Inbox {
     channel: Py<PyString>,
     /// Made when the first message is awaited, in the loop that awaits it.
     waiter: Mutex<Option<Py<Waiter>>>,
+    /// Set at the end of the subscription.
+    ended: AtomicBool,
 }
 
 impl Inbox {
@@ -31,6 +36,7 @@ impl Inbox {
             layer,
             channel,
             waiter: Mutex::default(),
+            ended: AtomicBool::new(false),
         }
     }
 }
@@ -42,10 +48,13 @@ impl Inbox {
     }
 
     fn __anext__(&self, py: Python<'_>) -> PyResult<NextMessage> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(PyStopAsyncIteration::new_err(()));
+        }
         let kept = lock(&self.waiter)
             .as_ref()
             .map(|waiter| waiter.clone_ref(py));
-        if let Some(waiter) = kept.filter(|waiter| !waiter.get().is_spent()) {
+        if let Some(waiter) = kept.filter(|waiter| waiter.get().is_of_use()) {
             return Ok(NextMessage(waiter));
         }
         let waiter = Waiter::new(
@@ -58,6 +67,13 @@ impl Inbox {
         let spent = lock(&self.waiter).replace(waiter.clone_ref(py));
         drop(spent);
         Ok(NextMessage(waiter))
+    }
+
+    /// End the iteration: whoever waits for the next message is told that there is none.
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        self.ended.store(true, Ordering::Relaxed);
+        let waiter = lock(&self.waiter).take();
+        waiter.map_or(Ok(()), |waiter| Waiter::end_wait(waiter, py))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

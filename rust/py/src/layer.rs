@@ -1,22 +1,22 @@
 //! The in-process layer as Python sees it: convert, call, convert back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
 use headrace_core::{MemoryEngine, Received, SendError};
-use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
 use crate::awaitable::Waiter;
-use crate::config::{seconds, LayerClock, LayerConfig, ManualClock};
-use crate::errors::{not_text, send_to_python, to_python, ChannelEmpty};
-use crate::event_loop::{address, drained_loop, running_loop, Wakes};
+use crate::config::{LayerClock, LayerConfig, ManualClock};
+use crate::errors::{not_text, send_to_python, show, to_python, ChannelEmpty};
+use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
-use crate::receiver::{deliver, Engine, Receiver, SleepingThread};
+use crate::receiver::{deliver, give_back, hand_out, Engine, Receiver, SleepingThread};
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
 /// Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
@@ -43,8 +43,16 @@ impl MemoryLayer {
     fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
         self.engine.check_open().map_err(to_python)?;
         let mut read = Vec::new();
-        for pair in pairs.try_iter()? {
-            let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+        let no_pairs = |got: &Bound<'_, PyAny>| {
+            PyTypeError::new_err(format!(
+                "pairs are tuples of a name and a message, got {}",
+                show(got)
+            ))
+        };
+        for pair in pairs.try_iter().map_err(|_| no_pairs(pairs))? {
+            let pair = pair?;
+            let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
+                pair.extract().map_err(|_| no_pairs(&pair))?;
             let message = Message::new(&message, self.strict)?;
             let name = text(&name, kind)?.1.to_owned();
             kind.check(&name)
@@ -73,7 +81,7 @@ fn take_or_line_up(
         _ => None,
     });
     match received.map_err(to_python)? {
-        Received::Ready(envelope) => envelope.message.into_python(py).map(Some),
+        Received::Ready(envelope) => hand_out(py, engine, envelope).map(Some),
         Received::Waiting | Received::Empty => Ok(reused),
     }
 }
@@ -106,7 +114,13 @@ fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if exclude.is_instance_of::<PyString>() {
         return Ok(vec![checked(exclude)?]);
     }
-    exclude.try_iter()?.map(|name| checked(&name?)).collect()
+    let names = exclude.try_iter().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "exclude is a channel or several, got {}",
+            show(exclude)
+        ))
+    })?;
+    names.map(|name| checked(&name?)).collect()
 }
 
 #[pymethods]
@@ -136,7 +150,7 @@ impl MemoryLayer {
         let sent = self.engine.send(channel, message);
         let hand_off = sent.map_err(|error| send_to_python(error, channel))?;
         if let Some(hand_off) = hand_off {
-            deliver(py, &self.engine, [hand_off]);
+            deliver(py, &self.engine, [hand_off])?;
         }
         Ok(())
     }
@@ -157,7 +171,7 @@ impl MemoryLayer {
             .engine
             .group_send(self::group(group)?, message, &exclude)
             .map_err(to_python)?;
-        deliver(py, &self.engine, fan_out.hand_offs);
+        deliver(py, &self.engine, fan_out.hand_offs)?;
         Ok(fan_out.report.into())
     }
 
@@ -175,7 +189,7 @@ impl MemoryLayer {
                 Err(SendError::Refused(..)) => report.dropped_other += 1,
             }
         }
-        deliver(py, &self.engine, hand_offs);
+        deliver(py, &self.engine, hand_offs)?;
         Ok(report.into())
     }
 
@@ -189,7 +203,7 @@ impl MemoryLayer {
                 hand_offs.extend(fan_out.hand_offs);
             }
         }
-        deliver(py, &self.engine, hand_offs);
+        deliver(py, &self.engine, hand_offs)?;
         Ok(report.into())
     }
 
@@ -210,7 +224,7 @@ impl MemoryLayer {
         let in_line = Receiver::Task(waiter.clone_ref(py));
         let spare = Receiver::Task(waiter.clone_ref(py));
         match engine.wait(name, in_line, Some(spare)).map_err(to_python)? {
-            Received::Ready(envelope) => envelope.message.into_python(py),
+            Received::Ready(envelope) => hand_out(py, engine, envelope),
             Received::Waiting | Received::Empty => Ok(waiter.into_any()),
         }
     }
@@ -230,7 +244,7 @@ impl MemoryLayer {
     fn receive_nowait(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let name = self::channel(channel)?;
         match self.engine.take(name).map_err(to_python)? {
-            Some(envelope) => envelope.message.into_python(py),
+            Some(envelope) => hand_out(py, &self.engine, envelope),
             None => Err(ChannelEmpty::new_err(name.to_owned())),
         }
     }
@@ -246,10 +260,15 @@ impl MemoryLayer {
         let name = self::channel(channel)?;
         let messages = PyList::empty(py);
         while messages.len() < max {
-            let Some(envelope) = self.engine.take(name).map_err(to_python)? else {
+            // What was taken is not to be lost to an error: the next receive will meet it again.
+            let Ok(Some(envelope)) = self.engine.take(name) else {
                 break;
             };
-            messages.append(envelope.message.into_python(py)?)?;
+            let Ok(message) = envelope.message.clone().into_python(py) else {
+                give_back(py, &self.engine, name, envelope);
+                break;
+            };
+            messages.append(message)?;
         }
         Ok(messages)
     }
@@ -267,17 +286,29 @@ impl MemoryLayer {
             Some(timeout) if timeout.is_nan() => {
                 return Err(PyValueError::new_err("timeout is not a number"))
             }
-            Some(timeout) => Instant::now().checked_add(seconds(timeout.max(0.0))?),
+            // Too far for a clock is for ever.
+            Some(timeout) => {
+                let span = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
+                Instant::now().checked_add(span)
+            }
             None => None,
         };
+        if let Some(envelope) = self.engine.take(name).map_err(to_python)? {
+            return hand_out(py, &self.engine, envelope);
+        }
+        if is_running(py) {
+            return Err(PyRuntimeError::new_err(
+                "receive_sync() would block the event loop that runs in this thread; await receive() there",
+            ));
+        }
         let thread = Arc::new(SleepingThread::new(name));
         let in_line = Receiver::Thread(Arc::clone(&thread));
         let received = self.engine.wait(name, in_line, None);
         if let Received::Ready(envelope) = received.map_err(to_python)? {
-            return envelope.message.into_python(py);
+            return hand_out(py, &self.engine, envelope);
         }
         match thread.sleep(py, &self.engine, end)? {
-            Some(message) => message.into_python(py),
+            Some(envelope) => hand_out(py, &self.engine, envelope),
             None => Err(PyTimeoutError::new_err(format!(
                 "no message on '{name}' in {} seconds",
                 timeout.unwrap_or_default()
@@ -290,6 +321,15 @@ impl MemoryLayer {
         self.engine
             .group_add(self::group(group)?, self::channel(channel)?)
             .map_err(to_python)
+    }
+
+    /// Put a channel in a group until it is discarded or closed.
+    #[pyo3(signature = (group: "str", channel: "str"))]
+    fn group_hold(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+        let joined = self
+            .engine
+            .group_hold(self::group(group)?, self::channel(channel)?);
+        joined.map_err(to_python)
     }
 
     #[pyo3(signature = (group: "str", channel: "str"))]
@@ -367,7 +407,7 @@ impl MemoryLayer {
     }
 
     /// Flush, refuse everything from now on, and wake all receivers with `LayerClosed`.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         let mut wakes = Wakes::default();
         for receiver in self.engine.close() {
             match receiver {
@@ -378,7 +418,7 @@ impl MemoryLayer {
                 Receiver::Thread(thread) => thread.end(),
             }
         }
-        wakes.ring(py);
+        wakes.ring(py)
     }
 
     fn stats(&self) -> LayerStats {

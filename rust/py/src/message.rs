@@ -5,6 +5,7 @@
 //! and everything else is left to `copy.deepcopy`. A message is treated as a tree: a list that stands in it twice
 //! comes out as two lists.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
@@ -18,6 +19,10 @@ use crate::errors::{show, type_name, InvalidMessage};
 
 /// Containers may stand in each other this deep, counting the message itself.
 const MAX_DEPTH: usize = 64;
+
+/// How many containers a message may hold. One that stands in many places is copied for each of them, so a small message can
+/// unfold without end.
+const MAX_CONTAINERS: usize = 1 << 22;
 
 /// A message between its sender and its receivers.
 #[derive(Clone, Debug)]
@@ -43,7 +48,7 @@ impl Message {
                 "message['__asgi_channel__']: this key is reserved for layers that carry messages between processes; use another",
             ));
         }
-        let copier = Copier { strict };
+        let copier = Copier::new(strict);
         let snapshot = if dict.is_exact_instance_of::<PyDict>() {
             let (copy, flat) = copier
                 .dict(dict, 1)
@@ -57,7 +62,7 @@ impl Message {
                 .value(message, 1)
                 .map_err(|fault| fault.into_error(message))?;
             Snapshot {
-                value: copy.unbind(),
+                value: as_dict(copy)?.unbind(),
                 flat: false,
             }
         };
@@ -88,20 +93,53 @@ impl Snapshot {
         match value.cast_exact::<PyDict>() {
             Ok(dict) if self.flat => Ok(dict.copy()?.into_any().unbind()),
             _ => {
-                let copy = Copier { strict: false }.value(value, 1);
-                Ok(copy.map_err(|fault| fault.into_error(value))?.unbind())
+                let copy = Copier::new(false).value(value, 1);
+                Ok(as_dict(copy.map_err(|fault| fault.into_error(value))?)?.unbind())
             }
         }
     }
+}
+
+/// The copy of a message whose type has a way of its own to be copied.
+fn as_dict(copy: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    if copy.is_instance_of::<PyDict>() {
+        return Ok(copy);
+    }
+    let text = format!(
+        "Message is not a dict once it is copied, but {}",
+        show(&copy)
+    );
+    Err(InvalidMessage::new_err(text))
 }
 
 struct Copier {
     /// Accept only what the specification of channel layers lets a message hold, and make it so plain that every engine
     /// can carry it: tuples become lists, subclasses their base.
     strict: bool,
+    /// How many containers were copied.
+    containers: Cell<usize>,
 }
 
 impl Copier {
+    fn new(strict: bool) -> Self {
+        Self {
+            strict,
+            containers: Cell::new(0),
+        }
+    }
+
+    /// Counts a container about to be copied.
+    fn enter(&self, depth: usize) -> Result<(), Fault> {
+        self.containers.set(self.containers.get() + 1);
+        if depth > MAX_DEPTH {
+            return Err(Fault::new(Reason::Depth));
+        }
+        if self.containers.get() > MAX_CONTAINERS {
+            return Err(Fault::new(Reason::Containers));
+        }
+        Ok(())
+    }
+
     fn value<'py>(
         &self,
         value: &Bound<'py, PyAny>,
@@ -136,7 +174,7 @@ impl Copier {
         dict: &Bound<'py, PyDict>,
         depth: usize,
     ) -> Result<(Bound<'py, PyDict>, bool), Fault> {
-        check_depth(depth)?;
+        self.enter(depth)?;
         if self.strict {
             return self.strict_dict(dict, depth).map(|copy| (copy, false));
         }
@@ -188,7 +226,7 @@ impl Copier {
         copy: Bound<'py, PyList>,
         depth: usize,
     ) -> Result<Bound<'py, PyList>, Fault> {
-        check_depth(depth)?;
+        self.enter(depth)?;
         for index in 0..copy.len() {
             let value = copy.get_item(index)?;
             let own = self
@@ -206,7 +244,7 @@ impl Copier {
         tuple: &Bound<'py, PyTuple>,
         depth: usize,
     ) -> Result<Bound<'py, PyAny>, Fault> {
-        check_depth(depth)?;
+        self.enter(depth)?;
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
@@ -271,13 +309,6 @@ fn check_leaf(value: &Bound<'_, PyAny>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_depth(depth: usize) -> Result<(), Fault> {
-    if depth > MAX_DEPTH {
-        return Err(Fault::new(Reason::Depth));
-    }
-    Ok(())
-}
-
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
     static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let deepcopy = DEEPCOPY.import(value.py(), "copy", "deepcopy")?;
@@ -302,6 +333,7 @@ enum Step {
 }
 
 enum Reason {
+    Containers,
     Depth,
     Key,
     Range,
@@ -348,6 +380,9 @@ impl Fault {
     fn into_error(self, message: &Bound<'_, PyAny>) -> PyErr {
         let path = self.path(MAX_DEPTH);
         match self.reason {
+            Reason::Containers => PyValueError::new_err(format!(
+                "{path}: more than {MAX_CONTAINERS} containers; one that stands in many places is copied for each"
+            )),
             Reason::Depth => PyValueError::new_err(self.depth_text(message)),
             Reason::Key => PyTypeError::new_err(format!("{path}: a key is not a str")),
             Reason::Range => PyValueError::new_err(format!("{path}: the integer does not fit in 64 bits with a sign")),
@@ -389,7 +424,8 @@ impl Fault {
                 Step::Index(index) => here.get_item(index).ok()?,
                 Step::Key(repr) => {
                     let dict = here.cast::<PyDict>().ok()?;
-                    let mut items = dict.iter();
+                    let items = dict.copy().ok()?;
+                    let mut items = items.iter();
                     let same = |key: &Bound<'_, PyAny>| {
                         key.repr().is_ok_and(|key| key.to_string_lossy() == *repr)
                     };

@@ -47,14 +47,13 @@ impl SleepingThread {
         py: Python<'_>,
         engine: &Engine,
         end: Option<Instant>,
-    ) -> PyResult<Option<Message>> {
+    ) -> PyResult<Option<Envelope<Message>>> {
         loop {
             let left = end.map_or(Duration::MAX, |end| {
                 end.saturating_duration_since(Instant::now())
             });
             if py.detach(|| self.parker.sleep(left.min(SIGNAL_INTERVAL))) {
-                let taken = self.parker.slot().take().ok_or_else(layer_closed);
-                return taken.map(|envelope| Some(envelope.message));
+                return self.parker.slot().take().ok_or_else(layer_closed).map(Some);
             }
             if let Err(interrupt) = py.check_signals() {
                 if let Some(envelope) = self.leave(engine) {
@@ -63,7 +62,7 @@ impl SleepingThread {
                 return Err(interrupt);
             }
             if left.is_zero() {
-                return Ok(self.leave(engine).map(|envelope| envelope.message));
+                return Ok(self.leave(engine));
             }
         }
     }
@@ -89,11 +88,13 @@ impl SleepingThread {
 /// Puts each message in its receiver's hands, then wakes every event loop concerned, once.
 ///
 /// A receiver may have left since the engine gave it out; then its message goes back, and perhaps on to the next one.
+/// Whatever is raised was raised in the caller's thread while a loop was woken, by a signal handler for instance: the
+/// messages are delivered all the same.
 pub(crate) fn deliver(
     py: Python<'_>,
     engine: &Engine,
     hand_offs: impl IntoIterator<Item = HandOff<Message, Receiver>>,
-) {
+) -> PyResult<()> {
     let mut wakes = Wakes::default();
     for hand_off in hand_offs {
         let mut next = Some(hand_off);
@@ -101,7 +102,7 @@ pub(crate) fn deliver(
             next = put(py, engine, waiter, envelope, &mut wakes);
         }
     }
-    wakes.ring(py);
+    wakes.ring(py)
 }
 
 fn put(
@@ -136,5 +137,19 @@ pub(crate) fn give_back(
     channel: &str,
     envelope: Envelope<Message>,
 ) {
-    deliver(py, engine, engine.give_back(channel, envelope));
+    if let Err(error) = deliver(py, engine, engine.give_back(channel, envelope)) {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Gives a receiver its copy of a message. One that cannot be copied any more is dropped, and counted as that.
+pub(crate) fn hand_out(
+    py: Python<'_>,
+    engine: &Engine,
+    envelope: Envelope<Message>,
+) -> PyResult<Py<PyAny>> {
+    envelope
+        .message
+        .into_python(py)
+        .inspect_err(|_| engine.count_unusable())
 }

@@ -55,9 +55,7 @@ async def test_channels_do_not_mix(layer: Any) -> None:
     tasks = {name: await receiving(layer, name) for name in ("a", "b!1", "b!2")}
     for name in reversed(tasks):
         await layer.send(name, {"type": name})
-    assert {name: await task for name, task in tasks.items()} == {
-        name: {"type": name} for name in tasks
-    }
+    assert {name: await task for name, task in tasks.items()} == {name: {"type": name} for name in tasks}
 
 
 async def test_a_cancelled_receive_takes_no_message_with_it(layer: Any) -> None:

@@ -415,6 +415,31 @@ fn a_full_mailbox_makes_room_for_expired_messages() {
 }
 
 #[test]
+fn a_group_may_expire_as_a_whole_before_a_send_to_it() {
+    let clock = Arc::new(ManualClock::default());
+    let engine = engine(&clock);
+    for channel in 0..20 {
+        assert_eq!(engine.group_add("g", &format!("c{channel}")), Ok(()));
+    }
+    clock.advance(Duration::from_secs(GROUP_EXPIRY));
+    let fan_out = engine.group_send("g", 1, &[]).map(|fan_out| fan_out.report);
+    assert_eq!(fan_out, Ok(crate::SendReport::default()));
+    assert_eq!(engine.channel_groups("c19"), Ok(Vec::new()));
+    assert_eq!(engine.stats().memberships, 0);
+}
+
+#[test]
+fn a_held_membership_lasts() {
+    let clock = Arc::new(ManualClock::default());
+    let engine = engine(&clock);
+    assert_eq!(engine.group_hold("g", "c"), Ok(()));
+    clock.advance(Duration::from_secs(GROUP_EXPIRY * 100));
+    assert_eq!(engine.group_count("g"), Ok(1));
+    assert_eq!(engine.close_channel("c"), Ok(()));
+    assert_eq!(engine.group_count("g"), Ok(0));
+}
+
+#[test]
 fn abandoned_mailboxes_are_swept_by_work_on_other_channels() {
     let clock = Arc::new(ManualClock::default());
     let engine = engine(&clock);

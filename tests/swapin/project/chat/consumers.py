@@ -53,9 +53,7 @@ class SyncChatConsumer(WebsocketConsumer):
         self.tell(f"{self.name} left")
 
     def tell(self, text: str) -> None:
-        async_to_sync(self.channel_layer.group_send)(
-            self.room, {"type": "chat.message", "text": text}
-        )
+        async_to_sync(self.channel_layer.group_send)(self.room, {"type": "chat.message", "text": text})
 
     def chat_message(self, event: Event) -> None:
         self.send(text_data=event["text"])
@@ -78,6 +76,4 @@ class SumConsumer(AsyncConsumer):
     """Adds numbers up for whoever sends them to a worker."""
 
     async def sum_numbers(self, message: Event) -> None:
-        await self.channel_layer.send(
-            message["reply"], {"type": "sum.done", "sum": sum(message["numbers"])}
-        )
+        await self.channel_layer.send(message["reply"], {"type": "sum.done", "sum": sum(message["numbers"])})

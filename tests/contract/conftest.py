@@ -1,0 +1,181 @@
+"""The engine contract: what ``rust/core/src/engine.rs`` promises, held against every engine on every loop.
+
+A second engine comes under it by an entry in ``ENGINES``. No test knows which engine it has; a test that
+needs something that not every engine has asks for the fixture of that name, and is skipped where it is lacking.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvloop
+
+from headrace.exceptions import ChannelEmpty, LayerClosed
+from headrace.layers import InMemoryChannelLayer
+from headrace.testing import ManualClock
+
+MakeLayer = Callable[..., Any]
+
+
+async def at_once(layer: Any) -> None:
+    """Do nothing: what was sent has arrived."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to carry messages, and what a test may ask of it.
+
+    Attributes:
+        name: What it is called in the names of the tests.
+        make: Makes a layer of Channels' settings; it shares nothing with a layer made before.
+        settle: Returns when everything sent through the layer so far is where it belongs.
+        manual_clock: ``make`` takes ``clock``, a ``ManualClock``.
+        sync: The layer can be used without a loop, by its methods that end in ``_sync``.
+        any_value: Messages may hold whatever ``copy.deepcopy`` can copy, and tuples stay tuples.
+    """
+
+    name: str
+    make: MakeLayer
+    settle: Callable[[Any], Awaitable[None]] = at_once
+    manual_clock: bool = False
+    sync: bool = False
+    any_value: bool = False
+
+
+ENGINES = [
+    Engine("memory", InMemoryChannelLayer, manual_clock=True, sync=True, any_value=True),
+    Engine(
+        "memory-future",
+        lambda **settings: InMemoryChannelLayer(**settings, wake="future"),
+        manual_clock=True,
+        sync=True,
+        any_value=True,
+    ),
+]
+
+
+class DebugLoop(asyncio.SelectorEventLoop):
+    """A loop in debug mode, which checks that it is used from its own thread. The runner would switch it off."""
+
+    def set_debug(self, enabled: bool) -> None:
+        super().set_debug(True)
+
+
+def _eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every asynchronous test of the contract on each kind of event loop."""
+    factories = {"asyncio": asyncio.new_event_loop, "debug": DebugLoop, "uvloop": uvloop.new_event_loop}
+    if sys.version_info >= (3, 12):
+        factories["eager"] = _eager_loop
+    return factories
+
+
+@pytest.fixture(params=ENGINES, ids=lambda engine: engine.name)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Give each engine in turn."""
+    engine: Engine = request.param
+    return engine
+
+
+@pytest.fixture
+def clock(engine: Engine) -> ManualClock:
+    """Give a clock that stands still, to be passed to ``make_layer``."""
+    if not engine.manual_clock:
+        pytest.skip(f"{engine.name} takes no clock")
+    return ManualClock()
+
+
+@pytest.fixture
+def sync(engine: Engine) -> None:
+    """Ask for an engine that can be used without a loop."""
+    if not engine.sync:
+        pytest.skip(f"{engine.name} needs an event loop")
+
+
+@pytest.fixture
+def any_value(engine: Engine) -> None:
+    """Ask for an engine whose messages may hold any value that can be copied."""
+    if not engine.any_value:
+        pytest.skip(f"{engine.name} carries the types of the specification alone")
+
+
+@pytest.fixture
+async def make_layer(engine: Engine) -> AsyncIterator[MakeLayer]:
+    """Make layers, which are closed when the test is over."""
+    layers: list[Any] = []
+
+    def make(**settings: Any) -> Any:
+        layer = engine.make(**settings)
+        layers.append(layer)
+        return layer
+
+    yield make
+    for layer in layers:
+        await layer.close()
+
+
+@pytest.fixture
+async def layer(make_layer: MakeLayer) -> Any:
+    """Give a layer with the default settings."""
+    return make_layer()
+
+
+@pytest.fixture
+def settle(engine: Engine) -> Callable[[Any], Awaitable[None]]:
+    """Wait until everything sent through a layer so far is where it belongs."""
+    return engine.settle
+
+
+@pytest.fixture
+def drain(engine: Engine) -> Callable[[Any, str], Awaitable[list[dict[str, Any]]]]:
+    """Take all that a channel holds, in order, without waiting for more."""
+
+    async def drain(layer: Any, channel: str) -> list[dict[str, Any]]:
+        await engine.settle(layer)
+        messages: list[dict[str, Any]] = []
+        while True:
+            try:
+                messages.append(layer.receive_nowait(channel))
+            except ChannelEmpty:
+                return messages
+
+    return drain
+
+
+@pytest.fixture
+async def receivers() -> AsyncIterator[Callable[..., Awaitable[list[asyncio.Task[Any]]]]]:
+    """Start tasks that receive, one message each, and return them in their order in the line, all waiting."""
+    started: list[asyncio.Task[Any]] = []
+
+    async def start(layer: Any, channel: str, count: int = 1) -> list[asyncio.Task[Any]]:
+        tasks: list[asyncio.Task[Any]] = []
+        for _ in range(count):
+            waiting = layer.channel_stats(channel).waiters
+            tasks.append(asyncio.ensure_future(layer.receive(channel)))
+            while layer.channel_stats(channel).waiters == waiting:
+                await asyncio.sleep(0)
+        started.extend(tasks)
+        return tasks
+
+    yield start
+    for task in started:
+        task.cancel()
+    for outcome in await asyncio.gather(*started, return_exceptions=True):
+        if isinstance(outcome, Exception) and not isinstance(outcome, LayerClosed):
+            raise outcome
+
+
+@pytest.fixture(autouse=True)
+def _no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test in which asyncio logged an error, such as an exception that nobody looked at."""
+    yield
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []

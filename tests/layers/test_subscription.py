@@ -1,0 +1,152 @@
+"""A channel for the length of a context."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from headrace import InMemoryChannelLayer, LayerClosed
+from headrace.testing import ManualClock
+
+HELLO = {"type": "hello"}
+
+
+@pytest.fixture
+def layer() -> InMemoryChannelLayer:
+    """Give a layer."""
+    return InMemoryChannelLayer()
+
+
+async def read(inbox: Any, into: list[Any]) -> str:
+    """Read an inbox to its end."""
+    async for message in inbox:
+        into.append(message)
+    return "ended"
+
+
+async def all_wait(layer: InMemoryChannelLayer, count: int) -> None:
+    """Let tasks run until so many wait."""
+    while layer.stats().waiters < count:
+        await asyncio.sleep(0)
+
+
+class TestEnd:
+    """What happens when the context ends."""
+
+    async def test_a_reader_that_waits_comes_to_its_end(self, layer: InMemoryChannelLayer) -> None:
+        received: list[Any] = []
+        async with asyncio.TaskGroup() as tasks:
+            async with layer.subscription("group") as inbox:
+                reader = tasks.create_task(read(inbox, received))
+                await all_wait(layer, 1)
+                await layer.group_send("group", HELLO)
+                await all_wait(layer, 1)
+        assert reader.result() == "ended"
+        assert received == [HELLO]
+
+    async def test_a_reader_has_the_message_that_was_handed_to_it_before(self, layer: InMemoryChannelLayer) -> None:
+        received: list[Any] = []
+        async with layer.subscription("group") as inbox:
+            reader = asyncio.ensure_future(read(inbox, received))
+            await all_wait(layer, 1)
+            await layer.group_send("group", HELLO)
+        assert await reader == "ended"
+        assert received == [HELLO]
+
+    async def test_an_ended_inbox_stays_ended(self, layer: InMemoryChannelLayer) -> None:
+        async with layer.subscription("group") as inbox:
+            pass
+        assert [message async for message in inbox] == []
+        with pytest.raises(StopAsyncIteration):
+            await anext(inbox)
+
+    async def test_it_leaves_its_groups_and_what_is_unread_is_counted(self, layer: InMemoryChannelLayer) -> None:
+        async with layer.subscription("a", "b") as inbox:
+            assert sorted(layer.channel_groups(inbox.channel)) == ["a", "b"]
+            await layer.group_send("a", HELLO)
+        stats = layer.stats()
+        assert (stats.channels, stats.groups, stats.depth, stats.dropped_other) == (0, 0, 0, 1)
+
+    async def test_a_layer_that_was_closed_first_is_no_error(self, layer: InMemoryChannelLayer) -> None:
+        async with layer.subscription("group"):
+            await layer.close()
+
+    async def test_the_error_of_the_body_comes_through(self, layer: InMemoryChannelLayer) -> None:
+        with pytest.raises(KeyError, match="mine"):
+            async with layer.subscription("group"):
+                await layer.close()
+                raise KeyError("mine")
+
+    async def test_the_end_of_the_layer_is_an_exception_for_the_reader(self, layer: InMemoryChannelLayer) -> None:
+        async with layer.subscription("group") as inbox:
+            reader = asyncio.ensure_future(read(inbox, []))
+            await all_wait(layer, 1)
+            await layer.close()
+            with pytest.raises(LayerClosed):
+                await reader
+
+
+class TestMembership:
+    """How long it lasts, and how often it is entered."""
+
+    async def test_its_memberships_outlive_group_expiry(self) -> None:
+        clock = ManualClock()
+        layer = InMemoryChannelLayer(group_expiry=10, clock=clock)
+        async with layer.subscription("group") as inbox:
+            clock.advance(1_000)
+            assert (await layer.group_send("group", HELLO)).delivered == 1
+            assert await anext(inbox) == HELLO
+
+    async def test_it_is_not_entered_twice_at_a_time(self, layer: InMemoryChannelLayer) -> None:
+        subscription = layer.subscription("group")
+        async with subscription as inbox:
+            with pytest.raises(RuntimeError, match="entered already"):
+                async with subscription:
+                    pass
+            assert layer.group_channels("group") == [inbox.channel]
+
+    async def test_it_can_be_entered_again(self, layer: InMemoryChannelLayer) -> None:
+        subscription = layer.subscription("group")
+        async with subscription as first:
+            pass
+        async with subscription as second:
+            assert layer.group_channels("group") == [second.channel]
+        assert first.channel != second.channel
+
+    async def test_a_bad_group_leaves_nothing_behind(self, layer: InMemoryChannelLayer) -> None:
+        with pytest.raises(TypeError, match="Group name"):
+            async with layer.subscription("good", "not good"):
+                pass
+        assert layer.stats().groups == 0
+
+
+class TestReaders:
+    """Who may read an inbox."""
+
+    async def test_a_second_reader_is_told_and_takes_nothing(self, layer: InMemoryChannelLayer) -> None:
+        received: list[Any] = []
+        async with layer.subscription("group") as inbox:
+            reader = asyncio.ensure_future(read(inbox, received))
+            await all_wait(layer, 1)
+            with pytest.raises(RuntimeError, match="one task at a time"):
+                await anext(inbox)
+            layer.group_send_sync("group", HELLO)
+            # The message is in the first reader's hands, and he has not run yet.
+            with pytest.raises(RuntimeError, match="one task at a time"):
+                await anext(inbox)
+        assert await reader == "ended"
+        assert received == [HELLO]
+
+    def test_another_loop_may_go_on_when_the_first_is_closed(self, layer: InMemoryChannelLayer) -> None:
+        async def begin() -> Any:
+            inbox = await layer.subscription("group").__aenter__()
+            threading.Timer(0, layer.group_send_sync, ("group", {"n": 0})).start()
+            return inbox, await anext(inbox)
+
+        async def go_on() -> Any:
+            threading.Timer(0, layer.group_send_sync, ("group", {"n": 1})).start()
+            return await anext(inbox)
+
+        inbox, first = asyncio.run(begin())
+        assert [first, asyncio.run(go_on())] == [{"n": 0}, {"n": 1}]

@@ -1,0 +1,134 @@
+"""Event loops of every kind, and the two ways to wake their tasks."""
+
+import asyncio
+import concurrent.futures
+import logging
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Literal
+
+import pytest
+import uvloop
+
+from headrace.layers import InMemoryChannelLayer
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+class DebugLoop(asyncio.SelectorEventLoop):
+    """A loop in debug mode, which checks that it is used from its own thread. The runner would switch it off."""
+
+    def set_debug(self, enabled: bool) -> None:
+        super().set_debug(True)
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop whose tasks take their first step when they are made."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+def foreign_tasks_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop whose tasks are not those of asyncio's C code."""
+
+    def task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        return asyncio.tasks._PyTask(coroutine, loop=loop, **options)  # type: ignore[attr-defined]
+
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(task)
+    return loop
+
+
+LOOPS: dict[str, NewLoop] = {
+    "asyncio": asyncio.new_event_loop,
+    "debug": DebugLoop,
+    "uvloop": uvloop.new_event_loop,
+    "foreign-tasks": foreign_tasks_loop,
+}
+if sys.version_info >= (3, 12):
+    LOOPS["eager"] = eager_loop
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, NewLoop]:
+    """Run every asynchronous test here on each kind of event loop."""
+    return LOOPS
+
+
+@pytest.fixture(params=LOOPS)
+def new_loop(request: pytest.FixtureRequest) -> NewLoop:
+    """Give the maker of each kind of event loop, for tests that run loops themselves."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture(params=["direct", "future"])
+def wake(request: pytest.FixtureRequest) -> Literal["direct", "future"]:
+    """Give each way to wake a task."""
+    wake: Literal["direct", "future"] = request.param
+    return wake
+
+
+@pytest.fixture
+def layer(wake: Literal["direct", "future"]) -> InMemoryChannelLayer:
+    """Give a layer that has room for all that a test sends."""
+    return InMemoryChannelLayer(capacity=1_000_000, wake=wake)
+
+
+class LoopThread:
+    """An event loop that runs in a thread of its own until ``end``."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._thread = threading.Thread(target=loop.run_forever)
+        self._thread.start()
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+        """Make a task of the loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Make a task of the loop, and wait here until it is done."""
+        return self.start(coroutine).result(timeout=30)
+
+    def stop(self) -> None:
+        """Stop the loop and its thread, and leave the tasks as they are."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+    def end(self) -> None:
+        """Cancel all tasks, stop the loop and close it; nothing happens the second time."""
+        if self.loop.is_closed():
+            return
+        self.run(_cancel_the_others())
+        self.stop()
+        self.loop.close()
+
+
+async def _cancel_the_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others)
+
+
+@pytest.fixture
+def loop_thread(new_loop: NewLoop) -> Iterator[Callable[[], LoopThread]]:
+    """Make event loops of one kind, each in a thread of its own, which end with the test."""
+    started: list[LoopThread] = []
+
+    def start() -> LoopThread:
+        started.append(LoopThread(new_loop()))
+        return started[-1]
+
+    yield start
+    for thread in started:
+        thread.end()
+
+
+@pytest.fixture(autouse=True)
+def _no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test in which asyncio logged an error, such as an exception that nobody looked at."""
+    yield
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -1,0 +1,158 @@
+"""What a module says it exports is what it has, and all of it."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import headrace
+
+PACKAGE = Path(headrace.__file__).parent
+# A program, and its parts; nobody imports names from them.
+PROGRAMS = ("headrace.__main__", "headrace.cli", "headrace.demo")
+MODULES = [
+    "headrace",
+    *(
+        module.name
+        for module in pkgutil.walk_packages([str(PACKAGE)], "headrace.")
+        if not module.name.startswith(PROGRAMS) and module.name != "headrace._core"
+    ),
+]
+
+
+def load(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def defined_names(module: ModuleType) -> set[str]:
+    """Name the public classes and functions that a module makes itself, as its source tells."""
+    assert module.__file__ is not None
+    return {
+        node.name
+        for node in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
+    }
+
+
+def imported_names(module: ModuleType) -> set[str]:
+    """Name what a package takes from its own modules."""
+    assert module.__file__ is not None
+    return {
+        alias.asname or alias.name
+        for node in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headrace")
+        for alias in node.names
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_exported_name_is_there_once(name: str) -> None:
+    module = load(name)
+    exported = module.__all__
+    assert len(exported) == len(set(exported))
+    assert [item for item in exported if not hasattr(module, item)] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_class_and_function_is_exported(name: str) -> None:
+    module = load(name)
+    # Read by the native side alone; public only in that it has no underscore.
+    internal = {"headrace.layers.memory": {"LayerConfig"}}.get(name, set())
+    assert defined_names(module) - set(module.__all__) == internal
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_exported_name_can_be_imported_with_a_star(name: str) -> None:
+    found: dict[str, object] = {}
+    exec(f"from {name} import *", found)
+    assert set(load(name).__all__) <= set(found)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if (PACKAGE.parent / name.replace(".", "/")).is_dir()])
+def test_a_package_exports_all_that_it_takes_from_its_modules(name: str) -> None:
+    module = load(name)
+    assert imported_names(module) == set(module.__all__) - {"__version__"}
+
+
+def test_the_public_classes_say_where_they_are_imported_from() -> None:
+    for name in ("headrace", "headrace.layers", "headrace.exceptions"):
+        module = load(name)
+        for exported in module.__all__:
+            thing = getattr(module, exported)
+            if inspect.isclass(thing):
+                assert getattr(load(thing.__module__), thing.__name__) is thing, exported
+
+
+def test_the_flat_names_are_those_of_the_modules() -> None:
+    homes = [load(name) for name in ("headrace.layers", "headrace.exceptions", "headrace._core")]
+    for name in set(headrace.__all__) - {"__version__"}:
+        home = next(home for home in homes if hasattr(home, name))
+        assert getattr(headrace, name) is getattr(home, name), name
+
+
+def test_the_version_is_the_one_of_the_distribution() -> None:
+    from importlib.metadata import version
+
+    assert headrace.__version__ == version("headrace")
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"no module named {name}", name=name)
+
+ABSENT = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Absent())
+
+import asyncio
+import importlib
+
+for name in sys.argv[2].split(","):
+    importlib.import_module(name)
+
+from headrace import ChannelFull, InMemoryChannelLayer, get_channel_layer
+
+async def main():
+    layer = get_channel_layer()
+    assert isinstance(layer, InMemoryChannelLayer)
+    task = asyncio.create_task(layer.receive("channel"))
+    await layer.group_add("group", "channel")
+    await layer.group_send("group", {"type": "hello"})
+    assert await task == {"type": "hello"}
+    small = InMemoryChannelLayer(capacity=1)
+    await small.send("channel", {})
+    try:
+        await small.send("channel", {})
+    except ChannelFull as full:
+        assert type(full).__module__ == "headrace.exceptions"
+
+asyncio.run(main())
+assert not ABSENT & {name.partition(".")[0] for name in sys.modules}
+print("works")
+"""
+
+
+def test_the_package_works_without_django_channels_and_uvloop() -> None:
+    absent = ["django", "channels", "uvloop", "anyio", "uvicorn", "websockets", "asgiref"]
+    command = [sys.executable, "-W", "error", "-c", WITHOUT, ",".join(absent), ",".join(MODULES)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (process.stderr, process.stdout) == ("", "works\n")
+
+
+def test_importing_the_package_imports_no_framework() -> None:
+    program = (
+        f"import importlib, sys; [importlib.import_module(name) for name in {MODULES!r}]; "
+        "print(sorted({'django', 'uvloop', 'anyio', 'uvicorn', 'websockets', 'headrace.demo', 'headrace.cli'} "
+        "& set(sys.modules)))"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    assert (process.stderr, process.stdout) == ("", "[]\n")

@@ -1,0 +1,128 @@
+"""Imports point one way: from the programs to the package, to the layers, to the native core, to the exceptions.
+
+STYLE A2.3: no cycles, and no import in a function to dodge one.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import headrace
+
+PACKAGE = Path(headrace.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Each module imports from ranks below its own, or from those named beside it.
+RANKS = [
+    ["headrace.exceptions", "headrace.typing"],
+    ["headrace._core"],
+    ["headrace.layers.base", "headrace.layers.registry", "headrace.layers.views", "headrace.layers.subscription"],
+    ["headrace.layers.memory"],
+    ["headrace.layers", "headrace.testing"],
+    ["headrace"],
+    ["headrace.demo.frames", "headrace.demo.clients"],
+    ["headrace.demo.app"],
+    ["headrace.demo", "headrace.demo.serve"],
+    ["headrace.cli"],
+    ["headrace.__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+# Where the package stands on frameworks: imported only by the demo's parts that serve and connect.
+FRAMEWORKS = {"django", "channels", "uvloop", "anyio", "uvicorn", "websockets"}
+ALLOWED = {
+    "headrace.demo.serve": {"uvicorn"},
+    "headrace.demo.clients": {"websockets"},
+    # Guarded: the classes of Channels are taken where it is installed, which imports no Django.
+    "headrace.exceptions": {"channels"},
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Name every module that is imported, anywhere in a source, but not for a type checker alone."""
+    for node in run_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            known = [name for name in submodules if name in RANK]
+            yield from known or [node.module]
+
+
+def run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk a source without what stands under ``if TYPE_CHECKING``."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from run_nodes(child)
+
+
+def imports_when_loaded(tree: ast.Module) -> Iterator[str]:
+    """Name the modules that are imported when the module is."""
+
+    def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue
+            yield node
+            for part in ("body", "orelse", "finalbody"):
+                yield from statements(getattr(node, part, []))
+
+    for node in statements(tree.body):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imports(node)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_module_has_its_rank(path: Path) -> None:
+    assert name_of(path) in RANK
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_imports_only_from_below(path: Path) -> None:
+    name = name_of(path)
+    own = [imported for imported in imports(tree_of(path)) if imported.partition(".")[0] == "headrace"]
+    assert [imported for imported in own if RANK[imported] >= RANK[name]] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_framework_is_imported_with_the_package(path: Path) -> None:
+    name = name_of(path)
+    imported = {each.partition(".")[0] for each in imports_when_loaded(tree_of(path))}
+    assert imported & FRAMEWORKS <= ALLOWED.get(name, set())
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith("headrace.layers")], ids=name_of)
+def test_the_layers_know_nothing_of_the_programs(path: Path) -> None:
+    known = [imported for imported in imports(tree_of(path)) if imported.startswith("headrace.")]
+    assert [name for name in known if name.startswith(("headrace.demo", "headrace.cli"))] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if name_of(path) not in ("headrace.cli", "headrace.layers.registry")],
+    ids=name_of,
+)
+def test_no_function_of_the_package_imports_another_module_of_it(path: Path) -> None:
+    """But the command line, which starts fast, and the registry, which imports what settings name."""
+    tree = tree_of(path)
+    at_load = sorted(name for name in imports_when_loaded(tree) if name.startswith("headrace"))
+    assert sorted(name for name in imports(tree) if name.startswith("headrace")) == at_load
+
+
+def test_the_ranks_name_every_module_and_no_other() -> None:
+    assert set(RANK) - {"headrace._core"} == {name_of(path) for path in SOURCES}
