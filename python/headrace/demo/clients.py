@@ -63,6 +63,9 @@ async def _broadcast(url: str, clients: int, latencies: dict[int, float]) -> Non
         started = time.perf_counter()
         await members[0].send({"type": "say", "text": "hello from the self-check", "ref": ref})
         await _all(_delivery(member, ref, started, latencies) for member in members)
+        # One by one: who leaves is announced to those who stay, and is not to be left unread by them.
+        for member in members:
+            await member.close()
     finally:
         await _all(member.close() for member in members)
 
