@@ -112,7 +112,7 @@ def test_a_signal_handler_that_raises_makes_nobody_deaf(layer: InMemoryChannelLa
         while layer.stats().waiters < 4:
             await asyncio.sleep(0)
         for _ in range(20):
-            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.001)
             with contextlib.suppress(Interrupt):
                 while True:
                     layer.send_sync("busy", {})
@@ -122,10 +122,10 @@ def test_a_signal_handler_that_raises_makes_nobody_deaf(layer: InMemoryChannelLa
             layer.send_sync("quiet", {"n": n})
         return [message["n"] for message in await asyncio.gather(*tasks)]
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGVTALRM, ring)
     try:
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             assert runner.run(flooded()) == [0, 1, 2]
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

@@ -63,6 +63,20 @@ struct WakeUp {
     context: Py<PyAny>,
 }
 
+impl WakeUp {
+    /// Whether the task has come to its end, although somebody waits where it waited: a task that it started eagerly, as
+    /// Python 3.12 and later can. Before that nobody could have come there while it ran, and it is not asked.
+    fn has_finished(&self, py: Python<'_>) -> bool {
+        static EAGER: PyOnceLock<bool> = PyOnceLock::new();
+        if !*EAGER.get_or_init(py, || py.version_info() >= (3, 12)) {
+            return false;
+        }
+        let task = self.function.bind(py).getattr(intern!(py, "__self__"));
+        let done = task.and_then(|task| task.call_method0(intern!(py, "done"))?.is_truthy());
+        done.unwrap_or(true)
+    }
+}
+
 impl Waiter {
     pub(crate) fn new(
         layer: &Bound<'_, MemoryLayer>,
@@ -259,7 +273,9 @@ impl Waiter {
             if let Some(wake_up) = known {
                 let resumed = self.resume(py, &wake_up);
                 // The same task waits again: it will be woken the same way. Any other has gone, and is not to be kept.
-                if self.awaited.load(Ordering::Relaxed) && self.slot.phase() == Phase::Waiting {
+                let waits =
+                    self.awaited.load(Ordering::Relaxed) && self.slot.phase() == Phase::Waiting;
+                if waits && !wake_up.has_finished(py) {
                     *lock(&self.wake_up) = Some(wake_up);
                 }
                 return resumed;
