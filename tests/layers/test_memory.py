@@ -376,3 +376,26 @@ class TestLateFaults:
     async def test_what_is_no_channels_to_exclude_is_said(self, layer: InMemoryChannelLayer) -> None:
         with pytest.raises(TypeError, match="exclude is a channel or several"):
             await layer.group_send("group", HELLO, exclude=5)  # type: ignore[arg-type]
+
+
+class TestOddArguments:
+    """What looks like nothing, or like text, and is not."""
+
+    @pytest.mark.parametrize("prefix", [5, None, "", "a b", "a!", b"a", "x" * 100])
+    async def test_what_no_name_can_begin_with_is_refused(self, layer: InMemoryChannelLayer, prefix: Any) -> None:
+        with pytest.raises(TypeError, match="Channel name must be"):
+            await layer.new_channel(prefix)
+
+    @pytest.mark.parametrize("exclude", [0, False, 0.0])
+    async def test_what_is_no_collection_is_not_taken_for_an_empty_one(
+        self, layer: InMemoryChannelLayer, exclude: Any
+    ) -> None:
+        with pytest.raises(TypeError, match="exclude is a channel or several"):
+            await layer.group_send("group", HELLO, exclude=exclude)
+
+    async def test_the_views_of_a_closed_layer_are_empty(self, layer: InMemoryChannelLayer) -> None:
+        await layer.close()
+        assert "channel" not in layer.channels
+        assert "group" not in layer.groups
+        assert not layer.channels
+        assert not layer.groups

@@ -148,13 +148,12 @@ class InMemoryChannelLayer(BaseChannelLayer):
         Raises:
             TypeError: No valid name can begin so.
         """
-        name = self._new_name(prefix)
+        name = f"{prefix}.inmemory!{secrets.token_hex(12)}"
         if prefix != "specific":
+            # By itself too: whatever it is, it became text in the name.
+            self.require_valid_channel_name(prefix)
             self.require_valid_channel_name(name)
         return name
-
-    def _new_name(self, prefix: str = "specific") -> str:
-        return f"{prefix}.inmemory!{secrets.token_hex(12)}"
 
     async def group_add(self, group: str, channel: str) -> None:
         """Put a channel in a group, or renew its membership. Never blocks.
@@ -188,7 +187,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         Raises:
             TypeError, InvalidMessage, ValueError, LayerClosed: As ``send``.
         """
-        return self._group_send(group, message, exclude or None)
+        return self._group_send(group, message, None if exclude == () else exclude)
 
     async def flush(self) -> None:
         """Drop all messages and all memberships. Receivers that wait go on waiting."""
@@ -272,7 +271,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
 
     def group_send_sync(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
         """Do what ``group_send`` does, from any thread, with or without a loop."""
-        return self._group_send(group, message, exclude or None)
+        return self._group_send(group, message, None if exclude == () else exclude)
 
     def subscription(self, *groups: str) -> Subscription:
         """Make a channel that is in these groups while a context lasts.

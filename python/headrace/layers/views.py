@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from headrace._core import MemoryLayer
+from headrace.exceptions import LayerClosed
 
 __all__ = ["ChannelView", "ChannelsView", "GroupView", "GroupsView"]
 
@@ -57,7 +58,7 @@ class ChannelsView(Mapping[str, ChannelView]):
             return False
         try:
             stats = self._layer._core.channel_stats(channel)
-        except TypeError:
+        except (TypeError, LayerClosed):
             return False
         return stats.depth > 0 or stats.waiters > 0
 
@@ -129,7 +130,7 @@ class GroupsView(Mapping[str, GroupView]):
             return False
         try:
             return self._layer._core.group_count(group) > 0
-        except TypeError:
+        except (TypeError, LayerClosed):
             return False
 
     def __getitem__(self, group: str) -> GroupView:
