@@ -86,6 +86,29 @@ class TestEnd:
             with pytest.raises(LayerClosed):
                 await reader
 
+    async def test_a_closed_layer_says_so_each_time_it_is_asked(self, layer: InMemoryChannelLayer) -> None:
+        async with layer.subscription("group") as inbox:
+            await layer.group_send("group", HELLO)
+            assert await anext(inbox) == HELLO
+            await layer.close()
+            for _ in range(3):
+                with pytest.raises(LayerClosed):
+                    await anext(inbox)
+
+    async def test_a_wait_that_cannot_begin_leaves_nobody_in_line(
+        self, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> asyncio.Future[Any]:
+            raise MemoryError
+
+        async with layer.subscription("group") as inbox:
+            with monkeypatch.context() as patch, pytest.raises(MemoryError):
+                patch.setattr(asyncio.get_running_loop(), "create_future", refuse)
+                await anext(inbox)
+            assert layer.stats().waiters == 0
+            await layer.group_send("group", HELLO)
+            assert await anext(inbox) == HELLO
+
 
 class TestMembership:
     """How long it lasts, and how often it is entered."""

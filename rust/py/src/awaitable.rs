@@ -169,18 +169,25 @@ impl Waiter {
         }
     }
 
-    /// Gets in line for the next message, or returns the one that is there.
+    /// Begins a wait of an inbox. One that cannot begin leaves nothing behind: neither a place in line nor a slot that
+    /// looks as if it had one.
     fn begin<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (py, waiter) = (slf.py(), slf.get());
+        let py = slf.py();
         let here = match drained_loop() {
             Some(address) => address,
             None => address(&running_loop(py)?),
         };
-        if !waiter.again(here) {
+        if !slf.get().again(here) {
             return Err(PyRuntimeError::new_err(
                 "this inbox is in use in another event loop",
             ));
         }
+        Self::line_up(slf).inspect_err(|_| slf.get().release(py))
+    }
+
+    /// Gets in line for the next message, or returns the one that is there.
+    fn line_up<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, waiter) = (slf.py(), slf.get());
         let in_line = Receiver::Task(slf.clone().unbind());
         let waiting = waiter
             .layer
