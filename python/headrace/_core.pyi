@@ -54,6 +54,11 @@ class ChannelStats:
         Messages refused because it was full.
         """
     @property
+    def dropped_replaced(self, /) -> int:
+        """
+        Messages given up for newer ones, by channels whose owner wants that.
+        """
+    @property
     def groups(self, /) -> int:
         """
         Groups that it is in.
@@ -104,6 +109,12 @@ class Inbox:
     """
     def __aiter__(self, /) -> Inbox: ...
     def __anext__(self, /) -> Awaitable[dict[str, Any]]: ...
+    def call_away(self, /) -> None:
+        """
+        Call whoever waits for the next message away: the wait ends with None, the one that goes on or else the next.
+
+        To be called in the thread of the event loop of the one who waits.
+        """
     @property
     def channel(self, /) -> str:
         """
@@ -113,11 +124,20 @@ class Inbox:
         """
         End the iteration: whoever waits for the next message is told that there is none.
         """
+    def own(self, /, capacity: int, overflow: str, alarm: Any | None = None) -> None:
+        """
+        Say how many messages the channel holds and what becomes of the rest, until it is closed.
+
+        Args:
+            capacity: Messages that it holds.
+            overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it).
+            alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
+        """
 
 @final
 class LayerStats:
     """
-    A reading of a layer. `sent == delivered + depth + dropped_expired + dropped_other` at any moment.
+    A reading of a layer. `sent == delivered + depth + dropped_expired + dropped_replaced + dropped_other` at any moment.
     """
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
@@ -152,6 +172,11 @@ class LayerStats:
     def dropped_other(self, /) -> int:
         """
         Messages thrown away by `flush`, `close` or `close_channel`.
+        """
+    @property
+    def dropped_replaced(self, /) -> int:
+        """
+        Messages given up for newer ones, by channels whose owner wants that.
         """
     @property
     def groups(self, /) -> int:

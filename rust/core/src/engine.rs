@@ -5,7 +5,8 @@
 //! that wait are served in the order in which they came.
 //!
 //! **Full.** A mailbox holds as many messages as its capacity; expired ones do not count. A send beyond that
-//! gives the message back to the caller. A `group_send` never fails for it: it passes the member by, and counts that.
+//! gives the message back to the caller. A `group_send` never fails for it: it passes the member by, and counts that. A
+//! channel whose owner said so drops older messages for the new one instead ([`Overflow`](crate::Overflow)).
 //!
 //! **Late.** A message that nobody took before its deadline is not delivered. It is dropped when it is met, or by
 //! a sweep that looks only at mailboxes whose time has come; no operation walks all channels.
@@ -20,8 +21,8 @@
 //!
 //! **Closed.** Every operation but `flush` and `close` is refused, and all waiters are given out to be told.
 //!
-//! **Counted.** At any moment `sent = delivered + depth + dropped_expired + dropped_other`, and what a full mailbox
-//! refused is in `dropped_full`. Nothing is lost silently.
+//! **Counted.** At any moment `sent = delivered + depth + dropped_expired + dropped_replaced + dropped_other`, and what a
+//! full mailbox refused is in `dropped_full`. Nothing is lost silently.
 
 /// A reading of one engine, in messages unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct LayerStats {
     pub dropped_full: u64,
     /// Not taken in time.
     pub dropped_expired: u64,
+    /// Given up for newer ones by channels whose owner wants that.
+    pub dropped_replaced: u64,
     /// Thrown away by `flush`, `close` or the closing of their channel.
     pub dropped_other: u64,
 }
@@ -67,6 +70,8 @@ pub struct ChannelStats {
     pub dropped_full: u64,
     /// Messages that nobody took in time.
     pub dropped_expired: u64,
+    /// Messages given up for newer ones.
+    pub dropped_replaced: u64,
 }
 
 /// A reading of one group. The counters begin anew when a group that was gone comes back.

@@ -33,6 +33,8 @@ pub enum Phase {
     Taken,
     /// The receiver stopped waiting, or left the message.
     Released,
+    /// The receiver was called away: there is no message, and it may wait again.
+    CalledAway,
     /// The engine was closed: there will be no message.
     Closed,
 }
@@ -42,6 +44,7 @@ const FILLED: u8 = 1;
 const TAKEN: u8 = 2;
 const RELEASED: u8 = 3;
 const CLOSED: u8 = 4;
+const CALLED_AWAY: u8 = 5;
 
 /// Where a waiting receiver finds its message.
 #[derive(Debug)]
@@ -76,6 +79,7 @@ impl<M> Slot<M> {
             FILLED => Phase::Filled,
             TAKEN => Phase::Taken,
             RELEASED => Phase::Released,
+            CALLED_AWAY => Phase::CalledAway,
             _ => Phase::Closed,
         }
     }
@@ -108,6 +112,12 @@ impl<M> Slot<M> {
         self.end(CLOSED);
     }
 
+    /// Ends the wait without a message, because the receiver has something else to do.
+    pub fn call_away(&self) {
+        let _place = self.envelope.lock();
+        self.end(CALLED_AWAY);
+    }
+
     /// Takes the message out, once.
     pub fn take(&self) -> Option<Envelope<M>> {
         let mut place = self.envelope.lock();
@@ -125,10 +135,10 @@ impl<M> Slot<M> {
         place.take()
     }
 
-    /// Makes the slot ready for another wait, if the last one ended with its message taken; else false, because a message
-    /// may still be on its way to a receiver that left.
+    /// Makes the slot ready for another wait, if the last one ended with its message taken or without one; else false,
+    /// because a message may still be on its way to a receiver that left.
     pub fn reset(&self) -> bool {
-        let over = self.phase.load(Ordering::Acquire) == TAKEN;
+        let over = matches!(self.phase.load(Ordering::Acquire), TAKEN | CALLED_AWAY);
         if over {
             self.phase.store(WAITING, Ordering::Release);
         }

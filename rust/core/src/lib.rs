@@ -21,6 +21,7 @@ mod mailbox;
 pub mod memory;
 pub mod message;
 pub mod name;
+mod overflow;
 mod state;
 mod sync;
 
@@ -33,3 +34,4 @@ pub use handoff::{HandOff, Parker, Phase, Slot};
 pub use memory::{MemoryEngine, Received};
 pub use message::Envelope;
 pub use name::InvalidName;
+pub use overflow::Overflow;

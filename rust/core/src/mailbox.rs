@@ -14,6 +14,7 @@ use crate::clock::Moment;
 use crate::handoff::HandOff;
 use crate::line::Line;
 use crate::message::Envelope;
+use crate::overflow::Overflow;
 
 #[derive(Debug)]
 pub(crate) struct Mailbox<M, W> {
@@ -22,7 +23,18 @@ pub(crate) struct Mailbox<M, W> {
     /// The waiter of an earlier wait, kept because the next wait is most often by the same receiver.
     spare: Option<W>,
     capacity: usize,
+    /// Set while the channel has an owner, who said what is to happen when it is full.
+    owned: Option<Box<Owned<M, W>>>,
     pub(crate) counters: Counters,
+}
+
+#[derive(Debug)]
+struct Owned<M, W> {
+    overflow: Overflow<M>,
+    /// To be given out when the mailbox is full for the first time.
+    alarm: Option<W>,
+    /// What the mailbox held before, and will hold again.
+    former: usize,
 }
 
 /// What became of this mailbox's messages since the channel last came to life.
@@ -31,6 +43,7 @@ pub(crate) struct Counters {
     pub(crate) delivered: u64,
     pub(crate) dropped_full: u64,
     pub(crate) dropped_expired: u64,
+    pub(crate) dropped_replaced: u64,
 }
 
 /// What a mailbox did with an envelope.
@@ -38,6 +51,8 @@ pub(crate) struct Counters {
 pub(crate) enum Offer<M, W> {
     HandedOff(HandOff<M, W>),
     Queued,
+    /// Queued in the place of so many older messages.
+    Replaced(usize),
     Full(Envelope<M>),
 }
 
@@ -48,8 +63,35 @@ impl<M, W> Mailbox<M, W> {
             waiters: Line::default(),
             spare: None,
             capacity,
+            owned: None,
             counters: Counters::default(),
         }
+    }
+
+    /// Gives the mailbox an owner, who says how much it holds and what becomes of the rest.
+    pub(crate) fn own(&mut self, capacity: usize, overflow: Overflow<M>, alarm: Option<W>) {
+        self.owned = Some(Box::new(Owned {
+            overflow,
+            alarm,
+            former: self.capacity,
+        }));
+        self.capacity = capacity;
+    }
+
+    /// The owner has gone; gives the alarm that was not needed.
+    pub(crate) fn disown(&mut self) -> Option<W> {
+        let owned = self.owned.take()?;
+        self.capacity = owned.former;
+        owned.alarm
+    }
+
+    pub(crate) fn is_owned(&self) -> bool {
+        self.owned.is_some()
+    }
+
+    /// Whom to tell that the mailbox is full: once.
+    pub(crate) fn take_alarm(&mut self) -> Option<W> {
+        self.owned.as_mut()?.alarm.take()
     }
 
     pub(crate) fn depth(&self) -> usize {
@@ -76,27 +118,54 @@ impl<M, W> Mailbox<M, W> {
             .is_none_or(|youngest| youngest.deadline <= now)
     }
 
-    /// Hands the envelope to the first waiter, or queues it, or refuses it when the queue is full.
+    /// Hands the envelope to the first waiter, or queues it, or does with it what is to be done when the queue is full.
     #[inline]
     pub(crate) fn offer(
         &mut self,
         envelope: Envelope<M>,
         now: Moment,
-        expired: &mut Vec<M>,
+        dropped: &mut Vec<M>,
     ) -> Offer<M, W> {
         if let Some(waiter) = self.waiters.next() {
             self.counters.delivered += 1;
             return Offer::HandedOff(HandOff { waiter, envelope });
         }
         if self.queue.len() >= self.capacity {
-            self.expire(now, expired);
+            self.expire(now, dropped);
         }
         if self.queue.len() >= self.capacity {
-            self.counters.dropped_full += 1;
-            return Offer::Full(envelope);
+            return self.overflow(envelope, dropped);
         }
         self.queue.push_back(envelope);
         Offer::Queued
+    }
+
+    #[cold]
+    fn overflow(&mut self, envelope: Envelope<M>, dropped: &mut Vec<M>) -> Offer<M, W> {
+        let before = self.queue.len();
+        match self.owned.as_ref().map(|owned| &owned.overflow) {
+            None | Some(Overflow::DropNew) => {
+                self.counters.dropped_full += 1;
+                return Offer::Full(envelope);
+            }
+            Some(Overflow::DropOld) => {}
+            Some(Overflow::Coalesce(replaces)) => {
+                for older in std::mem::take(&mut self.queue) {
+                    if replaces(&envelope.message, &older.message) {
+                        dropped.push(older.message);
+                    } else {
+                        self.queue.push_back(older);
+                    }
+                }
+            }
+        }
+        while self.queue.len() >= self.capacity {
+            dropped.extend(self.queue.pop_front().map(|oldest| oldest.message));
+        }
+        let replaced = before - self.queue.len();
+        self.counters.dropped_replaced += replaced as u64;
+        self.queue.push_back(envelope);
+        Offer::Replaced(replaced)
     }
 
     /// Takes the oldest message that has not expired.
@@ -138,6 +207,9 @@ impl<M, W> Mailbox<M, W> {
         self.waiters.take_all(&mut is_it, removed);
         let forgotten = before - self.waiters.len();
         removed.extend(self.spare.take_if(|spare| is_it(spare)));
+        if let Some(owned) = &mut self.owned {
+            removed.extend(owned.alarm.take_if(|alarm| is_it(alarm)));
+        }
         forgotten
     }
 
@@ -174,17 +246,22 @@ impl<M, W> Mailbox<M, W> {
         dropped.extend(self.queue.drain(..).map(|envelope| envelope.message));
     }
 
-    /// Takes the mailbox apart: the waiters in line, and the spare one.
-    pub(crate) fn into_waiters(self) -> (impl Iterator<Item = W>, Option<W>) {
-        (self.waiters.into_iter(), self.spare)
+    /// Takes the mailbox apart: the waiters in line, and those that are kept for another time.
+    pub(crate) fn into_waiters(mut self) -> (impl Iterator<Item = W>, impl Iterator<Item = W>) {
+        let alarm = self.disown();
+        (
+            self.waiters.into_iter(),
+            self.spare.into_iter().chain(alarm),
+        )
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = &M> {
         self.queue.iter().map(|envelope| &envelope.message)
     }
 
-    /// All waiters that the mailbox refers to, in line or spare.
+    /// All waiters that the mailbox refers to: in line, spare, or to be told when it is full.
     pub(crate) fn waiters(&self) -> impl Iterator<Item = &W> {
-        self.waiters.iter().chain(&self.spare)
+        let alarm = self.owned.as_ref().and_then(|owned| owned.alarm.as_ref());
+        self.waiters.iter().chain(&self.spare).chain(alarm)
     }
 }

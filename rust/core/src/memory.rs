@@ -6,6 +6,7 @@
 //! finaliser that sends, say) runs after the lock is released: see `MemoryEngine::with`.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::handoff::HandOff;
 use crate::mailbox::Offer;
 use crate::message::Envelope;
 use crate::name::check_group;
+use crate::overflow::Overflow;
 use crate::state::State;
 use crate::sync::Mutex;
 
@@ -27,6 +29,8 @@ pub struct MemoryEngine<M, W, C> {
     clock: C,
     config: Config,
     state: Mutex<State<M, W>>,
+    /// Whether there are alarms to be taken; looked at without the lock, after every send.
+    alarmed: AtomicBool,
 }
 
 /// The answer to a receive.
@@ -47,6 +51,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             clock,
             config,
             state: Mutex::new(State::new()),
+            alarmed: AtomicBool::new(false),
         }
     }
 
@@ -57,6 +62,9 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         state.sweep(now, self.config.expiry);
         let result = operation(&mut state, now);
         let dropped = state.finish();
+        if state.has_alarms() {
+            self.alarmed.store(true, Ordering::Release);
+        }
         drop(state);
         drop(dropped);
         result
@@ -118,7 +126,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
                     state.settle(channel);
                     Ok(Some(hand_off))
                 }
-                Offer::Queued => Ok(None),
+                Offer::Queued | Offer::Replaced(_) => Ok(None),
                 Offer::Full(envelope) => Err(SendError::Full(envelope.message)),
             }
         });
@@ -292,10 +300,41 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         self.with(|state, _| {
             if let Some(channel) = state.find_open(channel)? {
                 state.groups.leave_all(channel);
+                state.disown(channel);
                 state.empty(channel);
             }
             Ok(())
         })
+    }
+
+    /// Says how much a channel holds and what becomes of the rest, until it is closed. `alarm` is given out by
+    /// [`Self::take_alarms`] after the channel was full for the first time.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn own(
+        &self,
+        channel: &str,
+        capacity: usize,
+        overflow: Overflow<M>,
+        alarm: Option<W>,
+    ) -> Result<(), Error> {
+        // Borrowed by the operation, so that an alarm that is not needed is dropped when the lock is released.
+        let mut alarm = alarm;
+        self.with_channel(channel, |state, channel, _| {
+            state.disown(channel);
+            state.own(channel, capacity, overflow, alarm.take());
+        })
+    }
+
+    /// Those whose channels have been full since the last time this was asked.
+    #[must_use = "an alarm that is not delivered is lost"]
+    pub fn take_alarms(&self) -> Vec<W> {
+        if !self.alarmed.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.alarmed.store(false, Ordering::Relaxed);
+        self.with_receiver(State::take_alarms)
     }
 
     /// Tells whether the engine still works.

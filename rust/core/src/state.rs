@@ -16,6 +16,7 @@ use crate::handoff::HandOff;
 use crate::mailbox::{Counters, Mailbox, Offer};
 use crate::message::Envelope;
 use crate::name::{check_channel, check_group};
+use crate::overflow::Overflow;
 
 /// How many overdue mailboxes and how many memberships one operation clears away at most. Two where most add one at most,
 /// so the sweep keeps up; a `group_send` may fill many mailboxes, and those wait for their turn.
@@ -42,6 +43,8 @@ pub(crate) struct State<M, W> {
     dropped: Vec<M>,
     /// The waiters that it let go, kept for the same reason.
     retired: Vec<W>,
+    /// Whom to tell that their mailbox is full, until the engine asks.
+    alarms: Vec<W>,
 }
 
 struct Channel<M, W> {
@@ -60,6 +63,7 @@ struct Totals {
     returned: u64,
     dropped_full: u64,
     dropped_expired: u64,
+    dropped_replaced: u64,
     dropped_other: u64,
 }
 
@@ -77,6 +81,7 @@ impl<M: Clone, W> State<M, W> {
             closed: false,
             dropped: Vec::new(),
             retired: Vec::new(),
+            alarms: Vec::new(),
         }
     }
 
@@ -162,7 +167,8 @@ impl<M: Clone, W> State<M, W> {
     /// Lets a channel go that holds nothing any more.
     pub(crate) fn settle(&mut self, channel: ChannelKey) {
         let entry = &mut self.channels[channel as usize];
-        if entry.idle || !entry.mailbox.is_idle() || self.groups.count_of(channel) > 0 {
+        let holds = !entry.mailbox.is_idle() || entry.mailbox.is_owned();
+        if entry.idle || holds || self.groups.count_of(channel) > 0 {
             return;
         }
         entry.idle = true;
@@ -232,7 +238,7 @@ impl<M: Clone, W> State<M, W> {
     ) -> Offer<M, W> {
         let deadline = envelope.deadline;
         let mailbox = &mut self.channels[channel as usize].mailbox;
-        let before = self.dropped.len();
+        let mut before = self.dropped.len();
         let offer = mailbox.offer(envelope, now, &mut self.dropped);
         match &offer {
             Offer::HandedOff(_) => {
@@ -248,10 +254,50 @@ impl<M: Clone, W> State<M, W> {
                     self.unswept.arm(channel, deadline);
                 }
             }
-            Offer::Full(_) => self.totals.dropped_full += 1,
+            Offer::Replaced(older) => {
+                self.totals.sent += 1;
+                self.totals.depth += 1;
+                self.totals.depth -= older;
+                self.totals.dropped_replaced += *older as u64;
+                before += older;
+                self.sound_alarm(channel);
+            }
+            Offer::Full(_) => {
+                self.totals.dropped_full += 1;
+                self.sound_alarm(channel);
+            }
         }
         self.count_expired(before);
         offer
+    }
+
+    fn sound_alarm(&mut self, channel: ChannelKey) {
+        let alarm = self.mailbox_mut(channel).take_alarm();
+        self.alarms.extend(alarm);
+    }
+
+    pub(crate) fn has_alarms(&self) -> bool {
+        !self.alarms.is_empty()
+    }
+
+    pub(crate) fn take_alarms(&mut self) -> Vec<W> {
+        std::mem::take(&mut self.alarms)
+    }
+
+    pub(crate) fn own(
+        &mut self,
+        channel: ChannelKey,
+        capacity: usize,
+        overflow: Overflow<M>,
+        alarm: Option<W>,
+    ) {
+        self.mailbox_mut(channel).own(capacity, overflow, alarm);
+        self.revive(channel);
+    }
+
+    pub(crate) fn disown(&mut self, channel: ChannelKey) {
+        let alarm = self.mailbox_mut(channel).disown();
+        self.retired.extend(alarm);
     }
 
     pub(crate) fn take(&mut self, channel: ChannelKey, clock: &impl Clock) -> Option<Envelope<M>> {
@@ -384,7 +430,7 @@ impl<M: Clone, W> State<M, W> {
                     fan_out.report.delivered += 1;
                     fan_out.hand_offs.push(hand_off);
                 }
-                Offer::Queued => fan_out.report.delivered += 1,
+                Offer::Queued | Offer::Replaced(_) => fan_out.report.delivered += 1,
                 Offer::Full(_) => fan_out.report.dropped_full += 1,
             }
         }
@@ -501,6 +547,7 @@ impl<M: Clone, W> State<M, W> {
             returned: totals.returned,
             dropped_full: totals.dropped_full,
             dropped_expired: totals.dropped_expired,
+            dropped_replaced: totals.dropped_replaced,
             dropped_other: totals.dropped_other,
         }
     }
@@ -520,6 +567,7 @@ impl<M: Clone, W> State<M, W> {
             delivered: mailbox.counters.delivered,
             dropped_full: mailbox.counters.dropped_full,
             dropped_expired: mailbox.counters.dropped_expired,
+            dropped_replaced: mailbox.counters.dropped_replaced,
         }
     }
 }

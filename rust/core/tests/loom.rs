@@ -88,6 +88,33 @@ fn a_cancelled_receiver_loses_no_message() {
 }
 
 #[test]
+fn a_receiver_that_is_called_away_finds_its_message_later() {
+    loom::model(|| {
+        let engine = engine();
+        let waiter = line_up(&engine);
+        let sender = thread::spawn({
+            let engine = engine.clone();
+            move || send(&engine, 1)
+        });
+        let in_line = engine.forget("c", |waiting| Arc::ptr_eq(waiting, &waiter));
+        let mut received = Vec::new();
+        if in_line.is_some() {
+            waiter.call_away();
+            // It has seen to the other thing, and waits again.
+            assert!(waiter.reset());
+            match engine.wait("c", waiter.clone(), None).unwrap() {
+                Received::Ready(envelope) => received.push(envelope.message),
+                Received::Waiting | Received::Empty => {}
+            }
+        }
+        sender.join().unwrap();
+        received.extend(taken(&waiter));
+        assert_eq!(received, [1]);
+        assert_eq!(queued(&engine), []);
+    });
+}
+
+#[test]
 fn two_messages_come_back_in_order() {
     loom::model(|| {
         let engine = engine();

@@ -52,6 +52,8 @@ pub(crate) struct Waiter {
     future: OnceLock<Py<PyAny>>,
     /// The wake-up of the task that is parked, and its context, as long as it is parked: known from the last time.
     wake_up: Mutex<Option<WakeUp>>,
+    /// Whether the one who waits, or comes next to wait, is to be told that there is something else to do.
+    called_away: AtomicBool,
     /// Set when the future was cancelled or resolved: this waiter serves no further wait.
     spent: AtomicBool,
 }
@@ -98,6 +100,7 @@ impl Waiter {
             woken: AtomicBool::new(false),
             future: OnceLock::new(),
             wake_up: Mutex::default(),
+            called_away: AtomicBool::new(false),
             spent: AtomicBool::new(false),
         })
     }
@@ -160,6 +163,29 @@ impl Waiter {
         let mut wakes = Wakes::default();
         wakes.add(py, this);
         wakes.ring(py)
+    }
+
+    /// Lets the wait end with `None`: the one that goes on, or else the next. To be called in the loop of the task.
+    pub(crate) fn call_away(this: Py<Self>, py: Python<'_>) -> PyResult<()> {
+        let waiter = this.get();
+        waiter.note_call();
+        // Whose message is on its way gets that first, and is told when it comes back for the next.
+        if waiter.slot.phase() != Phase::Waiting || !waiter.leave(py) {
+            return Ok(());
+        }
+        waiter.slot.call_away();
+        let mut wakes = Wakes::default();
+        wakes.add(py, this);
+        wakes.ring(py)
+    }
+
+    /// Whether a call has not been answered yet; it is the next waiter's then.
+    pub(crate) fn is_called_away(&self) -> bool {
+        self.called_away.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_call(&self) {
+        self.called_away.store(true, Ordering::Relaxed);
     }
 
     /// Gives back what was handed over and not taken.
@@ -232,7 +258,7 @@ impl Waiter {
     fn leave(&self, py: Python<'_>) -> bool {
         let own = |receiver: &Receiver| match receiver {
             Receiver::Task(waiter) => std::ptr::eq(waiter.get(), self),
-            Receiver::Thread(_) => false,
+            Receiver::Thread(_) | Receiver::Alarm(_) => false,
         };
         let engine = self.layer.get().engine();
         engine.forget(self.channel(py), own).is_some()
@@ -262,7 +288,10 @@ impl Waiter {
     /// `SystemExit`) is returned.
     pub(crate) fn wake(&self, py: Python<'_>) -> PyResult<()> {
         // A receiver that has left since may be waiting again already: then this wake is not for it.
-        if !matches!(self.slot.phase(), Phase::Filled | Phase::Closed) {
+        if !matches!(
+            self.slot.phase(),
+            Phase::Filled | Phase::Closed | Phase::CalledAway
+        ) {
             return Ok(());
         }
         self.woken.store(true, Ordering::Relaxed);
@@ -366,10 +395,17 @@ impl Waiter {
             Phase::Filled if waiter.woken.load(Ordering::Relaxed) => waiter.deliver(py),
             Phase::Closed => Err(waiter.ending()),
             Phase::Waiting if !waiter.awaited.load(Ordering::Relaxed) => waiter.park(py).map(Some),
-            Phase::Taken | Phase::Released if waiter.of_inbox => Self::begin(slf),
-            Phase::Waiting | Phase::Filled | Phase::Taken | Phase::Released => Err(
-                PyRuntimeError::new_err("one task at a time waits for a message here"),
-            ),
+            Phase::Taken | Phase::Released | Phase::CalledAway if waiter.of_inbox => {
+                if waiter.called_away.swap(false, Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                Self::begin(slf)
+            }
+            Phase::Waiting | Phase::Filled | Phase::Taken | Phase::Released | Phase::CalledAway => {
+                Err(PyRuntimeError::new_err(
+                    "one task at a time waits for a message here",
+                ))
+            }
         }
     }
 

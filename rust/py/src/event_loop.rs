@@ -298,6 +298,7 @@ impl LoopQueue {
         }
         let mine = |receiver: &Receiver| match receiver {
             Receiver::Task(waiter) => std::ptr::eq(waiter.get().queue(), self),
+            Receiver::Alarm(alarm) => std::ptr::eq(alarm.get().queue(), self),
             Receiver::Thread(_) => false,
         };
         let engines = std::mem::take(&mut *lock(&self.engines));

@@ -3,14 +3,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
-use pyo3::exceptions::PyStopAsyncIteration;
+use headrace_core::Overflow;
+use pyo3::exceptions::{PyStopAsyncIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::awaitable::Waiter;
+use crate::errors::to_python;
 use crate::event_loop::{lock, running_loop};
 use crate::layer::MemoryLayer;
+use crate::message::Message;
+use crate::receiver::{Alarm, Receiver};
 use crate::stub::NextMessage;
 
 /// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
@@ -39,6 +43,28 @@ impl Inbox {
             ended: AtomicBool::new(false),
         }
     }
+
+    /// The waiter of the latest wait if it serves for another, or a new one.
+    fn waiter(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        let kept = lock(&self.waiter)
+            .as_ref()
+            .map(|waiter| waiter.clone_ref(py));
+        if let Some(waiter) = kept.filter(|waiter| waiter.get().is_of_use()) {
+            return Ok(waiter);
+        }
+        let waiter = Waiter::new(
+            self.layer.bind(py),
+            self.channel.bind(py),
+            &running_loop(py)?,
+            true,
+        )?;
+        let waiter = Py::new(py, waiter)?;
+        let spent = lock(&self.waiter).replace(waiter.clone_ref(py));
+        if spent.is_some_and(|spent| spent.get().is_called_away()) {
+            waiter.get().note_call();
+        }
+        Ok(waiter)
+    }
 }
 
 #[pymethods]
@@ -51,22 +77,52 @@ impl Inbox {
         if self.ended.load(Ordering::Relaxed) {
             return Err(PyStopAsyncIteration::new_err(()));
         }
-        let kept = lock(&self.waiter)
-            .as_ref()
-            .map(|waiter| waiter.clone_ref(py));
-        if let Some(waiter) = kept.filter(|waiter| waiter.get().is_of_use()) {
-            return Ok(NextMessage(waiter));
-        }
-        let waiter = Waiter::new(
-            self.layer.bind(py),
-            self.channel.bind(py),
-            &running_loop(py)?,
-            true,
-        )?;
-        let waiter = Py::new(py, waiter)?;
-        let spent = lock(&self.waiter).replace(waiter.clone_ref(py));
-        drop(spent);
-        Ok(NextMessage(waiter))
+        self.waiter(py).map(NextMessage)
+    }
+
+    /// Call whoever waits for the next message away: the wait ends with None, the one that goes on or else the next.
+    ///
+    /// To be called in the thread of the event loop of the one who waits.
+    fn call_away(&self, py: Python<'_>) -> PyResult<()> {
+        Waiter::call_away(self.waiter(py)?, py)
+    }
+
+    /// Say how many messages the channel holds and what becomes of the rest, until it is closed.
+    ///
+    /// Args:
+    ///     capacity: Messages that it holds.
+    ///     overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it).
+    ///     alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
+    #[pyo3(signature = (capacity, overflow, alarm=None))]
+    fn own(
+        &self,
+        py: Python<'_>,
+        capacity: usize,
+        overflow: &str,
+        alarm: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let overflow = match overflow {
+            "drop_new" => Overflow::DropNew,
+            "drop_old" => Overflow::DropOld,
+            "coalesce" => Overflow::Coalesce(Message::is_of_type_of),
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "overflow must be 'drop_new', 'drop_old' or 'coalesce', got '{other}'"
+                )))
+            }
+        };
+        let engine = self.layer.get().engine();
+        let alarm = match alarm {
+            Some(callback) => {
+                let alarm = Alarm::new(engine, &running_loop(py)?, callback)?;
+                Some(Receiver::Alarm(Py::new(py, alarm)?))
+            }
+            None => None,
+        };
+        let channel = self.channel.to_str(py)?;
+        engine
+            .own(channel, capacity, overflow, alarm)
+            .map_err(to_python)
     }
 
     /// End the iteration: whoever waits for the next message is told that there is none.

@@ -16,7 +16,9 @@ use crate::errors::{not_text, send_to_python, show, to_python, ChannelEmpty};
 use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
-use crate::receiver::{deliver, give_back, hand_out, Engine, Receiver, SleepingThread};
+use crate::receiver::{
+    deliver, give_back, hand_out, sound_alarms, Engine, Receiver, SleepingThread,
+};
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
 /// Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
@@ -148,6 +150,7 @@ impl MemoryLayer {
         let message = Message::new(message, self.strict)?;
         let channel = self::channel(channel)?;
         let sent = self.engine.send(channel, message);
+        sound_alarms(py, &self.engine)?;
         let hand_off = sent.map_err(|error| send_to_python(error, channel))?;
         if let Some(hand_off) = hand_off {
             deliver(py, &self.engine, [hand_off])?;
@@ -172,6 +175,7 @@ impl MemoryLayer {
             .group_send(self::group(group)?, message, &exclude)
             .map_err(to_python)?;
         deliver(py, &self.engine, fan_out.hand_offs)?;
+        sound_alarms(py, &self.engine)?;
         Ok(fan_out.report.into())
     }
 
@@ -190,6 +194,7 @@ impl MemoryLayer {
             }
         }
         deliver(py, &self.engine, hand_offs)?;
+        sound_alarms(py, &self.engine)?;
         Ok(report.into())
     }
 
@@ -204,6 +209,7 @@ impl MemoryLayer {
             }
         }
         deliver(py, &self.engine, hand_offs)?;
+        sound_alarms(py, &self.engine)?;
         Ok(report.into())
     }
 
@@ -416,6 +422,7 @@ impl MemoryLayer {
                     wakes.add(py, waiter);
                 }
                 Receiver::Thread(thread) => thread.end(),
+                Receiver::Alarm(_) => {}
             }
         }
         wakes.ring(py)
@@ -451,6 +458,7 @@ impl MemoryLayer {
             |message| message.traverse(&visit),
             |receiver| match receiver {
                 Receiver::Task(waiter) => visit.call(waiter),
+                Receiver::Alarm(alarm) => visit.call(alarm),
                 Receiver::Thread(_) => Ok(()),
             },
         );

@@ -77,6 +77,19 @@ impl Message {
         }
     }
 
+    /// Whether the other message has the same `type`. No foreign code runs for it: both are exact dicts, and the types are
+    /// compared only if they are text.
+    pub(crate) fn is_of_type_of(&self, other: &Self) -> bool {
+        Python::attach(|py| {
+            let kinds = [self, other].map(|message| {
+                let dict = message.0.value.bind(py).cast_exact::<PyDict>().ok()?;
+                let kind = dict.get_item(intern!(py, "type")).ok()??;
+                kind.cast_into_exact::<PyString>().ok()
+            });
+            matches!(&kinds, [Some(one), Some(two)] if one.to_str().ok() == two.to_str().ok())
+        })
+    }
+
     /// Shows the snapshot to the garbage collector, if this is its only owner: an object must not be shown more
     /// often than it is referred to, and a snapshot with several owners is referred to once.
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

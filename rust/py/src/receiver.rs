@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headrace_core::{Envelope, HandOff, MemoryEngine, Parker};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::awaitable::Waiter;
 use crate::config::LayerClock;
 use crate::errors::layer_closed;
-use crate::event_loop::Wakes;
+use crate::event_loop::{LoopQueue, Wakes};
 use crate::message::Message;
 
 pub(crate) type Engine = MemoryEngine<Message, Receiver, LayerClock>;
@@ -21,6 +24,63 @@ pub(crate) enum Receiver {
     Task(Py<Waiter>),
     /// A thread that sleeps in `receive_sync`.
     Thread(Arc<SleepingThread>),
+    /// Nobody who waits, but whom to tell that the mailbox is full.
+    Alarm(Py<Alarm>),
+}
+
+/// A function to be called in its event loop when a mailbox is full.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    queue: Py<LoopQueue>,
+    callback: Py<PyAny>,
+}
+
+impl Alarm {
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        event_loop: &Bound<'_, PyAny>,
+        callback: Py<PyAny>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            queue: LoopQueue::of(event_loop, engine)?,
+            callback,
+        })
+    }
+
+    pub(crate) fn queue(&self) -> &LoopQueue {
+        self.queue.get()
+    }
+
+    fn sound(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(event_loop) = self.queue.get().event_loop(py) else {
+            return Ok(());
+        };
+        let called =
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (&self.callback,));
+        match called {
+            // The loop was closed: whom it was for is gone.
+            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(()),
+            called => called.map(|_| ()),
+        }
+    }
+}
+
+#[pymethods]
+impl Alarm {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callback)
+    }
+}
+
+/// Tells those whose mailboxes were full; to be called after a send for which some mailbox was.
+pub(crate) fn sound_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
+    for receiver in engine.take_alarms() {
+        if let Receiver::Alarm(alarm) = receiver {
+            alarm.get().sound(py)?;
+        }
+    }
+    Ok(())
 }
 
 /// A thread in `receive_sync`.
@@ -72,7 +132,7 @@ impl SleepingThread {
     fn leave(self: &Arc<Self>, engine: &Engine) -> Option<Envelope<Message>> {
         let own = |receiver: &Receiver| match receiver {
             Receiver::Thread(waiting) => Arc::ptr_eq(waiting, self),
-            Receiver::Task(_) => false,
+            Receiver::Task(_) | Receiver::Alarm(_) => false,
         };
         drop(engine.forget(&self.channel, own));
         self.parker.slot().release()
@@ -127,6 +187,8 @@ fn put(
             }
             Err(envelope) => engine.give_back(&thread.channel, envelope),
         },
+        // Never in line, so never given a message.
+        Receiver::Alarm(_) => None,
     }
 }
 

@@ -42,7 +42,7 @@ record! {
 }
 
 record! {
-    /// A reading of a layer. `sent == delivered + depth + dropped_expired + dropped_other` at any moment.
+    /// A reading of a layer. `sent == delivered + depth + dropped_expired + dropped_replaced + dropped_other` at any moment.
     LayerStats from core::LayerStats {
         /// Channels that hold messages, waiting receivers or memberships.
         channels: usize,
@@ -64,6 +64,8 @@ record! {
         dropped_full: u64,
         /// Messages that nobody took in time.
         dropped_expired: u64,
+        /// Messages given up for newer ones, by channels whose owner wants that.
+        dropped_replaced: u64,
         /// Messages thrown away by `flush`, `close` or `close_channel`.
         dropped_other: u64,
     }
@@ -86,6 +88,8 @@ record! {
         dropped_full: u64,
         /// Messages that nobody took in time.
         dropped_expired: u64,
+        /// Messages given up for newer ones, by channels whose owner wants that.
+        dropped_replaced: u64,
     }
 }
 

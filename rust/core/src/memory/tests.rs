@@ -33,6 +33,10 @@ struct Model {
     queues: BTreeMap<String, VecDeque<(u64, u64)>>,
     waiters: BTreeMap<String, VecDeque<u64>>,
     groups: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Per channel that has an owner: what it does when it is full, and whom to tell of it once.
+    owned: BTreeMap<String, (Overflow<u64>, Option<u64>)>,
+    alarms: Vec<u64>,
+    replaced: u64,
     expired: u64,
     full: u64,
     other: u64,
@@ -64,10 +68,27 @@ impl Model {
     fn offer(&mut self, channel: &str, message: u64) -> Result<Option<u64>, ()> {
         let waiter = self.waiters.get_mut(channel).and_then(VecDeque::pop_front);
         let queue = self.queues.entry(channel.to_owned()).or_default();
-        let fits = waiter.is_some() || queue.len() < CAPACITY;
-        if !fits {
-            self.full += 1;
-            return Err(());
+        let before = queue.len();
+        if waiter.is_none() && before >= CAPACITY {
+            let owner = self.owned.get_mut(channel);
+            let overflow = owner.map_or(Overflow::DropNew, |(overflow, alarm)| {
+                self.alarms.extend(alarm.take());
+                *overflow
+            });
+            match overflow {
+                Overflow::DropNew => {
+                    self.full += 1;
+                    return Err(());
+                }
+                Overflow::DropOld => {}
+                Overflow::Coalesce(replaces) => {
+                    queue.retain(|(older, _)| !replaces(&message, older));
+                }
+            }
+            while queue.len() >= CAPACITY {
+                queue.pop_front();
+            }
+            self.replaced += (before - queue.len()) as u64;
         }
         self.sent += 1;
         match waiter {
@@ -83,6 +104,7 @@ impl Model {
         self.queues
             .keys()
             .chain(self.waiters.keys())
+            .chain(self.owned.keys())
             .chain(members)
             .collect()
     }
@@ -99,6 +121,7 @@ impl Model {
             returned: self.returned,
             dropped_full: self.full,
             dropped_expired: self.expired,
+            dropped_replaced: self.replaced,
             dropped_other: self.other,
         }
     }
@@ -114,6 +137,7 @@ enum Step {
     Discard(u8, u8),
     GroupSend(u8, Option<u8>),
     CloseChannel(u8),
+    Own(u8, u8),
     Advance(u64),
     Flush,
 }
@@ -128,7 +152,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (group.clone(), channel.clone()).prop_map(|(group, channel)| Step::Add(group, channel)),
         2 => (group.clone(), channel.clone()).prop_map(|(group, channel)| Step::Discard(group, channel)),
         4 => (group, prop::option::of(channel.clone())).prop_map(|(group, except)| Step::GroupSend(group, except)),
-        1 => channel.prop_map(Step::CloseChannel),
+        1 => channel.clone().prop_map(Step::CloseChannel),
+        1 => (channel, 0..3_u8).prop_map(|(channel, overflow)| Step::Own(channel, overflow)),
         3 => (1..8_u64).prop_map(Step::Advance),
         1 => Just(Step::Flush),
     ]
@@ -192,9 +217,26 @@ impl Run {
                 prop_assert_eq!(self.engine.close_channel(&name(channel)), Ok(()));
                 let queue = self.model.queues.remove(&name(channel));
                 self.model.other += queue.map_or(0, |queue| queue.len() as u64);
+                self.model.owned.remove(&name(channel));
                 for members in self.model.groups.values_mut() {
                     members.remove(&name(channel));
                 }
+            }
+            Step::Own(channel, overflow) => {
+                let replaces = |new: &u64, old: &u64| new % 2 == old % 2;
+                let overflow = [
+                    Overflow::DropNew,
+                    Overflow::DropOld,
+                    Overflow::Coalesce(replaces),
+                ][usize::from(overflow)];
+                let alarm = self.fresh();
+                let owned = self
+                    .engine
+                    .own(&name(channel), CAPACITY, overflow, Some(alarm));
+                prop_assert_eq!(owned, Ok(()));
+                self.model
+                    .owned
+                    .insert(name(channel), (overflow, Some(alarm)));
             }
             Step::Advance(seconds) => {
                 self.clock.advance(Duration::from_secs(seconds));
@@ -209,6 +251,10 @@ impl Run {
             }
         }
         self.model.tidy();
+        let mut alarms = self.engine.take_alarms();
+        alarms.sort_unstable();
+        self.model.alarms.sort_unstable();
+        prop_assert_eq!(alarms, std::mem::take(&mut self.model.alarms));
         Ok(())
     }
 
@@ -374,8 +420,11 @@ impl Run {
         }
         let stats = self.engine.stats();
         prop_assert_eq!(stats, self.model.stats());
-        let accounted =
-            stats.delivered + stats.depth as u64 + stats.dropped_expired + stats.dropped_other;
+        let accounted = stats.delivered
+            + stats.depth as u64
+            + stats.dropped_expired
+            + stats.dropped_replaced
+            + stats.dropped_other;
         prop_assert_eq!(stats.sent, accounted);
         Ok(())
     }
