@@ -18,12 +18,11 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from headrace.exceptions import InvalidChannelLayerError
+from headrace.settings import django_settings, installed
 from headrace.typing import ChannelLayer
 
 __all__ = [
@@ -103,7 +102,7 @@ class ChannelLayerManager:
                 set as well. What was configured before stays.
         """
         checked = _checked(layers)
-        _refuse_both(_django_settings())
+        _refuse_both(django_settings())
         with self._lock:
             self._configured = checked
             self._own = {}
@@ -167,7 +166,7 @@ class ChannelLayerManager:
 
     def _settings(self) -> Any:
         """Return Django's settings if Django is in use, else None; the first time, notice it."""
-        settings = _django_settings()
+        settings = django_settings()
         if settings is not None:
             if not self._noticed_django:
                 self._notice_django()
@@ -225,7 +224,7 @@ class _ProcessManager(ChannelLayerManager):
         if self._settings() is None or self._configured is not None:
             return None
         manager = getattr(sys.modules.get("channels.layers"), "channel_layers", None)
-        if manager is None and _installed("channels.layers"):
+        if manager is None and installed("channels.layers"):
             manager = import_module("channels.layers").channel_layers
         return manager
 
@@ -257,24 +256,6 @@ def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | None
 def configure(layers: Mapping[str, LayerSetting]) -> None:
     """Say which layer each alias stands for; see ``ChannelLayerManager.configure``."""
     channel_layers.configure(layers)
-
-
-def _django_settings() -> Any:
-    """Return Django's settings if Django is in use, else None."""
-    settings = getattr(sys.modules.get("django.conf"), "settings", None)
-    if settings is not None and settings.configured:
-        return settings
-    if os.environ.get("DJANGO_SETTINGS_MODULE") and _installed("django"):
-        return import_module("django.conf").settings
-    return None
-
-
-@cache
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):  # its parent is missing, or None stands in sys.modules
-        return False
 
 
 def _refuse_both(settings: object) -> None:
