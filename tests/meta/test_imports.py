@@ -20,8 +20,10 @@ RANKS = [
     ["headrace._core"],
     ["headrace.layers.base", "headrace.layers.registry", "headrace.layers.views", "headrace.layers.subscription"],
     ["headrace.layers.memory"],
-    ["headrace.layers", "headrace.testing"],
+    ["headrace.layers"],
+    ["headrace.sync", "headrace.db"],
     ["headrace"],
+    ["headrace.testing"],
     ["headrace.demo.frames", "headrace.demo.clients"],
     ["headrace.demo.app"],
     ["headrace.demo", "headrace.demo.serve"],
@@ -34,6 +36,11 @@ FRAMEWORKS = {"django", "channels", "uvloop", "anyio", "uvicorn", "websockets"}
 ALLOWED = {
     "headrace.demo.serve": {"uvicorn"},
     "headrace.demo.clients": {"websockets"},
+    # A Django app, imported by Django.
+    "headrace.django.apps": {"django"},
+    "headrace.django.checks": {"django"},
+    "headrace.django.patch": {"channels", "django"},
+    "headrace.django.management.commands.runworker": {"channels", "django"},
     # Guarded: the classes of Channels are taken where it is installed, which imports no Django.
     "headrace.exceptions": {"channels"},
 }

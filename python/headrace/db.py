@@ -1,0 +1,192 @@
+"""Django's database connections under async code, closed where they were opened and only if they were.
+
+Django keeps connections per thread, so closing one means going to its thread, and that hop costs a hundred times
+what the rest of a dispatch costs. Channels makes it for every message. Here Django's ``connection_created`` signal
+tells which connections were opened, and where; while none is open, ``connections_open()`` is False and nobody hops.
+Without Django in use nothing here imports it, and ``database_sync_to_async`` is ``sync_to_async``.
+
+For a dispatch: ``enter_consumer()`` once, in the task of the consumer, before its first handler; then before each
+handler ``if connections_open(): await aclose_old_connections()``.
+
+Not noticed: a connection opened before the first call of ``watch_connections()``, and one that is opened in a thread
+where a loop runs (``DJANGO_ALLOW_ASYNC_UNSAFE``), which no hop could reach.
+"""
+
+import asyncio
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from asgiref.sync import SyncToAsync, sync_to_async
+
+from headrace.settings import django_settings
+
+__all__ = [
+    "DatabaseSyncToAsync",
+    "aclose_old_connections",
+    "connections_open",
+    "database_sync_to_async",
+    "enter_consumer",
+    "keep_connections",
+    "watch_connections",
+]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Route: TypeAlias = tuple[object, asyncio.AbstractEventLoop]
+
+keep_connections: ContextVar[bool] = ContextVar("headrace_keep_connections", default=False)
+"""Set to True by testing communicators: in that context nothing here closes a connection.
+
+A test's transaction, and a database in memory, live as long as their connection.
+"""
+
+_in_consumer: ContextVar[bool] = ContextVar("headrace_in_consumer", default=False)
+
+# The connections (Django's wrappers, one for each thread and database) that may be open, each with its thread and the
+# route (see _route) by which work came there. A thread adds its own; any thread may take out what is closed.
+_opened: dict[Any, tuple[threading.Thread, _Route]] = {}
+
+# Becomes True once, when the signal is connected.
+_watching = False
+
+
+class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
+    """Run a function that uses Django's ORM in a thread; close old connections there before and after it.
+
+    Used as Channels' is: on functions and methods, as a decorator or as a call, with asgiref's arguments
+    ``thread_sensitive`` (default True: all such work shares one thread) and ``executor``.
+
+    Differs from Channels: without Django in use it does the same as ``sync_to_async``, and a transaction that encloses
+    the call, as that of a ``TestCase``, is not broken off.
+    """
+
+    def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run in the thread what asgiref passes last, in the caller's context, between two closings."""
+        *before, child = args
+        closing = functools.partial(_between_closings, child)
+        return super().thread_handler(loop, *before, closing, **kwargs)  # type: ignore[no-untyped-call]  # asgiref
+
+
+# Named as a class, used as a decorator.
+database_sync_to_async = DatabaseSyncToAsync
+
+
+async def aclose_old_connections() -> None:
+    """Close old connections in the thread that thread-sensitive work of this context runs in, if any was opened.
+
+    Costs a hop to that thread if ``connections_open()``, else next to nothing; waits while other work runs there.
+    Marks the context as a consumer's, as ``enter_consumer()`` does.
+
+    Differs from Channels: no hop while no connection is open, and no connection is closed in a transaction.
+    """
+    enter_consumer()
+    if connections_open():
+        await sync_to_async(_close_here)()
+
+
+def connections_open() -> bool:
+    """Tell whether ``aclose_old_connections()`` could find anything to close; costs next to nothing if not.
+
+    True as long as one of the noticed connections is open, so with persistent connections (``CONN_MAX_AGE``) before
+    every handler, as in Channels. Always False where ``keep_connections`` is set.
+    """
+    return bool(_opened) and not keep_connections.get() and any(map(_is_open, list(_opened)))
+
+
+def enter_consumer() -> None:
+    """Mark the current context, and all that it starts, as working for a consumer; see ``watch_connections()``."""
+    _in_consumer.set(True)
+    watch_connections()
+
+
+def watch_connections() -> None:
+    """Notice from now on which connections are opened, if Django is in use.
+
+    Noticed is what runs through ``sync_to_async``, unless it is in a ``ThreadSensitiveContext`` and not of a
+    consumer: that is a request, and Django closes its connections itself.
+
+    Cheap to call again; imports ``django.db`` if Django is in use, and never Django otherwise.
+    """
+    global _watching  # noqa: PLW0603  # the one thing that happens once in a process
+    if not _watching and django_settings() is not None:
+        signals = import_module("django.db.backends.signals")
+        signals.connection_created.connect(_note_opened, dispatch_uid="headrace.db")
+        _watching = True
+
+
+def _between_closings(function: Callable[[], _R]) -> _R:
+    """Call a function between two closings, if Django is in use and this context does not keep connections."""
+    watch_connections()
+    if not _watching or keep_connections.get():
+        return function()
+    _close_old_connections()
+    try:
+        return function()
+    finally:
+        _close_old_connections()
+
+
+def _close_old_connections() -> None:
+    """Close what is old in this thread, unless it is in a transaction.
+
+    Django would break a transaction off, and the only ones that can be open here enclose the work of a consumer:
+    those of a ``TestCase``.
+    """
+    database = sys.modules["django.db"]
+    if not any(connection.in_atomic_block for connection in database.connections.all(initialized_only=True)):
+        database.close_old_connections()
+
+
+def _close_here() -> None:
+    """Close what is old in this thread, and forget the connections to which no hop like this one leads."""
+    _close_old_connections()
+    here, route = threading.current_thread(), _route()
+    for connection, (thread, its_route) in list(_opened.items()):
+        if thread is not here and (its_route == route or its_route[1].is_closed() or not thread.is_alive()):
+            _opened.pop(connection, None)
+
+
+def _note_opened(connection: Any, **_signal: object) -> None:
+    """Remember a connection that this thread has opened, if a hop of a consumer may lead here."""
+    if getattr(SyncToAsync.threadlocal, "main_event_loop", None) is None or asyncio._get_running_loop() is not None:
+        return  # not in work of sync_to_async, but in a thread of a WSGI server, say
+    context, loop = route = _route()
+    if not loop.is_closed() and (context is None or _in_consumer.get()):
+        _opened[connection] = threading.current_thread(), route
+
+
+def _is_open(connection: Any) -> bool:
+    """Tell whether a connection is open; forget it if not."""
+    if connection.connection is None:
+        place = _opened.pop(connection, None)
+        # Its thread may have opened it again and added it, just before it was taken out.
+        if place is None or connection.connection is None:
+            return False
+        _opened.setdefault(connection, place)
+    return True
+
+
+def _route() -> _Route:
+    """Return what asgiref chooses the thread of thread-sensitive work by, as seen in the thread that runs it.
+
+    Work with one route goes to one thread. So a thread that got there by this route, and is not where a hop by this
+    route ends, is one of an executor, and whoever owns that closes its connections.
+    """
+    return SyncToAsync.thread_sensitive_context.get(None), SyncToAsync.threadlocal.main_event_loop
+
+
+def _after_fork() -> None:
+    """Forget the threads that are not there in a child."""
+    here = threading.current_thread()
+    for connection in [connection for connection, (thread, _) in _opened.items() if thread is not here]:
+        del _opened[connection]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
