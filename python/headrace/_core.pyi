@@ -109,6 +109,13 @@ class Inbox:
     """
     def __aiter__(self, /) -> Inbox: ...
     def __anext__(self, /) -> Awaitable[dict[str, Any]]: ...
+    def attend(self, /, attendant: Any | None = None) -> None:
+        """
+        Have a function called with each message that comes while a task waits here, in the task's stead and context.
+
+        It returns None if that was all; anything else resumes the task, as the value of its await. It is for one task, from
+        the next wait on; None takes the function away.
+        """
     def call_away(self, /) -> None:
         """
         Call whoever waits for the next message away: the wait ends with None, the one that goes on or else the next.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use headrace_core::{Envelope, Phase, Received, Slot};
-use pyo3::exceptions::{PyException, PyRuntimeError, PyStopAsyncIteration};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -30,6 +30,8 @@ use crate::layer::MemoryLayer;
 use crate::message::Message;
 use crate::receiver::{give_back, hand_out, Receiver};
 use crate::stub::Steps;
+
+mod attend;
 
 /// A wait for a message, for one task at a time.
 ///
@@ -54,6 +56,10 @@ pub(crate) struct Waiter {
     wake_up: Mutex<Option<WakeUp>>,
     /// Whether the one who waits, or comes next to wait, is to be told that there is something else to do.
     called_away: AtomicBool,
+    /// Called with each message in the stead of the task that is parked; see `attend`.
+    attendant: Option<Py<PyAny>>,
+    /// What the attendant has left to the task: the value of its `await`, or the error.
+    left: Mutex<Option<PyResult<Py<PyAny>>>>,
     /// Set when the future was cancelled or resolved: this waiter serves no further wait.
     spent: AtomicBool,
 }
@@ -85,6 +91,7 @@ impl Waiter {
         channel: &Bound<'_, PyString>,
         event_loop: &Bound<'_, PyAny>,
         of_inbox: bool,
+        attendant: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         Ok(Self {
             layer: layer.clone().unbind(),
@@ -101,6 +108,8 @@ impl Waiter {
             future: OnceLock::new(),
             wake_up: Mutex::default(),
             called_away: AtomicBool::new(false),
+            attendant,
+            left: Mutex::default(),
             spent: AtomicBool::new(false),
         })
     }
@@ -286,38 +295,42 @@ impl Waiter {
     ///
     /// An exception goes to the loop's handler, as it would from a handle; what is to end the loop (`KeyboardInterrupt`,
     /// `SystemExit`) is returned.
-    pub(crate) fn wake(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, waiter) = (slf.py(), slf.get());
         // A receiver that has left since may be waiting again already: then this wake is not for it.
         if !matches!(
-            self.slot.phase(),
+            waiter.slot.phase(),
             Phase::Filled | Phase::Closed | Phase::CalledAway
         ) {
             return Ok(());
         }
-        self.woken.store(true, Ordering::Relaxed);
-        // A task that was never parked is about to find its message by itself.
-        let Some(future) = self.future.get() else {
+        waiter.woken.store(true, Ordering::Relaxed);
+        // A task that was never parked is about to find its message by itwaiter.
+        let Some(future) = waiter.future.get() else {
             return Ok(());
         };
         let future = future.bind(py);
-        if self.layer.get().wakes_directly() {
-            let known = lock(&self.wake_up).take();
+        if waiter.layer.get().wakes_directly() {
+            if Self::attend(slf, future)? {
+                return Ok(());
+            }
+            let known = lock(&waiter.wake_up).take();
             let known = match known {
                 Some(known) if detach(future, known.function.bind(py))? => Some(known),
                 _ => learn(future)?,
             };
             if let Some(wake_up) = known {
-                let resumed = self.resume(py, &wake_up);
+                let resumed = waiter.resume(py, &wake_up);
                 // The same task waits again: it will be woken the same way. Any other has gone, and is not to be kept.
                 let waits =
-                    self.awaited.load(Ordering::Relaxed) && self.slot.phase() == Phase::Waiting;
+                    waiter.awaited.load(Ordering::Relaxed) && waiter.slot.phase() == Phase::Waiting;
                 if waits && !wake_up.has_finished(py) {
-                    *lock(&self.wake_up) = Some(wake_up);
+                    *lock(&waiter.wake_up) = Some(wake_up);
                 }
                 return resumed;
             }
         }
-        self.resolve(future)
+        waiter.resolve(future)
     }
 
     fn resume(&self, py: Python<'_>, wake_up: &WakeUp) -> PyResult<()> {
@@ -396,6 +409,11 @@ impl Waiter {
             Phase::Closed => Err(waiter.ending()),
             Phase::Waiting if !waiter.awaited.load(Ordering::Relaxed) => waiter.park(py).map(Some),
             Phase::Taken | Phase::Released | Phase::CalledAway if waiter.of_inbox => {
+                let left = lock(&waiter.left).take();
+                if let Some(left) = left {
+                    // Whatever it is: unlike a message it may be what an exception is made from.
+                    return Err(PyStopIteration::new_err((left?,)));
+                }
                 if waiter.called_away.swap(false, Ordering::Relaxed) {
                     return Ok(None);
                 }
@@ -445,6 +463,7 @@ impl Waiter {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.layer)?;
         visit.call(self.future.get())?;
+        visit.call(&self.attendant)?;
         if let Ok(Some(wake_up)) = self.wake_up.try_lock().as_deref() {
             visit.call(&wake_up.function)?;
             visit.call(&wake_up.context)?;

@@ -248,7 +248,7 @@ impl LoopQueue {
             batch.extend(lock(&queue.state).waiters.drain(..left.min(BATCH)));
             left -= batch.len();
             while let Some(waiter) = batch.pop_front() {
-                if let Err(error) = waiter.get().wake(py) {
+                if let Err(error) = Waiter::wake(waiter.bind(py)) {
                     queue.put_back(batch);
                     Self::finish(this, py);
                     return Err(error);

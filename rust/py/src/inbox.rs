@@ -30,6 +30,8 @@ pub(crate) struct Inbox {
     channel: Py<PyString>,
     /// Made when the first message is awaited, in the loop that awaits it.
     waiter: Mutex<Option<Py<Waiter>>>,
+    /// What is called with each message in the stead of the task that waits.
+    attendant: Mutex<Option<Py<PyAny>>>,
     /// Set at the end of the subscription.
     ended: AtomicBool,
 }
@@ -40,6 +42,7 @@ impl Inbox {
             layer,
             channel,
             waiter: Mutex::default(),
+            attendant: Mutex::default(),
             ended: AtomicBool::new(false),
         }
     }
@@ -57,6 +60,9 @@ impl Inbox {
             self.channel.bind(py),
             &running_loop(py)?,
             true,
+            lock(&self.attendant)
+                .as_ref()
+                .map(|attendant| attendant.clone_ref(py)),
         )?;
         let waiter = Py::new(py, waiter)?;
         let spent = lock(&self.waiter).replace(waiter.clone_ref(py));
@@ -125,6 +131,17 @@ impl Inbox {
             .map_err(to_python)
     }
 
+    /// Have a function called with each message that comes while a task waits here, in the task's stead and context.
+    ///
+    /// It returns None if that was all; anything else resumes the task, as the value of its await. It is for one task, from
+    /// the next wait on; None takes the function away.
+    #[pyo3(signature = (attendant=None))]
+    fn attend(&self, attendant: Option<Py<PyAny>>) {
+        let former = std::mem::replace(&mut *lock(&self.attendant), attendant);
+        let waiter = lock(&self.waiter).take();
+        drop((former, waiter));
+    }
+
     /// End the iteration: whoever waits for the next message is told that there is none.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         self.ended.store(true, Ordering::Relaxed);
@@ -134,6 +151,9 @@ impl Inbox {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.layer)?;
+        if let Ok(attendant) = self.attendant.try_lock() {
+            visit.call(&*attendant)?;
+        }
         match self.waiter.try_lock() {
             Ok(waiter) => visit.call(&*waiter),
             Err(_) => Ok(()),
@@ -141,7 +161,6 @@ impl Inbox {
     }
 
     fn __clear__(&self) {
-        let waiter = lock(&self.waiter).take();
-        drop(waiter);
+        self.attend(None);
     }
 }

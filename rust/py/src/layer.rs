@@ -226,7 +226,7 @@ impl MemoryLayer {
         if let Some(found) = take_or_line_up(py, engine, name, Some(address(&event_loop)))? {
             return Ok(found);
         }
-        let waiter = Py::new(py, Waiter::new(slf, string, &event_loop, false)?)?;
+        let waiter = Py::new(py, Waiter::new(slf, string, &event_loop, false, None)?)?;
         let in_line = Receiver::Task(waiter.clone_ref(py));
         let spare = Receiver::Task(waiter.clone_ref(py));
         match engine.wait(name, in_line, Some(spare)).map_err(to_python)? {

@@ -1,0 +1,80 @@
+//! Messages that are handled in a waiting task's stead.
+//!
+//! A task that handles one message after the other is resumed for each, only to call a function and to wait again. Its
+//! inbox may have an attendant instead: a Python function that is called by the loop's callback itself, in the task's
+//! context, while the task stays parked. What the attendant cannot finish at once it returns, and the task is resumed
+//! with that as the value of its `await`.
+//!
+//! Only while the task is parked, was not cancelled, and is not called away: whoever attends has nothing to decide.
+
+use std::sync::atomic::Ordering;
+
+use headrace_core::Received;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::Waiter;
+use crate::event_loop::lock;
+use crate::receiver::{hand_out, Receiver};
+
+/// Messages attended to in one go; behind them the task is resumed, and other tasks have their turn.
+const IN_ONE_GO: usize = 64;
+
+impl Waiter {
+    /// Calls the attendant, if there is one and the task is fit to be stood in for. True if the task goes on waiting.
+    pub(super) fn attend(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (py, waiter) = (slf.py(), slf.get());
+        let Some(attendant) = &waiter.attendant else {
+            return Ok(false);
+        };
+        let Some(context) = waiter.context_to_attend_in(future)? else {
+            return Ok(false);
+        };
+        for _ in 0..IN_ONE_GO {
+            let Some(envelope) = waiter.slot.take() else {
+                return Ok(false);
+            };
+            let message = hand_out(py, waiter.layer.get().engine(), envelope);
+            let left = message.and_then(|message| {
+                let run = intern!(py, "run");
+                context.bind(py).call_method1(run, (attendant, message))
+            });
+            match left {
+                Ok(left) if left.is_none() => {}
+                left => {
+                    *lock(&waiter.left) = Some(left.map(Bound::unbind));
+                    return Ok(false);
+                }
+            }
+            if waiter.is_called_away() {
+                return Ok(false);
+            }
+            waiter.slot.reset();
+            let in_line = Receiver::Task(slf.clone().unbind());
+            let engine = waiter.layer.get().engine();
+            match engine.wait(waiter.channel(py), in_line, None) {
+                // Nobody else knows of this slot: it takes the message.
+                Ok(Received::Ready(next)) => drop(waiter.slot.fill(next)),
+                Ok(Received::Waiting | Received::Empty) => {
+                    waiter.woken.store(false, Ordering::Relaxed);
+                    return Ok(true);
+                }
+                Err(_) => {
+                    waiter.slot.close();
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The context of the task that is parked on the future, if it is known and the task has not been cancelled.
+    fn context_to_attend_in(&self, future: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let py = future.py();
+        if self.is_called_away() || future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(None);
+        }
+        let known = lock(&self.wake_up);
+        Ok(known.as_ref().map(|wake_up| wake_up.context.clone_ref(py)))
+    }
+}
