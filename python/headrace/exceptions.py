@@ -13,6 +13,7 @@ Exception
 │   └── InvalidMessage        the message is not one that a layer can carry; nothing was sent
 ├── RuntimeError
 │   └── LayerClosed           the layer was closed by its owner
+├── ConnectionClosed          the client can no longer be sent to
 └── ValueError
     └── InvalidChannelLayerError    a channel layer is configured wrongly
 
@@ -28,6 +29,7 @@ __all__ = [
     "AcceptConnection",
     "ChannelEmpty",
     "ChannelFull",
+    "ConnectionClosed",
     "DenyConnection",
     "InvalidChannelLayerError",
     "InvalidMessage",
@@ -77,6 +79,10 @@ class LayerClosed(RuntimeError):
 
 class ChannelEmpty(Exception):
     """Nothing was waiting on the channel, and the caller did not want to wait."""
+
+
+class ConnectionClosed(Exception):
+    """The consumer has closed the connection, or the client has gone: nothing can be sent any more."""
 
 
 class InvalidMessage(AssertionError):

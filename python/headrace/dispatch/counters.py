@@ -1,0 +1,46 @@
+"""What became of the consumers of a class: counted here, because no layer can know it."""
+
+import threading
+from dataclasses import dataclass, replace
+
+__all__ = ["ConsumerStats", "Counters"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerStats:
+    """A reading of one class of consumers, since the process began.
+
+    Attributes:
+        opened: Consumers that were started.
+        open: Those of them that have not ended.
+        errors: Exceptions that reached ``on_error``.
+        dropped_after_close: Messages to the client that were not sent, because the connection had ended.
+        dropped_unhandled: Messages that were received and not handled, because the consumer had closed or its client
+            had gone.
+        closed_overrun: Consumers that were closed because they did not keep up (``overflow = "close"``).
+    """
+
+    opened: int = 0
+    open: int = 0
+    errors: int = 0
+    dropped_after_close: int = 0
+    dropped_unhandled: int = 0
+    closed_overrun: int = 0
+
+
+class Counters:
+    """The counters of one class, for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stats = ConsumerStats()
+
+    def add(self, **changes: int) -> None:
+        """Add to counters, by name."""
+        with self._lock:
+            old = self._stats
+            self._stats = replace(old, **{name: getattr(old, name) + change for name, change in changes.items()})
+
+    def read(self) -> ConsumerStats:
+        """Return the counters as they are."""
+        return self._stats

@@ -1,0 +1,316 @@
+"""What comes in for one consumer: from its client, and from its layer.
+
+The task that the server gave the consumer runs all its handlers, so that what one of them sets in a context variable
+the next one finds. It waits at the native inbox of the consumer's channel. The client's messages are read ahead by a
+task of their own, which calls the consumer away from the inbox. Reading ahead has a limit, behind which the server
+holds the client back, and it shows that a client has gone while a handler is still at work.
+
+A layer that is not one of this process's own, and a channel that the consumer chose itself, have a reader of the same
+kind; then the inbox is that of a private layer, and only there to be called away from.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Protocol, TypeAlias
+
+from headrace._core import Inbox, MemoryLayer
+from headrace.dispatch.settings import setting
+from headrace.exceptions import InvalidChannelLayerError, LayerClosed
+from headrace.layers import InMemoryChannelLayer
+from headrace.typing import ChannelLayer, Message, Receive
+
+__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake"]
+
+READ_AHEAD = 8
+"""Messages that a reader may hold before they are handled. None is read ahead for a worker: other workers could have
+handled it, and it would be lost with a consumer that fails."""
+
+DISCONNECTS = ("websocket.disconnect", "http.disconnect")
+"""The last message of a client; no server has another behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A source could not be read: the consumer cannot go on."""
+
+    error: BaseException
+
+
+class Idle:
+    """The client has been silent for the consumer's ``idle_timeout``."""
+
+
+Event: TypeAlias = Message | Failure | Idle
+
+
+class _Life(Protocol):
+    """Who is told when a channel is full."""
+
+    def overrun(self) -> None: ...
+
+
+class _Limits(Protocol):
+    """What a consumer class says of its channel."""
+
+    max_backlog: int | None
+    overflow: str
+    idle_timeout: float | None
+
+
+class Intake:
+    """The sources of one consumer, read while it lives.
+
+    There is one for each connection, so it is kept small.
+
+    Args:
+        layer: Its channel layer, or None.
+        channel: The name of its channel, or None without a layer.
+
+    Attributes:
+        client: Messages of the client that wait to be handled, oldest first.
+        carried: Messages that wait and came from a layer otherwise than through the inbox.
+        inbox: The messages of the consumer's channel.
+    """
+
+    __slots__ = (
+        "_core",
+        "_gone",
+        "_idle_timer",
+        "_in_hand",
+        "_last_heard",
+        "_most_in_hand",
+        "_native",
+        "_others",
+        "_receive",
+        "_room",
+        "_tasks",
+        "carried",
+        "client",
+        "inbox",
+    )
+
+    def __init__(self, layer: ChannelLayer | None, channel: str | None) -> None:
+        self._native = isinstance(layer, InMemoryChannelLayer)
+        self._core = layer._core if isinstance(layer, InMemoryChannelLayer) else _private_layer()._core
+        # None when nobody wants to know: before the beginning, and at the end.
+        self._gone: Callable[[Message], None] | None = None
+        # The channels that the inbox does not have.
+        self._others: tuple[tuple[ChannelLayer, str], ...] = ()
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        # Resolved when a message is taken; made by a reader that waits for that.
+        self._room: asyncio.Future[None] | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._last_heard = 0.0
+        # For a worker: messages taken and not finished, and how many there may be.
+        self._in_hand = 0
+        self._most_in_hand: int | None = None
+        self.client: list[Event] = []
+        self.carried: list[Event] = []
+        self.inbox: Inbox = self._core.inbox(channel if self._native and channel else f"consumer.{next(_numbers)}")
+        if layer is not None and channel is not None and not self._native:
+            self._others = ((layer, channel),)
+
+    def limit(self, limits: _Limits, layer: Any, life: _Life) -> None:
+        """Let the channel do what the consumer class says when it is full.
+
+        Args:
+            limits: The consumer.
+            layer: Its layer, which tells the capacity if the consumer does not.
+            life: Told in the loop when the channel is full and the consumer wants to be closed then.
+
+        Raises:
+            InvalidChannelLayerError: The mailbox is not in this process, so nothing can be said about it.
+        """
+        max_backlog, overflow = setting(limits, "max_backlog"), setting(limits, "overflow", "drop_new")
+        if layer is None or (max_backlog is None and overflow == "drop_new"):
+            return
+        if not self._native:
+            raise InvalidChannelLayerError(
+                "max_backlog and overflow need a channel layer of headrace: the mailboxes of another are not in reach"
+            )
+        backlog = max_backlog or layer.get_capacity(self.inbox.channel)
+        if overflow == "close":
+            self.inbox.own(backlog, "drop_new", life.overrun)
+        else:
+            self.inbox.own(backlog, overflow)
+
+    def take(self) -> tuple[Event, bool]:
+        """Take the oldest message that waits, the client's first, and tell whether it came from a layer.
+
+        A reader that waits for room goes on.
+        """
+        of_layer = not self.client
+        event = (self.client or self.carried).pop(0)
+        if not of_layer and self._most_in_hand is not None:
+            self._in_hand += 1
+        else:
+            self._make_room()
+        return event, of_layer
+
+    def finish(self) -> None:
+        """Note that a message of the client has been handled."""
+        if self._most_in_hand is not None:
+            self._in_hand -= 1
+            self._make_room()
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    def read(
+        self,
+        receive: Receive,
+        most_in_hand: int | None,
+        idle_timeout: float | None,
+        gone: Callable[[Message], None],
+    ) -> None:
+        """Begin to read the client's messages, and those of the channel if the inbox does not have it.
+
+        Args:
+            receive: The server's.
+            most_in_hand: How many messages may be unfinished when the next one is asked for; None to read ahead.
+            idle_timeout: Seconds of silence after which there is an ``Idle``, or None.
+            gone: Called in the loop with the client's last message as soon as it has come.
+        """
+        self._gone = gone
+        self._receive = receive
+        self._most_in_hand = most_in_hand
+        self._start(self._into(self.client, receive, self._is_last))
+        for layer, channel in self._others:
+            self._start(self._into(self.carried, partial(layer.receive, channel), _is_never_last))
+        if idle_timeout is not None:
+            self._last_heard = asyncio.get_running_loop().time()
+            self._watch(idle_timeout, idle_timeout)
+
+    def read_layer(self, layer: ChannelLayer, channel: str) -> None:
+        """Begin to read a channel that the inbox does not have."""
+        self._others += ((layer, channel),)
+        self._start(self._into(self.carried, partial(layer.receive, channel), _is_never_last))
+
+    async def pause(self) -> None:
+        """Stop asking the server for messages of the client, until ``resume``."""
+        gone, reader = self._gone, self._tasks[0]
+        if gone is None or reader.done():
+            return
+        # Without it the reader knows that the cancel is ours.
+        self._gone = None
+        try:
+            reader.cancel()
+            await asyncio.wait({reader})
+        finally:
+            self._gone = gone
+
+    def resume(self) -> None:
+        """Ask the server again, if a pause has stopped that."""
+        reader = self._tasks[0]
+        if self._gone is not None and reader.cancelled():
+            reading = self._into(self.client, self._receive, self._is_last)
+            self._tasks = (asyncio.create_task(reading), *self._tasks[1:])
+
+    def leave_layer(self) -> None:
+        """Leave all groups, and drop what waits in the mailboxes; it is counted in the layer's ``dropped_other``."""
+        self._close_channel(self._core, self.inbox.channel)
+        for layer, channel in self._others:
+            if isinstance(layer, InMemoryChannelLayer):
+                self._close_channel(layer._core, channel)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        # The other halves of cycles.
+        self._gone = None
+        self.inbox.attend(None)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _close_channel(self, core: MemoryLayer, channel: str) -> None:
+        with suppress(LayerClosed):  # which has left nothing behind
+            core.close_channel(channel)
+
+    def _start(self, reading: Any) -> None:
+        self._tasks += (asyncio.create_task(reading),)
+
+    async def _into(
+        self, waiting: list[Event], receive: Callable[[], Awaitable[Any]], is_last: Callable[[Message], bool]
+    ) -> None:
+        call_away = self.inbox.call_away
+        try:
+            while True:
+                message = await receive()
+                waiting.append(message)
+                call_away()
+                if is_last(message):
+                    return
+                while self._is_full(waiting):
+                    await self._has_room()
+        except BaseException as error:  # whatever it is, it ends the consumer and not this task
+            if self._gone is None or isinstance(error, GeneratorExit):
+                raise
+            # A cancel that did not come from close() is one of the server's: it too leaves nothing to wait for.
+            waiting.append(Failure(error))
+            call_away()
+
+    def _is_full(self, waiting: list[Event]) -> bool:
+        if self._most_in_hand is None or waiting is self.carried:
+            return len(waiting) >= READ_AHEAD
+        return len(waiting) + self._in_hand >= self._most_in_hand
+
+    async def _has_room(self) -> None:
+        """Wait until a message was taken."""
+        if self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
+        # Another reader may wait for it too.
+        await asyncio.shield(self._room)
+
+    def _is_last(self, message: Message) -> bool:
+        """Note that the client was heard; tell whether this was its last message."""
+        if self._idle_timer is not None:
+            self._last_heard = asyncio.get_running_loop().time()
+        try:
+            last = message["type"] in DISCONNECTS
+        except (KeyError, TypeError):
+            return False  # the dispatch says what is wrong with it
+        if last:
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+            if self._gone is not None:
+                self._gone(message)
+        return last
+
+    def _watch(self, idle_timeout: float, left: float) -> None:
+        self._idle_timer = asyncio.get_running_loop().call_later(left, self._look, idle_timeout)
+
+    def _look(self, idle_timeout: float) -> None:
+        now = asyncio.get_running_loop().time()
+        left = self._last_heard + idle_timeout - now
+        if left > 0:
+            self._watch(idle_timeout, left)
+            return
+        # A consumer that is still at work hears of it once; and whoever's frames wait has not been silent.
+        if not self.client:
+            self.client.append(Idle())
+            self.inbox.call_away()
+        self._last_heard = now
+        self._watch(idle_timeout, idle_timeout)
+
+
+def _is_never_last(_message: Message) -> bool:
+    return False
+
+
+_numbers = itertools.count()
+"""Names for the inboxes in the private layer."""
+
+
+@cache
+def _private_layer() -> InMemoryChannelLayer:
+    """Return a layer that carries nothing: consumers whose messages come another way wait at its inboxes."""
+    return InMemoryChannelLayer()

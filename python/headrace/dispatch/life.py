@@ -1,0 +1,387 @@
+"""One consumer from its first message to its end.
+
+Guaranteed, whatever ends it (its client, an exception, a cancel, ``StopConsumer``, the server's shutdown): what it has
+begun is finished once, its groups are left, its channel is closed, and only then does the exception go on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Collection, Coroutine, Mapping
+from typing import Any, Protocol, cast
+
+from headrace.db import aclose_old_connections, connections_open, enter_consumer
+from headrace.dispatch.attendant import Rest, make_attendant
+from headrace.dispatch.counters import Counters
+from headrace.dispatch.handlers import FORWARD, Handlers
+from headrace.dispatch.intake import DISCONNECTS, Event, Failure, Idle, Intake
+from headrace.dispatch.settings import setting
+from headrace.exceptions import StopConsumer
+from headrace.settings import django_settings
+from headrace.typing import ChannelLayer, Message, Receive, Scope
+
+__all__ = ["Consumer", "Life"]
+
+CLEAN_UP_SECONDS = 10
+"""How long the end of a consumer may take when it was cancelled."""
+
+_BREATH = 64
+"""Messages handled in one go before other tasks of the loop get a turn."""
+
+_HOOKS = {
+    "websocket_connect": "connect",
+    "websocket_receive": "receive",
+    "websocket_disconnect": "disconnect",
+    "receive": "receive_json",
+    "http_request": "handle",
+    "_leave": "disconnect",
+    "_be_idle": "on_idle",
+}
+"""The method of the user's that each method of headrace's calls."""
+
+_logger = logging.getLogger("headrace.consumer")
+
+
+class Consumer(Protocol):
+    """What the dispatch asks of a consumer."""
+
+    scope: Scope
+    channel_layer: ChannelLayer
+    channel_name: str
+    concurrency: int
+    handler_timeout: float | None
+    idle_timeout: float | None
+    max_backlog: int | None
+    overflow: str
+    _closed: bool
+    _has_begun: bool
+    _gone: bool
+    _counters: Counters
+    _intake: Intake | None
+    _handlers: Handlers
+
+    async def dispatch(self, message: Any) -> None: ...
+    def _note_gone(self, message: Message) -> None: ...
+    async def _report(self, error: Exception, message: Any) -> None: ...
+    def _forward(self, message: Any) -> Awaitable[None]: ...
+    async def _excuses(self, error: Exception) -> bool: ...
+    async def _be_idle(self) -> None: ...
+    async def _close_failed(self) -> None: ...
+    async def _close_overrun(self) -> None: ...
+    async def _finish(self) -> None: ...
+
+
+class Life:
+    """Runs a consumer.
+
+    Args:
+        consumer: The consumer.
+        intake: Its sources.
+        direct: Whether handlers may be called without ``dispatch``, because nobody has changed it.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_channel",
+        "_concurrency",
+        "_consumer",
+        "_direct",
+        "_failed",
+        "_handler_timeout",
+        "_has_ended",
+        "_intake",
+        "_is_first",
+        "_layer",
+        "_overrun",
+        "_running",
+        "_task",
+    )
+
+    def __init__(self, consumer: Consumer, direct: bool) -> None:
+        self._consumer = consumer
+        self._layer: ChannelLayer | None = consumer.channel_layer
+        self._channel: str | None = getattr(consumer, "channel_name", None)
+        self._intake = consumer._intake = Intake(self._layer, self._channel)
+        self._intake.limit(consumer, self._layer, self)
+        self._concurrency: int = setting(consumer, "concurrency", 1)
+        self._handler_timeout: float | None = setting(consumer, "handler_timeout")
+        self._direct = direct and self._handler_timeout is None
+        self._failed = self._cancelled = self._overrun = self._has_ended = False
+        # A connection has to be open before anything else is done with it. What a worker gets is no connection.
+        self._is_first = consumer.scope.get("type") != "channel"
+        self._running: Collection[asyncio.Task[None]] = ()
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self, receive: Receive) -> None:
+        """Handle what comes in until the consumer ends, and clean up.
+
+        Raises:
+            BaseException: Whatever ended it, if that was no ordinary end.
+        """
+        consumer = self._consumer
+        consumer._counters.add(opened=1, open=1)
+        self._task = asyncio.current_task()
+        if django_settings() is not None:
+            enter_consumer()
+        most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
+        self._intake.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self.gone)
+        try:
+            await (self._in_turn() if self._concurrency == 1 else self._at_once())
+        except StopConsumer:
+            pass
+        except asyncio.CancelledError:
+            if not self._was_overrun():
+                self._cancelled = True
+                raise
+            await self._intake.close()
+            await consumer._close_overrun()
+        except GeneratorExit:
+            # The loop has ended before its tasks: nothing can be waited for any more.
+            self._has_ended = True
+            raise
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            try:
+                if not self._has_ended:
+                    await self._end()
+            finally:
+                consumer._closed = True
+                self._task = None
+                self._intake.leave_layer()
+                consumer._counters.add(open=-1)
+
+    def gone(self, message: Message) -> None:
+        """Note that the client has gone: handlers that run side by side need not go on."""
+        self._consumer._note_gone(message)
+        for task in self._running:
+            task.cancel()
+
+    def overrun(self) -> None:
+        """Interrupt the handler, because the channel is full and the consumer wants to be closed then."""
+        if self._task is not None and not self._consumer._closed and not self._has_ended:
+            self._overrun = True
+            self._task.cancel()
+
+    def _was_overrun(self) -> bool:
+        # Someone else may have cancelled the task as well; that goes first.
+        return self._overrun and self._task is not None and self._task.uncancel() == 0
+
+    async def _in_turn(self) -> None:
+        """Handle one message at a time; the client's first when both sources have one."""
+        intake, breath = self._intake, _BREATH
+        client, carried = intake.client, intake.carried
+        if self._task is not None:
+            waiting = client, carried
+            intake.inbox.attend(make_attendant(self._consumer, waiting, self._direct, self._task))
+        async for message in intake.inbox:
+            if isinstance(message, Rest):
+                await self._go_on(message)
+                continue
+            while client or carried:
+                await self._handle_waiting()
+            if message is not None:
+                await self._handle(message, of_layer=True)
+            breath -= 1
+            if not breath:
+                breath = _BREATH
+                await asyncio.sleep(0)
+
+    async def _go_on(self, rest: Rest) -> None:
+        """Finish what an attendant has begun."""
+        try:
+            await rest.finish()
+        except StopConsumer:
+            raise
+        except Exception as error:
+            await self._fail(error, rest.message)
+
+    async def _handle_waiting(self) -> None:
+        """Handle the first message that waits in a lane."""
+        event, of_layer = self._intake.take()
+        if isinstance(event, Failure):
+            raise event.error
+        await self._handle(event, of_layer)
+        if not of_layer:
+            self._intake.finish()
+        self._follow()
+
+    async def _handle(self, event: Any, of_layer: bool) -> None:
+        """Call the handler of a message, and ``on_error`` if that fails."""
+        consumer = self._consumer
+        if of_layer and consumer._closed:
+            self._drop()
+            return
+        if consumer._gone and _is_disconnect(event):
+            consumer._closed = True
+        try:
+            if connections_open():
+                await aclose_old_connections()
+            if isinstance(event, Idle):
+                if not consumer._closed:
+                    await consumer._be_idle()
+            elif of_layer:
+                await self._call(consumer._handlers.name_for_layer(event), event)
+            else:
+                await self._call("", event)
+        except StopConsumer:
+            raise
+        except Exception as error:
+            await self._fail(error, {"type": "on_idle"} if isinstance(event, Idle) else event)
+
+    async def _call(self, name: str, message: Any) -> None:
+        consumer = self._consumer
+        if name == FORWARD:
+            await consumer._forward(message)
+        elif self._handler_timeout is None:
+            await consumer.dispatch(message)
+        else:
+            await self._call_in_time(self._handler_timeout, message)
+
+    async def _call_in_time(self, seconds: float, message: Any) -> None:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await self._consumer.dispatch(message)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"{type(self._consumer).__name__} took longer than its handler_timeout of {seconds} s for "
+                f"{message.get('type')!r}"
+            ) from error
+
+    def _drop(self) -> None:
+        """Count a message of the layer for a consumer that has closed, and see to it that no more come."""
+        self._consumer._counters.add(dropped_unhandled=1)
+        self._intake.leave_layer()
+
+    async def _fail(self, error: Exception, message: Any) -> None:
+        consumer = self._consumer
+        if consumer.scope.get("type") == "lifespan":
+            # A server asks every application whether it has one, and takes this for the answer.
+            raise error
+        if consumer._handlers.forwards(message) and await consumer._excuses(error):
+            return
+        consumer._counters.add(errors=1)
+        await consumer._report(_explain(error, consumer), message)
+
+    async def _at_once(self) -> None:
+        """Handle up to ``concurrency`` messages at a time, but the first and the last message of the client alone."""
+        self._running = set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for message in self._intake.inbox:
+                    await self._start_waiting(group)
+                    if message is not None:
+                        await self._start(group, message, of_layer=True)
+        except BaseExceptionGroup as several:
+            # One at a time is what callers of an application expect; the others were told to on_error.
+            errors = [error for error in several.exceptions if not isinstance(error, StopConsumer)]
+            raise (errors or several.exceptions)[0] from None
+
+    async def _start_waiting(self, group: asyncio.TaskGroup) -> None:
+        intake = self._intake
+        while intake.client or intake.carried:
+            event = (intake.client or intake.carried)[0]
+            if isinstance(event, Failure) and self._running:
+                # What it was given before the source failed, a worker's stop say, is finished.
+                await asyncio.wait(self._running)
+            if self._is_first or isinstance(event, Failure | Idle) or _is_disconnect(event):
+                self._is_first = False
+                if self._running and self._consumer._gone:
+                    await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
+                await self._handle_waiting()
+            else:
+                await self._start(group, *intake.take())
+
+    async def _start(self, group: asyncio.TaskGroup, event: Event, of_layer: bool) -> None:
+        running = cast("set[asyncio.Task[None]]", self._running)
+        while len(running) >= self._concurrency:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        if self._consumer._closed or self._consumer._gone:
+            self._drop()
+            return
+        task = group.create_task(self._handle(event, of_layer))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        if not of_layer:
+            task.add_done_callback(lambda _task: self._intake.finish())
+        self._follow()
+
+    def _follow(self) -> None:
+        """Listen to the channel that the consumer has named itself, if it has."""
+        layer: ChannelLayer | None = self._consumer.channel_layer
+        channel = getattr(self._consumer, "channel_name", None)
+        if (channel is self._channel and layer is self._layer) or layer is None or not channel:
+            return
+        self._layer, self._channel = layer, channel
+        self._intake.read_layer(layer, channel)
+
+    async def _end(self) -> None:
+        """End the consumer: in its own task, but what a cancel cuts off or forbids there, in another."""
+        self._has_ended = True
+        if not self._cancelled:
+            try:
+                await self._finish()
+                return
+            except asyncio.CancelledError:
+                if not self._was_overrun():
+                    self._cancelled = True
+        await _despite_cancel(self._finish())
+        if self._cancelled:
+            raise asyncio.CancelledError
+
+    async def _finish(self) -> None:
+        """End what the consumer has begun. Called again, it goes on where it was cut off."""
+        consumer = self._consumer
+        await self._intake.close()
+        try:
+            if self._failed:
+                await consumer._close_failed()
+            await consumer._finish()
+        except Exception:
+            if not self._failed:
+                raise
+            _logger.exception("%s failed once more when it ended", type(consumer).__name__)
+
+
+async def _despite_cancel(ending: Coroutine[Any, Any, None]) -> None:
+    """Wait for the end of a consumer, however often its task is cancelled meanwhile, but not for ever."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(ending)
+    deadline = loop.time() + CLEAN_UP_SECONDS
+    cancelled = False
+    while not task.done() and loop.time() < deadline:
+        try:
+            await asyncio.wait({task}, timeout=deadline - loop.time())
+        except asyncio.CancelledError:
+            cancelled = True
+    if not task.done():
+        task.cancel()
+        _logger.error("a cancelled consumer did not end in %s s: its disconnect() was cut off", CLEAN_UP_SECONDS)
+    else:
+        task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def _is_disconnect(event: Event) -> bool:
+    return isinstance(event, Mapping) and event.get("type") in DISCONNECTS
+
+
+def _explain(error: Exception, consumer: object) -> Exception:
+    """Return a clearer error where a method that has to be a coroutine function is none."""
+    if not isinstance(error, TypeError) or "'await' expression" not in str(error):
+        return error
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or not traceback.tb_frame.f_globals.get("__name__", "").startswith("headrace."):
+        return error
+    caller = traceback.tb_frame.f_code.co_name
+    culprit = _HOOKS.get(caller, "the handler")
+    explained = TypeError(
+        f"{type(consumer).__name__}: {culprit} is not a coroutine function; write 'async def', or use a sync consumer"
+    )
+    explained.__cause__ = error
+    return explained

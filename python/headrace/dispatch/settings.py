@@ -1,0 +1,77 @@
+"""The settings that a class of consumers makes as class attributes, checked when the class is defined."""
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from headrace.layers.base import check_capacity, check_seconds
+
+__all__ = ["check_settings", "forwarded_fields", "setting"]
+
+OVERFLOWS = ("drop_new", "drop_old", "coalesce", "close")
+
+
+def check_settings(consumer_class: Any) -> None:
+    """Check what a class of consumers says of itself.
+
+    A setting that the class has a method for is left alone: a handler of that name was there before the setting.
+
+    Raises:
+        ValueError: A value is out of range; the error names the class and the setting.
+        TypeError: The class is sync and asks for what a thread cannot do.
+    """
+    name = consumer_class.__name__
+    for seconds in ("handler_timeout", "idle_timeout"):
+        value = setting(consumer_class, seconds)
+        if value is not None and value != math.inf:
+            check_seconds(f"{name}.{seconds}", value)
+    for count in ("concurrency", "max_backlog"):
+        value = setting(consumer_class, count)
+        if value is not None:
+            check_capacity(f"{name}.{count}", value)
+    overflow = setting(consumer_class, "overflow")
+    if overflow is not None and overflow not in OVERFLOWS:
+        raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
+    if not consumer_class._sync:
+        return
+    if setting(consumer_class, "concurrency") not in (None, 1):
+        raise TypeError(f"{name}.concurrency must be 1: a sync consumer handles one message at a time")
+    if setting(consumer_class, "handler_timeout") is not None:
+        raise TypeError(f"{name}.handler_timeout must be None: a handler in a thread cannot be stopped")
+
+
+def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
+    """Return the types of messages that a class forwards, with the field to be sent; None stands for text or bytes.
+
+    Raises:
+        TypeError: ``forward`` is neither a collection of types nor a mapping of types to fields.
+    """
+    forward = setting(consumer_class, "forward")
+    if forward is None:
+        return {}
+    fields: dict[Any, Any]
+    if isinstance(forward, Mapping):
+        fields = dict(forward)
+    elif isinstance(forward, str) or not isinstance(forward, Iterable):
+        fields = {None: None}
+    else:
+        fields = dict.fromkeys(forward)
+    if all(isinstance(kind, str) and (field is None or isinstance(field, str)) for kind, field in fields.items()):
+        return fields
+    raise TypeError(
+        f"{consumer_class.__name__}.forward must be a set of message types, or a mapping of them to the field to send, "
+        f"got {forward!r}"
+    )
+
+
+def setting(consumer: Any, name: str, otherwise: Any = None) -> Any:
+    """Return a setting of a consumer or of its class.
+
+    Args:
+        consumer: The consumer, or the class.
+        name: The setting.
+        otherwise: What counts if the class has a method of that name: a handler that was there before the setting.
+    """
+    value = getattr(consumer, name)
+    return otherwise if inspect.isroutine(value) else value

@@ -1,0 +1,3 @@
+"""Consumers for WebSockets and for HTTP, under the names that Django Channels gives them."""
+
+__all__: list[str] = []

@@ -1,0 +1,334 @@
+"""Consumers for WebSockets, with the API of ``channels.generic.websocket``.
+
+All four have the same methods; those of the sync consumers are plain, and run in threads.
+
+Differs from Channels: ``disconnect`` is called whatever ends the consumer (with 1006 if no code is known), and once;
+``send_json`` and ``encode_json`` are there on the plain consumers too; arguments of the wrong kind are refused with an
+error that says so; over a real server a failed consumer closes with 1011, and with 1003 if the client sent what cannot
+be decoded.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+
+from headrace.consumer import SyncConsumer
+from headrace.exceptions import AcceptConnection, DenyConnection, StopConsumer
+from headrace.generic.connection import UNDECODABLE, Connection
+from headrace.typing import Message
+
+__all__ = [
+    "AsyncJsonWebsocketConsumer",
+    "AsyncWebsocketConsumer",
+    "JsonWebsocketConsumer",
+    "WebsocketConsumer",
+    "encode_once",
+]
+
+NO_TEXT = "No text section for incoming WebSocket frame!"
+
+
+def encode_once(content: Any) -> str:
+    """Encode JSON for a ``group_send`` whose receivers ``forward`` it: once for all of them.
+
+    ``await layer.group_send(group, {"type": "chat.message", "text": encode_once(content)})`` with
+    ``forward = {"chat.message"}`` on the consumers sends every client the same text.
+
+    Raises:
+        TypeError, ValueError: The content cannot be JSON.
+    """
+    return json.dumps(content)
+
+
+class AsyncWebsocketConsumer(Connection):
+    """A WebSocket whose methods are coroutines. Override ``connect``, ``receive`` and ``disconnect``.
+
+    Attributes:
+        groups: Groups that every connection joins before ``connect`` and leaves before ``disconnect``.
+    """
+
+    async def websocket_connect(self, message: Message) -> None:
+        """Open the connection: join the groups of the class, then let ``connect`` decide.
+
+        Raises:
+            InvalidChannelLayerError: There are groups, and no channel layer that has groups.
+        """
+        self._has_begun = True
+        for group in self.groups or ():
+            await self._group_layer().group_add(group, self.channel_name)
+        try:
+            await self.connect()
+        except AcceptConnection:
+            await self.accept()
+        except DenyConnection:
+            await self.close()
+
+    async def connect(self) -> None:
+        """Decide on a new connection: ``accept`` or ``close`` it. Accepts."""
+        await self.accept()
+
+    async def accept(
+        self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        """Accept the connection.
+
+        Args:
+            subprotocol: One of those that the client offered.
+            headers: More headers for the response, as pairs of bytes.
+
+        Raises:
+            TypeError: An argument is of the wrong kind.
+        """
+        await self._send(self._accept_message(subprotocol, headers))
+        self._accepted = True
+
+    async def websocket_receive(self, message: Message) -> None:
+        """Pass a frame to ``receive``, as ``text_data`` or as ``bytes_data``; the other is not passed."""
+        text = message.get("text")
+        if text is not None:
+            await self.receive(text_data=text)
+        else:
+            await self.receive(bytes_data=message["bytes"])
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Take a frame of the client: to be overridden. Only the argument that came is passed."""
+
+    async def send(  # type: ignore[override]  # of a frame and not of a message, as in Channels
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send a frame to the client.
+
+        Dropped and counted if the connection has ended; waits while the server holds its senders back.
+
+        Args:
+            text_data: Text.
+            bytes_data: Bytes, if there is no text.
+            close: Close the connection afterwards; a number is the code.
+
+        Raises:
+            ValueError: There is neither text nor bytes.
+            TypeError: An argument is of the wrong kind.
+            ConnectionClosed: The connection has ended, and ``raise_after_close`` is set.
+        """
+        if text_data.__class__ is str:
+            message: Message = {"type": "websocket.send", "text": text_data}
+        else:
+            message = self._send_message(text_data, bytes_data)
+        if self._closed:
+            self._drop_after_close()
+        else:
+            try:
+                await self.base_send(message)
+            except (OSError, RuntimeError) as error:
+                await self._excuse(error)
+                self._drop_after_close()
+        if close:
+            await self.close(close)
+
+    async def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Send JSON to the client, in a text frame; see ``send``.
+
+        Differs from Channels: the plain consumers have it too.
+        """
+        await self.send(text_data=await self.encode_json(content), close=close)
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        """Encode what ``send_json`` sends."""
+        return json.dumps(content)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the connection, or refuse it if it was not accepted. Does nothing if it has ended.
+
+        Args:
+            code: The code of the close; None or True for the server's own.
+            reason: A text of at most 123 bytes.
+
+        Raises:
+            TypeError, ValueError: An argument is of the wrong kind.
+        """
+        message = self._close_message(code, reason)
+        if not self._closed:
+            self._note_closed(message)
+            await self._send_close(message)
+
+    async def websocket_disconnect(self, message: Message) -> None:
+        """Leave the groups of the class, call ``disconnect``, and end the consumer."""
+        self._has_begun = False
+        await self._leave(self._code_of(message))
+        raise StopConsumer
+
+    async def disconnect(self, code: int) -> None:
+        """Take leave: to be overridden. Called once when the connection has ended, for whatever reason."""
+
+    async def on_idle(self) -> None:
+        """React to a client that has been silent for ``idle_timeout``: close the connection."""
+        await self.close()
+
+    async def _leave(self, code: int) -> None:
+        try:
+            for group in self.groups or ():
+                await self._group_layer().group_discard(group, self.channel_name)
+        finally:
+            await self.disconnect(code)
+
+
+class WebsocketConsumer(Connection, SyncConsumer):
+    """A WebSocket whose methods are plain, and run in threads. Override ``connect``, ``receive`` and ``disconnect``.
+
+    Its methods are those of ``AsyncWebsocketConsumer``, for handlers' threads; in another thread, or in the event
+    loop's, they fail or block.
+
+    Attributes:
+        groups: Groups that every connection joins before ``connect`` and leaves before ``disconnect``.
+    """
+
+    def websocket_connect(self, message: Message) -> None:
+        """Open the connection: join the groups of the class, then let ``connect`` decide."""
+        self._has_begun = True
+        for group in self.groups or ():
+            self._in_layer("group_add", group)
+        try:
+            self._plain(self.connect)
+        except AcceptConnection:
+            self.accept()
+        except DenyConnection:
+            self.close()
+
+    def connect(self) -> None:
+        """Decide on a new connection: ``accept`` or ``close`` it. Accepts."""
+        self.accept()
+
+    def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
+        """Accept the connection; see ``AsyncWebsocketConsumer.accept``."""
+        self._send_sync(self._accept_message(subprotocol, headers))
+        self._accepted = True
+
+    def websocket_receive(self, message: Message) -> None:
+        """Pass a frame to ``receive``, as ``text_data`` or as ``bytes_data``; the other is not passed."""
+        text = message.get("text")
+        if text is not None:
+            self._plain(self.receive, text_data=text)
+        else:
+            self._plain(self.receive, bytes_data=message["bytes"])
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Take a frame of the client: to be overridden. Only the argument that came is passed."""
+
+    def send(  # type: ignore[override]  # of a frame and not of a message, as in Channels
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send a frame to the client; see ``AsyncWebsocketConsumer.send``."""
+        message = self._send_message(text_data, bytes_data)
+        try:
+            self._send_sync(message)
+        except (OSError, RuntimeError) as error:
+            self._in_loop(self._excuse, error)
+            self._drop_after_close()
+        if close:
+            self.close(close)
+
+    def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Send JSON to the client, in a text frame; see ``send``."""
+        self.send(text_data=self.encode_json(content), close=close)
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        """Encode what ``send_json`` sends."""
+        return json.dumps(content)
+
+    def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the connection, or refuse it; see ``AsyncWebsocketConsumer.close``."""
+        message = self._close_message(code, reason)
+        if not self._closed:
+            self._note_closed(message)
+            if self._intake is None:
+                self.base_send(message)
+            else:
+                self._in_loop(self._send_close, message)
+
+    def websocket_disconnect(self, message: Message) -> None:
+        """Leave the groups of the class, call ``disconnect``, and end the consumer."""
+        self._has_begun = False
+        self._leave_plainly(self._code_of(message))
+        raise StopConsumer
+
+    def disconnect(self, code: int) -> None:
+        """Take leave: to be overridden. Called once when the connection has ended, for whatever reason."""
+
+    def on_idle(self) -> None:  # type: ignore[override]  # the sync twin
+        """React to a client that has been silent for ``idle_timeout``: close the connection."""
+        self.close()
+
+    def _in_layer(self, method: str, group: str) -> None:
+        layer = self._group_layer()
+        call = getattr(layer, f"{method}_sync", None) or async_to_sync(getattr(layer, method))
+        call(group, self.channel_name)
+
+    async def _leave(self, code: int) -> None:
+        await self._in_thread(self._leave_plainly, code)
+
+    def _leave_plainly(self, code: int) -> None:
+        try:
+            for group in self.groups or ():
+                self._in_layer("group_discard", group)
+        finally:
+            self._plain(self.disconnect, code)
+
+
+class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
+    """A WebSocket whose frames are JSON. Override ``receive_json`` instead of ``receive``."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        """Decode a frame and pass it to ``receive_json``.
+
+        Raises:
+            ValueError: The frame has no text, or no JSON.
+        """
+        if not text_data:
+            self._failure = UNDECODABLE
+            raise ValueError(NO_TEXT)
+        try:
+            content = await self.decode_json(text_data)
+        except ValueError:
+            self._failure = UNDECODABLE
+            raise
+        await self.receive_json(content, **kwargs)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Take the content of a frame of the client: to be overridden."""
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        """Decode a frame."""
+        return json.loads(text_data)
+
+
+class JsonWebsocketConsumer(WebsocketConsumer):
+    """A WebSocket whose frames are JSON. Override ``receive_json`` instead of ``receive``."""
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        """Decode a frame and pass it to ``receive_json``.
+
+        Raises:
+            ValueError: The frame has no text, or no JSON.
+        """
+        if not text_data:
+            self._failure = UNDECODABLE
+            raise ValueError(NO_TEXT)
+        try:
+            content = self.decode_json(text_data)
+        except ValueError:
+            self._failure = UNDECODABLE
+            raise
+        self._plain(self.receive_json, content, **kwargs)
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Take the content of a frame of the client: to be overridden."""
+
+    @classmethod
+    def decode_json(cls, text_data: str) -> Any:
+        """Decode a frame."""
+        return json.loads(text_data)

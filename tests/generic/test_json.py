@@ -1,0 +1,88 @@
+"""JSON consumers over whole connections."""
+
+from typing import Any
+
+import pytest
+
+from headrace.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
+from headrace.layers import InMemoryChannelLayer
+from headrace.testing import WebsocketCommunicator
+
+
+class Echo(AsyncJsonWebsocketConsumer):
+    """Sends back what it gets, to its group."""
+
+    groups = ("all",)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        assert self.channel_layer is not None
+        await self.channel_layer.group_send("all", {"type": "echo", "content": content})
+
+    async def echo(self, event: dict[str, Any]) -> None:
+        await self.send_json(event["content"])
+
+
+class SyncEcho(JsonWebsocketConsumer):
+    """The same in threads."""
+
+    groups = ("all",)
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        layer: Any = self.channel_layer
+        layer.group_send_sync("all", {"type": "echo", "content": content})
+
+    def echo(self, event: dict[str, Any]) -> None:
+        self.send_json(event["content"])
+
+
+KINDS: list[type[Any]] = [Echo, SyncEcho]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestFrames:
+    """What goes in and comes out."""
+
+    @pytest.mark.parametrize("content", [{"a": [1, 2.5, None, True, "\u00e4"]}, [], "x", 0, None])
+    async def test_any_json_comes_back(self, layer: InMemoryChannelLayer, kind: type[Any], content: Any) -> None:
+        async with WebsocketCommunicator(kind, "/") as client:
+            await client.send_json_to(content)
+            assert await client.receive_json_from(10) == content
+
+    @pytest.mark.parametrize("frame", [{"text": ""}, {"bytes": b"{}"}, {"text": None, "bytes": b"{}"}])
+    async def test_a_frame_without_text_has_channels_text(
+        self, layer: InMemoryChannelLayer, kind: type[Any], frame: dict[str, Any]
+    ) -> None:
+        client = WebsocketCommunicator(kind, "/")
+        await client.connect(10)
+        await client.send_input({"type": "websocket.receive", **frame})
+        with pytest.raises(ValueError, match=r"^No text section for incoming WebSocket frame!$"):
+            await client.receive_output(10)
+
+    async def test_what_is_no_json_is_the_decoders_error(self, layer: InMemoryChannelLayer, kind: type[Any]) -> None:
+        client = WebsocketCommunicator(kind, "/")
+        await client.connect(10)
+        await client.send_to("{")
+        with pytest.raises(ValueError, match="Expecting property name"):
+            await client.receive_output(10)
+
+    async def test_deep_nesting_ends_the_consumer_and_not_the_process(
+        self, layer: InMemoryChannelLayer, kind: type[Any]
+    ) -> None:
+        client = WebsocketCommunicator(kind, "/")
+        await client.connect(10)
+        await client.send_to("[" * 100_000)
+        with pytest.raises((RecursionError, ValueError)):
+            await client.receive_output(10)
+
+
+async def test_a_plain_decode_json_of_an_async_consumer_is_an_error(layer: InMemoryChannelLayer) -> None:
+    class Wrong(Echo):
+        @classmethod
+        def decode_json(cls, text_data: str) -> Any:
+            return {}
+
+    client = WebsocketCommunicator(Wrong, "/")
+    await client.connect()
+    await client.send_to("{}")
+    with pytest.raises(TypeError, match="Wrong: "):
+        await client.receive_output()

@@ -1,0 +1,180 @@
+"""What is only ours in the WebSocket consumers: arguments that are checked, and JSON for all four."""
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace.generic import websocket
+from headrace.generic.connection import Connection
+from headrace.generic.websocket import (
+    AsyncJsonWebsocketConsumer,
+    AsyncWebsocketConsumer,
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+)
+from headrace.layers import InMemoryChannelLayer
+from headrace.testing import WebsocketCommunicator
+
+MakeConsumer = Callable[[type[Any]], tuple[Any, list[Any]]]
+
+ALL: list[type[Any]] = [
+    AsyncWebsocketConsumer,
+    WebsocketConsumer,
+    AsyncJsonWebsocketConsumer,
+    JsonWebsocketConsumer,
+]
+
+
+async def call(consumer: Any, name: str, *args: Any, **kwargs: Any) -> None:
+    """Call a method of an async or of a sync consumer."""
+    result = getattr(consumer, name)(*args, **kwargs)
+    if inspect.isawaitable(result):
+        await result
+
+
+@pytest.mark.parametrize("kind", ALL)
+class TestArguments:
+    """Arguments of the wrong kind: an error that names the consumer's class and method, and nothing is sent."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            ({"subprotocol": 3}, "subprotocol must be a str or None, got 3"),
+            ({"subprotocol": b"chat"}, "subprotocol must be a str or None, got b'chat'"),
+            ({"subprotocol": ["chat"]}, "subprotocol must be a str or None"),
+            ({"headers": {b"a": b"b"}}, "headers must be pairs of bytes"),
+            ({"headers": [b"a"]}, "headers must be pairs of bytes"),
+            ({"headers": [(b"a",)]}, "headers must be pairs of bytes"),
+            ({"headers": [("a", "b")]}, "headers must be pairs of bytes"),
+            ({"headers": [(b"a", "b")]}, "headers must be pairs of bytes"),
+            ({"headers": [(b"a", None)]}, "headers must be pairs of bytes"),
+            ({"headers": 3}, "headers must be pairs of bytes"),
+        ],
+    )
+    async def test_of_accept(
+        self, unconnected: MakeConsumer, kind: type[Any], arguments: dict[str, Any], expected: str
+    ) -> None:
+        consumer, sent = unconnected(kind)
+        with pytest.raises(TypeError) as caught:
+            await call(consumer, "accept", **arguments)
+        assert str(caught.value).startswith(f"{kind.__name__}.accept(): {expected}")
+        assert sent == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            ({"text_data": b"x"}, "text_data must be a str (bytes go into bytes_data), got b'x'"),
+            ({"text_data": {"a": 1}}, "text_data must be a str"),
+            ({"text_data": 0}, "text_data must be a str"),
+            ({"bytes_data": "x"}, "bytes_data must be bytes (text goes into text_data), got 'x'"),
+            ({"bytes_data": [1]}, "bytes_data must be bytes"),
+        ],
+    )
+    async def test_of_send(
+        self, unconnected: MakeConsumer, kind: type[Any], arguments: dict[str, Any], expected: str
+    ) -> None:
+        consumer, sent = unconnected(kind)
+        with pytest.raises(TypeError) as caught:
+            await call(consumer, "send", **arguments)
+        assert str(caught.value).startswith(f"{kind.__name__}.send(): {expected}")
+        assert sent == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "expected"),
+        [
+            (("4000",), TypeError, "code must be an int, got '4000'"),
+            ((4000.0,), TypeError, "code must be an int, got 4000.0"),
+            ((4000, b"why"), TypeError, "reason must be a str, got b'why'"),
+            ((4000, 3), TypeError, "reason must be a str, got 3"),
+            ((4000, "x" * 124), ValueError, "reason must have at most 123 bytes, got 124"),
+            ((4000, "\u00e4" * 62), ValueError, "reason must have at most 123 bytes, got 124"),
+        ],
+    )
+    async def test_of_close(
+        self,
+        unconnected: MakeConsumer,
+        kind: type[Any],
+        arguments: tuple[Any, ...],
+        error: type[Exception],
+        expected: str,
+    ) -> None:
+        consumer, sent = unconnected(kind)
+        with pytest.raises(error) as caught:
+            await call(consumer, "close", *arguments)
+        assert expected in str(caught.value)
+        assert sent == []
+        # It has not closed: what is right is sent.
+        await call(consumer, "close", 4000, "x" * 123)
+        assert sent == [{"type": "websocket.close", "code": 4000, "reason": "x" * 123}]
+
+    async def test_buffers_are_bytes(self, unconnected: MakeConsumer, kind: type[Any]) -> None:
+        consumer, sent = unconnected(kind)
+        for data in (bytearray(b"x"), memoryview(b"x")):
+            await call(consumer, "send", bytes_data=data)
+        assert [bytes(message["bytes"]) for message in sent] == [b"x", b"x"]
+
+    async def test_send_json_is_there(self, unconnected: MakeConsumer, kind: type[Any]) -> None:
+        consumer, sent = unconnected(kind)
+        await call(consumer, "send_json", {"a": "\u00e4"}, close=4000)
+        assert sent == [
+            {"type": "websocket.send", "text": json.dumps({"a": "\u00e4"})},
+            {"type": "websocket.close", "code": 4000},
+        ]
+
+
+class TestTwins:
+    """The sync and the async class have the same methods."""
+
+    @pytest.mark.parametrize(
+        ("asynchronous", "synchronous"),
+        [(AsyncWebsocketConsumer, WebsocketConsumer), (AsyncJsonWebsocketConsumer, JsonWebsocketConsumer)],
+    )
+    def test_public_methods_and_their_parameters_are_the_same(
+        self, asynchronous: type[Any], synchronous: type[Any]
+    ) -> None:
+        def signatures(kind: type[Any]) -> dict[str, list[tuple[str, Any]]]:
+            return {
+                name: [(each.name, each.default) for each in inspect.signature(getattr(kind, name)).parameters.values()]
+                for name in dir(kind)
+                if not name.startswith("_") and name != "base_send" and callable(getattr(kind, name))
+            }
+
+        assert signatures(asynchronous) == signatures(synchronous)
+
+    def test_what_is_async_is_sync_in_the_other(self) -> None:
+        for name in dir(AsyncWebsocketConsumer):
+            method = getattr(AsyncWebsocketConsumer, name)
+            if name.startswith("_") or not inspect.iscoroutinefunction(method) or name in ("dispatch", "on_error"):
+                continue
+            assert not inspect.iscoroutinefunction(getattr(WebsocketConsumer, name)), name
+
+    def test_all_are_connections(self) -> None:
+        assert all(issubclass(kind, Connection) for kind in ALL)
+        assert {kind.__name__ for kind in ALL} < set(websocket.__all__)
+
+
+class TestSeed:
+    """Forms that Channels does not have."""
+
+    async def test_receive_without_bytes_data(self, layer: InMemoryChannelLayer) -> None:
+        class Chat(AsyncWebsocketConsumer):
+            async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as the seed has it
+                await self.send_json({"got": text_data})
+
+        async with WebsocketCommunicator(Chat.as_asgi(), "/ws/") as client:
+            await client.send_to("x")
+            assert await client.receive_json_from() == {"got": "x"}
+
+    async def test_receive_without_bytes_data_says_so_when_bytes_come(self, layer: InMemoryChannelLayer) -> None:
+        class Chat(AsyncWebsocketConsumer):
+            async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as the seed has it
+                await self.send_json({"got": text_data})
+
+        client = WebsocketCommunicator(Chat.as_asgi(), "/ws/")
+        await client.connect()
+        await client.send_to(bytes_data=b"x")
+        with pytest.raises(TypeError, match="bytes_data"):
+            await client.receive_output()
