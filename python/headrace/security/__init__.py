@@ -1,0 +1,3 @@
+"""Who may connect."""
+
+__all__: list[str] = []
