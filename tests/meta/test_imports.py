@@ -37,6 +37,7 @@ RANKS = [
     ["headrace.testing.communicator"],
     ["headrace.testing.http", "headrace.testing.websocket"],
     ["headrace.testing"],
+    ["headrace.testing.plugin"],
     ["headrace.demo.frames", "headrace.demo.clients"],
     ["headrace.demo.app"],
     ["headrace.demo", "headrace.demo.serve"],
