@@ -8,6 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from headrace.layers import InMemoryChannelLayer
 async def headrace_process(*arguments: str) -> AsyncIterator[Process]:
     """Run `python -m headrace` with arguments, and do not leave it behind."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headrace", *arguments, stdout=PIPE, stderr=PIPE
+        sys.executable, "-m", "headrace", *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     try:
         yield process
@@ -48,7 +49,7 @@ class Lossy(InMemoryChannelLayer):
     """A layer that loses every group message but those that announce somebody."""
 
     async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
-        if '"type": "message"' in message["frame"]:
+        if '"type": "message"' in message["text"]:
             exclude = self.group_channels(group)
         return await super().group_send(group, message, exclude=exclude)
 
@@ -179,4 +180,113 @@ async def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as exit_:
         await run("--help")
     assert exit_.value.code == 0
-    assert re.search(r"^ +demo +serve a chat on the layer$", capsys.readouterr().out, re.M)
+    out = capsys.readouterr().out
+    assert re.search(r"^ +demo +serve a chat on the layer$", out, re.M)
+    assert re.search(r"^ +worker +run an application on the messages of channels$", out, re.M)
+
+
+async def test_version_is_the_one_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        await run("--version")
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"headrace {headrace.__version__}\n"
+
+
+WORKER_PROJECT = """
+import sys
+import threading
+
+import headrace
+
+
+class Broken(headrace.InMemoryChannelLayer):
+    async def receive(self, channel):
+        raise ConnectionError("the line is dead")
+
+
+layer = headrace.InMemoryChannelLayer()
+headrace.configure({"jobs": layer, "broken": Broken()})
+
+
+def feed():
+    for line in sys.stdin:
+        channel, type = line.split()
+        layer.send_sync(channel, {"type": type})
+
+
+async def application(scope, receive, send):
+    threading.Thread(target=feed, daemon=True).start()
+    while True:
+        print(scope["channel"], (await receive())["type"], flush=True)
+
+
+class holder:
+    application = application
+
+
+layer.send_sync("resize", {"type": "first"})
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a directory with an application for a worker."""
+    (tmp_path / "jobs.py").write_text(WORKER_PROJECT, encoding="utf-8")
+    (tmp_path / "faulty.py").write_text("import not_there_at_all\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send these to a child")
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("app", ["jobs:application", "jobs:holder.application"])
+async def test_worker_handles_what_comes_until_it_is_told_to_stop(number: signal.Signals, app: str) -> None:
+    async with headrace_process("worker", app, "resize", "mail", "--layer", "jobs") as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert await process.stdout.readline() == b"headrace worker on resize, mail\n"
+        assert await process.stdout.readline() == b"resize first\n"
+        process.stdin.write(b"resize second\n")
+        assert await process.stdout.readline() == b"resize second\n"
+        process.send_signal(number)
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (0, b"")
+    assert b"channel layer 'jobs' lives in this process alone" in err
+
+
+@pytest.mark.usefixtures("project")
+async def test_worker_whose_layer_fails_exits_1() -> None:
+    code, _, err = await headrace_ends("worker", "jobs:application", "resize", "--layer", "broken")
+    assert code == 1
+    assert "the worker has ended" in err
+    assert "the worker was listening on channel 'resize'" in err
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("jobs", "resize"), "APP must be module:attribute, got 'jobs'"),
+        ((":application", "resize"), "APP must be module:attribute, got ':application'"),
+        (("nojobs:app", "resize"), "cannot import 'nojobs' for APP 'nojobs:app', looked in the current directory too"),
+        (("jobs:nothing", "resize"), "module 'jobs' has no attribute 'nothing'"),
+        (("faulty:app", "resize"), "cannot load 'faulty:app'"),
+        (
+            ("jobs:application", "resize"),
+            "no channel layer 'default' is configured; add it to CHANNEL_LAYERS or configure()",
+        ),
+    ],
+)
+async def test_worker_that_cannot_begin_says_why_and_exits_2(arguments: tuple[str, ...], complaint: str) -> None:
+    code, out, err = await headrace_ends("worker", *arguments)
+    assert (code, out) == (2, "")
+    assert err.endswith(f"headrace: {complaint}\n")
+    assert ("No module named 'not_there_at_all'" in err) == arguments[0].startswith("faulty")
+
+
+async def test_worker_needs_a_channel(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        await run("worker", "jobs:application")
+    assert exit_.value.code == 2
+    assert "the following arguments are required: channel" in capsys.readouterr().err

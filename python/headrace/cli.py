@@ -11,9 +11,15 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from importlib import import_module
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from headrace import __version__
 
 if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -24,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="headrace", description="A channel layer whose queues and fan-out run in Rust."
     )
+    parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(subcommands)
@@ -52,8 +59,8 @@ def _add_demo(subcommands: Subcommands) -> None:
 
 
 def _run_demo(options: argparse.Namespace) -> int:
-    from headrace import get_channel_layer
-    from headrace.demo import Layer, make_app
+    from headrace import InMemoryChannelLayer, get_channel_layer
+    from headrace.demo import make_app
 
     try:
         from headrace.demo.serve import CannotServe, Options, demo
@@ -62,13 +69,103 @@ def _run_demo(options: argparse.Namespace) -> int:
             raise
         return _refuse(f"cannot import {error.name}; the demo needs: pip install '.[demo]'")
     layer: object = get_channel_layer()
-    if not isinstance(layer, Layer):
+    if not isinstance(layer, InMemoryChannelLayer):
         return _refuse(f"the demo needs an in-process layer of headrace as default, got {layer!r}")
     chosen = Options(host=options.host, port=options.port, once=options.once, clients=options.clients)
     try:
         return demo(make_app(layer), chosen, functools.partial(print, flush=True))
     except CannotServe as error:
         return _refuse(str(error))
+
+
+def _add_worker(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser(
+        "worker",
+        help="run an application on the messages of channels",
+        description="Run an ASGI application on the messages of channels, until SIGINT or SIGTERM; then let running "
+        "handlers finish. Django is set up first if DJANGO_SETTINGS_MODULE is set.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("app", metavar="APP", help="the application, as module:attribute")
+    parser.add_argument("channels", metavar="channel", nargs="+", help="name of a channel to listen on")
+    parser.add_argument("--layer", default="default", help="alias of the channel layer")
+    parser.add_argument(
+        "--grace",
+        type=_between(0, 86400),
+        default=10,
+        help="seconds that running handlers may go on after the signal",
+    )
+    parser.set_defaults(run=_run_worker)
+
+
+def _run_worker(options: argparse.Namespace) -> int:
+    from headrace import get_channel_layer
+    from headrace.worker import Worker
+
+    sys.path.insert(0, "")
+    try:
+        _set_up_django()
+        application = _load(options.app)
+        layer = get_channel_layer(options.layer)
+    except _CannotLoad as error:
+        return _refuse(str(error))
+    except Exception:
+        # Of the user's code: the place is what helps.
+        traceback.print_exc()
+        return _refuse(f"cannot load {options.app!r}")
+    if layer is None:
+        return _refuse(f"no channel layer {options.layer!r} is configured; add it to CHANNEL_LAYERS or configure()")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _warn_of_own_layer(options.layer, layer)
+    try:
+        worker = Worker(application, options.channels, layer, grace=options.grace)
+        print(f"headrace worker on {', '.join(worker.channels)}", flush=True)
+        worker.run()
+    except Exception:
+        logging.getLogger("headrace.worker").exception("the worker has ended")
+        return 1
+    return 0
+
+
+class _CannotLoad(Exception):
+    """What the command line names is not there."""
+
+
+def _set_up_django() -> None:
+    """Set Django up if it is in use, as a server's ASGI module would."""
+    from headrace.settings import django_settings
+
+    if django_settings() is not None:
+        import_module("django").setup()
+
+
+def _load(name: str) -> Any:
+    """Import what ``module:attribute`` names."""
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise _CannotLoad(f"APP must be module:attribute, got {name!r}")
+    try:
+        imported = import_module(module)
+    except ModuleNotFoundError as error:
+        # One of its own that is missing is told with the place.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise _CannotLoad(
+            f"cannot import {error.name!r} for APP {name!r}, looked in the current directory too"
+        ) from None
+    try:
+        return attrgetter(attribute)(imported)
+    except AttributeError:
+        raise _CannotLoad(f"module {module!r} has no attribute {attribute!r}") from None
+
+
+def _warn_of_own_layer(alias: str, layer: object) -> None:
+    from headrace.layers import InMemoryChannelLayer
+
+    if isinstance(layer, InMemoryChannelLayer) or type(layer).__module__ == "channels.layers":
+        logging.getLogger("headrace.worker").warning(
+            "channel layer %r lives in this process alone: what other processes send does not reach this worker", alias
+        )
 
 
 def _refuse(reason: str) -> int:
@@ -92,4 +189,4 @@ def _between(low: int, high: int) -> Callable[[str], int]:
     return number
 
 
-COMMANDS: tuple[Callable[[Subcommands], None], ...] = (_add_demo,)
+COMMANDS: tuple[Callable[[Subcommands], None], ...] = (_add_demo, _add_worker)

@@ -30,7 +30,7 @@ RANKS = [
     ["headrace.generic.connection", "headrace.generic.http"],
     ["headrace.generic.websocket"],
     ["headrace.generic"],
-    ["headrace.routing", "headrace.middleware", "headrace.security.websocket"],
+    ["headrace.routing", "headrace.middleware", "headrace.security.websocket", "headrace.worker"],
     ["headrace.security"],
     ["headrace"],
     ["headrace.testing.loops", "headrace.testing.faults"],
