@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python lint fmt stubs bench bench-instructions compare docs clean
+.PHONY: help all demo dev test test-rust test-python test-browser lint fmt stubs bench bench-instructions compare docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,14 +19,17 @@ demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal
 demo-once:
 	$(MAKE) demo ONCE=1
 
-test: test-rust test-python ## run every test
+test: test-rust test-python test-browser ## run every test
 
 test-rust:
 	cargo test --quiet -p headrace-core
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p headrace-core --test loom
 
-test-python: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+test-python: $(VENV)/.test $(VENV)/.channels42
+	$(BIN)/python -m pytest --ignore=tests/browser $(ARGS)
+
+test-browser: $(VENV)/.test ## drive the demo's page in a headless Chromium (skipped where there is none)
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 dev: $(VENV)/.lint ## build the extension in place, in release mode, for work on it
 	VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
@@ -82,4 +85,9 @@ $(BIN)/python:
 # The wheel of the working tree, built in release mode, with the extra of the target's name.
 $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[$*]'
+	@touch $@
+
+# The older Channels that headrace.django is tested with, beside the newer one.
+$(VENV)/.channels42: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/channels42 'channels==4.2.*'
 	@touch $@

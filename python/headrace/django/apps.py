@@ -1,0 +1,24 @@
+"""What Django calls when the app is installed."""
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import register
+
+from headrace.django.checks import check_channel_layers
+from headrace.django.patch import apply
+
+__all__ = ["HeadraceConfig"]
+
+
+class HeadraceConfig(AppConfig):  # type: ignore[misc]  # Django has no types
+    """The app ``headrace.django``."""
+
+    name = "headrace.django"
+    label = "headrace"
+    verbose_name = "headrace"
+
+    def ready(self) -> None:
+        """Register the checks, and patch Channels unless ``HEADRACE_PATCH_CHANNELS`` is False."""
+        register(check_channel_layers)
+        if getattr(settings, "HEADRACE_PATCH_CHANNELS", True):
+            apply()

@@ -1,0 +1,203 @@
+"""What ``manage.py check`` says about ``CHANNEL_LAYERS``.
+
+Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
+
+- ``headrace.E001``: the setting, or an entry of it, is not a mapping as it should be.
+- ``headrace.E002``: a ``BACKEND`` is missing or cannot be imported.
+- ``headrace.E003``: ``CONFIG`` has keys that the backend does not know; it will refuse them.
+- ``headrace.E004``: a capacity below 1, so that every message is refused.
+- ``headrace.W001``: there is no ``CHANNEL_LAYERS``, or it is empty: ``get_channel_layer()`` returns None.
+- ``headrace.W002``: there is no ``"default"``, which consumers use unless told otherwise.
+- ``headrace.W003``: Channels' layer in memory, whose cost grows with the number of channels.
+- ``headrace.W004``: a layer in memory, while the environment asks for several processes.
+- ``headrace.W005``: channels_redis's core layer with redis-py 8 or newer, whose waiting ends every 5 s.
+- ``headrace.W006``: channels_redis's core layer with several hosts, which loses messages.
+- ``headrace.W007``: ``CONFIG`` has keys that the backend takes and ignores.
+- ``headrace.W008``: an entry has keys that nobody reads.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
+
+__all__ = ["check_channel_layers"]
+
+_OURS = "headrace.layers.InMemoryChannelLayer"
+_CHANNELS = "channels.layers.InMemoryChannelLayer"
+_IN_MEMORY = {_OURS, "headrace.InMemoryChannelLayer", "headrace.layers.memory.InMemoryChannelLayer", _CHANNELS}
+_CORE = {"channels_redis.core.RedisChannelLayer"}
+
+_ENTRY_KEYS = {"BACKEND", "CONFIG", "TEST_CONFIG"}
+# What the layers know that take any key.
+_TAKES_ANYTHING = {
+    _CHANNELS: {"expiry", "group_expiry", "capacity", "channel_capacity"},
+    "channels_redis.pubsub.RedisPubSubChannelLayer": {
+        *("hosts", "prefix", "on_disconnect", "on_reconnect", "symmetric_encryption_keys", "serializer_format")
+    },
+}
+
+# How servers and process managers are told, by the environment, how many processes to start.
+_PROCESSES = ("WEB_CONCURRENCY", "UVICORN_WORKERS", "GRANIAN_WORKERS")
+
+_Entry = Mapping[str, Any]
+
+
+def check_channel_layers(**_kwargs: object) -> list[CheckMessage]:
+    """Tell what in ``CHANNEL_LAYERS`` could go wrong; reads settings and environment, and connects to nothing."""
+    layers = getattr(settings, "CHANNEL_LAYERS", None)
+    if not layers:
+        return [
+            Warning(
+                "CHANNEL_LAYERS is not set, so there is no channel layer: get_channel_layer() returns None",
+                hint=f"Set CHANNEL_LAYERS = {{'default': {{'BACKEND': {_OURS!r}}}}}, or take 'headrace.django' out.",
+                id="headrace.W001",
+            )
+        ]
+    if not isinstance(layers, Mapping):
+        return [_wrong_kind("CHANNEL_LAYERS", layers, "a mapping of aliases to mappings")]
+    found = [] if "default" in layers else [_no_default(layers)]
+    for alias, entry in layers.items():
+        found += _check_entry(f"CHANNEL_LAYERS[{alias!r}]", entry)
+    return found
+
+
+def _no_default(layers: _Entry) -> CheckMessage:
+    return Warning(
+        f"CHANNEL_LAYERS has no 'default', only {', '.join(map(repr, layers))}",
+        hint="Consumers use 'default' unless their channel_layer_alias says otherwise; add it.",
+        id="headrace.W002",
+    )
+
+
+def _wrong_kind(where: str, value: object, expected: str) -> CheckMessage:
+    return Error(
+        f"{where} must be {expected}, got {value!r}",
+        hint=f"Write it as {{'default': {{'BACKEND': {_OURS!r}, 'CONFIG': {{}}}}}}.",
+        id="headrace.E001",
+    )
+
+
+def _check_entry(where: str, entry: object) -> Iterator[CheckMessage]:
+    if not isinstance(entry, Mapping):
+        yield _wrong_kind(where, entry, "a mapping with BACKEND")
+        return
+    config = entry.get("CONFIG", {})
+    if not isinstance(config, Mapping):
+        yield _wrong_kind(f"{where}['CONFIG']", config, "a mapping of constructor arguments")
+        return
+    if unknown := _names(set(entry) - _ENTRY_KEYS):
+        yield Warning(
+            f"{where} has keys that nobody reads: {unknown}",
+            hint="Arguments of the layer belong into CONFIG.",
+            id="headrace.W008",
+        )
+    backend = entry.get("BACKEND")
+    try:
+        layer_class = import_string(backend)
+    except Exception as error:  # a backend's module may raise anything when it is imported
+        yield Error(
+            f"{where}['BACKEND'] is {backend!r}, which cannot be imported: {error}",
+            hint="Install the package that has it, or correct the path.",
+            id="headrace.E002",
+        )
+        return
+    yield from _check_keys(where, str(backend), layer_class, config)
+    yield from _check_capacities(where, config)
+    if backend in _IN_MEMORY:
+        yield from _check_in_memory(where, str(backend))
+    if backend in _CORE:
+        yield from _check_redis_core(where, config)
+
+
+def _check_keys(where: str, backend: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
+    known = _TAKES_ANYTHING.get(backend) or _parameters(layer_class)
+    unknown = _names(set(config) - known) if known is not None else ""
+    if known is None or not unknown:
+        return
+    hint = f"It knows {_names(known)}."
+    if backend in _TAKES_ANYTHING:
+        what = f"{where}['CONFIG'] has keys that {backend} takes and ignores: {unknown}"
+        yield Warning(what, hint=hint, id="headrace.W007")
+    else:
+        what = f"{where}['CONFIG'] has keys that {backend} does not know: {unknown}"
+        yield Error(what, hint=hint, id="headrace.E003")
+
+
+def _parameters(layer_class: Callable[..., Any]) -> set[str] | None:
+    """Name what a class can be made with, or None if that cannot be told."""
+    try:
+        parameters = inspect.signature(layer_class).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {parameter.name for parameter in parameters}
+
+
+def _check_capacities(where: str, config: _Entry) -> Iterator[CheckMessage]:
+    capacities = {"capacity": config.get("capacity", 1)}
+    by_pattern = config.get("channel_capacity") or {}
+    if isinstance(by_pattern, Mapping):
+        capacities |= {f"channel_capacity[{pattern!r}]": capacity for pattern, capacity in by_pattern.items()}
+    for name, capacity in capacities.items():
+        if isinstance(capacity, int | float) and capacity < 1:
+            yield Error(
+                f"{where}['CONFIG'] has {name} = {capacity!r}: a channel of that capacity refuses every message",
+                hint="A capacity is how many messages may wait on a channel; give at least 1, 100 is usual.",
+                id="headrace.E004",
+            )
+
+
+def _check_in_memory(where: str, backend: str) -> Iterator[CheckMessage]:
+    if backend == _CHANNELS:
+        yield Warning(
+            f"{where} is Channels' layer in memory, which walks all channels and groups at every receive",
+            hint=f"Use {_OURS!r}: the same interface, at a cost that does not grow with their number.",
+            id="headrace.W003",
+        )
+    several = [name for name in _PROCESSES if os.environ.get(name, "1").strip() not in ("", "0", "1")]
+    if several and not settings.DEBUG:
+        yield Warning(
+            f"{where} is a layer in memory, and {several[0]}={os.environ[several[0]]} asks for several processes: "
+            "a message reaches only the process that sent it",
+            hint="Run one process, or use a layer that connects processes.",
+            id="headrace.W004",
+        )
+
+
+def _check_redis_core(where: str, config: _Entry) -> Iterator[CheckMessage]:
+    hosts = config.get("hosts") or [{}]
+    if not isinstance(hosts, list | tuple):
+        return
+    if _redis_version() >= 8 and not all(isinstance(host, Mapping) and "socket_timeout" in host for host in hosts):
+        yield Warning(
+            f"{where}: redis-py {_redis_version()} gives up reading after 5 s, which is as long as this layer waits "
+            "for a message: consumers that hear nothing fail every 5 s",
+            hint="Give each host as a mapping with 'socket_timeout': None, or install redis<8.",
+            id="headrace.W005",
+        )
+    if len(hosts) > 1:
+        yield Warning(
+            f"{where} has {len(hosts)} hosts: this layer sends to a consumer's channel by another host than the "
+            "consumer reads from, so most such messages are lost",
+            hint="Use one host, or channels_redis.pubsub.RedisPubSubChannelLayer.",
+            id="headrace.W006",
+        )
+
+
+def _redis_version() -> int:
+    """Return redis-py's major version, or 0 if it cannot be told."""
+    try:
+        return int(import_module("redis").__version__.partition(".")[0])
+    except (ImportError, AttributeError, ValueError):
+        return 0
+
+
+def _names(keys: set[Any]) -> str:
+    return ", ".join(sorted(map(repr, keys)))

@@ -1,0 +1,71 @@
+"""Channels' unchanged consumers without a hop to another thread, and without two tasks, for every message.
+
+Before each handler Channels awaits ``aclose_old_connections()``, which goes to the thread of thread-sensitive work to
+close old database connections there. ``apply()`` puts a function in its place that goes there only while one is open,
+and another in the place of ``await_many_dispatch``: see ``headrace.django.dispatch``. ``channels.db`` and
+``channels.utils`` themselves stay as they are: who calls the functions there gets Channels' own.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from headrace import db
+from headrace.django.dispatch import await_many_dispatch
+from headrace.settings import installed
+
+__all__ = ["aclose_old_connections", "apply", "revert"]
+
+_MODULES = ("channels.consumer", "channels.generic.websocket", "channels.generic.http")
+
+# What was in the modules before, and what is there while the patch is applied.
+_originals: dict[tuple[ModuleType, str], tuple[Any, Any]] = {}
+
+# channels.db's own, to tell whether a test has replaced it.
+_closing: Any = None
+
+
+def apply() -> None:
+    """Replace the functions in those modules of Channels that have them, once; without Channels do nothing."""
+    global _closing  # noqa: PLW0603  # belongs to the patch, of which there is one in a process
+    if not installed("channels"):
+        return
+    db.watch_connections()
+    for module in map(import_module, _MODULES):
+        _replace(module, "aclose_old_connections", lambda _original: aclose_old_connections)
+        _replace(module, "await_many_dispatch", lambda original: functools.partial(await_many_dispatch, original))
+    _closing = _closing or sys.modules["channels.db"].close_old_connections
+
+
+def revert() -> None:
+    """Put back what was there; do nothing if the patch is not applied."""
+    while _originals:
+        (module, name), (original, replacement) = _originals.popitem()
+        if vars(module).get(name) is replacement:
+            setattr(module, name, original)
+
+
+def _replace(module: ModuleType, name: str, make: Callable[[Any], Any]) -> None:
+    original = vars(module).get(name)
+    if original is not None and (module, name) not in _originals:
+        replacement = make(original)
+        _originals[module, name] = original, replacement
+        setattr(module, name, replacement)
+
+
+async def aclose_old_connections() -> None:
+    """Close old connections as Channels does, but only if one is open: see ``headrace.db``.
+
+    Where ``channels.db.close_old_connections`` is replaced, as Channels' testing communicators do, that is called.
+    """
+    db.enter_consumer()
+    if not db.connections_open():
+        return
+    channels_db = sys.modules["channels.db"]
+    if channels_db.close_old_connections is _closing:
+        await db.aclose_old_connections()
+    else:
+        await channels_db.aclose_old_connections()

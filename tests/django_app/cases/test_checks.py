@@ -1,0 +1,174 @@
+"""What ``manage.py check`` says about CHANNEL_LAYERS."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.test import override_settings
+
+from headrace.django.checks import check_channel_layers
+
+OURS = "headrace.layers.InMemoryChannelLayer"
+CORE = "channels_redis.core.RedisChannelLayer"
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+ABSENT = "not set"
+
+
+class Core:
+    def __init__(self, hosts: Any = None, prefix: str = "asgi", expiry: int = 60, capacity: int = 100) -> None: ...
+
+
+class PubSub:
+    def __init__(self, *args: Any, symmetric_encryption_keys: Any = None, **kwargs: Any) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def _redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for channels_redis and redis-py 7, which this environment has not."""
+    for name in ("channels_redis", "channels_redis.core", "channels_redis.pubsub", "redis"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(sys.modules["channels_redis.core"], "RedisChannelLayer", Core, raising=False)
+    monkeypatch.setattr(sys.modules["channels_redis.pubsub"], "RedisPubSubChannelLayer", PubSub, raising=False)
+    use_redis(monkeypatch, "7.1.0")
+
+
+def use_redis(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setitem(sys.modules, "redis", SimpleNamespace(__version__=version))
+
+
+def check(layers: Any, **others: Any) -> list[CheckMessage]:
+    with override_settings(CHANNEL_LAYERS=layers, **others):
+        return check_channel_layers()
+
+
+def layer(backend: str = OURS, **config: Any) -> dict[str, Any]:
+    return {"BACKEND": backend, "CONFIG": config}
+
+
+def ids(found: list[CheckMessage]) -> list[str]:
+    assert all(message.hint for message in found)
+    return [message.id.removeprefix("headrace.") for message in found]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"BACKEND": OURS},
+        layer(capacity=1, channel_capacity={"a.*": 5}, strict=True),
+        layer(CORE, hosts=["redis://one"], capacity=10),
+        layer(PUBSUB, hosts=["redis://one", "redis://two"], prefix="chat"),
+        layer("headrace.layers.BaseChannelLayer"),
+        {"BACKEND": OURS, "TEST_CONFIG": {}},
+    ],
+)
+def test_a_sound_setting_is_not_complained_about(entry: dict[str, Any]) -> None:
+    assert check({"default": entry}) == []
+
+
+@pytest.mark.parametrize("layers", [None, {}])
+def test_no_setting_is_a_warning(layers: Any) -> None:
+    assert ids(check(layers)) == ["W001"]
+
+
+def test_no_default_is_a_warning() -> None:
+    found = check({"chat": layer(), "mail": layer()})
+    assert ids(found) == ["W002"]
+    assert found[0].msg == "CHANNEL_LAYERS has no 'default', only 'chat', 'mail'"
+
+
+@pytest.mark.parametrize("layers", [["default"], "default", {"default": OURS}, {"default": {**layer(), "CONFIG": [1]}}])
+def test_what_is_no_mapping_is_an_error(layers: Any) -> None:
+    assert ids(check(layers)) == ["E001"]
+
+
+@pytest.mark.parametrize("backend", ["not_there.Layer", "headrace.layers.Nothing", "InMemory", None, 3])
+def test_a_backend_that_cannot_be_imported_is_an_error(backend: Any) -> None:
+    found = check({"default": {"BACKEND": backend}})
+    assert ids(found) == ["E002"]
+    assert f"['BACKEND'] is {backend!r}, which cannot be imported: " in found[0].msg
+
+
+@pytest.mark.parametrize("backend", [OURS, CORE])
+def test_unknown_keys_of_the_configuration_are_an_error(backend: str) -> None:
+    found = check({"default": layer(backend, capcity=5, group_expire=3)})
+    assert ids(found) == ["E003"]
+    message = found[0]
+    assert message.msg.endswith("does not know: 'capcity', 'group_expire'")
+    assert message.hint.startswith("It knows '")
+
+
+@pytest.mark.parametrize("config", [{"capacity": 0}, {"capacity": -1}, {"channel_capacity": {"a.*": 0}}])
+def test_a_capacity_below_1_is_an_error(config: dict[str, Any]) -> None:
+    assert ids(check({"default": layer(**config)})) == ["E004"]
+
+
+def test_channels_layer_in_memory_is_a_warning_that_names_ours() -> None:
+    found = check({"default": layer("channels.layers.InMemoryChannelLayer")})
+    assert ids(found) == ["W003"]
+    assert OURS in found[0].hint
+
+
+@pytest.mark.parametrize(
+    ("workers", "debug", "expected"),
+    [("4", False, ["W004"]), ("4", True, []), ("1", False, []), ("", False, [])],
+)
+def test_a_layer_in_memory_for_several_processes_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, workers: str, debug: bool, expected: list[str]
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    assert ids(check({"default": layer()}, DEBUG=debug)) == expected
+
+
+@pytest.mark.parametrize("version", ["8.0.0", "10.1"])
+def test_the_core_layer_with_a_redis_py_that_gives_up_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    use_redis(monkeypatch, version)
+    assert ids(check({"default": layer(CORE)})) == ["W005"]
+    assert ids(check({"default": layer(CORE, hosts=["redis://one"])})) == ["W005"]
+    waiting = {"address": "redis://one", "socket_timeout": None}
+    assert check({"default": layer(CORE, hosts=[waiting])}) == []
+    assert check({"default": layer(PUBSUB, hosts=["redis://one"])}) == []
+
+
+@pytest.mark.parametrize("version", ["7.1", "unknown"])
+def test_another_redis_py_is_fine(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    use_redis(monkeypatch, version)
+    assert check({"default": layer(CORE)}) == []
+
+
+def test_several_hosts_of_the_core_layer_are_a_warning() -> None:
+    assert ids(check({"default": layer(CORE, hosts=["redis://one", "redis://two"])})) == ["W006"]
+
+
+def test_hosts_that_the_layer_itself_refuses_are_left_to_it() -> None:
+    assert check({"default": layer(CORE, hosts="redis://one")}) == []
+
+
+@pytest.mark.parametrize(("backend", "others"), [(PUBSUB, []), ("channels.layers.InMemoryChannelLayer", ["W003"])])
+def test_keys_that_a_backend_takes_and_ignores_are_a_warning(backend: str, others: list[str]) -> None:
+    found = check({"default": layer(backend, capcity=5, group_expire=3)})
+    assert ids(found) == ["W007", *others]
+    assert found[0].msg.endswith("takes and ignores: 'capcity', 'group_expire'")
+
+
+def test_the_pubsub_layer_has_no_capacity() -> None:
+    assert ids(check({"default": layer(PUBSUB, capacity=5)})) == ["W007"]
+
+
+def test_keys_of_an_entry_that_nobody_reads_are_a_warning() -> None:
+    assert ids(check({"default": {"BACKEND": OURS, "OPTIONS": {}}})) == ["W008"]
+
+
+def test_a_backend_that_tells_nothing_of_its_arguments_is_not_complained_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Opaque:
+        __signature__ = "no signature"
+
+    class Open:
+        def __init__(self, **kwargs: Any) -> None: ...
+
+    for kind in (Opaque, Open):
+        monkeypatch.setattr(sys.modules["channels_redis"], "Layer", kind, raising=False)
+        assert check({"default": layer("channels_redis.Layer", anything=1, channel_capacity=[])}) == []

@@ -1,0 +1,19 @@
+"""Settings of a project with channels and the app, varied by the environment."""
+
+import json
+import os
+
+SECRET_KEY = "of a project that keeps no secrets"
+INSTALLED_APPS = [
+    *json.loads(os.environ.get("BANK_APPS", '["headrace.django", "channels"]')),
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BANK_DATABASE"]}}
+CHANNEL_LAYERS = json.loads(
+    os.environ.get("BANK_LAYERS", '{"default": {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}')
+)
+ASGI_APPLICATION = "bank_asgi.application"
+HEADRACE_PATCH_CHANNELS = json.loads(os.environ.get("BANK_PATCH", "true"))
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
