@@ -1,33 +1,82 @@
-"""headrace: a channel layer whose queues, groups and fan-out run in Rust."""
+"""headrace: a channel layer whose queues, groups and fan-out run in Rust, and consumers and routers on top of it."""
 
 from importlib.metadata import version
 
 from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, SendReport
-from headrace.exceptions import ChannelEmpty, ChannelFull, InvalidMessage, LayerClosed
-from headrace.layers import (
-    BaseChannelLayer,
-    InMemoryChannelLayer,
-    channel_layers,
-    configure,
-    get_channel_layer,
+from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
+from headrace.db import database_sync_to_async
+from headrace.dispatch import ConsumerStats
+from headrace.exceptions import (
+    AcceptConnection,
+    ChannelEmpty,
+    ChannelFull,
+    ConnectionClosed,
+    DenyConnection,
+    InvalidChannelLayerError,
+    InvalidMessage,
+    LayerClosed,
+    MessageTooLarge,
+    RequestAborted,
+    RequestTimeout,
+    StopConsumer,
 )
+from headrace.generic.http import AsyncHttpConsumer
+from headrace.generic.websocket import (
+    AsyncJsonWebsocketConsumer,
+    AsyncWebsocketConsumer,
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+    encode_once,
+)
+from headrace.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers, configure, get_channel_layer
+from headrace.paths import include, path, re_path, register_converter
+from headrace.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
+from headrace.sync import async_to_sync, sync_to_async
 
 __version__ = version("headrace")
 
 __all__ = [
+    "AcceptConnection",
+    "AsyncConsumer",
+    "AsyncHttpConsumer",
+    "AsyncJsonWebsocketConsumer",
+    "AsyncWebsocketConsumer",
     "BaseChannelLayer",
     "ChannelEmpty",
     "ChannelFull",
+    "ChannelNameRouter",
     "ChannelStats",
+    "ConnectionClosed",
+    "ConsumerStats",
+    "DenyConnection",
     "GroupStats",
     "InMemoryChannelLayer",
     "Inbox",
+    "InvalidChannelLayerError",
     "InvalidMessage",
+    "JsonWebsocketConsumer",
     "LayerClosed",
     "LayerStats",
+    "MessageTooLarge",
+    "ProtocolTypeRouter",
+    "RequestAborted",
+    "RequestTimeout",
     "SendReport",
+    "StopConsumer",
+    "SyncConsumer",
+    "URLRouter",
+    "WebsocketConsumer",
     "__version__",
+    "async_to_sync",
     "channel_layers",
     "configure",
+    "consumer_stats",
+    "database_sync_to_async",
+    "encode_once",
     "get_channel_layer",
+    "include",
+    "path",
+    "re_path",
+    "register_converter",
+    "sync_to_async",
 ]
