@@ -11,61 +11,43 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
+from headrace import BaseChannelLayer, LayerClosed, get_channel_layer
 from headrace.demo import frames, make_app, serve
-from headrace.demo.app import COUNTERS
+from headrace.demo.app import COUNTERS, ChatConsumer
 from headrace.demo.clients import self_check
 from headrace.demo.serve import CannotServe, Options, bind, serving
 from headrace.layers import InMemoryChannelLayer
+from headrace.testing import HttpCommunicator, ManualClock, WebsocketCommunicator
 
-
-class Chat:
-    """A demo that is being served."""
-
-    def __init__(self, port: int, layer: InMemoryChannelLayer) -> None:
-        self.layer = layer
-        self.page = f"http://127.0.0.1:{port}"
-        self.socket = f"ws://127.0.0.1:{port}/ws"
-        self._open: list[ClientConnection] = []
-
-    async def connect(self) -> "Person":
-        connection = await connect(self.socket, proxy=None, max_queue=None)
-        self._open.append(connection)
-        return Person(connection)
-
-    async def join(self, name: str, room: str = "lobby") -> "Person":
-        person = await self.connect()
-        await person.say_frame(type="join", room=room, name=name)
-        person.joined = await person.next("joined")
-        return person
-
-    async def close(self) -> None:
-        await asyncio.gather(*(connection.close() for connection in self._open))
+SECONDS = 10
+"""How long a test waits for a frame that has to come."""
 
 
 class Person:
-    """One WebSocket client."""
+    """One WebSocket client: over a socket, or over a communicator."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
+    def __init__(self, send: Callable[[str | bytes], Awaitable[None]], receive: Callable[[], Awaitable[Any]]) -> None:
+        self.send = send
+        self._receive = receive
         self.joined: dict[str, Any] = {}
 
     async def say_frame(self, **frame: object) -> None:
-        await self.connection.send(json.dumps(frame))
+        await self.send(json.dumps(frame))
 
     async def say(self, text: str, ref: str | None = None) -> None:
         await self.say_frame(type="say", text=text, ref=ref)
 
     async def frame(self) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(await self.connection.recv())
+        frame: dict[str, Any] = json.loads(await self._receive())
         return frame
 
     async def next(self, kind: str) -> dict[str, Any]:
@@ -75,14 +57,68 @@ class Person:
         return frame
 
 
+class Chat:
+    """The application on a layer of its own, and communicators that are its clients."""
+
+    def __init__(self, layer: InMemoryChannelLayer, open_connections: contextlib.AsyncExitStack) -> None:
+        self.layer = layer
+        self.app = make_app(layer)
+        self.open_connections = open_connections
+
+    async def connect(self) -> Person:
+        return self.person(await self.open_connections.enter_async_context(WebsocketCommunicator(self.app, "/ws")))
+
+    def person(self, ws: WebsocketCommunicator) -> Person:
+        async def send(data: str | bytes) -> None:
+            await (ws.send_to(data) if isinstance(data, str) else ws.send_to(bytes_data=data))
+
+        return Person(send, lambda: ws.receive_from(SECONDS))
+
+    async def join(self, name: str, room: str = "lobby") -> Person:
+        person = await self.connect()
+        await person.say_frame(type="join", room=room, name=name)
+        person.joined = await person.next("joined")
+        return person
+
+
+class ServedChat(Chat):
+    """A demo that is being served by uvicorn, and real clients."""
+
+    def __init__(
+        self, layer: InMemoryChannelLayer, open_connections: contextlib.AsyncExitStack, listener: socket.socket
+    ) -> None:
+        super().__init__(layer, open_connections)
+        port = listener.getsockname()[1]
+        self.page = f"http://127.0.0.1:{port}"
+        self.socket = f"ws://127.0.0.1:{port}/ws"
+        self.connections: list[ClientConnection] = []
+
+    async def connect(self) -> Person:
+        connection = await self.open_connections.enter_async_context(connect(self.socket, proxy=None, max_queue=None))
+        self.connections.append(connection)
+        return Person(connection.send, connection.recv)
+
+
 @pytest.fixture
 async def chat() -> AsyncIterator[Chat]:
-    layer = InMemoryChannelLayer()
-    with bind("127.0.0.1", 0) as listener:
-        async with serving(make_app(layer), listener):
-            chat = Chat(listener.getsockname()[1], layer)
-            yield chat
-            await chat.close()
+    async with contextlib.AsyncExitStack() as open_connections:
+        yield Chat(InMemoryChannelLayer(), open_connections)
+
+
+@contextlib.asynccontextmanager
+async def served_chat() -> AsyncIterator[ServedChat]:
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(bind("127.0.0.1", 0))
+        chat = ServedChat(InMemoryChannelLayer(), contextlib.AsyncExitStack(), listener)
+        await stack.enter_async_context(serving(chat.app, listener))
+        await stack.enter_async_context(chat.open_connections)
+        yield chat
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[ServedChat]:
+    async with served_chat() as chat:
+        yield chat
 
 
 async def fetch(url: str, method: str = "GET") -> tuple[int, str, str]:
@@ -101,20 +137,25 @@ async def fetch(url: str, method: str = "GET") -> tuple[int, str, str]:
 
 
 class TestPage:
-    async def test_the_page_is_one_file_that_loads_nothing_else(self, chat: Chat) -> None:
-        status, kind, body = await fetch(f"{chat.page}/")
+    async def test_the_page_is_one_file_that_loads_nothing_else(self, served: ServedChat) -> None:
+        status, kind, body = await fetch(f"{served.page}/")
         assert (status, kind) == (200, "text/html; charset=utf-8")
         assert "<title>headrace demo</title>" in body
         assert not re.search(r"""(src|href)=["']?(https?:)?//|@import|url\(""", body)
 
     async def test_the_page_knows_every_counter(self, chat: Chat) -> None:
-        _, _, body = await fetch(f"{chat.page}/")
+        body = (await HttpCommunicator(chat.app, "GET", "/").get_response())["body"].decode()
         shown = body[body.index("const GROUPS") : body.index("const POINTS")]
         assert re.findall(r"(\w+): \"", shown) == list(COUNTERS)
 
-    async def test_stats_are_the_layers_own(self, chat: Chat) -> None:
-        await chat.join("Ada")
-        status, kind, body = await fetch(f"{chat.page}/stats")
+    async def test_the_page_may_load_nothing_and_is_not_kept(self, chat: Chat) -> None:
+        headers = dict((await HttpCommunicator(chat.app, "GET", "/").get_response())["headers"])
+        assert headers[b"content-security-policy"].startswith(b"default-src 'none';")
+        assert headers[b"cache-control"] == b"no-store"
+
+    async def test_stats_are_the_layers_own(self, served: ServedChat) -> None:
+        await served.join("Ada")
+        status, kind, body = await fetch(f"{served.page}/stats")
         assert (status, kind) == (200, "application/json")
         answer = json.loads(body)
         assert answer["time"] > 0
@@ -122,23 +163,94 @@ class TestPage:
         assert answer["counters"]["groups"] == 1
         assert answer["counters"].keys() == set(COUNTERS)
 
-    async def test_head_has_no_body(self, chat: Chat) -> None:
-        assert await fetch(f"{chat.page}/", "HEAD") == (200, "text/html; charset=utf-8", "")
+    async def test_stats_count_the_sockets(self, chat: Chat) -> None:
+        async def sockets() -> dict[str, int]:
+            answer = json.loads((await HttpCommunicator(chat.app, "GET", "/stats").get_response())["body"])
+            counted: dict[str, int] = answer["sockets"]
+            return counted
 
-    async def test_other_paths_and_methods_are_refused(self, chat: Chat) -> None:
-        assert (await fetch(f"{chat.page}/nothing"))[0] == 404
-        assert (await fetch(f"{chat.page}/stats", "DELETE"))[0] == 405
+        before = await sockets()
+        ada = await chat.join("Ada")
+        await ada.send("nonsense")
+        await ada.next("error")
+        after = await sockets()
+        assert {name: after[name] - before[name] for name in ("opened", "open", "errors")} == {
+            "opened": 1,
+            "open": 1,
+            "errors": 1,
+        }
 
-    async def test_a_socket_elsewhere_is_refused(self, chat: Chat) -> None:
-        with pytest.raises(InvalidStatus, match="403"):
-            await connect(chat.socket + "/other", proxy=None)
+    async def test_head_has_no_body(self, served: ServedChat) -> None:
+        assert await fetch(f"{served.page}/", "HEAD") == (200, "text/html; charset=utf-8", "")
 
-    async def test_another_kind_of_scope_is_refused(self) -> None:
+    async def test_other_paths_and_methods_are_refused(self, served: ServedChat) -> None:
+        assert (await fetch(f"{served.page}/nothing"))[0] == 404
+        assert (await fetch(f"{served.page}/stats", "DELETE"))[0] == 405
+
+    async def test_a_socket_elsewhere_is_told_that_there_is_no_route(self, served: ServedChat) -> None:
+        async with connect(served.socket + "/other", proxy=None) as connection:
+            with pytest.raises(ConnectionClosed) as closed:
+                await connection.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4404
+
+    async def test_another_kind_of_scope_is_refused(self, chat: Chat) -> None:
         async def unused(*_: object) -> Any:
             raise NotImplementedError
 
-        with pytest.raises(ValueError, match="got 'lifespan'"):
-            await make_app(InMemoryChannelLayer())({"type": "lifespan"}, unused, unused)
+        with pytest.raises(ValueError, match="No application configured for scope type 'lifespan'"):
+            await chat.app({"type": "lifespan"}, unused, unused)
+
+
+class TestLayer:
+    async def test_without_a_layer_it_is_the_default_one(self) -> None:
+        layer = get_channel_layer()
+        assert isinstance(layer, InMemoryChannelLayer)
+        async with WebsocketCommunicator(make_app(), "/ws") as ws:
+            await ws.send_json_to({"type": "join", "room": "lobby", "name": "Ada"})
+            await ws.receive_json_from(SECONDS)
+            assert layer.group_count(frames.group_name("lobby")) == 1
+
+    def test_a_layer_that_counts_no_members_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="needs an in-process layer of headrace, got <"):
+            make_app(BaseChannelLayer())
+
+    async def test_a_membership_that_is_about_to_expire_is_renewed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Renewing(InMemoryChannelLayer):
+            renewed = asyncio.Event()
+
+            async def group_add(self, group: str, channel: str) -> None:
+                await super().group_add(group, channel)
+                self.renewed.set()
+
+        monkeypatch.setattr(ChatConsumer, "idle_timeout", 0.01)
+        clock = ManualClock()
+        layer = Renewing(clock=clock)
+        async with contextlib.AsyncExitStack() as stack:
+            ada = await Chat(layer, stack).join("Ada")
+            clock.advance(layer.group_expiry - 1)
+            layer.renewed.clear()
+            await layer.renewed.wait()
+            clock.advance(layer.group_expiry - 1)
+            await ada.say("still here")
+            assert (await ada.next("message"))["members"] == 1
+
+    async def test_who_talks_stays(self) -> None:
+        clock = ManualClock()
+        layer = InMemoryChannelLayer(clock=clock)
+        async with contextlib.AsyncExitStack() as stack:
+            ada = await Chat(layer, stack).join("Ada")
+            for _ in range(2):
+                clock.advance(layer.group_expiry - 1)
+                await ada.say("still here")
+                assert (await ada.next("sent"))["delivered"] == 1
+
+    async def test_an_error_that_is_not_the_browsers_ends_the_socket(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        await chat.layer.close()
+        with pytest.raises(LayerClosed):
+            await ada.say("hello")
+            await ada.next("message")
 
 
 class TestRooms:
@@ -189,23 +301,28 @@ class TestRooms:
         await grace.say_frame(type="join", room="lobby", name="Grace again")
         assert (await grace.next("joined"))["members"] == 2
 
-    async def test_a_socket_that_breaks_leaves_its_room(self, chat: Chat) -> None:
-        ada = await chat.join("Ada")
-        grace = await chat.join("Grace")
+    async def test_a_socket_that_breaks_leaves_its_room(self, served: ServedChat) -> None:
+        ada = await served.join("Ada")
+        await served.join("Grace")
         await ada.next("member")
-        grace.connection.transport.abort()
+        served.connections[1].transport.abort()
         assert (await ada.next("member"))["event"] == "left"
-        assert chat.layer.stats().memberships == 1
+        assert served.layer.stats().memberships == 1
+
+    async def test_two_browsers_chat_over_a_real_server(self, served: ServedChat) -> None:
+        ada = await served.join("Ada")
+        grace = await served.join("Grace")
+        await grace.say("hello")
+        assert (await ada.next("message"))["text"] == "hello"
+        assert (await grace.next("sent"))["delivered"] == 2
 
     async def test_a_server_that_stops_closes_the_sockets_and_empties_the_rooms(self) -> None:
-        layer = InMemoryChannelLayer()
-        with bind("127.0.0.1", 0) as listener:
-            async with serving(make_app(layer), listener):
-                chat = Chat(listener.getsockname()[1], layer)
-                ada = await chat.join("Ada")
+        async with served_chat() as chat:
+            ada = await chat.join("Ada")
+            chat.open_connections.pop_all()
         with pytest.raises(ConnectionClosed):
             await ada.next("message")
-        assert layer.stats().memberships == 0
+        assert chat.layer.stats().memberships == 0
 
     async def test_names_and_rooms_hold_any_characters(self, chat: Chat) -> None:
         name, room = "<b>Zoë</b> \u202e", "café / \U0001f30a 'x' \n!"
@@ -267,7 +384,7 @@ class TestBadInput:
         self, chat: Chat, sent: str | bytes, answer: str
     ) -> None:
         person = await chat.connect()
-        await person.connection.send(sent)
+        await person.send(sent)
         error = await person.frame()
         assert error["type"] == "error"
         assert answer in error["error"]
@@ -276,7 +393,7 @@ class TestBadInput:
 
     async def test_a_bad_frame_in_a_room_disturbs_nobody(self, chat: Chat) -> None:
         ada = await chat.join("Ada")
-        await ada.connection.send("nonsense")
+        await ada.send("nonsense")
         assert (await ada.next("error"))["error"].startswith("expected a JSON object")
         await ada.say("still here")
         assert (await ada.next("message"))["text"] == "still here"
@@ -294,6 +411,9 @@ class Peer:
         self.reading = asyncio.Event()
         self.reading.set()
         self.gone = False
+        # The code that the application closed with, and the texts that it sent, as they are.
+        self.closed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.texts: list[str] = []
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._events.put_nowait({"type": "websocket.connect"})
@@ -304,7 +424,10 @@ class Peer:
         await self.reading.wait()
         if self.gone:
             raise OSError("the peer has gone")
-        if "text" in event:
+        if event["type"] == "websocket.close":
+            self.closed.set_result(event["code"])
+        elif "text" in event:
+            self.texts.append(event["text"])
             self._sent.put_nowait(json.loads(event["text"]))
 
     def say_frame(self, **frame: object) -> None:
@@ -313,56 +436,106 @@ class Peer:
     def leave(self) -> None:
         self._events.put_nowait({"type": "websocket.disconnect", "code": 1000})
 
+    async def frame(self) -> dict[str, Any]:
+        return await self._sent.get()
+
     async def next(self, kind: str) -> dict[str, Any]:
-        while (frame := await self._sent.get())["type"] != kind:
+        while (frame := await self.frame())["type"] != kind:
             pass
         return frame
 
 
-class TestSlowSockets:
-    async def test_a_slow_socket_holds_up_nobody_and_its_drops_are_counted(self) -> None:
-        layer = InMemoryChannelLayer(capacity=3)
+class Pair:
+    """Two peers in the lobby, of which one has stopped to read and one has not."""
+
+    def __init__(self, layer: InMemoryChannelLayer) -> None:
         app = make_app(layer)
-        slow, fast = Peer(app), Peer(app)
-        for peer in (slow, fast):
+        self.slow, self.fast = Peer(app), Peer(app)
+
+    async def __aenter__(self) -> Self:
+        for peer in (self.slow, self.fast):
             peer.say_frame(type="join", room="lobby", name="someone")
             await peer.next("joined")
-        await slow.next("member")
-        slow.reading.clear()
+        await self.slow.next("member")
+        self.slow.reading.clear()
+        return self
 
-        dropped = 0
-        for number in range(10):
-            fast.say_frame(type="say", text=str(number))
-            dropped += (await fast.next("sent"))["dropped"]
-            assert (await fast.next("message"))["text"] == str(number)
-        # One message is on its way to the slow socket, three fill its mailbox.
-        assert dropped == layer.stats().dropped_full == 6
+    async def say(self, text: str) -> dict[str, Any]:
+        """Say something on the fast one; return its receipt."""
+        self.fast.say_frame(type="say", text=text)
+        receipt = await self.fast.next("sent")
+        assert (await self.fast.next("message"))["text"] == text
+        return receipt
 
-        slow.reading.set()
-        assert [(await slow.next("message"))["text"] for _ in range(4)] == ["0", "1", "2", "3"]
-        for peer in (slow, fast):
+    async def __aexit__(self, *_: object) -> None:
+        self.slow.reading.set()
+        for peer in (self.slow, self.fast):
             peer.leave()
             await peer.task
+
+
+class TestSlowSockets:
+    async def test_a_slow_socket_holds_up_nobody_and_its_drops_are_counted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ChatConsumer, "max_backlog", 3)
+        layer = InMemoryChannelLayer()
+        async with Pair(layer) as pair:
+            dropped = sum([(await pair.say(str(number)))["dropped"] for number in range(10)])
+            # One message is on its way to the slow socket, three fill its mailbox.
+            assert dropped == layer.stats().dropped_full == 6
+            pair.slow.reading.set()
+            assert [(await pair.slow.next("message"))["text"] for _ in range(4)] == ["0", "1", "2", "3"]
+
+    async def test_who_goes_to_another_room_gets_all_of_the_first_before_that_and_nothing_after(self) -> None:
+        async with Pair(InMemoryChannelLayer()) as pair:
+            await pair.say("0")
+            await pair.say("1")
+            pair.slow.say_frame(type="leave")
+            pair.slow.say_frame(type="join", room="other", name="someone")
+            pair.slow.say_frame(type="say", text="2")
+            pair.slow.reading.set()
+            frames = [await pair.slow.frame() for _ in range(6)]
+            # The receipt needs no place in the order.
+            frames.remove({"type": "sent", "ref": None, "delivered": 1, "dropped": 0})
+            assert [frame["type"] for frame in frames] == ["message", "message", "left", "joined", "message"]
+            assert [frame.get("text") or frame["room"] for frame in frames] == ["0", "1", "lobby", "other", "2"]
+
+    async def test_a_socket_too_slow_to_be_told_that_it_has_left_is_closed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ChatConsumer, "max_backlog", 1)
+        layer = InMemoryChannelLayer()
+        async with Pair(layer) as pair:
+            await pair.say("0")
+            pair.slow.say_frame(type="leave")
+            await pair.say("1")
+            pair.slow.reading.set()
+            assert await pair.slow.closed == 1013
+            assert (await pair.fast.next("member"))["event"] == "left"
+            assert layer.stats().memberships == 1
+
+    async def test_what_a_room_says_is_encoded_once_for_all(self) -> None:
+        async with Pair(InMemoryChannelLayer()) as pair:
+            pair.slow.reading.set()
+            await pair.say("hello")
+            await pair.slow.next("message")
+            ours, theirs = ([text for text in peer.texts if "hello" in text] for peer in (pair.slow, pair.fast))
+            assert len(ours) == len(theirs) == 1
+            assert ours[0] is theirs[0]
 
     async def test_sending_to_a_socket_that_has_gone_is_no_error(self) -> None:
-        app = make_app(InMemoryChannelLayer())
-        gone, other = Peer(app), Peer(app)
-        for peer in (gone, other):
-            peer.say_frame(type="join", room="lobby", name="someone")
-            await peer.next("joined")
-        gone.gone = True
-        other.say_frame(type="say", text="hello")
-        await other.next("message")
-        for peer in (gone, other):
-            peer.leave()
-            await peer.task
+        async with Pair(InMemoryChannelLayer()) as pair:
+            pair.slow.gone = True
+            pair.slow.reading.set()
+            assert (await pair.say("hello"))["delivered"] == 2
 
 
 class Lossy(InMemoryChannelLayer):
     """A layer that keeps chat messages from one member of each room."""
 
     async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
-        if json.loads(message["frame"])["type"] == "message":
+        if json.loads(message["text"])["type"] == "message":
             exclude = next(iter(self.group_channels(group)))
         return await super().group_send(group, message, exclude=exclude)
 
@@ -375,18 +548,18 @@ async def silent_server(answer: Callable[[ServerConnection], Awaitable[None]]) -
 
 
 class TestSelfCheck:
-    async def test_every_delivery_has_its_line(self, chat: Chat) -> None:
+    async def test_every_delivery_has_its_line(self, served: ServedChat) -> None:
         lines: list[str] = []
-        assert await self_check(chat.socket, 5, lines.append)
+        assert await self_check(served.socket, 5, lines.append)
         deliveries = [re.fullmatch(r"  client (\d) got it after +(\d+\.\d{3}) ms", line) for line in lines]
         assert sorted(match[1] for match in deliveries if match) == ["1", "2", "3", "4", "5"]
         assert lines[0] == "self-check: 5 WebSocket clients, one broadcast"
         assert lines[-1].startswith("self-check passed: 5 of 5 deliveries, slowest ")
-        assert chat.layer.stats().memberships == 0
+        assert served.layer.stats().memberships == 0
 
-    async def test_one_client_alone_passes(self, chat: Chat) -> None:
+    async def test_one_client_alone_passes(self, served: ServedChat) -> None:
         lines: list[str] = []
-        assert await self_check(chat.socket, 1, lines.append)
+        assert await self_check(served.socket, 1, lines.append)
         assert lines[0] == "self-check: 1 WebSocket client, one broadcast"
         assert lines[-1].startswith("self-check passed: 1 of 1 delivery")
 

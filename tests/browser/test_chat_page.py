@@ -55,6 +55,16 @@ class Window:
     async def shows(self, text: str) -> None:
         await expect(self.page.get_by_role("log")).to_contain_text(text)
 
+    async def rows(self) -> list[str]:
+        """What stands in the log, row by row, without times and receipts."""
+        rows: list[str] = await self.page.get_by_role("log").evaluate(
+            """log => [...log.children].map(row => row.matches(".note")
+                ? row.querySelector("span").textContent
+                : `${[...row.querySelectorAll(".who bdi, .who small")].map(part => part.textContent).join(" ")}: `
+                  + row.querySelector(".text").textContent)"""
+        )
+        return rows
+
     async def counts(self, members: str) -> None:
         await expect(self.page.locator("#count")).to_have_text(members)
 
@@ -103,6 +113,78 @@ async def test_two_windows_chat(browser: Browser, url: str, viewport: ViewportSi
     assert ada.failures == grace.failures == []
 
 
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+async def test_a_third_window_in_another_room_sees_nothing_of_it(
+    browser: Browser, url: str, viewport: ViewportSize
+) -> None:
+    ada = await open_window(browser, url, viewport)
+    grace = await open_window(browser, url, viewport)
+    mary = await open_window(browser, url, viewport)
+    await ada.join("Ada", "red")
+    await grace.join("Grace", "red")
+    await mary.join("Mary", "blue")
+    await ada.say("for red")
+    for window in (ada, grace):
+        await window.shows("for red")
+    await mary.say("for blue")
+    await mary.shows("1 delivery")
+    await mary.counts("1 member")
+    assert await mary.rows() == ["You joined as Mary", "Mary you: for blue"]
+    assert await grace.rows() == ["You joined as Grace", "Ada: for red"]
+    assert await ada.rows() == ["You joined as Ada", "Grace joined", "Ada you: for red"]
+
+    # Whoever moves is announced in both rooms, and takes nothing along.
+    await grace.page.get_by_role("button", name="Leave").click()
+    await grace.join("Grace", "blue")
+    await ada.shows("Grace left")
+    await mary.shows("Grace joined")
+    assert await grace.rows() == ["You joined as Grace"]
+    assert ada.failures == grace.failures == mary.failures == []
+
+
+async def test_a_window_that_is_closed_has_left(browser: Browser, url: str) -> None:
+    ada = await open_window(browser, url)
+    await ada.join("Ada", "lobby")
+    grace = await open_window(browser, url)
+    await grace.join("Grace", "lobby")
+    await ada.counts("2 members")
+    await grace.page.close()
+    await ada.shows("Grace left")
+    await ada.counts("1 member")
+
+
+async def test_a_frame_that_is_refused_in_a_room_is_explained_and_the_room_stays(browser: Browser, url: str) -> None:
+    ada = await open_window(browser, url)
+    await ada.join("Ada", "lobby")
+    # More than the page itself lets anybody type.
+    await ada.page.get_by_label("Message", exact=True).evaluate("box => box.removeAttribute('maxlength')")
+    await ada.say("x" * 2001)
+    await expect(ada.page.get_by_role("alert")).to_have_text("text must have 1 to 2000 characters, got 2001")
+    await ada.fits()
+    await ada.say("shorter")
+    await ada.shows("shorter")
+    await expect(ada.page.get_by_role("alert")).to_be_hidden()
+    assert ada.failures == []
+
+
+async def test_the_last_message_stays_in_sight_when_the_log_shrinks(browser: Browser, url: str) -> None:
+    ada = await open_window(browser, url, PHONE)
+    await ada.join("Ada", "lobby")
+    for number in range(30):
+        await ada.say(f"message {number}")
+    last = ada.page.get_by_role("log").get_by_text("message 29")
+    await expect(last).to_be_in_viewport()
+    await ada.page.get_by_role("button", name="Counters").click()
+    await expect(ada.page.locator("#counters")).to_be_visible()
+    await expect(last).to_be_in_viewport()
+    # But who has scrolled back is left there.
+    await ada.page.get_by_role("log").evaluate("log => { log.scrollTop = 0; }")
+    await expect(last).not_to_be_in_viewport()
+    await ada.page.get_by_role("button", name="Counters").click()
+    await expect(ada.page.locator("#counters")).to_be_hidden()
+    await expect(last).not_to_be_in_viewport()
+
+
 async def test_what_people_type_is_shown_and_never_run(browser: Browser, url: str) -> None:
     evil = '<img src=x onerror="document.title = 1">'
     ada = await open_window(browser, url)
@@ -123,7 +205,8 @@ async def test_the_counters_are_live(browser: Browser, url: str) -> None:
     await expect(ada.page.locator("#counter-memberships")).to_have_text("1")
     for number in range(5):
         await ada.say(str(number))
-    await expect(ada.page.locator("#counter-delivered")).to_have_text("5")
+    # The answer to the join is the sixth: it comes through the layer too.
+    await expect(ada.page.locator("#counter-delivered")).to_have_text("6")
     await expect(ada.page.locator("#peak")).not_to_have_text("peak 0")
     assert ada.failures == []
 

@@ -5,6 +5,6 @@ Serving it (`headrace.demo.serve`) and checking it (`headrace.demo.clients`) nee
 `demo`, so those two modules are imported only by the command.
 """
 
-from headrace.demo.app import Layer, make_app
+from headrace.demo.app import make_app
 
-__all__ = ["Layer", "make_app"]
+__all__ = ["make_app"]

@@ -1,9 +1,9 @@
 """The demo's ASGI application: a chat in which every room is a group of the channel layer.
 
-It shows the layer without consumers: one `layer.subscription(group)` per socket, one
-`group_send` per message, and a task that carries what arrives to the browser.
+Read `ChatConsumer` first, then `make_app`: a consumer for each kind of connection, and routers that choose.
 
 Guaranteed: a frame that makes no sense is answered with an `error` frame and the socket stays.
+What a room says reaches each member in order, between its `joined` and its `left`.
 A socket that reads slowly holds up nobody: its own mailbox fills, further messages for it are
 dropped and counted (`dropped_full`), and the sender's `sent` frame says how many were.
 Not guaranteed: history. Who was not in the room has not got the message.
@@ -11,17 +11,33 @@ Not guaranteed: history. Who was not in the room has not got the message.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
-from headrace.demo.frames import BadFrame, Frame, Join, Leave, Say, group_name, parse
-from headrace.typing import Application, Receive, Scope, Send
+from headrace import (
+    AsyncHttpConsumer,
+    AsyncWebsocketConsumer,
+    ChannelFull,
+    InMemoryChannelLayer,
+    ProtocolTypeRouter,
+    SendReport,
+    URLRouter,
+    channel_layers,
+    consumer_stats,
+    encode_once,
+    get_channel_layer,
+    path,
+)
+from headrace.demo.frames import BadFrame, Join, Leave, Say, group_name, parse
+from headrace.typing import Application, ChannelLayer, Message
+
+ALIAS = "demo"
+"""The alias of the demo's layer, so that `make_app` can be given any. Without one, consumers use the default layer."""
 
 COUNTERS = (
     "channels",
@@ -37,6 +53,8 @@ COUNTERS = (
     "dropped_other",
 )
 
+TRY_AGAIN_LATER = 1013
+
 # The page carries its own style and script and may load nothing from anywhere else.
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -44,194 +62,185 @@ _PAGE_POLICY = (
 )
 
 
-class Report(Protocol):
-    """What the demo reads from the report of a `group_send`."""
+def make_app(layer: ChannelLayer | None = None) -> Application:
+    """Return the demo as an ASGI application.
 
-    @property
-    def delivered(self) -> int: ...
-    @property
-    def dropped_full(self) -> int: ...
-    @property
-    def dropped_other(self) -> int: ...
+    It serves the page at `/`, the counters at `/stats` and the chat at `/ws`.
 
+    Args:
+        layer: A layer of headrace, or None for the default one. It takes the place of the one that an
+            earlier call was given: a process has one demo.
 
-class Inbox(Protocol):
-    """A subscription: the messages of its groups in order, under one channel name."""
-
-    @property
-    def channel(self) -> str: ...
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]: ...
-
-
-@runtime_checkable
-class Layer(Protocol):
-    """The part of a channel layer that the demo uses."""
-
-    def subscription(self, *groups: str) -> AbstractAsyncContextManager[Inbox]: ...
-    async def group_send(
-        self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ...
-    ) -> Report: ...
-    def group_count(self, group: str) -> int: ...
-    def stats(self) -> object: ...
-
-
-def make_app(layer: Layer) -> Application:
-    """Return the demo as an ASGI application on `layer`.
-
-    It serves the page at `/`, the layer's counters at `/stats` and the chat at `/ws`.
+    Raises:
+        TypeError: It is no layer of headrace, and the chat counts members and drops.
     """
-    page = files("headrace.demo").joinpath("page.html").read_bytes()
+    layer = get_channel_layer() if layer is None else layer
+    if not isinstance(layer, InMemoryChannelLayer):
+        raise TypeError(f"the demo needs an in-process layer of headrace, got {layer!r}")
+    channel_layers.set(ALIAS, layer)
+    return ProtocolTypeRouter(
+        {
+            "http": URLRouter([path("", PageConsumer), path("stats", StatsConsumer)]),
+            "websocket": URLRouter([path("ws", ChatConsumer)]),
+        }
+    )
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await _websocket(layer, scope, receive, send)
-        elif scope["type"] == "http":
-            await _http(layer, page, scope, send)
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One stay in a room: the room's name, its group, and who is there."""
+
+    room: str
+    group: str
+    member: dict[str, str]
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """One browser in the chat."""
+
+    channel_layer_alias = ALIAS
+    # What rooms say is encoded already and goes to the socket as it is, without a handler of ours.
+    forward = frozenset({"chat.frame"})
+    # What waits for a slow socket is at most this many frames. The one too many is refused: then its sender is told,
+    # while with "drop_old" somebody's message would be lost after its sender had read that it was delivered.
+    max_backlog = 100
+    overflow = "drop_new"
+    # A membership lasts a day unless it is renewed, and who listens may be silent for longer.
+    idle_timeout = 3600
+
+    # Beyond what every layer has, the chat uses the count of a group's members and the report of a group_send.
+    channel_layer: InMemoryChannelLayer
+    # Where this socket is, while it is in a room.
+    visit: Visit | None = None
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Do what a frame of the browser says."""
+        match parse(text_data), self.visit:
+            case Join() as join, None:
+                await self._join(join)
+            case Join(), _:
+                raise BadFrame("already in a room, leave it first")
+            case _, None:
+                raise BadFrame("join a room first")
+            case Say() as say, Visit() as visit:
+                await self._say(visit, say)
+            case Leave(), Visit() as visit:
+                await self._depart(visit)
+                await self._tell("left", room=visit.room)
+
+    async def disconnect(self, code: int) -> None:
+        """Leave the room, whatever ended the connection."""
+        if self.visit is not None:
+            await self._depart(self.visit)
+
+    async def on_idle(self) -> None:
+        """Stay in the room without a word."""
+        if self.visit is not None:
+            await self._stay(self.visit)
+
+    async def on_error(self, exc: Exception, message: Message) -> None:
+        """Answer a frame that was refused, and go on; any other error ends the connection."""
+        if isinstance(exc, BadFrame):
+            await self.send_json({"type": "error", "error": str(exc)})
+        elif isinstance(exc, ChannelFull):
+            # It reads so slowly that not even `joined` or `left` finds room.
+            await self.close(TRY_AGAIN_LATER)
         else:
-            raise ValueError(f"scope type must be http or websocket, got {scope['type']!r}")
+            await super().on_error(exc, message)
 
-    return app
+    async def _join(self, frame: Join) -> None:
+        group = group_name(frame.room)
+        visit = Visit(frame.room, group, {"id": secrets.token_hex(8), "name": frame.name})
+        members = self.channel_layer.group_count(group) + 1
+        await self._tell("joined", room=visit.room, members=members, **visit.member)
+        await self._stay(visit)
+        await self._publish(visit, "member", exclude=self.channel_name, event="joined")
 
+    async def _stay(self, visit: Visit) -> None:
+        """Enter a room, or renew the membership."""
+        self.visit = visit
+        await self.channel_layer.group_add(visit.group, self.channel_name)
 
-async def _http(layer: Layer, page: bytes, scope: Scope, send: Send) -> None:
-    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    if scope["path"] not in ("/", "/stats"):
-        status, kind, body = 404, "text/plain; charset=utf-8", b"not found\n"
-    elif scope["method"] not in ("GET", "HEAD"):
-        status, kind, body = 405, "text/plain; charset=utf-8", b"method not allowed\n"
-        headers["allow"] = "GET, HEAD"
-    elif scope["path"] == "/":
-        status, kind, body = 200, "text/html; charset=utf-8", page
-        headers["content-security-policy"] = _PAGE_POLICY
-    else:
-        status, kind, body = 200, "application/json", json.dumps(_snapshot(layer)).encode()
-    headers |= {"content-type": kind, "content-length": str(len(body))}
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    async def _say(self, visit: Visit, frame: Say) -> None:
+        await self._stay(visit)
+        report = await self._publish(visit, "message", text=frame.text, ref=frame.ref)
+        dropped = report.dropped_full + report.dropped_other
+        await self.send_json({"type": "sent", "ref": frame.ref, "delivered": report.delivered, "dropped": dropped})
 
+    async def _depart(self, visit: Visit) -> None:
+        self.visit = None
+        await self.channel_layer.group_discard(visit.group, self.channel_name)
+        await self._publish(visit, "member", event="left")
 
-def _snapshot(layer: Layer) -> dict[str, Any]:
-    """Return the counters with the time they were read at, so that a page can tell a rate."""
-    stats = layer.stats()
-    counters = {name: getattr(stats, name) for name in COUNTERS}
-    return {"time": time.monotonic(), "counters": counters}
+    async def _publish(
+        self, visit: Visit, kind: str, *, exclude: str | Collection[str] = (), **fields: object
+    ) -> SendReport:
+        """Send a frame to every member of a room; who is too slow misses it, and the report says so.
 
-
-async def _websocket(layer: Layer, scope: Scope, receive: Receive, send: Send) -> None:
-    await receive()  # websocket.connect, always the first
-    if scope["path"] != "/ws":
-        await send({"type": "websocket.close"})
-        return
-    await send({"type": "websocket.accept"})
-    peer = _Peer(receive, send)
-    while (frame := await peer.frame()) is not None:
-        if isinstance(frame, Join):
-            await _visit(layer, peer, frame)
-        else:
-            await peer.refuse("join a room first")
-
-
-class _Peer:
-    """One browser: its frames in, our frames out."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        # Set by `frame` at the disconnect, after which a server need not answer `receive`.
-        self._gone = False
-
-    async def frame(self) -> Frame | None:
-        """Return the next frame that makes sense, answering those that do not.
-
-        Return `None` once the socket is gone, however often it is asked.
-        """
-        while not self._gone:
-            event = await self._receive()
-            if event["type"] == "websocket.disconnect":
-                self._gone = True
-                break
-            try:
-                return parse(event.get("text"))
-            except BadFrame as error:
-                await self.refuse(str(error))
-        return None
-
-    async def send(self, frame: Mapping[str, Any]) -> None:
-        """Send one frame; wait while the socket is slow, do nothing once it is gone."""
-        await self.send_text(json.dumps(frame))
-
-    async def send_text(self, text: str) -> None:
-        """Send one frame that is encoded already, like `send`."""
-        try:
-            await self._send({"type": "websocket.send", "text": text})
-        except (OSError, RuntimeError):
-            # The peer has gone, and `frame` will hear of it. OSError is ASGI's word for that;
-            # uvicorn says RuntimeError if the peer's close is answered but not yet received.
-            return
-
-    async def refuse(self, reason: str) -> None:
-        """Tell the browser that its last frame was not understood."""
-        await self.send({"type": "error", "error": reason})
-
-
-async def _visit(layer: Layer, peer: _Peer, join: Join) -> None:
-    """Keep one socket in one room, from its `join` to its `leave` or its end."""
-    group = group_name(join.room)
-    room = _Room(layer, group)
-    member = {"id": secrets.token_hex(8), "name": join.name}
-    try:
-        async with layer.subscription(group) as inbox:
-            await peer.send({"type": "joined", "room": join.room, **member, "members": room.members()})
-            await room.publish("member", event="joined", **member, exclude=inbox.channel)
-            async with asyncio.TaskGroup() as tasks:
-                carrier = tasks.create_task(_carry(inbox, peer))
-                await _converse(room, peer, member)
-                carrier.cancel()
-    finally:
-        await room.publish("member", event="left", **member)
-    await peer.send({"type": "left", "room": join.room})
-
-
-async def _carry(inbox: Inbox, peer: _Peer) -> None:
-    """Carry what arrives to the browser, in a task of its own, so that it waits for nobody."""
-    async for message in inbox:
-        await peer.send_text(message["frame"])
-
-
-async def _converse(room: _Room, peer: _Peer, member: Mapping[str, str]) -> None:
-    """Take what one member says, until it leaves or its socket ends."""
-    while (frame := await peer.frame()) is not None:
-        if isinstance(frame, Leave):
-            return
-        if isinstance(frame, Say):
-            report = await room.publish("message", text=frame.text, ref=frame.ref, **member)
-            dropped = report.dropped_full + report.dropped_other
-            receipt = {"type": "sent", "ref": frame.ref, "delivered": report.delivered}
-            await peer.send({**receipt, "dropped": dropped})
-        else:
-            await peer.refuse("already in a room, leave it first")
-
-
-class _Room:
-    """One room: a group of the layer, and the frames that go to all its members."""
-
-    def __init__(self, layer: Layer, group: str) -> None:
-        self._layer = layer
-        self._group = group
-
-    def members(self) -> int:
-        """Return how many sockets are in the room now."""
-        return self._layer.group_count(self._group)
-
-    async def publish(self, kind: str, *, exclude: str | Collection[str] = (), **fields: object) -> Report:
-        """Send one frame to every member; who is too slow misses it, and the report says so.
-
-        The frame is encoded here, once, and every member's copy shares that one string.
-        It carries the member count, so that whoever missed a `member` frame is put right by the
-        next frame of any kind.
+        It carries the member count, so that whoever missed a `member` frame is put right by the next frame of any kind.
         """
         at = int(time.time() * 1000)
-        frame = json.dumps({"type": kind, "at": at, "members": self.members(), **fields})
-        message = {"type": "demo.frame", "frame": frame}
-        return await self._layer.group_send(self._group, message, exclude=exclude)
+        members = self.channel_layer.group_count(visit.group)
+        text = encode_once({"type": kind, "at": at, "members": members, **visit.member, **fields})
+        return await self.channel_layer.group_send(visit.group, {"type": "chat.frame", "text": text}, exclude=exclude)
+
+    async def _tell(self, kind: str, **fields: object) -> None:
+        """Send a frame to this socket through its own channel: behind what a room has said, before what the next says.
+
+        Raises:
+            ChannelFull: The socket is so slow that its mailbox is full.
+        """
+        text = encode_once({"type": kind, **fields})
+        await self.channel_layer.send(self.channel_name, {"type": "chat.frame", "text": text})
+
+
+class ReadConsumer(AsyncHttpConsumer):
+    """Something to be read: answers GET and HEAD with what `read` returns."""
+
+    channel_layer_alias = ALIAS
+    content_type: str
+    headers: ClassVar[dict[str, str]] = {}
+
+    channel_layer: InMemoryChannelLayer
+
+    async def handle(self, body: bytes) -> None:
+        """Answer the request."""
+        if self.scope["method"] in ("GET", "HEAD"):
+            await self._answer(200, self.read(), {"content-type": self.content_type, **self.headers})
+        else:
+            headers = {"content-type": "text/plain; charset=utf-8", "allow": "GET, HEAD"}
+            await self._answer(405, b"method not allowed\n", headers)
+
+    def read(self) -> bytes:
+        """Return the body."""
+        raise NotImplementedError
+
+    async def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        headers |= {"cache-control": "no-store", "x-content-type-options": "nosniff", "content-length": str(len(body))}
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self.send_response(status, b"" if self.scope["method"] == "HEAD" else body, headers=pairs)
+
+
+class PageConsumer(ReadConsumer):
+    """The page, which is one file."""
+
+    content_type = "text/html; charset=utf-8"
+    headers: ClassVar = {"content-security-policy": _PAGE_POLICY}
+    page = files("headrace.demo").joinpath("page.html").read_bytes()
+
+    def read(self) -> bytes:
+        """Return the page."""
+        return self.page
+
+
+class StatsConsumer(ReadConsumer):
+    """The counters of the layer and of the chat's consumers."""
+
+    content_type = "application/json"
+
+    def read(self) -> bytes:
+        """Return the counters with the time they were read at, so that a page can tell a rate."""
+        stats = self.channel_layer.stats()
+        counters = {name: getattr(stats, name) for name in COUNTERS}
+        content: dict[str, Any] = {"time": time.monotonic(), "counters": counters}
+        return json.dumps({**content, "sockets": asdict(consumer_stats(ChatConsumer))}).encode()

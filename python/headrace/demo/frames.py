@@ -22,7 +22,7 @@ MAX_REF = 64
 
 
 class BadFrame(ValueError):
-    """A frame that the chat does not understand; its text is fit to be shown to the sender."""
+    """A frame that the chat does not understand or cannot act on now; its text is fit to be shown to the sender."""
 
 
 @dataclass(frozen=True, slots=True)
