@@ -1,0 +1,26 @@
+"""The consumer of the chat."""
+
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """Everyone in a room hears what anyone in it says, under the name in the speaker's session."""
+
+    async def connect(self) -> None:
+        self.room = self.scope["url_route"]["kwargs"]["room"]
+        self.name = self.scope["session"].get("name") or "guest"
+        await self.channel_layer.group_add(self.room, self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard(self.room, self.channel_name)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data:
+            text = f"{self.name}: {text_data}"
+            await self.channel_layer.group_send(self.room, {"type": "chat.message", "text": text})
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        await self.send(text_data=event["text"])

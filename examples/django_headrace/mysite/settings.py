@@ -1,0 +1,29 @@
+"""The settings of the project, for development."""
+
+from pathlib import Path
+
+DEBUG = True
+SECRET_KEY = "insecure-and-for-development-only"
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+
+INSTALLED_APPS = [
+    "headrace.django",
+    "django.contrib.sessions",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+]
+ROOT_URLCONF = "mysite.urls"
+ASGI_APPLICATION = "mysite.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent / "templates"],
+    }
+]
+
+# In a cookie, so that the example needs no database.
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+
+CHANNEL_LAYERS = {"default": {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}

@@ -1,0 +1,50 @@
+"""A chat in Starlette: its routes for HTTP, a consumer of headrace's for the sockets."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse
+from starlette.routing import Mount, Route
+
+from headrace import AsyncWebsocketConsumer, InMemoryChannelLayer, URLRouter, configure, path
+
+layer = InMemoryChannelLayer()
+configure({"default": layer})
+
+
+class Chat(AsyncWebsocketConsumer):
+    """Everyone in a room hears what anyone in it says."""
+
+    # Goes to the socket as it is, without a handler.
+    forward = ("chat.message",)
+
+    async def connect(self) -> None:
+        self.room = self.scope["url_route"]["kwargs"]["room"]
+        await layer.group_add(self.room, self.channel_name)
+        await self.accept()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data:
+            await layer.group_send(self.room, {"type": "chat.message", "text": text_data})
+
+
+def page(request: Request) -> FileResponse:
+    """Serve the page."""
+    return FileResponse(Path(__file__).with_name("chat.html"))
+
+
+async def announce(request: Request) -> PlainTextResponse:
+    """Say the body of a request to everyone in the lobby."""
+    text = (await request.body()).decode(errors="replace")
+    report = await layer.group_send("lobby", {"type": "chat.message", "text": text})
+    return PlainTextResponse(f"heard by {report.delivered}\n")
+
+
+app = Starlette(
+    routes=[
+        Route("/", page),
+        Route("/announce", announce, methods=["POST"]),
+        Mount("/ws", URLRouter([path("<slug:room>/", Chat)])),
+    ]
+)
