@@ -1,0 +1,203 @@
+"""Real servers that serve ``served.py`` on free ports, talked to by a real WebSocket client."""
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+HERE = Path(__file__).parent
+SECONDS = 20
+
+UVICORN = ["uvicorn", "--log-level", "critical", "--fd", "{fd}"]
+HYPERCORN = ["hypercorn", "--log-level", "critical", "--graceful-timeout", "1", "--bind", "fd://{fd}"]
+DAPHNE = ["daphne", "--verbosity", "0", "--fd", "{fd}"]
+GRANIAN = ["granian", "--log-level", "critical", "--interface", "asgi", "--host", "{host}", "--port", "{port}"]
+# Its worker would outlive it if it had to be killed.
+GRANIAN += ["--workers-kill-timeout", str(SECONDS // 2)]
+
+SERVERS = {
+    **{
+        f"uvicorn-{websockets}-{loop}": [*UVICORN, "--ws", websockets, "--loop", loop]
+        for websockets in ("websockets", "websockets-sansio", "wsproto")
+        for loop in ("asyncio", "uvloop")
+    },
+    **{f"hypercorn-{loop}": [*HYPERCORN, "--worker-class", loop] for loop in ("asyncio", "uvloop")},
+    "daphne": DAPHNE,
+    **{f"granian-{loop}": [*GRANIAN, "--loop", loop] for loop in ("asyncio", "uvloop")},
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    name: str
+    address: str
+    process: subprocess.Popen[bytes]
+
+    def is_(self, *names: str) -> bool:
+        """Tell whether it is one of these kinds of server, which a test treats by itself."""
+        return self.name.startswith(names)
+
+
+@contextmanager
+def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> Iterator[Server]:
+    """Run a server while the context lasts.
+
+    It inherits a socket that listens already: its port cannot be taken by another process, and a client that comes
+    before the server is ready waits instead of being refused. Granian cannot inherit one.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        host, port = listening.getsockname()
+        fd = listening.fileno()
+        if name.startswith("granian"):
+            listening.close()
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(word.format(fd=fd, host=host, port=port) for word in SERVERS[name]), application],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), **environment},
+            pass_fds=() if name.startswith("granian") else [fd],
+        )
+    try:
+        if name.startswith("granian"):
+            _wait_until_it_listens(process, host, port)
+        yield Server(name, f"{host}:{port}", process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], host: str, port: int) -> None:
+    for _ in range(SECONDS * 20):
+        with suppress(ConnectionRefusedError):
+            socket.create_connection((host, port)).close()
+            return
+        with suppress(subprocess.TimeoutExpired):
+            raise RuntimeError(f"the server ended with {process.wait(1 / 20)}")
+    raise TimeoutError("the server does not listen")
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., AbstractContextManager[Server]]:
+    """Run a server while a context lasts."""
+    return serve
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str, str], Server]]:
+    """Run each server once, when the first test asks for it."""
+    with ExitStack() as stack:
+        running: dict[tuple[str, str], Server] = {}
+
+        def server(name: str, application: str) -> Server:
+            if (name, application) not in running:
+                running[name, application] = stack.enter_context(serve(name, application))
+            return running[name, application]
+
+        yield server
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request: pytest.FixtureRequest, servers: Callable[[str, str], Server]) -> Server:
+    """Give each server, with ``served.py`` on it."""
+    return servers(request.param, "served:application")
+
+
+@pytest.fixture(params=SERVERS)
+def run_server(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], AbstractContextManager[Server]]:
+    """Run each server with ``served.py`` on it and with a changed environment, for a test that ends it."""
+    return lambda environment: serve(request.param, "served:application", environment)
+
+
+@pytest.fixture
+def key() -> str:
+    """Make up a key of the test's own."""
+    return uuid.uuid4().hex
+
+
+class Client:
+    """Opens connections to one server, which end with the test."""
+
+    def __init__(self, server: Server, stack: AsyncExitStack) -> None:
+        self.server = server
+        self._stack = stack
+
+    async def open(self, path: str, **options: Any) -> ClientConnection:
+        """Open a WebSocket."""
+        client = connect(f"ws://{self.server.address}/{path}/", open_timeout=SECONDS, compression=None, **options)
+        return await self._stack.enter_async_context(client)
+
+    async def watch(self, key: str) -> "Watch":
+        """Watch what becomes of the connections with a key."""
+        return Watch(await self.open(f"watch/{key}"))
+
+    async def request(self, path: str, body: bytes = b"") -> http.client.HTTPResponse:
+        """Send a request; return the response as soon as it begins."""
+        return await self._stack.enter_async_context(self.responding(path, body))
+
+    @asynccontextmanager
+    async def responding(self, path: str, body: bytes = b"") -> AsyncIterator[http.client.HTTPResponse]:
+        """Send a request; give the response as soon as it begins, and leave in the end, whether it is whole or not."""
+        with closing(http.client.HTTPConnection(self.server.address, timeout=SECONDS)) as connection:
+
+            def begin() -> http.client.HTTPResponse:
+                connection.request("POST", f"/{path}/" if "?" not in path else f"/{path}", body)
+                return connection.getresponse()
+
+            with closing(await asyncio.to_thread(begin)) as response:
+                yield response
+
+
+class Watch:
+    """Hears what becomes of the connections with one key."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    async def next(self) -> dict[str, Any]:
+        """Wait for the next report."""
+        report: dict[str, Any] = json.loads(await asyncio.wait_for(self._socket.recv(), SECONDS))
+        return report
+
+    async def until_the_end(self) -> list[dict[str, Any]]:
+        """Collect reports until an application has ended."""
+        reports = [await self.next()]
+        while "ended" not in reports[-1]:
+            reports.append(await self.next())
+        return reports
+
+
+@pytest.fixture
+def client_of() -> Callable[[Server, AsyncExitStack], Client]:
+    """Talk to a server that the test runs itself."""
+    return Client
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    """Talk to each server."""
+    async with AsyncExitStack() as stack:
+        yield Client(server, stack)

@@ -1,0 +1,256 @@
+"""What the servers here serve: consumers that do as a test says, and tell who watches what became of them.
+
+The path of a connection has a key that its test made up. Who watches a key, at ``/watch/<key>/``, is sent a report
+of each ``disconnect()`` under that key, and of the end of each application: nothing has to be asked for until it is so.
+With ``HEADRACE_TEST_REPORTS`` in the environment the reports go to that file as well, for when the server itself ends.
+"""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from headrace import (
+    AsyncHttpConsumer,
+    AsyncJsonWebsocketConsumer,
+    AsyncWebsocketConsumer,
+    DenyConnection,
+    InMemoryChannelLayer,
+    JsonWebsocketConsumer,
+    ProtocolTypeRouter,
+    URLRouter,
+    WebsocketConsumer,
+    configure,
+    path,
+)
+from headrace.typing import Application, Message, Receive, Scope, Send
+
+LAYER = InMemoryChannelLayer()
+configure(layers={"default": LAYER})
+
+
+def key_of(scope: Scope) -> str:
+    key: str = scope["url_route"]["kwargs"]["key"]
+    return key
+
+
+def room_of(scope: Scope) -> str:
+    return f"room.{key_of(scope)}"
+
+
+def report(scope: Scope, **what: Any) -> None:
+    LAYER.group_send_sync(f"watch.{key_of(scope)}", {"type": "watch.report", "text": json.dumps(what)})
+    if file := os.environ.get("HEADRACE_TEST_REPORTS"):
+        with open(file, "a", encoding="utf-8") as reports:
+            reports.write(json.dumps(what) + "\n")
+
+
+class Reported:
+    """Reports how an application ended, and how many are left in the room of its key."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ended = "as it should"
+        try:
+            await self.application(scope, receive, send)
+        except BaseException as error:
+            ended = type(error).__name__
+            raise
+        finally:
+            report(scope, ended=ended, left_in_room=LAYER.group_count(room_of(scope)))
+
+
+class Watch(AsyncWebsocketConsumer):
+    forward = frozenset({"watch.report"})
+
+    async def connect(self) -> None:
+        await LAYER.group_add(f"watch.{key_of(self.scope)}", self.channel_name)
+        await self.accept()
+
+
+class Echo(AsyncWebsocketConsumer):
+    """Takes the last subprotocol that is offered."""
+
+    async def connect(self) -> None:
+        offered = self.scope["subprotocols"]
+        await self.accept(offered[-1] if offered else None, headers=[(b"x-accepted-by", b"echo")])
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data, bytes_data)
+
+    async def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class SyncEcho(WebsocketConsumer):
+    def connect(self) -> None:
+        offered = self.scope["subprotocols"]
+        self.accept(offered[-1] if offered else None, headers=[(b"x-accepted-by", b"echo")])
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.send(text_data, bytes_data)
+
+    def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class Ordered(AsyncJsonWebsocketConsumer):
+    """Does what it is told to, in a room."""
+
+    async def connect(self) -> None:
+        await LAYER.group_add(room_of(self.scope), self.channel_name)
+        await self.accept()
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        match content:
+            case {"close": code, "reason": reason}:
+                await self.close(code, reason)
+            case {"fail": what}:
+                raise RuntimeError(what)
+            case {"say": text}:
+                await LAYER.group_send(room_of(self.scope), {"type": "said", "text": text})
+
+    async def said(self, event: Message) -> None:
+        await self.send(text_data=event["text"])
+
+    async def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class Forwarding(Ordered):
+    """Says what is said in the room without a handler."""
+
+    forward = frozenset({"said"})
+
+
+class SyncOrdered(JsonWebsocketConsumer):
+    """Does what it is told to, in a room."""
+
+    def connect(self) -> None:
+        LAYER.group_add_sync(room_of(self.scope), self.channel_name)
+        self.accept()
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        match content:
+            case {"close": code, "reason": reason}:
+                self.close(code, reason)
+            case {"fail": what}:
+                raise RuntimeError(what)
+            case {"say": text}:
+                LAYER.group_send_sync(room_of(self.scope), {"type": "said", "text": text})
+
+    def said(self, event: Message) -> None:
+        self.send(text_data=event["text"])
+
+    def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class Refused(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.close()
+
+    async def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class Denied(WebsocketConsumer):
+    def connect(self) -> None:
+        raise DenyConnection
+
+    def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class FailsToConnect(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        await LAYER.group_add(room_of(self.scope), self.channel_name)
+        raise RuntimeError("nobody gets in")
+
+    async def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class Plain(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None:
+        await self.send_response(201, b"got " + body, headers=[(b"content-type", b"text/plain")])
+
+    async def disconnect(self) -> None:
+        report(self.scope, disconnect=None)
+
+
+class Parts(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None:
+        await self.send_headers(headers={b"content-type": b"text/plain"})
+        for part in (b"one\n", b"two\n"):
+            await self.send_body(part, more_body=True)
+        await self.send_body(b"three\n")
+
+    async def disconnect(self) -> None:
+        report(self.scope, disconnect=None)
+
+
+class LongPoll(AsyncHttpConsumer):
+    """Is answered by what is said in the room."""
+
+    async def handle(self, body: bytes) -> None:
+        await LAYER.group_add(room_of(self.scope), self.channel_name)
+        await self.send_headers(headers={b"content-type": b"text/plain"})
+        await self.send_body(b"", more_body=True)
+        report(self.scope, polling=True)
+
+    async def said(self, event: Message) -> None:
+        await self.send_body(event["text"].encode())
+
+    async def disconnect(self) -> None:
+        report(self.scope, disconnect=None)
+
+
+class Endless(AsyncHttpConsumer):
+    """Ticks for ever, a hundred times a second."""
+
+    async def handle(self, body: bytes) -> None:
+        await self.send_headers(headers={b"content-type": b"text/event-stream"})
+        while True:
+            await self.send_body(b"tick\n", more_body=True)
+            await asyncio.sleep(0.01)
+
+    async def disconnect(self) -> None:
+        report(self.scope, disconnect=None)
+
+
+class FailsToHandle(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None:
+        raise RuntimeError("no answer")
+
+    async def disconnect(self) -> None:
+        report(self.scope, disconnect=None)
+
+
+WEBSOCKETS = {
+    "echo": Echo,
+    "sync-echo": SyncEcho,
+    "ordered": Ordered,
+    "forwarding": Forwarding,
+    "sync-ordered": SyncOrdered,
+    "refused": Refused,
+    "denied": Denied,
+    "fails": FailsToConnect,
+}
+PAGES = {"plain": Plain, "parts": Parts, "poll": LongPoll, "endless": Endless, "fails": FailsToHandle}
+
+application = ProtocolTypeRouter(
+    {
+        "websocket": URLRouter(
+            [
+                path("watch/<str:key>/", Watch.as_asgi()),
+                *(path(f"{name}/<str:key>/", Reported(consumer.as_asgi())) for name, consumer in WEBSOCKETS.items()),
+            ]
+        ),
+        "http": URLRouter(
+            [path(f"{name}/<str:key>/", Reported(consumer.as_asgi())) for name, consumer in PAGES.items()]
+        ),
+    }
+)
