@@ -15,6 +15,12 @@ CASES = {
     "fan-out to 100 tasks, receive",
     "fan-out to 100 tasks, async for",
     "fan-out to 10 tasks, receive",
+    "group_send to 10 consumers",
+    "the same, Channels' consumers",
+    "the same, Channels' consumers, headrace.django",
+    "echo through one consumer",
+    "connected AsyncWebsocketConsumer, idle",
+    "connected WebsocketConsumer, idle",
     "2,000 messages from a thread, each",
     "the call alone, nobody receives",
     "one message from a thread to an idle loop",
@@ -43,6 +49,8 @@ def test_compare_measures_every_case_on_both_loops(results: tuple[str, Path]) ->
     rows = json.loads((out / "compare.json").read_text())["rows"]
     for loop in ("asyncio", "uvloop"):
         assert {row["case"] for row in rows if row["loop"] == loop} >= CASES
+    sockets = {row["case"]: row["loop"] for row in rows if row["case"].startswith("uvicorn")}
+    assert sockets == {"uvicorn, 10 clients, handler": "uvloop", "uvicorn, 10 clients, forward": "uvloop"}
     assert {row["case"] for row in rows if not row["loop"]} == {"membership", "20,000 memberships, each"}
     assert all(row["case"] in table for row in rows)
 
@@ -60,15 +68,15 @@ def test_compare_tells_what_it_ran_on(results: tuple[str, Path]) -> None:
     text = (results[1] / "compare.json").read_text()
     about = json.loads(text)
     assert about.keys() == {"machine", "versions", "commit", "date", "command", "rows"}
-    assert about["versions"].keys() >= {"python", "headrace", "channels", "uvloop"}
+    assert about["versions"].keys() >= {"python", "headrace", "channels", "uvloop", "uvicorn"}
     assert str(ROOT) not in text
 
 
 def test_compare_draws_the_fan_out(results: tuple[str, Path]) -> None:
-    """The plot is well-formed, has a curve for each way, and colours for light and dark pages."""
+    """The plot is well-formed, has a curve for each way to a task and to a consumer, and colours for light and dark."""
     text = (results[1] / "fanout.svg").read_text()
     words = [element.text or "" for element in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
-    for name in ("headrace", "Channels", "asyncio.Future"):
+    for name in ("headrace: ", "in-memory layer: ", "asyncio.Future", "Channels' consumers on", "headrace.django: "):
         assert any(name in word for word in words)
     assert "prefers-color-scheme: dark" in text
 

@@ -57,10 +57,15 @@ async def waiting(tasks: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[N
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def repeated(name: str, members: int, arrivals: Arrivals, send: Callable[[], Awaitable[object]]) -> Variant:
-    """Make the variant that sends to the whole group, as often as fills a slice."""
-    # A delivery of Channels takes long enough to be a slice by itself.
-    sends = 1 if name == CHANNELS else max(1, DELIVERIES // members)
+def repeated(
+    name: str,
+    members: int,
+    arrivals: Arrivals,
+    send: Callable[[], Awaitable[object]],
+    deliveries: int = DELIVERIES,
+) -> Variant:
+    """Make the variant that sends to the whole group, as often as makes about so many deliveries."""
+    sends = max(1, deliveries // members)
 
     async def run() -> None:
         for _ in range(sends):
@@ -87,7 +92,9 @@ async def receivers(layer: InMemoryChannelLayer | ChannelsLayer, members: int, n
     for channel in channels:
         await layer.group_add(GROUP, channel)
     async with waiting(map(member, channels)):
-        yield repeated(name, members, arrivals, lambda: layer.group_send(GROUP, MESSAGE))
+        # A delivery of Channels takes long enough to be a slice by itself.
+        deliveries = 1 if name == CHANNELS else DELIVERIES
+        yield repeated(name, members, arrivals, lambda: layer.group_send(GROUP, MESSAGE), deliveries)
 
 
 @asynccontextmanager

@@ -1,9 +1,12 @@
-"""How many bytes does an idle channel with one waiting receiver take, and how many a membership?
+"""How many bytes does an idle channel with one waiting receiver take, how many a membership, and how many a consumer?
 
 Rust's memory is invisible to tracemalloc, so what counts is the resident size of a process, before and after, and each
 figure has a process of its own: ``python -m benches.compare.memory WHAT NUMBER LOOP``. A waiting task is memory too,
 and not ours: the same tasks, waiting for a bare future each, are measured and taken off. What such a future takes is
 taken off with them, so the note of the row says what remains when the tasks taken off wait for nothing at all.
+
+A consumer is measured beside an application that accepts its client and waits for it: the same task, the same queue
+of the server's, and the scope, are taken off. Its threads, where it has some, were started before the first reading.
 
 Names are made before the first reading, because an application holds its own. What the layer keeps of them counts.
 
@@ -18,15 +21,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
+from channels.generic.websocket import AsyncWebsocketConsumer as ChannelsAsyncConsumer
+from channels.generic.websocket import WebsocketConsumer as ChannelsConsumer
 from channels.layers import InMemoryChannelLayer as ChannelsLayer
 
+from benches.compare import stubs
 from benches.compare.loops import LOOPS
 from benches.compare.rows import Row, Spread
 from benches.compare.scale import Scale
+from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
 
 Wait = Callable[[str], Awaitable[object]]
@@ -36,6 +44,15 @@ GROUPS_EACH = 10
 MEMBERS_EACH = 100
 # Channels takes a time that grows with the square of the number.
 FEW = 2000
+# Consumers that are there before the first reading: enough to start every thread of a pool.
+EARLY = 100
+
+CONSUMERS: dict[str, Any] = {
+    "AsyncWebsocketConsumer": AsyncWebsocketConsumer,
+    "WebsocketConsumer": WebsocketConsumer,
+    "Channels' AsyncWebsocketConsumer": ChannelsAsyncConsumer,
+    "Channels' WebsocketConsumer": ChannelsConsumer,
+}
 
 
 class Nothing:
@@ -115,6 +132,41 @@ async def memberships(way: str, number: int) -> None:
     report(bytes=marginal, all=(readings[-1] - readings[0]) / number, seconds=seconds)
 
 
+async def plain(_scope: Any, receive: Any, send: Any) -> None:
+    """Serve a connection as the least application does: accept it, and wait for the client."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+
+
+async def consumers(way: str, number: int) -> None:
+    """Report the bytes that a connection takes whose client is silent, with the application that serves it."""
+    tasks: list[asyncio.Task[None]] = []
+    accepted = asyncio.Semaphore(0)
+
+    async def send(_message: object) -> None:
+        accepted.release()
+
+    async def connect(number: int) -> None:
+        for _ in range(number):
+            inbound: asyncio.Queue[Any] = asyncio.Queue()
+            inbound.put_nowait(stubs.CONNECT)
+            serving: Coroutine[Any, Any, None] = app()(stubs.scope(), inbound.get, send)
+            tasks.append(asyncio.create_task(serving))
+            # One after the other, or what passes while they connect would be counted as many times.
+            await accepted.acquire()
+
+    app = CONSUMERS.get(way, lambda: plain)
+    theirs = way.startswith("Channels")
+    if theirs:
+        stubs.use_django()
+    with stubs.default_layer(ChannelsLayer()) if theirs else nullcontext():
+        await connect(EARLY)
+        before = resident()
+        await connect(number)
+        report(bytes=(resident() - before) / number)
+
+
 def fresh(what: str, way: str, number: int, loop: str) -> dict[str, float]:
     """Take a reading in a process of its own."""
     command = [sys.executable, "-m", "benches.compare.memory", what, way, str(number), loop]
@@ -136,9 +188,22 @@ async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
     ours, strict = waits["headrace"] - waits["futures"], waits["headrace"] - waits["nothing"]
     note = f"{scale.receivers:,} of them; the task and its future apart; with the future's share {strict:,.0f} bytes"
     yield row("idle channel with a waiting receiver", loop, ours=ours, theirs=theirs, limit=700, note=note)
+    for line in measure_consumers(loop, scale):
+        yield line
     if loop == "asyncio":
         for line in measure_memberships(scale):
             yield line
+
+
+def measure_consumers(loop: str, scale: Scale) -> Iterator[Row]:
+    """Measure connected consumers beside Channels'."""
+    few = min(scale.consumers, FEW)
+    bare, bare_few = (fresh("consumers", "plain", number, loop)["bytes"] for number in (scale.consumers, few))
+    for name in ("AsyncWebsocketConsumer", "WebsocketConsumer"):
+        ours = fresh("consumers", name, scale.consumers, loop)["bytes"] - bare
+        theirs = fresh("consumers", f"Channels' {name}", few, loop)["bytes"] - bare_few
+        note = f"{scale.consumers:,} of them; apart what a plain application takes, {bare:,.0f} bytes"
+        yield row(f"connected {name}, idle", loop, ours=ours, theirs=theirs, limit=3072, note=note)
 
 
 def measure_memberships(scale: Scale) -> Iterator[Row]:
@@ -154,17 +219,23 @@ def measure_memberships(scale: Scale) -> Iterator[Row]:
     yield Row(f"{scale.many_memberships:,} memberships, each", "", spread, "bytes", limit=150, note=note)
 
 
+TAKE: dict[str, Callable[[str, int], Coroutine[Any, Any, None]]] = {
+    "receivers": receivers,
+    "memberships": memberships,
+    "consumers": consumers,
+}
+
+
 def main() -> None:
     """Take one reading and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("receivers", "memberships"))
+    parser.add_argument("what", choices=TAKE)
     parser.add_argument("way")
     parser.add_argument("number", type=int)
     parser.add_argument("loop", choices=LOOPS)
     arguments = parser.parse_args()
-    take = receivers if arguments.what == "receivers" else memberships
     with asyncio.Runner(loop_factory=LOOPS[arguments.loop]) as runner:
-        runner.run(take(arguments.way, arguments.number))
+        runner.run(TAKE[arguments.what](arguments.way, arguments.number))
 
 
 if __name__ == "__main__":

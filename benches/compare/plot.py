@@ -5,17 +5,19 @@ brings its own background: a page may be dark while the reader's system is light
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from benches.compare import consumers
 from benches.compare.fanout import CHANNELS, FUTURES, RECEIVE
 from benches.compare.rows import Row
 from benches.compare.table import quantity
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 76, 32, 84, 58
+GAP = 20
 LOOP = "asyncio"
 STYLE = Path(__file__).with_suffix(".css").read_text()
 
@@ -39,6 +41,23 @@ class Curve:
     above: bool
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One diagram.
+
+    Attributes:
+        title: What was measured.
+        about: How, in small letters.
+        sizes: What the horizontal axis counts.
+        curves: The lines; at least one.
+    """
+
+    title: str
+    about: str
+    sizes: str
+    curves: Sequence[Curve]
+
+
 class Scales:
     """Where a size and a time lie on the picture; both scales are logarithmic."""
 
@@ -51,27 +70,69 @@ class Scales:
 
     def x(self, size: float) -> float:
         """Return where a size lies."""
-        return LEFT + (math.log10(size) - self.left) / (self.right - self.left) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (math.log10(size) - self.left) / max(1, self.right - self.left) * (WIDTH - LEFT - RIGHT)
 
     def y(self, time: float) -> float:
         """Return where a time lies."""
         return HEIGHT - BOTTOM - (math.log10(time) - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
 
 
-def points(rows: Sequence[Row], way: str) -> Points:
-    """Collect the times of our `receive`, or of what it is compared with."""
-    found: dict[int, float] = {}
+def fan_out(rows: Sequence[Row]) -> Panel:
+    """Show the rows of bare tasks around `receive`."""
+    ours: Points = {}
+    beside: dict[str, Points] = {CHANNELS: {}, FUTURES: {}}
     for row in rows:
-        if row.loop == LOOP and row.variant == RECEIVE and row.members is not None:
+        if row.loop == LOOP and row.variant == RECEIVE and row.members is not None and row.theirs is not None:
+            beside[row.versus][row.members] = row.theirs
             # Ours stands beside both; beside futures it was measured in more rounds.
-            if way == RECEIVE and row.versus == FUTURES:
-                found[row.members] = row.ours.median
-            elif way == row.versus and row.theirs is not None:
-                found[row.members] = row.theirs
-    return dict(sorted(found.items()))
+            if row.versus == FUTURES:
+                ours[row.members] = row.ours.median
+    return Panel(
+        "Cost of one delivery in a group_send",
+        f"Time until every task has its message and waits again, per task; {LOOP}, logarithmic scales",
+        "tasks that wait in the group",
+        curves(
+            Curve("Channels' in-memory layer", "peer", beside[CHANNELS], above=True),
+            Curve("one bare asyncio.Future per task", "bare", beside[FUTURES], above=True),
+            Curve("headrace", "ours", ours, above=False),
+        ),
+    )
 
 
-def axes(scales: Scales) -> Iterator[str]:
+def to_consumers(rows: Sequence[Row]) -> Panel:
+    """Show the rows of consumers: ours, Channels', and Channels' on our layer."""
+    found: Mapping[str, Points] = {way: {} for way in (consumers.OURS, consumers.WITH_APP, consumers.CHANNELS)}
+    for row in rows:
+        way = row.variant.removeprefix(consumers.PREFIX)
+        if row.loop == LOOP and way != row.variant and row.members is not None and row.versus == consumers.CHANNELS:
+            if way in found:
+                found[way][row.members] = row.ours.median
+            if row.theirs is not None:
+                found[consumers.CHANNELS][row.members] = row.theirs
+    return Panel(
+        "The same to the handlers of WebSocket consumers",
+        f"Time until every handler was called, per consumer, without a server; {LOOP}, logarithmic scales",
+        "consumers in the group",
+        curves(
+            Curve("Channels' consumers on its in-memory layer", "peer", found[consumers.CHANNELS], above=True),
+            Curve(
+                "Channels' consumers on headrace, with headrace.django", "bare", found[consumers.WITH_APP], above=True
+            ),
+            Curve("headrace", "ours", found[consumers.OURS], above=False),
+        ),
+    )
+
+
+def curves(*drawn: Curve) -> list[Curve]:
+    """Leave out what was not measured."""
+    return [
+        Curve(curve.name, curve.kind, dict(sorted(curve.points.items())), curve.above)
+        for curve in drawn
+        if curve.points
+    ]
+
+
+def axes(panel: Panel, scales: Scales) -> Iterator[str]:
     """Draw the grid and write on it."""
     for decade in range(scales.left, scales.right + 1):
         x = scales.x(10**decade)
@@ -82,7 +143,7 @@ def axes(scales: Scales) -> Iterator[str]:
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         yield f'<text x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{quantity(10**decade, "ns")}</text>'
     middle = (LEFT + WIDTH - RIGHT) / 2
-    yield f'<text x="{middle}" y="{HEIGHT - 14}" text-anchor="middle">tasks that wait in the group</text>'
+    yield f'<text x="{middle}" y="{HEIGHT - 14}" text-anchor="middle">{panel.sizes}</text>'
 
 
 def draw(curve: Curve, scales: Scales) -> Iterator[str]:
@@ -92,32 +153,36 @@ def draw(curve: Curve, scales: Scales) -> Iterator[str]:
     yield f'<polyline class="line {curve.kind}" points="{path}"/>'
     yield from (f'<circle class="{curve.kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in places)
     (x, y), last = places[-1], list(curve.points.values())[-1]
-    # The words of a rising line stand beside its end, so that it does not run through them.
-    rising = places[0][1] - y > 40
-    anchor, y = (x - 16, y + 2) if rising else (x, y + (-14 if curve.above else 26))
+    # The words of a steep line stand beside its end, where above it there may be no room.
+    steep = places[0][1] - y > 80
+    anchor, y = (x - 16, y + 2) if steep else (x, y + (-14 if curve.above else 26))
     words = escape(f"{curve.name}: {quantity(last, 'ns')}")
     yield f'<text class="label {curve.kind}" x="{anchor:.1f}" y="{y:.1f}" text-anchor="end">{words}</text>'
 
 
+def draw_panel(panel: Panel) -> str:
+    """Draw one diagram with its words, on a card."""
+    scales = Scales(panel.curves)
+    drawn = "\n".join([*axes(panel, scales), *(line for curve in panel.curves for line in draw(curve, scales))])
+    return f"""<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="8"/>
+<text class="title" x="24" y="36">{panel.title}</text>
+<text x="24" y="58">{panel.about}</text>
+{drawn}"""
+
+
 def plot(rows: Sequence[Row]) -> str:
     """Return the picture."""
-    curves = [
-        Curve("Channels' in-memory layer", "peer", points(rows, CHANNELS), above=True),
-        Curve("one bare asyncio.Future per task", "bare", points(rows, FUTURES), above=True),
-        Curve("headrace", "ours", points(rows, RECEIVE), above=False),
-    ]
-    curves = [curve for curve in curves if curve.points]
-    scales = Scales(curves)
-    drawn = "\n".join([*axes(scales), *(line for curve in curves for line in draw(curve, scales))])
-    title = "Cost of one delivery in a group_send"
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    panels = [panel for panel in (fan_out(rows), to_consumers(rows)) if panel.curves]
+    drawn = "\n".join(
+        f'<g transform="translate(0 {number * (HEIGHT + GAP)})">\n{draw_panel(panel)}\n</g>'
+        for number, panel in enumerate(panels)
+    )
+    height = len(panels) * (HEIGHT + GAP) - GAP
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">
-<title>{title}, by the size of the group</title>
+<title>Cost of one delivery in a group_send, by the size of the group</title>
 <style>
 {STYLE}</style>
-<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="8"/>
-<text class="title" x="24" y="36">{title}</text>
-<text x="24" y="58">Time until every task has its message and waits again, per task; {LOOP}, logarithmic scales</text>
 {drawn}
 </svg>
 """

@@ -10,7 +10,7 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -54,8 +54,8 @@ class Times:
 class Rounds:
     """The times of all variants, paired by round."""
 
-    def __init__(self, variants: Sequence[Variant]) -> None:
-        self.times = {variant.name: Times() for variant in variants}
+    def __init__(self, names: Iterable[str]) -> None:
+        self.times = {name: Times() for name in names}
 
     def median(self, name: str) -> float:
         """Return the median wall time of an operation, in nanoseconds."""
@@ -85,7 +85,7 @@ async def alternate(rounds: int, *entered: AbstractAsyncContextManager[Variant],
     """
     async with AsyncExitStack() as stack:
         variants = [await stack.enter_async_context(variant) for variant in entered]
-        result, order = Rounds(variants), random.Random(rounds)
+        result, order = Rounds(variant.name for variant in variants), random.Random(rounds)
         gc.collect()
         gc.freeze()
         try:

@@ -19,6 +19,9 @@ class Scale:
         receivers: Idle receivers, for the memory that each takes.
         memberships: Memberships, for the same.
         many_memberships: Memberships shown once in one process.
+        consumers: Idle consumers, for the memory that each takes.
+        clients: WebSockets that a server sends to.
+        socket_rounds: Rounds over sockets.
     """
 
     rounds: int
@@ -32,6 +35,9 @@ class Scale:
     receivers: int
     memberships: int
     many_memberships: int
+    consumers: int
+    clients: int
+    socket_rounds: int
 
 
 FULL = Scale(
@@ -46,6 +52,9 @@ FULL = Scale(
     receivers=50_000,
     memberships=100_000,
     many_memberships=1_000_000,
+    consumers=5000,
+    clients=300,
+    socket_rounds=60,
 )
 
 QUICK = Scale(
@@ -60,4 +69,7 @@ QUICK = Scale(
     receivers=5000,
     memberships=20_000,
     many_memberships=20_000,
+    consumers=500,
+    clients=10,
+    socket_rounds=2,
 )

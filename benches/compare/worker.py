@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 
-from benches.compare import fanout, memory, ready, threads
+from benches.compare import consumers, fanout, memory, ready, sockets, threads
 from benches.compare.loops import LOOPS
 from benches.compare.rows import Row
 from benches.compare.scale import FULL, QUICK, Scale
@@ -17,11 +17,13 @@ from benches.compare.scale import FULL, QUICK, Scale
 FAMILIES: dict[str, Callable[[str, Scale], AsyncIterator[Row]]] = {
     "ready": ready.measure,
     "fanout": fanout.measure,
+    "consumers": consumers.measure,
+    "sockets": sockets.measure,
     "threads": threads.measure,
     "memory": memory.measure,
 }
 # These need no more than one processor, and are steadier if they stay on it.
-PINNED = {"ready", "fanout"}
+PINNED = {"ready", "fanout", "consumers"}
 
 
 async def run(family: str, loop: str, scale: Scale) -> None:
