@@ -265,6 +265,8 @@ class TestContext:
                 with suppress(asyncio.CancelledError):
                     await client.task
                 await settle()
-                assert references[-1]() is None, cancel
+                # A task that is written in Python keeps the error that has cancelled it.
+                if not cancel or isinstance(client.task, asyncio.Task):
+                    assert references[-1]() is None, cancel
         finally:
             gc.enable()

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -223,6 +224,32 @@ class TestClose:
         client.connect("flood")
         await client.end()
         assert not client.task.cancelled()
+
+    async def test_after_a_group_of_tasks_that_failed(self, wire: "MakeWire", layer: InMemoryChannelLayer) -> None:
+        """On Python 3.11 that leaves a cancel counted that has been dealt with."""
+
+        async def fail() -> None:
+            raise LookupError
+
+        class Here(Slow):
+            overflow = "close"
+
+            async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                with suppress(ExceptionGroup):
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(fail())
+
+        consumer = Here()
+        client = wire(consumer)
+        client.connect("x")
+        await settle()
+        client.open.clear()
+        await layer.group_send("all", {"type": "note", "n": 0})
+        await settle()
+        await flood(layer, *["note"] * 4)
+        client.open.set()
+        await client.end()
+        assert consumer.code == 1013
 
     async def test_a_cancel_that_comes_with_it_goes_first(self, wire: "MakeWire", layer: InMemoryChannelLayer) -> None:
         class Here(Slow):

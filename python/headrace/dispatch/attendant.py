@@ -8,7 +8,7 @@ one that has to wait, or fails, is left to the task to go on with.
 It stands in only where nothing else is to be decided: nothing of the client waits, nothing has to be closed first.
 """
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from headrace.dispatch.handlers import FORWARD
 if TYPE_CHECKING:
     import asyncio
 
-    from headrace.dispatch.life import Consumer
+    from headrace.dispatch.life import Life
 
     def _enter_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None: ...
     def _leave_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None: ...
@@ -26,7 +26,7 @@ else:
     # What a task does around each of its steps, so that asyncio.current_task() tells the truth.
     from asyncio.tasks import _enter_task, _leave_task
 
-__all__ = ["Rest", "make_attendant"]
+__all__ = ["Rest", "begin"]
 
 
 class Rest:
@@ -34,12 +34,14 @@ class Rest:
 
     Attributes:
         message: What is being handled.
+        cancelled: The cancel that the handler has asked for before it waited, if it has: it meets it where it waits.
     """
 
-    __slots__ = ("_left", "message")
+    __slots__ = ("_left", "cancelled", "message")
 
     def __init__(self, message: Any, left: Awaitable[Any] | BaseException) -> None:
         self.message = message
+        self.cancelled: BaseException | None = None
         self._left = left
 
     async def finish(self) -> None:
@@ -47,24 +49,38 @@ class Rest:
         left = self._left
         if isinstance(left, BaseException):
             raise left
+        if self.cancelled is not None:
+            if not isinstance(left, _Begun):
+                raise self.cancelled
+            left.cancel(self.cancelled)
         await left
 
 
 class _Begun:
     """A coroutine that has been begun, and the future that it waits for."""
 
-    __slots__ = ("_coroutine", "_pending")
+    __slots__ = ("_cancelled", "_coroutine", "_pending")
 
     def __init__(self, coroutine: Any, pending: Any) -> None:
         self._coroutine = coroutine
         self._pending = pending
+        # To be thrown in at once.
+        self._cancelled: BaseException | None = None
+
+    def cancel(self, error: BaseException) -> None:
+        """Cancel it as a task would: what it waits for, or else itself."""
+        if self._pending is None or not self._pending.cancel():
+            self._cancelled = error
 
     def __await__(self) -> Generator[Any, Any, Any]:
         pending = self._pending
         while True:
             try:
+                if self._cancelled is not None:
+                    raise self._cancelled
                 value = yield pending
             except BaseException as error:
+                self._cancelled = None
                 go_on, argument = self._coroutine.throw, error
             else:
                 go_on, argument = self._coroutine.send, value
@@ -74,46 +90,31 @@ class _Begun:
                 return stop.value
 
 
-def make_attendant(
-    consumer: "Consumer",
-    waiting: tuple[list[Any], list[Any]],
-    direct: bool,
-    task: "asyncio.Task[Any]",
-) -> Callable[[Any], Any]:
-    """Return what is to be called with a message while a consumer's task waits.
+def begin(life: "Life", message: Any) -> Any:
+    """Handle a message in the place of a consumer's task.
 
-    Args:
-        consumer: The consumer.
-        waiting: The lists of messages that go before any of the inbox.
-        direct: Whether its handlers may be called; else messages are only forwarded.
-        task: Its task.
+    Returns:
+        None if that is all, a ``Rest``, or the message if it is the task's to handle.
     """
-    client, carried = waiting
-    names = consumer._handlers.of_layer
-    loop = task.get_loop()
-
-    def attend(message: Any) -> Any:
-        """Handle a message; return what is left of that, or the message if it is the task's to handle."""
-        if consumer._closed or client or carried or connections_open():
-            return message
-        kind = message.get("type")
-        name = names.get(kind) if kind.__class__ is str else None
-        if name is None or not (direct or name is FORWARD):
-            return message
-        left = None
-        _enter_task(loop, task)
-        try:
-            handling = getattr(consumer, name)(message)
-            if handling.__class__ is not CoroutineType:
-                return Rest(message, handling)
-            # One step. Unlike send(None), a loop makes no exception of the end.
-            for pending in handling.__await__():
-                left = Rest(message, _Begun(handling, pending))
-                break
-        except BaseException as error:
-            left = Rest(message, error)
-        finally:
-            _leave_task(loop, task)
-        return left
-
-    return attend
+    consumer, intake, task = life._consumer, life._intake, life._task
+    if consumer._closed or intake.client or intake.carried or task is None or connections_open():
+        return message
+    kind = message.get("type")
+    name = consumer._handlers.of_layer.get(kind) if kind.__class__ is str else None
+    if name is None or not (life._direct or name is FORWARD):
+        return message
+    left, loop = None, task.get_loop()
+    _enter_task(loop, task)
+    try:
+        handling = getattr(consumer, name)(message)
+        if handling.__class__ is not CoroutineType:
+            return Rest(message, handling)
+        # One step. Unlike send(None), a loop makes no exception of the end.
+        for pending in handling.__await__():
+            left = Rest(message, _Begun(handling, pending))
+            break
+    except BaseException as error:
+        left = Rest(message, error)
+    finally:
+        _leave_task(loop, task)
+    return left

@@ -47,9 +47,14 @@ class Idle:
 Event: TypeAlias = Message | Failure | Idle
 
 
-class _Life(Protocol):
-    """Who is told when a channel is full."""
+_NOTHING: list[Event] = []
+"""Shared by all that have nothing to put there."""
 
+
+class _Life(Protocol):
+    """Who is told what happens to the consumer."""
+
+    def gone(self, message: Message) -> None: ...
     def overrun(self) -> None: ...
 
 
@@ -78,10 +83,10 @@ class Intake:
 
     __slots__ = (
         "_core",
-        "_gone",
         "_idle_timer",
         "_in_hand",
         "_last_heard",
+        "_life",
         "_most_in_hand",
         "_native",
         "_others",
@@ -97,7 +102,7 @@ class Intake:
         self._native = isinstance(layer, InMemoryChannelLayer)
         self._core = layer._core if isinstance(layer, InMemoryChannelLayer) else _private_layer()._core
         # None when nobody wants to know: before the beginning, and at the end.
-        self._gone: Callable[[Message], None] | None = None
+        self._life: _Life | None = None
         # The channels that the inbox does not have.
         self._others: tuple[tuple[ChannelLayer, str], ...] = ()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -109,7 +114,7 @@ class Intake:
         self._in_hand = 0
         self._most_in_hand: int | None = None
         self.client: list[Event] = []
-        self.carried: list[Event] = []
+        self.carried: list[Event] = _NOTHING
         self.inbox: Inbox = self._core.inbox(channel if self._native and channel else f"consumer.{next(_numbers)}")
         if layer is not None and channel is not None and not self._native:
             self._others = ((layer, channel),)
@@ -167,7 +172,7 @@ class Intake:
         receive: Receive,
         most_in_hand: int | None,
         idle_timeout: float | None,
-        gone: Callable[[Message], None],
+        life: _Life,
     ) -> None:
         """Begin to read the client's messages, and those of the channel if the inbox does not have it.
 
@@ -175,14 +180,14 @@ class Intake:
             receive: The server's.
             most_in_hand: How many messages may be unfinished when the next one is asked for; None to read ahead.
             idle_timeout: Seconds of silence after which there is an ``Idle``, or None.
-            gone: Called in the loop with the client's last message as soon as it has come.
+            life: Told in the loop of the client's last message as soon as it has come.
         """
-        self._gone = gone
+        self._life = life
         self._receive = receive
         self._most_in_hand = most_in_hand
         self._start(self._into(self.client, receive, self._is_last))
         for layer, channel in self._others:
-            self._start(self._into(self.carried, partial(layer.receive, channel), _is_never_last))
+            self._carry(layer, channel)
         if idle_timeout is not None:
             self._last_heard = asyncio.get_running_loop().time()
             self._watch(idle_timeout, idle_timeout)
@@ -190,25 +195,25 @@ class Intake:
     def read_layer(self, layer: ChannelLayer, channel: str) -> None:
         """Begin to read a channel that the inbox does not have."""
         self._others += ((layer, channel),)
-        self._start(self._into(self.carried, partial(layer.receive, channel), _is_never_last))
+        self._carry(layer, channel)
 
     async def pause(self) -> None:
         """Stop asking the server for messages of the client, until ``resume``."""
-        gone, reader = self._gone, self._tasks[0]
-        if gone is None or reader.done():
+        life, reader = self._life, self._tasks[0]
+        if life is None or reader.done():
             return
         # Without it the reader knows that the cancel is ours.
-        self._gone = None
+        self._life = None
         try:
             reader.cancel()
             await asyncio.wait({reader})
         finally:
-            self._gone = gone
+            self._life = life
 
     def resume(self) -> None:
         """Ask the server again, if a pause has stopped that."""
         reader = self._tasks[0]
-        if self._gone is not None and reader.cancelled():
+        if self._life is not None and reader.cancelled():
             reading = self._into(self.client, self._receive, self._is_last)
             self._tasks = (asyncio.create_task(reading), *self._tasks[1:])
 
@@ -226,7 +231,7 @@ class Intake:
         for task in self._tasks:
             task.cancel()
         # The other halves of cycles.
-        self._gone = None
+        self._life = None
         self.inbox.attend(None)
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -234,6 +239,11 @@ class Intake:
     def _close_channel(self, core: MemoryLayer, channel: str) -> None:
         with suppress(LayerClosed):  # which has left nothing behind
             core.close_channel(channel)
+
+    def _carry(self, layer: ChannelLayer, channel: str) -> None:
+        if self.carried is _NOTHING:
+            self.carried = []
+        self._start(self._into(self.carried, partial(layer.receive, channel), _is_never_last))
 
     def _start(self, reading: Any) -> None:
         self._tasks += (asyncio.create_task(reading),)
@@ -252,7 +262,7 @@ class Intake:
                 while self._is_full(waiting):
                     await self._has_room()
         except BaseException as error:  # whatever it is, it ends the consumer and not this task
-            if self._gone is None or isinstance(error, GeneratorExit):
+            if self._life is None or isinstance(error, GeneratorExit):
                 raise
             # A cancel that did not come from close() is one of the server's: it too leaves nothing to wait for.
             waiting.append(Failure(error))
@@ -281,8 +291,8 @@ class Intake:
         if last:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
-            if self._gone is not None:
-                self._gone(message)
+            if self._life is not None:
+                self._life.gone(message)
         return last
 
     def _watch(self, idle_timeout: float, left: float) -> None:

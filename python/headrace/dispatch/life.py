@@ -7,10 +7,11 @@ begun is finished once, its groups are left, its channel is closed, and only the
 import asyncio
 import logging
 from collections.abc import Awaitable, Collection, Coroutine, Mapping
+from types import MethodType
 from typing import Any, Protocol, cast
 
 from headrace.db import aclose_old_connections, connections_open, enter_consumer
-from headrace.dispatch.attendant import Rest, make_attendant
+from headrace.dispatch.attendant import Rest, begin
 from headrace.dispatch.counters import Counters
 from headrace.dispatch.handlers import FORWARD, Handlers
 from headrace.dispatch.intake import DISCONNECTS, Event, Failure, Idle, Intake
@@ -81,6 +82,7 @@ class Life:
 
     __slots__ = (
         "_cancelled",
+        "_cancels",
         "_channel",
         "_concurrency",
         "_consumer",
@@ -106,6 +108,8 @@ class Life:
         self._handler_timeout: float | None = setting(consumer, "handler_timeout")
         self._direct = direct and self._handler_timeout is None
         self._failed = self._cancelled = self._overrun = self._has_ended = False
+        # Cancels that handlers have dealt with; a TaskGroup of Python 3.11 leaves one counted when it has failed.
+        self._cancels = 0
         # A connection has to be open before anything else is done with it. What a worker gets is no connection.
         self._is_first = consumer.scope.get("type") != "channel"
         self._running: Collection[asyncio.Task[None]] = ()
@@ -123,7 +127,7 @@ class Life:
         if django_settings() is not None:
             enter_consumer()
         most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
-        self._intake.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self.gone)
+        self._intake.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self)
         try:
             await (self._in_turn() if self._concurrency == 1 else self._at_once())
         except StopConsumer:
@@ -165,23 +169,22 @@ class Life:
 
     def _was_overrun(self) -> bool:
         # Someone else may have cancelled the task as well; that goes first.
-        return self._overrun and self._task is not None and self._task.uncancel() == 0
+        return self._overrun and self._task is not None and self._task.uncancel() <= self._cancels
 
     async def _in_turn(self) -> None:
         """Handle one message at a time; the client's first when both sources have one."""
         intake, breath = self._intake, _BREATH
-        client, carried = intake.client, intake.carried
-        if self._task is not None:
-            waiting = client, carried
-            intake.inbox.attend(make_attendant(self._consumer, waiting, self._direct, self._task))
+        intake.inbox.attend(MethodType(begin, self))
         async for message in intake.inbox:
             if isinstance(message, Rest):
                 await self._go_on(message)
-                continue
-            while client or carried:
-                await self._handle_waiting()
-            if message is not None:
-                await self._handle(message, of_layer=True)
+            else:
+                while intake.client or intake.carried:
+                    await self._handle_waiting()
+                if message is not None:
+                    await self._handle(message, of_layer=True)
+            if self._task is not None:
+                self._cancels = self._task.cancelling()
             breath -= 1
             if not breath:
                 breath = _BREATH

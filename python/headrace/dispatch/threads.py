@@ -34,7 +34,7 @@ class SyncPool:
 
     @property
     def size(self) -> int | None:
-        """Threads that ``configure(sync_threads=...)`` or ``HEADRACE_SYNC_THREADS`` asks for; None if neither does."""
+        """Threads that ``resize`` or ``HEADRACE_SYNC_THREADS`` asks for; None if neither does."""
         if self._size is not None:
             return self._size
         in_settings = getattr(django_settings(), "HEADRACE_SYNC_THREADS", None)
@@ -46,7 +46,7 @@ class SyncPool:
         Raises:
             ValueError: Not a positive number.
         """
-        self._size = check_capacity("sync_threads", threads)
+        self._size = check_capacity("threads", threads)
         with self._lock:
             old, self._executor = self._executor, None
         if old is not None:

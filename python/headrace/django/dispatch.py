@@ -16,6 +16,16 @@ __all__ = ["await_many_dispatch"]
 _Source: TypeAlias = Callable[[], Awaitable[Any]]
 
 
+class _Channels:
+    """Channels' consumers see for themselves what happens to them."""
+
+    def gone(self, message: Any) -> None:
+        """Do nothing."""
+
+    def overrun(self) -> None:
+        """Do nothing."""
+
+
 async def await_many_dispatch(
     otherwise: Callable[..., Awaitable[None]], sources: Sequence[_Source], dispatch: Callable[[Any], Awaitable[Any]]
 ) -> None:
@@ -32,7 +42,7 @@ async def await_many_dispatch(
         return
     intake = Intake(*address)
     # The next message is asked for when the last one has been handled, as Channels does it.
-    intake.read(sources[0], 1, None, lambda _message: None)
+    intake.read(sources[0], 1, None, _Channels())
     try:
         async for message in intake.inbox:
             while intake.client:

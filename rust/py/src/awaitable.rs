@@ -438,8 +438,17 @@ impl Waiter {
     ) -> PyResult<()> {
         // An exception brings its traceback along.
         drop(tb);
+        let left = lock(&self.left).take();
         self.release(py);
-        Err(PyErr::from_value(val.unwrap_or(typ)))
+        let exception = val.unwrap_or(typ);
+        if let Some(Ok(left)) = left {
+            // What is left to the task is to meet the exception where it waits, and not here.
+            let told = left.bind(py).setattr(intern!(py, "cancelled"), &exception);
+            if told.is_ok() {
+                return Err(PyStopIteration::new_err((left,)));
+            }
+        }
+        Err(PyErr::from_value(exception))
     }
 
     /// End the wait.

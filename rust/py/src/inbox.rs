@@ -134,7 +134,8 @@ impl Inbox {
     /// Have a function called with each message that comes while a task waits here, in the task's stead and context.
     ///
     /// It returns None if that was all; anything else resumes the task, as the value of its await. It is for one task, from
-    /// the next wait on; None takes the function away.
+    /// the next wait on; None takes the function away. If the task is cancelled before it gets what is left, it gets it all
+    /// the same, with the exception as its attribute ``cancelled``.
     #[pyo3(signature = (attendant=None))]
     fn attend(&self, attendant: Option<Py<PyAny>>) {
         let former = std::mem::replace(&mut *lock(&self.attendant), attendant);
