@@ -168,7 +168,7 @@ class TestPool:
         assert pool.executor() is not first
         pool.executor().shutdown()
         for wrong in (0, -1, 1.5, "2"):
-            with pytest.raises((ValueError, TypeError), match="sync_threads"):
+            with pytest.raises((ValueError, TypeError), match="threads must be"):
                 pool.resize(wrong)  # type: ignore[arg-type]  # wrong on purpose
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
