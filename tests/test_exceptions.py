@@ -23,6 +23,7 @@ SHARED = {
 }
 OWN = {
     "ChannelEmpty": Exception,
+    "ConnectionClosed": Exception,
     "InvalidMessage": AssertionError,
     "LayerClosed": RuntimeError,
 }
