@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 from asgiref.sync import SyncToAsync, async_to_sync, markcoroutinefunction
 
@@ -39,7 +39,7 @@ class AsyncConsumer:
 
     A message of type ``chat.message``, from the client or from the channel layer, goes to the method ``chat_message``.
     One handler runs at a time, in the order in which messages came, the client's first. An instance serves one
-    connection; give a server ``as_asgi()``, or the instance itself.
+    connection at a time; give a server the class's ``as_asgi()``.
 
     Whatever ends it, its groups in a layer of headrace are left and its channel is closed.
 
@@ -66,9 +66,9 @@ class AsyncConsumer:
     concurrency: int = 1
     handler_timeout: float | None = None
     max_backlog: int | None = None
-    overflow: str = "drop_new"
+    overflow: Literal["drop_new", "drop_old", "coalesce", "close"] = "drop_new"
     idle_timeout: float | None = None
-    forward: Iterable[str] | Mapping[str, str] = ()
+    forward: ClassVar[Iterable[str] | Mapping[str, str]] = ()
     raise_after_close: bool = False
 
     scope: Scope
@@ -90,6 +90,8 @@ class AsyncConsumer:
     _state: ClassVar[tuple[str, ...]] = ("_closed", "_gone", "_has_begun")
     # The connection has ended, from whichever side: nothing can be sent, and the layer is not listened to.
     _closed = False
+    # Between the beginning and the end of a connection.
+    _serving = False
     # The client is known to have gone; its last message may have to wait for a handler.
     _gone = False
     # There is something that has to be finished, whatever ends the consumer.
@@ -130,6 +132,11 @@ class AsyncConsumer:
 
     async def _begin(self, send: Send) -> Life:
         """Prepare to serve one connection."""
+        if self._serving:
+            raise RuntimeError(
+                f"this instance of {type(self).__name__} serves a connection already; give the class, or its "
+                "as_asgi(), to whoever has several"
+            )
         if self._closed:  # it has served another before
             for name in self._state:
                 vars(self).pop(name, None)
@@ -238,6 +245,10 @@ class AsyncConsumer:
 
     async def _close_failed(self) -> None:
         """Close the connection after an exception, where the server would not know the code."""
+
+    async def _dismisses_client(self) -> bool:
+        """Close the connection of a client that sent what cannot be decoded; tell whether that ends the matter."""
+        return False
 
     async def _close_overrun(self) -> None:
         """Close the connection because the consumer does not keep up."""

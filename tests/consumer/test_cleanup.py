@@ -196,7 +196,9 @@ class TestEndings:
         client.say({"type": "no.handler"})
         assert isinstance(await client.outcome(), ValueError)
         assert consumer.log == [1006]
-        assert any("failed once more" in record.getMessage() for record in caplog.records)
+        assert [record.getMessage().split(" failed on ")[1].split(":")[0] for record in caplog.records][
+            -1
+        ] == "'disconnect'"
 
     @pytest.mark.parametrize("error", [OfTheTest("server"), OSError("lost"), RuntimeError("odd")])
     async def test_the_servers_receive_fails(self, wire: "MakeWire", way: str, error: BaseException) -> None:

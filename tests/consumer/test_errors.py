@@ -201,7 +201,7 @@ class TestKinds:
         await layer.group_send("all", {"type": "note"})
         error = await client.outcome()
         assert isinstance(error, TypeError)
-        assert str(error).startswith("Wrong: the handler")
+        assert str(error).startswith("Wrong: note is not a coroutine function")
         assert "is not a coroutine function; write 'async def'" in str(error)
 
     async def test_a_plain_method_that_returns_an_awaitable_is_none(self, wire: "MakeWire") -> None:
@@ -298,7 +298,8 @@ class TestCodes:
         client = wire((Sync if issubclass(kind, WebsocketConsumer) else Async)(), asgi={"version": "3.0"})
         client.connect()
         client.say({"type": "websocket.receive", **frame})
-        assert isinstance(await client.outcome(), ValueError)
+        # Its server has nothing to log: the fault is the client's.
+        assert await client.outcome() is None
         assert client.sent[1:] == [{"type": "websocket.close", "code": 1003}]
         assert codes == [1003]
 

@@ -74,7 +74,8 @@ class Handlers:
 
     def forwards(self, message: object) -> bool:
         """Tell whether a message is of a type that is forwarded."""
-        return bool(self._forwarded) and isinstance(message, Mapping) and message.get("type") in self._forwarded
+        kind = message.get("type") if isinstance(message, Mapping) else None
+        return isinstance(kind, str) and kind in self._forwarded
 
     def find(self, consumer: object, name: str, message: Mapping[str, Any]) -> Callable[[Any], Any]:
         """Return the handler of that name.
@@ -85,6 +86,11 @@ class Handlers:
         handler: Callable[[Any], Any] | None = getattr(consumer, name, None)
         if handler:
             return handler
+        if name == "http_request" and hasattr(self._class, "websocket_connect"):
+            raise ValueError(
+                f"No handler for message type {message['type']} in {self._class.__name__}, which is for WebSockets; "
+                "put a ProtocolTypeRouter before it that takes HTTP elsewhere"
+            )
         raise ValueError(
             f"No handler for message type {message['type']} in {self._class.__name__}; "
             f"define its method {name}(self, message)"

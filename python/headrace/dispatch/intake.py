@@ -11,11 +11,12 @@ kind; then the inbox is that of a private layer, and only there to be called awa
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from headrace._core import Inbox, MemoryLayer
 from headrace.dispatch.settings import setting
@@ -23,11 +24,16 @@ from headrace.exceptions import InvalidChannelLayerError, LayerClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
 
-__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake"]
+__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "receives_natively"]
+
+_logger = logging.getLogger("headrace.consumer")
 
 READ_AHEAD = 8
 """Messages that a reader may hold before they are handled. None is read ahead for a worker: other workers could have
 handled it, and it would be lost with a consumer that fails."""
+
+CLOSE_SECONDS = 5
+"""How long the end of a consumer waits for the server's ``receive()`` to end."""
 
 DISCONNECTS = ("websocket.disconnect", "http.disconnect")
 """The last message of a client; no server has another behind it."""
@@ -38,6 +44,11 @@ class Failure:
     """A source could not be read: the consumer cannot go on."""
 
     error: BaseException
+
+
+def _ends(event: object) -> bool:
+    """Tell whether nothing comes behind this from the client."""
+    return isinstance(event, Failure) or (isinstance(event, Mapping) and event.get("type") in DISCONNECTS)
 
 
 class Idle:
@@ -56,14 +67,6 @@ class _Life(Protocol):
 
     def gone(self, message: Message) -> None: ...
     def overrun(self) -> None: ...
-
-
-class _Limits(Protocol):
-    """What a consumer class says of its channel."""
-
-    max_backlog: int | None
-    overflow: str
-    idle_timeout: float | None
 
 
 class Intake:
@@ -99,8 +102,8 @@ class Intake:
     )
 
     def __init__(self, layer: ChannelLayer | None, channel: str | None) -> None:
-        self._native = isinstance(layer, InMemoryChannelLayer)
-        self._core = layer._core if isinstance(layer, InMemoryChannelLayer) else _private_layer()._core
+        self._native = receives_natively(layer)
+        self._core = layer._core if receives_natively(layer) else _private_layer()._core
         # None when nobody wants to know: before the beginning, and at the end.
         self._life: _Life | None = None
         # The channels that the inbox does not have.
@@ -119,7 +122,7 @@ class Intake:
         if layer is not None and channel is not None and not self._native:
             self._others = ((layer, channel),)
 
-    def limit(self, limits: _Limits, layer: Any, life: _Life) -> None:
+    def limit(self, limits: object, layer: Any, life: _Life) -> None:
         """Let the channel do what the consumer class says when it is full.
 
         Args:
@@ -155,6 +158,11 @@ class Intake:
         else:
             self._make_room()
         return event, of_layer
+
+    def left(self) -> int:
+        """Count the messages that wait, but for the client's last one."""
+        waiting = [event for event in (*self.client, *self.carried) if not isinstance(event, Failure | Idle)]
+        return sum(1 for message in waiting if message.get("type") not in DISCONNECTS)
 
     def finish(self) -> None:
         """Note that a message of the client has been handled."""
@@ -213,7 +221,8 @@ class Intake:
     def resume(self) -> None:
         """Ask the server again, if a pause has stopped that."""
         reader = self._tasks[0]
-        if self._life is not None and reader.cancelled():
+        was_last = any(_ends(event) for event in self.client)
+        if self._life is not None and reader.done() and not was_last:
             reading = self._into(self.client, self._receive, self._is_last)
             self._tasks = (asyncio.create_task(reading), *self._tasks[1:])
 
@@ -234,7 +243,9 @@ class Intake:
         self._life = None
         self.inbox.attend(None)
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            if stuck:
+                _logger.error("the server's receive() does not end when it is cancelled; the consumer ends without it")
 
     def _close_channel(self, core: MemoryLayer, channel: str) -> None:
         with suppress(LayerClosed):  # which has left nothing behind
@@ -257,7 +268,8 @@ class Intake:
                 message = await receive()
                 waiting.append(message)
                 call_away()
-                if is_last(message):
+                # Who swallows a cancel to hand over a message is asked for no other.
+                if is_last(message) or self._life is None:
                     return
                 while self._is_full(waiting):
                     await self._has_room()
@@ -310,6 +322,11 @@ class Intake:
             self.inbox.call_away()
         self._last_heard = now
         self._watch(idle_timeout, idle_timeout)
+
+
+def receives_natively(layer: object) -> TypeGuard[InMemoryChannelLayer]:
+    """Tell whether a layer is ours, and receives as ours do: a subclass's own way is not to be passed by."""
+    return isinstance(layer, InMemoryChannelLayer) and type(layer).receive is InMemoryChannelLayer.receive
 
 
 def _is_never_last(_message: Message) -> bool:

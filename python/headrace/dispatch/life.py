@@ -48,13 +48,9 @@ class Consumer(Protocol):
     scope: Scope
     channel_layer: ChannelLayer
     channel_name: str
-    concurrency: int
-    handler_timeout: float | None
-    idle_timeout: float | None
-    max_backlog: int | None
-    overflow: str
     _closed: bool
     _has_begun: bool
+    _serving: bool
     _gone: bool
     _counters: Counters
     _intake: Intake | None
@@ -67,6 +63,7 @@ class Consumer(Protocol):
     async def _excuses(self, error: Exception) -> bool: ...
     async def _be_idle(self) -> None: ...
     async def _close_failed(self) -> None: ...
+    async def _dismisses_client(self) -> bool: ...
     async def _close_overrun(self) -> None: ...
     async def _finish(self) -> None: ...
 
@@ -122,6 +119,7 @@ class Life:
             BaseException: Whatever ended it, if that was no ordinary end.
         """
         consumer = self._consumer
+        consumer._serving = True
         consumer._counters.add(opened=1, open=1)
         self._task = asyncio.current_task()
         if django_settings() is not None:
@@ -136,11 +134,14 @@ class Life:
             if not self._was_overrun():
                 self._cancelled = True
                 raise
+            # Nobody is to send to it any more, however long the close takes.
+            self._intake.leave_layer()
             await self._intake.close()
             await consumer._close_overrun()
         except GeneratorExit:
-            # The loop has ended before its tasks: nothing can be waited for any more.
-            self._has_ended = True
+            # If the loop has ended before its tasks, nothing can be waited for any more.
+            self._has_ended = asyncio._get_running_loop() is None
+            self._failed = not self._has_ended
             raise
         except BaseException:
             self._failed = True
@@ -151,9 +152,10 @@ class Life:
                     await self._end()
             finally:
                 consumer._closed = True
+                consumer._serving = False
                 self._task = None
                 self._intake.leave_layer()
-                consumer._counters.add(open=-1)
+                consumer._counters.add(open=-1, dropped_unhandled=self._intake.left())
 
     def gone(self, message: Message) -> None:
         """Note that the client has gone: handlers that run side by side need not go on."""
@@ -179,10 +181,12 @@ class Life:
             if isinstance(message, Rest):
                 await self._go_on(message)
             else:
-                while intake.client or intake.carried:
-                    await self._handle_waiting()
+                await self._handle_all_waiting(message is not None)
                 if message is not None:
                     await self._handle(message, of_layer=True)
+            if self._overrun:
+                # The handler has swallowed the cancel that was to interrupt it.
+                raise asyncio.CancelledError
             if self._task is not None:
                 self._cancels = self._task.cancelling()
             breath -= 1
@@ -198,6 +202,15 @@ class Life:
             raise
         except Exception as error:
             await self._fail(error, rest.message)
+
+    async def _handle_all_waiting(self, more: bool) -> None:
+        """Handle the messages that go before any of the inbox; if they end the consumer, count the one of the inbox."""
+        try:
+            while self._intake.client or self._intake.carried:
+                await self._handle_waiting()
+        except BaseException:
+            self._consumer._counters.add(dropped_unhandled=int(more))
+            raise
 
     async def _handle_waiting(self) -> None:
         """Handle the first message that waits in a lane."""
@@ -266,7 +279,12 @@ class Life:
         if consumer._handlers.forwards(message) and await consumer._excuses(error):
             return
         consumer._counters.add(errors=1)
-        await consumer._report(_explain(error, consumer), message)
+        try:
+            await consumer._report(_explain(error, consumer, message), message)
+        except Exception:
+            if await consumer._dismisses_client():
+                raise StopConsumer from None
+            raise
 
     async def _at_once(self) -> None:
         """Handle up to ``concurrency`` messages at a time, but the first and the last message of the client alone."""
@@ -342,10 +360,13 @@ class Life:
             if self._failed:
                 await consumer._close_failed()
             await consumer._finish()
-        except Exception:
-            if not self._failed:
-                raise
-            _logger.exception("%s failed once more when it ended", type(consumer).__name__)
+        except Exception as error:
+            try:
+                await self._fail(error, {"type": "disconnect"})
+            except Exception:
+                # What ended the consumer goes on, and not what failed after it; on_error has heard of both.
+                if not self._failed:
+                    raise
 
 
 async def _despite_cancel(ending: Coroutine[Any, Any, None]) -> None:
@@ -372,7 +393,7 @@ def _is_disconnect(event: Event) -> bool:
     return isinstance(event, Mapping) and event.get("type") in DISCONNECTS
 
 
-def _explain(error: Exception, consumer: object) -> Exception:
+def _explain(error: Exception, consumer: object, message: Any) -> Exception:
     """Return a clearer error where a method that has to be a coroutine function is none."""
     if not isinstance(error, TypeError) or "'await' expression" not in str(error):
         return error
@@ -382,7 +403,7 @@ def _explain(error: Exception, consumer: object) -> Exception:
     if traceback is None or not traceback.tb_frame.f_globals.get("__name__", "").startswith("headrace."):
         return error
     caller = traceback.tb_frame.f_code.co_name
-    culprit = _HOOKS.get(caller, "the handler")
+    culprit = _HOOKS.get(caller) or str(message.get("type")).replace(".", "_")
     explained = TypeError(
         f"{type(consumer).__name__}: {culprit} is not a coroutine function; write 'async def', or use a sync consumer"
     )

@@ -33,6 +33,9 @@ def check_settings(consumer_class: Any) -> None:
     overflow = setting(consumer_class, "overflow")
     if overflow is not None and overflow not in OVERFLOWS:
         raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
+    groups = getattr(consumer_class, "groups", None)
+    if isinstance(groups, str | bytes):
+        raise TypeError(f"{name}.groups must be a list of names, got {groups!r}; write [{groups!r}]")
     if not consumer_class._sync:
         return
     if setting(consumer_class, "concurrency") not in (None, 1):

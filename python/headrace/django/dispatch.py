@@ -8,7 +8,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from headrace.dispatch.intake import Failure, Intake
+from headrace.dispatch.intake import Failure, Intake, receives_natively
 from headrace.layers import InMemoryChannelLayer
 
 __all__ = ["await_many_dispatch"]
@@ -63,8 +63,7 @@ def _address(sources: Sequence[_Source]) -> tuple[InMemoryChannelLayer, str] | N
         return None
     receive: Any = sources[1]
     layer = getattr(receive.func, "__self__", None)
-    if not isinstance(layer, InMemoryChannelLayer) or receive.keywords or len(receive.args) != 1:
+    if not receives_natively(layer) or receive.keywords or len(receive.args) != 1:
         return None
-    # Somebody's own way to receive is not to be passed by.
-    is_own = getattr(receive.func, "__func__", None) is InMemoryChannelLayer.receive
-    return (layer, receive.args[0]) if is_own else None
+    is_receive = getattr(receive.func, "__func__", None) is InMemoryChannelLayer.receive
+    return (layer, receive.args[0]) if is_receive else None

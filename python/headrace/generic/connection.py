@@ -15,6 +15,8 @@ ABNORMAL = 1006
 UNDECODABLE = 1003
 FAILED = 1011
 OVERRUN = 1013
+PATIENCE = 0.1
+"""How long a server may take for a close before it is asked for no more messages."""
 CLOSE_SECONDS = 5
 """How long a client that does not read may hold up the close."""
 MAX_REASON = 123
@@ -89,18 +91,22 @@ class Connection(AsyncConsumer):
         return NO_CODE if self._code is None else self._code
 
     async def _send_close(self, message: Message) -> None:
-        """Send a close, while the server is not being asked for messages: granian holds it back as long as it is."""
+        """Send a close; if it is held back, stop asking the server for messages meanwhile, as granian wants it."""
         intake = self._intake
         if intake is None:
             await self._emit(message)
             return
-        await intake.pause()
+        closing = asyncio.ensure_future(self._emit(message))
         try:
-            await self._emit(message)
+            await asyncio.wait({closing}, timeout=PATIENCE)
+            if not closing.done():
+                await intake.pause()
+            await closing
         except (OSError, RuntimeError) as error:
             intake.resume()
             await self._excuse(error)
         finally:
+            closing.cancel()
             intake.resume()
 
     def _group_layer(self) -> Any:
@@ -117,17 +123,14 @@ class Connection(AsyncConsumer):
         """
         field = self._fields[message["type"]]
         payload = message.get(field or "text")
+        if field is None and payload is None:
+            payload = message.get("bytes")
         if isinstance(payload, str):
             return {"type": "websocket.send", "text": payload}
-        if field is None and payload is None:
-            field = "bytes"
-            payload = message.get(field)
         if isinstance(payload, bytes):
             return {"type": "websocket.send", "bytes": payload}
-        raise ValueError(
-            f"{type(self).__name__} forwards {message['type']!r}, whose {field!r} must be a str or bytes, "
-            f"got {payload!r}"
-        )
+        where = "'text' must be a str, or 'bytes' bytes" if field is None else f"{field!r} must be a str or bytes"
+        raise ValueError(f"{type(self).__name__} forwards {message['type']!r}, in which {where}, got {message!r}")
 
     async def _excuse(self, error: Exception) -> None:
         """Go on after a send that failed because the client has gone; raise any other error again.
@@ -175,6 +178,16 @@ class Connection(AsyncConsumer):
             self._code = self._failure
             await self._close_now({"type": "websocket.close", "code": self._failure})
 
+    async def _dismisses_client(self) -> bool:
+        # The client's fault and not the server's: its server is not to log a traceback for it.
+        is_its_fault = self._failure == UNDECODABLE and self._accepted and not self._closed and not self._gone
+        if not is_its_fault or "asgi" not in self.scope:
+            return False
+        self._code = UNDECODABLE
+        if self._intake is not None:
+            await self._intake.close()
+        return await self._close_now({"type": "websocket.close", "code": UNDECODABLE})
+
     async def _close_overrun(self) -> None:
         await super()._close_overrun()
         self._code = OVERRUN
@@ -188,13 +201,14 @@ class Connection(AsyncConsumer):
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._asgi_send(message)
+        except TimeoutError:
+            return True  # it is on its way, to a client that does not read
         except Exception:  # whatever a server raises then: there is nobody left to tell
             return False
         return True
 
     async def _finish(self) -> None:
         if self._has_begun:
-            self._has_begun = False
             await self._leave(ABNORMAL if self._code is None else self._code)
 
     async def _leave(self, code: int) -> None:

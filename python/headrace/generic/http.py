@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from headrace.consumer import AsyncConsumer
+from headrace.dispatch import Life
 from headrace.exceptions import ConnectionClosed, StopConsumer
-from headrace.typing import Message
+from headrace.typing import Message, Send
 
 __all__ = ["AsyncHttpConsumer"]
 
@@ -99,6 +100,10 @@ class AsyncHttpConsumer(AsyncConsumer):
             raise StopConsumer from None
         if not self._unfinished:
             raise StopConsumer
+
+    async def _begin(self, send: Send) -> Life:
+        self.body = []
+        return await super()._begin(send)
 
     async def http_disconnect(self, message: Message) -> None:
         """End the consumer: the client has gone."""

@@ -156,8 +156,8 @@ class AsyncWebsocketConsumer(Connection):
 
     async def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups of the class, call ``disconnect``, and end the consumer."""
-        self._has_begun = False
-        await self._leave(self._code_of(message))
+        self._code = self._code_of(message)
+        await self._leave(self._code)
         raise StopConsumer
 
     async def disconnect(self, code: int) -> None:
@@ -168,18 +168,22 @@ class AsyncWebsocketConsumer(Connection):
         await self.close()
 
     async def _leave(self, code: int) -> None:
-        try:
-            for group in self.groups or ():
+        failed: Exception | None = None
+        for group in self.groups or ():
+            try:
                 await self._group_layer().group_discard(group, self.channel_name)
-        finally:
-            await self.disconnect(code)
+            except Exception as error:
+                failed = failed or error
+        self._has_begun = False
+        await self.disconnect(code)
+        if failed is not None:
+            raise failed
 
 
 class WebsocketConsumer(Connection, SyncConsumer):
     """A WebSocket whose methods are plain, and run in threads. Override ``connect``, ``receive`` and ``disconnect``.
 
-    Its methods are those of ``AsyncWebsocketConsumer``, for handlers' threads; in another thread, or in the event
-    loop's, they fail or block.
+    Its methods are those of ``AsyncWebsocketConsumer``, for handlers' threads and any other but the event loop's own.
 
     Attributes:
         groups: Groups that every connection joins before ``connect`` and leaves before ``disconnect``.
@@ -251,8 +255,8 @@ class WebsocketConsumer(Connection, SyncConsumer):
 
     def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups of the class, call ``disconnect``, and end the consumer."""
-        self._has_begun = False
-        self._leave_plainly(self._code_of(message))
+        self._code = self._code_of(message)
+        self._leave_plainly(self._code)
         raise StopConsumer
 
     def disconnect(self, code: int) -> None:
@@ -271,11 +275,16 @@ class WebsocketConsumer(Connection, SyncConsumer):
         await self._in_thread(self._leave_plainly, code)
 
     def _leave_plainly(self, code: int) -> None:
-        try:
-            for group in self.groups or ():
+        failed: Exception | None = None
+        for group in self.groups or ():
+            try:
                 self._in_layer("group_discard", group)
-        finally:
-            self._plain(self.disconnect, code)
+            except Exception as error:
+                failed = failed or error
+        self._has_begun = False
+        self._plain(self.disconnect, code)
+        if failed is not None:
+            raise failed
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

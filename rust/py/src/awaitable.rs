@@ -305,7 +305,7 @@ impl Waiter {
             return Ok(());
         }
         waiter.woken.store(true, Ordering::Relaxed);
-        // A task that was never parked is about to find its message by itwaiter.
+        // A task that was never parked is about to find its message by itself.
         let Some(future) = waiter.future.get() else {
             return Ok(());
         };
