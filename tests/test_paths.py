@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import headrace.paths
+from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.middleware import BaseMiddleware
 from headrace.paths import (
     ImproperlyConfigured,
@@ -387,3 +388,11 @@ except ValueError:
 def test_a_route_shows_what_it_matches() -> None:
     assert "pattern='<int:x>/'" in repr(path("<int:x>/", app))
     assert r"pattern='^x$'" in repr(re_path("^x$", app))
+
+
+def test_an_instance_of_a_consumer_is_no_view() -> None:
+    """Several connections would share it."""
+    with pytest.raises(
+        TypeError, match="an instance of AsyncWebsocketConsumer serves one connection; route to the class"
+    ):
+        headrace.paths.path("ws/", AsyncWebsocketConsumer())

@@ -33,6 +33,7 @@ __all__ = [
     "database_sync_to_async",
     "enter_consumer",
     "keep_connections",
+    "spare_channels",
     "watch_connections",
 ]
 
@@ -118,6 +119,21 @@ def watch_connections() -> None:
         signals = import_module("django.db.backends.signals")
         signals.connection_created.connect(_note_opened, dispatch_uid="headrace.db")
         _watching = True
+
+
+def spare_channels() -> None:
+    """Let ``channels.db`` spare connections too where ``keep_connections`` is set; for testing communicators."""
+    channels_db = sys.modules.get("channels.db")
+    closing = getattr(channels_db, "close_old_connections", None)
+    if closing is None or hasattr(closing, "__wrapped__"):
+        return
+
+    @functools.wraps(closing)
+    def close_unless_kept(*args: Any, **kwargs: Any) -> None:
+        if not keep_connections.get():
+            closing(*args, **kwargs)
+
+    setattr(channels_db, "close_old_connections", close_unless_kept)  # noqa: B010  # of a module that has no types
 
 
 def _between_closings(function: Callable[[], _R]) -> _R:

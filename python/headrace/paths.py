@@ -201,10 +201,19 @@ def register_converter(converter: Callable[[], Any], type_name: str) -> None:
 
 
 def as_application(view: Any) -> Any:
-    """Return the ASGI application of a consumer class; return anything else as it is."""
-    make = getattr(view, "as_asgi", None) if isinstance(view, type) else None
+    """Return the ASGI application of a consumer class; return anything else as it is.
+
+    Raises:
+        TypeError: It is an instance of a consumer class, which several connections would share.
+    """
+    make = getattr(view, "as_asgi", None)
     if make is None:
         return view
+    if not isinstance(view, type):
+        kind = type(view).__name__
+        raise TypeError(
+            f"an instance of {kind} serves one connection; route to the class {kind} or to {kind}.as_asgi()"
+        )
     # A socket server's as_asgi is the application itself.
     return make if iscoroutinefunction(make) else make()
 

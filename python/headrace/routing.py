@@ -68,10 +68,13 @@ class ProtocolTypeRouter:
         """Run the application of the scope's type.
 
         Raises:
-            ValueError: There is none. (A server that offers "lifespan" takes that for "not wanted".)
+            ValueError: There is none. (A server that offers "lifespan" takes that for "not wanted".) HTTP and
+                WebSockets from a server are answered as by a ``URLRouter`` that has no route.
         """
         kind = scope["type"]
         if kind not in self.application_mapping:
+            if "asgi" in scope and kind in ("http", "websocket"):
+                return await _answer_no_route(scope.get("path", ""), scope, receive, send)
             raise ValueError(f"No application configured for scope type {kind!r}{_known(self.application_mapping)}")
         return await as_application(self.application_mapping[kind])(scope, receive, send)
 
@@ -272,7 +275,7 @@ async def _answer_no_route(path: str, scope: Scope, receive: Receive, send: Send
     kind = scope.get("type")
     if "asgi" not in scope or kind not in ("websocket", "http"):
         raise ValueError(f"No route found for path {path!r}.")
-    logger.warning("no route found for %s path %r", kind, scope["path"])
+    logger.warning("no route found for %s path %r", kind, scope.get("path"))
     if kind == "http":
         body = b"no route found for this path\n"
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]

@@ -354,3 +354,36 @@ class TestForeignLayer:
         await client.outcome()
         assert consumer.log == [1006]
         assert theirs.groups.get("all", {}) == {}
+
+
+async def test_a_receive_that_swallows_its_cancel_does_not_hold_up_the_end(wire: "MakeWire") -> None:
+    """As ``asyncio.wait_for`` does on Python 3.11 when a message comes in the turn of the cancel."""
+    consumer = Room()
+    client = wire(consumer)
+    inner = client._receive
+
+    async def receive() -> Any:
+        try:
+            return await inner()
+        except asyncio.CancelledError:
+            return {"type": "websocket.receive", "text": "late"}
+
+    client._receive = receive  # type: ignore[method-assign]  # before the task has begun
+    client.connect()
+    while not client.sent:
+        await asyncio.sleep(0)
+    client.say({"type": "no.handler"})
+    assert isinstance(await client.outcome(), ValueError)
+    assert consumer.log == [1006]
+
+
+async def test_an_instance_refuses_a_second_connection_beside_its_first(wire: "MakeWire") -> None:
+    consumer = Room()
+    first, second = wire(consumer), wire(consumer)
+    await opened(first)
+    second.connect()
+    error = await second.outcome()
+    assert isinstance(error, RuntimeError)
+    assert "serves a connection already" in str(error)
+    first.leave()
+    await first.end()

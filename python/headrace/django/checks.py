@@ -6,6 +6,7 @@ Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
 - ``headrace.E002``: a ``BACKEND`` is missing or cannot be imported.
 - ``headrace.E003``: ``CONFIG`` has keys that the backend does not know; it will refuse them.
 - ``headrace.E004``: a capacity below 1, so that every message is refused.
+- ``headrace.E005``: the layer refuses a value in ``CONFIG``.
 - ``headrace.W001``: there is no ``CHANNEL_LAYERS``, or it is empty: ``get_channel_layer()`` returns None.
 - ``headrace.W002``: there is no ``"default"``, which consumers use unless told otherwise.
 - ``headrace.W003``: Channels' layer in memory, whose cost grows with the number of channels.
@@ -98,6 +99,11 @@ def _check_entry(where: str, entry: object) -> Iterator[CheckMessage]:
             id="headrace.W008",
         )
     backend = entry.get("BACKEND")
+    if not backend:
+        yield Error(
+            f"{where} has no BACKEND", hint=f"Name the class of the layer, for one {_OURS!r}.", id="headrace.E002"
+        )
+        return
     try:
         layer_class = import_string(backend)
     except Exception as error:  # a backend's module may raise anything when it is imported
@@ -107,12 +113,22 @@ def _check_entry(where: str, entry: object) -> Iterator[CheckMessage]:
             id="headrace.E002",
         )
         return
-    yield from _check_keys(where, str(backend), layer_class, config)
-    yield from _check_capacities(where, config)
+    wrong = [*_check_keys(where, str(backend), layer_class, config), *_check_capacities(where, config)]
+    yield from wrong or _check_values(where, str(backend), layer_class, config)
     if backend in _IN_MEMORY:
         yield from _check_in_memory(where, str(backend))
     if backend in _CORE:
         yield from _check_redis_core(where, config)
+
+
+def _check_values(where: str, backend: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
+    """Make a layer of ours: that does nothing but look at its arguments."""
+    if not backend.startswith("headrace."):
+        return
+    try:
+        layer_class(**config)
+    except (TypeError, ValueError) as error:
+        yield Error(f"{where}['CONFIG'] is refused: {error}", hint="Correct the value.", id="headrace.E005")
 
 
 def _check_keys(where: str, backend: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:

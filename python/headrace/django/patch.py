@@ -7,6 +7,7 @@ and another in the place of ``await_many_dispatch``: see ``headrace.django.dispa
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -65,7 +66,7 @@ async def aclose_old_connections() -> None:
     if not db.connections_open():
         return
     channels_db = sys.modules["channels.db"]
-    if channels_db.close_old_connections is _closing:
+    if inspect.unwrap(channels_db.close_old_connections) is inspect.unwrap(_closing):
         await db.aclose_old_connections()
     else:
         await channels_db.aclose_old_connections()

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import asgiref.testing
 
-from headrace.db import keep_connections
+from headrace.db import keep_connections, spare_channels
 from headrace.testing.loops import settle
 from headrace.typing import Message, Receive, Scope, Send
 
@@ -70,6 +70,7 @@ class ApplicationCommunicator(asgiref.testing.ApplicationCommunicator):
             loop = asyncio.get_running_loop()
             context = contextvars.Context()
             context.run(keep_connections.set, True)
+            spare_channels()
             work = _run(self.application, self.scope, self._input_queue.get, self._output_queue.put)
             self._future = loop.create_task(work, context=context)
             # Not a method of self: a communicator that nobody holds any more cancels its application.

@@ -87,7 +87,8 @@ def test_what_is_no_mapping_is_an_error(layers: Any) -> None:
 def test_a_backend_that_cannot_be_imported_is_an_error(backend: Any) -> None:
     found = check({"default": {"BACKEND": backend}})
     assert ids(found) == ["E002"]
-    assert f"['BACKEND'] is {backend!r}, which cannot be imported: " in found[0].msg
+    expected = f"['BACKEND'] is {backend!r}, which cannot be imported: " if backend else "has no BACKEND"
+    assert expected in found[0].msg
 
 
 @pytest.mark.parametrize("backend", [OURS, CORE])
@@ -172,3 +173,8 @@ def test_a_backend_that_tells_nothing_of_its_arguments_is_not_complained_about(m
     for kind in (Opaque, Open):
         monkeypatch.setattr(sys.modules["channels_redis"], "Layer", kind, raising=False)
         assert check({"default": layer("channels_redis.Layer", anything=1, channel_capacity=[])}) == []
+
+
+@pytest.mark.parametrize("config", [{"capacity": "50"}, {"expiry": -1}, {"group_expiry": None}])
+def test_a_value_that_the_layer_refuses_is_an_error(config: dict[str, Any]) -> None:
+    assert ids(check({"default": {"BACKEND": OURS, "CONFIG": config}})) in (["E004"], ["E005"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from headrace.layers import get_channel_layer
+from headrace.layers import InMemoryChannelLayer, get_channel_layer
 from headrace.layers.registry import DEFAULT_CHANNEL_LAYER
 from headrace.routing import get_default_application
 from headrace.worker import Worker
@@ -44,6 +44,10 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         self.channel_layer = get_channel_layer(options.get("layer", DEFAULT_CHANNEL_LAYER))
         if self.channel_layer is None:
             raise CommandError("You do not have any CHANNEL_LAYERS configured.")
+        if isinstance(self.channel_layer, InMemoryChannelLayer):
+            logger.warning(
+                "this layer lives in this process alone: what other processes send does not reach the worker"
+            )
         logger.info("Running worker for channels %s", options["channels"])
         worker = self.worker_class(
             application=get_default_application(), channels=options["channels"], channel_layer=self.channel_layer
