@@ -23,7 +23,7 @@ class Forwarding(AsyncWebsocketConsumer):
     """Forwards, and fails if a handler is called."""
 
     groups = ("all",)
-    forward: Any = ("chat.message",)
+    forward: ClassVar[Any] = ("chat.message",)
 
     async def chat_message(self, event: dict[str, Any]) -> None:
         raise AssertionError("a handler was called")
@@ -36,7 +36,7 @@ class SyncForwarding(WebsocketConsumer):
     """The same, sync."""
 
     groups = ("all",)
-    forward: Any = ("chat.message",)
+    forward: ClassVar[Any] = ("chat.message",)
 
     def chat_message(self, event: dict[str, Any]) -> None:
         raise AssertionError("a handler was called")
