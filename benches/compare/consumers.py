@@ -10,7 +10,7 @@ it away from there. A task for each message is what Channels' consumers cost on 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer as ChannelsConsumer
@@ -77,7 +77,10 @@ def theirs(name: str, layer: stubs.AnyLayer, number: int) -> AbstractAsyncContex
 @asynccontextmanager
 async def theirs_with_app(number: int) -> AsyncIterator[Variant]:
     """Have Channels' consumers on our layer in a project that has our app."""
-    async with theirs(WITH_APP, InMemoryChannelLayer(), number) as variant:
+    async with AsyncExitStack() as stack:
+        # How its sources are awaited a consumer decides when it connects, and about the database before each message.
+        with stubs.app():
+            variant = await stack.enter_async_context(theirs(WITH_APP, InMemoryChannelLayer(), number))
         yield stubs.with_app(variant)
 
 

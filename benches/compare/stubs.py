@@ -78,6 +78,16 @@ def echo(base: Any) -> Any:
     return Echo
 
 
+@contextmanager
+def app() -> Iterator[None]:
+    """Have `headrace.django` among the apps."""
+    patch.apply()
+    try:
+        yield
+    finally:
+        patch.revert()
+
+
 def with_app(variant: Variant) -> Variant:
     """Run a variant as in a project that has `headrace.django` among its apps, and the others as in one that has not.
 
@@ -85,10 +95,7 @@ def with_app(variant: Variant) -> Variant:
     """
 
     async def run() -> None:
-        patch.apply()
-        try:
+        with app():
             await variant.run()
-        finally:
-            patch.revert()
 
     return replace(variant, run=run)
