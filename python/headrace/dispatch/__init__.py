@@ -1,14 +1,13 @@
 """How messages reach a consumer's handlers: from its client and from its layer, one after the other."""
 
 from headrace.dispatch.counters import ConsumerStats, Counters
-from headrace.dispatch.handlers import FORWARD, Handlers, get_handler_name
+from headrace.dispatch.handlers import Handlers, get_handler_name
 from headrace.dispatch.intake import Intake
 from headrace.dispatch.life import Life
 from headrace.dispatch.settings import check_settings, forwarded_fields, setting
 from headrace.dispatch.threads import SyncPool, call_in_thread, sync_pool, uses_pool
 
 __all__ = [
-    "FORWARD",
     "ConsumerStats",
     "Counters",
     "Handlers",

@@ -24,7 +24,7 @@ from headrace.exceptions import InvalidChannelLayerError, LayerClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
 
-__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "receives_natively"]
+__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
 
 _logger = logging.getLogger("headrace.consumer")
 
@@ -46,9 +46,9 @@ class Failure:
     error: BaseException
 
 
-def _ends(event: object) -> bool:
-    """Tell whether nothing comes behind this from the client."""
-    return isinstance(event, Failure) or (isinstance(event, Mapping) and event.get("type") in DISCONNECTS)
+def is_disconnect(event: object) -> bool:
+    """Tell whether this is the last message of a client."""
+    return isinstance(event, Mapping) and event.get("type") in DISCONNECTS
 
 
 class Idle:
@@ -161,8 +161,8 @@ class Intake:
 
     def left(self) -> int:
         """Count the messages that wait, but for the client's last one."""
-        waiting = [event for event in (*self.client, *self.carried) if not isinstance(event, Failure | Idle)]
-        return sum(1 for message in waiting if message.get("type") not in DISCONNECTS)
+        waiting = (*self.client, *self.carried)
+        return sum(1 for event in waiting if not isinstance(event, Failure | Idle) and not is_disconnect(event))
 
     def finish(self) -> None:
         """Note that a message of the client has been handled."""
@@ -221,7 +221,7 @@ class Intake:
     def resume(self) -> None:
         """Ask the server again, if a pause has stopped that."""
         reader = self._tasks[0]
-        was_last = any(_ends(event) for event in self.client)
+        was_last = any(isinstance(event, Failure) or is_disconnect(event) for event in self.client)
         if self._life is not None and reader.done() and not was_last:
             reading = self._into(self.client, self._receive, self._is_last)
             self._tasks = (asyncio.create_task(reading), *self._tasks[1:])
@@ -296,10 +296,7 @@ class Intake:
         """Note that the client was heard; tell whether this was its last message."""
         if self._idle_timer is not None:
             self._last_heard = asyncio.get_running_loop().time()
-        try:
-            last = message["type"] in DISCONNECTS
-        except (KeyError, TypeError):
-            return False  # the dispatch says what is wrong with it
+        last = is_disconnect(message)
         if last:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()

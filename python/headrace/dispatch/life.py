@@ -6,7 +6,7 @@ begun is finished once, its groups are left, its channel is closed, and only the
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Collection, Coroutine
 from types import MethodType
 from typing import Any, Protocol, cast
 
@@ -14,7 +14,7 @@ from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.dispatch.attendant import Rest, begin
 from headrace.dispatch.counters import Counters
 from headrace.dispatch.handlers import FORWARD, Handlers
-from headrace.dispatch.intake import DISCONNECTS, Event, Failure, Idle, Intake
+from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
 from headrace.dispatch.settings import setting
 from headrace.exceptions import StopConsumer
 from headrace.settings import django_settings
@@ -73,7 +73,6 @@ class Life:
 
     Args:
         consumer: The consumer.
-        intake: Its sources.
         direct: Whether handlers may be called without ``dispatch``, because nobody has changed it.
     """
 
@@ -228,7 +227,7 @@ class Life:
         if of_layer and consumer._closed:
             self._drop()
             return
-        if consumer._gone and _is_disconnect(event):
+        if consumer._gone and is_disconnect(event):
             consumer._closed = True
         try:
             if connections_open():
@@ -307,7 +306,7 @@ class Life:
             if isinstance(event, Failure) and self._running:
                 # What it was given before the source failed, a worker's stop say, is finished.
                 await asyncio.wait(self._running)
-            if self._is_first or isinstance(event, Failure | Idle) or _is_disconnect(event):
+            if self._is_first or isinstance(event, Failure | Idle) or is_disconnect(event):
                 self._is_first = False
                 if self._running and self._consumer._gone:
                     await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
@@ -387,10 +386,6 @@ async def _despite_cancel(ending: Coroutine[Any, Any, None]) -> None:
         task.result()
     if cancelled:
         raise asyncio.CancelledError
-
-
-def _is_disconnect(event: Event) -> bool:
-    return isinstance(event, Mapping) and event.get("type") in DISCONNECTS
 
 
 def _explain(error: Exception, consumer: object, message: Any) -> Exception:
