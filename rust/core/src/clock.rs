@@ -53,6 +53,15 @@ impl Clock for MonotonicClock {
     }
 }
 
+/// The time that several machines agree on, more or less: milliseconds since the Unix epoch.
+#[cfg(feature = "redis")]
+pub(crate) fn unix_milliseconds() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
 /// A clock that stands still until it is told to move, for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock {

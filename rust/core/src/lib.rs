@@ -22,6 +22,8 @@ pub mod memory;
 pub mod message;
 pub mod name;
 mod overflow;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod state;
 mod sync;
 

@@ -31,6 +31,8 @@ pub struct MemoryEngine<M, W, C> {
     state: Mutex<State<M, W>>,
     /// Whether there are alarms to be taken; looked at without the lock, after every send.
     alarmed: AtomicBool,
+    /// What becomes of waiters that are let go; it is called without the lock.
+    bury: fn(Vec<W>),
 }
 
 /// The answer to a receive.
@@ -52,6 +54,21 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             config,
             state: Mutex::new(State::new()),
             alarmed: AtomicBool::new(false),
+            bury: drop,
+        }
+    }
+
+    /// The same, with a way to let waiters go that not every thread may drop.
+    #[must_use]
+    pub fn burying(mut self, bury: fn(Vec<W>)) -> Self {
+        self.bury = bury;
+        self
+    }
+
+    fn let_go(&self, (messages, waiters): (Vec<M>, Vec<W>)) {
+        drop(messages);
+        if !waiters.is_empty() {
+            (self.bury)(waiters);
         }
     }
 
@@ -66,7 +83,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             self.alarmed.store(true, Ordering::Release);
         }
         drop(state);
-        drop(dropped);
+        self.let_go(dropped);
         result
     }
 
@@ -77,7 +94,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         let result = operation(&mut state);
         let dropped = state.finish();
         drop(state);
-        drop(dropped);
+        self.let_go(dropped);
         result
     }
 
@@ -485,6 +502,56 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
                 }
             }))
         })
+    }
+
+    /// How many receivers wait at a channel.
+    #[cfg(feature = "redis")]
+    pub(crate) fn waiters(&self, channel: &str) -> usize {
+        let state = self.state.lock();
+        let known = state.find(channel);
+        known.map_or(0, |channel| state.mailbox(channel).waiting())
+    }
+
+    /// How many messages a channel holds, expired ones among them.
+    #[cfg(feature = "redis")]
+    pub(crate) fn depth(&self, channel: &str) -> usize {
+        let state = self.state.lock();
+        let known = state.find(channel);
+        known.map_or(0, |channel| state.mailbox(channel).depth())
+    }
+
+    /// How many messages a channel holds at most.
+    #[cfg(feature = "redis")]
+    pub(crate) fn capacity_of(&self, channel: &str) -> usize {
+        self.config.capacities.of(channel)
+    }
+
+    /// Whether a message to the channel would be refused now.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_full(&self, channel: &str) -> bool {
+        self.with(|state, now| {
+            state.find(channel).is_some_and(|channel| {
+                let stats = state.channel_stats(channel, now);
+                let full = stats.depth >= stats.capacity;
+                full && stats.waiters == 0 && !state.mailbox(channel).is_owned()
+            })
+        })
+    }
+
+    /// Counts a message that was refused for want of room before it was offered.
+    #[cfg(feature = "redis")]
+    pub(crate) fn count_full(&self, channel: &str) {
+        self.with_receiver(|state| {
+            if let Some(channel) = state.find(channel) {
+                state.count_full(channel);
+            }
+        });
+    }
+
+    /// The names of all channels that hold messages or waiters, or are in groups. It walks them all.
+    #[cfg(feature = "redis")]
+    pub(crate) fn held_channels(&self) -> Vec<Arc<str>> {
+        self.with(|state, _| state.held_channels())
     }
 
     /// Shows every message and every waiter, for a garbage collector. It does nothing, and says so, when another

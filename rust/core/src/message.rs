@@ -14,3 +14,14 @@ pub struct Envelope<M> {
     /// From this moment on the message is no longer delivered from a mailbox.
     pub(crate) deadline: Moment,
 }
+
+impl<M> Envelope<M> {
+    /// A value for somebody who waits for it outside of any mailbox.
+    pub fn alone(message: M) -> Self {
+        Self {
+            message,
+            sequence: 0,
+            deadline: Moment::default(),
+        }
+    }
+}

@@ -478,6 +478,18 @@ impl<M: Clone, W> State<M, W> {
         waiters
     }
 
+    #[cfg(feature = "redis")]
+    pub(crate) fn count_full(&mut self, channel: ChannelKey) {
+        self.totals.dropped_full += 1;
+        self.mailbox_mut(channel).counters.dropped_full += 1;
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn held_channels(&self) -> Vec<Arc<str>> {
+        let held = self.channels.iter().filter(|(_, channel)| !channel.idle);
+        held.map(|(_, channel)| Arc::clone(&channel.name)).collect()
+    }
+
     pub(crate) fn count_unusable(&mut self) {
         self.totals.delivered -= 1;
         self.totals.dropped_other += 1;

@@ -1,0 +1,293 @@
+//! What comes from the servers, on its way into the local mailboxes.
+
+use std::sync::Arc;
+
+use super::driver::Driver;
+use super::envelope::{self, Body, Control, Envelope, Payload};
+use super::fault::{Fault, FaultKind};
+use super::host::{Frame, Host};
+use super::keys::{ProcessId, Topic};
+use super::notices;
+use super::payload;
+use super::requests::{Request, Then};
+use super::sequence::Seen;
+use super::settings::Wire;
+use super::shared::{count, lock, smooth, Notice};
+use crate::error::SendError;
+
+impl<H: Host> Driver<H> {
+    /// A message has come on a topic.
+    pub(super) fn arrived(&mut self, topic: &str, bytes: Vec<u8>) {
+        if self.settings.wire == Wire::ChannelsRedis {
+            self.arrived_plainly(topic, bytes);
+            return;
+        }
+        // A bell says no more than that there is something.
+        if let Some(Topic::Bell(channel)) = self.keys.topic(topic) {
+            let channel = channel.to_owned();
+            self.fetch(&channel);
+            return;
+        }
+        match envelope::decode(bytes, self.settings.crypt.as_deref()) {
+            Ok(envelope) => self.opened_envelope(topic, envelope),
+            Err(_) => count(&self.shared.meter.malformed, 1),
+        }
+    }
+
+    fn opened_envelope(&mut self, topic: &str, Envelope { header, body }: Envelope) {
+        if header.sender != self.me || !matches!(body, Body::Control(_)) {
+            match self.sequences.note(header.sender, topic, header.sequence) {
+                // An older number comes late when it had to be sent again, because its slot was moving.
+                Seen::First | Seen::Next | Seen::Again => {}
+                Seen::Gap(missed) => self.tell_gap(&[topic.to_owned()], missed),
+            }
+        }
+        if header.deadline != 0 && header.deadline <= self.shared.now() {
+            count(&self.shared.meter.late, 1);
+            return;
+        }
+        match (self.keys.topic(topic), body) {
+            (Some(Topic::Group(group)), Body::Group { exclude, payload }) => {
+                let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+                self.deliver_to_group(group, payload, &exclude);
+            }
+            (Some(Topic::Inbox(_)), Body::Direct { channel, payload }) => {
+                self.deliver_to_channel(&channel, payload);
+            }
+            (Some(Topic::Inbox(_) | Topic::Control), Body::Control(control)) => {
+                self.told(header.sender, control);
+            }
+            _ => count(&self.shared.meter.malformed, 1),
+        }
+    }
+
+    /// As `channels_redis` sends it: a payload, encrypted or not, on the topic of a group or of a channel.
+    fn arrived_plainly(&mut self, topic: &str, bytes: Vec<u8>) {
+        let payload = match &self.settings.crypt {
+            Some(crypt) => {
+                let Ok(bytes) = crypt.decrypt(&bytes, None) else {
+                    count(&self.shared.meter.malformed, 1);
+                    return;
+                };
+                bytes
+            }
+            None => bytes,
+        };
+        match self.keys.channels_redis_group_of(topic) {
+            Some(group) => self.deliver_to_group(group, payload.into(), &[]),
+            None => self.deliver_to_channel(topic, payload.into()),
+        }
+    }
+
+    /// Looks a payload over, so that a receiver can decode it without a surprise.
+    fn message(&self, payload: Payload) -> Option<H::Message> {
+        let Ok(shape) = payload::inspect(payload.as_bytes()) else {
+            count(&self.shared.meter.malformed, 1);
+            return None;
+        };
+        let (bytes, start) = payload.into_parts();
+        let kind = shape.kind.map(|kind| kind.start + start..kind.end + start);
+        Some(self.host.message(Frame {
+            payload: start..bytes.len(),
+            bytes: Arc::from(bytes),
+            kind,
+        }))
+    }
+
+    fn deliver_to_group(&mut self, group: &str, payload: Payload, exclude: &[&str]) {
+        if let Some(message) = self.message(payload) {
+            if let Ok(fan_out) = self.engine.group_send(group, message, exclude) {
+                self.hand_offs.extend(fan_out.hand_offs);
+            }
+        }
+    }
+
+    /// To a local mailbox. If it is full the engine counts that.
+    pub(super) fn deliver_to_channel(&mut self, channel: &str, payload: Payload) {
+        if let Some(message) = self.message(payload) {
+            match self.engine.send(channel, message) {
+                Ok(hand_off) => self.hand_offs.extend(hand_off),
+                Err(SendError::Full(_)) => {}
+                Err(SendError::Refused(..)) => count(&self.shared.meter.malformed, 1),
+            }
+        }
+    }
+
+    /// Another process, or this one, says something to the engine itself.
+    fn told(&mut self, sender: ProcessId, control: Control) {
+        match control {
+            Control::Join {
+                request,
+                group,
+                channel,
+                expiry_ms,
+            } => {
+                let joined = if expiry_ms == 0 {
+                    self.engine.group_hold(&group, &channel)
+                } else {
+                    self.engine.group_add(&group, &channel)
+                };
+                if joined.is_err() {
+                    count(&self.shared.meter.malformed, 1);
+                    return;
+                }
+                let topic = self.keys.group(&group);
+                let tally = self.tally(1, None);
+                self.acknowledge_when(sender, request, tally);
+                self.want_topic(topic, Some(tally));
+            }
+            Control::Leave {
+                request,
+                group,
+                channel,
+            } => {
+                if self.engine.group_discard(&group, &channel).is_err() {
+                    count(&self.shared.meter.malformed, 1);
+                    return;
+                }
+                self.say(sender, &Control::Done { request });
+            }
+            Control::Done { request } => self.done(request),
+            Control::MembersChanged if sender != self.me => self.load_members(),
+            Control::Flush if sender != self.me => {
+                self.engine.flush();
+                lock(&self.shared.plain).clear();
+                lock(&self.shared.depths).clear();
+            }
+            Control::MembersChanged | Control::Flush => {}
+        }
+    }
+
+    /// Tells the process that what it asked for is done, as soon as the tally is.
+    fn acknowledge_when(&mut self, process: ProcessId, request: u64, tally: usize) {
+        if let Some(known) = self.tallies.get_mut(tally) {
+            known.acknowledge = Some((process, request));
+        }
+    }
+
+    fn done(&mut self, request: u64) {
+        if let Some((number, at)) = self.probe {
+            if number == request {
+                self.probe = None;
+                smooth(&self.shared.meter.lag, self.now - at);
+                return;
+            }
+        }
+        if let Some((tally, _)) = self.told.remove(&request) {
+            self.finish(tally, |_| {});
+        }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.next_told += 1;
+        self.next_told
+    }
+
+    /// Has another process do something, and waits for it to say that it is done.
+    pub(super) fn tell(&mut self, process: ProcessId, mut control: Control, tally: usize) {
+        let number = self.next_number();
+        if let Control::Join { request, .. } | Control::Leave { request, .. } = &mut control {
+            *request = number;
+        }
+        let until = self.until();
+        self.told.insert(number, (tally, until));
+        let published = self.tally(0, None);
+        if let Some(known) = self.tallies.get_mut(published) {
+            known.instead = Some(number);
+        }
+        self.say_counted(process, &control, published);
+    }
+
+    /// What was told reached nobody, or could not be told: whoever waits for the answer waits no longer. A process that is
+    /// gone has no members, so nothing is wrong.
+    pub(super) fn told_nobody(&mut self, number: u64, fault: Option<Fault>) {
+        if let Some((tally, _)) = self.told.remove(&number) {
+            self.finish(tally, |answer| answer.fault = fault);
+        }
+    }
+
+    pub(super) fn say(&mut self, process: ProcessId, control: &Control) {
+        let tally = self.tally(0, None);
+        self.say_counted(process, control, tally);
+    }
+
+    fn say_counted(&mut self, process: ProcessId, control: &Control, tally: usize) {
+        let topic = self.keys.inbox(process);
+        self.say_on(&process.to_string(), topic, control, tally);
+    }
+
+    /// Says something to all processes.
+    pub(super) fn say_to_all(&mut self, control: &Control, tally: usize) {
+        let topic = self.keys.control();
+        self.say_on("", topic, control, tally);
+    }
+
+    fn say_on(&mut self, name: &str, topic: String, control: &Control, tally: usize) {
+        match self.sealed(&topic, control) {
+            Ok(entry) => self.publish(name, topic, entry, tally, false),
+            Err(fault) => self.finish_with(tally, fault),
+        }
+    }
+
+    fn sealed(&mut self, topic: &str, control: &Control) -> Result<Arc<[u8]>, Fault> {
+        let header = envelope::Header {
+            sender: self.me,
+            sequence: self.counters.next(topic),
+            deadline: 0,
+        };
+        let seal = self.settings.crypt.as_deref().map(|crypt| envelope::Seal {
+            crypt,
+            now: self.shared.now() / 1000,
+        });
+        envelope::encode(&header, envelope::Outgoing::Control(control), seal)
+            .map(Arc::from)
+            .map_err(|error| Fault::new(FaultKind::Refused, error.to_string()))
+    }
+
+    /// Sends a word to ourselves, to see how long the way takes.
+    pub(super) fn send_probe(&mut self) {
+        if self.settings.wire == Wire::ChannelsRedis || !self.is_connected() {
+            return;
+        }
+        let number = self.next_number();
+        self.probe = Some((number, self.now));
+        self.say(self.me, &Control::Done { request: number });
+    }
+
+    /// Tells every local channel something about the connection.
+    pub(super) fn tell_all(&mut self, kind: &str) {
+        for channel in self.engine.held_channels() {
+            self.deliver_to_channel(&channel, notices::plain(kind).into());
+        }
+    }
+
+    /// Says that these topics may have missed messages.
+    pub(super) fn tell_gap(&mut self, topics: &[String], missed: u64) {
+        let groups: Vec<String> = topics
+            .iter()
+            .filter_map(|topic| match self.settings.wire {
+                Wire::ChannelsRedis => self.keys.channels_redis_group_of(topic),
+                Wire::Headrace => self.keys.group_of(topic),
+            })
+            .map(str::to_owned)
+            .collect();
+        count(&self.shared.meter.gaps, 1);
+        count(&self.shared.meter.missed, missed);
+        if let Some(kind) = self.settings.on_gap.clone() {
+            for group in &groups {
+                let payload = notices::gap(&kind, group, missed);
+                self.deliver_to_group(group, payload.into(), &[]);
+            }
+        }
+        self.shared.notice(Notice::Gap { groups, missed });
+    }
+
+    // The memberships of plain channels.
+
+    pub(super) fn load_members(&mut self) {
+        let command = super::connection::Command::new("HGETALL").text(self.keys.members());
+        let key = self.keys.members();
+        let request = Request::new("", &key, vec![command], self.until(), Then::Members).safe();
+        self.submit(request);
+    }
+}

@@ -1,0 +1,531 @@
+//! Connections to servers: the only file that touches a socket, and all that is known of redis-rs.
+//!
+//! redis-rs opens connections, speaks RESP 2 and 3, and pipelines. Its own ways to subscribe again and to follow a cluster
+//! are not used, because they send the channels of many slots in one command, and do not act when a server takes a
+//! subscription away. Two more things to know of it, as of 1.6: it takes any push about a subscription for the
+//! answer to the oldest command of the connection, so a subscriber connection sends one channel in each command and takes an
+//! answer for no more than a hint; and with RESP 2 it knows nothing of sharded channels.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use redis::aio::{MultiplexedConnection, PubSubSink};
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
+};
+
+use super::fault::{Fault, FaultKind};
+use super::settings::{Credentials, Endpoint, Tls};
+
+/// An answer of a server.
+pub(crate) type Reply = Value;
+
+pub(crate) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a subscriber connection says by itself.
+#[derive(Debug)]
+pub(crate) enum Push {
+    /// A message on a pub/sub channel.
+    Message { topic: Vec<u8>, payload: Vec<u8> },
+    /// From here on the messages of a pub/sub channel come.
+    Subscribed { topic: Vec<u8> },
+    /// No more messages of it come, whether that was asked for or not.
+    Unsubscribed { topic: Vec<u8> },
+    /// The connection is lost.
+    Lost,
+}
+
+/// Whom a subscriber connection tells.
+pub(crate) type PushSink = Arc<dyn Fn(Push) + Send + Sync>;
+
+/// Opens connections. There is one for real, and one for tests.
+pub(crate) trait Transport: Send + Sync + 'static {
+    /// Connects, and proves who we are.
+    fn open(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+        pushes: Option<PushSink>,
+    ) -> Pending<Result<Arc<dyn Link>, Fault>>;
+}
+
+/// One open connection.
+pub(crate) trait Link: Send + Sync {
+    /// Sends commands, each a list of words, and gives their answers in order; an error of the server is an answer.
+    fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>>;
+    /// Subscribes to one channel.
+    fn subscribe(&self, topic: &[u8], sharded: bool) -> Pending<Result<(), Refusal>>;
+    /// Unsubscribes from one channel.
+    fn unsubscribe(&self, topic: &[u8], sharded: bool) -> Pending<()>;
+    /// Whether the server answers.
+    fn ping(&self) -> Pending<bool>;
+    /// Whether it can carry sharded channels.
+    fn can_shard(&self) -> bool;
+}
+
+/// One command, word by word.
+#[derive(Clone, Debug)]
+pub(crate) struct Command(Vec<Word>);
+
+#[derive(Clone, Debug)]
+enum Word {
+    /// `PUBLISH`, or `SPUBLISH` where topics are sharded.
+    Publish,
+    Name(&'static str),
+    Text(String),
+    Bytes(Arc<[u8]>),
+}
+
+impl Command {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self(vec![Word::Name(name)])
+    }
+
+    /// Publishes on a pub/sub channel, sharded or not: that is decided when it is written.
+    pub(crate) fn publish(topic: impl Into<String>, message: Arc<[u8]>) -> Self {
+        Self(vec![
+            Word::Publish,
+            Word::Text(topic.into()),
+            Word::Bytes(message),
+        ])
+    }
+
+    pub(crate) fn published(mut self, sharded: bool) -> Self {
+        if let Some(first @ Word::Publish) = self.0.first_mut() {
+            *first = Word::Name(if sharded { "SPUBLISH" } else { "PUBLISH" });
+        }
+        self
+    }
+
+    pub(crate) fn word(mut self, word: &'static str) -> Self {
+        self.0.push(Word::Name(word));
+        self
+    }
+
+    pub(crate) fn text(mut self, word: impl Into<String>) -> Self {
+        self.0.push(Word::Text(word.into()));
+        self
+    }
+
+    pub(crate) fn number(self, word: impl std::fmt::Display) -> Self {
+        self.text(word.to_string())
+    }
+
+    pub(crate) fn bytes(mut self, word: Arc<[u8]>) -> Self {
+        self.0.push(Word::Bytes(word));
+        self
+    }
+
+    /// Roughly how many bytes it takes on the wire.
+    pub(crate) fn len(&self) -> usize {
+        let word = |word: &Word| match word {
+            Word::Publish => 8,
+            Word::Name(name) => name.len(),
+            Word::Text(text) => text.len(),
+            Word::Bytes(bytes) => bytes.len(),
+        };
+        self.0.iter().map(|each| word(each) + 8).sum()
+    }
+
+    fn to_redis(&self) -> redis::Cmd {
+        let mut command = redis::Cmd::with_capacity(self.0.len(), self.len());
+        for word in &self.0 {
+            match word {
+                Word::Publish => command.arg("PUBLISH"),
+                Word::Name(name) => command.arg(*name),
+                Word::Text(text) => command.arg(text.as_str()),
+                Word::Bytes(bytes) => command.arg(&bytes[..]),
+            };
+        }
+        command
+    }
+}
+
+/// A server's error.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: String,
+    pub(crate) detail: String,
+}
+
+impl Refusal {
+    pub(crate) fn of(reply: &Reply) -> Option<Self> {
+        match reply {
+            Value::ServerError(error) => Some(Self {
+                code: error.code().to_owned(),
+                detail: error.details().unwrap_or_default().to_owned(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Where else to ask, if that is what the server says: `MOVED slot host:port`, and `ASK` alike.
+    pub(crate) fn elsewhere(&self) -> Option<(u16, String, u16)> {
+        if self.code != "MOVED" && self.code != "ASK" {
+            return None;
+        }
+        let (slot, address) = self.detail.split_once(' ')?;
+        let (host, port) = address.rsplit_once(':')?;
+        Some((slot.parse().ok()?, host.to_owned(), port.parse().ok()?))
+    }
+
+    /// Whether to ask again in a while: nothing was done, and it will not be so for ever.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "READONLY" | "MASTERDOWN"
+        )
+    }
+
+    pub(crate) fn into_fault(self) -> Fault {
+        let Self { code, detail } = self;
+        let advice = match code.as_str() {
+            "NOPERM" => ": the user's ACL has to allow it; docs/redis.md lists what is needed",
+            "NOAUTH" | "WRONGPASS" => ": give a username and a password",
+            "OOM" => ": the server's memory is full",
+            _ => "",
+        };
+        let text = format!("the server refused: {code} {detail}{advice}");
+        Fault::new(FaultKind::Refused, text)
+    }
+}
+
+/// Connections by redis-rs.
+#[derive(Debug)]
+pub(crate) struct RedisTransport;
+
+impl Transport for RedisTransport {
+    fn open(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+        pushes: Option<PushSink>,
+    ) -> Pending<Result<Arc<dyn Link>, Fault>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let opening = open(&endpoint, pushes);
+            match tokio::time::timeout(timeout, opening).await {
+                Ok(opened) => opened,
+                Err(_) => Err(Fault::new(
+                    FaultKind::Unreachable,
+                    format!("{endpoint} did not answer in {} s", timeout.as_secs_f64()),
+                )),
+            }
+        })
+    }
+}
+
+async fn open(endpoint: &Endpoint, pushes: Option<PushSink>) -> Result<Arc<dyn Link>, Fault> {
+    let credentials = credentials(endpoint).await?;
+    if endpoint.protocol != 2 {
+        match open_with(
+            endpoint,
+            &credentials,
+            pushes.clone(),
+            ProtocolVersion::RESP3,
+        )
+        .await
+        {
+            Err(error) if endpoint.protocol != 3 && lacks_resp3(&error) => {}
+            opened => return opened.map_err(|error| unreachable_text(endpoint, &error)),
+        }
+    }
+    open_with(endpoint, &credentials, pushes, ProtocolVersion::RESP2)
+        .await
+        .map_err(|error| unreachable_text(endpoint, &error))
+}
+
+type NameAndPassword = (Option<String>, Option<String>);
+
+async fn credentials(endpoint: &Endpoint) -> Result<NameAndPassword, Fault> {
+    let Some(source) = &endpoint.credentials else {
+        return Ok((endpoint.username.clone(), endpoint.password.clone()));
+    };
+    let source: Arc<dyn Credentials> = Arc::clone(source);
+    // It may be foreign code, and take its time.
+    let fetched = tokio::task::spawn_blocking(move || source.fetch()).await;
+    match fetched {
+        Ok(Ok((username, password))) => Ok((
+            username.or_else(|| endpoint.username.clone()),
+            Some(password),
+        )),
+        Ok(Err(reason)) => Err(no_credentials(endpoint, &reason)),
+        Err(_) => Err(no_credentials(endpoint, "it panicked")),
+    }
+}
+
+fn no_credentials(endpoint: &Endpoint, reason: &str) -> Fault {
+    Fault::new(
+        FaultKind::Unreachable,
+        format!("the password for {endpoint} could not be had: {reason}"),
+    )
+}
+
+fn lacks_resp3(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::RESP3NotSupported
+        || error.code() == Some("NOPROTO")
+        || error.to_string().contains("unknown command")
+}
+
+fn unreachable_text(endpoint: &Endpoint, error: &RedisError) -> Fault {
+    let kind = if error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some() {
+        FaultKind::Refused
+    } else {
+        FaultKind::Unreachable
+    };
+    Fault::new(kind, format!("{endpoint}: {error}"))
+}
+
+async fn open_with(
+    endpoint: &Endpoint,
+    (username, password): &NameAndPassword,
+    pushes: Option<PushSink>,
+    protocol: ProtocolVersion,
+) -> Result<Arc<dyn Link>, RedisError> {
+    let mut settings = RedisConnectionInfo::default()
+        .set_protocol(protocol)
+        .set_skip_set_lib_name()
+        .set_db(endpoint.database);
+    if let Some(username) = username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = password {
+        settings = settings.set_password(password);
+    }
+    let client = client(endpoint, settings)?;
+    if protocol == ProtocolVersion::RESP2 {
+        if let Some(pushes) = pushes {
+            return open_resp2_subscriber(&client, pushes).await;
+        }
+    }
+    // Time is kept by whoever asks: a request has its own deadline.
+    let mut config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(1024);
+    if let Some(pushes) = pushes {
+        config = config.set_push_sender(move |info: PushInfo| {
+            if let Some(push) = push(info) {
+                pushes(push);
+            }
+            Ok::<(), ()>(())
+        });
+    }
+    let connection = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await?;
+    Ok(Arc::new(Multiplexed {
+        connection,
+        resp3: protocol == ProtocolVersion::RESP3,
+    }))
+}
+
+fn client(endpoint: &Endpoint, settings: RedisConnectionInfo) -> Result<Client, RedisError> {
+    let address = match (&endpoint.path, &endpoint.tls) {
+        (Some(path), _) => ConnectionAddr::Unix(path.into()),
+        (None, None) => ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port),
+        (None, Some(tls)) => ConnectionAddr::TcpTls {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+            insecure: !tls.verify,
+            tls_params: None,
+        },
+    };
+    let info = address
+        .into_connection_info()?
+        .set_redis_settings(settings)
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let Some(tls) = endpoint.tls.as_ref().filter(|_| endpoint.path.is_none()) else {
+        return Client::open(info);
+    };
+    let client = Client::build_with_tls(info, certificates(tls))?;
+    if tls.verify_hostname {
+        return Ok(client);
+    }
+    let info = client.get_connection_info().clone();
+    let mut address = info.addr().clone();
+    address.set_danger_accept_invalid_hostnames(true);
+    Client::open(info.set_addr(address))
+}
+
+fn certificates(tls: &Tls) -> TlsCertificates {
+    TlsCertificates {
+        client_tls: tls
+            .identity
+            .clone()
+            .map(|(client_cert, client_key)| ClientTlsConfig {
+                client_cert,
+                client_key,
+            }),
+        root_cert: tls.authorities.clone(),
+    }
+}
+
+fn push(info: PushInfo) -> Option<Push> {
+    let mut words = info.data.into_iter().map(|word| match word {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    });
+    let topic = words.next().flatten();
+    match info.kind {
+        PushKind::Message | PushKind::SMessage => Some(Push::Message {
+            topic: topic?,
+            payload: words.next().flatten()?,
+        }),
+        PushKind::Subscribe | PushKind::SSubscribe => Some(Push::Subscribed { topic: topic? }),
+        PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+            Some(Push::Unsubscribed { topic: topic? })
+        }
+        PushKind::Disconnection => Some(Push::Lost),
+        _ => None,
+    }
+}
+
+struct Multiplexed {
+    connection: MultiplexedConnection,
+    resp3: bool,
+}
+
+impl Multiplexed {
+    fn subscription(&self, command: &'static str, topic: &[u8]) -> Pending<Result<(), Refusal>> {
+        let mut connection = self.connection.clone();
+        let mut command = redis::cmd(command);
+        command.arg(topic);
+        Box::pin(async move {
+            match connection.send_packed_command(&command).await {
+                Ok(reply) => Refusal::of(&reply).map_or(Ok(()), Err),
+                Err(error) => Err(refusal(&error)),
+            }
+        })
+    }
+}
+
+fn refusal(error: &RedisError) -> Refusal {
+    Refusal {
+        code: error.code().unwrap_or_default().to_owned(),
+        detail: error.detail().unwrap_or_default().to_owned(),
+    }
+}
+
+impl Link for Multiplexed {
+    fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+        let mut connection = self.connection.clone();
+        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command.to_redis());
+        }
+        let count = commands.len();
+        Box::pin(async move {
+            let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+            replies.map_err(|error| {
+                let text = format!("the connection was lost before the server answered ({error})");
+                Fault::new(FaultKind::Lost, text)
+            })
+        })
+    }
+
+    fn subscribe(&self, topic: &[u8], sharded: bool) -> Pending<Result<(), Refusal>> {
+        self.subscription(if sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" }, topic)
+    }
+
+    fn unsubscribe(&self, topic: &[u8], sharded: bool) -> Pending<()> {
+        let command = if sharded {
+            "SUNSUBSCRIBE"
+        } else {
+            "UNSUBSCRIBE"
+        };
+        let asked = self.subscription(command, topic);
+        Box::pin(async move {
+            // The push tells, or the end of the connection.
+            let _ = asked.await;
+        })
+    }
+
+    fn ping(&self) -> Pending<bool> {
+        let mut connection = self.connection.clone();
+        Box::pin(async move {
+            let ping = redis::cmd("PING");
+            connection.send_packed_command(&ping).await.is_ok()
+        })
+    }
+
+    fn can_shard(&self) -> bool {
+        self.resp3
+    }
+}
+
+/// With RESP 2 a connection that subscribes can do nothing else, and redis-rs has another type for it.
+struct Resp2Subscriber {
+    sink: PubSubSink,
+    pushes: PushSink,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+async fn open_resp2_subscriber(
+    client: &Client,
+    pushes: PushSink,
+) -> Result<Arc<dyn Link>, RedisError> {
+    let (sink, mut stream) = client.get_async_pubsub().await?.split();
+    let told = Arc::clone(&pushes);
+    let reader = tokio::spawn(async move {
+        while let Some(message) = stream.next().await {
+            told(Push::Message {
+                topic: message.get_channel_name().as_bytes().to_vec(),
+                payload: message.get_payload_bytes().to_vec(),
+            });
+        }
+        told(Push::Lost);
+    });
+    Ok(Arc::new(Resp2Subscriber {
+        sink,
+        pushes,
+        reader,
+    }))
+}
+
+impl Drop for Resp2Subscriber {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Link for Resp2Subscriber {
+    fn request(&self, _commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+        let text = "a connection of RESP 2 that subscribes takes no other commands";
+        Box::pin(async move { Err(Fault::new(FaultKind::Refused, text)) })
+    }
+
+    fn subscribe(&self, topic: &[u8], _sharded: bool) -> Pending<Result<(), Refusal>> {
+        let (mut sink, pushes) = (self.sink.clone(), Arc::clone(&self.pushes));
+        let topic = topic.to_vec();
+        Box::pin(async move {
+            sink.subscribe(&topic)
+                .await
+                .map_err(|error| refusal(&error))?;
+            pushes(Push::Subscribed { topic });
+            Ok(())
+        })
+    }
+
+    fn unsubscribe(&self, topic: &[u8], _sharded: bool) -> Pending<()> {
+        let (mut sink, topic) = (self.sink.clone(), topic.to_vec());
+        Box::pin(async move {
+            let _ = sink.unsubscribe(topic).await;
+        })
+    }
+
+    fn ping(&self) -> Pending<bool> {
+        let mut sink = self.sink.clone();
+        Box::pin(async move { sink.ping::<Value>().await.is_ok() })
+    }
+
+    fn can_shard(&self) -> bool {
+        false
+    }
+}

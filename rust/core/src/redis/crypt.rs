@@ -1,0 +1,375 @@
+//! Encryption as `channels_redis` does it: Fernet tokens, with keys made from any secret, and more than one of them so
+//! that a fleet can change keys while it runs.
+//!
+//! A token is base64 (URL-safe, padded) of `0x80`, the time in seconds (8 bytes), an initialisation vector (16 bytes),
+//! the text by AES-128-CBC, and HMAC-SHA256 of all that. The SHA-256 of a secret is the key: its first half signs, its
+//! second half encrypts. What decrypts was made by somebody who knows a secret, and is whole; that it is new, nobody
+//! says, unless its age is checked. The length of a message can be seen.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::expect_used,
+        reason = "the bytes come from a server"
+    )
+)]
+
+use std::fmt;
+
+use aes::cipher::block_padding::Pkcs7;
+use aes::cipher::consts::U16;
+use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use aes::{Aes128Dec, Aes128Enc};
+use base64::engine::general_purpose::URL_SAFE;
+use base64::Engine;
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
+
+const VERSION: u8 = 0x80;
+const IV: usize = 16;
+const BLOCK: usize = 16;
+const MAC: usize = 32;
+/// Version, time and initialisation vector.
+const HEAD: usize = 1 + 8 + IV;
+
+type Encryptor = cbc::Encryptor<Aes128Enc>;
+type Decryptor = cbc::Decryptor<Aes128Dec>;
+
+/// How far a token's time may lie in the future where its age is checked, in seconds: clocks differ.
+const MAX_CLOCK_SKEW: u64 = 60;
+
+/// The keys of a layer.
+#[derive(Clone)]
+pub struct Crypt {
+    /// Never empty; the first one encrypts.
+    keys: Vec<Key>,
+}
+
+/// Both halves of a key, already scheduled: that is done once, not per message.
+#[derive(Clone)]
+struct Key {
+    sign: Hmac<Sha256>,
+    encrypt: Aes128Enc,
+    decrypt: Aes128Dec,
+}
+
+/// The age from which on a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxAge {
+    /// The time, in seconds since the Unix epoch.
+    pub now: u64,
+    /// The age, in seconds.
+    pub seconds: u64,
+}
+
+/// Why a token was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Undecryptable {
+    /// It is no Fernet token.
+    NoToken,
+    /// No key of this layer made it, or somebody changed it.
+    WrongKey,
+    /// It is older than allowed.
+    TooOld,
+    /// Its time has not come yet, by more than clocks may differ.
+    FromTheFuture,
+}
+
+impl fmt::Display for Undecryptable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoToken => "not a Fernet token",
+            Self::WrongKey => "none of the keys fits the token",
+            Self::TooOld => "the token is too old",
+            Self::FromTheFuture => "the token's time is in the future",
+        })
+    }
+}
+
+impl std::error::Error for Undecryptable {}
+
+/// The operating system gave no random bytes, so nothing can be encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRandomness(getrandom::Error);
+
+impl fmt::Display for NoRandomness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no random bytes for encryption")
+    }
+}
+
+impl std::error::Error for NoRandomness {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl fmt::Debug for Crypt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Crypt({} keys)", self.keys.len())
+    }
+}
+
+impl Crypt {
+    /// Keys made from the secrets; none without any. The first encrypts, all decrypt.
+    pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Option<Self> {
+        let keys: Vec<Key> = secrets
+            .into_iter()
+            .map(|secret| Key::new(secret.as_ref()))
+            .collect();
+        (!keys.is_empty()).then_some(Self { keys })
+    }
+
+    /// The token of a text, made at `now` (seconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// Only if the operating system has no random bytes.
+    pub fn encrypt(&self, text: &[u8], now: u64) -> Result<Vec<u8>, NoRandomness> {
+        let mut iv = [0; IV];
+        getrandom::fill(&mut iv).map_err(NoRandomness)?;
+        Ok(self.encrypt_with(text, now, iv))
+    }
+
+    fn encrypt_with(&self, text: &[u8], now: u64, iv: [u8; IV]) -> Vec<u8> {
+        // There is a first key, by construction.
+        self.keys
+            .first()
+            .map_or_else(Vec::new, |key| key.encrypt(text, now, iv))
+    }
+
+    /// The text of a token, of any age or not older than allowed.
+    ///
+    /// # Errors
+    /// Says why not. Takes the same time for every wrong signature.
+    pub fn decrypt(&self, token: &[u8], max_age: Option<MaxAge>) -> Result<Vec<u8>, Undecryptable> {
+        let token = URL_SAFE.decode(token).map_err(|_| Undecryptable::NoToken)?;
+        let parts = Parts::of(&token).ok_or(Undecryptable::NoToken)?;
+        let mut keys = self.keys.iter();
+        let key = keys
+            .find(|key| key.signed(&parts))
+            .ok_or(Undecryptable::WrongKey)?;
+        if let Some(MaxAge { now, seconds }) = max_age {
+            if parts.time.saturating_add(seconds) < now {
+                return Err(Undecryptable::TooOld);
+            }
+            if now.saturating_add(MAX_CLOCK_SKEW) < parts.time {
+                return Err(Undecryptable::FromTheFuture);
+            }
+        }
+        key.decrypt(&parts)
+    }
+}
+
+/// A token, taken apart and not yet believed.
+struct Parts<'a> {
+    signed: &'a [u8],
+    mac: &'a [u8],
+    time: u64,
+    iv: [u8; IV],
+    text: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(token: &'a [u8]) -> Option<Self> {
+        let (signed, mac) = token.split_at_checked(token.len().checked_sub(MAC)?)?;
+        let (head, text) = signed.split_first_chunk::<HEAD>()?;
+        let (&version, head) = head.split_first()?;
+        let (&time, head) = head.split_first_chunk::<8>()?;
+        let &iv = head.first_chunk::<IV>()?;
+        let whole_blocks = !text.is_empty() && text.len().is_multiple_of(BLOCK);
+        (version == VERSION && whole_blocks).then_some(Self {
+            signed,
+            mac,
+            time: u64::from_be_bytes(time),
+            iv,
+            text,
+        })
+    }
+}
+
+impl Key {
+    fn new(secret: &[u8]) -> Self {
+        let (sign, encrypt) = Sha256::digest(secret).split::<U16>();
+        // HMAC fills a short key up with zeros; done here, nothing can fail.
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+        block.iter_mut().zip(sign).for_each(|(to, byte)| *to = byte);
+        Self {
+            sign: Hmac::new(&block),
+            encrypt: Aes128Enc::new(&encrypt),
+            decrypt: Aes128Dec::new(&encrypt),
+        }
+    }
+
+    fn encrypt(&self, text: &[u8], now: u64, iv: [u8; IV]) -> Vec<u8> {
+        let cipher = Encryptor::inner_iv_init(self.encrypt.clone(), &iv.into());
+        let encrypted = cipher.encrypt_padded_vec::<Pkcs7>(text);
+        let mut token = Vec::with_capacity(HEAD + encrypted.len() + MAC);
+        token.push(VERSION);
+        token.extend(now.to_be_bytes());
+        token.extend(iv);
+        token.extend(encrypted);
+        let mac = self.sign.clone().chain_update(&token).finalize();
+        token.extend(mac.into_bytes());
+        URL_SAFE.encode(token).into_bytes()
+    }
+
+    /// Whether this key made the signature, told in constant time.
+    fn signed(&self, parts: &Parts<'_>) -> bool {
+        let mac = self.sign.clone().chain_update(parts.signed);
+        mac.verify_slice(parts.mac).is_ok()
+    }
+
+    /// The text of a token that this key signed.
+    fn decrypt(&self, parts: &Parts<'_>) -> Result<Vec<u8>, Undecryptable> {
+        let cipher = Decryptor::inner_iv_init(self.decrypt.clone(), &parts.iv.into());
+        let text = cipher.decrypt_padded_vec::<Pkcs7>(parts.text);
+        // Who holds the key padded it wrongly; without the key nobody gets here, so nothing can be learnt from it.
+        text.map_err(|_| Undecryptable::NoToken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TIME: u64 = 1_700_000_000;
+    /// `{"type": "ping"}`
+    const TEXT: &[u8] = b"\x81\xa4type\xa4ping";
+
+    /// Made by Python's cryptography 50 from the secret `first secret`, at [`TIME`], with the bytes 0 to 15 as
+    /// initialisation vector.
+    const FIRST: &str =
+        "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODw3pznf2J-UuX_MaPhCzfZeKQUFrZeJ_ilvRxo_90d56AWIXWNr5w3OCwH5sXZ__iQ==";
+    /// The same from `second secret`.
+    const SECOND: &str =
+        "gAAAAABlU_EAAAECAwQFBgcICQoLDA0OD-YDkuzio2x2LG74LzuXs4r-On26MAO7xTnudnQhaU0bnHuAM9Ufdb8Qz5a1uAzjkw==";
+    /// From `first secret`, of nothing.
+    const EMPTY: &str =
+        "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODybQfCOcxOu9i7xrPx7OgJ01ysSwfNVi1MKnfW20BGYuZVekuERi_Ikj0cgyHK2HXQ==";
+    /// From `first secret`, of a whole block: `0123456789abcdef`.
+    const BLOCK_TEXT: &str =
+        "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODxthtzQHoGJoz7KtbtLLxDmsG664qAyVPqavRSXIBqX2wxIOETSfhgic\
+        YISCaUr05NBOrGOrs2fIqgg7P1YRT74=";
+
+    fn crypt(secrets: &[&str]) -> Crypt {
+        let keys = secrets
+            .iter()
+            .map(|secret| Key::new(secret.as_bytes()))
+            .collect();
+        Crypt { keys }
+    }
+
+    #[test]
+    fn python_tokens_decrypt() {
+        let keys = crypt(&["first secret", "second secret"]);
+        for (token, text) in [
+            (FIRST, TEXT),
+            (SECOND, TEXT),
+            (EMPTY, b""),
+            (BLOCK_TEXT, b"0123456789abcdef"),
+        ] {
+            assert_eq!(
+                keys.decrypt(token.as_bytes(), None).as_deref(),
+                Ok(text),
+                "{token}"
+            );
+        }
+    }
+
+    #[test]
+    fn tokens_are_those_of_python() {
+        let iv = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        let first = crypt(&["first secret", "second secret"]);
+        assert_eq!(first.encrypt_with(TEXT, TIME, iv), FIRST.as_bytes());
+        assert_eq!(first.encrypt_with(b"", TIME, iv), EMPTY.as_bytes());
+        assert_eq!(
+            first.encrypt_with(b"0123456789abcdef", TIME, iv),
+            BLOCK_TEXT.as_bytes()
+        );
+        let second = crypt(&["second secret", "first secret"]);
+        assert_eq!(second.encrypt_with(TEXT, TIME, iv), SECOND.as_bytes());
+    }
+
+    #[test]
+    fn a_token_of_another_key_is_refused() {
+        let error = crypt(&["second secret"]).decrypt(FIRST.as_bytes(), None);
+        assert_eq!(error, Err(Undecryptable::WrongKey));
+    }
+
+    #[test]
+    fn age_is_checked_where_it_is_limited() {
+        let keys = crypt(&["first secret"]);
+        let at = |now, seconds| {
+            keys.decrypt(FIRST.as_bytes(), Some(MaxAge { now, seconds }))
+                .err()
+        };
+        assert_eq!(at(TIME + 70, 70), None);
+        assert_eq!(at(TIME + 71, 70), Some(Undecryptable::TooOld));
+        assert_eq!(at(TIME - 60, 70), None);
+        assert_eq!(at(TIME - 61, 70), Some(Undecryptable::FromTheFuture));
+        assert_eq!(at(u64::MAX, u64::MAX), None);
+    }
+
+    #[test]
+    fn no_secrets_make_no_keys() {
+        assert!(Crypt::new(Vec::<String>::new()).is_none());
+        assert!(Crypt::new(["a", "b"]).is_some());
+        assert!(Crypt::new([b"\xff"]).is_some());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(format!("{:?}", crypt(&["a", "b"])), "Crypt(2 keys)");
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let keys = crypt(&["first secret"]);
+        let other_version = FIRST.replacen("gA", "gQ", 1);
+        for token in [
+            "",
+            "=",
+            "gAAA",
+            "\u{e9}",
+            "+/+/",
+            &FIRST[1..],
+            &FIRST[4..],
+            FIRST.trim_end_matches('='),
+            &other_version,
+        ] {
+            let error = keys.decrypt(token.as_bytes(), None);
+            assert_eq!(error, Err(Undecryptable::NoToken), "{token}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encrypted_decrypts(
+            text in prop::collection::vec(any::<u8>(), 0..200),
+            secret in "\\PC{0,20}",
+            now in any::<u64>(),
+        ) {
+            let old = crypt(&[&secret]);
+            let token = old.encrypt(&text, now);
+            prop_assert!(token.is_ok());
+            let token = token.unwrap_or_default();
+            let new = crypt(&["a new secret", &secret]);
+            prop_assert_eq!(new.decrypt(&token, Some(MaxAge { now, seconds: 0 })), Ok(text.clone()));
+            prop_assert_ne!(old.encrypt(&text, now), Ok(token), "the same vector twice");
+        }
+
+        #[test]
+        fn a_changed_token_is_refused(index in any::<prop::sample::Index>(), bit in 0..8_u32) {
+            let mut token = URL_SAFE.decode(FIRST).unwrap_or_default();
+            let index = index.index(token.len());
+            token[index] ^= 1 << bit;
+            let changed = URL_SAFE.encode(token);
+            prop_assert!(crypt(&["first secret"]).decrypt(changed.as_bytes(), None).is_err());
+        }
+    }
+}

@@ -1,0 +1,592 @@
+//! The one task that does the input and output of a layer: it alone decides, one event after the other.
+//!
+//! Callers ask it, connections tell it; it keeps all state, so that no lock is held across a wait and no two decisions
+//! race. What takes time (opening, asking, subscribing) runs beside it and comes back as an event.
+//!
+//! Invariants: every request that was submitted is answered once, by a reply or by a fault, at its deadline at the latest.
+//! Requests to one server are written in the order in which they were asked for.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
+
+use super::connection::Transport;
+use super::discovery::Map;
+use super::envelope::Control;
+use super::fault::{Fault, FaultKind};
+use super::host::{Answer, Host};
+use super::keys::{Keys, ProcessId};
+use super::nodes::{Event, Node, NodeKey};
+use super::queues::Queue;
+use super::requests::Request;
+use super::sequence::{Counters, Sequences};
+use super::settings::Settings;
+use super::shared::{lock, ConnectionState, Shared};
+use super::topics::TopicState;
+use crate::handoff::HandOff;
+use crate::memory::MemoryEngine;
+
+/// How often connections are looked after when nothing else happens.
+const HEALTH: Duration = Duration::from_secs(1);
+/// How often, while somebody waits for a connection or an answer.
+const BUSY: Duration = Duration::from_millis(25);
+/// How many events are handled before what they gave is delivered.
+const BATCH: usize = 512;
+/// How many senders, and how many senders and topics, are watched for holes.
+const WATCHED: usize = 65_536;
+
+pub(super) type Local<H> =
+    MemoryEngine<<H as Host>::Message, <H as Host>::Waiter, <H as Host>::Clock>;
+
+/// What callers ask for. A ticket is answered once, when it is done or when it cannot be done.
+#[derive(Debug)]
+pub(crate) enum Ask<T> {
+    /// Be connected, with the process's inbox subscribed to.
+    Connect { ticket: T },
+    /// Carry a message to a channel. The envelope has room for what is known only when it is sent.
+    Send {
+        channel: String,
+        entry: Vec<u8>,
+        ticket: Option<T>,
+    },
+    /// Carry a message to a group.
+    GroupSend {
+        group: String,
+        exclude: Vec<String>,
+        entry: Vec<u8>,
+        ticket: Option<T>,
+    },
+    /// Carry several, with one answer for all.
+    Many { sends: Vec<Ask<T>>, ticket: T },
+    /// Be subscribed to a pub/sub channel, of a group or (on the wire of `channels_redis`) of a channel.
+    Subscribe { topic: String, ticket: T },
+    /// Make a plain channel a member of a group, until then, or take it out.
+    Membership {
+        group: String,
+        channel: String,
+        deadline: Option<u64>,
+        ticket: Option<T>,
+    },
+    /// Remove a queue and what it holds.
+    CloseQueue { channel: String },
+    /// Have another process do something, and wait for it to say so.
+    Tell {
+        process: ProcessId,
+        control: Control,
+        ticket: T,
+    },
+    /// Somebody here waits for a message of a queue.
+    Want { channel: String },
+    /// Take up to so many messages of a queue, whether anybody waits or not.
+    Fetch {
+        channel: String,
+        most: usize,
+        ticket: T,
+    },
+    /// Remove what the layer has on the servers.
+    Flush { ticket: T },
+    /// Say when all messages asked for so far have been taken or given up; at the end of a layer, those too that wait
+    /// here and belong into queues.
+    Drain { ending: bool, ticket: T },
+    /// End.
+    Close { ticket: T },
+}
+
+/// Several requests with one answer.
+#[derive(Debug)]
+pub(super) struct Tally<T> {
+    pub(super) left: usize,
+    pub(super) answer: Answer,
+    ticket: Option<T>,
+    /// Which process waits to be told that it is done, and what it calls it.
+    pub(super) acknowledge: Option<(ProcessId, u64)>,
+    /// It is about telling another process something: who waits for that one's answer, if nobody is reached.
+    pub(super) instead: Option<u64>,
+    /// The group that the message was for, if that has queues in it.
+    pub(super) group: Option<String>,
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of another thing whether it has to be seen to"
+)]
+pub(crate) struct Driver<H: Host> {
+    pub(super) host: Arc<H>,
+    pub(super) engine: Arc<Local<H>>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) keys: Keys,
+    pub(super) me: ProcessId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) now: Instant,
+
+    pub(super) map: Map,
+    /// A look at the map is under way, or was so lately.
+    pub(super) mapping: bool,
+    pub(super) next_mapping: Instant,
+    pub(super) nodes: HashMap<NodeKey, Node>,
+    /// Whether all connections so far could carry sharded channels.
+    pub(super) sharding: bool,
+    /// Requests that cannot be sent before the map is known.
+    pub(super) unrouted: VecDeque<Request>,
+    /// Requests to be sent again at their time.
+    pub(super) delayed: Vec<(Instant, Request)>,
+    /// How much waits to be written, in bytes.
+    pub(super) backlog: usize,
+    /// Why the last attempt to connect failed.
+    pub(super) last_fault: Option<Fault>,
+
+    pub(super) topics: HashMap<String, TopicState>,
+    /// Something has changed about topics or connections since it was last seen whether all is whole.
+    pub(super) changed: bool,
+    /// Some topics were not confirmed then.
+    pub(super) awaiting: bool,
+    /// Topics that may have missed messages since the connection was whole.
+    pub(super) lost: Vec<String>,
+    pub(super) disconnected: bool,
+
+    pub(super) queues: HashMap<String, Queue>,
+    pub(super) tallies: Slab<Tally<H::Ticket>>,
+    /// What other processes were told, and who waits for them to say that it is done.
+    pub(super) told: HashMap<u64, (usize, Instant)>,
+    pub(super) next_told: u64,
+    /// Probes of the way through the server and back, by number.
+    pub(super) probe: Option<(u64, Instant)>,
+
+    pub(super) sequences: Sequences,
+    pub(super) counters: Counters,
+    /// Messages on their way to a server.
+    pub(super) outstanding: usize,
+    drains: Vec<usize>,
+    connects: Vec<(usize, Instant)>,
+    next_health: Instant,
+
+    pub(super) answers: Vec<(H::Ticket, Answer)>,
+    pub(super) hand_offs: Vec<HandOff<H::Message, H::Waiter>>,
+}
+
+/// What a driver is made from.
+pub(crate) struct Parts<H: Host> {
+    pub(crate) host: Arc<H>,
+    pub(crate) engine: Arc<Local<H>>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) keys: Keys,
+    pub(crate) me: ProcessId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) transport: Arc<dyn Transport>,
+}
+
+impl<H: Host> Driver<H> {
+    fn new(parts: Parts<H>, events: UnboundedSender<Event>) -> Self {
+        let now = Instant::now();
+        let map = Map::first(&parts.settings);
+        Self {
+            host: parts.host,
+            engine: parts.engine,
+            settings: parts.settings,
+            keys: parts.keys,
+            me: parts.me,
+            shared: parts.shared,
+            transport: parts.transport,
+            events,
+            now,
+            map,
+            mapping: false,
+            next_mapping: now,
+            nodes: HashMap::new(),
+            sharding: true,
+            unrouted: VecDeque::new(),
+            delayed: Vec::new(),
+            backlog: 0,
+            last_fault: None,
+            topics: HashMap::new(),
+            changed: true,
+            awaiting: true,
+            lost: Vec::new(),
+            disconnected: false,
+            queues: HashMap::new(),
+            tallies: Slab::new(),
+            told: HashMap::new(),
+            next_told: 0,
+            probe: None,
+            sequences: Sequences::new(WATCHED),
+            counters: Counters::new(WATCHED),
+            outstanding: 0,
+            drains: Vec::new(),
+            connects: Vec::new(),
+            next_health: now + HEALTH,
+            answers: Vec::new(),
+            hand_offs: Vec::new(),
+        }
+    }
+
+    /// Runs until the layer is closed, or until nobody is left who could ask.
+    pub(crate) async fn run(parts: Parts<H>, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
+        let (events, mut inbound) = tokio::sync::mpsc::unbounded_channel();
+        let mut driver = Self::new(parts, events);
+        driver.shared.meter.set_state(ConnectionState::Connecting);
+        driver.subscribe_to_own_topics();
+        loop {
+            let wake = driver.next_wake();
+            tokio::select! {
+                ask = asks.recv() => match ask {
+                    Some(ask) => {
+                        driver.now = Instant::now();
+                        if driver.is_last(ask) {
+                            driver.refuse_rest(asks);
+                            return;
+                        }
+                    }
+                    None => return,
+                },
+                Some(event) = inbound.recv() => {
+                    driver.now = Instant::now();
+                    driver.handle(event);
+                }
+                () = tokio::time::sleep_until(wake) => driver.now = Instant::now(),
+            }
+            for _ in 0..BATCH {
+                let Ok(event) = inbound.try_recv() else { break };
+                driver.handle(event);
+            }
+            for _ in 0..BATCH {
+                let Ok(ask) = asks.try_recv() else { break };
+                if driver.is_last(ask) {
+                    driver.refuse_rest(asks);
+                    return;
+                }
+            }
+            driver.end_turn();
+        }
+    }
+
+    /// Answers those who asked too late.
+    fn refuse_rest(&mut self, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
+        asks.close();
+        while let Ok(ask) = asks.try_recv() {
+            self.answers.extend(ask.refused());
+        }
+        self.deliver();
+    }
+
+    /// Does what was asked; true if that was to end.
+    fn is_last(&mut self, ask: Ask<H::Ticket>) -> bool {
+        let Ask::Close { ticket } = ask else {
+            self.ask(ask);
+            return false;
+        };
+        self.close();
+        self.answers.push((ticket, Answer::default()));
+        self.deliver();
+        true
+    }
+
+    fn ask(&mut self, ask: Ask<H::Ticket>) {
+        match ask {
+            Ask::Connect { ticket } => {
+                let tally = self.tally(1, Some(ticket));
+                self.connects.push((tally, self.until()));
+            }
+            Ask::Send { .. } | Ask::GroupSend { .. } => {
+                let (send, ticket) = ask.without_ticket();
+                let tally = self.tally(0, ticket);
+                self.carry(send, tally);
+                self.settle(tally);
+            }
+            Ask::Many { sends, ticket } => {
+                let tally = self.tally(0, Some(ticket));
+                for send in sends {
+                    self.carry(send, tally);
+                }
+                self.settle(tally);
+            }
+            Ask::Subscribe { topic, ticket } => {
+                let tally = self.tally(1, Some(ticket));
+                self.want_topic(topic, Some(tally));
+            }
+            Ask::Membership {
+                group,
+                channel,
+                deadline,
+                ticket,
+            } => {
+                let tally = self.tally(1, ticket);
+                self.change_membership(group, channel, deadline, tally);
+            }
+            Ask::Tell {
+                process,
+                control,
+                ticket,
+            } => {
+                let tally = self.tally(1, Some(ticket));
+                self.tell(process, control, tally);
+            }
+            Ask::CloseQueue { channel } => self.close_queue(&channel),
+            Ask::Want { channel } => self.want(&channel),
+            Ask::Fetch {
+                channel,
+                most,
+                ticket,
+            } => {
+                let tally = self.tally(1, Some(ticket));
+                self.fetch_for(&channel, most, tally);
+            }
+            Ask::Flush { ticket } => {
+                let tally = self.tally(1, Some(ticket));
+                self.flush(tally);
+            }
+            Ask::Drain { ending, ticket } => {
+                if ending {
+                    self.hand_back_all();
+                }
+                let tally = self.tally(1, Some(ticket));
+                self.drains.push(tally);
+            }
+            Ask::Close { .. } => {}
+        }
+    }
+
+    /// Carries one message; the tally grows by what has to be done for it.
+    fn carry(&mut self, send: Ask<H::Ticket>, tally: usize) {
+        match send {
+            Ask::Send { channel, entry, .. } => self.send(&channel, entry, tally),
+            Ask::GroupSend {
+                group,
+                exclude,
+                entry,
+                ..
+            } => self.group_send(&group, &exclude, entry, tally),
+            _ => {}
+        }
+    }
+
+    pub(super) fn until(&self) -> Instant {
+        self.now + self.settings.send_timeout
+    }
+
+    pub(super) fn tally(&mut self, left: usize, ticket: Option<H::Ticket>) -> usize {
+        self.tallies.insert(Tally {
+            left,
+            answer: Answer::default(),
+            ticket,
+            acknowledge: None,
+            instead: None,
+            group: None,
+        })
+    }
+
+    /// Notes that one part of a tally is done.
+    pub(super) fn finish(&mut self, tally: usize, note: impl FnOnce(&mut Answer)) {
+        if let Some(known) = self.tallies.get_mut(tally) {
+            note(&mut known.answer);
+            known.left = known.left.saturating_sub(1);
+            self.settle(tally);
+        }
+    }
+
+    pub(super) fn finish_with(&mut self, tally: usize, fault: Fault) {
+        self.finish(tally, |answer| answer.fault = Some(fault));
+    }
+
+    /// Answers a tally of which nothing is left to be done.
+    pub(super) fn settle(&mut self, tally: usize) {
+        if self.tallies.get(tally).is_none_or(|known| known.left > 0) {
+            return;
+        }
+        let done = self.tallies.remove(tally);
+        if let Some(group) = &done.group {
+            let mut groups = lock(&self.shared.groups);
+            let known = groups.entry(group.clone()).or_default();
+            known.sends += 1;
+            known.queued += done.answer.queued;
+            known.full += done.answer.full;
+        }
+        if let Some((process, request)) = done.acknowledge.filter(|_| done.answer.fault.is_none()) {
+            self.say(process, &Control::Done { request });
+        }
+        if let Some(number) = done.instead.filter(|_| done.answer.receivers == 0) {
+            self.told_nobody(number, done.answer.fault.clone());
+        }
+        if let Some(ticket) = done.ticket {
+            self.answers.push((ticket, done.answer));
+        }
+    }
+
+    /// Why there is no connection, for those who waited for one.
+    pub(super) fn unreachable(&self) -> Fault {
+        let seconds = self.settings.send_timeout.as_secs_f64();
+        match &self.last_fault {
+            Some(fault) if fault.kind() == FaultKind::Refused => fault.clone(),
+            Some(fault) => Fault::new(
+                FaultKind::Unreachable,
+                format!("no server could be reached in {seconds} s: {fault}"),
+            ),
+            None => Fault::new(
+                FaultKind::Unreachable,
+                format!("no server answered in {seconds} s"),
+            ),
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let busy = self.backlog > 0
+            || !self.delayed.is_empty()
+            || !self.connects.is_empty()
+            || !self.told.is_empty()
+            || self.awaiting
+            || self.needs_map();
+        let soon = Instant::now() + BUSY;
+        let links = self.nodes.values().filter_map(Node::next_attempt).min();
+        let health = self.next_health.min(links.unwrap_or(self.next_health));
+        if busy {
+            health.min(soon)
+        } else {
+            health
+        }
+    }
+
+    fn end_turn(&mut self) {
+        self.look_for_map();
+        self.attempt_links();
+        self.resubmit_delayed();
+        self.give_up_late();
+        if self.now >= self.next_health {
+            self.next_health = self.now + HEALTH;
+            self.check_links();
+            self.sweep_topics();
+            self.audit_queues();
+        }
+        self.write();
+        if std::mem::take(&mut self.changed) {
+            self.note_state();
+        }
+        self.answer_waiting();
+        self.deliver();
+    }
+
+    fn give_up_late(&mut self) {
+        self.give_up_requests();
+        let now = self.now;
+        let late: Vec<u64> = self
+            .told
+            .iter()
+            .filter(|(_, (_, until))| *until <= now)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            if let Some((tally, _)) = self.told.remove(&number) {
+                let text = "the process of that channel did not answer in time";
+                self.finish_with(tally, Fault::new(FaultKind::Timeout, text));
+            }
+        }
+        if self.awaiting {
+            self.give_up_topics();
+        }
+    }
+
+    fn answer_waiting(&mut self) {
+        let up = self.is_connected();
+        for (tally, until) in std::mem::take(&mut self.connects) {
+            if up {
+                self.finish(tally, |_| {});
+            } else if until <= self.now {
+                let fault = self.unreachable();
+                self.finish_with(tally, fault);
+            } else {
+                self.connects.push((tally, until));
+            }
+        }
+        if self.outstanding == 0 {
+            for tally in std::mem::take(&mut self.drains) {
+                self.finish(tally, |_| {});
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        if !self.answers.is_empty() || !self.hand_offs.is_empty() {
+            let answers = std::mem::take(&mut self.answers);
+            let hand_offs = std::mem::take(&mut self.hand_offs);
+            self.host.deliver(answers, hand_offs);
+        }
+    }
+
+    fn close(&mut self) {
+        self.give_up_all(&Fault::new(FaultKind::Closed, "the layer was closed"));
+        let tallies: Vec<usize> = self.tallies.iter().map(|(tally, _)| tally).collect();
+        for tally in tallies {
+            let mut done = self.tallies.remove(tally);
+            done.answer.fault = Some(Fault::new(FaultKind::Closed, "the layer was closed"));
+            if let Some(ticket) = done.ticket {
+                self.answers.push((ticket, done.answer));
+            }
+        }
+        self.shared.meter.set_state(ConnectionState::Closed);
+        self.shared.end_notices();
+    }
+}
+
+impl<T> Ask<T> {
+    /// The answer to what is asked of a layer that was closed.
+    pub(crate) fn refused(self) -> Option<(T, Answer)> {
+        let ticket = match self {
+            Self::Send { ticket, .. }
+            | Self::GroupSend { ticket, .. }
+            | Self::Membership { ticket, .. } => ticket?,
+            Self::Want { .. } | Self::CloseQueue { .. } => return None,
+            Self::Connect { ticket }
+            | Self::Many { ticket, .. }
+            | Self::Subscribe { ticket, .. }
+            | Self::Tell { ticket, .. }
+            | Self::Fetch { ticket, .. }
+            | Self::Flush { ticket }
+            | Self::Drain { ticket, .. }
+            | Self::Close { ticket } => ticket,
+        };
+        let fault = Some(Fault::new(FaultKind::Closed, "the layer was closed"));
+        Some((
+            ticket,
+            Answer {
+                fault,
+                ..Answer::default()
+            },
+        ))
+    }
+
+    fn without_ticket(self) -> (Self, Option<T>) {
+        match self {
+            Self::Send {
+                channel,
+                entry,
+                ticket,
+            } => (
+                Self::Send {
+                    channel,
+                    entry,
+                    ticket: None,
+                },
+                ticket,
+            ),
+            Self::GroupSend {
+                group,
+                exclude,
+                entry,
+                ticket,
+            } => (
+                Self::GroupSend {
+                    group,
+                    exclude,
+                    entry,
+                    ticket: None,
+                },
+                ticket,
+            ),
+            other => (other, None),
+        }
+    }
+}

@@ -1,0 +1,562 @@
+//! The engine that spans processes, as callers in any thread use it.
+//!
+//! It promises what [`engine`](crate::engine) says, with these differences. A message to a group, or to a channel of
+//! another process, is taken by the server before it is in any mailbox; a full mailbox at the other end counts it as
+//! dropped there. A membership of a channel of this process is confirmed by the server before it is done.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
+
+use super::connection::RedisTransport;
+use super::driver::{Ask, Driver, Local, Parts};
+use super::envelope::{self, Control, Header, Outgoing, Seal, Unsendable};
+use super::host::Host;
+use super::keys::{process_of, Keys, ProcessId};
+use super::random;
+use super::runtime::Runtime;
+use super::settings::{Settings, Wire};
+use super::shared::{count, lock, ConnectionState, LinkStats, Notice, PlainSends, Shared};
+use crate::error::Error;
+use crate::name::{check_channel, check_group};
+
+/// Mailboxes here, and the way to those elsewhere.
+pub struct RedisEngine<H: Host> {
+    host: Arc<H>,
+    local: Arc<Local<H>>,
+    settings: Arc<Settings>,
+    keys: Keys,
+    me: ProcessId,
+    shared: Arc<Shared>,
+    asks: UnboundedSender<Ask<H::Ticket>>,
+    /// What the driver is made from when it is first needed.
+    unstarted: Mutex<Option<Unstarted<H>>>,
+    runtime: Arc<Runtime>,
+}
+
+type Unstarted<H> = (Parts<H>, UnboundedReceiver<Ask<<H as Host>::Ticket>>);
+
+/// Whose a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A specific channel of this process.
+    Here,
+    /// A specific channel of another process.
+    Elsewhere,
+    /// A queue, for whoever is there.
+    Queue,
+}
+
+/// Whether something is done already, or has been asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress<T> {
+    /// It is done; nobody has to wait.
+    Done(T),
+    /// The ticket will be answered.
+    Asked,
+}
+
+/// Why a message was not even asked to be carried.
+#[derive(Debug)]
+pub enum Unsent {
+    /// A name is invalid, or the layer is closed.
+    Refused(Error),
+    /// The mailbox is here, and full.
+    Full,
+    /// It does not fit into an envelope.
+    Unsendable(Unsendable),
+}
+
+impl From<Error> for Unsent {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unsendable> for Unsent {
+    fn from(error: Unsendable) -> Self {
+        Self::Unsendable(error)
+    }
+}
+
+/// One of several messages: where to, and its msgpack.
+pub type Addressed = (String, Vec<u8>);
+
+impl<H: Host> RedisEngine<H> {
+    /// An engine that connects when it is first used.
+    ///
+    /// # Errors
+    /// The prefix cannot begin a key, or the system has no randomness for the id of the process.
+    pub fn new(
+        host: Arc<H>,
+        local: Arc<Local<H>>,
+        settings: Settings,
+        runtime: Arc<Runtime>,
+    ) -> Result<Self, String> {
+        let keys = Keys::new(&settings.prefix).map_err(|error| error.to_string())?;
+        let me = random::id().map_err(|error| format!("the system has no randomness: {error}"))?;
+        let me = ProcessId(me);
+        let settings = Arc::new(settings);
+        let shared = Arc::new(Shared::default());
+        let (asks, asked) = unbounded_channel();
+        let parts = Parts {
+            host: Arc::clone(&host),
+            engine: Arc::clone(&local),
+            settings: Arc::clone(&settings),
+            keys: keys.clone(),
+            me,
+            shared: Arc::clone(&shared),
+            transport: Arc::new(RedisTransport),
+        };
+        Ok(Self {
+            host,
+            local,
+            settings,
+            keys,
+            me,
+            shared,
+            asks,
+            unstarted: Mutex::new(Some((parts, asked))),
+            runtime,
+        })
+    }
+
+    /// The id of this process, as far as this layer is concerned.
+    pub fn process(&self) -> ProcessId {
+        self.me
+    }
+
+    /// The mailboxes of this process.
+    pub fn local(&self) -> &Arc<Local<H>> {
+        &self.local
+    }
+
+    /// Whether messages travel as `channels_redis` sends them.
+    pub fn is_plain_wire(&self) -> bool {
+        self.settings.wire == Wire::ChannelsRedis
+    }
+
+    /// Whose a channel is.
+    pub fn place(&self, channel: &str) -> Place {
+        if self.is_plain_wire() {
+            return Place::Here;
+        }
+        match process_of(channel) {
+            Some(process) if process == self.me => Place::Here,
+            Some(_) => Place::Elsewhere,
+            None => Place::Queue,
+        }
+    }
+
+    fn ask(&self, ask: Ask<H::Ticket>) {
+        if let Some((parts, asked)) = lock(&self.unstarted).take() {
+            self.runtime.handle().spawn(Driver::run(parts, asked));
+        }
+        if let Err(refused) = self.asks.send(ask) {
+            let answers = refused.0.refused().into_iter().collect();
+            self.host.deliver(answers, Vec::new());
+        }
+    }
+
+    fn seal(&self) -> Option<Seal<'_>> {
+        self.settings.crypt.as_deref().map(|crypt| Seal {
+            crypt,
+            now: self.shared.now() / 1000,
+        })
+    }
+
+    fn entry(&self, body: Outgoing<'_>) -> Result<Vec<u8>, Unsendable> {
+        if self.is_plain_wire() {
+            let (Outgoing::Group { payload, .. } | Outgoing::Direct { payload, .. }) = body else {
+                return Ok(Vec::new());
+            };
+            return match self.seal() {
+                Some(Seal { crypt, now }) => Ok(crypt.encrypt(payload, now)?),
+                None => Ok(payload.to_vec()),
+            };
+        }
+        let header = Header {
+            sender: self.me,
+            ..Header::default()
+        };
+        envelope::encode(&header, body, self.seal())
+    }
+
+    /// Is connected, or becomes so.
+    pub fn connect(&self, ticket: H::Ticket) {
+        self.ask(Ask::Connect { ticket });
+    }
+
+    /// Whether the connection has been made, and its subscriptions are confirmed.
+    pub fn is_ready(&self) -> bool {
+        self.is_plain_wire() || lock(&self.shared.topics).contains(&self.keys.inbox(self.me))
+    }
+
+    /// Sends a message, given as msgpack, to a channel. Without a ticket nobody learns what became of it but the counters.
+    ///
+    /// # Errors
+    /// A name is invalid, the layer is closed, or the mailbox is here and full.
+    pub fn send(
+        &self,
+        channel: &str,
+        payload: &[u8],
+        ticket: Option<H::Ticket>,
+    ) -> Result<(), Unsent> {
+        let ask = self.send_ask(channel, payload, ticket)?;
+        self.ask(ask);
+        Ok(())
+    }
+
+    fn send_ask(
+        &self,
+        channel: &str,
+        payload: &[u8],
+        ticket: Option<H::Ticket>,
+    ) -> Result<Ask<H::Ticket>, Unsent> {
+        check_channel(channel).map_err(Error::from)?;
+        self.local.check_open()?;
+        let here = !self.is_plain_wire() && self.place(channel) == Place::Here;
+        if here && self.local.is_full(channel) {
+            self.local.count_full(channel);
+            return Err(Unsent::Full);
+        }
+        Ok(Ask::Send {
+            channel: channel.to_owned(),
+            entry: self.entry(Outgoing::Direct { channel, payload })?,
+            ticket,
+        })
+    }
+
+    /// Sends a message, given as msgpack, to the members of a group.
+    ///
+    /// # Errors
+    /// A name is invalid, or the layer is closed, or more channels are excluded than an envelope names.
+    pub fn group_send(
+        &self,
+        group: &str,
+        payload: &[u8],
+        exclude: &[&str],
+        ticket: Option<H::Ticket>,
+    ) -> Result<(), Unsent> {
+        let ask = self.group_send_ask(group, payload, exclude, ticket)?;
+        self.ask(ask);
+        Ok(())
+    }
+
+    fn group_send_ask(
+        &self,
+        group: &str,
+        payload: &[u8],
+        exclude: &[&str],
+        ticket: Option<H::Ticket>,
+    ) -> Result<Ask<H::Ticket>, Unsent> {
+        check_group(group).map_err(Error::from)?;
+        self.local.check_open()?;
+        Ok(Ask::GroupSend {
+            group: group.to_owned(),
+            exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
+            entry: self.entry(Outgoing::Group { exclude, payload })?,
+            ticket,
+        })
+    }
+
+    /// Sends messages to channels, with one answer for all; a full mailbox here is counted and no error.
+    ///
+    /// # Errors
+    /// As `send`, but for full mailboxes. Nothing was sent then.
+    pub fn send_many(&self, messages: &[Addressed], ticket: H::Ticket) -> Result<usize, Unsent> {
+        let mut sends = Vec::with_capacity(messages.len());
+        let mut full = 0;
+        for (channel, payload) in messages {
+            match self.send_ask(channel, payload, None) {
+                Ok(ask) => sends.push(ask),
+                Err(Unsent::Full) => full += 1,
+                Err(unsent) => return Err(unsent),
+            }
+        }
+        self.ask(Ask::Many { sends, ticket });
+        Ok(full)
+    }
+
+    /// Sends messages to groups, with one answer for all.
+    ///
+    /// # Errors
+    /// As `group_send`. Nothing was sent then.
+    pub fn group_send_many(&self, messages: &[Addressed], ticket: H::Ticket) -> Result<(), Unsent> {
+        let sends = messages
+            .iter()
+            .map(|(group, payload)| self.group_send_ask(group, payload, &[], None))
+            .collect::<Result<_, _>>()?;
+        self.ask(Ask::Many { sends, ticket });
+        Ok(())
+    }
+
+    fn group_topic(&self, group: &str) -> String {
+        if self.is_plain_wire() {
+            self.keys.channels_redis_group(group)
+        } else {
+            self.keys.group(group)
+        }
+    }
+
+    /// Puts a channel in a group, or renews its membership; held until it is discarded if that is wanted.
+    ///
+    /// A channel of this process is a member at once; it is done when the server has confirmed that its messages come here.
+    ///
+    /// # Errors
+    /// A name is invalid, or the layer is closed.
+    pub fn group_add(
+        &self,
+        group: &str,
+        channel: &str,
+        expiry: Option<Duration>,
+        ticket: H::Ticket,
+    ) -> Result<Progress<H::Ticket>, Error> {
+        check_group(group)?;
+        check_channel(channel)?;
+        self.local.check_open()?;
+        let milliseconds =
+            expiry.map(|expiry| u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX));
+        match self.place(channel) {
+            Place::Here => {
+                let topic = self.group_topic(group);
+                // Under the lock, so that the topic is not left between the look and the join.
+                let confirmed = lock(&self.shared.topics);
+                if expiry.is_some() {
+                    self.local.group_add(group, channel)?;
+                } else {
+                    self.local.group_hold(group, channel)?;
+                }
+                if confirmed.contains(&topic) {
+                    return Ok(Progress::Done(ticket));
+                }
+                drop(confirmed);
+                self.ask(Ask::Subscribe { topic, ticket });
+            }
+            Place::Elsewhere => {
+                let control = Control::Join {
+                    request: 0,
+                    group: group.to_owned(),
+                    channel: channel.to_owned(),
+                    expiry_ms: milliseconds.unwrap_or(0),
+                };
+                self.tell(channel, control, ticket);
+            }
+            Place::Queue => {
+                let deadline =
+                    milliseconds.map_or(u64::MAX, |ms| self.shared.now().saturating_add(ms));
+                self.ask(Ask::Membership {
+                    group: group.to_owned(),
+                    channel: channel.to_owned(),
+                    deadline: Some(deadline),
+                    ticket: Some(ticket),
+                });
+            }
+        }
+        Ok(Progress::Asked)
+    }
+
+    fn tell(&self, channel: &str, control: Control, ticket: H::Ticket) {
+        if let Some(process) = process_of(channel) {
+            self.ask(Ask::Tell {
+                process,
+                control,
+                ticket,
+            });
+        }
+    }
+
+    /// Takes a channel out of a group.
+    ///
+    /// # Errors
+    /// A name is invalid, or the layer is closed.
+    pub fn group_discard(
+        &self,
+        group: &str,
+        channel: &str,
+        ticket: H::Ticket,
+    ) -> Result<Progress<H::Ticket>, Error> {
+        check_group(group)?;
+        check_channel(channel)?;
+        self.local.check_open()?;
+        match self.place(channel) {
+            Place::Here => {
+                self.local.group_discard(group, channel)?;
+                return Ok(Progress::Done(ticket));
+            }
+            Place::Elsewhere => {
+                let control = Control::Leave {
+                    request: 0,
+                    group: group.to_owned(),
+                    channel: channel.to_owned(),
+                };
+                self.tell(channel, control, ticket);
+            }
+            Place::Queue => {
+                if !lock(&self.shared.plain).holds(group, channel, self.shared.now()) {
+                    return Ok(Progress::Done(ticket));
+                }
+                self.ask(Ask::Membership {
+                    group: group.to_owned(),
+                    channel: channel.to_owned(),
+                    deadline: None,
+                    ticket: Some(ticket),
+                });
+            }
+        }
+        Ok(Progress::Asked)
+    }
+
+    /// Subscribes to a channel by its name, as `channels_redis` does.
+    pub fn listen(&self, channel: &str, ticket: H::Ticket) -> Progress<H::Ticket> {
+        if lock(&self.shared.topics).contains(channel) {
+            return Progress::Done(ticket);
+        }
+        self.ask(Ask::Subscribe {
+            topic: channel.to_owned(),
+            ticket,
+        });
+        Progress::Asked
+    }
+
+    /// Says that somebody waits here for a message of a queue.
+    pub fn want(&self, channel: &str) {
+        self.ask(Ask::Want {
+            channel: channel.to_owned(),
+        });
+    }
+
+    /// Takes messages of a queue into the local mailbox, whether anybody waits or not.
+    pub fn fetch(&self, channel: &str, most: usize, ticket: H::Ticket) {
+        self.ask(Ask::Fetch {
+            channel: channel.to_owned(),
+            most,
+            ticket,
+        });
+    }
+
+    /// Drops the messages of a channel and takes it out of all its groups; a queue's for the whole fleet, without waiting for
+    /// that to be done.
+    ///
+    /// # Errors
+    /// The name is invalid, or the layer is closed.
+    pub fn close_channel(&self, channel: &str) -> Result<(), Error> {
+        self.local.close_channel(channel)?;
+        if self.place(channel) != Place::Queue {
+            return Ok(());
+        }
+        let groups = self.plain_groups(channel);
+        let mut plain = lock(&self.shared.plain);
+        for group in &groups {
+            plain.remove(group, channel);
+        }
+        drop(plain);
+        for group in groups {
+            self.ask(Ask::Membership {
+                group,
+                channel: channel.to_owned(),
+                deadline: None,
+                ticket: None,
+            });
+        }
+        self.ask(Ask::CloseQueue {
+            channel: channel.to_owned(),
+        });
+        Ok(())
+    }
+
+    /// The plain channels of a group, as far as this process knows.
+    pub fn plain_members(&self, group: &str) -> Vec<String> {
+        lock(&self.shared.plain).of_group(group, self.shared.now())
+    }
+
+    /// The groups of a plain channel, as far as this process knows.
+    pub fn plain_groups(&self, channel: &str) -> Vec<String> {
+        let plain = lock(&self.shared.plain);
+        let memberships = plain.iter(self.shared.now());
+        memberships
+            .filter(|(_, member)| *member == channel)
+            .map(|(group, _)| group.to_owned())
+            .collect()
+    }
+
+    /// All memberships of plain channels, as group and channel.
+    pub fn plain_memberships(&self) -> Vec<(String, String)> {
+        let plain = lock(&self.shared.plain);
+        let memberships = plain.iter(self.shared.now());
+        memberships
+            .map(|(group, channel)| (group.to_owned(), channel.to_owned()))
+            .collect()
+    }
+
+    /// What became of the messages that this process sent to the plain channels of a group.
+    pub fn plain_sends(&self, group: &str) -> PlainSends {
+        lock(&self.shared.groups)
+            .get(group)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// How many messages a queue held when this process last looked.
+    pub fn queue_depth(&self, channel: &str) -> u64 {
+        lock(&self.shared.depths).get(channel).copied().unwrap_or(0)
+    }
+
+    /// The queues that held messages when this process last looked.
+    pub fn queues(&self) -> Vec<String> {
+        lock(&self.shared.depths).keys().cloned().collect()
+    }
+
+    /// Removes what the layer has on the servers, here, and in all processes.
+    pub fn flush(&self, ticket: H::Ticket) {
+        self.ask(Ask::Flush { ticket });
+    }
+
+    /// Answers when all messages asked for so far have been taken or given up.
+    pub fn drain(&self, ending: bool, ticket: H::Ticket) {
+        self.ask(Ask::Drain { ending, ticket });
+    }
+
+    /// Whether it was ever used: else there is nothing to wait for at its end.
+    pub fn is_started(&self) -> bool {
+        lock(&self.unstarted).is_none()
+    }
+
+    /// Ends the connections. What waits in queues is left to other processes, and counted as dropped here.
+    pub fn close(&self, ticket: H::Ticket) {
+        let left: u64 = lock(&self.shared.depths)
+            .drain()
+            .map(|(_, depth)| depth)
+            .sum();
+        count(&self.shared.meter.queue_dropped, left);
+        lock(&self.shared.plain).clear();
+        if lock(&self.unstarted).take().is_some() {
+            // There is nothing to end, and nobody to answer.
+            self.shared.meter.set_state(ConnectionState::Closed);
+            self.shared.end_notices();
+            return;
+        }
+        self.ask(Ask::Close { ticket });
+    }
+
+    /// A reading of the connections.
+    pub fn link_stats(&self) -> LinkStats {
+        self.shared.stats()
+    }
+
+    /// Waits for something that the owner may want to know.
+    pub fn next_notice(&self, timeout: Duration) -> Option<Notice> {
+        self.shared.next_notice(timeout)
+    }
+}
+
+impl<H: Host> fmt::Debug for RedisEngine<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisEngine")
+            .field("process", &self.me)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+//! Control messages: what engines tell each other, and how it is written.
+
+use super::error::{Malformed, Unsendable};
+use super::wire::{put_name, Reader};
+
+const JOIN: u8 = 1;
+const LEAVE: u8 = 2;
+const DONE: u8 = 3;
+const MEMBERS_CHANGED: u8 = 4;
+const FLUSH: u8 = 5;
+
+/// What engines tell each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Add a channel of the process that reads this to a group. Answered by `Done`.
+    Join {
+        /// Chosen by the sender; the answer carries it.
+        request: u64,
+        /// The group.
+        group: String,
+        /// The channel.
+        channel: String,
+        /// The membership ends after so many milliseconds; 0: when it is discarded.
+        expiry_ms: u64,
+    },
+    /// Take a channel of the process that reads this out of a group. Answered by `Done`.
+    Leave {
+        /// Chosen by the sender; the answer carries it.
+        request: u64,
+        /// The group.
+        group: String,
+        /// The channel.
+        channel: String,
+    },
+    /// A request was carried out.
+    Done {
+        /// Which one.
+        request: u64,
+    },
+    /// Plain channels joined or left groups: read the members hash again.
+    MembersChanged,
+    /// Everything is removed: forget messages and memberships.
+    Flush,
+}
+
+impl Control {
+    pub(super) fn put(&self, bytes: &mut Vec<u8>) -> Result<(), Unsendable> {
+        match self {
+            Self::Join {
+                request,
+                group,
+                channel,
+                expiry_ms,
+            } => {
+                bytes.push(JOIN);
+                bytes.extend(request.to_be_bytes());
+                put_name(bytes, group)?;
+                put_name(bytes, channel)?;
+                bytes.extend(expiry_ms.to_be_bytes());
+            }
+            Self::Leave {
+                request,
+                group,
+                channel,
+            } => {
+                bytes.push(LEAVE);
+                bytes.extend(request.to_be_bytes());
+                put_name(bytes, group)?;
+                put_name(bytes, channel)?;
+            }
+            Self::Done { request } => {
+                bytes.push(DONE);
+                bytes.extend(request.to_be_bytes());
+            }
+            Self::MembersChanged => bytes.push(MEMBERS_CHANGED),
+            Self::Flush => bytes.push(FLUSH),
+        }
+        Ok(())
+    }
+
+    /// Bytes behind the message stay in the reader.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match reader.byte()? {
+            JOIN => Self::Join {
+                request: reader.number()?,
+                group: reader.group()?,
+                channel: reader.channel()?,
+                expiry_ms: reader.number()?,
+            },
+            LEAVE => Self::Leave {
+                request: reader.number()?,
+                group: reader.group()?,
+                channel: reader.channel()?,
+            },
+            DONE => Self::Done {
+                request: reader.number()?,
+            },
+            MEMBERS_CHANGED => Self::MembersChanged,
+            FLUSH => Self::Flush,
+            operation => return Err(Malformed::Operation(operation)),
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! Why something did not reach the server, or came back refused.
+
+use std::fmt;
+
+/// Why an operation failed, in kind and in words. No word of it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    kind: FaultKind,
+    text: String,
+}
+
+/// What can go wrong on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// There is no connection, and none could be made in time. Nothing was sent.
+    Unreachable,
+    /// The server did not answer in time. It may have taken what it was sent.
+    Timeout,
+    /// The connection was lost before the answer. The server may have taken what it was sent.
+    Lost,
+    /// The server refused: a permission is missing, memory is full, a command is unknown.
+    Refused,
+    /// Too much waits already for the connection to come back. Nothing was sent.
+    Backlog,
+    /// The layer was closed before it was done.
+    Closed,
+}
+
+impl Fault {
+    /// A fault of this kind.
+    pub fn new(kind: FaultKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> FaultKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Fault {}

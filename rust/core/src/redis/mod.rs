@@ -1,0 +1,38 @@
+//! The engine that spans processes, through one or more Redis or Valkey servers.
+//!
+//! What can be decided without a socket is decided in pure modules: [`keys`], [`ring`], [`envelope`], [`crypt`],
+//! [`payload`], [`sequence`], [`backoff`]. [`connection`] alone touches sockets. One task, the [`driver`], keeps all state
+//! of a layer and makes every decision: about servers (`nodes`, `discovery`), what is asked of them (`requests`), what this
+//! process is subscribed to (`topics`), plain channels (`queues`) and what comes in (`arrivals`). [`RedisEngine`] is what
+//! callers hold. `docs/protocol.md` describes what travels.
+
+mod arrivals;
+pub mod backoff;
+mod connection;
+pub mod crypt;
+mod discovery;
+mod driver;
+mod engine;
+pub mod envelope;
+mod fault;
+mod host;
+pub mod keys;
+mod nodes;
+mod notices;
+pub mod payload;
+mod queues;
+mod random;
+mod requests;
+pub mod ring;
+mod runtime;
+pub mod sequence;
+mod settings;
+mod shared;
+mod topics;
+
+pub use engine::{Addressed, Place, Progress, RedisEngine, Unsent};
+pub use fault::{Fault, FaultKind};
+pub use host::{Answer, Frame, Host};
+pub use runtime::Runtime;
+pub use settings::{Credentials, Endpoint, Host as Server, Settings, Tls, Topology, Wire};
+pub use shared::{ConnectionState, LinkStats, Notice, PlainSends};

@@ -1,0 +1,391 @@
+//! The servers, and the two connections to each: one that asks, one that subscribes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::connection::{Command, Link, Push, PushSink, Refusal, Reply};
+use super::discovery;
+use super::driver::Driver;
+use super::fault::{Fault, FaultKind};
+use super::host::Host;
+use super::requests::{Request, Then};
+use super::settings::Host as ServerHost;
+
+/// The first wait before another attempt to connect, and the longest; each is drawn from zero to that. The longest is short
+/// enough for messages to flow again within a second of a server's return.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// How long a connection may be silent after it was asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Which server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum NodeKey {
+    /// The shard of this number.
+    Shard(usize),
+    /// The node of a cluster at this address.
+    Address(String, u16),
+}
+
+/// Which of the two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Writer,
+    Subscriber,
+}
+
+/// What the tasks beside the driver tell it.
+pub(super) enum Event {
+    Opened {
+        node: NodeKey,
+        role: Role,
+        generation: u64,
+        opened: Result<Arc<dyn Link>, Fault>,
+    },
+    Pushed {
+        node: NodeKey,
+        generation: u64,
+        push: Push,
+    },
+    Replied {
+        node: NodeKey,
+        generation: u64,
+        requests: Vec<Request>,
+        replies: Result<Vec<Reply>, Fault>,
+    },
+    Refused {
+        node: NodeKey,
+        generation: u64,
+        topic: String,
+        refusal: Refusal,
+    },
+    Silent {
+        node: NodeKey,
+        role: Role,
+        generation: u64,
+    },
+    Mapped(Result<discovery::Found, Fault>),
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) server: ServerHost,
+    pub(super) writer: LinkState,
+    pub(super) subscriber: LinkState,
+    /// What waits to be written.
+    pub(super) outbox: VecDeque<Request>,
+}
+
+pub(super) struct LinkState {
+    phase: Phase,
+    /// Counts the attempts: what an earlier connection says is not heard.
+    pub(super) generation: u64,
+    backoff: Backoff,
+    /// Whether it was there before.
+    pub(super) was_open: bool,
+}
+
+enum Phase {
+    Closed,
+    Waiting(Instant),
+    Opening,
+    Open(Arc<dyn Link>),
+}
+
+impl std::fmt::Debug for LinkState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkState")
+            .field("open", &self.link().is_some())
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LinkState {
+    fn new() -> Self {
+        Self {
+            phase: Phase::Closed,
+            generation: 0,
+            backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            was_open: false,
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<&Arc<dyn Link>> {
+        match &self.phase {
+            Phase::Open(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    fn next_attempt(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting(until) => Some(until),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn new(server: ServerHost) -> Self {
+        Self {
+            server,
+            writer: LinkState::new(),
+            subscriber: LinkState::new(),
+            outbox: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        let both = [self.writer.next_attempt(), self.subscriber.next_attempt()];
+        both.into_iter().flatten().min()
+    }
+
+    fn state(&mut self, role: Role) -> &mut LinkState {
+        match role {
+            Role::Writer => &mut self.writer,
+            Role::Subscriber => &mut self.subscriber,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.writer.link().is_some() && self.subscriber.link().is_some()
+    }
+}
+
+impl<H: Host> Driver<H> {
+    pub(super) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Opened {
+                node,
+                role,
+                generation,
+                opened,
+            } => self.opened(&node, role, generation, opened),
+            Event::Pushed {
+                node,
+                generation,
+                push,
+            } => self.pushed(&node, generation, push),
+            Event::Replied {
+                node,
+                generation,
+                requests,
+                replies,
+            } => self.replied(&node, generation, requests, replies),
+            Event::Refused {
+                node,
+                generation,
+                topic,
+                refusal,
+            } => {
+                if self.is_current(&node, Role::Subscriber, generation) {
+                    self.subscription_refused(&topic, refusal);
+                }
+            }
+            Event::Silent {
+                node,
+                role,
+                generation,
+            } => {
+                let fault = Fault::new(FaultKind::Timeout, "the server has gone silent");
+                self.lose(&node, role, generation, &fault);
+            }
+            Event::Mapped(found) => self.mapped(found),
+        }
+    }
+
+    fn is_current(&self, node: &NodeKey, role: Role, generation: u64) -> bool {
+        self.nodes.get(node).is_some_and(|node| match role {
+            Role::Writer => node.writer.generation == generation,
+            Role::Subscriber => node.subscriber.generation == generation,
+        })
+    }
+
+    /// Opens what is not open and whose time has come.
+    pub(super) fn attempt_links(&mut self) {
+        let now = self.now;
+        let mut due = Vec::new();
+        for (key, node) in &mut self.nodes {
+            for role in [Role::Writer, Role::Subscriber] {
+                let state = node.state(role);
+                let ready = match state.phase {
+                    Phase::Closed => true,
+                    Phase::Waiting(until) => until <= now,
+                    Phase::Opening | Phase::Open(_) => false,
+                };
+                if ready {
+                    state.phase = Phase::Opening;
+                    state.generation += 1;
+                    due.push((key.clone(), role, state.generation, node.server.clone()));
+                }
+            }
+        }
+        for (key, role, generation, server) in due {
+            self.open(key, role, generation, server);
+        }
+    }
+
+    fn open(&self, node: NodeKey, role: Role, generation: u64, server: ServerHost) {
+        let events = self.events.clone();
+        let pushes: Option<PushSink> = (role == Role::Subscriber).then(|| {
+            let (events, node) = (events.clone(), node.clone());
+            let sink = move |push| {
+                // Nobody is left to be told when the driver has ended.
+                let _ = events.send(Event::Pushed {
+                    node: node.clone(),
+                    generation,
+                    push,
+                });
+            };
+            Arc::new(sink) as PushSink
+        });
+        let transport = Arc::clone(&self.transport);
+        let timeout = self.settings.connect_timeout;
+        tokio::spawn(async move {
+            let opened = discovery::open(&*transport, &server, timeout, pushes).await;
+            let _ = events.send(Event::Opened {
+                node,
+                role,
+                generation,
+                opened,
+            });
+        });
+    }
+
+    fn opened(
+        &mut self,
+        key: &NodeKey,
+        role: Role,
+        generation: u64,
+        opened: Result<Arc<dyn Link>, Fault>,
+    ) {
+        if !self.is_current(key, role, generation) {
+            return;
+        }
+        let now = self.now;
+        self.changed = true;
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let state = node.state(role);
+        match opened {
+            Ok(link) => {
+                let shards = link.can_shard();
+                state.phase = Phase::Open(link);
+                state.backoff.reset();
+                state.was_open = true;
+                self.sharding &= shards;
+                match role {
+                    Role::Writer => self.writer_opened(key),
+                    Role::Subscriber => self.subscriber_opened(key),
+                }
+            }
+            Err(fault) => {
+                state.phase = Phase::Waiting(now + state.backoff.next(super::random::fraction()));
+                self.last_fault = Some(fault);
+                self.remap();
+            }
+        }
+    }
+
+    fn writer_opened(&mut self, key: &NodeKey) {
+        let serverless = self.is_serverless();
+        let name = format!("headrace-{}", self.me);
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let mut request = |command, then| {
+            let request = Request::to(key.clone(), vec![command], self.now + SILENCE, then);
+            node.outbox.push_front(request);
+        };
+        request(Command::new("TIME"), Then::Time(self.now));
+        if !serverless {
+            let command = Command::new("CLIENT").word("SETNAME").text(name);
+            request(command, Then::Ignored);
+        }
+        self.recover_taken(key);
+    }
+
+    /// A connection is lost, or has to be given up.
+    pub(super) fn lose(&mut self, key: &NodeKey, role: Role, generation: u64, fault: &Fault) {
+        if !self.is_current(key, role, generation) {
+            return;
+        }
+        let now = self.now;
+        self.changed = true;
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let state = node.state(role);
+        if state.link().is_none() {
+            return;
+        }
+        state.phase = Phase::Waiting(now + state.backoff.next(super::random::fraction()));
+        state.generation += 1;
+        self.last_fault = Some(fault.clone());
+        if role == Role::Subscriber {
+            self.subscriber_lost(key, fault);
+        }
+        self.remap();
+    }
+
+    /// Asks every connection whether it is there. A server that has moved or died without a word is found out by that.
+    pub(super) fn check_links(&mut self) {
+        for (key, node) in &self.nodes {
+            for role in [Role::Writer, Role::Subscriber] {
+                let state = match role {
+                    Role::Writer => &node.writer,
+                    Role::Subscriber => &node.subscriber,
+                };
+                let Some(link) = state.link() else { continue };
+                let (events, node, generation) =
+                    (self.events.clone(), key.clone(), state.generation);
+                let answer = link.ping();
+                tokio::spawn(async move {
+                    let answered = tokio::time::timeout(SILENCE, answer).await;
+                    if !answered.unwrap_or(false) {
+                        let _ = events.send(Event::Silent {
+                            node,
+                            role,
+                            generation,
+                        });
+                    }
+                });
+            }
+            self.check_master(key, node);
+        }
+        self.send_probe();
+    }
+
+    /// Asks the Sentinels whether the server is still the master.
+    fn check_master(&self, key: &NodeKey, node: &Node) {
+        if node.server.sentinels.is_empty() {
+            return;
+        }
+        let Some(link) = node.writer.link() else {
+            return;
+        };
+        let role = link.request(&[Command::new("ROLE")]);
+        let (events, key, generation) = (self.events.clone(), key.clone(), node.writer.generation);
+        let subscriber = node.subscriber.generation;
+        tokio::spawn(async move {
+            let Ok(replies) = role.await else { return };
+            if discovery::is_master(replies.first()) {
+                return;
+            }
+            for (role, generation) in [(Role::Writer, generation), (Role::Subscriber, subscriber)] {
+                let node = key.clone();
+                let _ = events.send(Event::Silent {
+                    node,
+                    role,
+                    generation,
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,532 @@
+//! What a message must be before anything decodes it: msgpack that Python can hold, and nothing behind it.
+//!
+//! The scan keeps its place in a fixed array, allocates nothing and takes time in proportion to the bytes, not to what
+//! they claim. It accepts exactly: one map whose keys, and those of all maps in it, are valid UTF-8 strings; nil,
+//! booleans, integers up to 2^64 - 1, floats, strings, binaries, arrays and maps as values; at most [`MAX_DEPTH`]
+//! containers in each other and [`MAX_CONTAINERS`] in all. Extension types are refused, the timestamp too: no
+//! message of a channel layer has them, and decoders differ about them.
+//!
+//! A byte of input becomes an object of some dozens of bytes in Python; the limits bound that factor, not the size
+//! of the message, which is the caller's to check.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::expect_used,
+        reason = "the bytes come from a server"
+    )
+)]
+
+use std::fmt;
+use std::ops::Range;
+
+/// Containers in each other, the message itself included.
+pub const MAX_DEPTH: usize = 64;
+
+/// Maps and arrays in one message.
+pub const MAX_CONTAINERS: usize = 1 << 22;
+
+/// What is known of a message that passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Where in the bytes the text of the top-level `type` is, if it is there and is a string. Of several the last
+    /// counts, as for a dict.
+    pub kind: Option<Range<usize>>,
+}
+
+impl Shape {
+    /// The text of the top-level `type`, of the bytes that were inspected.
+    pub fn kind_of<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
+        let kind = bytes.get(self.kind.clone()?)?;
+        std::str::from_utf8(kind).ok()
+    }
+}
+
+/// Why the bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadPayload {
+    /// What was wrong.
+    pub fault: Fault,
+    /// The offset of the value in which it was found.
+    pub at: usize,
+}
+
+/// What was wrong with a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The outermost value is no map.
+    NoMap,
+    /// The bytes end too early, or a length claims more than there are.
+    Truncated,
+    /// A map has a key that is no string.
+    KeyNotText,
+    /// A string is not UTF-8.
+    NotUtf8,
+    /// An extension type.
+    Extension,
+    /// The byte that msgpack does not use.
+    Reserved,
+    /// More than [`MAX_DEPTH`] containers in each other.
+    TooDeep,
+    /// More than [`MAX_CONTAINERS`] containers.
+    TooMany,
+    /// More bytes behind the message.
+    Trailing,
+}
+
+impl fmt::Display for BadPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fault {
+            Fault::NoMap => write!(f, "the message is not a map"),
+            Fault::Truncated => write!(f, "the message ends within a value"),
+            Fault::KeyNotText => write!(f, "a key of a map is not a string"),
+            Fault::NotUtf8 => write!(f, "a string is not valid UTF-8"),
+            Fault::Extension => write!(f, "the message holds an extension type"),
+            Fault::Reserved => write!(
+                f,
+                "the message holds the byte 0xc1, which msgpack does not use"
+            ),
+            Fault::TooDeep => write!(f, "more than {MAX_DEPTH} containers in each other"),
+            Fault::TooMany => write!(f, "more than {MAX_CONTAINERS} containers"),
+            Fault::Trailing => write!(f, "more bytes follow the message"),
+        }?;
+        write!(f, " (byte {})", self.at)
+    }
+}
+
+impl std::error::Error for BadPayload {}
+
+/// Checks a whole message.
+///
+/// # Errors
+/// Says what the first thing is that is not allowed, and where.
+pub fn inspect(bytes: &[u8]) -> Result<Shape, BadPayload> {
+    let mut scan = Scan::new(bytes);
+    scan.run()
+        .map_err(|fault| BadPayload { fault, at: scan.at })?;
+    Ok(Shape { kind: scan.kind })
+}
+
+/// A container that is being read.
+#[derive(Clone, Copy, Default)]
+struct Open {
+    /// Values still to come; of a map, keys and values.
+    left: usize,
+    map: bool,
+}
+
+/// One value, without what is in it.
+enum Token {
+    /// Nil, a boolean, a number or a binary.
+    Other,
+    Text(Range<usize>),
+    Array(usize),
+    Map(usize),
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    /// Where the value begins that is being read.
+    at: usize,
+    /// The containers around it, the outermost first; those from `depth` on are not in use.
+    open: [Open; MAX_DEPTH],
+    depth: usize,
+    containers: usize,
+    kind: Option<Range<usize>>,
+    /// The last key of the outermost map was `type`.
+    expects_kind: bool,
+}
+
+impl<'a> Scan<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            at: 0,
+            open: [Open::default(); MAX_DEPTH],
+            depth: 0,
+            containers: 0,
+            kind: None,
+            expects_kind: false,
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Fault> {
+        match self.token()? {
+            Token::Map(pairs) => self.enter(pairs, true)?,
+            Token::Other | Token::Text(_) | Token::Array(_) => return Err(Fault::NoMap),
+        }
+        while let Some(is_key) = self.advance() {
+            self.at = self.position;
+            match self.token()? {
+                Token::Text(text) => self.text(text, is_key)?,
+                _ if is_key => return Err(Fault::KeyNotText),
+                token => {
+                    if self.depth == 1 && std::mem::take(&mut self.expects_kind) {
+                        self.kind = None;
+                    }
+                    match token {
+                        Token::Array(length) => self.enter(length, false)?,
+                        Token::Map(pairs) => self.enter(pairs, true)?,
+                        Token::Other | Token::Text(_) => {}
+                    }
+                }
+            }
+        }
+        self.at = self.position;
+        if self.position == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(Fault::Trailing)
+        }
+    }
+
+    /// Leaves the containers that are complete and takes the next place in the innermost other one: true if it is that
+    /// of a key. None at the end of the message.
+    fn advance(&mut self) -> Option<bool> {
+        loop {
+            let inner = self.open.get_mut(self.depth.checked_sub(1)?)?;
+            if inner.left > 0 {
+                let is_key = inner.map && inner.left % 2 == 0;
+                inner.left -= 1;
+                return Some(is_key);
+            }
+            self.depth -= 1;
+        }
+    }
+
+    fn enter(&mut self, length: usize, map: bool) -> Result<(), Fault> {
+        self.containers += 1;
+        if self.containers > MAX_CONTAINERS {
+            return Err(Fault::TooMany);
+        }
+        // Every value takes at least one byte.
+        let left = if map {
+            length.checked_mul(2)
+        } else {
+            Some(length)
+        };
+        let left = left.filter(|&left| left <= self.bytes.len() - self.position);
+        let left = left.ok_or(Fault::Truncated)?;
+        let place = self.open.get_mut(self.depth).ok_or(Fault::TooDeep)?;
+        *place = Open { left, map };
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn text(&mut self, range: Range<usize>, is_key: bool) -> Result<(), Fault> {
+        let text = self.bytes.get(range.clone()).ok_or(Fault::Truncated)?;
+        let text = std::str::from_utf8(text).map_err(|_| Fault::NotUtf8)?;
+        if self.depth == 1 {
+            if is_key {
+                self.expects_kind = text == "type";
+            } else if std::mem::take(&mut self.expects_kind) {
+                self.kind = Some(range);
+            }
+        }
+        Ok(())
+    }
+
+    fn token(&mut self) -> Result<Token, Fault> {
+        let [marker] = self.number::<1>()?;
+        let token = match marker {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => Token::Other,
+            0x80..=0x8f => Token::Map(usize::from(marker & 0x0f)),
+            0x90..=0x9f => Token::Array(usize::from(marker & 0x0f)),
+            0xa0..=0xbf => Token::Text(self.skip(usize::from(marker & 0x1f))?),
+            0xc4..=0xc6 => {
+                let length = self.length(marker - 0xc4)?;
+                self.skip(length)?;
+                Token::Other
+            }
+            0xcc | 0xd0 => self.other(1)?,
+            0xcd | 0xd1 => self.other(2)?,
+            0xca | 0xce | 0xd2 => self.other(4)?,
+            0xcb | 0xcf | 0xd3 => self.other(8)?,
+            0xd9..=0xdb => {
+                let length = self.length(marker - 0xd9)?;
+                Token::Text(self.skip(length)?)
+            }
+            0xdc | 0xdd => Token::Array(self.length(marker - 0xdc + 1)?),
+            0xde | 0xdf => Token::Map(self.length(marker - 0xde + 1)?),
+            0xc1 => return Err(Fault::Reserved),
+            0xc7..=0xc9 | 0xd4..=0xd8 => return Err(Fault::Extension),
+        };
+        Ok(token)
+    }
+
+    fn other(&mut self, length: usize) -> Result<Token, Fault> {
+        self.skip(length)?;
+        Ok(Token::Other)
+    }
+
+    /// A length of one, two or four bytes, by their logarithm.
+    fn length(&mut self, width: u8) -> Result<usize, Fault> {
+        let length = match width {
+            0 => self.number().map(u8::from_be_bytes)?.into(),
+            1 => self.number().map(u16::from_be_bytes)?.into(),
+            _ => self.number().map(u32::from_be_bytes)?,
+        };
+        usize::try_from(length).map_err(|_| Fault::Truncated)
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let rest = self.bytes.get(self.position..).ok_or(Fault::Truncated)?;
+        let number = rest.first_chunk().ok_or(Fault::Truncated)?;
+        self.position += N;
+        Ok(*number)
+    }
+
+    fn skip(&mut self, length: usize) -> Result<Range<usize>, Fault> {
+        let end = self.position.checked_add(length);
+        let end = end.filter(|&end| end <= self.bytes.len());
+        let start = std::mem::replace(&mut self.position, end.ok_or(Fault::Truncated)?);
+        Ok(start..self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rmpv::Value;
+
+    use super::*;
+
+    fn fault(bytes: &[u8]) -> Option<Fault> {
+        inspect(bytes).err().map(|bad| bad.fault)
+    }
+
+    fn kind(bytes: &[u8]) -> Option<&str> {
+        inspect(bytes).ok()?.kind_of(bytes)
+    }
+
+    fn encoded(value: &Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(rmpv::encode::write_value(&mut bytes, value).is_ok());
+        bytes
+    }
+
+    /// `{"a": [[...]]}` with `depth` containers in each other.
+    fn nested(depth: usize) -> Vec<u8> {
+        let mut bytes = b"\x81\xa1a".to_vec();
+        bytes.extend(std::iter::repeat_n(0x91, depth - 2));
+        bytes.push(0x90);
+        bytes
+    }
+
+    #[test]
+    fn the_type_is_found_wherever_it_stands() {
+        // {"type": "chat.message", "n": 1}
+        assert_eq!(
+            kind(b"\x82\xa4type\xacchat.message\xa1n\x01"),
+            Some("chat.message")
+        );
+        // {"n": {"type": "inner"}, "type": "outer"}
+        assert_eq!(
+            kind(b"\x82\xa1n\x81\xa4type\xa5inner\xa4type\xa5outer"),
+            Some("outer")
+        );
+        // {"type": {"type": "inner"}}, {"n": "type"}, {"type": ["type", "x"]}
+        assert_eq!(kind(b"\x81\xa4type\x81\xa4type\xa5inner"), None);
+        assert_eq!(kind(b"\x81\xa1n\xa4type"), None);
+        assert_eq!(kind(b"\x81\xa4type\x92\xa4type\xa1x"), None);
+        // A key twice: the last value counts.
+        assert_eq!(kind(b"\x82\xa4type\xa1a\xa4type\xa1b"), Some("b"));
+        assert_eq!(kind(b"\x82\xa4type\xa1a\xa4type\x07"), None);
+        assert_eq!(kind(b"\x80"), None);
+        assert_eq!(inspect(b"\x80"), Ok(Shape { kind: None }));
+    }
+
+    #[test]
+    fn what_python_sends_passes() {
+        // 2**64 - 1, -2**63, 1.5, b"x", True, None
+        let bytes = b"\x81\xa1a\x96\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xd3\x80\0\0\0\0\0\0\0\
+            \xcb\x3f\xf8\0\0\0\0\0\0\xc4\x01x\xc3\xc0";
+        assert_eq!(fault(bytes), None);
+    }
+
+    #[test]
+    fn each_fault_has_its_name() {
+        for (bytes, expected) in [
+            (&b""[..], Fault::Truncated),
+            (b"\x90", Fault::NoMap),
+            (b"\xa1a", Fault::NoMap),
+            (b"\x07", Fault::NoMap),
+            (b"\x81", Fault::Truncated),
+            (b"\x81\xa1a", Fault::Truncated),
+            (b"\x81\xa2a", Fault::Truncated),
+            (b"\x81\x01\x01", Fault::KeyNotText),
+            (b"\x81\xc4\x01a\x01", Fault::KeyNotText),
+            (b"\x81\xc0\x01", Fault::KeyNotText),
+            (b"\x81\x90\x01", Fault::KeyNotText),
+            (b"\x81\xa1a\x81\x01\x01", Fault::KeyNotText),
+            (b"\x81\xa1\xff\x01", Fault::NotUtf8),
+            (b"\x81\xa1a\xa2\xc3\x28", Fault::NotUtf8),
+            (b"\x81\xa1a\xd4\x05\x00", Fault::Extension),
+            (b"\x81\xa1a\xd6\xff\0\0\0\0", Fault::Extension),
+            (b"\x81\xa1a\xc7\0\x05", Fault::Extension),
+            (b"\x81\xa1a\xc1", Fault::Reserved),
+            (b"\x80\x80", Fault::Trailing),
+            (b"\x80\xc1", Fault::Trailing),
+        ] {
+            assert_eq!(fault(bytes), Some(expected), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn huge_claims_are_refused_at_once() {
+        for bytes in [
+            &b"\xdf\xff\xff\xff\xff"[..],
+            b"\xde\xff\xff\xa1a",
+            b"\x81\xa1a\xdd\xff\xff\xff\xff",
+            b"\x81\xa1a\xdb\xff\xff\xff\xff",
+            b"\x81\xa1a\xc6\xff\xff\xff\xff",
+            b"\x81\xdb\xff\xff\xff\xff",
+        ] {
+            assert_eq!(fault(bytes), Some(Fault::Truncated), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn depth_and_number_of_containers_are_limited() {
+        assert_eq!(fault(&nested(MAX_DEPTH)), None);
+        assert_eq!(fault(&nested(MAX_DEPTH + 1)), Some(Fault::TooDeep));
+        assert_eq!(fault(&nested(1 << 20)), Some(Fault::TooDeep));
+        let many = |empty: usize| {
+            let mut bytes = b"\x81\xa1a\xdd".to_vec();
+            bytes.extend(u32::try_from(empty).unwrap_or(u32::MAX).to_be_bytes());
+            bytes.extend(std::iter::repeat_n(0x90, empty));
+            bytes
+        };
+        assert_eq!(fault(&many(MAX_CONTAINERS - 2)), None);
+        assert_eq!(fault(&many(MAX_CONTAINERS - 1)), Some(Fault::TooMany));
+    }
+
+    #[test]
+    fn an_error_says_where() {
+        let error = inspect(b"\x81\xa1a\xc1").map_err(|bad| bad.to_string());
+        let text = "the message holds the byte 0xc1, which msgpack does not use (byte 3)";
+        assert_eq!(error, Err(text.to_owned()));
+    }
+
+    fn scalars() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Nil),
+            any::<bool>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f32>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "(type|\\PC{0,40})".prop_map(Value::from),
+            prop::collection::vec(any::<u8>(), 0..40).prop_map(Value::from),
+        ]
+    }
+
+    /// Messages, and things that are nearly messages.
+    fn values() -> impl Strategy<Value = Value> {
+        let odd = prop_oneof![
+            30 => scalars(),
+            1 => (any::<i8>(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(t, b)| Value::Ext(t, b)),
+        ];
+        let value = odd.prop_recursive(4, 24, 5, |inner| {
+            let key = prop_oneof![40 => "(type|[a-z]{0,3})".prop_map(Value::from), 1 => scalars()];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+                prop::collection::vec((key, inner), 0..6).prop_map(Value::Map),
+            ]
+        });
+        let key = "(type|[a-z]{0,3})".prop_map(Value::from);
+        prop_oneof![
+            8 => prop::collection::vec((key, value.clone()), 0..8).prop_map(Value::Map),
+            1 => value,
+        ]
+    }
+
+    /// The rules, said in another way: of a tree, by recursion. Depth is tested elsewhere.
+    fn allowed(value: &Value) -> bool {
+        match value {
+            Value::Ext(..) => false,
+            Value::String(text) => text.is_str(),
+            Value::Array(values) => values.iter().all(allowed),
+            Value::Map(pairs) => pairs.iter().all(|(key, value)| {
+                matches!(key, Value::String(text) if text.is_str()) && allowed(value)
+            }),
+            _ => true,
+        }
+    }
+
+    fn reference_kind(value: &Value) -> Option<&str> {
+        let pairs = value.as_map()?;
+        let last = pairs
+            .iter()
+            .rev()
+            .find(|(key, _)| key.as_str() == Some("type"))?;
+        last.1.as_str()
+    }
+
+    /// What `rmpv` and the rules make of the bytes.
+    fn reference(bytes: &[u8]) -> Option<Value> {
+        let mut rest = bytes;
+        let value = rmpv::decode::read_value(&mut rest).ok()?;
+        (rest.is_empty() && value.is_map() && allowed(&value)).then_some(value)
+    }
+
+    fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
+        let ours = inspect(bytes);
+        // rmpv reads 0xc1 as nil, and knows other limits.
+        if matches!(
+            ours,
+            Err(BadPayload {
+                fault: Fault::Reserved | Fault::TooDeep | Fault::TooMany,
+                ..
+            })
+        ) {
+            return Ok(());
+        }
+        let theirs = reference(bytes);
+        prop_assert_eq!(ours.is_ok(), theirs.is_some(), "{:?} {:?}", ours, theirs);
+        if let (Ok(shape), Some(value)) = (ours, theirs) {
+            prop_assert_eq!(shape.kind_of(bytes), reference_kind(&value));
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_rmpv_about_values(value in values()) {
+            agree(&encoded(&value))?;
+        }
+
+        #[test]
+        fn agrees_with_rmpv_about_damaged_values(
+            value in values(),
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = encoded(&value);
+            for (index, byte) in flips {
+                let index = index.index(bytes.len());
+                bytes[index] = byte;
+            }
+            agree(&bytes)?;
+        }
+
+        #[test]
+        fn every_truncation_is_refused(value in values()) {
+            let bytes = encoded(&value);
+            for length in 0..bytes.len() {
+                prop_assert!(inspect(&bytes[..length]).is_err());
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            agree(&bytes)?;
+            bytes.insert(0, 0x8f);
+            agree(&bytes)?;
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! What is asked of the servers: where it goes, when it is given up, and what follows from the answer.
+
+use tokio::time::Instant;
+
+use super::connection::{Command, Refusal, Reply};
+use super::discovery::address;
+use super::driver::Driver;
+use super::fault::{Fault, FaultKind};
+use super::host::Host;
+use super::keys::hash_slot;
+use super::nodes::{Event, NodeKey, Role};
+use super::queues::Pushed;
+use super::shared::{count, smooth};
+
+/// How many requests go into one pipeline.
+const PIPELINE: usize = 512;
+/// How much may wait to be written, in bytes.
+const BACKLOG: usize = 64 << 20;
+/// How long to wait before something is asked again that the server cannot do just now.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Some commands for one server, and what to do with the answers.
+#[derive(Debug)]
+pub(super) struct Request {
+    place: Place,
+    commands: Vec<Command>,
+    /// When it is given up.
+    pub(super) until: Instant,
+    /// Doing it twice is doing it once: it may be sent again though it is not known whether it was done.
+    safe: bool,
+    /// The server that it goes to has to be told that it was named by another.
+    asking: bool,
+    pub(super) then: Then,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// Where this name belongs among shards, and this slot in a cluster.
+    Name { name: String, slot: u16 },
+    /// To this server.
+    Node(NodeKey),
+}
+
+/// What follows from the answers.
+#[derive(Debug)]
+pub(super) enum Then {
+    Ignored,
+    /// The server's time, asked for at that moment.
+    Time(Instant),
+    Published {
+        tally: usize,
+        at: Instant,
+        /// To the inbox of a process: if nobody gets it, the process is gone.
+        inbox: bool,
+    },
+    /// An entry was pushed to a queue.
+    Queued(Pushed),
+    /// The oldest entries of a full queue.
+    Oldest(Pushed),
+    /// The entry was withdrawn from a full queue, if nobody had taken it.
+    Withdrawn(Pushed),
+    /// Entries were moved to the list of what this process takes.
+    Fetched {
+        channel: String,
+        asked: usize,
+        tally: Option<usize>,
+    },
+    /// Entries were removed from that list.
+    Acknowledged {
+        channel: String,
+        entries: Vec<(u64, u64)>,
+    },
+    /// Messages went back to the front of their queue.
+    HandedBack {
+        tally: usize,
+    },
+    /// What that list held when the connection was back.
+    Recovered {
+        channel: String,
+    },
+    Members,
+    Membership {
+        group: String,
+        channel: String,
+        deadline: Option<u64>,
+        tally: usize,
+    },
+    /// The names of the queues that are to be removed.
+    Index {
+        tally: usize,
+    },
+    /// Part of a flush.
+    Removed {
+        tally: usize,
+        queue: bool,
+    },
+}
+
+impl Then {
+    fn carries_a_message(&self) -> bool {
+        matches!(
+            self,
+            Self::Published { .. }
+                | Self::Queued(_)
+                | Self::Oldest(_)
+                | Self::Withdrawn(_)
+                | Self::HandedBack { .. }
+        )
+    }
+}
+
+impl Request {
+    /// A request to where the name belongs; the key decides in a cluster.
+    pub(super) fn new(
+        name: &str,
+        key: &str,
+        commands: Vec<Command>,
+        until: Instant,
+        then: Then,
+    ) -> Self {
+        Self {
+            place: Place::Name {
+                name: name.to_owned(),
+                slot: hash_slot(key.as_bytes()),
+            },
+            commands,
+            until,
+            safe: false,
+            asking: false,
+            then,
+        }
+    }
+
+    /// A request to one server, whatever it is about.
+    pub(super) fn to(node: NodeKey, commands: Vec<Command>, until: Instant, then: Then) -> Self {
+        Self {
+            place: Place::Node(node),
+            commands,
+            until,
+            safe: false,
+            asking: false,
+            then,
+        }
+    }
+
+    pub(super) fn safe(mut self) -> Self {
+        self.safe = true;
+        self
+    }
+
+    fn bytes(&self) -> usize {
+        self.commands.iter().map(Command::len).sum()
+    }
+
+    /// How many answers the server gives.
+    fn replies(&self) -> usize {
+        self.commands.len() * if self.asking { 2 } else { 1 }
+    }
+}
+
+impl<H: Host> Driver<H> {
+    /// Sends a request as soon as there is a connection for it.
+    pub(super) fn submit(&mut self, request: Request) {
+        if request.then.carries_a_message() {
+            self.outstanding += 1;
+        }
+        if self.backlog > BACKLOG {
+            let text = "too much waits already for the connection to come back";
+            self.fail(request, &Fault::new(FaultKind::Backlog, text));
+            return;
+        }
+        self.backlog += request.bytes();
+        self.route(request);
+    }
+
+    fn route(&mut self, request: Request) {
+        let node = match &request.place {
+            Place::Node(node) => Some(node.clone()),
+            Place::Name { name, slot } => self.node_of(name, *slot),
+        };
+        match node.and_then(|key| self.node_entry(&key)) {
+            Some(node) => node.outbox.push_back(request),
+            None => self.unrouted.push_back(request),
+        }
+    }
+
+    /// Sends those that had nowhere to go.
+    pub(super) fn route_again(&mut self) {
+        for request in std::mem::take(&mut self.unrouted) {
+            self.route(request);
+        }
+    }
+
+    /// Takes what waited for a server that is no part of the cluster any more.
+    pub(super) fn reroute(&mut self, outbox: impl IntoIterator<Item = Request>) {
+        for request in outbox {
+            match request.place {
+                Place::Name { .. } => self.route(request),
+                Place::Node(_) => {
+                    self.backlog = self.backlog.saturating_sub(request.bytes());
+                    let fault = Fault::new(FaultKind::Lost, "the server has left the cluster");
+                    self.fail(request, &fault);
+                }
+            }
+        }
+    }
+
+    /// Writes what waits, wherever there is a connection.
+    pub(super) fn write(&mut self) {
+        let sharded = self.publishes_sharded();
+        for (key, node) in &mut self.nodes {
+            let Some(link) = node.writer.link() else {
+                continue;
+            };
+            while !node.outbox.is_empty() {
+                let take = node.outbox.len().min(PIPELINE);
+                let requests: Vec<Request> = node.outbox.drain(..take).collect();
+                let mut commands = Vec::with_capacity(requests.len() * 2);
+                let mut until = self.now;
+                for request in &requests {
+                    self.backlog = self.backlog.saturating_sub(request.bytes());
+                    until = until.max(request.until);
+                    for command in &request.commands {
+                        if request.asking {
+                            commands.push(Command::new("ASKING"));
+                        }
+                        commands.push(command.clone().published(sharded));
+                    }
+                }
+                let answer = link.request(&commands);
+                let (events, node, generation) =
+                    (self.events.clone(), key.clone(), node.writer.generation);
+                tokio::spawn(async move {
+                    let replies = match tokio::time::timeout_at(until, answer).await {
+                        Ok(replies) => replies,
+                        Err(_) => Err(Fault::new(
+                            FaultKind::Timeout,
+                            "the server did not answer in time; it may have taken the message",
+                        )),
+                    };
+                    let _ = events.send(Event::Replied {
+                        node,
+                        generation,
+                        requests,
+                        replies,
+                    });
+                });
+            }
+        }
+    }
+
+    pub(super) fn replied(
+        &mut self,
+        node: &NodeKey,
+        generation: u64,
+        requests: Vec<Request>,
+        replies: Result<Vec<Reply>, Fault>,
+    ) {
+        let replies = match replies {
+            Ok(replies) => replies,
+            Err(fault) => {
+                self.lose(node, Role::Writer, generation, &fault);
+                for request in requests {
+                    if request.safe && request.until > self.now {
+                        self.backlog += request.bytes();
+                        self.route(request);
+                    } else {
+                        self.fail(request, &fault);
+                    }
+                }
+                return;
+            }
+        };
+        let mut replies = replies.into_iter();
+        for request in requests {
+            let own: Vec<Reply> = replies.by_ref().take(request.replies()).collect();
+            let own: Vec<Reply> = if request.asking {
+                own.into_iter().skip(1).step_by(2).collect()
+            } else {
+                own
+            };
+            self.answered(node, generation, request, own);
+        }
+    }
+
+    fn answered(
+        &mut self,
+        node: &NodeKey,
+        generation: u64,
+        mut request: Request,
+        replies: Vec<Reply>,
+    ) {
+        let Some(refusal) = replies.first().and_then(Refusal::of) else {
+            if request.then.carries_a_message() {
+                self.outstanding -= 1;
+            }
+            self.then(request.then, replies);
+            return;
+        };
+        if !refusal.passes() || request.until <= self.now {
+            self.fail(request, &refusal.into_fault());
+            return;
+        }
+        self.backlog += request.bytes();
+        request.asking = false;
+        match (refusal.elsewhere(), refusal.code.as_str()) {
+            (Some((slot, host, port)), "MOVED") => {
+                self.moved(node, slot, &host, port);
+                self.route(request);
+            }
+            (Some((_, host, port)), _) => {
+                let key = address(node, &host, port);
+                request.asking = true;
+                match self.node_entry(&key) {
+                    Some(node) => node.outbox.push_back(request),
+                    None => self.unrouted.push_back(request),
+                }
+            }
+            (None, code) => {
+                if code == "READONLY" {
+                    self.last_fault = Some(refusal.clone().into_fault());
+                    let fault = refusal.into_fault();
+                    self.lose(node, Role::Writer, generation, &fault);
+                } else {
+                    self.remap();
+                }
+                self.delayed.push((self.now + AGAIN, request));
+            }
+        }
+    }
+
+    pub(super) fn resubmit_delayed(&mut self) {
+        let now = self.now;
+        for (at, request) in std::mem::take(&mut self.delayed) {
+            if at <= now {
+                self.route(request);
+            } else {
+                self.delayed.push((at, request));
+            }
+        }
+    }
+
+    /// Gives up what has waited too long for a connection.
+    pub(super) fn give_up_requests(&mut self) {
+        let now = self.now;
+        let mut late = Vec::new();
+        for node in self.nodes.values_mut() {
+            late.extend(node.outbox.extract_late(now));
+        }
+        late.extend(self.unrouted.extract_late(now));
+        for request in late {
+            self.backlog = self.backlog.saturating_sub(request.bytes());
+            let fault = self.unreachable();
+            self.fail(request, &fault);
+        }
+    }
+
+    pub(super) fn give_up_all(&mut self, fault: &Fault) {
+        let mut all: Vec<Request> = self.unrouted.drain(..).collect();
+        for node in self.nodes.values_mut() {
+            all.extend(node.outbox.drain(..));
+        }
+        all.extend(self.delayed.drain(..).map(|(_, request)| request));
+        for request in all {
+            self.fail(request, fault);
+        }
+        self.nodes.clear();
+    }
+
+    fn then(&mut self, then: Then, replies: Vec<Reply>) {
+        match then {
+            Then::Ignored => {}
+            Then::Time(asked) => self.note_time(asked, replies.first()),
+            Then::Published { tally, at, inbox } => {
+                let receivers = integer(replies.first());
+                count(&self.shared.meter.published, 1);
+                smooth(&self.shared.meter.publish_latency, self.now - at);
+                if inbox && receivers == 0 {
+                    count(&self.shared.meter.unreachable, 1);
+                }
+                self.finish(tally, |answer| answer.receivers += receivers);
+            }
+            Then::Queued(pushed) => self.queued(pushed, replies),
+            Then::Oldest(pushed) => self.prune(pushed, replies),
+            Then::Withdrawn(pushed) => self.withdrawn(&pushed, &replies),
+            Then::Fetched {
+                channel,
+                asked,
+                tally,
+            } => self.fetched(&channel, asked, tally, replies),
+            Then::Acknowledged { channel, entries } => self.acknowledged(&channel, &entries),
+            Then::HandedBack { tally } => self.finish(tally, |_| {}),
+            Then::Recovered { channel } => self.recovered(&channel, replies),
+            Then::Members => self.read_members(replies),
+            Then::Membership {
+                group,
+                channel,
+                deadline,
+                tally,
+            } => self.membership_changed(&group, &channel, deadline, tally),
+            Then::Index { tally } => self.remove_queues(tally, replies),
+            Then::Removed { tally, queue } => self.removed(tally, queue, &replies),
+        }
+    }
+
+    /// It was not done, or it is not known whether it was.
+    pub(super) fn fail(&mut self, request: Request, fault: &Fault) {
+        if request.then.carries_a_message() {
+            self.outstanding -= 1;
+            count(&self.shared.meter.unsent, 1);
+        }
+        match request.then {
+            // The members are read again when the control topic is confirmed again.
+            Then::Ignored
+            | Then::Time(_)
+            | Then::Members
+            | Then::Recovered { .. }
+            | Then::Acknowledged { .. } => {}
+            Then::Fetched {
+                channel,
+                asked,
+                tally,
+            } => {
+                self.fetch_failed(&channel, asked);
+                if let Some(tally) = tally {
+                    self.finish_with(tally, fault.clone());
+                }
+            }
+            Then::Queued(Pushed { tally, channel, .. }) => {
+                self.push_failed(&channel);
+                self.finish_with(tally, fault.clone());
+            }
+            Then::Published { tally, .. }
+            | Then::Oldest(Pushed { tally, .. })
+            | Then::Withdrawn(Pushed { tally, .. })
+            | Then::HandedBack { tally }
+            | Then::Membership { tally, .. }
+            | Then::Index { tally }
+            | Then::Removed { tally, .. } => self.finish_with(tally, fault.clone()),
+        }
+    }
+
+    fn note_time(&mut self, asked: Instant, reply: Option<&Reply>) {
+        let Some(Reply::Array(words)) = reply else {
+            return;
+        };
+        let number = |index: usize| words.get(index).and_then(number_in);
+        if let (Some(seconds), Some(microseconds)) = (number(0), number(1)) {
+            let there = seconds
+                .saturating_mul(1000)
+                .saturating_add(microseconds / 1000);
+            let half = u64::try_from((self.now - asked).as_millis() / 2).unwrap_or(0);
+            let (there, here) = (
+                there.saturating_add(half),
+                crate::clock::unix_milliseconds(),
+            );
+            let offset = i64::try_from(there.abs_diff(here)).unwrap_or(0);
+            let offset = if there < here { -offset } else { offset };
+            self.shared
+                .clock_offset
+                .store(offset, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// The number that the server answered; 0 if it answered anything else.
+pub(super) fn integer(reply: Option<&Reply>) -> u64 {
+    match reply {
+        Some(Reply::Int(number)) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn number_in(reply: &Reply) -> Option<u64> {
+    match reply {
+        Reply::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
+        Reply::SimpleString(digits) => digits.parse().ok(),
+        Reply::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+trait ExtractLate {
+    fn extract_late(&mut self, now: Instant) -> Vec<Request>;
+}
+
+impl ExtractLate for std::collections::VecDeque<Request> {
+    fn extract_late(&mut self, now: Instant) -> Vec<Request> {
+        if self.iter().all(|request| request.until > now) {
+            return Vec::new();
+        }
+        let is_late = |request: &Request| request.until <= now;
+        let (late, kept): (Vec<_>, Vec<_>) = std::mem::take(self).into_iter().partition(is_late);
+        self.extend(kept);
+        late
+    }
+}
+
+impl<H: Host> Driver<H> {
+    /// Publishes an entry on a pub/sub channel that belongs where the name does.
+    pub(super) fn publish(
+        &mut self,
+        name: &str,
+        topic: String,
+        entry: std::sync::Arc<[u8]>,
+        tally: usize,
+        inbox: bool,
+    ) {
+        count(&self.shared.meter.bytes_out, entry.len() as u64);
+        if let Some(known) = self.tallies.get_mut(tally) {
+            known.left += 1;
+        }
+        let (at, until) = (self.now, self.until());
+        let request = Request::new(
+            name,
+            &topic.clone(),
+            vec![Command::publish(topic, entry)],
+            until,
+            Then::Published { tally, at, inbox },
+        );
+        self.submit(request);
+    }
+}

@@ -1,0 +1,60 @@
+//! The thread that does the input and output of all layers of a process.
+
+use std::fmt;
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// One thread with one tokio runtime. It ends when this is dropped.
+pub struct Runtime {
+    handle: Handle,
+    /// Dropped to end the thread.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Runtime {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives no thread, or none of what a runtime needs.
+    pub fn start() -> io::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = mpsc::channel();
+        thread::Builder::new()
+            .name("headrace-io".to_owned())
+            .spawn(move || {
+                let runtime = match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = ready.send(Ok(runtime.handle().clone()));
+                // It ends with an error when the other half is dropped, which is the sign.
+                let _ = runtime.block_on(stopped);
+                // Not joined: a thread that looks up a name may take its time.
+                runtime.shutdown_background();
+            })?;
+        let handle = started
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
+        Ok(Self {
+            handle,
+            _stop: stop,
+        })
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,358 @@
+//! Numbers that show a hole: the sender counts its messages per destination, the receiver compares.
+//!
+//! Both sides remember a bounded number of counts and forget those that were used longest ago. A sender that
+//! forgot begins at 1 again, and a receiver takes a 1 for a beginning, always: so forgetting never looks like
+//! a hole, and never like a message that came twice. The price: a first message that is lost or comes twice is not
+//! noticed. Time and memory per message are constant.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::keys::ProcessId;
+use crate::clock::Moment;
+use crate::expiry::ExpiryList;
+
+/// What a number says about those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The first of this sender on this topic, or a new beginning: what came before, if anything, is not known.
+    First,
+    /// The one expected.
+    Next,
+    /// Not above the last one: it came twice or late, or the sender began anew and its first message was lost.
+    Again,
+    /// So many between the last one and this never came.
+    Gap(u64),
+}
+
+/// The receiver's side: the last number of each sender on each topic.
+#[derive(Debug)]
+pub struct Sequences {
+    book: Book,
+}
+
+impl Sequences {
+    /// Remembers up to `capacity` pairs of sender and topic, at least one.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            book: Book::new(capacity),
+        }
+    }
+
+    /// Takes note of a message. The highest number stays the last one, except that 1 (and 0, which nobody sends) begins
+    /// anew.
+    pub fn note(&mut self, sender: ProcessId, topic: &str, sequence: u64) -> Seen {
+        let (seen, last) = match self.book.get(sender, topic) {
+            None => (Seen::First, sequence),
+            Some(_) if sequence <= 1 => (Seen::First, sequence),
+            Some(last) if sequence <= last => (Seen::Again, last),
+            Some(last) => match sequence - last - 1 {
+                0 => (Seen::Next, sequence),
+                missed => (Seen::Gap(missed), sequence),
+            },
+        };
+        self.book.set(sender, topic, last);
+        seen
+    }
+
+    /// Forgets all senders on a topic: after its subscription ended or was interrupted.
+    pub fn forget_topic(&mut self, topic: &str) {
+        self.book.remove_topic(topic);
+    }
+
+    /// Forgets everything: after a connection was lost.
+    pub fn clear(&mut self) {
+        self.book.clear();
+    }
+
+    /// The pairs that are remembered.
+    pub fn len(&self) -> usize {
+        self.book.entries.len()
+    }
+
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.book.entries.is_empty()
+    }
+}
+
+/// The sender's side: the next number for each destination.
+#[derive(Debug)]
+pub struct Counters {
+    book: Book,
+}
+
+impl Counters {
+    /// Remembers up to `capacity` destinations, at least one.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            book: Book::new(capacity),
+        }
+    }
+
+    /// The number of the next message: 1 for a destination that is new or was forgotten.
+    pub fn next(&mut self, destination: &str) -> u64 {
+        // All entries are of one sender, so any id will do.
+        let sender = ProcessId(0);
+        let next = self
+            .book
+            .get(sender, destination)
+            .map_or(1, |last| last.saturating_add(1));
+        self.book.set(sender, destination, next);
+        next
+    }
+
+    /// Begins anew with every destination.
+    pub fn clear(&mut self) {
+        self.book.clear();
+    }
+}
+
+/// Numbers by topic and sender; when it is full, the one that was set longest ago gives way.
+#[derive(Debug)]
+struct Book {
+    capacity: usize,
+    /// A topic is there as long as it has a sender.
+    topics: HashMap<Arc<str>, HashMap<ProcessId, u32>>,
+    entries: Slab<Entry>,
+    /// In the order of setting; the deadlines mean nothing.
+    order: ExpiryList,
+}
+
+#[derive(Debug)]
+struct Entry {
+    topic: Arc<str>,
+    sender: ProcessId,
+    last: u64,
+}
+
+impl Book {
+    fn new(capacity: usize) -> Self {
+        Self {
+            // Places are u32, and the last of them means none.
+            capacity: capacity.clamp(1, u32::MAX as usize - 1),
+            topics: HashMap::new(),
+            entries: Slab::new(),
+            order: ExpiryList::default(),
+        }
+    }
+
+    fn place(&self, sender: ProcessId, topic: &str) -> Option<u32> {
+        self.topics.get(topic)?.get(&sender).copied()
+    }
+
+    fn get(&self, sender: ProcessId, topic: &str) -> Option<u64> {
+        let place = self.place(sender, topic)?;
+        self.entries.get(place as usize).map(|entry| entry.last)
+    }
+
+    fn set(&mut self, sender: ProcessId, topic: &str, last: u64) {
+        let place = match self.place(sender, topic) {
+            Some(place) => place,
+            None => self.insert(sender, topic),
+        };
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            entry.last = last;
+        }
+        self.order.arm(place, Moment::default());
+    }
+
+    fn insert(&mut self, sender: ProcessId, topic: &str) -> u32 {
+        if self.entries.len() >= self.capacity {
+            self.remove_oldest();
+        }
+        let known = self
+            .topics
+            .get_key_value(topic)
+            .map(|(known, _)| Arc::clone(known));
+        let topic = known.unwrap_or_else(|| Arc::from(topic));
+        let entry = Entry {
+            topic: Arc::clone(&topic),
+            sender,
+            last: 0,
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the capacity is below u32::MAX"
+        )]
+        let place = self.entries.insert(entry) as u32;
+        self.topics.entry(topic).or_default().insert(sender, place);
+        place
+    }
+
+    fn remove_oldest(&mut self) {
+        let Some(place) = self.order.first() else {
+            return;
+        };
+        self.order.disarm(place);
+        let Some(Entry { topic, sender, .. }) = self.entries.try_remove(place as usize) else {
+            return;
+        };
+        if let Some(senders) = self.topics.get_mut(&topic) {
+            senders.remove(&sender);
+            if senders.is_empty() {
+                self.topics.remove(&topic);
+            }
+        }
+    }
+
+    fn remove_topic(&mut self, topic: &str) {
+        for place in self
+            .topics
+            .remove(topic)
+            .into_iter()
+            .flat_map(HashMap::into_values)
+        {
+            self.order.disarm(place);
+            self.entries.try_remove(place as usize);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.topics.clear();
+        self.entries.clear();
+        self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: ProcessId = ProcessId(1);
+    const B: ProcessId = ProcessId(2);
+
+    #[test]
+    fn holes_and_repetitions_are_told() {
+        let mut seen = Sequences::new(8);
+        for (sequence, expected) in [
+            (5, Seen::First),
+            (6, Seen::Next),
+            (6, Seen::Again),
+            (10, Seen::Gap(3)),
+            (8, Seen::Again),
+            (11, Seen::Next),
+            (1, Seen::First),
+            (2, Seen::Next),
+            (1, Seen::First),
+            (1, Seen::First),
+            (u64::MAX, Seen::Gap(u64::MAX - 2)),
+            (u64::MAX, Seen::Again),
+            (0, Seen::First),
+            (1, Seen::First),
+        ] {
+            assert_eq!(seen.note(A, "room", sequence), expected, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn senders_and_topics_count_apart() {
+        let mut seen = Sequences::new(8);
+        assert_eq!(seen.note(A, "room", 7), Seen::First);
+        assert_eq!(seen.note(B, "room", 9), Seen::First);
+        assert_eq!(seen.note(A, "hall", 9), Seen::First);
+        assert_eq!(seen.note(A, "room", 8), Seen::Next);
+        seen.forget_topic("room");
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen.note(A, "room", 20), Seen::First);
+        assert_eq!(seen.note(A, "hall", 10), Seen::Next);
+        seen.clear();
+        assert!(seen.is_empty());
+        assert_eq!(seen.note(A, "hall", 11), Seen::First);
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_is_forgotten() {
+        let mut seen = Sequences::new(2);
+        for (topic, sequence, expected) in [
+            ("a", 5, Seen::First),
+            ("b", 5, Seen::First),
+            ("a", 6, Seen::Next),
+            ("c", 5, Seen::First),
+            ("a", 7, Seen::Next),
+            ("b", 9, Seen::First),
+            ("c", 9, Seen::First),
+        ] {
+            assert_eq!(
+                seen.note(A, topic, sequence),
+                expected,
+                "{topic} {sequence}"
+            );
+            assert!(seen.len() <= 2);
+        }
+    }
+
+    #[test]
+    fn a_sender_that_forgot_is_not_taken_for_a_hole() {
+        let (mut counters, mut seen) = (Counters::new(1), Sequences::new(8));
+        let mut send = |topic| seen.note(A, topic, counters.next(topic));
+        assert_eq!(send("a"), Seen::First);
+        assert_eq!(send("a"), Seen::Next);
+        assert_eq!(send("b"), Seen::First);
+        assert_eq!(send("a"), Seen::First);
+        assert_eq!(send("a"), Seen::Next);
+        counters.clear();
+        assert_eq!(counters.next("a"), 1);
+    }
+
+    #[test]
+    fn a_capacity_of_nothing_is_one() {
+        let mut counters = Counters::new(0);
+        assert_eq!((counters.next("a"), counters.next("a")), (1, 2));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Note(u64, usize, u64),
+        Forget(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            12 => (0..3_u64, 0..4_usize, 0..12_u64).prop_map(|(s, t, n)| Step::Note(s, t, n)),
+            1 => (0..4_usize).prop_map(Step::Forget),
+        ];
+        prop::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        /// Against a vector in the order of use.
+        #[test]
+        fn behaves_like_a_vector(steps in steps(), capacity in 1..8_usize) {
+            const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+            let mut seen = Sequences::new(capacity);
+            let mut model: Vec<((u64, usize), u64)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Note(sender, topic, sequence) => {
+                        let key = (sender, topic);
+                        let place = model.iter().position(|(other, _)| *other == key);
+                        let last = place.map(|place| model.remove(place).1);
+                        let expected = match last {
+                            Some(last) if sequence > 1 && sequence <= last => Seen::Again,
+                            Some(last) if sequence > 1 && sequence == last + 1 => Seen::Next,
+                            Some(last) if sequence > 1 => Seen::Gap(sequence - last - 1),
+                            _ => Seen::First,
+                        };
+                        if last.is_none() && model.len() == capacity {
+                            model.remove(0);
+                        }
+                        let last = if expected == Seen::Again { last } else { None };
+                        model.push((key, last.unwrap_or(sequence)));
+                        prop_assert_eq!(seen.note(ProcessId(sender), TOPICS[topic], sequence), expected);
+                    }
+                    Step::Forget(topic) => {
+                        model.retain(|((_, other), _)| *other != topic);
+                        seen.forget_topic(TOPICS[topic]);
+                    }
+                }
+                prop_assert_eq!(seen.len(), model.len());
+                prop_assert!(seen.book.topics.values().all(|senders| !senders.is_empty()));
+            }
+        }
+    }
+}

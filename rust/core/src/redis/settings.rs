@@ -1,0 +1,154 @@
+//! What the owner of a layer decides about its servers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::crypt::Crypt;
+use super::ring::Ring;
+
+/// Where the servers are, and how to speak to them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What every key and every pub/sub channel begins with.
+    pub prefix: String,
+    /// One server, the shards, or the seeds of a cluster.
+    pub hosts: Vec<Host>,
+    /// How the hosts belong together.
+    pub topology: Topology,
+    /// How names are spread over several hosts that are no cluster.
+    pub ring: Ring,
+    /// In which form messages travel.
+    pub wire: Wire,
+    /// Encrypts what travels.
+    pub crypt: Option<Arc<Crypt>>,
+    /// How long a message may be on its way and in a queue.
+    pub expiry: Duration,
+    /// How long a sender waits for the server.
+    pub send_timeout: Duration,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// How long a subscription outlives the last local member of its group.
+    pub subscription_linger: Duration,
+    /// The `type` of the message to every local channel when the connection is lost.
+    pub on_disconnect: Option<String>,
+    /// The same, when it is back.
+    pub on_reconnect: Option<String>,
+    /// The `type` of the message to the local members of a group that may have missed messages.
+    pub on_gap: Option<String>,
+}
+
+/// How the hosts belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// To be found out: a cluster if the first host says that it is one, else shards.
+    Auto,
+    /// One host, or several with the names spread over them by this side. Each may be behind Sentinels.
+    Shards,
+    /// The hosts are seeds of a cluster.
+    Cluster,
+    /// One endpoint that speaks the protocol of a cluster and forbids most commands.
+    Serverless,
+}
+
+/// In which form messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// In envelopes of our own.
+    Headrace,
+    /// As `channels_redis.pubsub.RedisPubSubChannelLayer` sends and expects them.
+    ChannelsRedis,
+}
+
+/// One shard, or one seed.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The server; of one behind Sentinels, how to speak to it, whatever its address.
+    pub endpoint: Endpoint,
+    /// Those who know the address of the master.
+    pub sentinels: Vec<Endpoint>,
+    /// What they call it.
+    pub master_name: Option<String>,
+}
+
+/// One server.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its unix socket, in the place of host and port.
+    pub path: Option<String>,
+    /// Who asks.
+    pub username: Option<String>,
+    /// How it is proved.
+    pub password: Option<String>,
+    /// Gives both anew for each connection, in the place of the two above.
+    pub credentials: Option<Arc<dyn Credentials>>,
+    /// The database; only 0 on a cluster.
+    pub database: i64,
+    /// How the connection is encrypted, if it is.
+    pub tls: Option<Tls>,
+    /// 3 or 2; any other number tries 3 and falls back to 2.
+    pub protocol: u8,
+}
+
+/// How a server proves who it is.
+#[derive(Clone)]
+pub struct Tls {
+    /// Whether it has to.
+    pub verify: bool,
+    /// Whether its certificate has to be for its host's name.
+    pub verify_hostname: bool,
+    /// Authorities to trust in the place of the system's, as PEM.
+    pub authorities: Option<Vec<u8>>,
+    /// Our own certificate and key, as PEM.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Gives the credentials of the next connection, for tokens that expire.
+pub trait Credentials: Send + Sync {
+    /// The user's name, if any, and the password. It may block: it is called in a thread of its own.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    fn fetch(&self) -> Result<(Option<String>, String), String>;
+}
+
+impl Endpoint {
+    /// The same server at another address.
+    pub(crate) fn at(&self, host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            path: None,
+            ..self.clone()
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => f.write_str(path),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Nothing secret is shown.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("verify", &self.verify)
+            .field("verify_hostname", &self.verify_hostname)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,435 @@
+//! What this process is subscribed to: what it wants to be, what the servers have confirmed, and the way from one to the other.
+//!
+//! redis-rs would subscribe again by itself; this does it instead, topic by topic, because only so a slot that moves, a
+//! server that takes a subscription away, and a connection that comes back to another server end the same way: the
+//! topic is wanted and not confirmed, so it is asked for again where it belongs now.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::connection::{Push, Refusal};
+use super::driver::Driver;
+use super::fault::Fault;
+use super::host::Host;
+use super::keys::{hash_slot, Topic};
+use super::nodes::{Event, NodeKey, Role};
+use super::settings::Wire;
+use super::shared::{count, lock, ConnectionState, Notice};
+
+/// How long a subscription may be unconfirmed before it is asked for again.
+const UNCONFIRMED: std::time::Duration = std::time::Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(super) struct TopicState {
+    /// Where it was asked for.
+    node: Option<NodeKey>,
+    phase: Phase,
+    /// Who waits for the confirmation, and until when.
+    waiting: Vec<(usize, Instant)>,
+    /// Since when nobody here needs it.
+    unused: Option<Instant>,
+    /// It was confirmed once: what it missed since is a gap.
+    was_confirmed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Wanted,
+    Asked(Instant),
+    Confirmed,
+}
+
+impl TopicState {
+    fn new() -> Self {
+        Self {
+            node: None,
+            phase: Phase::Wanted,
+            waiting: Vec::new(),
+            unused: None,
+            was_confirmed: false,
+        }
+    }
+
+    /// Whether its confirmation is still to come.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.phase != Phase::Confirmed
+    }
+}
+
+impl<H: Host> Driver<H> {
+    pub(super) fn subscribe_to_own_topics(&mut self) {
+        if self.settings.wire == Wire::Headrace {
+            self.want_topic(self.keys.inbox(self.me), None);
+            self.want_topic(self.keys.control(), None);
+        }
+    }
+
+    /// Whether all of the process's own topics are confirmed, and there is a server to send to.
+    pub(super) fn is_connected(&self) -> bool {
+        let confirmed = |topic: &str| {
+            let known = self.topics.get(topic);
+            known.is_some_and(|state| state.phase == Phase::Confirmed)
+        };
+        match self.settings.wire {
+            Wire::Headrace => {
+                confirmed(&self.keys.inbox(self.me)) && confirmed(&self.keys.control())
+            }
+            Wire::ChannelsRedis => {
+                !self.nodes.is_empty() && self.nodes.values().all(super::nodes::Node::is_open)
+            }
+        }
+    }
+
+    /// The name by which a topic is placed among shards: that of its group, queue or process.
+    fn place_name(&self, topic: &str) -> String {
+        if self.settings.wire == Wire::ChannelsRedis {
+            return topic.to_owned();
+        }
+        match self.keys.topic(topic) {
+            Some(Topic::Group(name) | Topic::Bell(name)) => name.to_owned(),
+            Some(Topic::Inbox(process)) => process.to_string(),
+            Some(Topic::Control) | None => String::new(),
+        }
+    }
+
+    fn node_of_topic(&self, topic: &str) -> Option<NodeKey> {
+        self.node_of(&self.place_name(topic), hash_slot(topic.as_bytes()))
+    }
+
+    /// Subscribes to a topic, and notes who waits for that.
+    pub(super) fn want_topic(&mut self, topic: String, tally: Option<usize>) {
+        let until = self.until();
+        self.changed = true;
+        let state = self
+            .topics
+            .entry(topic.clone())
+            .or_insert_with(TopicState::new);
+        state.unused = None;
+        if state.phase == Phase::Confirmed {
+            if let Some(tally) = tally {
+                self.finish(tally, |_| {});
+            }
+            return;
+        }
+        state.waiting.extend(tally.map(|tally| (tally, until)));
+        if state.phase == Phase::Wanted {
+            self.ask_for(vec![topic]);
+        }
+    }
+
+    /// Asks the servers for topics that are wanted, where there is a connection.
+    fn ask_for(&mut self, topics: Vec<String>) {
+        let sharded = self.publishes_sharded();
+        self.changed = true;
+        for topic in topics {
+            let node = self.node_of_topic(&topic);
+            let Some(key) = node else { continue };
+            let Some(node) = self.node_entry(&key) else {
+                continue;
+            };
+            let generation = node.subscriber.generation;
+            let link = node.subscriber.link().map(Arc::clone);
+            let Some(state) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            state.node = Some(key.clone());
+            let Some(link) = link else {
+                state.phase = Phase::Wanted;
+                continue;
+            };
+            state.phase = Phase::Asked(self.now);
+            let asked = link.subscribe(topic.as_bytes(), sharded);
+            let events = self.events.clone();
+            tokio::spawn(async move {
+                if let Err(refusal) = asked.await {
+                    let _ = events.send(Event::Refused {
+                        node: key,
+                        generation,
+                        topic,
+                        refusal,
+                    });
+                }
+            });
+        }
+    }
+
+    pub(super) fn subscriber_opened(&mut self, key: &NodeKey) {
+        self.changed = true;
+        let mut wanted = Vec::new();
+        for (topic, state) in &mut self.topics {
+            if state.node.as_ref() == Some(key) {
+                state.phase = Phase::Wanted;
+            }
+            if state.phase == Phase::Wanted {
+                wanted.push(topic.clone());
+            }
+        }
+        wanted.retain(|topic| self.node_of_topic(topic).as_ref() == Some(key));
+        self.ask_for(wanted);
+    }
+
+    pub(super) fn subscriber_lost(&mut self, key: &NodeKey, fault: &Fault) {
+        self.changed = true;
+        let mut confirmed = lock(&self.shared.topics);
+        for (topic, state) in &mut self.topics {
+            if state.node.as_ref() == Some(key) {
+                state.phase = Phase::Wanted;
+                confirmed.remove(topic);
+                if state.was_confirmed {
+                    self.lost.push(topic.clone());
+                }
+            }
+        }
+        drop(confirmed);
+        if !self.disconnected {
+            self.disconnected = true;
+            self.shared.notice(Notice::Disconnected {
+                reason: fault.to_string(),
+            });
+            if let Some(kind) = self.settings.on_disconnect.clone() {
+                self.tell_all(&kind);
+            }
+        }
+    }
+
+    pub(super) fn pushed(&mut self, key: &NodeKey, generation: u64, push: Push) {
+        let current = self.nodes.get(key).map(|node| node.subscriber.generation);
+        if current != Some(generation) {
+            return;
+        }
+        match push {
+            Push::Message { topic, payload } => {
+                count(&self.shared.meter.bytes_in, payload.len() as u64);
+                match String::from_utf8(topic) {
+                    Ok(topic) => self.arrived(&topic, payload),
+                    Err(_) => count(&self.shared.meter.malformed, 1),
+                }
+            }
+            Push::Subscribed { topic } => self.confirmed(key, &String::from_utf8_lossy(&topic)),
+            Push::Unsubscribed { topic } => {
+                self.taken_away(key, &String::from_utf8_lossy(&topic));
+            }
+            Push::Lost => {
+                let fault = Fault::new(super::fault::FaultKind::Lost, "the connection was lost");
+                self.lose(key, Role::Subscriber, generation, &fault);
+            }
+        }
+    }
+
+    fn confirmed(&mut self, key: &NodeKey, topic: &str) {
+        let Some(state) = self.topics.get_mut(topic) else {
+            return;
+        };
+        if state.node.as_ref() != Some(key) || state.phase == Phase::Confirmed {
+            return;
+        }
+        self.changed = true;
+        state.phase = Phase::Confirmed;
+        state.was_confirmed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        lock(&self.shared.topics).insert(topic.to_owned());
+        // What was counted before a gap is no measure for what comes behind it.
+        self.sequences.forget_topic(topic);
+        for (tally, _) in waiting {
+            self.finish(tally, |_| {});
+        }
+        match self.keys.topic(topic) {
+            Some(Topic::Bell(channel)) => {
+                let channel = channel.to_owned();
+                self.fetch(&channel);
+            }
+            Some(Topic::Control) => self.load_members(),
+            _ => {}
+        }
+    }
+
+    /// The server has ended a subscription. If that was not asked for, its slot has moved.
+    fn taken_away(&mut self, key: &NodeKey, topic: &str) {
+        let Some(state) = self.topics.get_mut(topic) else {
+            return;
+        };
+        if state.node.as_ref() != Some(key) {
+            return;
+        }
+        state.phase = Phase::Wanted;
+        if state.was_confirmed {
+            self.lost.push(topic.to_owned());
+        }
+        lock(&self.shared.topics).remove(topic);
+        self.remap();
+        self.ask_for(vec![topic.to_owned()]);
+    }
+
+    pub(super) fn subscription_refused(&mut self, topic: &str, refusal: Refusal) {
+        let Some(state) = self.topics.get_mut(topic) else {
+            return;
+        };
+        if state.phase == Phase::Confirmed {
+            return;
+        }
+        state.phase = Phase::Asked(self.now);
+        if let Some((slot, host, port)) = refusal.elsewhere() {
+            if let Some(node) = state.node.clone() {
+                self.moved(&node, slot, &host, port);
+            }
+            return;
+        }
+        if refusal.code.is_empty() || refusal.passes() {
+            // The connection is lost, which is told by itself, or it will pass.
+            self.remap();
+            return;
+        }
+        let fault = refusal.into_fault();
+        self.last_fault = Some(fault.clone());
+        for (tally, _) in std::mem::take(&mut state.waiting) {
+            self.finish_with(tally, fault.clone());
+        }
+    }
+
+    /// Gives every topic its place after the map has changed.
+    pub(super) fn place_topics(&mut self) {
+        let places: Vec<(String, Option<NodeKey>)> = self
+            .topics
+            .keys()
+            .map(|topic| (topic.clone(), self.node_of_topic(topic)))
+            .collect();
+        let mut moved = Vec::new();
+        for (topic, place) in places {
+            let Some(state) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            if state.node == place && state.phase != Phase::Wanted {
+                continue;
+            }
+            if state.node != place && state.was_confirmed && state.phase == Phase::Confirmed {
+                self.lost.push(topic.clone());
+            }
+            state.phase = Phase::Wanted;
+            lock(&self.shared.topics).remove(&topic);
+            moved.push(topic);
+        }
+        self.ask_for(moved);
+    }
+
+    pub(super) fn give_up_topics(&mut self) {
+        let now = self.now;
+        let mut again = Vec::new();
+        let mut late = Vec::new();
+        for (topic, state) in &mut self.topics {
+            late.extend(state.waiting.extract_if(.., |(_, until)| *until <= now));
+            match state.phase {
+                Phase::Asked(at) if at + UNCONFIRMED <= now => again.push(topic.clone()),
+                _ => {}
+            }
+        }
+        if !again.is_empty() {
+            self.remap();
+            self.ask_for(again);
+        }
+        for (tally, _) in late {
+            let fault = self.unreachable();
+            self.finish_with(tally, fault);
+        }
+    }
+
+    /// Unsubscribes from what nobody here has needed for a while.
+    pub(super) fn sweep_topics(&mut self) {
+        let mut over = Vec::new();
+        for (topic, state) in &mut self.topics {
+            let used = !state.waiting.is_empty()
+                || match self.settings.wire {
+                    Wire::ChannelsRedis => match self.keys.channels_redis_group_of(topic) {
+                        Some(group) => self.engine.group_count(group).unwrap_or(0) > 0,
+                        None => self.engine.channel_stats(topic).is_ok_and(|stats| {
+                            stats.waiters > 0 || stats.groups > 0 || stats.depth > 0
+                        }),
+                    },
+                    Wire::Headrace => match self.keys.topic(topic) {
+                        Some(Topic::Group(group)) => {
+                            self.engine.group_count(group).unwrap_or(0) > 0
+                        }
+                        Some(Topic::Bell(channel)) => self
+                            .engine
+                            .channel_stats(channel)
+                            .is_ok_and(|stats| stats.waiters > 0),
+                        Some(Topic::Inbox(_) | Topic::Control) => true,
+                        None => false,
+                    },
+                };
+            if used {
+                state.unused = None;
+                continue;
+            }
+            let since = *state.unused.get_or_insert(self.now);
+            if since + self.settings.subscription_linger <= self.now {
+                over.push(topic.clone());
+            }
+        }
+        for topic in over {
+            self.leave_topic(&topic);
+        }
+    }
+
+    fn leave_topic(&mut self, topic: &str) {
+        // Whoever joins sees that it is not confirmed any more, and asks; whoever joined before that is counted here.
+        let mut confirmed = lock(&self.shared.topics);
+        let group = match self.settings.wire {
+            Wire::ChannelsRedis => self.keys.channels_redis_group_of(topic),
+            Wire::Headrace => self.keys.group_of(topic),
+        };
+        if group.is_some_and(|group| self.engine.group_count(group).unwrap_or(0) > 0) {
+            return;
+        }
+        confirmed.remove(topic);
+        drop(confirmed);
+        let Some(state) = self.topics.remove(topic) else {
+            return;
+        };
+        self.changed = true;
+        self.sequences.forget_topic(topic);
+        let link = state
+            .node
+            .and_then(|key| self.nodes.get(&key)?.subscriber.link().map(Arc::clone));
+        if let Some(link) = link {
+            let left = link.unsubscribe(topic.as_bytes(), self.publishes_sharded());
+            tokio::spawn(left);
+        }
+    }
+
+    /// Notes whether messages can flow, and tells those who asked to be told.
+    pub(super) fn note_state(&mut self) {
+        self.awaiting = self.topics.values().any(TopicState::is_awaited);
+        let whole = !self.awaiting
+            && !self.needs_map()
+            && self.nodes.values().all(super::nodes::Node::is_open)
+            && self.is_connected();
+        let meter = &self.shared.meter;
+        if whole {
+            meter.set_state(ConnectionState::Up);
+        } else {
+            let was_open = |node: &super::nodes::Node| node.writer.was_open && !node.is_open();
+            let down = self.disconnected || self.nodes.values().any(was_open);
+            meter.set_state(if down {
+                ConnectionState::Down
+            } else {
+                ConnectionState::Connecting
+            });
+            return;
+        }
+        if self.disconnected {
+            self.disconnected = false;
+            count(&meter.reconnects, 1);
+            self.shared.notice(Notice::Reconnected);
+            if let Some(kind) = self.settings.on_reconnect.clone() {
+                self.tell_all(&kind);
+            }
+        }
+        if !self.lost.is_empty() {
+            let mut topics = std::mem::take(&mut self.lost);
+            topics.sort_unstable();
+            topics.dedup();
+            self.tell_gap(&topics, 0);
+        }
+    }
+}

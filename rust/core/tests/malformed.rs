@@ -1,0 +1,250 @@
+//! What comes from a server is not to be trusted: the decoders see everything here, and neither panic nor let pass what
+//! is not in order. `PROPTEST_CASES=1000000` makes it a longer search.
+#![cfg(feature = "redis")]
+
+use headrace_core::redis::crypt::{Crypt, MaxAge};
+use headrace_core::redis::envelope::{
+    decode, encode, Body, Control, Envelope, Header, Outgoing, Seal, HEADER,
+};
+use headrace_core::redis::keys::ProcessId;
+use headrace_core::redis::payload::{inspect, BadPayload, Fault};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use rmpv::Value;
+
+fn cases() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config.cases,
+        None => 4096,
+    };
+    // No file of failures: an integration test has no place for one, and the seed is printed.
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..config
+    }
+}
+
+fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..most)
+}
+
+/// A message in msgpack.
+fn messages() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,40}".prop_map(Value::from),
+        bytes(300).prop_map(Value::from),
+        prop::collection::vec(any::<bool>().prop_map(Value::from), 0..20).prop_map(Value::Array),
+        prop::collection::vec("[a-z]{0,4}", 0..20).prop_map(|keys| Value::Map(
+            keys.into_iter()
+                .map(|key| (key.into(), Value::Nil))
+                .collect()
+        )),
+    ];
+    prop::collection::vec(("(type|[a-z]{0,40})".prop_map(Value::from), value), 0..6).prop_map(
+        |pairs| {
+            let mut bytes = Vec::new();
+            let written = rmpv::encode::write_value(&mut bytes, &Value::Map(pairs));
+            assert!(written.is_ok(), "a vector takes everything");
+            bytes
+        },
+    )
+}
+
+fn envelopes() -> impl Strategy<Value = Envelope> {
+    let channel = || "[a-z0-9.]{1,40}(![a-z0-9]{0,20})?";
+    let exclude = prop::collection::vec(channel(), 0..4);
+    let body = prop_oneof![
+        (exclude, messages()).prop_map(|(exclude, payload)| Body::Group {
+            exclude,
+            payload: payload.into()
+        }),
+        (channel(), messages()).prop_map(|(channel, payload)| Body::Direct {
+            channel,
+            payload: payload.into()
+        }),
+        (any::<u64>(), "[a-z]{1,9}", channel(), any::<u64>()).prop_map(
+            |(request, group, channel, expiry_ms)| {
+                Body::Control(Control::Join {
+                    request,
+                    group,
+                    channel,
+                    expiry_ms,
+                })
+            }
+        ),
+        (any::<u64>(), "[a-z]{1,9}", channel()).prop_map(|(request, group, channel)| {
+            Body::Control(Control::Leave {
+                request,
+                group,
+                channel,
+            })
+        }),
+        any::<u64>().prop_map(|request| Body::Control(Control::Done { request })),
+        Just(Body::Control(Control::Flush)),
+    ];
+    (any::<u64>(), any::<u64>(), any::<u64>(), body).prop_map(
+        |(sender, sequence, deadline, body)| {
+            let header = Header {
+                sender: ProcessId(sender),
+                sequence,
+                deadline,
+            };
+            Envelope { header, body }
+        },
+    )
+}
+
+fn written(envelope: &Envelope, crypt: Option<&Crypt>) -> Vec<u8> {
+    let names: Vec<&str>;
+    let body = match &envelope.body {
+        Body::Group { exclude, payload } => {
+            names = exclude.iter().map(String::as_str).collect();
+            Outgoing::Group {
+                exclude: &names,
+                payload: payload.as_bytes(),
+            }
+        }
+        Body::Direct { channel, payload } => Outgoing::Direct {
+            channel,
+            payload: payload.as_bytes(),
+        },
+        Body::Control(control) => Outgoing::Control(control),
+    };
+    let seal = crypt.map(|crypt| Seal {
+        crypt,
+        now: 1_700_000_000,
+    });
+    encode(&envelope.header, body, seal).unwrap_or_default()
+}
+
+fn keys() -> Option<Crypt> {
+    Crypt::new(["a secret", "an older secret"])
+}
+
+/// Whatever passes the decoder is what the encoder would have written, and what passes the scanner is a message.
+fn only_what_is_in_order_passes(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let Ok(envelope) = decode(bytes.to_vec(), None) else {
+        return Ok(());
+    };
+    prop_assert_eq!(written(&envelope, None), bytes);
+    match &envelope.body {
+        Body::Group { payload, .. } | Body::Direct { payload, .. } => {
+            only_messages_pass(payload.as_bytes())
+        }
+        Body::Control(_) => Ok(()),
+    }
+}
+
+fn only_messages_pass(payload: &[u8]) -> Result<(), TestCaseError> {
+    let Ok(shape) = inspect(payload) else {
+        return Ok(());
+    };
+    let mut rest = payload;
+    let value = rmpv::decode::read_value(&mut rest);
+    prop_assert!(rest.is_empty());
+    prop_assert!(value.is_ok_and(|value| value.is_map()));
+    prop_assert_eq!(shape.kind.is_some(), shape.kind_of(payload).is_some());
+    Ok(())
+}
+
+fn flip(bytes: &mut [u8], flips: &[(Index, u8)]) {
+    for (place, bit) in flips {
+        if let Some(byte) = bytes.get_mut(place.index(bytes.len())) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn random_bytes(bytes in bytes(200), kind in 0..3_u8) {
+        only_what_is_in_order_passes(&bytes)?;
+        only_messages_pass(&bytes)?;
+        let keys = keys();
+        prop_assert!(decode(bytes.clone(), keys.as_ref()).is_err());
+        prop_assert!(keys.is_some_and(|keys| keys.decrypt(&bytes, None).is_err()));
+        // The same as the body of an envelope, and as the rest of a map.
+        let mut body = vec![1, kind];
+        body.extend([7; HEADER - 2]);
+        body.extend(&bytes);
+        only_what_is_in_order_passes(&body)?;
+        let mut map = vec![0x82, 0xa4, b't', b'y', b'p', b'e'];
+        map.extend(&bytes);
+        only_messages_pass(&map)?;
+    }
+
+    #[test]
+    fn random_tokens(token in "[A-Za-z0-9_-]{0,200}={0,2}", now in any::<u64>(), seconds in any::<u64>()) {
+        // Version and a time of this century, so that more than the first byte is looked at.
+        let token = format!("gAAAAABl{token}");
+        let refused = keys().is_some_and(|keys| keys.decrypt(token.as_bytes(), Some(MaxAge { now, seconds })).is_err());
+        prop_assert!(refused);
+    }
+
+    #[test]
+    fn flipped_bits(envelope in envelopes(), flips in prop::collection::vec(any::<(Index, u8)>(), 1..4)) {
+        let mut bytes = written(&envelope, None);
+        flip(&mut bytes, &flips);
+        only_what_is_in_order_passes(&bytes)?;
+    }
+
+    #[test]
+    fn flipped_bits_of_an_encrypted_body(envelope in envelopes(), flipped in any::<(Index, u8)>()) {
+        let keys = keys();
+        let mut bytes = written(&envelope, keys.as_ref());
+        flip(&mut bytes[HEADER..], &[flipped]);
+        prop_assert!(decode(bytes, keys.as_ref()).is_err());
+    }
+
+    #[test]
+    fn truncations(envelope in envelopes(), cut in any::<Index>()) {
+        let bytes = written(&envelope, None);
+        let cut_off = &bytes[..cut.index(bytes.len())];
+        only_what_is_in_order_passes(cut_off)?;
+        if let Ok(Envelope { body: Body::Group { payload, .. } | Body::Direct { payload, .. }, .. }) =
+            decode(cut_off.to_vec(), None)
+        {
+            prop_assert!(inspect(payload.as_bytes()).is_err());
+        }
+        let keys = keys();
+        let bytes = written(&envelope, keys.as_ref());
+        prop_assert!(decode(bytes[..cut.index(bytes.len())].to_vec(), keys.as_ref()).is_err());
+    }
+
+    /// A length that claims more than there is, in the place of any value.
+    #[test]
+    fn huge_lengths(
+        message in messages(),
+        marker in prop::sample::select(vec![0xc6_u8, 0xdb, 0xdd, 0xdf]),
+        length in 0x0100_0000..=u32::MAX,
+        depth in 0..60_usize,
+    ) {
+        let mut bytes = b"\x82\xa1a".to_vec();
+        bytes.extend(std::iter::repeat_n(0x91, depth));
+        let at = bytes.len();
+        bytes.push(marker);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(&message);
+        prop_assert_eq!(inspect(&bytes), Err(BadPayload { fault: Fault::Truncated, at }));
+        // As the whole message.
+        let refused = inspect(&bytes[at..]).is_err_and(|bad| matches!(bad.fault, Fault::Truncated | Fault::NoMap));
+        prop_assert!(refused);
+    }
+
+    /// Names and counts of an envelope that reach behind its end.
+    #[test]
+    fn names_that_claim_too_much(count in 1..=255_u8, length in 1..=255_u8, rest in bytes(100)) {
+        let header = |kind| [vec![1, kind], vec![0; HEADER - 2]].concat();
+        let rest: Vec<u8> = rest.into_iter().take(usize::from(length) - 1).collect();
+        let group = [header(0), vec![count, length], rest.clone()].concat();
+        prop_assert!(decode(group, None).is_err());
+        let direct = [header(1), vec![length], rest].concat();
+        prop_assert!(decode(direct, None).is_err());
+    }
+}
