@@ -26,6 +26,7 @@ OWN = {
     "ConnectionClosed": Exception,
     "InvalidMessage": AssertionError,
     "LayerClosed": RuntimeError,
+    "LayerUnavailable": ConnectionError,
 }
 
 

@@ -12,11 +12,16 @@ __all__ = [
     "GroupStats",
     "Inbox",
     "LayerStats",
+    "LinkStats",
     "ManualClock",
     "MemoryLayer",
+    "RedisLayer",
+    "Runtime",
     "SendReport",
     "Waiter",
     "after_fork_in_child",
+    "pack",
+    "unpack",
 ]
 
 @final
@@ -27,6 +32,18 @@ class ChannelStats:
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
+    def __new__(
+        cls,
+        /,
+        depth: int,
+        capacity: int,
+        waiters: int,
+        groups: int,
+        delivered: int,
+        dropped_full: int,
+        dropped_expired: int,
+        dropped_replaced: int,
+    ) -> ChannelStats: ...
     def __repr__(self, /) -> str: ...
     @property
     def capacity(self, /) -> int:
@@ -77,6 +94,7 @@ class GroupStats:
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
+    def __new__(cls, /, members: int, sends: int, delivered: int, dropped_full: int) -> GroupStats: ...
     def __repr__(self, /) -> str: ...
     @property
     def delivered(self, /) -> int:
@@ -150,6 +168,22 @@ class LayerStats:
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
+    def __new__(
+        cls,
+        /,
+        channels: int,
+        groups: int,
+        memberships: int,
+        waiters: int,
+        depth: int,
+        sent: int,
+        delivered: int,
+        returned: int,
+        dropped_full: int,
+        dropped_expired: int,
+        dropped_replaced: int,
+        dropped_other: int,
+    ) -> LayerStats: ...
     def __repr__(self, /) -> str: ...
     @property
     def channels(self, /) -> int:
@@ -210,6 +244,125 @@ class LayerStats:
     def waiters(self, /) -> int:
         """
         Receivers that wait.
+        """
+
+@final
+class LinkStats:
+    """
+    A reading of the way to the servers; counts since the layer was made.
+    """
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def bytes_in(self, /) -> int:
+        """
+        Bytes of messages received.
+        """
+    @property
+    def bytes_out(self, /) -> int:
+        """
+        Bytes of messages sent.
+        """
+    @property
+    def fetched(self, /) -> int:
+        """
+        Messages taken from queues.
+        """
+    @property
+    def gaps(self, /) -> int:
+        """
+        How often messages may have been missed.
+        """
+    @property
+    def handed_back(self, /) -> int:
+        """
+        Messages that went back to their queues.
+        """
+    @property
+    def lag(self, /) -> float:
+        """
+        Seconds from here through the server and back, smoothed.
+        """
+    @property
+    def late(self, /) -> int:
+        """
+        Messages that came after their deadline.
+        """
+    @property
+    def malformed(self, /) -> int:
+        """
+        Messages that could not be read.
+        """
+    @property
+    def missed(self, /) -> int:
+        """
+        Messages known to be missing.
+        """
+    @property
+    def publish_latency(self, /) -> float:
+        """
+        Seconds from the sending of a message to the server's answer, smoothed.
+        """
+    @property
+    def published(self, /) -> int:
+        """
+        Messages that a server took for pub/sub.
+        """
+    @property
+    def queue_depth(self, /) -> int:
+        """
+        Messages in the queues that this process uses, at the last look.
+        """
+    @property
+    def queue_dropped(self, /) -> int:
+        """
+        Messages of queues thrown away by `flush`, or left to others by `close`.
+        """
+    @property
+    def queue_expired(self, /) -> int:
+        """
+        Messages of queues that nobody took in time.
+        """
+    @property
+    def queue_full(self, /) -> int:
+        """
+        Messages refused by full queues.
+        """
+    @property
+    def queued(self, /) -> int:
+        """
+        Messages put into queues.
+        """
+    @property
+    def queues(self, /) -> int:
+        """
+        The queues that hold them.
+        """
+    @property
+    def reconnects(self, /) -> int:
+        """
+        Lost connections that came back.
+        """
+    @property
+    def state(self, /) -> str:
+        """
+        "idle", "connecting", "up", "down" or "closed".
+        """
+    @property
+    def subscriptions(self, /) -> int:
+        """
+        Pub/sub channels that are subscribed to.
+        """
+    @property
+    def unreachable(self, /) -> int:
+        """
+        Messages to channels of processes that are gone.
+        """
+    @property
+    def unsent(self, /) -> int:
+        """
+        Messages given up because no server took them in time.
         """
 
 @final
@@ -303,6 +456,164 @@ class MemoryLayer:
     def stats(self, /) -> LayerStats: ...
 
 @final
+class RedisLayer:
+    """
+    Mailboxes in this process and the way to those in others: the engine behind `headrace.layers.RedisChannelLayer`.
+
+    What takes the server's time returns a `Waiter`; awaited, its `take` gives what became of it.
+    """
+    def __new__(cls, /, config: Incomplete, local: MemoryLayer, expiry: float, runtime: Runtime) -> RedisLayer: ...
+    def close(self, /) -> None:
+        """
+        End the connections.
+        """
+    def close_channel(self, /, channel: "str") -> None:
+        """
+        Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
+        """
+    def connect(self, /) -> Waiter:
+        """
+        Become connected.
+        """
+    def connect_soon(self, /) -> None:
+        """
+        Become connected, some time.
+        """
+    def connect_sync(self, /, timeout: float | None = None) -> tuple[int, int, int] | None:
+        """
+        Become connected, and sleep until that is done. None: the time was over first.
+        """
+    def drain(self, /, ending: bool) -> Waiter:
+        """
+        Wait until the server has what was sent.
+        """
+    def drain_sync(self, /, ending: bool, timeout: float | None = None) -> tuple[int, int, int] | None:
+        """
+        As `drain`, asleep until it is done. None: the time was over first.
+        """
+    def fetch(self, /, channel: "str", most: "int") -> Waiter:
+        """
+        Take messages of a queue into the local mailbox.
+        """
+    def fetch_sync(self, /, channel: "str", most: "int") -> tuple[int, int, int] | None:
+        """
+        As `fetch`, asleep until it is done.
+        """
+    def flush(self, /) -> Waiter:
+        """
+        Remove what the layer has, everywhere.
+        """
+    def group_add(self, /, group: "str", channel: "str", expiry: float | None) -> Waiter | None:
+        """
+        Put a channel in a group: for so many seconds, or until it is discarded. None: it is done.
+        """
+    def group_add_sync(self, /, group: "str", channel: "str", expiry: float | None) -> None:
+        """
+        As `group_add`, asleep until it is done.
+        """
+    def group_discard(self, /, group: "str", channel: "str") -> Waiter | None:
+        """
+        Take a channel out of a group. None: it is done.
+        """
+    def group_discard_sync(self, /, group: "str", channel: "str") -> None:
+        """
+        As `group_discard`, asleep until it is done.
+        """
+    def group_send(self, /, group: "str", message: "dict[str, object]", exclude: Any | None = None) -> Waiter:
+        """
+        Send to the members of a group but the excluded.
+        """
+    def group_send_many(self, /, pairs: Any) -> tuple[list[str], Waiter]:
+        """
+        Send each message to its group; gives the groups and the wait.
+        """
+    def group_send_sync(
+        self, /, group: "str", message: "dict[str, object]", exclude: Any | None, confirm: "bool"
+    ) -> tuple[int, int, int] | None:
+        """
+        Send to the members of a group, and sleep until it is known what became of it, if that is wanted.
+        """
+    def is_queue(self, /, channel: "str") -> bool:
+        """
+        Whether a channel is a queue, and no channel of a process.
+        """
+    def is_ready(self, /) -> bool:
+        """
+        Whether the connection has been made and confirmed.
+        """
+    def is_started(self, /) -> bool:
+        """
+        Whether it was ever used.
+        """
+    def listen(self, /, channel: "str") -> Waiter | None:
+        """
+        Subscribe to a channel by its name. None: it is done.
+        """
+    def next_notice(self, /, timeout: float) -> "dict[str, object] | None":
+        """
+        Wait, without a loop, for something that the owner may want to know: as a dict with "kind".
+        """
+    def plain_groups(self, /, channel: "str") -> list[str]:
+        """
+        The groups of a plain channel.
+        """
+    def plain_members(self, /, group: "str") -> list[str]:
+        """
+        The plain channels of a group.
+        """
+    def plain_memberships(self, /) -> list[tuple[str, str]]:
+        """
+        All memberships of plain channels, as group and channel.
+        """
+    def plain_sends(self, /, group: "str") -> tuple[int, int, int]:
+        """
+        What this process has sent to the plain channels of a group: sends, messages that queues took, and that were refused.
+        """
+    @property
+    def process(self, /) -> str:
+        """
+        The id of this process in the names of its channels.
+        """
+    def queue_depth(self, /, channel: "str") -> int:
+        """
+        How many messages a queue held at the last look.
+        """
+    def queues(self, /) -> list[str]:
+        """
+        The queues that held messages at the last look.
+        """
+    def receive_sync(self, /, channel: "str", timeout: float | None = None) -> "dict[str, object]":
+        """
+        Take the oldest message of a queue; sleep until there is one, or until the time is over.
+        """
+    def send(self, /, channel: "str", message: "dict[str, object]") -> Waiter:
+        """
+        Send one message.
+        """
+    def send_many(self, /, pairs: Any) -> tuple[int, int, Waiter]:
+        """
+        Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the wait.
+        """
+    def send_sync(
+        self, /, channel: "str", message: "dict[str, object]", confirm: "bool"
+    ) -> tuple[int, int, int] | None:
+        """
+        Send one message, and sleep until it is known what became of it, if that is wanted.
+        """
+    def stats(self, /) -> LinkStats: ...
+    def want(self, /, channel: "str") -> None:
+        """
+        Say that somebody waits for a message of a queue.
+        """
+
+@final
+class Runtime:
+    """
+    The thread that does the input and output of all layers of a process. It ends with this object.
+    """
+    def __new__(cls, /) -> Runtime: ...
+
+@final
 class SendReport:
     """
     What a send to many did, in messages.
@@ -310,6 +621,7 @@ class SendReport:
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
+    def __new__(cls, /, delivered: int, dropped_full: int, dropped_other: int) -> SendReport: ...
     def __repr__(self, /) -> str: ...
     @property
     def delivered(self, /) -> int:
@@ -359,4 +671,23 @@ def after_fork_in_child() -> None:
     """
     Forget the event loops of the parent process, and close their descriptors. The tasks of the parent are
     neither woken nor finalised: they are not this process's to end.
+    """
+
+def pack(message: "dict[str, object]", limit: "int") -> bytes:
+    """
+    A message as msgpack.
+
+    Raises:
+        MessageTooLarge: It takes more bytes than the limit.
+        InvalidMessage: It is not a dict, or uses a reserved key.
+        TypeError: It holds what is not serialisable.
+        ValueError: It holds itself, is nested too deep, or has text or integers that msgpack cannot carry.
+    """
+
+def unpack(data: "bytes") -> "dict[str, object]":
+    """
+    A message from msgpack.
+
+    Raises:
+        ValueError: It is none; the error tells what is wrong, and at which byte.
     """

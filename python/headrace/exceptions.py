@@ -13,6 +13,8 @@ Exception
 │   └── InvalidMessage        the message is not one that a layer can carry; nothing was sent
 ├── RuntimeError
 │   └── LayerClosed           the layer was closed by its owner
+├── ConnectionError
+│   └── LayerUnavailable      the server could not be reached, or did not answer in time; with the cause
 ├── ConnectionClosed          the client can no longer be sent to
 └── ValueError
     └── InvalidChannelLayerError    a channel layer is configured wrongly
@@ -34,6 +36,7 @@ __all__ = [
     "InvalidChannelLayerError",
     "InvalidMessage",
     "LayerClosed",
+    "LayerUnavailable",
     "MessageTooLarge",
     "RequestAborted",
     "RequestTimeout",
@@ -75,6 +78,13 @@ class StopConsumer(Exception):
 
 class LayerClosed(RuntimeError):
     """The layer was closed by its owner and takes no further calls."""
+
+
+class LayerUnavailable(ConnectionError):
+    """The layer's server could not be reached, or did not answer in time; the cause is ``__cause__``.
+
+    A message that was being sent may or may not have got through.
+    """
 
 
 class ChannelEmpty(Exception):

@@ -7,15 +7,18 @@ needs something that not every engine has asks for the fixture of that name, and
 import asyncio
 import logging
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import uvloop
+from tests.support.binaries import KINDS, Binary, available, missing
+from tests.support.servers import Server
 
 from headrace.exceptions import ChannelEmpty, LayerClosed
-from headrace.layers import InMemoryChannelLayer
+from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 from headrace.testing import ManualClock
 
 MakeLayer = Callable[..., Any]
@@ -36,6 +39,9 @@ class Engine:
         manual_clock: ``make`` takes ``clock``, a ``ManualClock``.
         sync: The layer can be used without a loop, by its methods that end in ``_sync``.
         any_value: Messages may hold whatever ``copy.deepcopy`` can copy, and tuples stay tuples.
+        immediate: A send that does not have to wait lets no other task run.
+        positional: The first of its settings, in their order.
+        server: The kind of server that it needs; ``make`` takes its address as ``hosts``.
     """
 
     name: str
@@ -44,17 +50,34 @@ class Engine:
     manual_clock: bool = False
     sync: bool = False
     any_value: bool = False
+    immediate: bool = False
+    positional: tuple[str, ...] = ("expiry", "group_expiry", "capacity", "channel_capacity")
+    server: str | None = None
+
+
+def over(kind: str) -> Engine:
+    """Describe the engine that needs a server of this kind."""
+
+    def make(*, strict: bool = True, **settings: Any) -> RedisChannelLayer:
+        if not strict:
+            raise ValueError("what travels is always strict")
+        return RedisChannelLayer(prefix=f"t{uuid.uuid4().hex}", **settings)
+
+    positional = ("hosts", "prefix", "expiry", "group_expiry", "capacity", "channel_capacity")
+    return Engine(kind, make, sync=True, positional=positional, server=kind)
 
 
 ENGINES = [
-    Engine("memory", InMemoryChannelLayer, manual_clock=True, sync=True, any_value=True),
+    Engine("memory", InMemoryChannelLayer, manual_clock=True, sync=True, any_value=True, immediate=True),
     Engine(
         "memory-future",
         lambda **settings: InMemoryChannelLayer(**settings, wake="future"),
         manual_clock=True,
         sync=True,
         any_value=True,
+        immediate=True,
     ),
+    *map(over, KINDS),
 ]
 
 
@@ -109,11 +132,31 @@ def any_value(engine: Engine) -> None:
 
 
 @pytest.fixture
-async def make_layer(engine: Engine) -> AsyncIterator[MakeLayer]:
+def immediate(engine: Engine) -> None:
+    """Ask for an engine whose sends let no receiver run in between, so that a message can be caught on its way."""
+    if not engine.immediate:
+        pytest.skip(f"a receiver has its message before a send to {engine.name} is done")
+
+
+@pytest.fixture
+def server(engine: Engine, share_redis: Callable[[Any, Binary], Server]) -> Server | None:
+    """Give the server that the engine needs, if it needs one."""
+    if engine.server is None:
+        return None
+    binary = next((binary for binary in available() if binary.name == engine.server), None)
+    if binary is None:
+        pytest.skip(missing(engine.server))
+    return share_redis(Server, binary)
+
+
+@pytest.fixture
+async def make_layer(engine: Engine, server: Server | None) -> AsyncIterator[MakeLayer]:
     """Make layers, which are closed when the test is over."""
     layers: list[Any] = []
 
     def make(**settings: Any) -> Any:
+        if server is not None:
+            settings["hosts"] = [server.url]
         layer = engine.make(**settings)
         layers.append(layer)
         return layer

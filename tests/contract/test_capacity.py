@@ -65,6 +65,7 @@ async def test_what_is_handed_to_a_waiting_receiver_needs_no_room(make_layer: Ma
     assert [(await task)["n"] for task in tasks] == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("immediate")
 async def test_a_message_that_comes_back_to_a_full_channel_is_kept(
     make_layer: MakeLayer, receivers: Receivers, drain: Drain
 ) -> None:

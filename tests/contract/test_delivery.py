@@ -155,6 +155,7 @@ class TestCancelling:
         assert await second == {"type": "hello"}
         assert first.cancelled()
 
+    @pytest.mark.usefixtures("immediate")
     async def test_a_message_on_its_way_to_a_cancelled_receiver_returns_in_front_of_younger_ones(
         self, layer: Any, receivers: Receivers, drain: Drain
     ) -> None:
@@ -166,6 +167,7 @@ class TestCancelling:
         assert task.cancelled()
         assert await drain(layer, "channel") == numbered(3)
 
+    @pytest.mark.usefixtures("immediate")
     async def test_several_messages_on_their_way_return_in_their_order(
         self, layer: Any, receivers: Receivers, drain: Drain
     ) -> None:

@@ -63,9 +63,9 @@ async def test_the_settings_can_be_read(make_layer: MakeLayer) -> None:
     assert [capacity for _, capacity in layer.channel_capacity] == [4]
 
 
-async def test_the_settings_may_be_positional(make_layer: MakeLayer) -> None:
+async def test_the_settings_may_be_positional(make_layer: MakeLayer, engine: Any) -> None:
     parameters = list(inspect.signature(type(make_layer())).parameters)
-    assert parameters[:4] == ["expiry", "group_expiry", "capacity", "channel_capacity"]
+    assert tuple(parameters[: len(engine.positional)]) == engine.positional
 
 
 async def test_a_method_that_gets_too_much_or_too_little_is_a_type_error(layer: Any) -> None:

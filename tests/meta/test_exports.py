@@ -62,9 +62,7 @@ def test_every_exported_name_is_there_once(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_every_public_class_and_function_is_exported(name: str) -> None:
     module = load(name)
-    # Read by the native side alone; public only in that it has no underscore.
-    internal = {"headrace.layers.memory": {"LayerConfig"}}.get(name, set())
-    assert defined_names(module) - set(module.__all__) == internal
+    assert defined_names(module) - set(module.__all__) == set()
 
 
 @pytest.mark.parametrize("name", MODULES)

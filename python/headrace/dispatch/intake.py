@@ -21,7 +21,8 @@ from typing import Any, Protocol, TypeAlias, TypeGuard
 from headrace._core import Inbox, MemoryLayer
 from headrace.dispatch.settings import setting
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed
-from headrace.layers import InMemoryChannelLayer
+from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
+from headrace.layers.native import NativeChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
 
 __all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
@@ -230,7 +231,7 @@ class Intake:
         """Leave all groups, and drop what waits in the mailboxes; it is counted in the layer's ``dropped_other``."""
         self._close_channel(self._core, self.inbox.channel)
         for layer, channel in self._others:
-            if isinstance(layer, InMemoryChannelLayer):
+            if isinstance(layer, NativeChannelLayer):
                 self._close_channel(layer._core, channel)
 
     async def close(self) -> None:
@@ -321,9 +322,12 @@ class Intake:
         self._watch(idle_timeout, idle_timeout)
 
 
-def receives_natively(layer: object) -> TypeGuard[InMemoryChannelLayer]:
+_NATIVE = (InMemoryChannelLayer.receive, RedisChannelLayer.receive)
+
+
+def receives_natively(layer: object) -> TypeGuard[NativeChannelLayer]:
     """Tell whether a layer is ours, and receives as ours do: a subclass's own way is not to be passed by."""
-    return isinstance(layer, InMemoryChannelLayer) and type(layer).receive is InMemoryChannelLayer.receive
+    return isinstance(layer, NativeChannelLayer) and type(layer).receive in _NATIVE
 
 
 def _is_never_last(_message: Message) -> bool:

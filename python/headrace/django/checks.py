@@ -15,6 +15,8 @@ Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
 - ``headrace.W006``: channels_redis's core layer with several hosts, which loses messages.
 - ``headrace.W007``: ``CONFIG`` has keys that the backend takes and ignores.
 - ``headrace.W008``: an entry has keys that nobody reads.
+- ``headrace.W009``: a layer of channels_redis; headrace's takes its settings.
+- ``headrace.I001``: the Redis layer takes these options and does not need them.
 """
 
 import inspect
@@ -24,23 +26,40 @@ from importlib import import_module
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.utils.module_loading import import_string
+
+from headrace.layers.hosts import redis_config
 
 __all__ = ["check_channel_layers"]
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
 _IN_MEMORY = {_OURS, "headrace.InMemoryChannelLayer", "headrace.layers.memory.InMemoryChannelLayer", _CHANNELS}
+_REDIS = "headrace.layers.RedisChannelLayer"
+_OVER_REDIS = {_REDIS, "headrace.RedisChannelLayer", "headrace.layers.redis.RedisChannelLayer"}
 _CORE = {"channels_redis.core.RedisChannelLayer"}
+_PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+# Why to move, and how.
+_CHANNELS_REDIS = {
+    **dict.fromkeys(
+        _CORE,
+        (
+            "channels_redis's core layer, which loses messages to groups while other consumers come and go",
+            f"Set BACKEND to {_REDIS!r} in all processes at once; CONFIG stays as it is.",
+        ),
+    ),
+    _PUBSUB: (
+        "channels_redis's pub/sub layer, which has no capacity, and never calls on_disconnect and on_reconnect",
+        f"Set BACKEND to {_REDIS!r}; CONFIG stays as it is, with 'wire': 'channels_redis' until all processes have it.",
+    ),
+}
 
 _ENTRY_KEYS = {"BACKEND", "CONFIG", "TEST_CONFIG"}
 # What the layers know that take any key.
 _TAKES_ANYTHING = {
     _CHANNELS: {"expiry", "group_expiry", "capacity", "channel_capacity"},
-    "channels_redis.pubsub.RedisPubSubChannelLayer": {
-        *("hosts", "prefix", "on_disconnect", "on_reconnect", "symmetric_encryption_keys", "serializer_format")
-    },
+    _PUBSUB: {*("hosts", "prefix", "on_disconnect", "on_reconnect", "symmetric_encryption_keys", "serializer_format")},
 }
 
 # How servers and process managers are told, by the environment, how many processes to start.
@@ -119,6 +138,8 @@ def _check_entry(where: str, entry: object) -> Iterator[CheckMessage]:
         yield from _check_in_memory(where, str(backend))
     if backend in _CORE:
         yield from _check_redis_core(where, config)
+    if backend in _CHANNELS_REDIS:
+        yield from _check_channels_redis(where, str(backend), config)
 
 
 def _check_values(where: str, backend: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
@@ -126,9 +147,27 @@ def _check_values(where: str, backend: str, layer_class: Callable[..., Any], con
     if not backend.startswith("headrace."):
         return
     try:
-        layer_class(**config)
+        if backend in _OVER_REDIS:
+            yield from _explain_ignored(where, redis_config(**_of_redis(config)).ignored)
+        else:
+            layer_class(**config)
     except (TypeError, ValueError) as error:
         yield Error(f"{where}['CONFIG'] is refused: {error}", hint="Correct the value.", id="headrace.E005")
+
+
+def _explain_ignored(where: str, ignored: Mapping[str, str]) -> Iterator[CheckMessage]:
+    if ignored:
+        reasons = "; ".join(f"{option}: {reason}" for option, reason in sorted(ignored.items()))
+        yield Info(
+            f"{where}['CONFIG'] has options that this layer takes and does not need: {reasons}",
+            hint="Take them out once channels_redis no longer reads them.",
+            id="headrace.I001",
+        )
+
+
+def _of_redis(config: _Entry) -> dict[str, Any]:
+    """Leave out what only the class itself knows, which has been looked at."""
+    return {name: config[name] for name in config.keys() & inspect.signature(redis_config).parameters.keys()}
 
 
 def _check_keys(where: str, backend: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
@@ -205,6 +244,15 @@ def _check_redis_core(where: str, config: _Entry) -> Iterator[CheckMessage]:
             hint="Use one host, or channels_redis.pubsub.RedisPubSubChannelLayer.",
             id="headrace.W006",
         )
+
+
+def _check_channels_redis(where: str, backend: str, config: _Entry) -> Iterator[CheckMessage]:
+    what, how = _CHANNELS_REDIS[backend]
+    try:
+        redis_config(**_of_redis(config))
+    except (TypeError, ValueError) as error:
+        how = f"{how} But before, correct this: {error}"
+    yield Warning(f"{where} is {what}", hint=how, id="headrace.W009")
 
 
 def _redis_version() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from headrace.dispatch.intake import Failure, Intake, receives_natively
-from headrace.layers import InMemoryChannelLayer
+from headrace.layers.native import NativeChannelLayer
 
 __all__ = ["await_many_dispatch"]
 
@@ -57,7 +57,7 @@ async def await_many_dispatch(
         await intake.close()
 
 
-def _address(sources: Sequence[_Source]) -> tuple[InMemoryChannelLayer, str] | None:
+def _address(sources: Sequence[_Source]) -> tuple[NativeChannelLayer, str] | None:
     """Return the layer and the channel of the second source, as Channels' consumers make it, if the layer is ours."""
     if len(sources) != 2 or not isinstance(sources[1], functools.partial):
         return None
@@ -65,5 +65,5 @@ def _address(sources: Sequence[_Source]) -> tuple[InMemoryChannelLayer, str] | N
     layer = getattr(receive.func, "__self__", None)
     if not receives_natively(layer) or receive.keywords or len(receive.args) != 1:
         return None
-    is_receive = getattr(receive.func, "__func__", None) is InMemoryChannelLayer.receive
+    is_receive = getattr(receive.func, "__func__", None) is type(layer).receive
     return (layer, receive.args[0]) if is_receive else None

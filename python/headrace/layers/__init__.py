@@ -2,6 +2,7 @@
 
 from headrace.layers.base import BaseChannelLayer
 from headrace.layers.memory import InMemoryChannelLayer
+from headrace.layers.redis import RedisChannelLayer
 from headrace.layers.registry import (
     ChannelLayerManager,
     channel_layers,
@@ -13,6 +14,7 @@ __all__ = [
     "BaseChannelLayer",
     "ChannelLayerManager",
     "InMemoryChannelLayer",
+    "RedisChannelLayer",
     "channel_layers",
     "configure",
     "get_channel_layer",

@@ -1,12 +1,9 @@
 """The in-process layer: Channels' API over the native mailboxes and groups."""
 
-import os
 import secrets
 import sys
-import weakref
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection, Iterable
+from typing import Literal
 
 from headrace._core import (
     ChannelStats,
@@ -16,30 +13,15 @@ from headrace._core import (
     MemoryLayer,
     SendReport,
     Waiter,
-    after_fork_in_child,
 )
-from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_seconds
-from headrace.layers.subscription import Subscription
+from headrace.layers.base import Capacities
+from headrace.layers.native import Message, NativeChannelLayer
 from headrace.layers.views import ChannelsView, GroupsView
 
 __all__ = ["InMemoryChannelLayer"]
 
-Message = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class LayerConfig:
-    """The settings of a layer as the native side reads them."""
-
-    expiry: float
-    group_expiry: float
-    capacity: int
-    channel_capacity: list[tuple[str | Matcher, int]]
-    strict: bool
-    direct_wake: bool
-
-
-class InMemoryChannelLayer(BaseChannelLayer):
+class InMemoryChannelLayer(NativeChannelLayer):
     """A channel layer in this process, for any number of threads and event loops.
 
     It does what ``channels.layers.InMemoryChannelLayer`` does, with these differences: a name may have 100
@@ -65,8 +47,6 @@ class InMemoryChannelLayer(BaseChannelLayer):
         ValueError: A setting is out of range; the error names it.
     """
 
-    extensions: ClassVar[list[str]] = ["groups", "flush"]
-
     def __init__(
         self,
         expiry: float = 60,
@@ -78,23 +58,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
         wake: Literal["direct", "future"] = "direct",
         clock: ManualClock | None = None,
     ) -> None:
-        super().__init__(expiry, capacity, channel_capacity)
-        self.group_expiry = check_seconds("group_expiry", group_expiry)
-        if wake not in ("direct", "future"):
-            raise ValueError(f"wake must be 'direct' or 'future', got {wake!r}")
         self._clock = clock
-        # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
-        globs = channel_capacity.items() if isinstance(channel_capacity, Mapping) else None
-        self._config = LayerConfig(
-            expiry=float(expiry),
-            group_expiry=float(group_expiry),
-            capacity=capacity,
-            channel_capacity=list(globs) if globs else list(self.channel_capacity),
-            strict=bool(strict),
-            direct_wake=wake == "direct",
-        )
-        self._start_empty()
-        _layers.add(self)
+        super().__init__(expiry, group_expiry, capacity, channel_capacity, strict=strict, wake=wake)
 
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, self._clock)
@@ -103,6 +68,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._send = core.send
         self._receive = core.receive
         self._group_send = core.group_send
+
+    async def _hold(self, group: str, channel: str) -> None:
+        self._core.group_hold(group, channel)
 
     # Channels' methods. They are coroutine functions because create_task and async_to_sync ask for one.
 
@@ -131,6 +99,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         received: Message | Waiter = self._receive(channel)
         if type(received) is not Waiter:
             return received
+        # Not by a call of `received()` below: that is a coroutine more for each message.
         try:
             await received
             return received.take()
@@ -273,15 +242,6 @@ class InMemoryChannelLayer(BaseChannelLayer):
         """Do what ``group_send`` does, from any thread, with or without a loop."""
         return self._group_send(group, message, None if exclude == () else exclude)
 
-    def subscription(self, *groups: str) -> Subscription:
-        """Make a channel that is in these groups while a context lasts.
-
-        ``async with layer.subscription("news") as inbox`` joins; ``async for message in inbox`` receives, and ends when
-        the context does. At the end the channel leaves the groups, and its unread messages are dropped and counted.
-        These memberships do not expire.
-        """
-        return Subscription(self, groups)
-
     def close_channel(self, channel: str) -> None:
         """Drop the messages of a channel and take it out of all its groups.
 
@@ -326,20 +286,3 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def groups(self) -> GroupsView:
         """The groups that have members, as a live mapping from names to members."""
         return GroupsView(self)
-
-
-_layers: weakref.WeakSet[InMemoryChannelLayer] = weakref.WeakSet()
-# What the child of a fork inherits is kept and never looked at: to let it go would run the clean-up of the parent's
-# tasks, on the parent's sockets, in the wrong process.
-_inherited: list[object] = []
-
-
-def _start_child_empty() -> None:
-    after_fork_in_child()
-    for layer in _layers:
-        _inherited.append(layer._core)
-        layer._start_empty()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_child_empty)

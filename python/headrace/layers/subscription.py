@@ -13,6 +13,7 @@ class _Layer(Protocol):
     _core: MemoryLayer
 
     async def new_channel(self) -> str: ...
+    async def _hold(self, group: str, channel: str) -> None: ...
 
 
 class Subscription:
@@ -34,7 +35,7 @@ class Subscription:
         inbox = core.inbox(channel)
         try:
             for group in self._groups:
-                core.group_hold(group, channel)
+                await self._layer._hold(group, channel)
         except BaseException:
             core.close_channel(channel)
             raise

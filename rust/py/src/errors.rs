@@ -1,6 +1,7 @@
 //! The one place where errors of the core become Python's.
 
 use headrace_core::name::NameKind;
+use headrace_core::redis::{Fault, FaultKind};
 use headrace_core::{Error, InvalidName, SendError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -11,8 +12,12 @@ mod python {
     pyo3::import_exception!(headrace.exceptions, ChannelFull);
     pyo3::import_exception!(headrace.exceptions, InvalidMessage);
     pyo3::import_exception!(headrace.exceptions, LayerClosed);
+    pyo3::import_exception!(headrace.exceptions, LayerUnavailable);
+    pyo3::import_exception!(headrace.exceptions, MessageTooLarge);
 }
-pub(crate) use python::{ChannelEmpty, ChannelFull, InvalidMessage, LayerClosed};
+pub(crate) use python::{
+    ChannelEmpty, ChannelFull, InvalidMessage, LayerClosed, LayerUnavailable, MessageTooLarge,
+};
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     match error {
@@ -25,6 +30,14 @@ pub(crate) fn send_to_python<M>(error: SendError<M>, channel: &str) -> PyErr {
     match error {
         SendError::Full(_) => ChannelFull::new_err(channel.to_owned()),
         SendError::Refused(error, _) => to_python(error),
+    }
+}
+
+/// What did not reach the server, or was refused there.
+pub(crate) fn fault_to_python(fault: &Fault) -> PyErr {
+    match fault.kind() {
+        FaultKind::Closed => layer_closed(),
+        _ => LayerUnavailable::new_err(fault.to_string()),
     }
 }
 

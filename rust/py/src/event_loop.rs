@@ -24,6 +24,11 @@ use crate::awaitable::Waiter;
 use crate::receiver::{Engine, Receiver};
 use crate::wire::Wire;
 
+mod ready;
+
+pub(crate) use ready::DetachedWakes;
+use ready::Ready;
+
 /// How long one call of `drain` may keep the loop from its other work.
 const BUDGET: Duration = Duration::from_micros(800);
 /// After how many waiters `drain` looks at the clock.
@@ -43,22 +48,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct LoopQueue {
     address: usize,
     reference: Py<PyWeakrefReference>,
-    state: Mutex<Ready>,
-    /// How other threads reach the loop. `None` where the system or the loop cannot, and once the loop is gone.
-    wire: Mutex<Option<Wire>>,
-    /// Whether the loop's end will be noticed; else its address may come to stand for another loop.
-    has_bell: AtomicBool,
+    ready: Arc<Ready>,
     /// The layers on which this loop's tasks have waited, for its end; the last of them also by address.
     engines: Mutex<Vec<Weak<Engine>>>,
     last_engine: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Ready {
-    waiters: VecDeque<Py<Waiter>>,
-    /// A call of `drain` is on its way.
-    scheduled: bool,
-    closed: bool,
 }
 
 /// What a queue wants after waiters were added.
@@ -99,9 +92,7 @@ impl LoopQueue {
         let queue = Self {
             address: address(event_loop),
             reference: PyWeakrefReference::new(event_loop)?.unbind(),
-            state: Mutex::default(),
-            wire: Mutex::new(wire),
-            has_bell: AtomicBool::new(false),
+            ready: Arc::new(Ready::new(wire)),
             engines: Mutex::default(),
             last_engine: AtomicUsize::new(0),
         };
@@ -143,12 +134,12 @@ impl LoopQueue {
 
     /// Whether the loop is known to be gone.
     pub(crate) fn is_closed(&self) -> bool {
-        !self.has_bell() && lock(&self.state).closed
+        !self.has_bell() && lock(&self.ready.line).closed
     }
 
     /// Whether the loop is there, and its end will be noticed.
     pub(crate) fn has_bell(&self) -> bool {
-        self.has_bell.load(Ordering::Relaxed)
+        self.ready.has_bell.load(Ordering::Relaxed)
     }
 
     /// Whether the loop was closed or collected; only a loop without a bell has to be asked.
@@ -182,7 +173,7 @@ impl LoopQueue {
         if !self.has_bell() && self.is_gone(py) {
             self.close(py);
         }
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.ready.line);
         if state.closed {
             return Added::Closed(waiters);
         }
@@ -222,7 +213,7 @@ impl LoopQueue {
             return Ok(());
         }
         if !queue.pull_wire() {
-            lock(&queue.state).scheduled = false;
+            lock(&queue.ready.line).scheduled = false;
         }
         called
     }
@@ -235,17 +226,18 @@ impl LoopQueue {
     }
 
     fn pull_wire(&self) -> bool {
-        lock(&self.wire).as_ref().is_some_and(Wire::pull)
+        self.ready.pull_wire()
     }
 
     /// Wakes the waiters that are there now, as long as the budget lasts; the rest has its turn in the loop's next round.
     fn drain(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {
         let (queue, started) = (this.get(), Instant::now());
         let _draining = Draining::new(queue.address);
-        let mut left = lock(&queue.state).waiters.len();
+        queue.sound_alarms(py);
+        let mut left = lock(&queue.ready.line).waiters.len();
         let mut batch = VecDeque::with_capacity(BATCH);
         while left > 0 {
-            batch.extend(lock(&queue.state).waiters.drain(..left.min(BATCH)));
+            batch.extend(lock(&queue.ready.line).waiters.drain(..left.min(BATCH)));
             left -= batch.len();
             while let Some(waiter) = batch.pop_front() {
                 if let Err(error) = Waiter::wake(waiter.bind(py)) {
@@ -262,8 +254,17 @@ impl LoopQueue {
         Ok(())
     }
 
+    fn sound_alarms(&self, py: Python<'_>) {
+        let alarms = std::mem::take(&mut lock(&self.ready.line).alarms);
+        for alarm in alarms {
+            if let Err(error) = alarm.get().call(py) {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
     fn put_back(&self, batch: VecDeque<Py<Waiter>>) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.ready.line);
         for waiter in batch.into_iter().rev() {
             state.waiters.push_front(waiter);
         }
@@ -272,8 +273,8 @@ impl LoopQueue {
     /// Ends one call of `drain`, with another to follow if there is more to do.
     fn finish(this: &Py<Self>, py: Python<'_>) {
         let again = {
-            let mut state = lock(&this.get().state);
-            state.scheduled = !state.waiters.is_empty();
+            let mut state = lock(&this.get().ready.line);
+            state.scheduled = !state.waiters.is_empty() || !state.alarms.is_empty();
             state.scheduled
         };
         if again {
@@ -283,16 +284,19 @@ impl LoopQueue {
 
     /// The loop is gone: messages on their way to its tasks go back, and its tasks are let go.
     fn close(&self, py: Python<'_>) {
-        let waiters = {
-            let mut state = lock(&self.state);
+        let (waiters, alarms) = {
+            let mut state = lock(&self.ready.line);
             state.closed = true;
-            std::mem::take(&mut state.waiters)
+            (
+                std::mem::take(&mut state.waiters),
+                std::mem::take(&mut state.alarms),
+            )
         };
-        self.has_bell.store(false, Ordering::Relaxed);
+        self.ready.has_bell.store(false, Ordering::Relaxed);
         let removed: Vec<_> = lock(&QUEUES)
             .extract_if(.., |(_, known)| std::ptr::eq(known.get(), self))
             .collect();
-        lock(&self.wire).take();
+        lock(&self.ready.wire).take();
         for waiter in waiters {
             waiter.get().give_back(py);
         }
@@ -305,7 +309,7 @@ impl LoopQueue {
         for engine in engines.iter().filter_map(Weak::upgrade) {
             drop(engine.forget_all(mine));
         }
-        drop(removed);
+        drop((removed, alarms));
     }
 }
 
@@ -500,8 +504,8 @@ impl Bell {
         let hung = add_reader
             .and_then(|add_reader| context.call_method1("run", (add_reader, descriptor, bell)));
         match hung {
-            Ok(_) => queue.get().has_bell.store(true, Ordering::Relaxed),
-            Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().wire).take()),
+            Ok(_) => queue.get().ready.has_bell.store(true, Ordering::Relaxed),
+            Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().ready.wire).take()),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -511,7 +515,7 @@ impl Bell {
 #[pymethods]
 impl Bell {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(wire) = &*lock(&self.queue.get().wire) {
+        if let Some(wire) = &*lock(&self.queue.get().ready.wire) {
             wire.quiet();
         }
         // An exception that is kept keeps the frames that it passed through, and those keep what they called. The bell is to
@@ -552,16 +556,17 @@ pub(crate) fn after_fork_in_child() {
         .map(|mut queues| std::mem::take(&mut *queues));
     for (_, handle) in queues.unwrap_or_default() {
         let queue = handle.get();
-        queue.has_bell.store(false, Ordering::Relaxed);
-        if let Ok(mut wire) = queue.wire.try_lock() {
+        queue.ready.has_bell.store(false, Ordering::Relaxed);
+        if let Ok(mut wire) = queue.ready.wire.try_lock() {
             wire.take();
         }
         if let Ok(mut engines) = queue.engines.try_lock() {
             engines.clear();
         }
-        if let Ok(mut state) = queue.state.try_lock() {
+        if let Ok(mut state) = queue.ready.line.try_lock() {
             state.closed = true;
             std::mem::forget(std::mem::take(&mut state.waiters));
+            std::mem::forget(std::mem::take(&mut state.alarms));
         }
     }
 }

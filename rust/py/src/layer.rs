@@ -17,7 +17,7 @@ use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{
-    deliver, give_back, hand_out, sound_alarms, Engine, Receiver, SleepingThread,
+    bury, deliver, give_back, hand_out, sound_alarms, Engine, Receiver, SleepingThread,
 };
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
@@ -39,6 +39,50 @@ impl MemoryLayer {
 
     pub(crate) fn wakes_directly(&self) -> bool {
         self.direct_wake
+    }
+
+    /// As `receive_sync`; `in_line` is called when this thread is in line for a message.
+    pub(crate) fn receive_sync_then(
+        &self,
+        py: Python<'_>,
+        channel: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        in_line: impl FnOnce(),
+    ) -> PyResult<Py<PyAny>> {
+        let name = self::channel(channel)?;
+        let end = match timeout {
+            Some(timeout) if timeout.is_nan() => {
+                return Err(PyValueError::new_err("timeout is not a number"))
+            }
+            // Too far for a clock is for ever.
+            Some(timeout) => {
+                let span = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
+                Instant::now().checked_add(span)
+            }
+            None => None,
+        };
+        if let Some(envelope) = self.engine.take(name).map_err(to_python)? {
+            return hand_out(py, &self.engine, envelope);
+        }
+        if is_running(py) {
+            return Err(PyRuntimeError::new_err(
+                "receive_sync() would block the event loop that runs in this thread; await receive() there",
+            ));
+        }
+        let thread = Arc::new(SleepingThread::new(name));
+        let waiting = Receiver::Thread(Arc::clone(&thread));
+        let received = self.engine.wait(name, waiting, None);
+        if let Received::Ready(envelope) = received.map_err(to_python)? {
+            return hand_out(py, &self.engine, envelope);
+        }
+        in_line();
+        match thread.sleep(py, &self.engine, end)? {
+            Some(envelope) => hand_out(py, &self.engine, envelope),
+            None => Err(PyTimeoutError::new_err(format!(
+                "no message on '{name}' in {} seconds",
+                timeout.unwrap_or_default()
+            ))),
+        }
     }
 
     /// Reads pairs of a name and a message, all of them before the first is used.
@@ -96,16 +140,16 @@ fn text<'a>(
     Ok((string, string.to_str().map_err(|_| not_text(kind, name))?))
 }
 
-fn channel<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+pub(crate) fn channel<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     Ok(text(name, NameKind::Channel)?.1)
 }
 
-fn group<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+pub(crate) fn group<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     Ok(text(name, NameKind::Group)?.1)
 }
 
 /// The channels to pass by: one name, or any iterable of names.
-fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+pub(crate) fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     let checked = |name: &Bound<'_, PyAny>| {
         let name = channel(name)?;
         NameKind::Channel
@@ -132,7 +176,7 @@ impl MemoryLayer {
     fn new(py: Python<'_>, config: LayerConfig, clock: Option<&ManualClock>) -> PyResult<Self> {
         let (settings, patterns) = config.to_core(py)?;
         Ok(Self {
-            engine: Arc::new(MemoryEngine::new(settings, LayerClock::new(clock))),
+            engine: Arc::new(MemoryEngine::new(settings, LayerClock::new(clock)).burying(bury)),
             strict: config.strict,
             direct_wake: config.direct_wake,
             patterns,
@@ -287,39 +331,7 @@ impl MemoryLayer {
         channel: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
-        let name = self::channel(channel)?;
-        let end = match timeout {
-            Some(timeout) if timeout.is_nan() => {
-                return Err(PyValueError::new_err("timeout is not a number"))
-            }
-            // Too far for a clock is for ever.
-            Some(timeout) => {
-                let span = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
-                Instant::now().checked_add(span)
-            }
-            None => None,
-        };
-        if let Some(envelope) = self.engine.take(name).map_err(to_python)? {
-            return hand_out(py, &self.engine, envelope);
-        }
-        if is_running(py) {
-            return Err(PyRuntimeError::new_err(
-                "receive_sync() would block the event loop that runs in this thread; await receive() there",
-            ));
-        }
-        let thread = Arc::new(SleepingThread::new(name));
-        let in_line = Receiver::Thread(Arc::clone(&thread));
-        let received = self.engine.wait(name, in_line, None);
-        if let Received::Ready(envelope) = received.map_err(to_python)? {
-            return hand_out(py, &self.engine, envelope);
-        }
-        match thread.sleep(py, &self.engine, end)? {
-            Some(envelope) => hand_out(py, &self.engine, envelope),
-            None => Err(PyTimeoutError::new_err(format!(
-                "no message on '{name}' in {} seconds",
-                timeout.unwrap_or_default()
-            ))),
-        }
+        self.receive_sync_then(py, channel, timeout, || {})
     }
 
     #[pyo3(signature = (group: "str", channel: "str"))]

@@ -20,6 +20,7 @@ mod inbox;
 mod layer;
 mod message;
 mod receiver;
+mod redis;
 mod stats;
 mod stub;
 mod wire;
@@ -37,6 +38,12 @@ mod _core {
     use crate::inbox::Inbox;
     #[pymodule_export]
     use crate::layer::MemoryLayer;
+    #[pymodule_export]
+    use crate::message::decode::unpack;
+    #[pymodule_export]
+    use crate::message::encode::pack;
+    #[pymodule_export]
+    use crate::redis::{LinkStats, RedisLayer, Runtime};
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 }

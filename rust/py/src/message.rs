@@ -4,18 +4,30 @@
 //! the last one is given the snapshot itself. Values that cannot change are shared, containers are copied here,
 //! and everything else is left to `copy.deepcopy`. A message is treated as a tree: a list that stands in it twice
 //! comes out as two lists.
+//!
+//! A message that came from another process is a [`Frame`]: msgpack until somebody wants it.
+
+pub(crate) mod decode;
+pub(crate) mod encode;
+mod fault;
+mod frame;
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use headrace_core::redis::Answer;
+use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use pyo3::{intern, IntoPyObjectExt};
 
+use self::fault::{Fault, Reason, Step};
+use self::frame::Frame;
 use crate::errors::{show, type_name, InvalidMessage};
+use crate::redis::outcome;
 
 /// Containers may stand in each other this deep, counting the message itself.
 const MAX_DEPTH: usize = 64;
@@ -26,7 +38,17 @@ const MAX_CONTAINERS: usize = 1 << 22;
 
 /// A message between its sender and its receivers.
 #[derive(Clone, Debug)]
-pub(crate) struct Message(Arc<Snapshot>);
+pub(crate) struct Message(Arc<Content>);
+
+#[derive(Debug)]
+enum Content {
+    /// What was sent in this process.
+    Snapshot(Snapshot),
+    /// What came from another. In a box, for the sake of the messages that never leave the process.
+    Frame(Box<Frame>),
+    /// No message, but what became of one, on its way to the task that sent it.
+    Answer(Box<Answer>),
+}
 
 #[derive(Debug)]
 struct Snapshot {
@@ -38,16 +60,7 @@ struct Snapshot {
 impl Message {
     /// Takes the snapshot.
     pub(crate) fn new(message: &Bound<'_, PyAny>, strict: bool) -> PyResult<Self> {
-        let py = message.py();
-        let Ok(dict) = message.cast::<PyDict>() else {
-            let text = format!("Message is not a dict: got {}", show(message));
-            return Err(InvalidMessage::new_err(text));
-        };
-        if dict.contains(intern!(py, "__asgi_channel__"))? {
-            return Err(InvalidMessage::new_err(
-                "message['__asgi_channel__']: this key is reserved for layers that carry messages between processes; use another",
-            ));
-        }
+        let dict = checked(message)?;
         let copier = Copier::new(strict);
         let snapshot = if dict.is_exact_instance_of::<PyDict>() {
             let (copy, flat) = copier
@@ -66,23 +79,86 @@ impl Message {
                 flat: false,
             }
         };
-        Ok(Self(Arc::new(snapshot)))
+        Ok(Self(Arc::new(Content::Snapshot(snapshot))))
+    }
+
+    /// A message of another process: the payload is the msgpack within the bytes, and the kind the text of its `type` within
+    /// the payload, if it has one. Needs no Python; nothing is decoded before a receiver wants it.
+    pub(crate) fn from_frame(
+        bytes: Arc<[u8]>,
+        payload: Range<usize>,
+        kind: Option<Range<usize>>,
+    ) -> Self {
+        let frame = Frame::new(bytes, payload, kind);
+        Self(Arc::new(Content::Frame(Box::new(frame))))
+    }
+
+    /// What became of a message, for the task that waits to know.
+    pub(crate) fn answer(answer: Answer) -> Self {
+        Self(Arc::new(Content::Answer(Box::new(answer))))
+    }
+
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(*self.0, Content::Answer(_))
+    }
+
+    /// The msgpack of a message that came from another process.
+    pub(crate) fn payload(&self) -> Option<&[u8]> {
+        match &*self.0 {
+            Content::Frame(frame) => Some(frame.payload()),
+            Content::Snapshot(_) | Content::Answer(_) => None,
+        }
     }
 
     /// The receiver's own copy.
     pub(crate) fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match Arc::try_unwrap(self.0) {
-            Ok(last) => Ok(last.value),
-            Err(shared) => shared.copy(py),
+            Ok(Content::Snapshot(last)) => Ok(last.value),
+            Ok(Content::Frame(last)) => last.into_python(py),
+            Ok(Content::Answer(last)) => answer_into_python(py, *last),
+            Err(shared) => match &*shared {
+                Content::Snapshot(snapshot) => snapshot.copy(py),
+                Content::Frame(frame) => frame.copy(py),
+                Content::Answer(answer) => answer_into_python(py, (**answer).clone()),
+            },
         }
     }
 
-    /// Whether the other message has the same `type`. No foreign code runs for it: both are exact dicts, and the types are
-    /// compared only if they are text.
+    /// Whether the other message has the same `type`. No foreign code runs for it: the values are exact dicts, and the types
+    /// are compared only if they are text. Frames are compared without Python, whose lock the caller may not have: it
+    /// has the engine's.
     pub(crate) fn is_of_type_of(&self, other: &Self) -> bool {
+        match (&*self.0, &*other.0) {
+            (Content::Snapshot(one), Content::Snapshot(two)) => one.is_of_type_of(two),
+            (Content::Frame(one), Content::Frame(two)) => one.is_of_type_of(two),
+            _ => false,
+        }
+    }
+
+    /// Shows the value to the garbage collector, if this is its only owner: an object must not be shown more
+    /// often than it is referred to, and a value with several owners is referred to once.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let value = match &*self.0 {
+            Content::Snapshot(snapshot) => Some(&snapshot.value),
+            Content::Frame(frame) => frame.value(),
+            Content::Answer(_) => None,
+        };
+        match value {
+            Some(value) if Arc::strong_count(&self.0) == 1 => visit.call(value),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn answer_into_python(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
+    outcome(answer)?.into_py_any(py)
+}
+
+impl Snapshot {
+    fn is_of_type_of(&self, other: &Self) -> bool {
         Python::attach(|py| {
-            let kinds = [self, other].map(|message| {
-                let dict = message.0.value.bind(py).cast_exact::<PyDict>().ok()?;
+            let kinds = [self, other].map(|snapshot| {
+                let dict = snapshot.value.bind(py).cast_exact::<PyDict>().ok()?;
                 let kind = dict.get_item(intern!(py, "type")).ok()??;
                 kind.cast_into_exact::<PyString>().ok()
             });
@@ -90,17 +166,6 @@ impl Message {
         })
     }
 
-    /// Shows the snapshot to the garbage collector, if this is its only owner: an object must not be shown more
-    /// often than it is referred to, and a snapshot with several owners is referred to once.
-    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if Arc::strong_count(&self.0) == 1 {
-            visit.call(&self.0.value)?;
-        }
-        Ok(())
-    }
-}
-
-impl Snapshot {
     fn copy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let value = self.value.bind(py);
         match value.cast_exact::<PyDict>() {
@@ -111,6 +176,20 @@ impl Snapshot {
             }
         }
     }
+}
+
+/// The message as a dict, if it is one that a layer may be given.
+fn checked<'a, 'py>(message: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyDict>> {
+    let Ok(dict) = message.cast::<PyDict>() else {
+        let text = format!("Message is not a dict: got {}", show(message));
+        return Err(InvalidMessage::new_err(text));
+    };
+    if dict.contains(intern!(message.py(), "__asgi_channel__"))? {
+        return Err(InvalidMessage::new_err(
+            "message['__asgi_channel__']: this key is reserved for layers that carry messages between processes; use another",
+        ));
+    }
+    Ok(dict)
 }
 
 /// The copy of a message whose type has a way of its own to be copied.
@@ -257,10 +336,10 @@ impl Copier {
         tuple: &Bound<'py, PyTuple>,
         depth: usize,
     ) -> Result<Bound<'py, PyAny>, Fault> {
-        self.enter(depth)?;
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
+        self.enter(depth)?;
         if tuple.iter().all(|value| is_leaf(&value)) {
             return Ok(tuple.clone().into_any());
         }
@@ -291,14 +370,20 @@ impl Copier {
         } else if let Ok(tuple) = value.cast::<PyTuple>() {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         } else if let Ok(dict) = value.cast::<PyDict>() {
-            let plain = PyDict::new(py);
-            plain.update(dict.as_mapping())?;
+            let plain = plain_dict(dict)?;
             return self.dict(&plain, depth).map(|(copy, _)| copy.into_any());
         } else {
             return Err(Fault::new(Reason::Type(type_name(value))));
         };
         Ok(plain)
     }
+}
+
+/// What a dict of a type of its own shows of itself.
+fn plain_dict<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+    let plain = PyDict::new(dict.py());
+    plain.update(dict.as_mapping())?;
+    Ok(plain)
 }
 
 /// Whether the value cannot change and cannot hold anything that can.
@@ -332,124 +417,4 @@ fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> 
             Fault::from(error)
         }
     })
-}
-
-/// Why a message was refused, and where. The path is collected from the inside out, on the way back.
-struct Fault {
-    path: Vec<Step>,
-    reason: Reason,
-}
-
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-enum Reason {
-    Containers,
-    Depth,
-    Key,
-    Range,
-    Surrogates,
-    Type(String),
-    Uncopyable(String, PyErr),
-    Python(PyErr),
-}
-
-impl Step {
-    fn of(key: &Bound<'_, PyAny>) -> Self {
-        let repr = key.repr().map(|repr| repr.to_string_lossy().into_owned());
-        Self::Key(repr.unwrap_or_else(|_| "?".to_owned()))
-    }
-}
-
-impl From<PyErr> for Fault {
-    fn from(error: PyErr) -> Self {
-        Self::new(Reason::Python(error))
-    }
-}
-
-impl Fault {
-    fn new(reason: Reason) -> Self {
-        Self {
-            path: Vec::new(),
-            reason,
-        }
-    }
-
-    fn at(mut self, step: Step) -> Self {
-        self.path.push(step);
-        self
-    }
-
-    fn path(&self, steps: usize) -> String {
-        let outermost_first = self.path.iter().rev().take(steps);
-        outermost_first.fold("message".to_owned(), |path, step| match step {
-            Step::Key(key) => format!("{path}[{key}]"),
-            Step::Index(index) => format!("{path}[{index}]"),
-        })
-    }
-
-    fn into_error(self, message: &Bound<'_, PyAny>) -> PyErr {
-        let path = self.path(MAX_DEPTH);
-        match self.reason {
-            Reason::Containers => PyValueError::new_err(format!(
-                "{path}: more than {MAX_CONTAINERS} containers; one that stands in many places is copied for each"
-            )),
-            Reason::Depth => PyValueError::new_err(self.depth_text(message)),
-            Reason::Key => PyTypeError::new_err(format!("{path}: a key is not a str")),
-            Reason::Range => PyValueError::new_err(format!("{path}: the integer does not fit in 64 bits with a sign")),
-            Reason::Surrogates => {
-                PyValueError::new_err(format!("{path}: the text has lone surrogates, which UTF-8 cannot carry"))
-            }
-            Reason::Type(kind) => PyTypeError::new_err(format!(
-                "{path}: {kind} is not serialisable; a strict layer takes dict, list, str, bytes, int, float, bool and None"
-            )),
-            Reason::Uncopyable(kind, cause) => {
-                let error = PyTypeError::new_err(format!("{path}: {kind} cannot be copied: {cause}"));
-                error.set_cause(message.py(), Some(cause));
-                error
-            }
-            Reason::Python(error) => error,
-        }
-    }
-
-    /// Nesting too deep is most often a container that holds itself; then the loop is worth more than its length.
-    fn depth_text(&self, message: &Bound<'_, PyAny>) -> String {
-        match self.first_repetition(message) {
-            Some(steps) => format!(
-                "{}: the container holds itself; a message is a tree",
-                self.path(steps)
-            ),
-            None => format!(
-                "{}...: containers are nested deeper than {MAX_DEPTH}; send a flatter message",
-                self.path(4)
-            ),
-        }
-    }
-
-    /// After how many steps of the path a container stands that was met before.
-    fn first_repetition(&self, message: &Bound<'_, PyAny>) -> Option<usize> {
-        let mut met = vec![message.clone()];
-        for (taken, step) in self.path.iter().rev().enumerate() {
-            let here = met.last()?;
-            let next = match step {
-                Step::Index(index) => here.get_item(index).ok()?,
-                Step::Key(repr) => {
-                    let dict = here.cast::<PyDict>().ok()?;
-                    let items = dict.copy().ok()?;
-                    let mut items = items.iter();
-                    let same = |key: &Bound<'_, PyAny>| {
-                        key.repr().is_ok_and(|key| key.to_string_lossy() == *repr)
-                    };
-                    items.find_map(|(key, value)| same(&key).then_some(value))?
-                }
-            };
-            if met.iter().any(|container| container.is(&next)) {
-                return Some(taken + 1);
-            }
-            met.push(next);
-        }
-        None
-    }
 }

@@ -52,7 +52,12 @@ impl Alarm {
         self.queue.get()
     }
 
-    fn sound(&self, py: Python<'_>) -> PyResult<()> {
+    /// To be called in its loop.
+    pub(crate) fn call(&self, py: Python<'_>) -> PyResult<()> {
+        self.callback.call0(py).map(|_| ())
+    }
+
+    pub(crate) fn sound(&self, py: Python<'_>) -> PyResult<()> {
         let Some(event_loop) = self.queue.get().event_loop(py) else {
             return Ok(());
         };
@@ -99,6 +104,17 @@ impl SleepingThread {
             channel: channel.to_owned(),
             parker: Parker::default(),
         }
+    }
+
+    pub(crate) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Puts the message in the thread's hands, and wakes it.
+    pub(crate) fn fill(&self, envelope: Envelope<Message>) -> Result<(), Envelope<Message>> {
+        self.parker.slot().fill(envelope)?;
+        self.parker.wake();
+        Ok(())
     }
 
     /// Sleeps until the message comes or the time is over.
@@ -180,16 +196,19 @@ fn put(
             }
             Err(envelope) => engine.give_back(waiter.get().channel(py), envelope),
         },
-        Receiver::Thread(thread) => match thread.parker.slot().fill(envelope) {
-            Ok(()) => {
-                thread.parker.wake();
-                None
-            }
+        Receiver::Thread(thread) => match thread.fill(envelope) {
+            Ok(()) => None,
             Err(envelope) => engine.give_back(&thread.channel, envelope),
         },
         // Never in line, so never given a message.
         Receiver::Alarm(_) => None,
     }
+}
+
+/// Lets receivers go in a thread that is attached to Python: any other would leak them.
+pub(crate) fn bury(receivers: Vec<Receiver>) {
+    // Without an interpreter there is nothing left that they could keep alive.
+    Python::try_attach(|_| drop(receivers));
 }
 
 /// Gives a message that was not taken back to its mailbox, or on to the next receiver.
@@ -199,6 +218,9 @@ pub(crate) fn give_back(
     channel: &str,
     envelope: Envelope<Message>,
 ) {
+    if envelope.message.is_answer() {
+        return;
+    }
     if let Err(error) = deliver(py, engine, engine.give_back(channel, envelope)) {
         error.write_unraisable(py, None);
     }
@@ -210,6 +232,9 @@ pub(crate) fn hand_out(
     engine: &Engine,
     envelope: Envelope<Message>,
 ) -> PyResult<Py<PyAny>> {
+    if envelope.message.is_answer() {
+        return envelope.message.into_python(py);
+    }
     envelope
         .message
         .into_python(py)

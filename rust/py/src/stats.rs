@@ -15,6 +15,12 @@ macro_rules! record {
 
         #[pymethods]
         impl $name {
+            #[new]
+            #[allow(clippy::too_many_arguments, reason = "one for each field, and they have names")]
+            fn new($($field: $type),*) -> Self {
+                Self { $($field),* }
+            }
+
             fn __repr__(&self) -> String {
                 let fields = [$(format!(concat!(stringify!($field), "={}"), self.$field)),*];
                 format!(concat!(stringify!($name), "({})"), fields.join(", "))

@@ -1,16 +1,19 @@
 """What ``manage.py check`` says about CHANNEL_LAYERS."""
 
+import inspect
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage
+from django.core.checks import INFO, CheckMessage
 from django.test import override_settings
 
 from headrace.django.checks import check_channel_layers
+from headrace.layers.hosts import redis_config
 
 OURS = "headrace.layers.InMemoryChannelLayer"
+REDIS = "headrace.layers.RedisChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 ABSENT = "not set"
@@ -24,6 +27,15 @@ class PubSub:
     def __init__(self, *args: Any, symmetric_encryption_keys: Any = None, **kwargs: Any) -> None: ...
 
 
+class OverRedis:
+    """Has the arguments of the layer and does not look at them."""
+
+    __signature__ = inspect.signature(redis_config)
+
+    def __init__(self, **config: Any) -> None:
+        raise RuntimeError("a check makes no layer that connects")
+
+
 @pytest.fixture(autouse=True)
 def _redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for channels_redis and redis-py 7, which this environment has not."""
@@ -32,6 +44,7 @@ def _redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["channels_redis.core"], "RedisChannelLayer", Core, raising=False)
     monkeypatch.setattr(sys.modules["channels_redis.pubsub"], "RedisPubSubChannelLayer", PubSub, raising=False)
     use_redis(monkeypatch, "7.1.0")
+    monkeypatch.setattr("headrace.layers.RedisChannelLayer", OverRedis, raising=False)
 
 
 def use_redis(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
@@ -57,8 +70,8 @@ def ids(found: list[CheckMessage]) -> list[str]:
     [
         {"BACKEND": OURS},
         layer(capacity=1, channel_capacity={"a.*": 5}, strict=True),
-        layer(CORE, hosts=["redis://one"], capacity=10),
-        layer(PUBSUB, hosts=["redis://one", "redis://two"], prefix="chat"),
+        layer(REDIS),
+        layer(REDIS, hosts=["redis://one", "redis://two"], prefix="chat", capacity=10, wire="channels_redis"),
         layer("headrace.layers.BaseChannelLayer"),
         {"BACKEND": OURS, "TEST_CONFIG": {}},
     ],
@@ -91,10 +104,10 @@ def test_a_backend_that_cannot_be_imported_is_an_error(backend: Any) -> None:
     assert expected in found[0].msg
 
 
-@pytest.mark.parametrize("backend", [OURS, CORE])
-def test_unknown_keys_of_the_configuration_are_an_error(backend: str) -> None:
+@pytest.mark.parametrize(("backend", "others"), [(OURS, []), (CORE, ["W009"])])
+def test_unknown_keys_of_the_configuration_are_an_error(backend: str, others: list[str]) -> None:
     found = check({"default": layer(backend, capcity=5, group_expire=3)})
-    assert ids(found) == ["E003"]
+    assert ids(found) == ["E003", *others]
     message = found[0]
     assert message.msg.endswith("does not know: 'capcity', 'group_expire'")
     assert message.hint.startswith("It knows '")
@@ -127,28 +140,71 @@ def test_the_core_layer_with_a_redis_py_that_gives_up_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     use_redis(monkeypatch, version)
-    assert ids(check({"default": layer(CORE)})) == ["W005"]
-    assert ids(check({"default": layer(CORE, hosts=["redis://one"])})) == ["W005"]
+    assert ids(check({"default": layer(CORE)})) == ["W005", "W009"]
+    assert ids(check({"default": layer(CORE, hosts=["redis://one"])})) == ["W005", "W009"]
     waiting = {"address": "redis://one", "socket_timeout": None}
-    assert check({"default": layer(CORE, hosts=[waiting])}) == []
-    assert check({"default": layer(PUBSUB, hosts=["redis://one"])}) == []
+    assert ids(check({"default": layer(CORE, hosts=[waiting])})) == ["W009"]
+    assert ids(check({"default": layer(PUBSUB, hosts=["redis://one"])})) == ["W009"]
 
 
 @pytest.mark.parametrize("version", ["7.1", "unknown"])
 def test_another_redis_py_is_fine(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     use_redis(monkeypatch, version)
-    assert check({"default": layer(CORE)}) == []
+    assert ids(check({"default": layer(CORE)})) == ["W009"]
 
 
 def test_several_hosts_of_the_core_layer_are_a_warning() -> None:
-    assert ids(check({"default": layer(CORE, hosts=["redis://one", "redis://two"])})) == ["W006"]
+    assert ids(check({"default": layer(CORE, hosts=["redis://one", "redis://two"])})) == ["W006", "W009"]
 
 
 def test_hosts_that_the_layer_itself_refuses_are_left_to_it() -> None:
-    assert check({"default": layer(CORE, hosts="redis://one")}) == []
+    assert ids(check({"default": layer(CORE, hosts="redis://one")})) == ["W009"]
 
 
-@pytest.mark.parametrize(("backend", "others"), [(PUBSUB, []), ("channels.layers.InMemoryChannelLayer", ["W003"])])
+@pytest.mark.parametrize(("backend", "wire"), [(CORE, False), (PUBSUB, True)])
+def test_a_layer_of_channels_redis_is_a_warning_that_says_how_to_move(backend: str, wire: bool) -> None:
+    (found,) = check({"default": layer(backend, hosts=["redis://one"])})
+    assert found.id == "headrace.W009"
+    assert REDIS in found.hint
+    assert ("'wire': 'channels_redis'" in found.hint) == wire
+    assert "correct" not in found.hint
+
+
+def test_what_stands_in_the_way_of_moving_is_in_the_hint() -> None:
+    (found,) = check({"default": layer(PUBSUB, serializer_format="json")})
+    assert "But before, correct this: serializer_format must be 'msgpack', got 'json'" in found.hint
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"hosts": ["redis//one"]}, {"hosts": "redis://one"}, {"topology": "cluster", "hosts": ["redis://one/1"]}],
+)
+def test_a_setting_that_the_redis_layer_refuses_is_an_error(config: dict[str, Any]) -> None:
+    assert ids(check({"default": layer(REDIS, **config)})) == ["E005"]
+
+
+def test_no_finding_about_the_redis_layer_shows_a_password() -> None:
+    (found,) = check({"default": layer(REDIS, hosts=["redis://user:s3cr3t@one/chat"])})
+    assert found.id == "headrace.E005"
+    assert "redis://user:***@one/***" in found.msg
+    assert "s3cr3t" not in found.msg + found.hint
+
+
+def test_keys_that_the_redis_layer_does_not_know_are_an_error() -> None:
+    assert ids(check({"default": layer(REDIS, capcity=5)})) == ["E003"]
+
+
+def test_options_that_the_redis_layer_does_not_need_are_explained() -> None:
+    host = {"address": "redis://one", "socket_timeout": None}
+    (found,) = check({"default": layer(REDIS, hosts=[host], random_prefix_length=12)})
+    assert (found.id, found.level) == ("headrace.I001", INFO)
+    assert "does not need: random_prefix_length: it keeps equal messages apart" in found.msg
+    assert "; socket_timeout: receiving waits for as long as it takes" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("backend", "others"), [(PUBSUB, ["W009"]), ("channels.layers.InMemoryChannelLayer", ["W003"])]
+)
 def test_keys_that_a_backend_takes_and_ignores_are_a_warning(backend: str, others: list[str]) -> None:
     found = check({"default": layer(backend, capcity=5, group_expire=3)})
     assert ids(found) == ["W007", *others]
@@ -156,7 +212,7 @@ def test_keys_that_a_backend_takes_and_ignores_are_a_warning(backend: str, other
 
 
 def test_the_pubsub_layer_has_no_capacity() -> None:
-    assert ids(check({"default": layer(PUBSUB, capacity=5)})) == ["W007"]
+    assert ids(check({"default": layer(PUBSUB, capacity=5)})) == ["W007", "W009"]
 
 
 def test_keys_of_an_entry_that_nobody_reads_are_a_warning() -> None:

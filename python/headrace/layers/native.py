@@ -1,0 +1,120 @@
+"""What the layers with native mailboxes share: how they receive, and how they live on after a fork."""
+
+import os
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from headrace._core import MemoryLayer, Waiter, after_fork_in_child
+from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_seconds
+from headrace.layers.subscription import Subscription
+
+__all__ = ["LayerConfig", "Message", "NativeChannelLayer", "living_layers", "received"]
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """The settings of a layer as the native side reads them."""
+
+    expiry: float
+    group_expiry: float
+    capacity: int
+    channel_capacity: list[tuple[str | Matcher, int]]
+    strict: bool
+    direct_wake: bool
+
+
+class NativeChannelLayer(BaseChannelLayer):
+    """The base of the layers whose mailboxes are native.
+
+    Attributes:
+        group_expiry: Seconds that a membership lasts after its latest ``group_add``.
+    """
+
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+
+    _core: MemoryLayer
+
+    def __init__(
+        self,
+        expiry: float,
+        group_expiry: float,
+        capacity: int,
+        channel_capacity: Capacities | None,
+        *,
+        strict: bool,
+        wake: Literal["direct", "future"],
+    ) -> None:
+        super().__init__(expiry, capacity, channel_capacity)
+        self.group_expiry = check_seconds("group_expiry", group_expiry)
+        if wake not in ("direct", "future"):
+            raise ValueError(f"wake must be 'direct' or 'future', got {wake!r}")
+        # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
+        globs = channel_capacity.items() if isinstance(channel_capacity, Mapping) else None
+        self._config = LayerConfig(
+            expiry=float(expiry),
+            group_expiry=float(group_expiry),
+            capacity=capacity,
+            channel_capacity=list(globs) if globs else list(self.channel_capacity),
+            strict=bool(strict),
+            direct_wake=wake == "direct",
+        )
+        self._start_empty()
+        _layers.add(self)
+
+    def _start_empty(self) -> None:
+        """Begin with nothing: when the layer is made, and in the child of a fork."""
+        raise NotImplementedError("a layer says what it begins with")
+
+    def _inherited(self) -> object:
+        """Return what the child of a fork is to keep and never to look at."""
+        return self._core
+
+    async def _hold(self, group: str, channel: str) -> None:
+        """Put a channel of this process in a group until it is discarded or closed."""
+        raise NotImplementedError("a layer says how a channel is held in a group")
+
+    def subscription(self, *groups: str) -> Subscription:
+        """Make a channel that is in these groups while a context lasts.
+
+        ``async with layer.subscription("news") as inbox`` joins; ``async for message in inbox`` receives, and ends when
+        the context does. At the end the channel leaves the groups, and its unread messages are dropped and counted.
+        These memberships do not expire.
+        """
+        return Subscription(self, groups)
+
+
+async def received(waiter: Waiter) -> Any:
+    """Await what a waiter waits for, and take it."""
+    try:
+        await waiter
+        return waiter.take()
+    except BaseException:
+        # Also what an interrupt left between the two lines: nobody else would find that message.
+        waiter.close()
+        raise
+
+
+_layers: weakref.WeakSet[NativeChannelLayer] = weakref.WeakSet()
+# What the child of a fork inherits is kept and never looked at: to let it go would run the clean-up of the parent's
+# tasks, on the parent's sockets, in the wrong process.
+_inherited: list[object] = []
+
+
+def living_layers() -> list[NativeChannelLayer]:
+    """Return the layers of this process."""
+    return list(_layers)
+
+
+def _start_child_empty() -> None:
+    after_fork_in_child()
+    for layer in _layers:
+        _inherited.append(layer._inherited())
+        layer._start_empty()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_child_empty)

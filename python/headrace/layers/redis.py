@@ -1,0 +1,718 @@
+"""The layer that spans processes, over Redis or Valkey: Channels' API over native mailboxes and an engine of its own.
+
+Mailboxes are in this process, as those of the in-process layer. What is for others travels by pub/sub, and what is for
+nobody in particular waits in queues on the server. docs/redis.md says how to set it up, docs/reliability.md what it
+promises, docs/protocol.md what travels.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import secrets
+import sys
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+from headrace._core import (
+    ChannelStats,
+    GroupStats,
+    LinkStats,
+    MemoryLayer,
+    RedisLayer,
+    Runtime,
+    SendReport,
+    Waiter,
+    pack,
+    unpack,
+)
+from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed
+from headrace.layers.base import Capacities
+from headrace.layers.hosts import HostSetting, Ring, Topology, Wire, redis_config
+from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
+
+__all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
+
+_logger = logging.getLogger("headrace.redis")
+
+LAST_WORDS = 1.0
+"""Seconds that the end of a layer, or of the process, waits for the server to take what was sent."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Groups whose members here may have missed messages.
+
+    Attributes:
+        groups: Their names.
+        missed: How many messages are known to be missing, by the numbers of their senders; 0 if that is not known.
+    """
+
+    groups: tuple[str, ...]
+    missed: int
+
+
+@dataclass(frozen=True)
+class RedisStats:
+    """A reading of a layer, in messages; the counters of this process, whoever sent or receives.
+
+    ``sent == delivered + depth + dropped_expired + dropped_replaced + dropped_other`` in the fleet: a message that
+    goes through a queue is counted as sent where it was put in and as delivered where it was taken out.
+
+    Attributes:
+        connection: The way to the servers: its state, reconnects, gaps, bytes, latency and lag, and what was lost
+            there.
+    """
+
+    channels: int
+    groups: int
+    memberships: int
+    waiters: int
+    depth: int
+    sent: int
+    delivered: int
+    returned: int
+    dropped_full: int
+    dropped_expired: int
+    dropped_replaced: int
+    dropped_other: int
+    connection: LinkStats = field(compare=False)
+
+
+class RedisChannelLayer(NativeChannelLayer):
+    """A channel layer over Redis 6.2 or newer, or any Valkey, for any number of processes, threads and event loops.
+
+    It takes the settings of both layers of channels_redis. A channel made by ``new_channel`` has its mailbox in the
+    process that made it, with a capacity of its own; a send to it is one PUBLISH. A group_send is one PUBLISH,
+    whatever the number of members. Every other name is a queue: each message goes to exactly one receiver of the fleet.
+
+    What waits for the server gives up after ``send_timeout`` with ``LayerUnavailable``; receivers go on waiting
+    while it is away. After a fork the child has an empty layer of its own; the parent's is not affected.
+
+    Args:
+        hosts: Servers, as channels_redis takes them: URLs, tuples, dicts, Sentinel dicts. None is localhost:6379.
+        prefix: What all keys and pub/sub channels begin with.
+        expiry: Seconds that a message may be on its way, and wait in its mailbox or queue.
+        group_expiry: Seconds that a membership lasts after its latest ``group_add``.
+        capacity: How many messages a mailbox or a queue holds.
+        channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first match counts.
+        on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
+        on_reconnect: The same, when it is back.
+        symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
+        random_prefix_length: Accepted for channels_redis' sake; nothing here needs it.
+        serializer_format: ``"msgpack"``.
+        on_gap: The ``type`` of a message to the members here of a group that may have missed messages; it has the keys
+            ``group`` and ``missed``.
+        gap: Called with a ``Gap`` when groups may have missed messages, in a thread of its own.
+        wire: ``"channels_redis"`` exchanges messages with ``channels_redis.pubsub.RedisPubSubChannelLayer``, for a
+            fleet that is moved process by process. Queues are pub/sub channels then, as they are there.
+        ring: How names are spread over several hosts: ``"rendezvous"``, or ``"channels_redis"`` for its own.
+        topology: ``"auto"`` asks the first host whether it is a cluster; or ``"single"``, ``"shards"``, ``"sentinel"``,
+            ``"cluster"``, ``"serverless"``.
+        send_timeout: Seconds that a call waits for the server.
+        connect_timeout: Seconds that one attempt to connect may take.
+        subscription_linger: Seconds that a subscription outlives the last member here of its group.
+        max_message_bytes: How long a message may be, in msgpack.
+        wake: As for the in-process layer.
+
+    Raises:
+        ValueError: A setting is wrong; the error names it, and shows no password.
+    """
+
+    def __init__(
+        self,
+        hosts: Iterable[HostSetting] | None = None,
+        prefix: str = "asgi",
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 100,
+        channel_capacity: Capacities | None = None,
+        on_disconnect: str | None = None,
+        on_reconnect: str | None = None,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        random_prefix_length: int | None = None,
+        serializer_format: str = "msgpack",
+        *,
+        on_gap: str | None = None,
+        gap: Callable[[Gap], object] | None = None,
+        wire: Wire | None = None,
+        ring: Ring | None = None,
+        topology: Topology = "auto",
+        send_timeout: float = 5,
+        connect_timeout: float = 5,
+        subscription_linger: float = 5,
+        max_message_bytes: int = 8 * 1024 * 1024,
+        wake: Literal["direct", "future"] = "direct",
+    ) -> None:
+        if gap is not None and not callable(gap):
+            raise ValueError(f"gap must be callable with a Gap, got {gap!r}; a message type is on_gap's")
+        self._settings = redis_config(
+            hosts=hosts,
+            prefix=prefix,
+            expiry=expiry,
+            group_expiry=group_expiry,
+            capacity=capacity,
+            channel_capacity=channel_capacity,
+            on_disconnect=on_disconnect,
+            on_reconnect=on_reconnect,
+            on_gap=on_gap,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            serializer_format=serializer_format,
+            random_prefix_length=random_prefix_length,
+            wire=wire,
+            ring=ring,
+            topology=topology,
+            send_timeout=send_timeout,
+            connect_timeout=connect_timeout,
+            subscription_linger=subscription_linger,
+            max_message_bytes=max_message_bytes,
+            wake=wake,
+        )
+        for option, reason in self._settings.ignored.items():
+            _logger.debug("the option %s has no effect: %s", option, reason)
+        self._gap = gap
+        super().__init__(expiry, group_expiry, capacity, channel_capacity, strict=True, wake=wake)
+
+    def _start_empty(self) -> None:
+        core = MemoryLayer(self._config, None)
+        self._core = core
+        self._redis = RedisLayer(self._settings, core, float(self.expiry), _runtime())
+        self._receive = core.receive
+        self._plain_wire = self._settings.wire == "channels_redis"
+        self._watched = False
+
+    def _inherited(self) -> object:
+        return self._core, self._redis
+
+    def __repr__(self) -> str:
+        return f"<RedisChannelLayer {self._settings!r}>"
+
+    @property
+    def client_prefix(self) -> str:
+        """The part of its channels' names by which this process is known."""
+        return self._redis.process
+
+    # Channels' methods.
+
+    async def send(self, channel: str, message: Message) -> None:
+        """Send a message to one channel; returns when the server has it.
+
+        A cancelled send may have been sent.
+
+        Raises:
+            ChannelFull: The queue, or the mailbox in this process, is at its capacity; the message was not sent. A
+                mailbox of another process that is full counts the message in its ``dropped_full`` instead.
+            LayerUnavailable: The server could not be reached, did not answer in time, or refused.
+            TypeError: The name is not valid, or the message holds what cannot be carried; the error has its path.
+            InvalidMessage: The message is not a dict, or uses a reserved key.
+            ValueError: A value does not fit, or the message is nested too deep.
+            MessageTooLarge: It is longer than ``max_message_bytes``.
+            LayerClosed: The layer was closed.
+        """
+        self._watch()
+        _, _, full = await received(self._redis.send(channel, message))
+        if full:
+            raise ChannelFull(channel)
+
+    async def receive(self, channel: str) -> Message:
+        """Wait for the next message of a channel, however long its server is away.
+
+        Receivers of one channel in one process are served in the order in which they came. Cancelling loses nothing.
+
+        Raises:
+            TypeError: The name is not valid.
+            ValueError: It is a channel of another process.
+            LayerClosed: The layer was closed.
+        """
+        waiting: Message | Waiter = self._receive(channel)
+        if type(waiting) is not Waiter:
+            return waiting
+        try:
+            await self._await_turn(channel, waiting)
+            return waiting.take()
+        except BaseException:
+            waiting.close()
+            raise
+
+    async def _await_turn(self, channel: str, waiting: Waiter) -> None:
+        """Wait for a message, which it leaves in the waiter."""
+        self._watch()
+        if self._plain_wire:
+            await self._listen(channel)
+        elif self._redis.is_queue(channel):
+            self._redis.want(channel)
+        else:
+            self._check_ours(channel)
+        await waiting
+
+    def _check_ours(self, channel: str) -> None:
+        owner = channel.partition("!")[0].rpartition(".")[2]
+        if owner != self.client_prefix:
+            raise ValueError(
+                f"{channel!r} is a channel of process {owner}; only that receives from it, and this is {self.client_prefix}"
+            )
+        if not self._redis.is_ready():
+            self._redis.connect_soon()
+
+    async def _listen(self, channel: str) -> None:
+        await self._wait_for(self._redis.listen(channel))
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Make the name of a channel of this process that nobody else has.
+
+        The first one waits until the process is subscribed to its inbox; the others cost nothing on the server.
+
+        Args:
+            prefix: What the name begins with.
+
+        Raises:
+            TypeError: No valid name can begin so.
+            LayerUnavailable: The server could not be reached in time.
+        """
+        name = f"{prefix}.{self.client_prefix}!{secrets.token_hex(12)}"
+        if prefix != "specific":
+            self.require_valid_channel_name(prefix)
+            self.require_valid_channel_name(name)
+        self._watch()
+        if not self._redis.is_ready():
+            await received(self._redis.connect())
+        if self._plain_wire:
+            await self._listen(name)
+        return name
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Put a channel in a group, or renew its membership; returns when messages to the group will reach it.
+
+        Any channel of the fleet: one of this process costs a round trip only if it is the group's first here.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerUnavailable: The server could not be reached in time; the channel was not added.
+            LayerClosed: The layer was closed.
+        """
+        await self._join(group, channel, float(self.group_expiry))
+
+    async def _hold(self, group: str, channel: str) -> None:
+        await self._join(group, channel, None)
+
+    async def _join(self, group: str, channel: str, expiry: float | None) -> None:
+        self._watch()
+        asked = self._redis.group_add(group, channel, expiry)
+        if asked is not None:
+            try:
+                await received(asked)
+            except BaseException:
+                self._undo_join(group, channel)
+                raise
+
+    def _undo_join(self, group: str, channel: str) -> None:
+        if not self._redis.is_queue(channel):
+            with suppress(LayerClosed):
+                self._core.group_discard(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; no error if it is not in it.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerUnavailable: The channel is not one of this process, and the server could not be reached in time.
+            LayerClosed: The layer was closed.
+        """
+        await self._wait_for(self._redis.group_discard(group, channel))
+
+    async def group_send(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
+        """Send a message to every channel of a group; returns when the server has it. Never raises for a full channel.
+
+        Args:
+            group: The group; one without members is no error.
+            message: The message. Each receiver gets a copy of its own.
+            exclude: A channel, or several, to pass by.
+
+        Returns:
+            ``delivered`` counts the members that were in this process when it was sent, and the queues that took it;
+            those of other processes are not known here. ``dropped_full`` counts the queues that were full.
+
+        Raises:
+            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+        """
+        self._watch()
+        asked = self._redis.group_send(group, message, None if exclude == () else exclude)
+        members = self._members_here(group, exclude)
+        _, queued, full = await received(asked)
+        return SendReport(members + queued, full, 0)
+
+    def _members_here(self, group: str, exclude: str | Collection[str] = ()) -> int:
+        if exclude == ():
+            return self._core.group_count(group)
+        excluded = {exclude} if isinstance(exclude, str) else set(exclude)
+        return len(set(self._core.group_channels(group)) - excluded)
+
+    async def flush(self) -> None:
+        """Drop all messages and all memberships of the layer's prefix, here, on the server, and in all processes.
+
+        It removes its own keys by their names, and no others. Receivers that wait go on waiting.
+
+        Raises:
+            LayerUnavailable: The server could not be reached in time; what is in this process is gone all the same.
+        """
+        self._core.flush()
+        with suppress(LayerClosed):
+            await received(self._redis.flush())
+
+    async def close(self) -> None:
+        """Wait a second for the server to take what was sent, and end. Waiting receivers raise ``LayerClosed``."""
+        try:
+            self._core.stats()
+            if self._redis.is_started() and not self._is_closed():
+                with suppress(TimeoutError, LayerClosed):
+                    async with asyncio.timeout(LAST_WORDS):
+                        await received(self._redis.drain(True))
+        finally:
+            self._end()
+
+    def _is_closed(self) -> bool:
+        return self._redis.stats().state == "closed"
+
+    def _end(self) -> None:
+        self._core.close()
+        if not self._is_closed():
+            self._redis.close()
+
+    def close_pools(self) -> Awaitable[None]:
+        """Wait until the server has what was sent.
+
+        channels_redis has connections for each loop, and closes them here.
+        """
+        return self._wait_for(self._redis.drain(False) if self._redis.is_started() else None)
+
+    def serialize(self, message: Message) -> bytes:
+        """Return the msgpack of a message, as it travels before it is encrypted."""
+        return pack(message, self._settings.max_message_bytes)
+
+    def deserialize(self, message: bytes) -> Message:
+        """Return the message of some msgpack.
+
+        Raises:
+            ValueError: It is not that of a message; the error says what is wrong, and where.
+        """
+        return unpack(message)
+
+    # Beyond Channels.
+
+    def connect(self) -> Awaitable[None]:
+        """Connect to the servers now, and not when the layer is first used.
+
+        Raises:
+            LayerUnavailable: They could not be reached in time; the error says why.
+        """
+        self._watch()
+        return self._wait_for(self._redis.connect())
+
+    async def _wait_for(self, asked: Waiter | None) -> None:
+        if asked is not None:
+            await received(asked)
+
+    async def send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Send messages to channels, given as pairs, with one wait for all. A full channel is counted, and no error.
+
+        Raises:
+            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+                Nothing was sent if a pair is not valid.
+        """
+        self._watch()
+        count, full_here, asked = self._redis.send_many(pairs)
+        _, _, full = await received(asked)
+        return SendReport(count - full_here - full, full_here + full, 0)
+
+    async def group_send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Send messages to groups, given as pairs, with one wait for all; the report is as that of ``group_send``.
+
+        Raises:
+            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+                Nothing was sent if a pair is not valid.
+        """
+        self._watch()
+        groups, asked = self._redis.group_send_many(pairs)
+        members = sum(self._core.group_count(group) for group in groups)
+        _, queued, full = await received(asked)
+        return SendReport(members + queued, full, 0)
+
+    async def receive_many(self, channel: str, max: int) -> list[Message]:
+        """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
+
+        Raises:
+            ValueError: ``max`` is not a positive integer.
+            TypeError, LayerClosed: As ``receive``.
+        """
+        if not isinstance(max, int) or max < 1:
+            raise ValueError(f"max must be a positive integer, got {max!r}")
+        most = min(max, sys.maxsize)
+        queue = not self._plain_wire and self._redis.is_queue(channel)
+        if queue:
+            await received(self._redis.fetch(channel, most))
+        ready = self._core.receive_ready(channel, most)
+        if ready:
+            return ready
+        waiting: Message | Waiter = self._receive(channel)
+        if type(waiting) is not Waiter:
+            return [waiting, *self._core.receive_ready(channel, most - 1)]
+        try:
+            await self._await_turn(channel, waiting)
+            if queue and most > 1:
+                # The first is not taken before: what is cancelled here leaves it in its place.
+                await received(self._redis.fetch(channel, most - 1))
+            return [waiting.take(), *self._core.receive_ready(channel, most - 1)]
+        except BaseException:
+            waiting.close()
+            raise
+
+    def receive_nowait(self, channel: str) -> Message:
+        """Take the next message if there is one. For a queue this asks the server, and blocks for one round trip.
+
+        Raises:
+            ChannelEmpty: There is none.
+            LayerUnavailable: The server of a queue could not be reached in time.
+            TypeError, LayerClosed: As ``receive``.
+        """
+        if not self._plain_wire and self._redis.is_queue(channel):
+            here = self._core.channel_stats(channel)
+            if here.waiters:
+                raise ChannelEmpty(channel)
+            if not here.depth:
+                self._redis.fetch_sync(channel, 1)
+        return self._core.receive_nowait(channel)
+
+    @overload
+    def send_sync(self, channel: str, message: Message, *, confirm: Literal[False] = False) -> None: ...
+    @overload
+    def send_sync(self, channel: str, message: Message, *, confirm: Literal[True]) -> int: ...
+    def send_sync(self, channel: str, message: Message, *, confirm: bool = False) -> int | None:
+        """Do what ``send`` does, from any thread, with or without a loop.
+
+        To a channel of a process it does not wait for the server unless asked to; what the server does not take in
+        time is counted in ``stats().connection.unsent``. A queue is always waited for, because it may be full.
+
+        Args:
+            channel: The channel.
+            message: The message.
+            confirm: Wait for the server.
+
+        Returns:
+            With ``confirm``, how many processes got it: 0 if that of the channel is gone, and 1 for a queue.
+
+        Raises:
+            ChannelFull, LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As
+                ``send``.
+        """
+        self._watch()
+        queue = not self._plain_wire and self._redis.is_queue(channel)
+        outcome = self._redis.send_sync(channel, message, confirm or queue)
+        if outcome is None:
+            return None
+        receivers, queued, full = outcome
+        if full:
+            raise ChannelFull(channel)
+        return receivers + queued if confirm else None
+
+    def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
+        """Wait for the next message of a channel, blocking this thread.
+
+        Args:
+            channel: The channel.
+            timeout: Seconds to wait at most; None waits for ever.
+
+        Raises:
+            TimeoutError: The time is over; no message was taken.
+            RuntimeError: A loop runs in this thread; it would stand still.
+            TypeError, LayerClosed: As ``receive``.
+        """
+        self._watch()
+        return self._redis.receive_sync(channel, timeout)
+
+    def group_add_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
+        self._watch()
+        try:
+            self._redis.group_add_sync(group, channel, float(self.group_expiry))
+        except ConnectionError:
+            self._undo_join(group, channel)
+            raise
+
+    def group_discard_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_discard`` does, from any thread; it blocks for a round trip if that would wait for one."""
+        self._redis.group_discard_sync(group, channel)
+
+    @overload
+    def group_send_sync(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: Literal[False] = False
+    ) -> SendReport: ...
+    @overload
+    def group_send_sync(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: Literal[True]
+    ) -> int: ...
+    def group_send_sync(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: bool = False
+    ) -> SendReport | int:
+        """Do what ``group_send`` does, from any thread, with or without a loop, in a few microseconds.
+
+        It does not wait for the server unless asked to; what the server does not take in time is counted in
+        ``stats().connection.unsent``. If there are queues in the group it waits, because they may be full.
+
+        Returns:
+            As ``group_send``; with ``confirm``, how many processes got it.
+
+        Raises:
+            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+        """
+        self._watch()
+        wait = confirm or bool(self._redis.plain_members(group))
+        outcome = self._redis.group_send_sync(group, message, None if exclude == () else exclude, wait)
+        receivers, queued, full = outcome or (0, 0, 0)
+        if confirm:
+            return receivers
+        return SendReport(self._members_here(group, exclude) + queued, full, 0)
+
+    def close_channel(self, channel: str) -> None:
+        """Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
+
+        Receivers that wait on it go on waiting. It does not wait for the server.
+
+        Raises:
+            TypeError: The name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        self._redis.close_channel(channel)
+
+    def group_channels(self, group: str) -> list[str]:
+        """List the channels of a group that are in this process, and the queues that are in it."""
+        return [*self._core.group_channels(group), *self._redis.plain_members(group)]
+
+    def group_count(self, group: str) -> int:
+        """Count what ``group_channels`` lists."""
+        return self._core.group_count(group) + len(self._redis.plain_members(group))
+
+    def channel_groups(self, channel: str) -> list[str]:
+        """List the groups that a channel of this process, or a queue, is in."""
+        return [*self._core.channel_groups(channel), *self._redis.plain_groups(channel)]
+
+    def stats(self) -> RedisStats:
+        """Read the layer's counters. Nothing is asked of the server: what is in queues is known from the last look."""
+        here, link = self._core.stats(), self._redis.stats()
+        memberships = self._redis.plain_memberships()
+        plain_groups = {group for group, _ in memberships}
+        queues = {channel for _, channel in memberships} | set(self._redis.queues())
+        return RedisStats(
+            channels=here.channels + len(queues.difference(self._core.channel_names())),
+            groups=here.groups + len(plain_groups.difference(self._core.group_names())),
+            memberships=here.memberships + len(memberships),
+            waiters=here.waiters,
+            depth=here.depth + link.queue_depth,
+            sent=here.sent - link.fetched + link.queued + link.late,
+            delivered=here.delivered - link.handed_back,
+            returned=here.returned,
+            dropped_full=here.dropped_full + link.queue_full,
+            dropped_expired=here.dropped_expired + link.late + link.queue_expired,
+            dropped_replaced=here.dropped_replaced,
+            dropped_other=here.dropped_other + link.queue_dropped,
+            connection=link,
+        )
+
+    def channel_stats(self, channel: str) -> ChannelStats:
+        """Read one channel's counters in this process; the depth of a queue is that of the last look."""
+        here = self._core.channel_stats(channel)
+        return ChannelStats(
+            depth=here.depth + self._redis.queue_depth(channel),
+            capacity=here.capacity,
+            waiters=here.waiters,
+            groups=here.groups + len(self._redis.plain_groups(channel)),
+            delivered=here.delivered,
+            dropped_full=here.dropped_full,
+            dropped_expired=here.dropped_expired,
+            dropped_replaced=here.dropped_replaced,
+        )
+
+    def group_stats(self, group: str) -> GroupStats:
+        """Read one group's counters in this process, and those of what this process sent to its queues."""
+        here = self._core.group_stats(group)
+        queues = self._redis.plain_members(group)
+        sends, queued, full = self._redis.plain_sends(group) if queues else (0, 0, 0)
+        return GroupStats(
+            members=here.members + len(queues),
+            sends=max(here.sends, sends),
+            delivered=here.delivered + queued,
+            dropped_full=here.dropped_full + full,
+        )
+
+    # What the connection says.
+
+    def _watch(self) -> None:
+        """Have somebody listen to what the connection has to say, from the first use on."""
+        if not self._watched:
+            self._watched = True
+            watcher = threading.Thread(
+                target=_watch, args=(weakref.ref(self), self._redis), name="headrace-notices", daemon=True
+            )
+            watcher.start()
+            _watchers.add(watcher)
+
+    def _told(self, notice: dict[str, Any]) -> None:
+        match notice["kind"]:
+            case "disconnected":
+                _logger.warning("the connection was lost: %s", notice["reason"])
+            case "reconnected":
+                _logger.warning("the connection is back")
+            case "gap":
+                gap = Gap(tuple(notice["groups"]), notice["missed"])
+                if gap.groups:
+                    _logger.warning("groups may have missed messages: %s", _some(gap.groups))
+                if self._gap is not None:
+                    self._gap(gap)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+
+
+def _watch(reference: "weakref.ref[RedisChannelLayer]", redis: RedisLayer) -> None:
+    """Log what the connection says, and tell the layer's owner, as long as there is a layer."""
+    while reference() is not None and redis.stats().state != "closed":
+        notice = redis.next_notice(1.0)
+        layer = reference()
+        if notice is None or layer is None:
+            continue
+        try:
+            layer._told(notice)
+        except Exception:
+            _logger.exception("the gap hook failed")
+        del layer
+
+
+_watchers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_runtimes: dict[int, Runtime] = {}
+"""The one thread of input and output of this process, by the process. That of a parent is kept and never looked at."""
+
+
+def _runtime() -> Runtime:
+    process = os.getpid()
+    if process not in _runtimes:
+        _runtimes[process] = Runtime()
+    return _runtimes[process]
+
+
+def _at_exit() -> None:
+    """Give what was sent a second to reach the server, and end the threads that wait for notices."""
+    for layer in living_layers():
+        if isinstance(layer, RedisChannelLayer) and layer._redis.is_started() and not layer._is_closed():
+            with suppress(Exception):
+                layer._redis.drain_sync(False, LAST_WORDS)
+            layer._end()
+    for watcher in list(_watchers):
+        watcher.join(LAST_WORDS)
+
+
+atexit.register(_at_exit)

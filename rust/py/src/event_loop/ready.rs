@@ -1,0 +1,143 @@
+//! The waiters of one event loop that are to be woken, and how they get there from a thread that is not attached to Python.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pyo3::prelude::*;
+
+use super::{lock, Wakes};
+use crate::awaitable::Waiter;
+use crate::receiver::Alarm;
+use crate::wire::Wire;
+
+/// What senders in any thread put there, and what they pull.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) line: Mutex<Line>,
+    /// How other threads reach the loop. `None` where the system or the loop cannot, and once the loop is gone.
+    pub(super) wire: Mutex<Option<Wire>>,
+    /// Whether the loop's end will be noticed; else its address may come to stand for another loop.
+    pub(super) has_bell: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) waiters: VecDeque<Py<Waiter>>,
+    /// Functions to be called by the loop.
+    pub(super) alarms: Vec<Py<Alarm>>,
+    /// A call of `drain` is on its way.
+    pub(super) scheduled: bool,
+    pub(super) closed: bool,
+}
+
+impl Ready {
+    pub(super) fn new(wire: Option<Wire>) -> Self {
+        Self {
+            line: Mutex::default(),
+            wire: Mutex::new(wire),
+            has_bell: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn pull_wire(&self) -> bool {
+        lock(&self.wire).as_ref().is_some_and(Wire::pull)
+    }
+
+    /// Adds without Python, and pulls the wire. False if that is not the way to this loop: then nothing was added.
+    fn add_detached(&self, batch: &mut Batch) -> bool {
+        if !self.has_bell.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut line = lock(&self.line);
+        if line.closed {
+            return false;
+        }
+        line.waiters.extend(batch.waiters.drain(..));
+        line.alarms.append(&mut batch.alarms);
+        if std::mem::replace(&mut line.scheduled, true) {
+            return true;
+        }
+        drop(line);
+        // A wire that takes no more has been pulled.
+        self.pull_wire();
+        true
+    }
+}
+
+/// What goes to one loop.
+#[derive(Debug)]
+struct Batch {
+    ready: Arc<Ready>,
+    waiters: Vec<Py<Waiter>>,
+    alarms: Vec<Py<Alarm>>,
+}
+
+/// The waiters of one delivery by a thread that is not attached to Python, on their way to their loops.
+///
+/// Nothing here touches an object's count of references. Where a loop can only be woken by calling it, and where it is
+/// gone, the thread attaches after all.
+#[derive(Debug, Default)]
+pub(crate) struct DetachedWakes(Vec<Batch>);
+
+impl DetachedWakes {
+    fn batch(&mut self, ready: &Arc<Ready>) -> Option<&mut Batch> {
+        // One delivery after the other is for the same loop, and there are few loops.
+        let known = self
+            .0
+            .iter()
+            .rposition(|batch| Arc::ptr_eq(&batch.ready, ready));
+        let place = known.unwrap_or_else(|| {
+            self.0.push(Batch {
+                ready: Arc::clone(ready),
+                waiters: Vec::new(),
+                alarms: Vec::new(),
+            });
+            self.0.len() - 1
+        });
+        self.0.get_mut(place)
+    }
+
+    pub(crate) fn add(&mut self, waiter: Py<Waiter>) {
+        let ready = Arc::clone(&waiter.get().queue().ready);
+        if let Some(batch) = self.batch(&ready) {
+            batch.waiters.push(waiter);
+        }
+    }
+
+    pub(crate) fn add_alarm(&mut self, alarm: Py<Alarm>) {
+        let ready = Arc::clone(&alarm.get().queue().ready);
+        if let Some(batch) = self.batch(&ready) {
+            batch.alarms.push(alarm);
+        }
+    }
+
+    pub(crate) fn ring(self) {
+        for mut batch in self.0 {
+            let ready = Arc::clone(&batch.ready);
+            if ready.add_detached(&mut batch) {
+                continue;
+            }
+            // Not attached means that the interpreter is gone, and every loop with it.
+            Python::try_attach(|py| batch.ring_attached(py));
+        }
+    }
+}
+
+impl Batch {
+    fn ring_attached(self, py: Python<'_>) {
+        let mut wakes = Wakes::default();
+        for waiter in self.waiters {
+            wakes.add(py, waiter);
+        }
+        let rung = wakes.ring(py);
+        for alarm in self.alarms {
+            if let Err(error) = alarm.get().sound(py) {
+                error.write_unraisable(py, None);
+            }
+        }
+        if let Err(error) = rung {
+            error.write_unraisable(py, None);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A message of another process: bytes that become a value when the first receiver wants it, and only once.
+//!
+//! A frame may be dropped by a thread that does not hold Python's lock, perhaps under the engine's, and the value that it
+//! keeps for its other receivers with it. Such a value is put aside, and released by whoever decodes next.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+
+use pyo3::prelude::*;
+
+use super::decode::decode;
+use super::Snapshot;
+
+pub(super) struct Frame {
+    bytes: Arc<[u8]>,
+    payload: Range<usize>,
+    kind: Option<Range<usize>>,
+    decoded: OnceLock<Snapshot>,
+}
+
+impl Frame {
+    pub(super) fn new(bytes: Arc<[u8]>, payload: Range<usize>, kind: Option<Range<usize>>) -> Self {
+        Self {
+            bytes,
+            payload,
+            kind,
+            decoded: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        self.bytes.get(self.payload.clone()).unwrap_or_default()
+    }
+
+    fn kind(&self) -> Option<&[u8]> {
+        self.payload().get(self.kind.clone()?)
+    }
+
+    /// The value for the last receiver.
+    pub(super) fn into_python(mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        release_orphans();
+        match self.decoded.take() {
+            Some(decoded) => Ok(decoded.value),
+            None => Ok(decode(py, self.payload())?.value),
+        }
+    }
+
+    /// A value for one of several receivers. No lock is held while Python works: two threads may decode at once, and then
+    /// one of them keeps what it decoded to itself.
+    pub(super) fn copy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        release_orphans();
+        if let Some(decoded) = self.decoded.get() {
+            return decoded.copy(py);
+        }
+        match self.decoded.set(decode(py, self.payload())?) {
+            Ok(()) => self.copy(py),
+            Err(own) => Ok(own.value),
+        }
+    }
+
+    pub(super) fn is_of_type_of(&self, other: &Self) -> bool {
+        matches!((self.kind(), other.kind()), (Some(one), Some(two)) if one == two)
+    }
+
+    /// What was decoded, if anything was.
+    pub(super) fn value(&self) -> Option<&Py<PyAny>> {
+        self.decoded.get().map(|decoded| &decoded.value)
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("length", &self.payload.len())
+            .field("kind", &self.kind().map(String::from_utf8_lossy))
+            .field("decoded", &self.value().is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if let Some(decoded) = self.decoded.take() {
+            // Fails if there is no receiver, and it is static.
+            let _ = ORPHANS.sender.send(decoded.value);
+            ORPHANS.any.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Values to be released under Python's lock. A channel, because to send on it takes no lock: one that a thread holds during
+/// a fork is held in the child for ever.
+struct Orphans {
+    any: AtomicBool,
+    sender: Sender<Py<PyAny>>,
+    receiver: Mutex<Receiver<Py<PyAny>>>,
+}
+
+static ORPHANS: LazyLock<Orphans> = LazyLock::new(|| {
+    let (sender, receiver) = channel();
+    Orphans {
+        any: AtomicBool::new(false),
+        sender,
+        receiver: Mutex::new(receiver),
+    }
+});
+
+fn release_orphans() {
+    if !ORPHANS.any.load(Ordering::Acquire) {
+        return;
+    }
+    // Whoever holds it releases them.
+    let Ok(receiver) = ORPHANS.receiver.try_lock() else {
+        return;
+    };
+    ORPHANS.any.store(false, Ordering::Release);
+    let orphans: Vec<_> = receiver.try_iter().collect();
+    drop(receiver);
+    drop(orphans);
+}

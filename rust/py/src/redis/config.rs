@@ -1,0 +1,164 @@
+//! The settings of a Redis layer as Python gives them: one frozen object, checked and named there.
+
+use std::sync::Arc;
+
+use headrace_core::redis::crypt::Crypt;
+use headrace_core::redis::ring::Ring;
+use headrace_core::redis::{Credentials, Endpoint, Server, Settings, Tls, Topology, Wire};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::config::seconds;
+
+/// `headrace.layers.hosts.RedisConfig`, read field by field.
+#[derive(FromPyObject)]
+pub(crate) struct RedisConfig {
+    hosts: Vec<HostConfig>,
+    topology: String,
+    prefix: String,
+    wire: String,
+    ring: String,
+    encryption_keys: Vec<Vec<u8>>,
+    send_timeout: f64,
+    connect_timeout: f64,
+    subscription_linger: f64,
+    pub(crate) max_message_bytes: usize,
+    on_disconnect: Option<String>,
+    on_reconnect: Option<String>,
+    on_gap: Option<String>,
+}
+
+/// `headrace.layers.hosts.Host`.
+#[derive(FromPyObject)]
+struct HostConfig {
+    endpoint: EndpointConfig,
+    sentinels: Vec<EndpointConfig>,
+    master_name: Option<String>,
+}
+
+/// `headrace.layers.hosts.Endpoint`.
+#[derive(FromPyObject)]
+struct EndpointConfig {
+    host: String,
+    port: u16,
+    path: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    password_source: Option<Py<PyAny>>,
+    database: i64,
+    tls: Option<TlsConfig>,
+    protocol: u8,
+}
+
+/// `headrace.layers.hosts.Tls`.
+#[derive(FromPyObject)]
+struct TlsConfig {
+    verify: bool,
+    verify_hostname: bool,
+    ca: Option<Vec<u8>>,
+    certificate: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+}
+
+/// A Python function that gives credentials. It is called in a thread that does nothing else.
+struct PasswordSource(Py<PyAny>);
+
+impl Credentials for PasswordSource {
+    fn fetch(&self) -> Result<(Option<String>, String), String> {
+        let fetched = Python::try_attach(|py| {
+            let given = self.0.bind(py).call0()?;
+            if given.is_instance_of::<PyString>() {
+                return Ok((None, given.extract()?));
+            }
+            given.extract::<(Option<String>, String)>()
+        });
+        match fetched {
+            Some(Ok(credentials)) => Ok(credentials),
+            // Only its type: the text of an error about a password may hold the password.
+            Some(Err(error)) => Err(Python::try_attach(|py| error.get_type(py).to_string())
+                .unwrap_or_else(|| "it failed".to_owned())),
+            None => Err("the interpreter is gone".to_owned()),
+        }
+    }
+}
+
+impl RedisConfig {
+    pub(crate) fn into_core(self, expiry: std::time::Duration) -> PyResult<Settings> {
+        Ok(Settings {
+            topology: match self.topology.as_str() {
+                "auto" => Topology::Auto,
+                "cluster" => Topology::Cluster,
+                "serverless" => Topology::Serverless,
+                "single" | "shards" | "sentinel" => Topology::Shards,
+                other => return Err(unknown("topology", other)),
+            },
+            wire: match self.wire.as_str() {
+                "headrace" => Wire::Headrace,
+                "channels_redis" => Wire::ChannelsRedis,
+                other => return Err(unknown("wire", other)),
+            },
+            ring: match self.ring.as_str() {
+                "rendezvous" => Ring::Rendezvous,
+                "channels_redis" => Ring::ChannelsRedis,
+                other => return Err(unknown("ring", other)),
+            },
+            prefix: self.prefix,
+            hosts: self.hosts.into_iter().map(HostConfig::into_core).collect(),
+            crypt: Crypt::new(self.encryption_keys).map(Arc::new),
+            expiry,
+            send_timeout: seconds(self.send_timeout)?,
+            connect_timeout: seconds(self.connect_timeout)?,
+            subscription_linger: seconds(self.subscription_linger)?,
+            on_disconnect: self.on_disconnect,
+            on_reconnect: self.on_reconnect,
+            on_gap: self.on_gap,
+        })
+    }
+}
+
+fn unknown(setting: &str, value: &str) -> PyErr {
+    PyValueError::new_err(format!("unknown {setting} '{value}'"))
+}
+
+impl HostConfig {
+    fn into_core(self) -> Server {
+        Server {
+            endpoint: self.endpoint.into_core(),
+            sentinels: self
+                .sentinels
+                .into_iter()
+                .map(EndpointConfig::into_core)
+                .collect(),
+            master_name: self.master_name,
+        }
+    }
+}
+
+impl EndpointConfig {
+    fn into_core(self) -> Endpoint {
+        let credentials = |source| Arc::new(PasswordSource(source)) as Arc<dyn Credentials>;
+        Endpoint {
+            host: self.host,
+            port: self.port,
+            path: self.path,
+            username: self.username,
+            password: self.password,
+            credentials: self.password_source.map(credentials),
+            database: self.database,
+            tls: self.tls.map(TlsConfig::into_core),
+            protocol: self.protocol,
+        }
+    }
+}
+
+impl TlsConfig {
+    fn into_core(self) -> Tls {
+        Tls {
+            verify: self.verify,
+            verify_hostname: self.verify_hostname,
+            authorities: self.ca,
+            identity: self.certificate.zip(self.key),
+        }
+    }
+}

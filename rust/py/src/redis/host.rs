@@ -1,0 +1,136 @@
+//! The world around the Redis engine: messages that Python decodes, and tasks and threads to be woken.
+//!
+//! All of this runs in the thread that does the input and output. It is not attached to Python, and does not attach but in
+//! three cases: a message comes too late for a receiver that was cancelled, and goes to the next; a loop is gone, or can
+//! only be woken by calling it; and a capacity rule is a compiled pattern of Python's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headrace_core::redis::{Answer, Frame, Host};
+use headrace_core::{Envelope, HandOff, Parker};
+use pyo3::prelude::*;
+
+use crate::awaitable::Waiter;
+use crate::config::LayerClock;
+use crate::event_loop::DetachedWakes;
+use crate::message::Message;
+use crate::receiver::{give_back, Engine, Receiver};
+
+/// Who asked the engine for something.
+#[derive(Debug)]
+pub(crate) enum Ticket {
+    /// A task that awaits the answer.
+    Task(Py<Waiter>),
+    /// A thread that sleeps.
+    Thread(Arc<Asking>),
+    /// Nobody, any more.
+    Nobody,
+}
+
+/// A thread that waits for an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asking(Parker<Answer>);
+
+/// How long a sleeping thread goes without looking for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+impl Asking {
+    /// Sleeps until there is an answer; None when the time is over first.
+    pub(crate) fn sleep(&self, py: Python<'_>, timeout: Duration) -> PyResult<Option<Answer>> {
+        let end = Instant::now().checked_add(timeout);
+        loop {
+            let left = end.map_or(Duration::MAX, |end| {
+                end.saturating_duration_since(Instant::now())
+            });
+            if py.detach(|| self.0.sleep(left.min(SIGNAL_INTERVAL))) {
+                return Ok(self.0.slot().take().map(|envelope| envelope.message));
+            }
+            py.check_signals()?;
+            if left.is_zero() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn answer(&self, answer: Answer) {
+        // Whoever gave up waiting has left the slot as it was; the answer is for nobody then.
+        let _ = self.0.slot().fill(Envelope::alone(answer));
+        self.0.wake();
+    }
+}
+
+/// The bindings' side of the engine.
+#[derive(Debug)]
+pub(crate) struct Bindings {
+    pub(crate) local: Arc<Engine>,
+}
+
+impl Host for Bindings {
+    type Message = Message;
+    type Waiter = Receiver;
+    type Ticket = Ticket;
+    type Clock = LayerClock;
+
+    fn message(&self, frame: Frame) -> Message {
+        let start = frame.payload.start;
+        let within = |kind: std::ops::Range<usize>| kind.start - start..kind.end - start;
+        Message::from_frame(frame.bytes, frame.payload, frame.kind.map(within))
+    }
+
+    fn payload<'a>(&self, message: &'a Message) -> Option<&'a [u8]> {
+        message.payload()
+    }
+
+    fn deliver(&self, answers: Vec<(Ticket, Answer)>, hand_offs: Vec<HandOff<Message, Receiver>>) {
+        let mut wakes = DetachedWakes::default();
+        for (ticket, answer) in answers {
+            match ticket {
+                Ticket::Task(waiter) => {
+                    // A task that was cancelled has left its slot, and is told nothing; its waiter goes to its loop all the
+                    // same, to be let go there.
+                    let _ = waiter.get().fill(Envelope::alone(Message::answer(answer)));
+                    wakes.add(waiter);
+                }
+                Ticket::Thread(thread) => thread.answer(answer),
+                Ticket::Nobody => {}
+            }
+        }
+        for hand_off in hand_offs {
+            self.put(hand_off, &mut wakes);
+        }
+        for receiver in self.local.take_alarms() {
+            if let Receiver::Alarm(alarm) = receiver {
+                wakes.add_alarm(alarm);
+            }
+        }
+        wakes.ring();
+    }
+}
+
+impl Bindings {
+    fn put(&self, hand_off: HandOff<Message, Receiver>, wakes: &mut DetachedWakes) {
+        let HandOff { waiter, envelope } = hand_off;
+        match waiter {
+            Receiver::Task(waiter) => match waiter.get().fill(envelope) {
+                Ok(()) => wakes.add(waiter),
+                Err(envelope) => {
+                    Python::try_attach(|py| {
+                        let channel = waiter.get().channel(py).to_owned();
+                        give_back(py, &self.local, &channel, envelope);
+                        drop(waiter);
+                    });
+                }
+            },
+            Receiver::Thread(thread) => {
+                if let Err(envelope) = thread.fill(envelope) {
+                    Python::try_attach(|py| {
+                        give_back(py, &self.local, thread.channel(), envelope);
+                    });
+                }
+            }
+            // Never in line, so never given a message.
+            Receiver::Alarm(_) => {}
+        }
+    }
+}

@@ -1,0 +1,675 @@
+"""What the Redis layer accepts as settings, and that no text it makes of them holds a secret."""
+
+import dataclasses
+import ssl
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import redis.asyncio
+from channels_redis.utils import create_pool, decode_hosts  # it has no types
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from redis.credentials import UsernamePasswordCredentialProvider
+
+from headrace.layers.base import BaseChannelLayer
+from headrace.layers.hosts import Endpoint, Host, RedisConfig, Tls, parse_hosts, redacted, redis_config
+
+SECRET = "s3cr3t"
+PEM = "-----BEGIN {0}-----\nAA==\n-----END {0}-----\n"
+CERTIFICATE = PEM.format("CERTIFICATE")
+KEY = PEM.format("PRIVATE KEY")
+SENTINEL = {"sentinels": [("s1", 26379), ["s2", "26380"]], "master_name": "mymaster"}
+
+
+def only(entry: Any) -> Endpoint:
+    """Parse one host and return its endpoint."""
+    (host,) = parse_hosts([entry])
+    return host.endpoint
+
+
+def refused(call: Callable[[], object]) -> str:
+    """Return the text of the ValueError that a call raises."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        call()
+    return str(caught.value)
+
+
+class TestHostsOfChannelsRedis:
+    @pytest.mark.parametrize("hosts", [None, [], (), "", iter([])])
+    def test_no_hosts_are_the_local_server(self, hosts: Any) -> None:
+        assert parse_hosts(hosts) == (Host(Endpoint("localhost", 6379)),)
+
+    @pytest.mark.parametrize(
+        ("hosts", "given"),
+        [
+            ("redis://:s3cr3t@cache", "'redis://:***@cache'"),
+            (b"redis://cache", "'redis://cache'"),
+            ({"host": "cache", "password": SECRET}, "{'host': 'cache', 'password': ***}"),
+            (("cache", 6379), "('cache', 6379)"),
+            (6379, "6379"),
+        ],
+    )
+    def test_hosts_that_are_no_list_are_refused_with_channels_redis_text(self, hosts: Any, given: str) -> None:
+        text = "You must pass a list of Redis hosts, even if there is only one."
+        assert refused(lambda: parse_hosts(hosts)) == f"{text} Got {given}: put it in square brackets"
+        if isinstance(hosts, str | bytes):
+            assert refused(lambda: decode_hosts(hosts)) == text
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            "redis://localhost",
+            "redis://cache:7000",
+            "redis://cache/3",
+            "redis://cache/0/",
+            "redis://cache/3?db=4",
+            "redis://cache?db=4&db=5",
+            "redis://user:pass@cache",
+            "redis://:pass@cache:6380/1",
+            "redis://us%40er:p%2Fa%3Fs%23s%25@cache",
+            "redis://user@cache",
+            "redis://cache?username=user&password=p%2540a",
+            "redis://user:pass@cache?username=other&password=other",
+            "redis://[::1]:7000/2",
+            "redis://?db=",
+            "rediss://cache:7000",
+            "rediss://cache?ssl_cert_reqs=none",
+            "rediss://cache?ssl_check_hostname=False",
+            "rediss://cache?ssl_check_hostname=yes&protocol=3",
+            "unix:///run/redis.sock",
+            "unix://user:pass@/run/redis.sock?db=2",
+            "unix:///run/re%20dis.sock?password=pass",
+            ("cache", 7000),
+            ["cache", "7000"],
+            {},
+            {"host": "cache", "port": 7000, "db": 2, "username": "user", "password": "pass"},
+            {"host": "cache", "db": "2", "password": ""},
+            {"address": "redis://cache"},
+            {"address": "redis://cache/2", "db": 3, "password": "pass", "socket_timeout": None},
+            {"address": "redis://:a@cache", "password": "b", "username": "user"},
+            {"address": "rediss://cache", "ssl_cert_reqs": None},
+            {"address": "rediss://cache", "ssl_cert_reqs": ssl.CERT_OPTIONAL, "ssl_check_hostname": False},
+            {"address": "unix:///run/redis.sock", "db": 1},
+            {"connection_class": redis.asyncio.SSLConnection, "host": "cache", "ssl_cert_reqs": "none"},
+            {"connection_class": redis.asyncio.UnixDomainSocketConnection, "path": "/run/redis.sock"},
+        ],
+        ids=str,
+    )
+    def test_what_redis_py_connects_to_is_the_endpoint(self, entry: Any) -> None:
+        endpoint = only(entry)
+        pool = create_pool(decode_hosts([entry])[0])
+        connection = pool.connection_class(**pool.connection_kwargs)
+        theirs = connection.credential_provider
+        login = (connection.username or None, connection.password or None)
+        assert theirs is None
+        assert (endpoint.username, endpoint.password or None, endpoint.database) == (*login, int(connection.db))
+        if isinstance(connection, redis.asyncio.UnixDomainSocketConnection):
+            assert (endpoint.path, endpoint.host, endpoint.port) == (connection.path, "", 0)
+        else:
+            assert (endpoint.path, endpoint.host, endpoint.port) == (None, connection.host, connection.port)
+        context = getattr(connection, "ssl_context", None)
+        if context is None:
+            assert endpoint.tls is None
+        else:
+            assert endpoint.tls == Tls(context.cert_reqs != ssl.CERT_NONE, context.check_hostname)
+
+    def test_a_sentinel_mapping_is_one_shard(self) -> None:
+        options = {
+            "db": 1,
+            "username": "user",
+            "password": "pass",
+            "ssl": True,
+            "sentinel_kwargs": {"password": "other"},
+        }
+        (host,) = parse_hosts([{**SENTINEL, **options}])
+        assert host.master_name == "mymaster"
+        assert host.endpoint == Endpoint("", 0, username="user", password="pass", database=1, tls=Tls())
+        assert host.sentinels == (Endpoint("s1", 26379, password="other"), Endpoint("s2", 26380, password="other"))
+
+    def test_sentinels_do_not_take_the_masters_options(self) -> None:
+        (host,) = parse_hosts([{**SENTINEL, "password": "pass", "ssl": True, "db": 3, "sentinel_kwargs": None}])
+        assert host.sentinels == (Endpoint("s1", 26379), Endpoint("s2", 26380))
+
+    def test_several_hosts_keep_their_order(self) -> None:
+        hosts = parse_hosts(["redis://one", ("two", 1), {"host": "three"}, SENTINEL])
+        assert [host.endpoint.host or host.master_name for host in hosts] == ["one", "two", "three", "mymaster"]
+
+
+class TestBeyondChannelsRedis:
+    @pytest.mark.parametrize(
+        ("url", "expected"),
+        [
+            (b"redis://cache:1", Endpoint("cache", 1)),
+            ("valkey://cache:1", Endpoint("cache", 1)),
+            ("valkeys://cache:1", Endpoint("cache", 1, tls=Tls())),
+            ("redis://cache?ssl=true", Endpoint("cache", tls=Tls())),
+            (" redis://cache\n", Endpoint("cache")),
+            ("REDIS://cache", Endpoint("cache")),
+        ],
+    )
+    def test_more_urls_are_read(self, url: str, expected: Endpoint) -> None:
+        assert only(url) == expected
+
+    @pytest.mark.parametrize(("given", "expected"), [(None, 0), (2, 2), (3, 3), ("3", 3)])
+    def test_the_protocol_is_tried_unless_it_is_given(self, given: Any, expected: int) -> None:
+        assert only({"protocol": given}).protocol == expected
+
+    def test_a_unix_socket_may_be_given_by_either_name(self) -> None:
+        assert only({"unix_socket_path": "/run/redis.sock"}) == only("unix:///run/redis.sock")
+
+    def test_a_password_may_be_a_callable(self) -> None:
+        endpoint = only({"username": "user", "password": lambda: "fresh"})
+        assert (endpoint.username, endpoint.password) == ("user", None)
+        assert endpoint.password_source is not None
+        assert endpoint.password_source() == "fresh"
+
+    @pytest.mark.parametrize(
+        ("user", "expected"), [(None, "pass"), ("user", ("user", "pass"))], ids=["password", "username and password"]
+    )
+    def test_a_credential_provider_is_asked(self, user: str | None, expected: Any) -> None:
+        source = only({"credential_provider": UsernamePasswordCredentialProvider(user, "pass")}).password_source
+        assert source is not None
+        assert source() == expected
+
+    @pytest.mark.parametrize("answer", [None, b"bytes", (), ("a", "b", "c"), (1, "b")])
+    def test_a_source_that_returns_no_credentials_is_told_so(self, answer: Any) -> None:
+        source = only({"password": lambda: answer}).password_source
+        assert source is not None
+        with pytest.raises(TypeError, match=r"password\(\) must return a password or \(username, password\), returned"):
+            source()
+
+
+class TestCertificates:
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> Path:
+        contents = {"ca": CERTIFICATE, "cert": CERTIFICATE, "key": KEY, "both": CERTIFICATE + KEY, "text": "nothing"}
+        contents["locked"] = PEM.format("ENCRYPTED PRIVATE KEY")
+        for name, content in contents.items():
+            (tmp_path / name).write_text(content)
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder/one.pem").write_text(CERTIFICATE)
+        (tmp_path / "folder/01234567.0").symlink_to(tmp_path / "folder/one.pem")
+        (tmp_path / "folder/README").write_text("nothing")
+        (tmp_path / "empty").mkdir()
+        return tmp_path
+
+    def test_files_are_read(self, files: Path) -> None:
+        url = f"rediss://cache?ssl_ca_certs={files}/ca&ssl_certfile={files}/cert&ssl_keyfile={files}/key"
+        assert only(url).tls == Tls(ca=CERTIFICATE.encode(), certificate=CERTIFICATE.encode(), key=KEY.encode())
+
+    def test_a_certificate_may_hold_its_key(self, files: Path) -> None:
+        tls = only({"ssl": True, "ssl_certfile": files / "both"}).tls
+        assert tls is not None
+        assert tls.certificate == tls.key == (CERTIFICATE + KEY).encode()
+
+    def test_authorities_come_from_text_and_from_folders_too(self, files: Path) -> None:
+        tls = only({"ssl": True, "ssl_ca_data": CERTIFICATE, "ssl_ca_path": str(files / "folder")}).tls
+        assert tls is not None
+        assert tls.ca is not None
+        assert tls.ca.count(b"BEGIN CERTIFICATE") == 2
+
+    @pytest.mark.parametrize(
+        ("options", "fault"),
+        [
+            ({"ssl_ca_certs": "absent"}, "'ssl_ca_certs' cannot be read: No such file or directory; check the path"),
+            ({"ssl_ca_certs": "text"}, "'ssl_ca_certs' names a file without a certificate in PEM"),
+            ({"ssl_ca_path": "absent"}, "'ssl_ca_path' cannot be read: No such file or directory"),
+            ({"ssl_ca_path": "empty"}, "'ssl_ca_path' names a folder without certificates in PEM"),
+            ({"ssl_certfile": "cert"}, "'ssl_certfile' and 'ssl_keyfile' must both be given, or one file have both"),
+            ({"ssl_keyfile": "key"}, "'ssl_certfile' and 'ssl_keyfile' must both be given, or one file have both"),
+            ({"ssl_certfile": "cert", "ssl_keyfile": "ca"}, "names a file without a private key in PEM"),
+            ({"ssl_certfile": "cert", "ssl_keyfile": "locked"}, "the key is encrypted; decrypt its file"),
+        ],
+    )
+    def test_a_file_that_does_not_fit_is_refused(self, files: Path, options: dict[str, str], fault: str) -> None:
+        options = {name: str(files / file) for name, file in options.items()}
+        assert fault in refused(lambda: only({"ssl": True, **options}))
+
+    @pytest.mark.parametrize(
+        ("options", "fault"),
+        [
+            ({"ssl_ca_certs": 7}, "'ssl_ca_certs' cannot be read: it is no path"),
+            ({"ssl_ca_data": b"\x30\x82"}, "'ssl_ca_data' must be text, not bytes that are no UTF-8"),
+            ({"ssl_ca_data": "text"}, "'ssl_ca_data' must be the text of certificates in PEM"),
+            ({"ssl_password": SECRET}, "'ssl_password' is not supported; decrypt the key"),
+            ({"ssl_min_version": ssl.TLSVersion.TLSv1_3}, "'ssl_min_version' asks for more than TLS 1.2"),
+            ({"ssl_cert_reqs": "CERT_NONE"}, "'ssl_cert_reqs' must be 'required', 'optional', 'none' or"),
+            ({"ssl_check_hostname": 0.5}, "'ssl_check_hostname' must be True or False"),
+        ],
+    )
+    def test_an_option_that_cannot_be_honoured_is_refused(self, options: dict[str, Any], fault: str) -> None:
+        assert fault in refused(lambda: only({"ssl": True, **options}))
+
+    def test_tls_1_2_may_be_asked_for(self) -> None:
+        assert only({"ssl": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}).tls == Tls()
+        assert only("rediss://cache?ssl_min_version=771").tls == Tls()
+
+    def test_options_of_tls_without_tls_are_refused(self) -> None:
+        fault = (
+            "'ssl_ca_certs', 'ssl_cert_reqs' is given, but the connection is not TLS; write rediss:// or 'ssl': True"
+        )
+        assert fault in refused(lambda: only({"ssl_cert_reqs": "none", "ssl_ca_certs": "/ca"}))
+
+    def test_tls_that_is_switched_off_may_keep_its_options(self) -> None:
+        assert only({"ssl": False, "ssl_cert_reqs": "none"}).tls is None
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("entry", "fault"),
+        [
+            (None, "hosts[0] is None: expected a URL, a pair (host, port), or a mapping of options; is an environment"),
+            (object(), "hosts[0] is a object: expected a URL"),
+            ("localhost:6379", "a URL must begin with redis://, rediss://, valkey://, valkeys://, unix://"),
+            ("redis:cache", "a URL must begin with redis://"),
+            ("redi://cache", "did you mean redis://?"),
+            ("http://cache", "a URL must begin with"),
+            ("unix://run", "three slashes: 'unix:///run/redis.sock'"),
+            ("redis://cache:port", "its host or its port is wrong"),
+            ("redis://[::1", "its host or its port is wrong"),
+            ("redis://cache/chat", "'db' must be a number from 0 to"),
+            ("redis://cache?db=chat", "'db' must be a number from 0 to"),
+            ("redis://cache?databse=1", "unknown option in the URL; options are those of redis-py's connections"),
+            ("redis://cache?pasword=1&x=2", "unknown option 'pasword' in the URL; did you mean 'password'"),
+            ("redis://:1#2@cache", "write the characters / ? # @ : in a user or password as %2F"),
+            ("redis://:1/2@cache", "write the characters / ? # @ : in a user or password as %2F"),
+            ("redis://:1?2=3@cache", "write the characters / ? # @ : in a user or password as %2F"),
+            ("redis://?a=1", "write the characters / ? # @ : in a user or password as %2F"),
+            ("redis://:1?2@cache", "write the characters / ? # @ : in a user or password as %2F"),
+            (b"redis://\xff", "the URL must be text, not bytes that are no UTF-8"),
+            ({"address": ("cache", 1)}, "'address' must be a URL, such as 'redis://localhost:6379'"),
+            (("cache",), "a pair must be (host, port)"),
+            (("cache", 1, "password"), "hosts[0] is ('cache', 1, ***): a pair must be (host, port); give more as"),
+            ((None, 1), "'host' is empty; give a name or an address"),
+            ((5, 1), "'host' must be text, not int"),
+            (("redis://cache", 1), "'host' must be a name or an address; a URL stands alone or in 'address'"),
+            ({"host": "cache:6379"}, "'host' must be a name or an address"),
+            (("cache", 0), "'port' must be a number from 1 to 65535"),
+            (("cache", True), "'port' must be a number from 1 to 65535"),
+            ({"host": "cache", "prot": 1}, "unknown option 'prot'; did you mean 'port'"),
+            ({"host": "cache", "soket_timeout": 1}, "did you mean 'socket_timeout'"),
+            ({"host": "cache", 7: 1, "zzz": 1}, "unknown option '7', 'zzz'; options are those of redis-py"),
+            ({"db": -1}, "'db' must be a number from 0 to"),
+            ({"protocol": 4}, "'protocol' must be a number from 2 to 3"),
+            ({"password": 5}, "'password' must be text, not int"),
+            ({"credential_provider": object()}, "'credential_provider' must have a method get_credentials()"),
+            (
+                {"credential_provider": UsernamePasswordCredentialProvider(), "password": SECRET},
+                "'credential_provider' is given beside 'username' or 'password'",
+            ),
+            ({"path": "/run/redis.sock", "ssl": True}, "a unix socket is given, which takes no TLS"),
+            ({"connection_class": redis.asyncio.UnixDomainSocketConnection}, "by a unix socket needs 'path'"),
+            ({"connection_class": dict}, "'connection_class' must be redis-py's Connection"),
+            ({"master_name": "mymaster"}, "Sentinel needs both"),
+            ({"sentinels": [("s1", 1)]}, "Sentinel needs both"),
+            ({**SENTINEL, "sentinels": ["s1:26379"]}, "'sentinels' must be a list of pairs (host, port)"),
+            ({**SENTINEL, "sentinels": "s1"}, "'sentinels' must be a list of pairs (host, port)"),
+            ({**SENTINEL, "host": "cache"}, "'host' is given beside 'sentinels', who tell where the master is"),
+            ({**SENTINEL, "sentinel_kwargs": 1}, "'sentinel_kwargs' must be a mapping of options"),
+            ({**SENTINEL, "sentinel_kwargs": {"pasword": 1}}, "unknown option 'pasword' in 'sentinel_kwargs'; did you"),
+            ({**SENTINEL, "is_master": False}, "'is_master' is False, but a replica takes no messages"),
+            ({"sentinel_kwargs": {"db": 1}}, "'sentinel_kwargs' is given without 'sentinels' and 'master_name'"),
+        ],
+        ids=str,
+    )
+    def test_a_wrong_entry_is_told_what_is_wrong_and_what_to_do(self, entry: Any, fault: str) -> None:
+        text = refused(lambda: parse_hosts([entry]))
+        assert text.startswith("hosts[0] is ")
+        assert fault in text
+
+    def test_the_error_names_the_position(self) -> None:
+        assert refused(lambda: parse_hosts(["redis://one", "two"])).startswith("hosts[1] is 'two': ")
+
+    def test_a_coroutine_function_is_no_password(self) -> None:
+        async def password() -> str:
+            return SECRET
+
+        assert "password() is a coroutine function" in refused(lambda: only({"password": password}))
+
+
+class TestSecrets:
+    # Whatever stands between the two marks, none of them may be seen.
+    secrets = st.text(st.characters(codec="utf-8"), max_size=8).map(lambda text: f"Zq1{text}Zq2")
+    templates = (
+        *("redis://:{}@cache/0", "redis://user:{}@cache:1/0?db=1", "redis://{}@cache", "redis://cache?password={}"),
+        *("redis://user:1{}@cache", "rediss://:1/{}@cache", "rdis://user:{}@cache", "redis://:{}", "redis://user:{}"),
+        *("unix://user:{}@/run/redis.sock", "unix://user:1/{}@/run/redis.sock", "redis://cache?pasword={}"),
+        *("redis://cache?db=1&password={}&db=2", "user:{}@cache", "redis:user:{}@cache", "redis://cache:{}/0"),
+        *("redis://user:1?{}@cache", "redis://:1?db={}@cache", "redis://:@{}@cache"),
+    )
+
+    @staticmethod
+    def texts(make: Callable[[], object]) -> list[str]:
+        """Return what can be read of a thing, or of the error in its place."""
+        try:
+            made = make()
+        except ValueError as error:
+            return [str(error), repr(error), "".join(traceback.format_exception(error))]
+        return [str(made), repr(made), f"{made}"]
+
+    @classmethod
+    def check(cls, hosts: Any) -> None:
+        for make in (lambda: parse_hosts(hosts), lambda: redis_config(hosts=hosts)):
+            for text in cls.texts(make):
+                assert "Zq1" not in text
+                assert "Zq2" not in text
+
+    @settings(deadline=None)
+    @given(secret=secrets, template=st.sampled_from(templates), encoded=st.booleans())
+    @example("Zq1@Zq2", "redis://user:{}@cache:1/0?db=1", False)
+    @example("Zq1&:\u2100Zq2", "redis://user:{}", False)
+    @example("Zq1&x=Zq2", "redis://cache?password={}", False)
+    @example("Zq1/Zq2", "unix://user:{}@/run/redis.sock", False)
+    def test_no_text_about_a_url_holds_its_password(self, secret: str, template: str, encoded: bool) -> None:
+        # What is no password by its place: a user, and a host.
+        secret = secret.replace(":", "").replace("@", "") if ":{}" not in template or "}@" not in template else secret
+        url = template.format(quote(secret, safe="") if encoded else secret)
+        for hosts in ([url], url, [url.encode()], [{"address": url}], [(url, 6379)], (url, 6379), [{"host": url}]):
+            self.check(hosts)
+        shown = redacted(url) + redacted(url.encode())
+        assert "Zq1" not in shown
+        assert "Zq2" not in shown
+
+    @settings(deadline=None)
+    @given(secret=secrets)
+    def test_no_text_about_options_holds_their_secrets(self, secret: str) -> None:
+        class Provider:
+            def __repr__(self) -> str:
+                return secret
+
+            def get_credentials(self) -> tuple[str]:
+                return (secret,)
+
+        for entry in (
+            {"host": "cache", "username": "user", "password": secret},
+            {"host": "cache", "password": secret.encode(), "db": "wrong"},
+            {"host": "cache", "pasword": secret},
+            {"host": "cache", "password": [secret]},
+            {"host": "cache", "port": secret},
+            {"host": "cache", "credential_provider": Provider()},
+            {"host": "cache", "credential_provider": Provider(), "username": "user"},
+            {"host": "cache", "ssl": True, "ssl_password": secret},
+            {"host": "cache", "ssl": True, "ssl_ca_data": secret},
+            {"host": "cache", "ssl": True, "ssl_ca_data": CERTIFICATE + secret},
+            {**SENTINEL, "password": secret, "sentinel_kwargs": {"username": "user", "password": secret}},
+            {**SENTINEL, "password": secret, "sentinel_kwargs": {"pasword": secret}},
+            {**SENTINEL, "sentinel_kwargs": secret and {"password": [secret]}},
+            ("cache", 6379, secret),
+            ("cache", secret),
+            {"host": "cache", "db": secret},
+            [["cache", secret]],
+        ):
+            self.check([entry])
+
+    @settings(deadline=None)
+    @given(secret=secrets)
+    def test_no_text_about_encryption_keys_holds_one(self, secret: str) -> None:
+        for keys in (secret, secret.encode(), [secret], [secret, ""], [secret, 7], {secret}, [[secret]]):
+            for text in self.texts(lambda keys=keys: redis_config(symmetric_encryption_keys=keys)):  # type: ignore[misc]
+                assert "Zq1" not in text
+                assert "Zq2" not in text
+
+    @pytest.mark.parametrize(
+        ("endpoint", "shown"),
+        [
+            (Endpoint(), "redis://localhost:6379"),
+            (Endpoint("::1", 7, database=2), "redis://[::1]:7/2"),
+            (Endpoint(username="user", password=SECRET), "redis://user:***@localhost:6379"),
+            (Endpoint(password=SECRET, tls=Tls()), "rediss://:***@localhost:6379"),
+            (Endpoint(username="user", password_source=str), "redis://user:***@localhost:6379"),
+            (Endpoint("", 0, "/run/redis.sock", "user", SECRET, database=3), "unix://user:***@/run/redis.sock?db=3"),
+            # Most likely a password in the wrong place.
+            (Endpoint(username=SECRET, password=""), "redis://:***@localhost:6379"),
+        ],
+    )
+    def test_an_endpoint_is_shown_as_a_url(self, endpoint: Endpoint, shown: str) -> None:
+        assert str(endpoint) == shown
+        assert repr(endpoint).startswith(f"Endpoint({shown}")
+        assert SECRET not in repr(endpoint)
+
+    def test_what_else_counts_is_in_the_repr(self) -> None:
+        tls = Tls(verify=False, verify_hostname=False, certificate=b"", key=SECRET.encode())
+        expected = "Tls(verify=False, verify_hostname=False, certificate=***, key=***)"
+        assert repr(tls) == expected
+        endpoint = Endpoint("cache", protocol=2, tls=tls)
+        assert repr(endpoint) == f"Endpoint(rediss://cache:6379, protocol=2, tls={expected})"
+
+    def test_a_host_of_sentinels_is_shown_by_them(self) -> None:
+        (host,) = parse_hosts([{**SENTINEL, "sentinel_kwargs": {"password": SECRET}}])
+        assert str(host) == "'mymaster' of redis://:***@s1:26379, redis://:***@s2:26380"
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://cache:1/2?db=3&socket_timeout=4", "redis://cache:1/2?db=3&socket_timeout=4"),
+            ("redis://user:s3cr3t@cache", "redis://user:***@cache"),
+            (b"redis://:s3cr3t@[::1]:1", "redis://:***@[::1]:1"),
+            ("redis://[::1]", "redis://[::1]"),
+            ("redis://s3cr3t@cache", "redis://***@cache"),
+            ("redis://:s3/cr3t@cache", "redis://***"),
+            ("redis://cache:s3cr3t", "redis://cache:***"),
+            ("redis://s3;cr3t", "redis://***"),
+            ("redis://cache:s3cr3t/0", "redis://cache:***"),
+            ("redis://cache:1/s3cr3t", "redis://cache:1/***"),
+            ("redis://:s3cr3t", "redis://***"),
+            ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+            ("redis://cache?password=s3cr3t&s3cr3t&db=1", "redis://cache?password=***&***&db=1"),
+            ("cache", "cache"),
+            ("", ""),
+        ],
+    )
+    def test_a_url_is_redacted(self, url: str, shown: str) -> None:
+        assert redacted(url) == shown
+
+
+class TestOptionsWithoutEffect:
+    def test_they_are_accepted_and_explained(self) -> None:
+        options = {"socket_timeout": None, "retry_on_timeout": True, "max_connections": 5, "decode_responses": True}
+        config = redis_config(
+            hosts=[
+                {"host": "one", **options},
+                {"address": "redis://two", "client_name": "chat"},
+                {**SENTINEL, "sentinel_kwargs": {"health_check_interval": 3}},
+            ],
+            random_prefix_length=12,
+        )
+        more = {"client_name", "health_check_interval", "random_prefix_length"}
+        assert set(config.ignored) == {*options, *more}
+        assert config.ignored["max_connections"] == "a process has one set of connections, which the layer owns"
+        assert all(config.ignored.values())
+
+    def test_every_option_of_redis_py_is_honoured_or_explained(self) -> None:
+        """So that an upgrade of redis-py that adds one is noticed."""
+        import inspect
+
+        from redis.asyncio import connection, sentinel
+
+        from headrace.layers import hosts
+
+        known = hosts._SERVER_OPTIONS | hosts._MAPPING_OPTIONS | hosts._IGNORED.keys()
+        classes = (
+            *(redis.asyncio.Redis, redis.asyncio.BlockingConnectionPool, connection.AbstractConnection),
+            *(connection.Connection, connection.SSLConnection, connection.UnixDomainSocketConnection),
+            sentinel.SentinelManagedConnection,
+        )
+        named = {name for each in classes for name in inspect.signature(each).parameters} - {"kwargs"}
+        # What its own parts hand to each other.
+        internal = {
+            *("connection_pool", "connection_kwargs", "himport_registry", "maintenance_state"),
+            *("maintenance_notification_hash", "orig_host_address", "orig_socket_timeout"),
+            *(
+                "orig_socket_connect_timeout",
+                "maint_notifications_pool_handler",
+                "oss_cluster_maint_notifications_handler",
+            ),
+        }
+        assert named - known - internal == set()
+        assert set(connection.URL_QUERY_ARGUMENT_PARSERS) - known == set()
+
+    def test_none_are_none(self) -> None:
+        assert redis_config(hosts=["redis://one"]).ignored == {}
+
+
+class TestSettings:
+    def test_the_defaults_are_those_of_channels_redis(self) -> None:
+        config = redis_config()
+        assert (config.hosts, config.prefix, config.encryption_keys) == (parse_hosts(None), "asgi", ())
+        local = config.local
+        assert (local.expiry, local.group_expiry, local.capacity, local.channel_capacity) == (60, 86400, 100, [])
+        assert (config.topology, config.wire, config.ring) == ("auto", "headrace", "rendezvous")
+        assert (config.on_disconnect, config.on_reconnect, config.on_gap) == (None, None, None)
+
+    def test_everything_may_be_given(self) -> None:
+        config = redis_config(
+            hosts=["redis://one", "redis://two"],
+            prefix="chat:1",
+            expiry=5,
+            group_expiry=6,
+            capacity=7,
+            channel_capacity={"a.*": 8},
+            on_disconnect="lost",
+            on_reconnect="found",
+            on_gap="gap",
+            symmetric_encryption_keys=["one", b"two"],
+            wire="channels_redis",
+            topology="shards",
+            send_timeout=1,
+            connect_timeout=2,
+            subscription_linger=0,
+            max_message_bytes=1024,
+            wake="future",
+        )
+        assert (config.topology, config.wire, config.ring) == ("shards", "channels_redis", "channels_redis")
+        assert (config.send_timeout, config.connect_timeout, config.subscription_linger) == (1.0, 2.0, 0.0)
+        assert (config.on_disconnect, config.on_reconnect, config.on_gap) == ("lost", "found", "gap")
+        assert config.encryption_keys == (b"one", b"two")
+        assert config.local.channel_capacity == [("a.*", 8)]
+        assert not config.local.direct_wake
+        assert repr(config) == (
+            "RedisConfig(shards: redis://one:6379, redis://two:6379, prefix='chat:1', wire='channels_redis', encrypted)"
+        )
+
+    def test_capacities_may_be_compiled_already(self) -> None:
+        compiled = BaseChannelLayer().compile_capacities({"a.*": 8})
+        assert redis_config(channel_capacity=compiled).local.channel_capacity == compiled  # type: ignore[arg-type]
+
+    def test_nothing_of_it_can_be_changed(self) -> None:
+        config = redis_config(hosts=["rediss://one"])
+        (host,) = config.hosts
+        for frozen in (config, host, host.endpoint, host.endpoint.tls):
+            assert dataclasses.is_dataclass(frozen)
+            for field in dataclasses.fields(frozen):
+                with pytest.raises(dataclasses.FrozenInstanceError):
+                    setattr(frozen, field.name, None)
+
+    @pytest.mark.parametrize(
+        ("config", "fault"),
+        [
+            ({"prefix": b"asgi"}, "Prefix must be unicode. Got b'asgi'"),
+            ({"prefix": ""}, "prefix must be 1 to 100 printable characters of ASCII without spaces and braces"),
+            ({"prefix": "a b"}, "without spaces and braces"),
+            ({"prefix": "{a}"}, "without spaces and braces"),
+            ({"prefix": "é"}, "printable characters of ASCII"),
+            ({"prefix": "a\n"}, "printable characters of ASCII"),
+            ({"prefix": "x" * 101}, "1 to 100"),
+            ({"serializer_format": "json"}, "serializer_format must be 'msgpack', got 'json': messages are msgpack"),
+            (
+                {"symmetric_encryption_keys": "one"},
+                "symmetric_encryption_keys must be a list of possible keys, got one",
+            ),
+            ({"symmetric_encryption_keys": {"one"}}, "must be a list of possible keys, got a set"),
+            ({"symmetric_encryption_keys": ["one", None]}, "got a NoneType at position 1: is a variable not set?"),
+            ({"symmetric_encryption_keys": [""]}, "got an empty one at position 0: is a variable not set?"),
+            ({"wire": "json"}, "wire must be one of 'headrace', 'channels_redis', got 'json'"),
+            ({"ring": "crc"}, "ring must be one of 'rendezvous', 'channels_redis', got 'crc'"),
+            ({"ring": "crc", "wire": "channels_redis"}, "ring must be one of"),
+            ({"topology": "ring"}, "topology must be one of 'auto', 'single'"),
+            ({"wake": "soon"}, "wake must be one of 'direct', 'future', got 'soon'"),
+            ({"expiry": 0}, "expiry must be a positive number of seconds, got 0"),
+            ({"group_expiry": None}, "group_expiry must be a positive number"),
+            ({"capacity": 0}, "capacity must be a positive integer, got 0"),
+            ({"channel_capacity": {"a": 0}}, "channel_capacity['a'] must be a positive integer"),
+            ({"send_timeout": 0}, "send_timeout must be a positive number"),
+            ({"connect_timeout": None}, "connect_timeout must be a positive number"),
+            ({"subscription_linger": -1}, "subscription_linger must be a positive number"),
+            ({"subscription_linger": None}, "subscription_linger must be a positive number"),
+            ({"max_message_bytes": 1023}, "max_message_bytes must be an integer from 1024 to 536870912, got 1023"),
+            ({"max_message_bytes": 2**30}, "max_message_bytes must be an integer from 1024 to 536870912"),
+            ({"on_disconnect": ""}, "on_disconnect must be the type of a message"),
+            ({"on_reconnect": print}, "on_reconnect must be the type of a message"),
+            ({"on_gap": 5}, "on_gap must be the type of a message, such as 'redis.disconnect', or None, got 5"),
+            ({"hosts": ["cache"]}, "hosts[0] is 'cache': a URL must begin with"),
+        ],
+        ids=str,
+    )
+    def test_a_wrong_setting_is_told_what_is_wrong(self, config: dict[str, Any], fault: str) -> None:
+        assert fault in refused(lambda: redis_config(**config))
+
+
+class TestTopology:
+    one = ("redis://one",)
+    two = ("redis://one", "redis://two")
+
+    @pytest.mark.parametrize(
+        ("hosts", "topology", "expected"),
+        [
+            (one, "auto", "auto"),
+            (two, "auto", "auto"),
+            ([SENTINEL], "auto", "sentinel"),
+            ([SENTINEL, SENTINEL], "auto", "shards"),
+            (one, "single", "single"),
+            (one, "shards", "shards"),
+            ([SENTINEL], "shards", "shards"),
+            ([SENTINEL], "sentinel", "sentinel"),
+            (one, "cluster", "cluster"),
+            (two, "cluster", "cluster"),
+            (["rediss://one"], "serverless", "serverless"),
+        ],
+    )
+    def test_the_topology_is_what_the_hosts_are_unless_said(self, hosts: Any, topology: Any, expected: str) -> None:
+        assert redis_config(hosts=hosts, topology=topology).topology == expected
+
+    @pytest.mark.parametrize(
+        ("config", "fault"),
+        [
+            ({"hosts": two, "topology": "single"}, "topology='single' takes one host, got 2; several are 'shards'"),
+            ({"hosts": two, "topology": "sentinel"}, "topology='sentinel' takes one host, got 2"),
+            ({"hosts": two, "topology": "serverless"}, "topology='serverless' takes one host, got 2"),
+            (
+                {"hosts": one, "topology": "sentinel"},
+                "topology='sentinel' needs a host with sentinels, got redis://one",
+            ),
+            ({"hosts": [SENTINEL], "topology": "single"}, "topology='single' takes no sentinels, got 'mymaster' of"),
+            ({"hosts": [SENTINEL], "topology": "cluster"}, "topology='cluster' takes no sentinels"),
+            ({"hosts": ["redis://:s3cr3t@one/1"], "topology": "cluster"}, "has only database 0, got redis://:***@one"),
+            ({"hosts": ["redis://one/1"], "topology": "serverless"}, "topology='serverless' has only database 0"),
+            ({"hosts": ["unix:///r.sock"], "topology": "cluster"}, "is reached by TCP, got unix:///r.sock"),
+            ({"topology": "cluster", "wire": "channels_redis"}, "does not go with topology='cluster'"),
+            ({"topology": "serverless", "wire": "channels_redis"}, "does not go with topology='serverless'"),
+            (
+                {"hosts": two, "wire": "channels_redis", "ring": "rendezvous"},
+                "ring='rendezvous' with wire='channels_redis' would send to other hosts",
+            ),
+        ],
+        ids=str,
+    )
+    def test_settings_that_exclude_each_other_are_refused(self, config: dict[str, Any], fault: str) -> None:
+        assert fault in refused(lambda: redis_config(**config))
+
+    @pytest.mark.parametrize(
+        ("config", "expected"),
+        [
+            ({}, "rendezvous"),
+            ({"ring": "channels_redis"}, "channels_redis"),
+            ({"wire": "channels_redis"}, "channels_redis"),
+            ({"wire": "channels_redis", "ring": "rendezvous", "hosts": one}, "channels_redis"),
+            ({"wire": "headrace", "ring": "rendezvous"}, "rendezvous"),
+        ],
+    )
+    def test_the_ring_follows_the_wire(self, config: dict[str, Any], expected: str) -> None:
+        made: RedisConfig = redis_config(**{"hosts": self.two, **config})
+        assert made.ring == expected
