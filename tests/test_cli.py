@@ -154,7 +154,7 @@ async def test_demo_on_a_layer_that_it_cannot_use_says_so(
 ) -> None:
     monkeypatch.setattr(headrace, "get_channel_layer", lambda: None)
     assert await run("demo", "--once") == 2
-    assert "needs an in-process layer of headrace as default, got None" in capsys.readouterr().err
+    assert "needs a layer of headrace as default, got None" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -545,6 +545,10 @@ class RedisLayer:
         """
         Whether it was ever used.
         """
+    def is_subscribed(self, /, channel: "str") -> bool:
+        """
+        Whether what is sent to a channel comes here without being asked for.
+        """
     def listen(self, /, channel: "str") -> Waiter | None:
         """
         Subscribe to a channel by its name. None: it is done.

@@ -59,8 +59,9 @@ def _add_demo(subcommands: Subcommands) -> None:
 
 
 def _run_demo(options: argparse.Namespace) -> int:
-    from headrace import InMemoryChannelLayer, get_channel_layer
+    from headrace import get_channel_layer
     from headrace.demo import make_app
+    from headrace.layers.native import NativeChannelLayer
 
     try:
         from headrace.demo.serve import CannotServe, Options, demo
@@ -69,8 +70,8 @@ def _run_demo(options: argparse.Namespace) -> int:
             raise
         return _refuse(f"cannot import {error.name}; the demo needs: pip install '.[demo]'")
     layer: object = get_channel_layer()
-    if not isinstance(layer, InMemoryChannelLayer):
-        return _refuse(f"the demo needs an in-process layer of headrace as default, got {layer!r}")
+    if not isinstance(layer, NativeChannelLayer):
+        return _refuse(f"the demo needs a layer of headrace as default, got {layer!r}")
     chosen = Options(host=options.host, port=options.port, once=options.once, clients=options.clients)
     try:
         return demo(make_app(layer), chosen, functools.partial(print, flush=True))

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import pairwise
 from typing import Any, Self
 
 from tests.support.waiting import SECONDS
@@ -12,6 +13,8 @@ from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
 
 GAP = "a gap"
+GROUP = "room"
+QUEUE = "work"
 # Between two numbers: what flows has to be many, and has to leave the machine time for the servers.
 _PACE = 0.001
 _PAUSE = 0.005
@@ -61,23 +64,30 @@ class Log:
         """Give the numbers, without the gaps."""
         return [entry for entry in self.entries if isinstance(entry, int)]
 
+    def has(self, number: int) -> bool:
+        """Tell whether this number has come, or a later one."""
+        return any(isinstance(entry, int) and entry >= number for entry in self.entries[-100:])
+
+    def disorder(self) -> list[list[int | str]]:
+        """List what came around each number that is not above the one before it."""
+        pairs = enumerate(pairwise(self.numbers))
+        return [self.numbers[max(0, place - 3) : place + 5] for place, (one, next_) in pairs if next_ <= one]
+
     async def keep(self) -> None:
         """Receive until cancelled."""
         while True:
             message = await self._layer.receive(self._channel)
             self.entries.append(message["number"] if message["type"] == "number" else GAP)
 
-    def untold(self, sent: list[int]) -> list[int]:
-        """List the numbers that did not come, and of which no gap behind them tells."""
-        got, told = set(self.numbers), -1
-        for entry in self.entries:
-            if entry == GAP:
-                told = max(told, *(n for n in self.entries[: self.entries.index(entry)] if isinstance(n, int)), -1)
-        last_gap = max((place for place, entry in enumerate(self.entries) if entry == GAP), default=None)
-        if last_gap is None:
-            return [number for number in sent if number not in got]
-        behind = [entry for entry in self.entries[last_gap:] if isinstance(entry, int)]
-        return [number for number in sent if number not in got and behind and number > behind[0]]
+    def untold(self, taken: list[int]) -> list[int]:
+        """List those of these numbers that did not come, and of which no gap tells that came after them or instead."""
+        got = set(self.numbers)
+        lost = [number for number in taken if number not in got]
+        if GAP not in self.entries:
+            return lost
+        last = len(self.entries) - self.entries[::-1].index(GAP)
+        behind = min((entry for entry in self.entries[last:] if isinstance(entry, int)), default=None)
+        return [] if behind is None else [number for number in lost if number > behind]
 
 
 class Stream:
@@ -111,16 +121,61 @@ class Stream:
             await asyncio.sleep(_PACE)
 
 
-@asynccontextmanager
-async def running(*jobs: Awaitable[None]) -> AsyncIterator[list["asyncio.Future[None]"]]:
-    """Run these while the context lasts; what one of them raised is raised at its end."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
+async def member(layer: RedisChannelLayer, group: str) -> str:
+    """Make a channel that is in a group."""
+    channel = await layer.new_channel()
+    await layer.group_add(group, channel)
+    return channel
+
+
+class Busy:
+    """Numbers that flow from one process to another while the context lasts, through a group and through a queue.
+
+    Attributes:
+        here: The layer that sends.
+        there: The one that receives; its ``on_gap`` is to be told.
+        group: What is sent to the group.
+        queue: What is sent to the queue.
+        members: What comes to the group's member.
+        workers: What comes out of the queue.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.here, self.there = fleet.layer(), fleet.layer()
+        self.group = Stream(lambda message: self.here.group_send(GROUP, message))
+        self.queue = Stream(lambda message: self.here.send(QUEUE, message))
+        self.workers = Log(self.there, QUEUE)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self.members = Log(self.there, await member(self.there, GROUP))
+        jobs = (self.members.keep(), self.workers.keep(), self.group.flow(), self.queue.flow())
+        self._tasks = [asyncio.create_task(job) for job in jobs]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for task in self._tasks:
             task.cancel()
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def flows(self) -> None:
+        """Wait until some of what is sent from now on has come."""
+        for stream, log in ((self.group, self.members), (self.queue, self.workers)):
+            wanted = stream.next + 10
+            await soon(partial(log.has, wanted), f"{wanted} or a later number comes")
+
+    def report(self) -> None:
+        """Print what became of the numbers, for whoever reads why a test failed."""
+        for name, stream, log in (("group", self.group, self.members), ("queue", self.queue, self.workers)):
+            lost = sorted(set(stream.taken) - set(log.numbers))
+            gaps = log.entries.count(GAP)
+            print(f"{name}: {stream.next} sent, {stream.failed} failed, {lost} lost, {gaps} gaps")
+            print(log.disorder())
+
+    def check(self) -> None:
+        """Check that nothing came twice or late, and that nothing which the server took is missing without a word."""
+        for log in (self.members, self.workers):
+            assert log.numbers == sorted(set(log.numbers))
+        assert not self.members.untold(self.group.taken)

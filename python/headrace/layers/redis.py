@@ -45,14 +45,16 @@ LAST_WORDS = 1.0
 
 @dataclass(frozen=True)
 class Gap:
-    """Groups whose members here may have missed messages.
+    """Messages may have been missed here.
 
     Attributes:
-        groups: Their names.
+        groups: The groups whose members here may have missed some.
+        direct: Whether channels of this process may have missed messages that were sent to themselves.
         missed: How many messages are known to be missing, by the numbers of their senders; 0 if that is not known.
     """
 
     groups: tuple[str, ...]
+    direct: bool
     missed: int
 
 
@@ -107,7 +109,7 @@ class RedisChannelLayer(NativeChannelLayer):
         serializer_format: ``"msgpack"``.
         on_gap: The ``type`` of a message to the members here of a group that may have missed messages; it has the keys
             ``group`` and ``missed``.
-        gap: Called with a ``Gap`` when groups may have missed messages, in a thread of its own.
+        gap: Called with a ``Gap`` when messages may have been missed, in a thread of its own.
         wire: ``"channels_redis"`` exchanges messages with ``channels_redis.pubsub.RedisPubSubChannelLayer``, for a
             fleet that is moved process by process. Queues are pub/sub channels then, as they are there.
         ring: How names are spread over several hosts: ``"rendezvous"``, or ``"channels_redis"`` for its own.
@@ -182,6 +184,7 @@ class RedisChannelLayer(NativeChannelLayer):
         self._core = core
         self._redis = RedisLayer(self._settings, core, float(self.expiry), _runtime())
         self._receive = core.receive
+        self._is_subscribed = self._redis.is_subscribed
         self._plain_wire = self._settings.wire == "channels_redis"
         self._watched = False
 
@@ -231,15 +234,18 @@ class RedisChannelLayer(NativeChannelLayer):
         waiting: Message | Waiter = self._receive(channel)
         if type(waiting) is not Waiter:
             return waiting
+        # In most calls there is nothing else to be done, and what is done here is done for each message.
         try:
-            await self._await_turn(channel, waiting)
+            if not self._is_subscribed(channel):
+                await self._ask_for(channel)
+            await waiting
             return waiting.take()
         except BaseException:
             waiting.close()
             raise
 
-    async def _await_turn(self, channel: str, waiting: Waiter) -> None:
-        """Wait for a message, which it leaves in the waiter."""
+    async def _ask_for(self, channel: str) -> None:
+        """Have the messages of a channel come here."""
         self._watch()
         if self._plain_wire:
             await self._listen(channel)
@@ -247,13 +253,12 @@ class RedisChannelLayer(NativeChannelLayer):
             self._redis.want(channel)
         else:
             self._check_ours(channel)
-        await waiting
 
     def _check_ours(self, channel: str) -> None:
         owner = channel.partition("!")[0].rpartition(".")[2]
         if owner != self.client_prefix:
             raise ValueError(
-                f"{channel!r} is a channel of process {owner}; only that receives from it, and this is {self.client_prefix}"
+                f"{channel!r} is of process {owner}, which alone receives from it; this is {self.client_prefix}"
             )
         if not self._redis.is_ready():
             self._redis.connect_soon()
@@ -461,7 +466,8 @@ class RedisChannelLayer(NativeChannelLayer):
         if type(waiting) is not Waiter:
             return [waiting, *self._core.receive_ready(channel, most - 1)]
         try:
-            await self._await_turn(channel, waiting)
+            await self._ask_for(channel)
+            await waiting
             if queue and most > 1:
                 # The first is not taken before: what is cancelled here leaves it in its place.
                 await received(self._redis.fetch(channel, most - 1))
@@ -666,7 +672,7 @@ class RedisChannelLayer(NativeChannelLayer):
             case "reconnected":
                 _logger.warning("the connection is back")
             case "gap":
-                gap = Gap(tuple(notice["groups"]), notice["missed"])
+                gap = Gap(tuple(notice["groups"]), notice["direct"], notice["missed"])
                 if gap.groups:
                     _logger.warning("groups may have missed messages: %s", _some(gap.groups))
                 if self._gap is not None:

@@ -3,7 +3,10 @@
 use headrace_core::name::NameKind;
 use headrace_core::redis::{Fault, FaultKind};
 use headrace_core::{Error, InvalidName, SendError};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{
+    PyConnectionError, PyConnectionRefusedError, PyConnectionResetError, PyTimeoutError,
+    PyTypeError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -33,12 +36,24 @@ pub(crate) fn send_to_python<M>(error: SendError<M>, channel: &str) -> PyErr {
     }
 }
 
-/// What did not reach the server, or was refused there.
-pub(crate) fn fault_to_python(fault: &Fault) -> PyErr {
-    match fault.kind() {
-        FaultKind::Closed => layer_closed(),
-        _ => LayerUnavailable::new_err(fault.to_string()),
+/// What did not reach the server, or was refused there. What led to it, or else what it was, is the cause.
+pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
+    if fault.kind() == FaultKind::Closed {
+        return layer_closed();
     }
+    let error = LayerUnavailable::new_err(fault.to_string());
+    let cause = fault.cause().unwrap_or(fault);
+    let text = cause.to_string();
+    error.set_cause(
+        py,
+        Some(match cause.kind() {
+            FaultKind::Timeout => PyTimeoutError::new_err(text),
+            FaultKind::Lost => PyConnectionResetError::new_err(text),
+            FaultKind::Refused => PyConnectionRefusedError::new_err(text),
+            _ => PyConnectionError::new_err(text),
+        }),
+    );
+    error
 }
 
 pub(crate) fn layer_closed() -> PyErr {

@@ -151,7 +151,7 @@ impl Message {
 }
 
 fn answer_into_python(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
-    outcome(answer)?.into_py_any(py)
+    outcome(py, answer)?.into_py_any(py)
 }
 
 impl Snapshot {

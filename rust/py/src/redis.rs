@@ -139,9 +139,9 @@ fn unsent(unsent: Unsent, channel: &str) -> PyErr {
 /// What became of it: processes that were told, queues that took it, queues that were full.
 pub(crate) type Outcome = (u64, u64, u64);
 
-pub(crate) fn outcome(answer: Answer) -> PyResult<Outcome> {
+pub(crate) fn outcome(py: Python<'_>, answer: Answer) -> PyResult<Outcome> {
     match answer.fault {
-        Some(fault) => Err(fault_to_python(&fault)),
+        Some(fault) => Err(fault_to_python(py, &fault)),
         None => Ok((answer.receivers, answer.queued, answer.full)),
     }
 }
@@ -191,6 +191,12 @@ impl RedisLayer {
         Ok(self.engine.place(self::channel(channel)?) == Place::Queue)
     }
 
+    /// Whether what is sent to a channel comes here without being asked for.
+    #[pyo3(signature = (channel: "str"))]
+    fn is_subscribed(&self, channel: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.engine.is_subscribed(self::channel(channel)?))
+    }
+
     /// Become connected.
     fn connect(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
         self.awaited(py, |ticket| self.engine.connect(ticket))
@@ -208,7 +214,7 @@ impl RedisLayer {
             self.engine.connect(ticket);
             Ok(true)
         })?;
-        answer.map(outcome).transpose()
+        answer.map(|answer| outcome(py, answer)).transpose()
     }
 
     /// Send one message.
@@ -251,7 +257,7 @@ impl RedisLayer {
                 .map_err(failed)?;
             Ok(true)
         })?;
-        answer.map(outcome).transpose()
+        answer.map(|answer| outcome(py, answer)).transpose()
     }
 
     /// Send to the members of a group but the excluded.
@@ -302,7 +308,7 @@ impl RedisLayer {
                 .map_err(failed)?;
             Ok(true)
         })?;
-        answer.map(outcome).transpose()
+        answer.map(|answer| outcome(py, answer)).transpose()
     }
 
     /// Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the wait.
@@ -369,7 +375,7 @@ impl RedisLayer {
             let progress = self.engine.group_add(group, channel, expiry, ticket);
             Ok(matches!(progress.map_err(to_python)?, Progress::Asked))
         })?;
-        answer.map_or(Ok(()), |answer| outcome(answer).map(|_| ()))
+        answer.map_or(Ok(()), |answer| outcome(py, answer).map(|_| ()))
     }
 
     /// Take a channel out of a group. None: it is done.
@@ -401,7 +407,7 @@ impl RedisLayer {
             let progress = self.engine.group_discard(group, channel, ticket);
             Ok(matches!(progress.map_err(to_python)?, Progress::Asked))
         })?;
-        answer.map_or(Ok(()), |answer| outcome(answer).map(|_| ()))
+        answer.map_or(Ok(()), |answer| outcome(py, answer).map(|_| ()))
     }
 
     /// Subscribe to a channel by its name. None: it is done.
@@ -443,7 +449,7 @@ impl RedisLayer {
             self.engine.fetch(channel, most, ticket);
             Ok(true)
         })?;
-        answer.map(outcome).transpose()
+        answer.map(|answer| outcome(py, answer)).transpose()
     }
 
     /// Take the oldest message of a queue; sleep until there is one, or until the time is over.
@@ -538,7 +544,7 @@ impl RedisLayer {
             self.engine.drain(ending, ticket);
             Ok(true)
         })?;
-        answer.map(outcome).transpose()
+        answer.map(|answer| outcome(py, answer)).transpose()
     }
 
     /// End the connections.
@@ -568,8 +574,13 @@ impl RedisLayer {
                 told.set_item("reason", reason)?;
             }
             Notice::Reconnected => told.set_item("kind", "reconnected")?,
-            Notice::Gap { groups, missed } => {
+            Notice::Gap {
+                groups,
+                direct,
+                missed,
+            } => {
                 told.set_item("kind", "gap")?;
+                told.set_item("direct", direct)?;
                 told.set_item("groups", groups)?;
                 told.set_item("missed", missed)?;
             }

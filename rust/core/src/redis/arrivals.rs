@@ -153,6 +153,7 @@ impl<H: Host> Driver<H> {
                 self.engine.flush();
                 lock(&self.shared.plain).clear();
                 lock(&self.shared.depths).clear();
+                self.index_anew();
             }
             Control::MembersChanged | Control::Flush => {}
         }
@@ -279,7 +280,16 @@ impl<H: Host> Driver<H> {
                 self.deliver_to_group(group, payload.into(), &[]);
             }
         }
-        self.shared.notice(Notice::Gap { groups, missed });
+        let inbox = self.keys.inbox(self.me);
+        let direct = match self.settings.wire {
+            Wire::ChannelsRedis => groups.len() < topics.len(),
+            Wire::Headrace => topics.contains(&inbox),
+        };
+        self.shared.notice(Notice::Gap {
+            direct,
+            groups,
+            missed,
+        });
     }
 
     // The memberships of plain channels.

@@ -18,6 +18,7 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo,
     ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
+use tokio::sync::watch;
 
 use super::fault::{Fault, FaultKind};
 use super::settings::{Credentials, Endpoint, Tls};
@@ -66,6 +67,8 @@ pub(crate) trait Link: Send + Sync {
     fn ping(&self) -> Pending<bool>;
     /// Whether it can carry sharded channels.
     fn can_shard(&self) -> bool;
+    /// Waits until it is lost, or let go; none if that shows only when it is used.
+    fn ended(&self) -> Option<Pending<()>>;
 }
 
 /// One command, word by word.
@@ -143,6 +146,23 @@ impl Command {
             };
         }
         command
+    }
+}
+
+#[cfg(test)]
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<String> = self
+            .0
+            .iter()
+            .map(|word| match word {
+                Word::Publish => "PUBLISH".to_owned(),
+                Word::Name(name) => (*name).to_owned(),
+                Word::Text(text) => text.clone(),
+                Word::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            })
+            .collect();
+        f.write_str(&words.join(" "))
     }
 }
 
@@ -308,9 +328,14 @@ async fn open_with(
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(1024);
-    if let Some(pushes) = pushes {
+    let resp3 = protocol == ProtocolVersion::RESP3;
+    let (open, ended) = watch::channel(());
+    if resp3 {
         config = config.set_push_sender(move |info: PushInfo| {
-            if let Some(push) = push(info) {
+            if info.kind == PushKind::Disconnection {
+                open.send_replace(());
+            }
+            if let (Some(pushes), Some(push)) = (&pushes, push(info)) {
                 pushes(push);
             }
             Ok::<(), ()>(())
@@ -321,7 +346,7 @@ async fn open_with(
         .await?;
     Ok(Arc::new(Multiplexed {
         connection,
-        resp3: protocol == ProtocolVersion::RESP3,
+        ended: resp3.then_some(ended),
     }))
 }
 
@@ -389,7 +414,8 @@ fn push(info: PushInfo) -> Option<Push> {
 
 struct Multiplexed {
     connection: MultiplexedConnection,
-    resp3: bool,
+    /// Changes when the connection is lost, and loses its sender when it is let go. redis-rs tells only with RESP 3.
+    ended: Option<watch::Receiver<()>>,
 }
 
 impl Multiplexed {
@@ -456,7 +482,15 @@ impl Link for Multiplexed {
     }
 
     fn can_shard(&self) -> bool {
-        self.resp3
+        self.ended.is_some()
+    }
+
+    fn ended(&self) -> Option<Pending<()>> {
+        let mut ended = self.ended.clone()?;
+        Some(Box::pin(async move {
+            // An error says that it was let go.
+            let _ = ended.changed().await;
+        }))
     }
 }
 
@@ -527,5 +561,9 @@ impl Link for Resp2Subscriber {
 
     fn can_shard(&self) -> bool {
         false
+    }
+
+    fn ended(&self) -> Option<Pending<()>> {
+        None
     }
 }

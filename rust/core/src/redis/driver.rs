@@ -21,7 +21,7 @@ use super::fault::{Fault, FaultKind};
 use super::host::{Answer, Host};
 use super::keys::{Keys, ProcessId};
 use super::nodes::{Event, Node, NodeKey};
-use super::queues::Queue;
+use super::queues::{BeforeMembers, Queue};
 use super::requests::Request;
 use super::sequence::{Counters, Sequences};
 use super::settings::Settings;
@@ -34,6 +34,8 @@ use crate::memory::MemoryEngine;
 const HEALTH: Duration = Duration::from_secs(1);
 /// How often, while somebody waits for a connection or an answer.
 const BUSY: Duration = Duration::from_millis(25);
+/// How long a layer that nobody holds any more goes on to send what it was given.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many events are handled before what they gave is delivered.
 const BATCH: usize = 512;
 /// How many senders, and how many senders and topics, are watched for holes.
@@ -151,6 +153,10 @@ pub(crate) struct Driver<H: Host> {
     pub(super) disconnected: bool,
 
     pub(super) queues: HashMap<String, Queue>,
+    /// The plain members of groups have been read once.
+    pub(super) members_read: bool,
+    /// Messages to groups that wait for that.
+    pub(super) before_members: Vec<BeforeMembers>,
     pub(super) tallies: Slab<Tally<H::Ticket>>,
     /// What other processes were told, and who waits for them to say that it is done.
     pub(super) told: HashMap<u64, (usize, Instant)>,
@@ -210,6 +216,8 @@ impl<H: Host> Driver<H> {
             lost: Vec::new(),
             disconnected: false,
             queues: HashMap::new(),
+            members_read: false,
+            before_members: Vec::new(),
             tallies: Slab::new(),
             told: HashMap::new(),
             next_told: 0,
@@ -234,16 +242,17 @@ impl<H: Host> Driver<H> {
         loop {
             let wake = driver.next_wake();
             tokio::select! {
-                ask = asks.recv() => match ask {
-                    Some(ask) => {
-                        driver.now = Instant::now();
-                        if driver.is_last(ask) {
-                            driver.refuse_rest(asks);
-                            return;
-                        }
+                ask = asks.recv() => {
+                    driver.now = Instant::now();
+                    let Some(ask) = ask else {
+                        driver.finish_sending(&mut inbound).await;
+                        return;
+                    };
+                    if driver.is_last(ask) {
+                        driver.refuse_rest(asks);
+                        return;
                     }
-                    None => return,
-                },
+                }
                 Some(event) = inbound.recv() => {
                     driver.now = Instant::now();
                     driver.handle(event);
@@ -262,6 +271,21 @@ impl<H: Host> Driver<H> {
                 }
             }
             driver.end_turn();
+        }
+    }
+
+    /// Nobody is left who could ask; what was asked for before still goes out, if that does not take long.
+    async fn finish_sending(&mut self, inbound: &mut UnboundedReceiver<Event>) {
+        let end = Instant::now() + LAST_WORDS;
+        while self.outstanding > 0 && self.now < end {
+            tokio::select! {
+                Some(event) = inbound.recv() => {
+                    self.now = Instant::now();
+                    self.handle(event);
+                }
+                () = tokio::time::sleep_until(end.min(self.next_wake())) => self.now = Instant::now(),
+            }
+            self.end_turn();
         }
     }
 
@@ -425,7 +449,8 @@ impl<H: Host> Driver<H> {
             Some(fault) => Fault::new(
                 FaultKind::Unreachable,
                 format!("no server could be reached in {seconds} s: {fault}"),
-            ),
+            )
+            .because_of(fault.clone()),
             None => Fault::new(
                 FaultKind::Unreachable,
                 format!("no server answered in {seconds} s"),
@@ -501,7 +526,7 @@ impl<H: Host> Driver<H> {
                 self.connects.push((tally, until));
             }
         }
-        if self.outstanding == 0 {
+        if self.outstanding == 0 && self.before_members.is_empty() {
             for tally in std::mem::take(&mut self.drains) {
                 self.finish(tally, |_| {});
             }
@@ -590,3 +615,6 @@ impl<T> Ask<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

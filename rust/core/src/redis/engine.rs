@@ -29,6 +29,8 @@ pub struct RedisEngine<H: Host> {
     settings: Arc<Settings>,
     keys: Keys,
     me: ProcessId,
+    /// The topic of this process.
+    inbox: String,
     shared: Arc<Shared>,
     asks: UnboundedSender<Ask<H::Ticket>>,
     /// What the driver is made from when it is first needed.
@@ -114,6 +116,7 @@ impl<H: Host> RedisEngine<H> {
             host,
             local,
             settings,
+            inbox: keys.inbox(me),
             keys,
             me,
             shared,
@@ -191,7 +194,16 @@ impl<H: Host> RedisEngine<H> {
 
     /// Whether the connection has been made, and its subscriptions are confirmed.
     pub fn is_ready(&self) -> bool {
-        self.is_plain_wire() || lock(&self.shared.topics).contains(&self.keys.inbox(self.me))
+        self.is_plain_wire() || lock(&self.shared.topics).contains(&self.inbox)
+    }
+
+    /// Whether what is sent to a channel comes here without being asked for: it is one of this process, and subscribed to.
+    pub fn is_subscribed(&self, channel: &str) -> bool {
+        match self.place(channel) {
+            Place::Here if self.is_plain_wire() => lock(&self.shared.topics).contains(channel),
+            Place::Here => self.is_ready(),
+            Place::Elsewhere | Place::Queue => false,
+        }
     }
 
     /// Sends a message, given as msgpack, to a channel. Without a ticket nobody learns what became of it but the counters.

@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Fault {
     kind: FaultKind,
     text: String,
+    /// What led to it.
+    cause: Option<Box<Fault>>,
 }
 
 /// What can go wrong on the way.
@@ -33,7 +35,20 @@ impl Fault {
         Self {
             kind,
             text: text.into(),
+            cause: None,
         }
+    }
+
+    /// The same, with what led to it.
+    #[must_use]
+    pub fn because_of(mut self, cause: Self) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// What led to it, if that is something else.
+    pub fn cause(&self) -> Option<&Self> {
+        self.cause.as_deref()
     }
 
     /// What went wrong.
@@ -48,4 +63,8 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Fault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause().map(|cause| cause as _)
+    }
+}

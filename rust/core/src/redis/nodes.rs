@@ -68,6 +68,11 @@ pub(super) enum Event {
         role: Role,
         generation: u64,
     },
+    /// A connection that asks has ended. One that subscribes says so itself.
+    Ended {
+        node: NodeKey,
+        generation: u64,
+    },
     Mapped(Result<discovery::Found, Fault>),
 }
 
@@ -195,6 +200,10 @@ impl<H: Host> Driver<H> {
                 let fault = Fault::new(FaultKind::Timeout, "the server has gone silent");
                 self.lose(&node, role, generation, &fault);
             }
+            Event::Ended { node, generation } => {
+                let fault = Fault::new(FaultKind::Lost, "the connection was lost");
+                self.lose(&node, Role::Writer, generation, &fault);
+            }
             Event::Mapped(found) => self.mapped(found),
         }
     }
@@ -276,6 +285,14 @@ impl<H: Host> Driver<H> {
         match opened {
             Ok(link) => {
                 let shards = link.can_shard();
+                // Found out before the next message is written to nobody, and not by it.
+                if let Some(ended) = link.ended().filter(|_| role == Role::Writer) {
+                    let (events, node) = (self.events.clone(), key.clone());
+                    tokio::spawn(async move {
+                        ended.await;
+                        let _ = events.send(Event::Ended { node, generation });
+                    });
+                }
                 state.phase = Phase::Open(link);
                 state.backoff.reset();
                 state.was_open = true;
@@ -308,6 +325,7 @@ impl<H: Host> Driver<H> {
             let command = Command::new("CLIENT").word("SETNAME").text(name);
             request(command, Then::Ignored);
         }
+        self.index_anew();
         self.recover_taken(key);
     }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::connection::{Command, Reply};
 use super::driver::Driver;
 use super::envelope::{self, Body, Control, Header, Outgoing, HEADER};
+use super::fault::Fault;
 use super::host::Host;
 use super::keys::{member_field, membership_of, process_of};
 use super::nodes::NodeKey;
@@ -56,6 +57,15 @@ pub(super) struct Pushed {
     /// How many entries the queue held with this one.
     length: u64,
     pub(super) tally: usize,
+}
+
+/// A message to a group whose plain members are not known yet.
+#[derive(Debug)]
+pub(super) struct BeforeMembers {
+    group: String,
+    exclude: Vec<String>,
+    entry: Arc<[u8]>,
+    tally: usize,
 }
 
 impl<H: Host> Driver<H> {
@@ -100,16 +110,36 @@ impl<H: Host> Driver<H> {
         }
         let topic = self.keys.group(group);
         let entry = self.stamped(&topic, entry);
-        let queues = lock(&self.shared.plain).of_group(group, self.shared.now());
-        if !queues.is_empty() {
-            if let Some(known) = self.tallies.get_mut(tally) {
-                known.group = Some(group.to_owned());
-            }
-        }
         self.publish(group, topic, Arc::clone(&entry), tally, false);
+        if self.members_read {
+            self.push_to_members(group, exclude, &entry, tally);
+            return;
+        }
+        if self.before_members.is_empty() {
+            self.load_members();
+        }
+        if let Some(known) = self.tallies.get_mut(tally) {
+            known.left += 1;
+        }
+        self.before_members.push(BeforeMembers {
+            group: group.to_owned(),
+            exclude: exclude.to_vec(),
+            entry,
+            tally,
+        });
+    }
+
+    fn push_to_members(&mut self, group: &str, exclude: &[String], entry: &Arc<[u8]>, tally: usize) {
+        let queues = lock(&self.shared.plain).of_group(group, self.shared.now());
+        if queues.is_empty() {
+            return;
+        }
+        if let Some(known) = self.tallies.get_mut(tally) {
+            known.group = Some(group.to_owned());
+        }
         for channel in queues {
             if !exclude.contains(&channel) {
-                self.push(&channel, Arc::clone(&entry), tally);
+                self.push(&channel, Arc::clone(entry), tally);
             }
         }
     }
@@ -153,8 +183,25 @@ impl<H: Host> Driver<H> {
         }
         let key = self.keys.index();
         let command = Command::new("SADD").text(&key).text(channel);
-        let request = Request::new("", &key, vec![command], self.until(), Then::Ignored).safe();
+        let then = Then::Indexed {
+            channel: channel.to_owned(),
+        };
+        let request = Request::new("", &key, vec![command], self.until(), then).safe();
         self.submit(request);
+    }
+
+    /// It is not in the index: the next message for the queue puts it there.
+    pub(super) fn index_failed(&mut self, channel: &str) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.indexed = false;
+        }
+    }
+
+    /// A server that is back may have lost the index.
+    pub(super) fn index_anew(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.indexed = false;
+        }
     }
 
     fn expire(&self, key: &str) -> Command {
@@ -594,6 +641,13 @@ impl<H: Host> Driver<H> {
         self.finish(tally, |_| {});
     }
 
+    /// Who is a member could not be read: what was to go to them has not been sent.
+    pub(super) fn members_unread(&mut self, fault: &Fault) {
+        for message in std::mem::take(&mut self.before_members) {
+            self.finish_with(message.tally, fault.clone());
+        }
+    }
+
     pub(super) fn read_members(&mut self, replies: Vec<Reply>) {
         let words: Vec<Reply> = match replies.into_iter().next() {
             Some(Reply::Map(pairs)) => pairs
@@ -601,7 +655,7 @@ impl<H: Host> Driver<H> {
                 .flat_map(|(key, value)| [key, value])
                 .collect(),
             Some(Reply::Array(words)) => words,
-            _ => return,
+            _ => Vec::new(),
         };
         let now = self.shared.now();
         let mut expired = Vec::new();
@@ -623,6 +677,11 @@ impl<H: Host> Driver<H> {
             }
         }
         lock(&self.shared.plain).replace(memberships.into_iter());
+        self.members_read = true;
+        for message in std::mem::take(&mut self.before_members) {
+            self.push_to_members(&message.group, &message.exclude, &message.entry, message.tally);
+            self.finish(message.tally, |_| {});
+        }
         if !expired.is_empty() {
             let key = self.keys.members();
             let command = expired
@@ -672,9 +731,7 @@ impl<H: Host> Driver<H> {
             known.left += requests.len();
         }
         lock(&self.shared.depths).clear();
-        for queue in self.queues.values_mut() {
-            queue.indexed = false;
-        }
+        self.index_anew();
         for request in requests {
             self.submit(request.safe());
         }

@@ -53,6 +53,10 @@ pub(super) enum Then {
         /// To the inbox of a process: if nobody gets it, the process is gone.
         inbox: bool,
     },
+    /// The name of a queue was put into the index.
+    Indexed {
+        channel: String,
+    },
     /// An entry was pushed to a queue.
     Queued(Pushed),
     /// The oldest entries of a full queue.
@@ -369,7 +373,7 @@ impl<H: Host> Driver<H> {
 
     fn then(&mut self, then: Then, replies: Vec<Reply>) {
         match then {
-            Then::Ignored => {}
+            Then::Ignored | Then::Indexed { .. } => {}
             Then::Time(asked) => self.note_time(asked, replies.first()),
             Then::Published { tally, at, inbox } => {
                 let receivers = integer(replies.first());
@@ -413,9 +417,9 @@ impl<H: Host> Driver<H> {
             // The members are read again when the control topic is confirmed again.
             Then::Ignored
             | Then::Time(_)
-            | Then::Members
             | Then::Recovered { .. }
             | Then::Acknowledged { .. } => {}
+            Then::Members => self.members_unread(fault),
             Then::Fetched {
                 channel,
                 asked,
@@ -426,6 +430,7 @@ impl<H: Host> Driver<H> {
                     self.finish_with(tally, fault.clone());
                 }
             }
+            Then::Indexed { channel } => self.index_failed(&channel),
             Then::Queued(Pushed { tally, channel, .. }) => {
                 self.push_failed(&channel);
                 self.finish_with(tally, fault.clone());

@@ -52,6 +52,8 @@ pub enum Notice {
     Gap {
         /// Groups whose subscription was interrupted, or in whose messages there is a hole.
         groups: Vec<String>,
+        /// Whether messages to channels of this process may be among them, which come without a group.
+        direct: bool,
         /// How many messages are known to be missing; 0 if that is not known.
         missed: u64,
     },

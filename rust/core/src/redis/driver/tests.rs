@@ -1,0 +1,468 @@
+//! The driver against servers that are not there: a transport that answers from a script, and a clock that is told.
+//!
+//! What a real server does is the business of `tests/redis`; here are the moments that a real one seldom gives.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::sleep;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::config::Config;
+use crate::redis::connection::{Command, Link, Pending, Push, PushSink, Refusal, Reply};
+use crate::redis::envelope::{self, Header, Outgoing};
+use crate::redis::host::Frame;
+use crate::redis::ring::Ring;
+use crate::redis::settings::{Endpoint, Host as ServerHost, Topology, Wire};
+use crate::redis::shared::Notice;
+
+const ME: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
+const OTHER: ProcessId = ProcessId(0xfedc_ba98_7654_3210);
+/// `{"type": "x"}`
+const PAYLOAD: &[u8] = b"\x81\xa4type\xa1x";
+
+/// Messages are their payloads, waiters and tickets are numbers.
+#[derive(Debug, Default)]
+struct World {
+    answers: Mutex<HashMap<u32, Answer>>,
+    received: Mutex<Vec<(u32, Vec<u8>)>>,
+}
+
+impl Host for World {
+    type Message = Vec<u8>;
+    type Waiter = u32;
+    type Ticket = u32;
+    type Clock = ManualClock;
+
+    fn message(&self, frame: Frame) -> Vec<u8> {
+        frame.bytes[frame.payload].to_vec()
+    }
+
+    fn payload<'a>(&self, message: &'a Vec<u8>) -> Option<&'a [u8]> {
+        Some(message)
+    }
+
+    fn deliver(&self, answers: Vec<(u32, Answer)>, hand_offs: Vec<HandOff<Vec<u8>, u32>>) {
+        lock(&self.answers).extend(answers);
+        let received = hand_offs
+            .into_iter()
+            .map(|hand_off| (hand_off.waiter, hand_off.envelope.message));
+        lock(&self.received).extend(received);
+    }
+}
+
+type Answerer = dyn Fn(&str) -> Option<Reply> + Send + Sync;
+
+/// All servers at once: they answer by a function of the command, and note what they were asked.
+struct Servers {
+    /// `None` loses the connection.
+    answer: Mutex<Box<Answerer>>,
+    refusing: Mutex<bool>,
+    asked: Mutex<Vec<(String, String)>>,
+    sinks: Mutex<Vec<PushSink>>,
+}
+
+struct FakeLink {
+    servers: Arc<Servers>,
+    address: String,
+    pushes: Option<PushSink>,
+}
+
+struct FakeTransport(Arc<Servers>);
+
+impl Transport for FakeTransport {
+    fn open(
+        &self,
+        endpoint: &Endpoint,
+        _timeout: Duration,
+        pushes: Option<PushSink>,
+    ) -> Pending<Result<Arc<dyn Link>, Fault>> {
+        let servers = Arc::clone(&self.0);
+        let address = endpoint.to_string();
+        Box::pin(async move {
+            if *lock(&servers.refusing) {
+                return Err(Fault::new(FaultKind::Unreachable, "nobody is there"));
+            }
+            lock(&servers.sinks).extend(pushes.clone());
+            let link = FakeLink {
+                servers,
+                address,
+                pushes,
+            };
+            Ok(Arc::new(link) as Arc<dyn Link>)
+        })
+    }
+}
+
+impl Link for FakeLink {
+    fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+        let mut replies = Some(Vec::new());
+        for command in commands {
+            let words = command.to_string();
+            lock(&self.servers.asked).push((self.address.clone(), words.clone()));
+            let reply = lock(&self.servers.answer)(&words);
+            replies = replies.zip(reply).map(|(mut replies, reply)| {
+                replies.push(reply);
+                replies
+            });
+        }
+        let lost = || Fault::new(FaultKind::Lost, "the connection was lost");
+        Box::pin(async move { replies.ok_or_else(lost) })
+    }
+
+    fn subscribe(&self, topic: &[u8], _sharded: bool) -> Pending<Result<(), Refusal>> {
+        let (topic, pushes) = (topic.to_vec(), self.pushes.clone());
+        Box::pin(async move {
+            if let Some(pushes) = pushes {
+                pushes(Push::Subscribed { topic });
+            }
+            Ok(())
+        })
+    }
+
+    fn unsubscribe(&self, _topic: &[u8], _sharded: bool) -> Pending<()> {
+        Box::pin(async {})
+    }
+
+    fn ping(&self) -> Pending<bool> {
+        Box::pin(async { true })
+    }
+
+    fn can_shard(&self) -> bool {
+        true
+    }
+
+    fn ended(&self) -> Option<Pending<()>> {
+        None
+    }
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        host: "seed".to_owned(),
+        port: 1,
+        path: None,
+        username: None,
+        password: None,
+        credentials: None,
+        database: 0,
+        tls: None,
+        protocol: 0,
+    }
+}
+
+fn settings(topology: Topology) -> Settings {
+    Settings {
+        prefix: "t".to_owned(),
+        hosts: vec![ServerHost {
+            endpoint: endpoint(),
+            sentinels: Vec::new(),
+            master_name: None,
+        }],
+        topology,
+        ring: Ring::Rendezvous,
+        wire: Wire::Headrace,
+        crypt: None,
+        expiry: Duration::from_secs(60),
+        send_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(1),
+        subscription_linger: Duration::from_secs(5),
+        on_disconnect: None,
+        on_reconnect: None,
+        on_gap: None,
+    }
+}
+
+/// A server that takes everything, and holds nothing.
+fn willing(command: &str) -> Reply {
+    match command.split(' ').next() {
+        Some("HGETALL" | "LRANGE" | "SMEMBERS" | "TIME") => Reply::Array(Vec::new()),
+        Some("LMOVE") => Reply::Nil,
+        _ => Reply::Int(1),
+    }
+}
+
+fn refused(text: &str) -> Reply {
+    let (code, detail) = text.split_once(' ').unwrap_or((text, ""));
+    redis::parse_redis_value(format!("-{code} {detail}\r\n").as_bytes()).expect("an error of RESP")
+}
+
+struct Layer {
+    world: Arc<World>,
+    servers: Arc<Servers>,
+    local: Arc<Local<World>>,
+    shared: Arc<Shared>,
+    keys: Keys,
+    asks: UnboundedSender<Ask<u32>>,
+}
+
+impl Layer {
+    async fn connected(topology: Topology, answer: Box<Answerer>) -> Self {
+        let layer = Self::new(topology, answer);
+        layer.ask(Ask::Connect { ticket: 1000 });
+        assert_eq!(layer.answer(1000).await.fault, None);
+        layer
+    }
+
+    fn new(topology: Topology, answer: Box<Answerer>) -> Self {
+        let servers = Arc::new(Servers {
+            answer: Mutex::new(answer),
+            refusing: Mutex::new(false),
+            asked: Mutex::default(),
+            sinks: Mutex::default(),
+        });
+        let keys = Keys::new("t").expect("a plain prefix");
+        let layer = Self {
+            world: Arc::default(),
+            local: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
+            shared: Arc::default(),
+            servers,
+            keys: keys.clone(),
+            asks: unbounded_channel().0,
+        };
+        let (asks, asked) = unbounded_channel();
+        let parts = Parts {
+            host: Arc::clone(&layer.world),
+            engine: Arc::clone(&layer.local),
+            settings: Arc::new(settings(topology)),
+            keys,
+            me: ME,
+            shared: Arc::clone(&layer.shared),
+            transport: Arc::new(FakeTransport(Arc::clone(&layer.servers))),
+        };
+        tokio::spawn(Driver::run(parts, asked));
+        Self { asks, ..layer }
+    }
+
+    fn ask(&self, ask: Ask<u32>) {
+        self.asks.send(ask).expect("the driver runs");
+    }
+
+    fn answering(&self, answer: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static) {
+        *lock(&self.servers.answer) = Box::new(answer);
+    }
+
+    /// The answer for a ticket; tokio's clock runs on until there is one.
+    async fn answer(&self, ticket: u32) -> Answer {
+        for _ in 0..2000 {
+            if let Some(answer) = lock(&self.world.answers).remove(&ticket) {
+                return answer;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("ticket {ticket} was not answered")
+    }
+
+    async fn send(&self, channel: &str, ticket: u32) -> Answer {
+        self.ask(Ask::Send {
+            channel: channel.to_owned(),
+            entry: entry(channel, ME, 0),
+            ticket: Some(ticket),
+        });
+        self.answer(ticket).await
+    }
+
+    fn asked(&self, command: &str) -> Vec<String> {
+        let asked = lock(&self.servers.asked);
+        let matching = asked.iter().filter(|(_, words)| words.starts_with(command));
+        matching.map(|(address, _)| address.clone()).collect()
+    }
+
+    fn push(&self, push: impl Fn() -> Push) {
+        for sink in lock(&self.servers.sinks).iter() {
+            sink(push());
+        }
+    }
+}
+
+fn entry(channel: &str, sender: ProcessId, sequence: u64) -> Vec<u8> {
+    let header = Header {
+        sender,
+        sequence,
+        deadline: u64::MAX,
+    };
+    let body = Outgoing::Direct {
+        channel,
+        payload: PAYLOAD,
+    };
+    envelope::encode(&header, body, None).expect("it fits")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_to_a_process_that_is_gone_is_counted() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    layer.answering(|words| {
+        Some(if words.starts_with("PUBLISH") {
+            Reply::Int(0)
+        } else {
+            willing(words)
+        })
+    });
+    let answer = layer.send(&format!("specific.{OTHER}!a"), 1).await;
+    assert_eq!((answer.receivers, answer.fault), (0, None));
+    assert_eq!(layer.shared.stats().unreachable, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_beyond_the_capacity_is_withdrawn() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    layer.answering(|words| {
+        Some(if words.starts_with("RPUSH") {
+            Reply::Int(101)
+        } else {
+            willing(words)
+        })
+    });
+    let answer = layer.send("work", 1).await;
+    assert_eq!((answer.queued, answer.full), (0, 1));
+    assert_eq!(layer.asked("LREM t:q:{work} -1").len(), 1);
+    // Whoever took the entry before it could be withdrawn has the message.
+    layer.answering(|words| {
+        Some(match words.split(' ').next() {
+            Some("RPUSH") => Reply::Int(101),
+            Some("LREM") => Reply::Int(0),
+            _ => willing(words),
+        })
+    });
+    let answer = layer.send("work", 2).await;
+    assert_eq!((answer.queued, answer.full), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_fails_what_was_on_it_and_nothing_else() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    layer.answering(|words| (!words.starts_with("PUBLISH t:p:fed")).then(|| willing(words)));
+    let answer = layer.send(&format!("specific.{OTHER}!a"), 1).await;
+    assert_eq!(
+        answer.fault.map(|fault| fault.kind()),
+        Some(FaultKind::Lost)
+    );
+    assert_eq!(layer.shared.stats().unsent, 1);
+    layer.answering(|words| Some(willing(words)));
+    let answer = layer.send(&format!("specific.{OTHER}!a"), 2).await;
+    assert_eq!((answer.receivers, answer.fault), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_gives_up_at_its_time_when_no_server_is_there() {
+    let layer = Layer::new(Topology::Shards, Box::new(|words| Some(willing(words))));
+    *lock(&layer.servers.refusing) = true;
+    let before = Instant::now();
+    let fault = layer.send("work", 1).await.fault.expect("nobody is there");
+    assert_eq!(fault.kind(), FaultKind::Unreachable);
+    assert!(fault.to_string().contains("nobody is there"), "{fault}");
+    let waited = before.elapsed();
+    assert!(
+        waited >= Duration::from_secs(5) && waited < Duration::from_secs(6),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_has_moved_is_followed() {
+    let map = |words: &str| {
+        (words == "CLUSTER SLOTS").then(|| {
+            let master = Reply::Array(vec![Reply::BulkString(b"a".to_vec()), Reply::Int(1)]);
+            Reply::Array(vec![Reply::Array(vec![
+                Reply::Int(0),
+                Reply::Int(16383),
+                master,
+            ])])
+        })
+    };
+    let answer = move |words: &str| Some(map(words).unwrap_or_else(|| willing(words)));
+    let layer = Layer::connected(Topology::Cluster, Box::new(answer)).await;
+    let slot = crate::redis::keys::hash_slot(layer.keys.queue("work").as_bytes());
+    let moved = Mutex::new(false);
+    layer.answering(move |words| {
+        if words.starts_with("RPUSH") && !std::mem::replace(&mut *lock(&moved), true) {
+            return Some(refused(&format!("MOVED {slot} b:2")));
+        }
+        answer(words)
+    });
+    let answer = layer.send("work", 1).await;
+    assert_eq!((answer.queued, answer.fault), (1, None));
+    assert_eq!(layer.asked("RPUSH"), ["a:1", "b:2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_and_not_received_is_recovered_once() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let _ = layer.local.wait("work", 7, None);
+    // The server moves the entry, and the connection breaks before it says so.
+    layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
+    layer.ask(Ask::Want {
+        channel: "work".to_owned(),
+    });
+    sleep(Duration::from_secs(1)).await;
+    layer.answering(|words| {
+        Some(match words.split(' ').next() {
+            Some("LRANGE") => Reply::Array(vec![Reply::BulkString(entry("work", OTHER, 1))]),
+            Some("LMOVE") => Reply::Nil,
+            _ => willing(words),
+        })
+    });
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(*lock(&layer.world.received), [(7, PAYLOAD.to_vec())]);
+    assert!(!layer.asked("LREM t:t:{work}").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_taken_away_is_asked_for_again_and_reported() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let topic = layer.keys.group("room");
+    layer.ask(Ask::Subscribe {
+        topic: topic.clone(),
+        ticket: 1,
+    });
+    assert_eq!(layer.answer(1).await.fault, None);
+    layer.push(|| Push::Unsubscribed {
+        topic: topic.clone().into_bytes(),
+    });
+    sleep(Duration::from_secs(1)).await;
+    assert!(lock(&layer.shared.topics).contains(&topic));
+    let notice = layer.shared.next_notice(Duration::ZERO);
+    let expected = Notice::Gap {
+        groups: vec!["room".to_owned()],
+        direct: false,
+        missed: 0,
+    };
+    assert_eq!(notice, Some(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_a_senders_numbers_is_reported() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let inbox = layer.keys.inbox(ME);
+    let channel = format!("specific.{ME}!a");
+    for sequence in [1, 2, 5] {
+        layer.push(|| Push::Message {
+            topic: inbox.clone().into_bytes(),
+            payload: entry(&channel, OTHER, sequence),
+        });
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(
+        (layer.shared.stats().gaps, layer.shared.stats().missed),
+        (1, 2)
+    );
+    assert_eq!(layer.local.depth(&channel), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_the_end_is_answered() {
+    let layer = Layer::new(Topology::Shards, Box::new(|words| Some(willing(words))));
+    *lock(&layer.servers.refusing) = true;
+    layer.ask(Ask::Send {
+        channel: "work".to_owned(),
+        entry: entry("work", ME, 0),
+        ticket: Some(1),
+    });
+    layer.ask(Ask::Close { ticket: 2 });
+    let fault = layer.answer(1).await.fault.map(|fault| fault.kind());
+    assert_eq!(fault, Some(FaultKind::Closed));
+    assert_eq!(layer.answer(2).await, Answer::default());
+    assert_eq!(layer.shared.stats().state, ConnectionState::Closed);
+}

@@ -1,0 +1,151 @@
+"""``wire="channels_redis"``: the same server, and channels_redis's pub/sub layer in another process at the other end."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.support.peers import CHANNELS_REDIS, Peer
+from tests.support.servers import Server
+from tests.support.waiting import eventually
+
+MakePeer = Callable[..., Peer]
+
+MESSAGE = {
+    "type": "chat.message",
+    "text": "grüße",
+    "bytes": b"\x00\xff",
+    "numbers": [0, -1, 2**63 - 1, -(2**63), 0.5],
+    "nothing": None,
+    "deep": {"yes": True, "no": [[], {}]},
+}
+KEYS = ["new key", "old key"]
+
+
+@pytest.fixture(params=[None, KEYS], ids=["plain", "encrypted"])
+def keys(request: pytest.FixtureRequest) -> list[str] | None:
+    """Give the keys of a fleet, if it has any."""
+    keys: list[str] | None = request.param
+    return keys
+
+
+@pytest.fixture(params=[1, 3], ids=["one-host", "three-hosts"])
+def servers(request: pytest.FixtureRequest, redis_server: Server) -> list[Server]:
+    """Give one server, or three."""
+    if request.param == 1:
+        return [redis_server]
+    start: Callable[..., Server] = request.getfixturevalue("start_redis")
+    return [start() for _ in range(request.param)]
+
+
+class Fleet:
+    """Processes of both kinds, with the same settings."""
+
+    def __init__(self, make_peer: MakePeer, servers: list[Server], prefix: str, keys: list[str] | None) -> None:
+        self._make = make_peer
+        self._servers = servers
+        self._prefix = prefix
+        self._settings = {"hosts": [server.url for server in servers], "symmetric_encryption_keys": keys}
+
+    def old(self) -> Peer:
+        """Start a process that is not moved yet."""
+        return self._make(backend=CHANNELS_REDIS, **self._settings)
+
+    def new(self) -> Peer:
+        """Start one that is."""
+        return self._make(wire="channels_redis", **self._settings)
+
+    def both_ways(self) -> Iterator[tuple[Peer, Peer]]:
+        """Give a sender and a receiver, once each way round."""
+        old, new = self.old(), self.new()
+        yield old, new
+        yield new, old
+
+    def joined(self, group: str, processes: int) -> None:
+        """Wait until so many processes are subscribed: group_add of channels_redis does not."""
+
+        def subscribed() -> bool:
+            topic = f"{self._prefix}__group__{group}"
+            return sum(server.cli("PUBSUB", "NUMSUB", topic)[1] for server in self._servers) == processes
+
+        eventually(subscribed, f"{processes} are subscribed to {group}")
+
+
+# The servers outlive the layers that are connected to them.
+@pytest.fixture
+def fleet(servers: list[Server], redis_prefix: str, make_peer: MakePeer, keys: list[str] | None) -> Fleet:
+    """Give a fleet without processes."""
+    return Fleet(make_peer, servers, redis_prefix, keys)
+
+
+def test_a_specific_channel_is_reached_from_the_other_kind(fleet: Fleet) -> None:
+    for sender, receiver in fleet.both_ways():
+        # Several, because their names are spread over the hosts.
+        for number in range(8):
+            channel = receiver.call("new_channel")
+            sender.call("send", channel, {**MESSAGE, "n": number})
+            assert receiver.call("receive", channel) == {**MESSAGE, "n": number}
+
+
+def test_a_group_spans_both_kinds(fleet: Fleet) -> None:
+    old, new = fleet.old(), fleet.new()
+    channels = {peer: peer.call("new_channel") for peer in (old, new)}
+    for number in range(8):
+        group = f"room.{number}"
+        for peer, channel in channels.items():
+            peer.call("group_add", group, channel)
+        fleet.joined(group, 2)
+        for sender in (old, new):
+            sender.call("group_send", group, {**MESSAGE, "n": number})
+            for peer, channel in channels.items():
+                assert peer.call("receive", channel) == {**MESSAGE, "n": number}
+
+
+def test_who_left_a_group_hears_nothing_of_it(fleet: Fleet) -> None:
+    for sender, receiver in fleet.both_ways():
+        channel = receiver.call("new_channel")
+        receiver.call("group_add", "room", channel)
+        receiver.call("group_discard", "room", channel)
+        sender.call("group_send", "room", {"type": "not.for.you"})
+        sender.call("send", channel, {"type": "for.you"})
+        assert receiver.call("receive", channel) == {"type": "for.you"}
+
+
+def test_the_other_key_of_a_rotation_is_understood(make_peer: MakePeer, redis_server: Server) -> None:
+    old = make_peer(backend=CHANNELS_REDIS, symmetric_encryption_keys=KEYS)
+    new = make_peer(wire="channels_redis", symmetric_encryption_keys=KEYS[::-1])
+    for sender, receiver in ((old, new), (new, old)):
+        channel = receiver.call("new_channel")
+        sender.call("send", channel, MESSAGE)
+        assert receiver.call("receive", channel) == MESSAGE
+
+
+def test_a_fleet_is_moved_process_by_process(fleet: Fleet) -> None:
+    """At each step every process hears every other, and itself, once and in order."""
+    processes = [fleet.old() for _ in range(3)]
+    for moved in range(4):
+        if moved:
+            processes[moved - 1] = fleet.new()
+        channels = [peer.call("new_channel") for peer in processes]
+        group = f"step.{moved}"
+        for peer, channel in zip(processes, channels, strict=True):
+            peer.call("group_add", group, channel)
+            peer.collect(channel)
+        fleet.joined(group, 3)
+        heard = []
+        for number, sender in enumerate(processes):
+            sender.call("group_send", group, {"type": "hello", "from": number})
+            heard.append({"type": "hello", "from": number})
+        for peer, channel in zip(processes, channels, strict=True):
+            eventually(lambda p=peer, c=channel: len(p.collected(c)) >= len(heard), f"all came at step {moved}")
+            assert peer.collected(channel) == heard
+
+
+def test_what_is_not_of_channels_redis_is_counted(make_peer: MakePeer, redis_server: Server, keys: Any) -> None:
+    new = make_peer(wire="channels_redis", symmetric_encryption_keys=keys)
+    channel = new.call("new_channel")
+    for junk in (b"", b"\xc1", b"\x81\xa4type", os.urandom(64), b"\x90" * 40, b"gAAAA"):
+        redis_server.cli("PUBLISH", channel, junk)
+    eventually(lambda: new.link()["malformed"] == 6, "all six are counted")
+    new.call("send", channel, {"type": "still.there"})
+    assert new.call("receive", channel) == {"type": "still.there"}
