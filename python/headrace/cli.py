@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,69 @@ def _run_worker(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_doctor(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser(
+        "doctor",
+        help="look at the servers of the channel layers",
+        description="Connect to the servers of a Django project's CHANNEL_LAYERS, or of --hosts, and say what they "
+        "are, what is missing there, and what would go wrong. Exit 0 if nothing would fail, 1 if something would, "
+        "2 if it could not begin. Passwords are not printed.",
+    )
+    parser.add_argument("--settings", metavar="MODULE", help="Django's settings; by default DJANGO_SETTINGS_MODULE's")
+    parser.add_argument("--hosts", metavar="URL", nargs="+", help="look at these servers, and at no project")
+    parser.add_argument("--prefix", help="with --hosts: the prefix of the layer; by default asgi")
+    parser.add_argument("--topology", help="with --hosts: the topology of the layer; by default auto")
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(options: argparse.Namespace) -> int:
+    layer = {name: getattr(options, name) for name in ("prefix", "topology") if getattr(options, name) is not None}
+    if options.hosts and options.settings:
+        return _refuse("give either --hosts or --settings")
+    if layer and not options.hosts:
+        return _refuse(f"--{next(iter(layer))} goes with --hosts; a project says it in its settings")
+    try:
+        from headrace.doctor import Section, Suspect, diagnose
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        return _refuse("cannot import redis; the doctor needs the extra headrace[doctor]: pip install '.[doctor]'")
+    patients: Iterable[Section | Suspect]
+    try:
+        if options.hosts:
+            from headrace.layers.hosts import redis_config
+
+            arguments = {"hosts": options.hosts, **layer}
+            patients = [Suspect("layer of --hosts", redis_config(**arguments), arguments)]
+        else:
+            from headrace.doctor.project import patients as patients_of
+
+            patients = patients_of(_settings_of(options.settings))
+        return diagnose(patients, functools.partial(print, flush=True))
+    except (_CannotLoad, ValueError) as error:
+        return _refuse(str(error))
+
+
+def _settings_of(module: str | None) -> Any:
+    """Import Django's settings; the text of what goes wrong may not show where, because a line may have a password."""
+    from headrace.settings import installed
+
+    if module is not None:
+        os.environ["DJANGO_SETTINGS_MODULE"] = module
+    name = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not name:
+        raise _CannotLoad("nothing to look at: give --settings MODULE, set DJANGO_SETTINGS_MODULE, or give --hosts URL")
+    if not installed("django"):
+        raise _CannotLoad("Django is not installed here, so its settings cannot be read; give --hosts URL")
+    sys.path.insert(0, "")
+    try:
+        settings = import_module("django.conf").settings
+        hasattr(settings, "CHANNEL_LAYERS")
+    except Exception as error:  # settings may do anything
+        raise _CannotLoad(f"cannot read the settings {name!r}: {type(error).__name__}: {error}") from None
+    return settings
+
+
 class _CannotLoad(Exception):
     """What the command line names is not there."""
 
@@ -190,4 +254,4 @@ def _between(low: int, high: int) -> Callable[[str], int]:
     return number
 
 
-COMMANDS: tuple[Callable[[Subcommands], None], ...] = (_add_demo, _add_worker)
+COMMANDS: tuple[Callable[[Subcommands], None], ...] = (_add_demo, _add_worker, _add_doctor)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.cluster import SLOTS, Cluster
-from tests.support.traffic import GAP, Fleet, Log, Stream, running, soon
+from tests.support.traffic import GROUP, QUEUE, Busy, Fleet, member
 
 from headrace.layers import RedisChannelLayer
 
@@ -19,13 +19,6 @@ async def fleet(redis_cluster: Cluster, redis_prefix: str) -> AsyncIterator[Flee
     """Give layers on the cluster; only the first node is told to them."""
     async with Fleet([redis_cluster.nodes[0].url], redis_prefix, topology="cluster", on_gap="gap") as fleet:
         yield fleet
-
-
-async def member(layer: RedisChannelLayer, group: str) -> str:
-    """Make a channel that is in a group."""
-    channel = await layer.new_channel()
-    await layer.group_add(group, channel)
-    return channel
 
 
 def commands(cluster: Cluster) -> list[Counter[str]]:
@@ -76,3 +69,41 @@ async def test_flush_removes_everything_on_every_node(
     await there.flush()
     assert [node.cli("KEYS", f"{redis_prefix}*") for node in masters(redis_cluster)] == [[], [], []]
     assert here.stats().depth == 0
+
+
+def slots(cluster: Cluster, prefix: str) -> tuple[int, int]:
+    """Give the slots of what a ``Busy`` sends: of its group and of its queue."""
+    return cluster.slot_of(f"{prefix}:g:{GROUP}"), cluster.slot_of(f"{{{QUEUE}}}")
+
+
+async def test_messages_flow_while_slots_move(redis_cluster: Cluster, fleet: Fleet, redis_prefix: str) -> None:
+    homes = {slot: redis_cluster.node_of(slot) for slot in slots(redis_cluster, redis_prefix)}
+    async with Busy(fleet) as busy:
+        await busy.flows()
+        for _ in range(2):
+            for slot in homes:
+                target = next(node for node in masters(redis_cluster) if node is not redis_cluster.node_of(slot))
+                await asyncio.to_thread(redis_cluster.migrate_slot, slot, target)
+                await busy.flows()
+        for slot, home in homes.items():
+            if redis_cluster.node_of(slot) is not home:
+                await asyncio.to_thread(redis_cluster.migrate_slot, slot, home)
+        await busy.flows()
+    busy.report()
+    busy.check()
+    assert not busy.group.failed + busy.queue.failed
+
+
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "told"])
+async def test_messages_flow_while_a_master_changes(
+    redis_cluster: Cluster, fleet: Fleet, redis_prefix: str, kill: bool
+) -> None:
+    async with Busy(fleet) as busy:
+        await busy.flows()
+        for slot in slots(redis_cluster, redis_prefix):
+            await asyncio.to_thread(redis_cluster.failover, slot, kill=kill)
+            await busy.flows()
+            await asyncio.to_thread(redis_cluster.heal)
+            await busy.flows()
+    busy.report()
+    busy.check()

@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 COMMANDS = (
     *("hello", "auth", "ping", "time", "asking", "cluster|slots"),
     *("publish", "spublish", "subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"),
-    *("rpush", "lrem", "llen", "lmove", "lrange", "expire", "del"),
+    *("rpush", "lpush", "lrem", "llen", "lmove", "lrange", "expire", "del"),
     *("hset", "hdel", "hgetall", "sadd", "srem", "smembers"),
 )
 ENDPOINT = "localhost"

@@ -345,10 +345,15 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
         """
         self._watch()
+        self._check_exclude(exclude)
         asked = self._redis.group_send(group, message, None if exclude == () else exclude)
         members = self._members_here(group, exclude)
         _, queued, full = await received(asked)
         return SendReport(members + queued, full, 0)
+
+    def _check_exclude(self, exclude: str | Collection[str]) -> None:
+        if self._plain_wire and exclude != ():
+            raise ValueError("messages of wire='channels_redis' name no excluded channels: exclude must not be given")
 
     def _members_here(self, group: str, exclude: str | Collection[str] = ()) -> int:
         if exclude == ():
@@ -575,6 +580,7 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
         """
         self._watch()
+        self._check_exclude(exclude)
         wait = confirm or bool(self._redis.plain_members(group))
         outcome = self._redis.group_send_sync(group, message, None if exclude == () else exclude, wait)
         receivers, queued, full = outcome or (0, 0, 0)

@@ -29,6 +29,8 @@ pub struct RedisEngine<H: Host> {
     settings: Arc<Settings>,
     keys: Keys,
     me: ProcessId,
+    /// What stands before the `!` in the names of its channels, at the end.
+    ending: String,
     /// The topic of this process.
     inbox: String,
     shared: Arc<Shared>,
@@ -116,6 +118,7 @@ impl<H: Host> RedisEngine<H> {
             host,
             local,
             settings,
+            ending: format!(".{me}"),
             inbox: keys.inbox(me),
             keys,
             me,
@@ -146,8 +149,11 @@ impl<H: Host> RedisEngine<H> {
         if self.is_plain_wire() {
             return Place::Here;
         }
+        let owner = channel.split_once('!').map(|(owner, _token)| owner);
+        if owner.is_some_and(|owner| owner.ends_with(&self.ending)) {
+            return Place::Here;
+        }
         match process_of(channel) {
-            Some(process) if process == self.me => Place::Here,
             Some(_) => Place::Elsewhere,
             None => Place::Queue,
         }
@@ -201,7 +207,8 @@ impl<H: Host> RedisEngine<H> {
     pub fn is_subscribed(&self, channel: &str) -> bool {
         match self.place(channel) {
             Place::Here if self.is_plain_wire() => lock(&self.shared.topics).contains(channel),
-            Place::Here => self.is_ready(),
+            // Asked for each message: the state spares most of them the look at the topics.
+            Place::Here => self.shared.meter.state() == ConnectionState::Up || self.is_ready(),
             Place::Elsewhere | Place::Queue => false,
         }
     }

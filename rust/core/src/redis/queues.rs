@@ -129,7 +129,13 @@ impl<H: Host> Driver<H> {
         });
     }
 
-    fn push_to_members(&mut self, group: &str, exclude: &[String], entry: &Arc<[u8]>, tally: usize) {
+    fn push_to_members(
+        &mut self,
+        group: &str,
+        exclude: &[String],
+        entry: &Arc<[u8]>,
+        tally: usize,
+    ) {
         let queues = lock(&self.shared.plain).of_group(group, self.shared.now());
         if queues.is_empty() {
             return;
@@ -679,7 +685,12 @@ impl<H: Host> Driver<H> {
         lock(&self.shared.plain).replace(memberships.into_iter());
         self.members_read = true;
         for message in std::mem::take(&mut self.before_members) {
-            self.push_to_members(&message.group, &message.exclude, &message.entry, message.tally);
+            self.push_to_members(
+                &message.group,
+                &message.exclude,
+                &message.entry,
+                message.tally,
+            );
             self.finish(message.tally, |_| {});
         }
         if !expired.is_empty() {

@@ -415,10 +415,7 @@ impl<H: Host> Driver<H> {
         }
         match request.then {
             // The members are read again when the control topic is confirmed again.
-            Then::Ignored
-            | Then::Time(_)
-            | Then::Recovered { .. }
-            | Then::Acknowledged { .. } => {}
+            Then::Ignored | Then::Time(_) | Then::Recovered { .. } | Then::Acknowledged { .. } => {}
             Then::Members => self.members_unread(fault),
             Then::Fetched {
                 channel,

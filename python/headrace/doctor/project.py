@@ -1,0 +1,85 @@
+"""The layers of a Django project, as its settings have them."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.core import checks
+
+from headrace.django.checks import check_channel_layers
+from headrace.doctor.examination import Suspect
+from headrace.doctor.findings import Finding, Level, Section, note, warning
+from headrace.layers.hosts import redis_config
+
+__all__ = ["patients"]
+
+_OURS = {"headrace.layers.RedisChannelLayer", "headrace.RedisChannelLayer", "headrace.layers.redis.RedisChannelLayer"}
+_CORE = "channels_redis.core.RedisChannelLayer"
+_PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+_IN_MEMORY = "InMemoryChannelLayer"
+# What a check warns of, because its cause may be mended before it is met, and what fails whenever it is run.
+_FAILING = {"headrace.W005", "headrace.W006"}
+
+
+def patients(settings: Any) -> Iterator[Section | Suspect]:
+    """Give what `manage.py check` finds in the settings, and each layer of them."""
+    yield Section("CHANNEL_LAYERS, as manage.py check reads it", list(_checked()))
+    layers = getattr(settings, "CHANNEL_LAYERS", None)
+    for alias, entry in layers.items() if isinstance(layers, Mapping) else ():
+        config = entry.get("CONFIG", {}) if isinstance(entry, Mapping) else None
+        if isinstance(config, Mapping):
+            yield from _layer(f"layer {alias!r}", str(entry.get("BACKEND", "")), config)
+
+
+def _checked() -> Iterator[Finding]:
+    found = check_channel_layers()
+    for message in found:
+        fails = message.level >= checks.ERROR or message.id in _FAILING
+        level = Level.PROBLEM if fails else Level.WARNING if message.level >= checks.WARNING else Level.NOTE
+        # What was given where a mapping should be may be a URL with a password.
+        text = message.msg.partition(", got ")[0] if message.id == "headrace.E001" else message.msg
+        yield Finding(level, f"{text} ({message.id})", message.hint or "")
+    if not found:
+        yield Finding(Level.OK, "nothing wrong with it")
+
+
+def _layer(name: str, backend: str, config: Mapping[str, Any]) -> Iterator[Section | Suspect]:
+    title = f"{name}, {backend}"
+    if backend not in (*_OURS, _CORE, _PUBSUB):
+        yield Section(title, [_without_server(backend)])
+        return
+    known = inspect.signature(redis_config).parameters
+    given = {name: value for name, value in config.items() if name in known}
+    try:
+        if backend == _PUBSUB:
+            given["wire"] = "channels_redis"
+        settings = redis_config(**given)
+    except (TypeError, ValueError):
+        # Said above; there is nothing to connect to.
+        yield Section(title, [note("its servers are not looked at before its CONFIG is corrected")])
+        return
+    if backend in _OURS:
+        yield Suspect(title, settings, dict(config))
+    else:
+        yield Suspect(title, settings, None, core=backend == _CORE, known=list(_known(backend, config)))
+
+
+def _without_server(backend: str) -> Finding:
+    if backend.endswith(_IN_MEMORY):
+        return note("it lives in one process and has no server: what other processes send does not reach it")
+    return note("it is no layer that the doctor knows, so nothing is connected to")
+
+
+def _known(backend: str, config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Say what is wrong with channels_redis whatever the server, beyond what the checks say."""
+    move = "use headrace.layers.RedisChannelLayer; docs/redis.md says how a fleet is moved"
+    if backend == _CORE:
+        capacity = config.get("capacity", 100)
+        yield warning(
+            f"its capacity ({capacity}) is one for all consumers of a process: one that is slow fills it for all", move
+        )
+    else:
+        yield warning(
+            "a message to a plain channel reaches every receiver, and not one: workers do work several times", move
+        )
+        yield warning("group_add of another process's channel raises RuntimeError", move)
