@@ -37,6 +37,10 @@ impl<H: Host> Driver<H> {
     fn opened_envelope(&mut self, topic: &str, Envelope { header, body }: Envelope) {
         if header.sender != self.me || !matches!(body, Body::Control(_)) {
             match self.sequences.note(header.sender, topic, header.sequence) {
+                Seen::Again if self.is_unsettled(topic) => {
+                    count(&self.shared.meter.late, 1);
+                    return;
+                }
                 // An older number comes late when it had to be sent again, because its slot was moving.
                 Seen::First | Seen::Next | Seen::Again => {}
                 Seen::Gap(missed) => self.tell_gap(&[topic.to_owned()], missed),

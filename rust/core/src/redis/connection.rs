@@ -105,6 +105,10 @@ impl Command {
         self
     }
 
+    pub(crate) fn is_publish(&self) -> bool {
+        matches!(self.0.first(), Some(Word::Publish))
+    }
+
     pub(crate) fn word(mut self, word: &'static str) -> Self {
         self.0.push(Word::Name(word));
         self

@@ -132,6 +132,8 @@ pub(crate) struct Driver<H: Host> {
     pub(super) mapping: bool,
     pub(super) next_mapping: Instant,
     pub(super) nodes: HashMap<NodeKey, Node>,
+    /// Counts the attempts to connect. A server that leaves a cluster and comes back is none that was known before.
+    pub(super) attempts: u64,
     /// Whether all connections so far could carry sharded channels.
     pub(super) sharding: bool,
     /// Requests that cannot be sent before the map is known.
@@ -205,6 +207,7 @@ impl<H: Host> Driver<H> {
             mapping: false,
             next_mapping: now,
             nodes: HashMap::new(),
+            attempts: 0,
             sharding: true,
             unrouted: VecDeque::new(),
             delayed: Vec::new(),

@@ -87,7 +87,7 @@ pub(super) struct Node {
 
 pub(super) struct LinkState {
     phase: Phase,
-    /// Counts the attempts: what an earlier connection says is not heard.
+    /// Which attempt it is, of all to any server: what an earlier connection says is not heard.
     pub(super) generation: u64,
     backoff: Backoff,
     /// Whether it was there before.
@@ -229,7 +229,8 @@ impl<H: Host> Driver<H> {
                 };
                 if ready {
                     state.phase = Phase::Opening;
-                    state.generation += 1;
+                    self.attempts += 1;
+                    state.generation = self.attempts;
                     due.push((key.clone(), role, state.generation, node.server.clone()));
                 }
             }
@@ -344,7 +345,8 @@ impl<H: Host> Driver<H> {
             return;
         }
         state.phase = Phase::Waiting(now + state.backoff.next(super::random::fraction()));
-        state.generation += 1;
+        self.attempts += 1;
+        state.generation = self.attempts;
         self.last_fault = Some(fault.clone());
         if role == Role::Subscriber {
             self.subscriber_lost(key, fault);

@@ -167,6 +167,7 @@ impl<H: Host> Driver<H> {
             queue.following += 1;
             queue.fetching += 1;
             commands.push(self.take(channel));
+            commands.push(self.expire(&self.keys.taken(channel, self.me)));
         }
         if let Some(known) = self.tallies.get_mut(tally) {
             known.left += 1;
@@ -234,7 +235,7 @@ impl<H: Host> Driver<H> {
     pub(super) fn queued(&mut self, mut pushed: Pushed, replies: Vec<Reply>) {
         let mut replies = replies.into_iter();
         pushed.length = integer(replies.next().as_ref());
-        let taken: Vec<Reply> = replies.skip(2).collect();
+        let taken: Vec<Reply> = replies.skip(2).take(1).collect();
         self.followed(&pushed.channel, taken.len());
         let capacity = self.engine.capacity_of(&pushed.channel);
         if pushed.length > capacity as u64 {
@@ -275,7 +276,7 @@ impl<H: Host> Driver<H> {
     }
 
     /// The queue is full: perhaps of messages that have expired. If not, the new one goes.
-    pub(super) fn prune(&mut self, mut pushed: Pushed, replies: Vec<Reply>) {
+    pub(super) fn prune(&mut self, pushed: Pushed, replies: Vec<Reply>) {
         let key = self.keys.queue(&pushed.channel);
         let now = self.shared.now();
         let expired: Vec<Command> = entries(replies)
@@ -288,19 +289,45 @@ impl<H: Host> Driver<H> {
             })
             .collect();
         if expired.is_empty() {
-            let own = Arc::clone(&pushed.entry);
-            let command = Command::new("LREM").text(&key).number(-1).bytes(own);
-            let name = pushed.channel.clone();
-            let then = Then::Withdrawn(pushed);
-            let request = Request::new(&name, &key, vec![command], self.until(), then);
-            self.submit(request);
+            self.withdraw(pushed);
             return;
         }
-        count(&self.shared.meter.queue_expired, expired.len() as u64);
-        pushed.length = pushed.length.saturating_sub(expired.len() as u64);
-        let request = Request::new(&pushed.channel, &key, expired, self.until(), Then::Ignored);
+        // Several senders may have found the same to remove: who has a place now is told by what stands beyond the last.
+        let capacity = self.engine.capacity_of(&pushed.channel) as u64;
+        let mut commands = expired;
+        commands.push(
+            Command::new("LRANGE")
+                .text(&key)
+                .number(capacity)
+                .number(-1),
+        );
+        let name = pushed.channel.clone();
+        let request = Request::new(&name, &key, commands, self.until(), Then::Pruned(pushed));
         self.submit(request.safe());
-        self.accept(&pushed);
+    }
+
+    pub(super) fn pruned(&mut self, mut pushed: Pushed, mut replies: Vec<Reply>) {
+        let mut beyond = entries(replies.pop().into_iter().collect());
+        let has_no_place = beyond.any(|entry| *entry == *pushed.entry);
+        drop(beyond);
+        let removed = replies.iter().map(|reply| integer(Some(reply))).sum();
+        count(&self.shared.meter.queue_expired, removed);
+        pushed.length = pushed.length.saturating_sub(removed);
+        if has_no_place {
+            self.withdraw(pushed);
+        } else {
+            self.accept(&pushed);
+        }
+    }
+
+    fn withdraw(&mut self, pushed: Pushed) {
+        let key = self.keys.queue(&pushed.channel);
+        let own = Arc::clone(&pushed.entry);
+        let command = Command::new("LREM").text(&key).number(-1).bytes(own);
+        let name = pushed.channel.clone();
+        let then = Then::Withdrawn(pushed);
+        let request = Request::new(&name, &key, vec![command], self.until(), then);
+        self.submit(request);
     }
 
     pub(super) fn withdrawn(&mut self, pushed: &Pushed, replies: &[Reply]) {

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::connection::{Command, Refusal, Reply};
 use super::discovery::address;
+use super::discovery::Map;
 use super::driver::Driver;
 use super::fault::{Fault, FaultKind};
 use super::host::Host;
@@ -24,6 +25,8 @@ const AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 pub(super) struct Request {
     place: Place,
     commands: Vec<Command>,
+    /// The answers so far, if some of the commands have to be asked again; empty until then.
+    answers: Vec<Option<Reply>>,
     /// When it is given up.
     pub(super) until: Instant,
     /// Doing it twice is doing it once: it may be sent again though it is not known whether it was done.
@@ -61,6 +64,8 @@ pub(super) enum Then {
     Queued(Pushed),
     /// The oldest entries of a full queue.
     Oldest(Pushed),
+    /// Expired ones were removed, and these are beyond the capacity still.
+    Pruned(Pushed),
     /// The entry was withdrawn from a full queue, if nobody had taken it.
     Withdrawn(Pushed),
     /// Entries were moved to the list of what this process takes.
@@ -107,6 +112,7 @@ impl Then {
             Self::Published { .. }
                 | Self::Queued(_)
                 | Self::Oldest(_)
+                | Self::Pruned(_)
                 | Self::Withdrawn(_)
                 | Self::HandedBack { .. }
         )
@@ -128,6 +134,7 @@ impl Request {
                 slot: hash_slot(key.as_bytes()),
             },
             commands,
+            answers: Vec::new(),
             until,
             safe: false,
             asking: false,
@@ -140,6 +147,7 @@ impl Request {
         Self {
             place: Place::Node(node),
             commands,
+            answers: Vec::new(),
             until,
             safe: false,
             asking: false,
@@ -156,10 +164,54 @@ impl Request {
         self.commands.iter().map(Command::len).sum()
     }
 
+    /// The commands that are still to be asked.
+    fn open(&self) -> impl Iterator<Item = &Command> {
+        let is_open = |index: &usize| self.answers.get(*index).is_none_or(Option::is_none);
+        let indexed = self.commands.iter().enumerate();
+        indexed.filter_map(move |(index, command)| is_open(&index).then_some(command))
+    }
+
     /// How many answers the server gives.
     fn replies(&self) -> usize {
-        self.commands.len() * if self.asking { 2 } else { 1 }
+        self.open().count() * if self.asking { 2 } else { 1 }
     }
+
+    /// Keeps the answers of what was done. While a slot moves some of the commands may be done where it was, and the others
+    /// have to be asked where it is now: what was done must not be done twice, and what it gave must not be lost.
+    fn keep(&mut self, replies: Vec<Reply>) {
+        self.answers.resize(self.commands.len(), None);
+        let mut refused = false;
+        let open = self
+            .commands
+            .iter()
+            .zip(&mut self.answers)
+            .filter(|(_, answer)| answer.is_none());
+        for ((command, answer), reply) in open.zip(replies) {
+            let again = passing(&reply).is_some();
+            refused |= again;
+            // A bell that rang for what was not there yet has to ring again.
+            if !(again || refused && command.is_publish()) {
+                *answer = Some(reply);
+            }
+        }
+    }
+
+    /// All answers, with these for those that were missing.
+    fn complete(&mut self, replies: Vec<Reply>) -> Vec<Reply> {
+        if self.answers.is_empty() {
+            return replies;
+        }
+        let mut replies = replies.into_iter();
+        let answers = std::mem::take(&mut self.answers).into_iter();
+        answers
+            .filter_map(|answer| answer.or_else(|| replies.next()))
+            .collect()
+    }
+}
+
+/// The refusal that an answer is, if it will pass.
+fn passing(reply: &Reply) -> Option<Refusal> {
+    Refusal::of(reply).filter(Refusal::passes)
 }
 
 impl<H: Host> Driver<H> {
@@ -224,7 +276,7 @@ impl<H: Host> Driver<H> {
                 for request in &requests {
                     self.backlog = self.backlog.saturating_sub(request.bytes());
                     until = until.max(request.until);
-                    for command in &request.commands {
+                    for command in request.open() {
                         if request.asking {
                             commands.push(Command::new("ASKING"));
                         }
@@ -294,15 +346,34 @@ impl<H: Host> Driver<H> {
         mut request: Request,
         replies: Vec<Reply>,
     ) {
-        let Some(refusal) = replies.first().and_then(Refusal::of) else {
-            if request.then.carries_a_message() {
-                self.outstanding -= 1;
-            }
-            self.then(request.then, replies);
+        let in_the_way = replies.iter().find_map(passing);
+        if let Some(refusal) = in_the_way.filter(|_| request.until > self.now) {
+            request.keep(replies);
+            self.ask_again(node, generation, request, refusal);
             return;
-        };
-        if !refusal.passes() || request.until <= self.now {
+        }
+        let replies = request.complete(replies);
+        if let Some(refusal) = replies.first().and_then(Refusal::of) {
             self.fail(request, &refusal.into_fault());
+            return;
+        }
+        if request.then.carries_a_message() {
+            self.outstanding -= 1;
+        }
+        self.then(request.then, replies);
+    }
+
+    /// Asks where the server says, or here in a while.
+    fn ask_again(
+        &mut self,
+        node: &NodeKey,
+        generation: u64,
+        mut request: Request,
+        refusal: Refusal,
+    ) {
+        if matches!(self.map, Map::Shards) && refusal.elsewhere().is_some() {
+            let text = "the server is part of a cluster: set the topology to \"cluster\"";
+            self.fail(request, &Fault::new(FaultKind::Refused, text));
             return;
         }
         self.backlog += request.bytes();
@@ -386,6 +457,7 @@ impl<H: Host> Driver<H> {
             }
             Then::Queued(pushed) => self.queued(pushed, replies),
             Then::Oldest(pushed) => self.prune(pushed, replies),
+            Then::Pruned(pushed) => self.pruned(pushed, replies),
             Then::Withdrawn(pushed) => self.withdrawn(&pushed, &replies),
             Then::Fetched {
                 channel,
@@ -434,6 +506,7 @@ impl<H: Host> Driver<H> {
             }
             Then::Published { tally, .. }
             | Then::Oldest(Pushed { tally, .. })
+            | Then::Pruned(Pushed { tally, .. })
             | Then::Withdrawn(Pushed { tally, .. })
             | Then::HandedBack { tally }
             | Then::Membership { tally, .. }

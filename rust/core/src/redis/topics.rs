@@ -19,6 +19,8 @@ use super::shared::{count, lock, ConnectionState, Notice};
 
 /// How long a subscription may be unconfirmed before it is asked for again.
 const UNCONFIRMED: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long after a subscription is back a message may come that was sent before newer ones.
+const SETTLES: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct TopicState {
@@ -31,6 +33,8 @@ pub(super) struct TopicState {
     unused: Option<Instant>,
     /// It was confirmed once: what it missed since is a gap.
     was_confirmed: bool,
+    /// Until when messages may come that a former server of it passes on.
+    unsettled: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,7 @@ impl TopicState {
             waiting: Vec::new(),
             unused: None,
             was_confirmed: false,
+            unsettled: None,
         }
     }
 
@@ -202,6 +207,9 @@ impl<H: Host> Driver<H> {
             Push::Message { topic, payload } => {
                 count(&self.shared.meter.bytes_in, payload.len() as u64);
                 match String::from_utf8(topic) {
+                    // A master that became a replica goes on passing on what its successor gives it: the same messages
+                    // as come from there, and later.
+                    Ok(topic) if self.is_elsewhere(key, &topic) => {}
                     Ok(topic) => self.arrived(&topic, payload),
                     Err(_) => count(&self.shared.meter.malformed, 1),
                 }
@@ -217,6 +225,18 @@ impl<H: Host> Driver<H> {
         }
     }
 
+    /// Whether what comes late on a topic comes too late: its server has changed, the former one passes on what it still got,
+    /// and newer messages were delivered. That is part of the gap that was told.
+    pub(super) fn is_unsettled(&self, topic: &str) -> bool {
+        let known = self.topics.get(topic).and_then(|state| state.unsettled);
+        known.is_some_and(|until| self.now < until)
+    }
+
+    fn is_elsewhere(&self, key: &NodeKey, topic: &str) -> bool {
+        let known = self.topics.get(topic);
+        known.is_some_and(|state| state.node.as_ref() != Some(key))
+    }
+
     fn confirmed(&mut self, key: &NodeKey, topic: &str) {
         let Some(state) = self.topics.get_mut(topic) else {
             return;
@@ -226,6 +246,7 @@ impl<H: Host> Driver<H> {
         }
         self.changed = true;
         state.phase = Phase::Confirmed;
+        state.unsettled = state.was_confirmed.then(|| self.now + SETTLES);
         state.was_confirmed = true;
         let waiting = std::mem::take(&mut state.waiting);
         lock(&self.shared.topics).insert(topic.to_owned());
