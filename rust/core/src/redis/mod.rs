@@ -1,10 +1,10 @@
 //! The engine that spans processes, through one or more Redis or Valkey servers.
 //!
 //! What can be decided without a socket is decided in pure modules: [`keys`], [`ring`], [`envelope`], [`crypt`],
-//! [`payload`], [`sequence`], [`backoff`]. [`connection`] alone touches sockets. One task, the [`driver`], keeps all state
+//! [`payload`], [`sequence`], [`backoff`]. `connection` alone touches sockets. One task, the `driver`, keeps all state
 //! of a layer and makes every decision: about servers (`nodes`, `discovery`), what is asked of them (`requests`), what this
-//! process is subscribed to (`topics`), plain channels (`queues`) and what comes in (`arrivals`). [`RedisEngine`] is what
-//! callers hold. `docs/protocol.md` describes what travels.
+//! process is subscribed to (`topics`), what goes out (`sends`), plain channels (`queues`, `taking`, `members`) and what comes
+//! in (`arrivals`). [`RedisEngine`] is what callers hold. `docs/protocol.md` describes what travels.
 
 mod arrivals;
 pub mod backoff;
@@ -17,6 +17,7 @@ pub mod envelope;
 mod fault;
 mod host;
 pub mod keys;
+mod members;
 mod nodes;
 mod notices;
 pub mod payload;
@@ -25,9 +26,11 @@ mod random;
 mod requests;
 pub mod ring;
 mod runtime;
+mod sends;
 pub mod sequence;
 mod settings;
 mod shared;
+mod taking;
 mod topics;
 
 pub use engine::{Addressed, Place, Progress, RedisEngine, Unsent};

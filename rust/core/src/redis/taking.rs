@@ -1,0 +1,290 @@
+//! Taking messages out of queues: as many as receivers wait here, acknowledged when they have come, and handed back when nobody
+//! here wants them any more. See `queues` for what a queue is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::{Command, Reply};
+use super::driver::Driver;
+use super::envelope::{self, Body, Header, Outgoing};
+use super::host::Host;
+use super::nodes::NodeKey;
+use super::queues::{deadline, entries, entry, id};
+use super::requests::{integer, Request, Then};
+use super::shared::{count, lock};
+
+/// How many entries are taken with one request at most.
+const MOST: usize = 64;
+/// How long a message waits here for a receiver that left, before it goes back to its queue.
+const STALE: Duration = Duration::from_secs(1);
+
+impl<H: Host> Driver<H> {
+    /// Somebody here waits for a message of a queue.
+    pub(super) fn want(&mut self, channel: &str) {
+        self.want_topic(self.keys.bell(channel), None);
+        self.fetch(channel);
+    }
+
+    /// Takes as many entries as receivers wait here.
+    pub(super) fn fetch(&mut self, channel: &str) {
+        let missing = self.missing(channel);
+        if missing > 0 {
+            self.ask_entries(channel, missing, None);
+        }
+    }
+
+    /// Takes entries whether anybody waits or not.
+    pub(super) fn fetch_for(&mut self, channel: &str, most: usize, tally: usize) {
+        self.ask_entries(channel, most, Some(tally));
+    }
+
+    fn ask_entries(&mut self, channel: &str, entries: usize, tally: Option<usize>) {
+        let asked = entries.min(MOST);
+        self.queues.entry(channel.to_owned()).or_default().fetching += asked;
+        let key = self.keys.queue(channel);
+        let mut commands = vec![self.take(channel); asked];
+        commands.push(self.expire(&self.keys.taken(channel, self.me)));
+        commands.push(Command::new("LLEN").text(&key));
+        let then = Then::Fetched {
+            channel: channel.to_owned(),
+            asked,
+            tally,
+        };
+        let request = Request::new(channel, &key, commands, self.until(), then);
+        self.submit(request);
+    }
+
+    pub(super) fn fetched(
+        &mut self,
+        channel: &str,
+        asked: usize,
+        tally: Option<usize>,
+        mut replies: Vec<Reply>,
+    ) {
+        let depth = integer(replies.pop().as_ref());
+        replies.truncate(asked);
+        let took = self.took(channel, asked, replies);
+        self.note_depth(channel, depth);
+        if let Some(tally) = tally {
+            self.finish(tally, |answer| answer.queued += took);
+        }
+        if depth > 0 {
+            self.fetch(channel);
+        }
+    }
+
+    /// What was asked for behind a push has come, or will not come.
+    pub(super) fn followed(&mut self, channel: &str, asked: usize) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.following = queue.following.saturating_sub(asked);
+        }
+    }
+
+    /// A push has failed, and with it what was asked for behind it.
+    pub(super) fn push_failed(&mut self, channel: &str) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            let asked = std::mem::take(&mut queue.following);
+            queue.fetching = queue.fetching.saturating_sub(asked);
+        }
+    }
+
+    pub(super) fn fetch_failed(&mut self, channel: &str, asked: usize) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.fetching = queue.fetching.saturating_sub(asked);
+        }
+    }
+
+    /// Entries that were asked for have come, or there were none; counts those that came.
+    pub(super) fn took(&mut self, channel: &str, asked: usize, replies: Vec<Reply>) -> u64 {
+        self.fetch_failed(channel, asked);
+        let taken: Vec<Vec<u8>> = replies.into_iter().filter_map(entry).collect();
+        let count = taken.len() as u64;
+        self.deliver_entries(channel, taken);
+        count
+    }
+
+    /// Puts entries into the local mailbox, and removes them from the list of what was taken.
+    fn deliver_entries(&mut self, channel: &str, entries: Vec<Vec<u8>>) {
+        if entries.is_empty() {
+            return;
+        }
+        let taken = self.keys.taken(channel, self.me);
+        let mut acknowledged = Vec::with_capacity(entries.len());
+        let mut commands = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let bytes: Arc<[u8]> = Arc::from(entry.as_slice());
+            commands.push(Command::new("LREM").text(&taken).number(1).bytes(bytes));
+            let Some(id) = id(&entry) else {
+                count(&self.shared.meter.malformed, 1);
+                continue;
+            };
+            acknowledged.push(id);
+            let queue = self.queues.entry(channel.to_owned()).or_default();
+            if queue.unacknowledged.insert(id) {
+                self.deliver_entry(channel, entry);
+            }
+        }
+        let then = Then::Acknowledged {
+            channel: channel.to_owned(),
+            entries: acknowledged,
+        };
+        let request = Request::new(channel, &taken, commands, self.until(), then);
+        self.submit(request.safe());
+    }
+
+    fn deliver_entry(&mut self, channel: &str, entry: Vec<u8>) {
+        count(&self.shared.meter.bytes_in, entry.len() as u64);
+        let now = self.shared.now();
+        if deadline(&entry).is_some_and(|deadline| deadline <= now) {
+            count(&self.shared.meter.queue_expired, 1);
+            return;
+        }
+        match envelope::decode(entry, self.settings.crypt.as_deref()).map(|envelope| envelope.body)
+        {
+            Ok(Body::Group { payload, .. } | Body::Direct { payload, .. }) => {
+                count(&self.shared.meter.fetched, 1);
+                self.deliver_to_channel(channel, payload);
+            }
+            Ok(Body::Control(_)) | Err(_) => count(&self.shared.meter.malformed, 1),
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, channel: &str, entries: &[(u64, u64)]) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            for entry in entries {
+                queue.unacknowledged.remove(entry);
+            }
+        }
+    }
+
+    /// Reads what the server gave before the connection broke.
+    pub(super) fn recover_taken(&mut self, node: &NodeKey) {
+        let channels: Vec<String> = self.queues.keys().cloned().collect();
+        for channel in channels {
+            let taken = self.keys.taken(&channel, self.me);
+            let slot = super::keys::hash_slot(taken.as_bytes());
+            if self.node_of(&channel, slot).as_ref() != Some(node) {
+                continue;
+            }
+            let command = Command::new("LRANGE").text(&taken).number(0).number(-1);
+            let then = Then::Recovered {
+                channel: channel.clone(),
+            };
+            let request = Request::new(&channel, &taken, vec![command], self.until(), then);
+            self.submit(request.safe());
+        }
+    }
+
+    pub(super) fn recovered(&mut self, channel: &str, replies: Vec<Reply>) {
+        let entries: Vec<Vec<u8>> = entries(replies).collect();
+        self.deliver_entries(channel, entries);
+        self.fetch(channel);
+    }
+
+    /// Looks whether there is something in the queues that somebody waits for here, gives back what nobody here wants any more,
+    /// and forgets the queues that nobody uses.
+    pub(super) fn audit_queues(&mut self) {
+        let channels: Vec<String> = self.queues.keys().cloned().collect();
+        for channel in channels {
+            if self.engine.waiters(&channel) > 0 {
+                self.fetch(&channel);
+                continue;
+            }
+            if self.engine.depth(&channel) > 0 {
+                self.hand_back_if_stale(&channel);
+                continue;
+            }
+            let known = lock(&self.shared.depths).contains_key(&channel);
+            let Some(queue) = self.queues.get_mut(&channel) else {
+                continue;
+            };
+            queue.stale = None;
+            if known && queue.fetching == 0 {
+                self.look_at(&channel);
+            } else if !known && queue.fetching == 0 && queue.unacknowledged.is_empty() {
+                self.queues.remove(&channel);
+            }
+        }
+    }
+
+    /// Asks how long a queue is.
+    fn look_at(&mut self, channel: &str) {
+        let key = self.keys.queue(channel);
+        let command = Command::new("LLEN").text(&key);
+        let then = Then::Fetched {
+            channel: channel.to_owned(),
+            asked: 0,
+            tally: None,
+        };
+        let request = Request::new(channel, &key, vec![command], self.until(), then);
+        self.submit(request.safe());
+    }
+
+    fn hand_back_if_stale(&mut self, channel: &str) {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        let since = *queue.stale.get_or_insert(now);
+        if since + STALE <= now {
+            queue.stale = None;
+            self.hand_back(channel);
+        }
+    }
+
+    pub(super) fn hand_back_all(&mut self) {
+        let channels: Vec<String> = self.queues.keys().cloned().collect();
+        for channel in channels {
+            self.hand_back(&channel);
+        }
+    }
+
+    /// Puts the messages that wait here back to the front of their queue. They expire anew: how old they are is not known
+    /// any more.
+    fn hand_back(&mut self, channel: &str) {
+        let mut messages = Vec::new();
+        while let Ok(Some(message)) = self.engine.take(channel) {
+            messages.push(message.message);
+        }
+        if messages.is_empty() {
+            return;
+        }
+        let key = self.keys.queue(channel);
+        let mut commands = Vec::with_capacity(messages.len() + 2);
+        for message in messages.iter().rev() {
+            if let Some(entry) = self.entry_of(channel, message) {
+                commands.push(Command::new("LPUSH").text(&key).bytes(entry));
+            }
+        }
+        let handed_back = commands.len() as u64;
+        count(&self.shared.meter.handed_back, handed_back);
+        self.note_depth(channel, handed_back);
+        commands.push(self.expire(&key));
+        commands.push(Command::publish(
+            self.keys.bell(channel),
+            Arc::from(Vec::new()),
+        ));
+        let tally = self.tally(1, None);
+        let then = Then::HandedBack { tally };
+        let request = Request::new(channel, &key, commands, self.until(), then);
+        self.submit(request);
+    }
+
+    fn entry_of(&mut self, channel: &str, message: &H::Message) -> Option<Arc<[u8]>> {
+        let payload = self.host.payload(message)?.to_vec();
+        let header = Header {
+            sender: self.me,
+            ..Header::default()
+        };
+        let seal = self.settings.crypt.as_deref().map(|crypt| envelope::Seal {
+            crypt,
+            now: self.shared.now() / 1000,
+        });
+        let body = Outgoing::Direct {
+            channel,
+            payload: &payload,
+        };
+        let entry = envelope::encode(&header, body, seal).ok()?;
+        Some(self.stamped(&self.keys.queue(channel), entry))
+    }
+}
