@@ -1,7 +1,7 @@
 """A cluster of three masters and three replicas, impatient enough for tests."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -19,6 +19,8 @@ MASTERS = 3
 # In milliseconds.
 NODE_TIMEOUT = 1000
 _MOVED_AT_ONCE = 100
+# A replica gives up after five seconds.
+_VOTED_WITHIN = 6.0
 
 OPTIONS: Options = {
     "cluster-enabled": "yes",
@@ -217,10 +219,18 @@ class Cluster:
         if kill:
             old.kill()
         else:
-            new.ask("CLUSTER", "FAILOVER")
+            self._take_over(slot, new)
         eventually(lambda: self._all_name(slot, new), f"every node names {new!r} for slot {slot}")
         eventually(lambda: all(node.cluster_state() == "ok" for node in self._live()), "the cluster serves")
         return new
+
+    def _take_over(self, slot: int, new: Node) -> None:
+        new.ask("CLUSTER", "FAILOVER")
+        # Masters do not vote for it as long as they have not heard all of where slots went lately; then it gives up.
+        with suppress(TimeoutError):
+            eventually(lambda: self._all_name(slot, new), "it takes over", _VOTED_WITHIN)
+            return
+        new.ask("CLUSTER", "FAILOVER")
 
     def heal(self) -> None:
         """Undo what was done to its nodes: start what was ended, let go what was paused, wait until all is well."""

@@ -18,6 +18,7 @@ QUEUE = "work"
 # Between two numbers: what flows has to be many, and has to leave the machine time for the servers.
 _PACE = 0.001
 _PAUSE = 0.005
+_EXCHANGED = 20
 
 
 async def soon(ask: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
@@ -128,6 +129,43 @@ async def member(layer: RedisChannelLayer, group: str) -> str:
     return channel
 
 
+async def exchange(
+    fleet: Fleet,
+    of_here: dict[str, Any] | None = None,
+    of_there: dict[str, Any] | None = None,
+    *,
+    here: RedisChannelLayer | None = None,
+    there: RedisChannelLayer | None = None,
+) -> tuple[RedisChannelLayer, RedisChannelLayer]:
+    """Have messages go in all ways from one process to another: to a channel, to a group, through a queue.
+
+    Args:
+        fleet: Makes the layers.
+        of_here: Settings of the one that sends.
+        of_there: Settings of the one that receives.
+        here: The one that sends, if it is there already.
+        there: The one that receives, if it is there already.
+
+    Returns:
+        Both layers.
+    """
+    here = here or fleet.layer(**(of_here or {}))
+    there = there or fleet.layer(**(of_there or {}))
+    channel = await member(there, GROUP)
+    ways: list[tuple[str, Callable[[dict[str, Any]], Awaitable[Any]]]] = [
+        (channel, lambda message: here.send(channel, message)),
+        (channel, lambda message: here.group_send(GROUP, message)),
+        (QUEUE, lambda message: here.send(QUEUE, message)),
+    ]
+    for source, send in ways:
+        for number in range(_EXCHANGED):
+            await send({"type": "number", "number": number})
+        got = [await asyncio.wait_for(there.receive(source), SECONDS) for _ in range(_EXCHANGED)]
+        assert [message["number"] for message in got] == list(range(_EXCHANGED))
+    await there.group_discard(GROUP, channel)
+    return here, there
+
+
 class Busy:
     """Numbers that flow from one process to another while the context lasts, through a group and through a queue.
 
@@ -141,7 +179,8 @@ class Busy:
     """
 
     def __init__(self, fleet: Fleet) -> None:
-        self.here, self.there = fleet.layer(), fleet.layer()
+        # What waits in the queue while its receiver finds the next master is no reason to refuse more.
+        self.here, self.there = fleet.layer(capacity=10_000), fleet.layer(capacity=10_000)
         self.group = Stream(lambda message: self.here.group_send(GROUP, message))
         self.queue = Stream(lambda message: self.here.send(QUEUE, message))
         self.workers = Log(self.there, QUEUE)
@@ -160,6 +199,11 @@ class Busy:
             if isinstance(outcome, Exception):
                 raise outcome
 
+    @property
+    def next(self) -> int:
+        """Give the number that is sent next, to the group or to the queue."""
+        return max(self.group.next, self.queue.next)
+
     async def flows(self) -> None:
         """Wait until some of what is sent from now on has come."""
         for stream, log in ((self.group, self.members), (self.queue, self.workers)):
@@ -174,8 +218,15 @@ class Busy:
             print(f"{name}: {stream.next} sent, {stream.failed} failed, {lost} lost, {gaps} gaps")
             print(log.disorder())
 
-    def check(self) -> None:
-        """Check that nothing came twice or late, and that nothing which the server took is missing without a word."""
+    def check(self, since: int = 0, until: int = 0) -> None:
+        """Check that nothing came twice or late, and that nothing which the server took is missing without a word.
+
+        Of the queue, what was sent from ``since`` on and before ``until`` may be missing: a server that died took it.
+        """
         for log in (self.members, self.workers):
             assert log.numbers == sorted(set(log.numbers))
         assert not self.members.untold(self.group.taken)
+        lost = set(self.queue.taken) - set(self.workers.numbers)
+        # Whoever is cancelled at the end leaves what was just sent in the queue.
+        last = max(self.workers.numbers)
+        assert not [number for number in lost if number < last and not since <= number < until]

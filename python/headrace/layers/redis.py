@@ -12,8 +12,9 @@ import os
 import secrets
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
@@ -199,7 +200,7 @@ class RedisChannelLayer(NativeChannelLayer):
         """The part of its channels' names by which this process is known."""
         return self._redis.process
 
-    # Channels' methods.
+    # Channels' methods. No others are coroutine functions, so that whoever looks for those finds the same as there.
 
     async def send(self, channel: str, message: Message) -> None:
         """Send a message to one channel; returns when the server has it.
@@ -392,12 +393,16 @@ class RedisChannelLayer(NativeChannelLayer):
         if not self._is_closed():
             self._redis.close()
 
-    def close_pools(self) -> Awaitable[None]:
+    def close_pools(self) -> Coroutine[Any, Any, None]:
         """Wait until the server has what was sent.
 
         channels_redis has connections for each loop, and closes them here.
         """
-        return self._wait_for(self._redis.drain(False) if self._redis.is_started() else None)
+        return self._drain()
+
+    async def _drain(self) -> None:
+        if self._redis.is_started():
+            await received(self._redis.drain(False))
 
     def serialize(self, message: Message) -> bytes:
         """Return the msgpack of a message, as it travels before it is encrypted."""
@@ -413,14 +418,17 @@ class RedisChannelLayer(NativeChannelLayer):
 
     # Beyond Channels.
 
-    def connect(self) -> Awaitable[None]:
+    def connect(self) -> Coroutine[Any, Any, None]:
         """Connect to the servers now, and not when the layer is first used.
 
         Raises:
             LayerUnavailable: They could not be reached in time; the error says why.
         """
+        return self._connect()
+
+    async def _connect(self) -> None:
         self._watch()
-        return self._wait_for(self._redis.connect())
+        await received(self._redis.connect())
 
     async def _wait_for(self, asked: Waiter | None) -> None:
         if asked is not None:
@@ -717,12 +725,17 @@ def _runtime() -> Runtime:
 
 
 def _at_exit() -> None:
-    """Give what was sent a second to reach the server, and end the threads that wait for notices."""
+    """Give what was sent a second to reach the server, and end the threads that wait for notices.
+
+    Daemon threads that receive are left asleep, as the process ends: an exception now would only be printed.
+    """
+    end = time.monotonic() + LAST_WORDS
     for layer in living_layers():
-        if isinstance(layer, RedisChannelLayer) and layer._redis.is_started() and not layer._is_closed():
-            with suppress(Exception):
-                layer._redis.drain_sync(False, LAST_WORDS)
-            layer._end()
+        if isinstance(layer, RedisChannelLayer) and not layer._is_closed():
+            if layer._redis.is_started():
+                with suppress(Exception):
+                    layer._redis.drain_sync(False, max(0.0, end - time.monotonic()))
+            layer._redis.close()
     for watcher in list(_watchers):
         watcher.join(LAST_WORDS)
 

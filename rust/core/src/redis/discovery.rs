@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// How long a look at the map of a cluster is good for, at least.
 const MAP_AGE: Duration = Duration::from_millis(200);
 
+/// How long a Sentinel, or a server that is asked for the map, may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Which server has what.
 #[derive(Debug)]
 pub(super) enum Map {
@@ -51,41 +54,86 @@ impl Map {
     }
 }
 
+/// An open connection, and where to if the Sentinels told.
+pub(super) struct Opened {
+    pub(super) link: Arc<dyn Link>,
+    pub(super) address: Option<Address>,
+}
+
+/// A host and a port.
+pub(super) type Address = (String, u16);
+
 /// Opens a connection to a server, or to whichever the Sentinels say is the master.
 pub(super) async fn open(
     transport: &dyn Transport,
     server: &ServerHost,
     timeout: Duration,
     pushes: Option<PushSink>,
-) -> Result<Arc<dyn Link>, Fault> {
+) -> Result<Opened, Fault> {
     if server.sentinels.is_empty() {
-        return transport.open(&server.endpoint, timeout, pushes).await;
+        let link = transport.open(&server.endpoint, timeout, pushes).await?;
+        return Ok(Opened {
+            link,
+            address: None,
+        });
     }
-    let name = server.master_name.as_deref().unwrap_or_default();
     let mut last = None;
     for sentinel in &server.sentinels {
-        let asked = master(transport, sentinel, name, timeout).await;
-        let opened = match asked {
-            Ok((host, port)) => {
-                let endpoint = server.endpoint.at(&host, port);
-                open_master(transport, &endpoint, timeout, pushes.clone()).await
+        let opened = match master(transport, sentinel, server, timeout).await {
+            Ok(address) => {
+                let endpoint = server.endpoint.at(&address.0, address.1);
+                let opening = open_master(transport, &endpoint, timeout, pushes.clone()).await;
+                opening.map(|link| Opened {
+                    link,
+                    address: Some(address),
+                })
             }
             Err(fault) => Err(fault),
         };
         match opened {
-            Ok(link) => return Ok(link),
+            Ok(opened) => return Ok(opened),
             Err(fault) => last = Some(fault),
         }
     }
     Err(last.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "no Sentinel is given")))
 }
 
+/// Where the master is that the Sentinels name, if that is not where the connections go: a master that was replaced may not
+/// know it for seconds, and what it is given until then is lost.
+pub(super) async fn successor(
+    transport: &dyn Transport,
+    server: &ServerHost,
+    known: &[Address],
+    timeout: Duration,
+) -> Option<Address> {
+    for sentinel in &server.sentinels {
+        let Ok(address) = master(transport, sentinel, server, timeout).await else {
+            continue;
+        };
+        if known.iter().all(|known| *known == address) {
+            return None;
+        }
+        // The Sentinel may be the one that has not heard: whoever is to be the master has to agree.
+        let endpoint = server.endpoint.at(&address.0, address.1);
+        if open_master(transport, &endpoint, timeout, None)
+            .await
+            .is_ok()
+        {
+            return Some(address);
+        }
+    }
+    None
+}
+
 async fn master(
     transport: &dyn Transport,
     sentinel: &Endpoint,
-    name: &str,
+    server: &ServerHost,
     timeout: Duration,
-) -> Result<(String, u16), Fault> {
+) -> Result<Address, Fault> {
+    // There are others to ask: one that is silent must not keep everything waiting.
+    let timeout = timeout.min(PATIENCE);
+    let name = server.master_name.as_deref().unwrap_or_default();
     let link = transport.open(sentinel, timeout, None).await?;
     let ask = Command::new("SENTINEL")
         .word("GET-MASTER-ADDR-BY-NAME")
@@ -133,7 +181,7 @@ async fn open_master(
 }
 
 /// What a server says of its role; one that does not say is believed.
-pub(super) fn is_master(reply: Option<&Reply>) -> bool {
+fn is_master(reply: Option<&Reply>) -> bool {
     match reply {
         Some(Reply::Array(words)) => words
             .first()
@@ -323,7 +371,7 @@ impl<H: Host> Driver<H> {
         let must_be_cluster =
             self.settings.topology != Topology::Auto || matches!(self.map, Map::Slots(_));
         let (events, transport) = (self.events.clone(), Arc::clone(&self.transport));
-        let timeout = self.settings.connect_timeout.min(Duration::from_secs(1));
+        let timeout = self.settings.connect_timeout.min(PATIENCE);
         tokio::spawn(async move {
             let found = look(transport, candidates, timeout, must_be_cluster).await;
             let _ = events.send(Event::Mapped(found));

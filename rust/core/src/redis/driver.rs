@@ -158,7 +158,7 @@ pub(crate) struct Driver<H: Host> {
     pub(super) queues: HashMap<String, Queue>,
     /// The plain members of groups have been read once.
     pub(super) members_read: bool,
-    /// Messages to groups that wait for that.
+    /// What waits for that.
     pub(super) before_members: Vec<BeforeMembers>,
     pub(super) tallies: Slab<Tally<H::Ticket>>,
     /// What other processes were told, and who waits for them to say that it is done.

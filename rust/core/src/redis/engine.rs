@@ -493,12 +493,7 @@ impl<H: Host> RedisEngine<H> {
 
     /// The groups of a plain channel, as far as this process knows.
     pub fn plain_groups(&self, channel: &str) -> Vec<String> {
-        let plain = lock(&self.shared.plain);
-        let memberships = plain.iter(self.shared.now());
-        memberships
-            .filter(|(_, member)| *member == channel)
-            .map(|(group, _)| group.to_owned())
-            .collect()
+        lock(&self.shared.plain).of_channel(channel, self.shared.now())
     }
 
     /// All memberships of plain channels, as group and channel.

@@ -178,9 +178,9 @@ impl Keys {
         format!("{}:c", self.prefix)
     }
 
-    /// The set of the names of all queues.
-    pub fn index(&self) -> String {
-        format!("{}:i", self.prefix)
+    /// The set of the names of the queues that were pushed to in an hour, counted from the epoch: so that names end too.
+    pub fn index(&self, hour: u64) -> String {
+        format!("{}:i:{hour}", self.prefix)
     }
 
     /// The pub/sub channel of a group under `wire="channels_redis"`. A channel's own is its bare name there.
@@ -255,7 +255,7 @@ mod tests {
             ),
             (keys.members(), "asgi:m"),
             (keys.control(), "asgi:c"),
-            (keys.index(), "asgi:i"),
+            (keys.index(472_222), "asgi:i:472222"),
             (keys.channels_redis_group("room.1"), "asgi__group__room.1"),
             (member_field("room.1", "work"), "room.1\0work"),
         ] {

@@ -1,5 +1,7 @@
 //! The memberships of plain channels, which every process knows, and the end of everything that the layer has on the servers.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::connection::{Command, Reply};
@@ -8,24 +10,39 @@ use super::envelope::Control;
 use super::fault::Fault;
 use super::host::Host;
 use super::keys::{member_field, membership_of};
-use super::queues::entry;
+use super::queues::{end_after, entry, HOUR};
 use super::requests::{integer, Request, Then};
 use super::settings::Wire;
 use super::shared::{count, lock};
 
-/// A message to a group whose plain members are not known yet.
+/// By how many milliseconds the clocks of processes may differ that have not heard the server's.
+const MARGIN: u64 = 60_000;
+/// How far back `flush` looks for queues, in milliseconds: a month, however long messages live.
+const OLDEST_INDEX: u64 = 31 * 24 * HOUR;
+
+/// What was asked for when the plain members of groups were not known yet.
 #[derive(Debug)]
-pub(super) struct BeforeMembers {
-    pub(super) group: String,
-    pub(super) exclude: Vec<String>,
-    pub(super) entry: Arc<[u8]>,
-    pub(super) tally: usize,
+pub(super) enum BeforeMembers {
+    /// To carry a message to those of a group.
+    Message {
+        group: String,
+        exclude: Vec<String>,
+        entry: Arc<[u8]>,
+        tally: usize,
+    },
+    /// To take this channel out of all its groups.
+    Close { channel: String },
 }
 
 impl<H: Host> Driver<H> {
     /// Removes a queue and what it holds.
     pub(super) fn close_queue(&mut self, channel: &str) {
         lock(&self.shared.depths).remove(channel);
+        if !self.members_read {
+            self.when_members_are_read(BeforeMembers::Close {
+                channel: channel.to_owned(),
+            });
+        }
         let tally = self.tally(1, None);
         let request = self.removal(channel, tally);
         self.submit(request);
@@ -51,9 +68,16 @@ impl<H: Host> Driver<H> {
     ) {
         let key = self.keys.members();
         let field = member_field(&group, &channel);
-        let command = match deadline {
-            Some(deadline) => Command::new("HSET").text(&key).text(field).number(deadline),
-            None => Command::new("HDEL").text(&key).text(field),
+        let commands = match deadline {
+            Some(deadline) => {
+                // As long as the longest of all: others may last longer than this one.
+                let last = lock(&self.shared.plain).last_deadline().max(deadline);
+                vec![
+                    Command::new("HSET").text(&key).text(field).number(deadline),
+                    end_after(&key, last.saturating_sub(self.shared.now())),
+                ]
+            }
+            None => vec![Command::new("HDEL").text(&key).text(field)],
         };
         let then = Then::Membership {
             group,
@@ -61,7 +85,7 @@ impl<H: Host> Driver<H> {
             deadline,
             tally,
         };
-        let request = Request::new("", &key, vec![command], self.until(), then).safe();
+        let request = Request::new("", &key, commands, self.until(), then).safe();
         self.submit(request);
     }
 
@@ -85,8 +109,38 @@ impl<H: Host> Driver<H> {
 
     /// Who is a member could not be read: what was to go to them has not been sent.
     pub(super) fn members_unread(&mut self, fault: &Fault) {
-        for message in std::mem::take(&mut self.before_members) {
-            self.finish_with(message.tally, fault.clone());
+        for asked in std::mem::take(&mut self.before_members) {
+            if let BeforeMembers::Message { tally, .. } = asked {
+                self.finish_with(tally, fault.clone());
+            }
+        }
+    }
+
+    pub(super) fn when_members_are_read(&mut self, asked: BeforeMembers) {
+        if self.before_members.is_empty() {
+            self.load_members();
+        }
+        self.before_members.push(asked);
+    }
+
+    fn do_before_members(&mut self, asked: BeforeMembers) {
+        match asked {
+            BeforeMembers::Message {
+                group,
+                exclude,
+                entry,
+                tally,
+            } => {
+                self.push_to_members(&group, &exclude, &entry, tally);
+                self.finish(tally, |_| {});
+            }
+            BeforeMembers::Close { channel } => {
+                let groups = lock(&self.shared.plain).of_channel(&channel, self.shared.now());
+                for group in groups {
+                    let tally = self.tally(1, None);
+                    self.change_membership(group, channel.clone(), None, tally);
+                }
+            }
         }
     }
 
@@ -120,14 +174,8 @@ impl<H: Host> Driver<H> {
         }
         lock(&self.shared.plain).replace(memberships.into_iter());
         self.members_read = true;
-        for message in std::mem::take(&mut self.before_members) {
-            self.push_to_members(
-                &message.group,
-                &message.exclude,
-                &message.entry,
-                message.tally,
-            );
-            self.finish(message.tally, |_| {});
+        for asked in std::mem::take(&mut self.before_members) {
+            self.do_before_members(asked);
         }
         if !expired.is_empty() {
             let key = self.keys.members();
@@ -147,26 +195,62 @@ impl<H: Host> Driver<H> {
             self.finish(tally, |_| {});
             return;
         }
-        let key = self.keys.index();
+        self.read_index(tally, BTreeSet::new(), self.index_hours());
+    }
+
+    /// The hours in which a queue that is still there can have been pushed to, by clocks that differ a little.
+    fn index_hours(&self) -> RangeInclusive<u64> {
+        let now = self.shared.now();
+        let age = self.expiry_ms().saturating_add(MARGIN).min(OLDEST_INDEX);
+        let oldest = now.saturating_sub(age);
+        oldest / HOUR..=now.saturating_add(MARGIN) / HOUR
+    }
+
+    fn read_index(
+        &mut self,
+        tally: usize,
+        names: BTreeSet<String>,
+        mut hours: RangeInclusive<u64>,
+    ) {
+        let Some(hour) = hours.next() else {
+            self.remove_queues(tally, names);
+            return;
+        };
+        let key = self.keys.index(hour);
         let command = Command::new("SMEMBERS").text(&key);
-        let request = Request::new("", &key, vec![command], self.until(), Then::Index { tally });
+        let then = Then::Index {
+            tally,
+            names,
+            hours,
+        };
+        let request = Request::new("", &key, vec![command], self.until(), then);
         self.submit(request.safe());
     }
 
-    pub(super) fn remove_queues(&mut self, tally: usize, replies: Vec<Reply>) {
-        let names: Vec<Reply> = match replies.into_iter().next() {
-            Some(Reply::Array(names) | Reply::Set(names)) => names,
+    /// An hour's names have come; the next hour is asked for, or all that was found is removed.
+    pub(super) fn index_read(
+        &mut self,
+        tally: usize,
+        mut names: BTreeSet<String>,
+        hours: RangeInclusive<u64>,
+        replies: Vec<Reply>,
+    ) {
+        let found: Vec<Reply> = match replies.into_iter().next() {
+            Some(Reply::Array(found) | Reply::Set(found)) => found,
             _ => Vec::new(),
         };
-        let channels: Vec<String> = names
-            .into_iter()
-            .filter_map(|name| String::from_utf8(entry(name)?).ok())
-            .collect();
-        let mut requests = Vec::with_capacity(channels.len() + 2);
+        let found = found.into_iter().filter_map(entry);
+        names.extend(found.filter_map(|name| String::from_utf8(name).ok()));
+        self.read_index(tally, names, hours);
+    }
+
+    fn remove_queues(&mut self, tally: usize, channels: BTreeSet<String>) {
+        let mut requests = Vec::with_capacity(channels.len() + 3);
         for channel in channels {
             requests.push(self.removal(&channel, tally));
         }
-        for key in [self.keys.index(), self.keys.members()] {
+        let indexes = self.index_hours().map(|hour| self.keys.index(hour));
+        for key in indexes.chain([self.keys.members()]) {
             let command = Command::new("DEL").text(&key);
             let then = Then::Removed {
                 tally,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::connection::{Command, Link, Push, PushSink, Refusal, Reply};
-use super::discovery;
+use super::discovery::{self, Address, Opened};
 use super::driver::Driver;
 use super::fault::{Fault, FaultKind};
 use super::host::Host;
@@ -44,7 +44,7 @@ pub(super) enum Event {
         node: NodeKey,
         role: Role,
         generation: u64,
-        opened: Result<Arc<dyn Link>, Fault>,
+        opened: Result<Opened, Fault>,
     },
     Pushed {
         node: NodeKey,
@@ -73,6 +73,11 @@ pub(super) enum Event {
         node: NodeKey,
         generation: u64,
     },
+    /// The Sentinels name another master.
+    Succeeded {
+        node: NodeKey,
+        address: Address,
+    },
     Mapped(Result<discovery::Found, Fault>),
 }
 
@@ -89,6 +94,8 @@ pub(super) struct LinkState {
     phase: Phase,
     /// Which attempt it is, of all to any server: what an earlier connection says is not heard.
     pub(super) generation: u64,
+    /// Where it goes, if the Sentinels told.
+    address: Option<Address>,
     backoff: Backoff,
     /// Whether it was there before.
     pub(super) was_open: bool,
@@ -115,6 +122,7 @@ impl LinkState {
         Self {
             phase: Phase::Closed,
             generation: 0,
+            address: None,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             was_open: false,
         }
@@ -204,6 +212,7 @@ impl<H: Host> Driver<H> {
                 let fault = Fault::new(FaultKind::Lost, "the connection was lost");
                 self.lose(&node, Role::Writer, generation, &fault);
             }
+            Event::Succeeded { node, address } => self.succeeded(&node, &address),
             Event::Mapped(found) => self.mapped(found),
         }
     }
@@ -272,7 +281,7 @@ impl<H: Host> Driver<H> {
         key: &NodeKey,
         role: Role,
         generation: u64,
-        opened: Result<Arc<dyn Link>, Fault>,
+        opened: Result<Opened, Fault>,
     ) {
         if !self.is_current(key, role, generation) {
             return;
@@ -284,7 +293,8 @@ impl<H: Host> Driver<H> {
         };
         let state = node.state(role);
         match opened {
-            Ok(link) => {
+            Ok(Opened { link, address }) => {
+                state.address = address;
                 let shards = link.can_shard();
                 // Found out before the next message is written to nobody, and not by it.
                 if let Some(ended) = link.ended().filter(|_| role == Role::Writer) {
@@ -345,6 +355,7 @@ impl<H: Host> Driver<H> {
             return;
         }
         state.phase = Phase::Waiting(now + state.backoff.next(super::random::fraction()));
+        state.address = None;
         self.attempts += 1;
         state.generation = self.attempts;
         self.last_fault = Some(fault.clone());
@@ -384,28 +395,57 @@ impl<H: Host> Driver<H> {
 
     /// Asks the Sentinels whether the server is still the master.
     fn check_master(&self, key: &NodeKey, node: &Node) {
-        if node.server.sentinels.is_empty() {
+        let links = [&node.writer, &node.subscriber];
+        let known: Vec<Address> = links
+            .into_iter()
+            .filter_map(|link| link.address.clone())
+            .collect();
+        if known.is_empty() {
             return;
         }
-        let Some(link) = node.writer.link() else {
-            return;
-        };
-        let role = link.request(&[Command::new("ROLE")]);
-        let (events, key, generation) = (self.events.clone(), key.clone(), node.writer.generation);
-        let subscriber = node.subscriber.generation;
+        let (events, key, server) = (self.events.clone(), key.clone(), node.server.clone());
+        let (transport, timeout) = (Arc::clone(&self.transport), self.settings.connect_timeout);
         tokio::spawn(async move {
-            let Ok(replies) = role.await else { return };
-            if discovery::is_master(replies.first()) {
-                return;
-            }
-            for (role, generation) in [(Role::Writer, generation), (Role::Subscriber, subscriber)] {
-                let node = key.clone();
-                let _ = events.send(Event::Silent {
-                    node,
-                    role,
-                    generation,
-                });
+            let found = discovery::successor(&*transport, &server, &known, timeout).await;
+            if let Some(address) = found {
+                let _ = events.send(Event::Succeeded { node: key, address });
             }
         });
+    }
+
+    /// The server says that it is a replica. Behind Sentinels there is a master elsewhere, and that is where messages are
+    /// heard first.
+    pub(super) fn demoted(&mut self, key: &NodeKey, generation: u64, fault: &Fault) {
+        let subscriber = self.nodes.get(key).and_then(|node| {
+            let together = node.subscriber.address == node.writer.address;
+            let told = node.writer.generation == generation && node.writer.address.is_some();
+            (together && told).then_some(node.subscriber.generation)
+        });
+        self.lose(key, Role::Writer, generation, fault);
+        if let Some(generation) = subscriber {
+            self.lose(key, Role::Subscriber, generation, fault);
+        }
+    }
+
+    /// There is another master: what goes elsewhere is given up.
+    fn succeeded(&mut self, key: &NodeKey, address: &Address) {
+        let Some(node) = self.nodes.get(key) else {
+            return;
+        };
+        let fault = Fault::new(FaultKind::Lost, "the Sentinels name another master");
+        let links = [
+            (Role::Writer, &node.writer),
+            (Role::Subscriber, &node.subscriber),
+        ];
+        let elsewhere =
+            |link: &LinkState| link.address.as_ref().is_some_and(|known| known != address);
+        let old: Vec<_> = links
+            .into_iter()
+            .filter(|(_, link)| elsewhere(link))
+            .map(|(role, link)| (role, link.generation))
+            .collect();
+        for (role, generation) in old {
+            self.lose(key, role, generation, &fault);
+        }
     }
 }

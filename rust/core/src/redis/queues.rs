@@ -10,7 +10,8 @@
 //! is read when the connection is back. What the list of a process that was killed holds is dropped by the
 //! server after the expiry: at most once, as the specification wants it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -24,6 +25,10 @@ use super::shared::{count, lock};
 
 /// How many of the oldest entries of a full queue are looked at, to find some that have expired.
 const OLDEST: i64 = 16;
+/// Milliseconds of an hour: what was pushed to in one is in an index of its own.
+pub(super) const HOUR: u64 = 3_600_000;
+/// A century: seconds after which a key ends at the latest, because servers refuse what is far beyond.
+const LONGEST: u64 = 100 * 365 * 86_400;
 
 /// What is known of one queue.
 #[derive(Debug, Default)]
@@ -33,11 +38,13 @@ pub(super) struct Queue {
     /// Of these, those that were asked for right behind a push.
     pub(super) following: usize,
     /// Entries that have come, and may still be on the list of those taken.
-    pub(super) unacknowledged: HashSet<(u64, u64)>,
+    pub(super) come: HashSet<u64>,
+    /// Of these, the latest that were removed from that list: a replica that takes over may not have heard of it.
+    pub(super) removed: VecDeque<u64>,
     /// Since when messages wait here for nobody.
     pub(super) stale: Option<Instant>,
-    /// Its name is in the index.
-    pub(super) indexed: bool,
+    /// The hour in whose index its name is.
+    pub(super) indexed: Option<u64>,
 }
 
 /// An entry on its way into a queue.
@@ -84,39 +91,40 @@ impl<H: Host> Driver<H> {
     }
 
     /// Puts the name of a queue where `flush` finds it.
-    fn index(&mut self, channel: &str) {
+    pub(super) fn index(&mut self, channel: &str) {
+        let hour = self.shared.now() / HOUR;
         let queue = self.queues.entry(channel.to_owned()).or_default();
-        if std::mem::replace(&mut queue.indexed, true) {
+        if queue.indexed.replace(hour) == Some(hour) {
             return;
         }
-        let key = self.keys.index();
-        let command = Command::new("SADD").text(&key).text(channel);
+        let key = self.keys.index(hour);
+        let commands = vec![
+            Command::new("SADD").text(&key).text(channel),
+            end_after(&key, self.expiry_ms().saturating_add(2 * HOUR)),
+        ];
         let then = Then::Indexed {
             channel: channel.to_owned(),
         };
-        let request = Request::new("", &key, vec![command], self.until(), then).safe();
+        let request = Request::new("", &key, commands, self.until(), then).safe();
         self.submit(request);
     }
 
     /// It is not in the index: the next message for the queue puts it there.
     pub(super) fn index_failed(&mut self, channel: &str) {
         if let Some(queue) = self.queues.get_mut(channel) {
-            queue.indexed = false;
+            queue.indexed = None;
         }
     }
 
     /// A server that is back may have lost the index.
     pub(super) fn index_anew(&mut self) {
         for queue in self.queues.values_mut() {
-            queue.indexed = false;
+            queue.indexed = None;
         }
     }
 
     pub(super) fn expire(&self, key: &str) -> Command {
-        let milliseconds = self.expiry_ms().saturating_add(1000);
-        Command::new("EXPIRE")
-            .text(key)
-            .number(milliseconds.div_ceil(1000))
+        end_after(key, self.expiry_ms())
     }
 
     pub(super) fn take(&self, channel: &str) -> Command {
@@ -243,6 +251,14 @@ impl<H: Host> Driver<H> {
     }
 }
 
+/// Has the server remove a key when that time is over, and not before.
+pub(super) fn end_after(key: &str, milliseconds: u64) -> Command {
+    let seconds = milliseconds.saturating_add(1000).div_ceil(1000);
+    Command::new("EXPIRE")
+        .text(key)
+        .number(seconds.min(LONGEST))
+}
+
 pub(super) fn entry(reply: Reply) -> Option<Vec<u8>> {
     match reply {
         Reply::BulkString(bytes) => Some(bytes),
@@ -270,7 +286,10 @@ pub(super) fn deadline(entry: &[u8]) -> Option<u64> {
     number(entry, HEADER - 8)
 }
 
-/// What tells an entry from all others of its queue: its sender and its number.
-pub(super) fn id(entry: &[u8]) -> Option<(u64, u64)> {
-    Some((number(entry, 2)?, number(entry, 10)?))
+/// What tells an entry from all others of its queue. Its number is not enough: a sender counts anew, and for groups apart.
+pub(super) fn id(entry: &[u8]) -> Option<u64> {
+    entry.get(..HEADER)?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(entry);
+    Some(hasher.finish())
 }

@@ -1,5 +1,8 @@
 //! What is asked of the servers: where it goes, when it is given up, and what follows from the answer.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use tokio::time::Instant;
 
 use super::connection::{Command, Refusal, Reply};
@@ -77,7 +80,7 @@ pub(super) enum Then {
     /// Entries were removed from that list.
     Acknowledged {
         channel: String,
-        entries: Vec<(u64, u64)>,
+        entries: Vec<u64>,
     },
     /// Messages went back to the front of their queue.
     HandedBack {
@@ -97,6 +100,9 @@ pub(super) enum Then {
     /// The names of the queues that are to be removed.
     Index {
         tally: usize,
+        /// Those that were found, and where else to look.
+        names: BTreeSet<String>,
+        hours: RangeInclusive<u64>,
     },
     /// Part of a flush.
     Removed {
@@ -395,7 +401,7 @@ impl<H: Host> Driver<H> {
                 if code == "READONLY" {
                     self.last_fault = Some(refusal.clone().into_fault());
                     let fault = refusal.into_fault();
-                    self.lose(node, Role::Writer, generation, &fault);
+                    self.demoted(node, generation, &fault);
                 } else {
                     self.remap();
                 }
@@ -474,7 +480,11 @@ impl<H: Host> Driver<H> {
                 deadline,
                 tally,
             } => self.membership_changed(&group, &channel, deadline, tally),
-            Then::Index { tally } => self.remove_queues(tally, replies),
+            Then::Index {
+                tally,
+                names,
+                hours,
+            } => self.index_read(tally, names, hours, replies),
             Then::Removed { tally, queue } => self.removed(tally, queue, &replies),
         }
     }
@@ -510,7 +520,7 @@ impl<H: Host> Driver<H> {
             | Then::Withdrawn(Pushed { tally, .. })
             | Then::HandedBack { tally }
             | Then::Membership { tally, .. }
-            | Then::Index { tally }
+            | Then::Index { tally, .. }
             | Then::Removed { tally, .. } => self.finish_with(tally, fault.clone()),
         }
     }

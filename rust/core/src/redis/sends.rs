@@ -57,13 +57,10 @@ impl<H: Host> Driver<H> {
             self.push_to_members(group, exclude, &entry, tally);
             return;
         }
-        if self.before_members.is_empty() {
-            self.load_members();
-        }
         if let Some(known) = self.tallies.get_mut(tally) {
             known.left += 1;
         }
-        self.before_members.push(BeforeMembers {
+        self.when_members_are_read(BeforeMembers::Message {
             group: group.to_owned(),
             exclude: exclude.to_vec(),
             entry,

@@ -46,6 +46,9 @@ impl Sequences {
     pub fn note(&mut self, sender: ProcessId, topic: &str, sequence: u64) -> Seen {
         let (seen, last) = match self.book.get(sender, topic) {
             None => (Seen::First, sequence),
+            Some(last) if sequence > last && self.book.is_excused(sender, topic) => {
+                (Seen::First, sequence)
+            }
             Some(_) if sequence <= 1 => (Seen::First, sequence),
             Some(last) if sequence <= last => (Seen::Again, last),
             Some(last) => match sequence - last - 1 {
@@ -57,7 +60,13 @@ impl Sequences {
         seen
     }
 
-    /// Forgets all senders on a topic: after its subscription ended or was interrupted.
+    /// Takes the next hole of each sender on a topic for a new beginning: after its subscription was interrupted. What is not
+    /// above the last number is still told, because the former server may pass it on late.
+    pub fn excuse_topic(&mut self, topic: &str) {
+        self.book.excuse_topic(topic);
+    }
+
+    /// Forgets all senders on a topic: after its subscription ended.
     pub fn forget_topic(&mut self, topic: &str) {
         self.book.remove_topic(topic);
     }
@@ -126,6 +135,7 @@ struct Entry {
     topic: Arc<str>,
     sender: ProcessId,
     last: u64,
+    excused: bool,
 }
 
 impl Book {
@@ -154,9 +164,25 @@ impl Book {
             None => self.insert(sender, topic),
         };
         if let Some(entry) = self.entries.get_mut(place as usize) {
+            entry.excused &= entry.last == last;
             entry.last = last;
         }
         self.order.arm(place, Moment::default());
+    }
+
+    fn is_excused(&self, sender: ProcessId, topic: &str) -> bool {
+        let entry = self
+            .place(sender, topic)
+            .and_then(|place| self.entries.get(place as usize));
+        entry.is_some_and(|entry| entry.excused)
+    }
+
+    fn excuse_topic(&mut self, topic: &str) {
+        for place in self.topics.get(topic).into_iter().flat_map(HashMap::values) {
+            if let Some(entry) = self.entries.get_mut(*place as usize) {
+                entry.excused = true;
+            }
+        }
     }
 
     fn insert(&mut self, sender: ProcessId, topic: &str) -> u32 {
@@ -172,6 +198,7 @@ impl Book {
             topic: Arc::clone(&topic),
             sender,
             last: 0,
+            excused: false,
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -246,6 +273,28 @@ mod tests {
             (1, Seen::First),
         ] {
             assert_eq!(seen.note(A, "room", sequence), expected, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn the_first_hole_after_an_interruption_is_none_and_what_is_late_is_late() {
+        let mut seen = Sequences::new(8);
+        assert_eq!(seen.note(A, "room", 7), Seen::First);
+        assert_eq!(seen.note(A, "hall", 7), Seen::First);
+        seen.excuse_topic("room");
+        seen.excuse_topic("nowhere");
+        for (topic, sequence, expected) in [
+            ("hall", 9, Seen::Gap(1)),
+            ("room", 6, Seen::Again),
+            ("room", 10, Seen::First),
+            ("room", 8, Seen::Again),
+            ("room", 12, Seen::Gap(1)),
+        ] {
+            assert_eq!(
+                seen.note(A, topic, sequence),
+                expected,
+                "{topic} {sequence}"
+            );
         }
     }
 

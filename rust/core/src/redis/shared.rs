@@ -205,6 +205,12 @@ impl PlainMembers {
         self.by_group.clear();
     }
 
+    /// When the last of all memberships ends.
+    pub(crate) fn last_deadline(&self) -> u64 {
+        let all = self.by_group.values().flat_map(BTreeMap::values);
+        all.copied().max().unwrap_or(0)
+    }
+
     pub(crate) fn holds(&self, group: &str, channel: &str, now: u64) -> bool {
         let deadline = self.by_group.get(group).and_then(|all| all.get(channel));
         deadline.is_some_and(|deadline| *deadline > now)
@@ -216,6 +222,11 @@ impl PlainMembers {
             .filter(|(_, deadline)| **deadline > now)
             .map(|(channel, _)| channel.clone())
             .collect()
+    }
+
+    pub(crate) fn of_channel(&self, channel: &str, now: u64) -> Vec<String> {
+        let memberships = self.iter(now).filter(|(_, member)| *member == channel);
+        memberships.map(|(group, _)| group.to_owned()).collect()
     }
 
     /// All memberships that last.

@@ -15,6 +15,8 @@ use super::shared::{count, lock};
 
 /// How many entries are taken with one request at most.
 const MOST: usize = 64;
+/// How many entries that have come are remembered, for a list that still holds them when the connection is back.
+const REMEMBERED: usize = 4096;
 /// How long a message waits here for a receiver that left, before it goes back to its queue.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -120,7 +122,7 @@ impl<H: Host> Driver<H> {
             };
             acknowledged.push(id);
             let queue = self.queues.entry(channel.to_owned()).or_default();
-            if queue.unacknowledged.insert(id) {
+            if queue.come.insert(id) {
                 self.deliver_entry(channel, entry);
             }
         }
@@ -149,10 +151,12 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, channel: &str, entries: &[(u64, u64)]) {
+    pub(super) fn acknowledged(&mut self, channel: &str, entries: &[u64]) {
         if let Some(queue) = self.queues.get_mut(channel) {
-            for entry in entries {
-                queue.unacknowledged.remove(entry);
+            queue.removed.extend(entries);
+            let over = queue.removed.len().saturating_sub(REMEMBERED);
+            for entry in queue.removed.drain(..over) {
+                queue.come.remove(&entry);
             }
         }
     }
@@ -201,7 +205,7 @@ impl<H: Host> Driver<H> {
             queue.stale = None;
             if known && queue.fetching == 0 {
                 self.look_at(&channel);
-            } else if !known && queue.fetching == 0 && queue.unacknowledged.is_empty() {
+            } else if !known && queue.fetching == 0 && queue.come.len() == queue.removed.len() {
                 self.queues.remove(&channel);
             }
         }
@@ -256,6 +260,7 @@ impl<H: Host> Driver<H> {
                 commands.push(Command::new("LPUSH").text(&key).bytes(entry));
             }
         }
+        self.index(channel);
         let handed_back = commands.len() as u64;
         count(&self.shared.meter.handed_back, handed_back);
         self.note_depth(channel, handed_back);

@@ -251,7 +251,7 @@ impl<H: Host> Driver<H> {
         let waiting = std::mem::take(&mut state.waiting);
         lock(&self.shared.topics).insert(topic.to_owned());
         // What was counted before a gap is no measure for what comes behind it.
-        self.sequences.forget_topic(topic);
+        self.sequences.excuse_topic(topic);
         for (tally, _) in waiting {
             self.finish(tally, |_| {});
         }
