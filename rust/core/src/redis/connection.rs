@@ -154,6 +154,18 @@ impl Command {
 }
 
 #[cfg(test)]
+impl Command {
+    /// The last of its words that are bytes.
+    pub(crate) fn last_bytes(&self) -> Vec<u8> {
+        let bytes = self.0.iter().rev().find_map(|word| match word {
+            Word::Bytes(bytes) => Some(bytes.to_vec()),
+            _ => None,
+        });
+        bytes.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
 impl std::fmt::Display for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words: Vec<String> = self

@@ -150,15 +150,13 @@ impl<H: Host> Driver<H> {
         if pushed.length > capacity as u64 {
             let last = OLDEST - 1;
             let key = self.keys.queue(&pushed.channel);
-            let command = Command::new("LRANGE").text(&key).number(0).number(last);
+            let commands = vec![
+                Command::new("LRANGE").text(&key).number(0).number(last),
+                self.beyond(&pushed),
+            ];
             let name = pushed.channel.clone();
-            let request = Request::new(
-                &name,
-                &key,
-                vec![command],
-                self.until(),
-                Then::Oldest(pushed),
-            );
+            let then = Then::Oldest(pushed);
+            let request = Request::new(&name, &key, commands, self.until(), then);
             self.submit(request);
             self.took(&name, taken.len(), taken);
             return;
@@ -184,11 +182,21 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// The queue is full: perhaps of messages that have expired. If not, the new one goes.
-    pub(super) fn prune(&mut self, pushed: Pushed, replies: Vec<Reply>) {
+    /// Asks for the entries that have no place in a queue. Several senders may find the same expired ones to remove, so
+    /// how long the queue was does not tell who has one.
+    fn beyond(&self, pushed: &Pushed) -> Command {
+        Command::new("LRANGE")
+            .text(self.keys.queue(&pushed.channel))
+            .number(self.engine.capacity_of(&pushed.channel))
+            .number(-1)
+    }
+
+    /// The queue was full: perhaps of messages that have expired. If not, the new one goes.
+    pub(super) fn prune(&mut self, pushed: Pushed, mut replies: Vec<Reply>) {
+        let beyond = replies.pop();
         let key = self.keys.queue(&pushed.channel);
         let now = self.shared.now();
-        let expired: Vec<Command> = entries(replies)
+        let mut commands: Vec<Command> = entries(replies)
             .filter(|entry| deadline(entry).is_some_and(|deadline| deadline <= now))
             .map(|entry| {
                 Command::new("LREM")
@@ -197,32 +205,27 @@ impl<H: Host> Driver<H> {
                     .bytes(Arc::from(entry))
             })
             .collect();
-        if expired.is_empty() {
-            self.withdraw(pushed);
+        if commands.is_empty() {
+            self.settle_place(pushed, beyond);
             return;
         }
-        // Several senders may have found the same to remove: who has a place now is told by what stands beyond the last.
-        let capacity = self.engine.capacity_of(&pushed.channel) as u64;
-        let mut commands = expired;
-        commands.push(
-            Command::new("LRANGE")
-                .text(&key)
-                .number(capacity)
-                .number(-1),
-        );
+        commands.push(self.beyond(&pushed));
         let name = pushed.channel.clone();
         let request = Request::new(&name, &key, commands, self.until(), Then::Pruned(pushed));
         self.submit(request.safe());
     }
 
     pub(super) fn pruned(&mut self, mut pushed: Pushed, mut replies: Vec<Reply>) {
-        let mut beyond = entries(replies.pop().into_iter().collect());
-        let has_no_place = beyond.any(|entry| *entry == *pushed.entry);
-        drop(beyond);
+        let beyond = replies.pop();
         let removed = replies.iter().map(|reply| integer(Some(reply))).sum();
         count(&self.shared.meter.queue_expired, removed);
         pushed.length = pushed.length.saturating_sub(removed);
-        if has_no_place {
+        self.settle_place(pushed, beyond);
+    }
+
+    fn settle_place(&mut self, pushed: Pushed, beyond: Option<Reply>) {
+        let mut beyond = entries(beyond.into_iter().collect());
+        if beyond.any(|entry| *entry == *pushed.entry) {
             self.withdraw(pushed);
         } else {
             self.accept(&pushed);

@@ -16,7 +16,7 @@ use crate::wire::Wire;
 pub(super) struct Ready {
     pub(super) line: Mutex<Line>,
     /// How other threads reach the loop. `None` where the system or the loop cannot, and once the loop is gone.
-    pub(super) wire: Mutex<Option<Wire>>,
+    pub(super) wire: Mutex<Option<Arc<Wire>>>,
     /// Whether the loop's end will be noticed; else its address may come to stand for another loop.
     pub(super) has_bell: AtomicBool,
 }
@@ -35,13 +35,15 @@ impl Ready {
     pub(super) fn new(wire: Option<Wire>) -> Self {
         Self {
             line: Mutex::default(),
-            wire: Mutex::new(wire),
+            wire: Mutex::new(wire.map(Arc::new)),
             has_bell: AtomicBool::new(false),
         }
     }
 
     pub(super) fn pull_wire(&self) -> bool {
-        lock(&self.wire).as_ref().is_some_and(Wire::pull)
+        // Not under the lock: the loop wakes within the pull, and its first step takes the lock.
+        let wire = lock(&self.wire).clone();
+        wire.is_some_and(|wire| wire.pull())
     }
 
     /// Adds without Python, and pulls the wire. False if that is not the way to this loop: then nothing was added.

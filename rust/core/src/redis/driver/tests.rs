@@ -61,6 +61,8 @@ struct Servers {
     answer: Mutex<Box<Answerer>>,
     refusing: Mutex<bool>,
     asked: Mutex<Vec<(String, String)>>,
+    /// What was pushed last; it is what stands beyond the capacity.
+    pushed: Mutex<Vec<u8>>,
     sinks: Mutex<Vec<PushSink>>,
 }
 
@@ -102,7 +104,14 @@ impl Link for FakeLink {
         for command in commands {
             let words = command.to_string();
             lock(&self.servers.asked).push((self.address.clone(), words.clone()));
-            let reply = lock(&self.servers.answer)(&words);
+            if words.starts_with("RPUSH") {
+                *lock(&self.servers.pushed) = command.last_bytes();
+            }
+            let mut reply = lock(&self.servers.answer)(&words);
+            if words.starts_with("LRANGE t:q:") && words.ends_with(" -1") {
+                let pushed = lock(&self.servers.pushed).clone();
+                reply = Some(Reply::Array(vec![Reply::BulkString(pushed)]));
+            }
             replies = replies.zip(reply).map(|(mut replies, reply)| {
                 replies.push(reply);
                 replies
@@ -211,6 +220,7 @@ impl Layer {
             answer: Mutex::new(answer),
             refusing: Mutex::new(false),
             asked: Mutex::default(),
+            pushed: Mutex::default(),
             sinks: Mutex::default(),
         });
         let keys = Keys::new("t").expect("a plain prefix");
