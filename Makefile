@@ -5,15 +5,16 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-browser lint fmt stubs bench bench-instructions compare docs clean
+.PHONY: help all demo dev test test-rust test-python test-redis test-browser chaos lint fmt stubs bench bench-instructions compare docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 all: lint test demo-once ## everything that CI runs
 
-demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: prove it and end)
-	$(BIN)/headrace demo $(if $(ONCE),--once)
+# LAYER=redis://localhost:6379 serves it by two workers on that server, or by WORKERS=n; LAYER=redis-server on one of its own.
+demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: and end; LAYER=redis://...: over workers)
+	$(BIN)/headrace demo $(if $(ONCE),--once) $(if $(LAYER),--layer '$(LAYER)') $(if $(WORKERS),--workers $(WORKERS))
 
 .PHONY: demo-once
 demo-once:
@@ -22,11 +23,18 @@ demo-once:
 test: test-rust test-python test-browser ## run every test
 
 test-rust:
-	cargo test --quiet -p headrace-core
+	cargo test --quiet -p headrace-core --features redis
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p headrace-core --test loom
 
 test-python: $(VENV)/.test $(VENV)/.channels42
 	$(BIN)/python -m pytest --ignore=tests/browser $(ARGS)
+
+test-redis: $(VENV)/.test ## run the tests that need a Redis or Valkey server, which they start themselves
+	$(BIN)/python -m pytest -m redis $(ARGS)
+
+# ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again.
+chaos: $(VENV)/.test ## break servers, networks and processes at random for three minutes, and count every message
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 test-browser: $(VENV)/.test ## drive the demo's page in a headless Chromium (skipped where there is none)
 	$(BIN)/python -m pytest tests/browser $(ARGS)
@@ -36,9 +44,9 @@ dev: $(VENV)/.lint ## build the extension in place, in release mode, for work on
 
 lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, and whether the stub is that of the binary
 	cargo fmt --all --check
-	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --quiet --workspace --all-targets --features headrace-core/redis -- -D warnings
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo clippy --quiet -p headrace-core --test loom -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps -p headrace-core
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps -p headrace-core --features redis
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -55,7 +63,7 @@ stubs: $(VENV)/.lint ## write python/headrace/_core.pyi from the binary
 	$(MAKE) --no-print-directory target/stubs/headrace/_core.pyi
 	cp target/stubs/headrace/_core.pyi python/headrace/_core.pyi
 
-target/stubs/headrace/_core.pyi: $(wildcard rust/py/src/*.rs) | $(VENV)/.lint
+target/stubs/headrace/_core.pyi: $(shell find rust/py -name '*.rs' -o -name Cargo.toml) | $(VENV)/.lint
 	VIRTUAL_ENV=$(VENV) $(BIN)/maturin generate-stubs --quiet --features stubs --out target/stubs
 	$(BIN)/ruff check --quiet --fix --select I $@
 	$(BIN)/ruff format --quiet $@
@@ -71,7 +79,7 @@ compare: $(VENV)/.bench ## headrace beside Django Channels: a table, and files i
 	$(BIN)/python -m benches.compare
 
 docs: ## build the documentation of the Rust core
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p headrace-core
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p headrace-core --features redis
 
 clean: ## remove what was built
 	rm -rf $(VENV) target

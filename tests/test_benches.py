@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)
+
 ROOT = Path(__file__).parent.parent
 CASES = {
     "ready send + receive",
@@ -25,13 +27,22 @@ CASES = {
     "the call alone, nobody receives",
     "one message from a thread to an idle loop",
     "idle channel with a waiting receiver",
+    "Redis, group_send to one waiting receiver",
+    "Redis, broadcast to 200 local members, each",
+    "Redis, 200 concurrent group_sends, each",
+    "Redis, group_send_sync from a thread",
+    "Redis, 200 consumers connect and join one group, each",
+    "the same, commands to Redis for each",
+    "Redis, 2 processes of 200 members, each delivery",
+    "Redis, idle member of a group",
+    "Redis, a second of 500 idle members, processor time",
 }
 
 
 def run(*arguments: str) -> str:
     """Run a module of the benches at the root of the repository, and return what it prints."""
     command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -58,7 +69,7 @@ def test_compare_measures_every_case_on_both_loops(results: tuple[str, Path]) ->
 def test_compare_judges_the_rows_that_have_an_aim(results: tuple[str, Path]) -> None:
     """A row with a limit says whether it was met; a row without says nothing."""
     rows = json.loads((results[1] / "compare.json").read_text())["rows"]
-    assert all(row["ours"]["median"] > 0 for row in rows)
+    assert all(row["ours"]["median"] > 0 for row in rows if row["unit"] != "commands")
     assert all((row["met"] is None) == (row["limit"] is None) for row in rows)
     assert all(row["verdict"].startswith("met" if row["met"] else "missed by") for row in rows if row["limit"])
 
@@ -67,8 +78,8 @@ def test_compare_tells_what_it_ran_on(results: tuple[str, Path]) -> None:
     """Machine, versions, commit, date and command stand in the file, and no path of this machine."""
     text = (results[1] / "compare.json").read_text()
     about = json.loads(text)
-    assert about.keys() == {"machine", "versions", "commit", "date", "command", "rows"}
-    assert about["versions"].keys() >= {"python", "headrace", "channels", "uvloop", "uvicorn"}
+    assert about.keys() == {"machine", "versions", "commit", "date", "server", "command", "rows"}
+    assert about["versions"].keys() >= {"python", "headrace", "channels", "channels_redis", "uvloop", "uvicorn"}
     assert str(ROOT) not in text
 
 

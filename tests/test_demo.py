@@ -212,7 +212,7 @@ class TestLayer:
             assert layer.group_count(frames.group_name("lobby")) == 1
 
     def test_a_layer_that_counts_no_members_is_refused(self) -> None:
-        with pytest.raises(TypeError, match="needs an in-process layer of headrace, got <"):
+        with pytest.raises(TypeError, match="needs a layer of headrace, got <"):
             make_app(BaseChannelLayer())
 
     async def test_a_membership_that_is_about_to_expire_is_renewed(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -684,4 +684,4 @@ class TestServing:
         except CannotServe as error:
             pytest.skip(str(error))
         with listener:
-            assert serve._address(listener) == f"{shown}:{listener.getsockname()[1]}"
+            assert serve.address(listener) == f"{shown}:{listener.getsockname()[1]}"

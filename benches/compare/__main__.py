@@ -8,11 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.binaries import find
+
 from benches.compare.loops import LOOPS
 from benches.compare.plot import plot
 from benches.compare.rows import Row
 from benches.compare.table import table
-from benches.compare.worker import FAMILIES
+from benches.compare.worker import FAMILIES, SETS
 from benches.machine import describe, words
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -37,7 +39,7 @@ def run(family: str, loop: str, *, quick: bool) -> list[Row]:
 def write(rows: Sequence[Row], out: Path, command: str) -> None:
     """Write the rows as JSON and as the table, and the cost of a delivery as a plot."""
     out.mkdir(parents=True, exist_ok=True)
-    about = {**describe(), "command": command}
+    about = {**describe(), "server": str(find()), "command": command}
     document = {**about, "rows": [row.to_json() for row in rows]}
     (out / "compare.json").write_text(json.dumps(document, indent=1) + "\n")
     heading = "\n".join(f"{name}: {words(value)}" for name, value in about.items())
@@ -50,13 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.compare", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rounds of everything, to see that it runs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
-    parser.add_argument("--only", nargs="+", choices=FAMILIES, help="these cases; write nothing")
+    parser.add_argument("--only", nargs="+", choices=[*FAMILIES, *SETS], help="these cases; write nothing")
     parser.add_argument("--loops", nargs="+", choices=LOOPS, help="these loops; write nothing")
     arguments = parser.parse_args()
+    families = [family for name in arguments.only or FAMILIES for family in SETS.get(name, [name])]
     rows = [
         row
         for loop in arguments.loops or LOOPS
-        for family in arguments.only or FAMILIES
+        for family in families
         for row in run(family, loop, quick=arguments.quick)
     ]
     print(table(rows))

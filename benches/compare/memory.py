@@ -87,7 +87,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def report(**reading: float) -> NoReturn:
+def report(**reading: object) -> NoReturn:
     """Print the reading and end the process at once: there are tasks that wait for ever."""
     print(json.dumps(reading), flush=True)
     os._exit(0)

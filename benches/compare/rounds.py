@@ -27,11 +27,13 @@ class Variant:
         name: What the table calls it.
         run: Does one slice of the work.
         operations: How many operations a slice is.
+        after: Brings back what was before the slice; it is not timed.
     """
 
     name: str
     run: Callable[[], Awaitable[None]]
     operations: int
+    after: Callable[[], Awaitable[object]] | None = None
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Times:
         if keep:
             self.wall.append(wall / variant.operations)
             self.cpu.append(cpu / variant.operations)
+        if variant.after is not None:
+            await variant.after()
 
 
 class Rounds:

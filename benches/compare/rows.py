@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-Unit = Literal["ns", "bytes"]
+Unit = Literal["ns", "bytes", "commands"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Row:
         """Say whether the limit is kept, and by how much it is missed if not."""
         if self.limit is None:
             return ""
-        return "met" if self.met else f"missed by {self.aimed / self.limit:.2f}x"
+        if self.met:
+            return "met"
+        return f"missed by {self.aimed / self.limit:.2f}x" if self.limit else "missed by any"
 
     def to_json(self) -> dict[str, Any]:
         """Return the row with its verdict, as plain values."""

@@ -22,6 +22,10 @@ class Scale:
         consumers: Idle consumers, for the memory that each takes.
         clients: WebSockets that a server sends to.
         socket_rounds: Rounds over sockets.
+        redis_members: Members of a group over Redis, in each process.
+        redis_sends: Sends over Redis at once.
+        redis_processes: Processes with members.
+        redis_idle: Seconds in which nothing is sent.
     """
 
     rounds: int
@@ -38,6 +42,10 @@ class Scale:
     consumers: int
     clients: int
     socket_rounds: int
+    redis_members: int
+    redis_sends: int
+    redis_processes: int
+    redis_idle: float
 
 
 FULL = Scale(
@@ -55,6 +63,10 @@ FULL = Scale(
     consumers=5000,
     clients=300,
     socket_rounds=60,
+    redis_members=1000,
+    redis_sends=1000,
+    redis_processes=4,
+    redis_idle=6.0,
 )
 
 QUICK = Scale(
@@ -72,4 +84,8 @@ QUICK = Scale(
     consumers=500,
     clients=10,
     socket_rounds=2,
+    redis_members=200,
+    redis_sends=200,
+    redis_processes=2,
+    redis_idle=0.2,
 )

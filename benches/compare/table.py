@@ -8,9 +8,11 @@ HEADINGS = ("case", "headrace", "beside", "", "ratio (quartiles)", "at most", ""
 
 
 def quantity(value: float, unit: str) -> str:
-    """Write a time or a size with three digits."""
+    """Write a time, a size or a number with three digits."""
     if unit == "bytes":
         return f"{value:,.0f} B"
+    if unit == "commands":
+        return f"{value:.3g}"
     for factor, name in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
         if value >= factor:
             return f"{value / factor:.3g} {name}" if value < 999.5 * factor else f"{value / factor:,.0f} {name}"

@@ -9,7 +9,18 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 
-from benches.compare import consumers, fanout, memory, ready, sockets, threads
+from benches.compare import (
+    consumers,
+    fanout,
+    memory,
+    ready,
+    redis_fleet,
+    redis_idle,
+    redis_joins,
+    redis_sends,
+    sockets,
+    threads,
+)
 from benches.compare.loops import LOOPS
 from benches.compare.rows import Row
 from benches.compare.scale import FULL, QUICK, Scale
@@ -21,7 +32,13 @@ FAMILIES: dict[str, Callable[[str, Scale], AsyncIterator[Row]]] = {
     "sockets": sockets.measure,
     "threads": threads.measure,
     "memory": memory.measure,
+    "redis-sends": redis_sends.measure,
+    "redis-joins": redis_joins.measure,
+    "redis-fleet": redis_fleet.measure,
+    "redis-idle": redis_idle.measure,
 }
+# Names for several of them.
+SETS = {"redis": [name for name in FAMILIES if name.startswith("redis-")]}
 # These need no more than one processor, and are steadier if they stay on it.
 PINNED = {"ready", "fanout", "consumers"}
 

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, SendReport
+from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, LinkStats, SendReport
 from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
 from headrace.db import database_sync_to_async
 from headrace.dispatch import ConsumerStats
@@ -29,7 +29,15 @@ from headrace.generic.websocket import (
     WebsocketConsumer,
     encode_once,
 )
-from headrace.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers, configure, get_channel_layer
+from headrace.layers import (
+    BaseChannelLayer,
+    InMemoryChannelLayer,
+    RedisChannelLayer,
+    channel_layers,
+    configure,
+    get_channel_layer,
+)
+from headrace.layers.redis import Gap, RedisStats
 from headrace.paths import include, path, re_path, register_converter
 from headrace.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from headrace.sync import async_to_sync, sync_to_async
@@ -50,6 +58,7 @@ __all__ = [
     "ConnectionClosed",
     "ConsumerStats",
     "DenyConnection",
+    "Gap",
     "GroupStats",
     "InMemoryChannelLayer",
     "Inbox",
@@ -59,8 +68,11 @@ __all__ = [
     "LayerClosed",
     "LayerStats",
     "LayerUnavailable",
+    "LinkStats",
     "MessageTooLarge",
     "ProtocolTypeRouter",
+    "RedisChannelLayer",
+    "RedisStats",
     "RequestAborted",
     "RequestTimeout",
     "SendReport",

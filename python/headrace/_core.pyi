@@ -553,6 +553,10 @@ class RedisLayer:
         """
         Subscribe to a channel by its name. None: it is done.
         """
+    def listen_soon(self, /, channel: "str") -> None:
+        """
+        Subscribe to a channel by its name, some time.
+        """
     def next_notice(self, /, timeout: float) -> "dict[str, object] | None":
         """
         Wait, without a loop, for something that the owner may want to know: as a dict with "kind".

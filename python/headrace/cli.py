@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from headrace import __version__
 
 if TYPE_CHECKING:
+    from headrace.demo.serve import Options
+
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -56,6 +58,13 @@ def _add_demo(subcommands: Subcommands) -> None:
         "take a free port if the given one is taken",
     )
     parser.add_argument("--clients", type=_between(1, 100), default=5, help="WebSocket clients in the check")
+    parser.add_argument(
+        "--layer",
+        metavar="URL",
+        help="a Redis or Valkey server, to serve by several processes; "
+        "redis-server or valkey-server starts one, which the check restarts",
+    )
+    parser.add_argument("--workers", type=_between(1, 64), help="how many; with --layer 2, without it 1")
     parser.set_defaults(run=_run_demo)
 
 
@@ -70,13 +79,31 @@ def _run_demo(options: argparse.Namespace) -> int:
         if (error.name or "").partition(".")[0] not in ("uvicorn", "websockets"):
             raise
         return _refuse(f"cannot import {error.name}; the demo needs: pip install '.[demo]'")
+    chosen = Options(host=options.host, port=options.port, once=options.once, clients=options.clients)
+    if options.layer is not None:
+        return _run_fleet(options.layer, options.workers or 2, chosen)
+    if options.workers not in (None, 1):
+        return _refuse(f"{options.workers} workers need a layer that connects them: --layer redis://localhost:6379")
     layer: object = get_channel_layer()
     if not isinstance(layer, NativeChannelLayer):
         return _refuse(f"the demo needs a layer of headrace as default, got {layer!r}")
-    chosen = Options(host=options.host, port=options.port, once=options.once, clients=options.clients)
     try:
         return demo(make_app(layer), chosen, functools.partial(print, flush=True))
     except CannotServe as error:
+        return _refuse(str(error))
+
+
+def _run_fleet(where: str, workers: int, options: Options) -> int:
+    from headrace.demo.fleet import demo_fleet
+    from headrace.demo.serve import CannotServe
+    from headrace.demo.server import PROGRAMS, CannotStart
+    from headrace.layers.hosts import parse_hosts
+
+    try:
+        if where not in PROGRAMS:
+            parse_hosts([where])
+        return demo_fleet(where, workers, options, functools.partial(print, flush=True))
+    except (CannotServe, CannotStart, ValueError) as error:
         return _refuse(str(error))
 
 

@@ -28,6 +28,11 @@ async def at_once(layer: Any) -> None:
     """Do nothing: what was sent has arrived."""
 
 
+async def after_its_way(layer: Any) -> None:
+    """Wait until what was sent has gone to the server, and come back from there."""
+    await layer.close_pools()
+
+
 @dataclass(frozen=True)
 class Engine:
     """One way to carry messages, and what a test may ask of it.
@@ -64,7 +69,7 @@ def over(kind: str) -> Engine:
         return RedisChannelLayer(prefix=f"t{uuid.uuid4().hex}", **settings)
 
     positional = ("hosts", "prefix", "expiry", "group_expiry", "capacity", "channel_capacity")
-    return Engine(kind, make, sync=True, positional=positional, server=kind)
+    return Engine(kind, make, after_its_way, sync=True, positional=positional, server=kind)
 
 
 ENGINES = [

@@ -293,9 +293,10 @@ class TestSubscription:
             assert await anext(inbox) == HELLO
         assert layer.group_channels("news") == []
 
-    async def test_its_unread_messages_are_counted(self, layer: Any) -> None:
+    async def test_its_unread_messages_are_counted(self, layer: Any, settle: Settle) -> None:
         async with layer.subscription("news"):
             await layer.group_send("news", HELLO)
+            await settle(layer)
         assert layer.stats().dropped_other == 1
 
     async def test_it_can_be_entered_again_but_not_twice_at_once(self, layer: Any) -> None:

@@ -15,7 +15,10 @@ import headrace
 
 PACKAGE = Path(headrace.__file__).parent
 # Programs, and what Django and pytest load; nobody imports names from them.
-PROGRAMS = ("headrace.__main__", "headrace.cli", "headrace.demo", "headrace.django", "headrace.testing.plugin")
+PROGRAMS = (
+    *("headrace.__main__", "headrace.cli", "headrace.demo", "headrace.doctor"),
+    *("headrace.django", "headrace.testing.plugin"),
+)
 MODULES = [
     "headrace",
     *(

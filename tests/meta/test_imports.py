@@ -45,18 +45,27 @@ RANKS = [
     ["headrace.django.apps", "headrace.django.management.commands"],
     ["headrace.django.management"],
     ["headrace.django"],
-    ["headrace.demo.frames", "headrace.demo.clients"],
+    ["headrace.demo.frames", "headrace.demo.clients", "headrace.demo.roster", "headrace.demo.server"],
     ["headrace.demo.app"],
     ["headrace.demo", "headrace.demo.serve"],
+    ["headrace.demo.fleet"],
+    ["headrace.doctor.findings", "headrace.doctor.link"],
+    ["headrace.doctor.needs", "headrace.doctor.server"],
+    ["headrace.doctor.examination"],
+    ["headrace.doctor"],
+    ["headrace.doctor.project"],
     ["headrace.cli"],
     ["headrace.__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-# Where the package stands on frameworks: imported only by the demo's parts that serve and connect.
-FRAMEWORKS = {"django", "channels", "uvloop", "anyio", "uvicorn", "websockets"}
+# Where the package stands on frameworks: imported only by the parts of the demo and the doctor that serve and connect.
+FRAMEWORKS = {"django", "channels", "uvloop", "anyio", "uvicorn", "websockets", "redis"}
 ALLOWED = {
     "headrace.demo.serve": {"uvicorn"},
     "headrace.demo.clients": {"websockets"},
+    "headrace.doctor.link": {"redis"},
+    # Imported for a project of Django alone.
+    "headrace.doctor.project": {"django"},
     # A Django app, imported by Django.
     "headrace.django.apps": {"django"},
     "headrace.django.checks": {"django"},

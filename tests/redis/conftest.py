@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.support.peers import Peer, Peers
 from tests.support.servers import Server
+from tests.support.waiting import eventually
 
 from headrace.layers import RedisChannelLayer
 
@@ -51,6 +52,21 @@ def make_peer(redis_server: Server, redis_prefix: str, peers: Peers) -> Iterator
         yield lambda **settings: stack.enter_context(
             peers.peer(**{"hosts": [redis_server.url], "prefix": redis_prefix, **settings})
         )
+
+
+@pytest.fixture
+def pass_time(redis_server: Server) -> Callable[[float], None]:
+    """Wait until so many seconds have passed by the clock of the server, which says when messages expire."""
+
+    def now() -> float:
+        seconds, microseconds = map(int, redis_server.cli("TIME"))
+        return seconds + microseconds / 1e6
+
+    def wait(seconds: float) -> None:
+        end = now() + seconds
+        eventually(lambda: now() > end, f"{seconds} s have passed for the server")
+
+    return wait
 
 
 @pytest.fixture(autouse=True)

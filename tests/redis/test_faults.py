@@ -316,8 +316,38 @@ class TestUnconfirmed:
         finally:
             await layer.close()
 
+    async def test_what_waits_for_the_server_has_a_limit(self, start_redis: Start) -> None:
+        server = start_redis()
+        layer = RedisChannelLayer([server.url], send_timeout=20)
+        try:
+            await layer.connect()
+            server.kill()
+            await until(lambda: layer.stats().connection.state == "down", "the loss is noticed")
+            message = {"type": "test.big", "data": bytes(900_000)}
+            for _ in range(80):
+                layer.group_send_sync("room", message)
+            with pytest.raises(LayerUnavailable, match="too much waits"):
+                await layer.group_send("room", message)
+            assert layer.stats().connection.unsent > 0
+        finally:
+            await layer.close()
+
 
 class TestRefusals:
+    async def test_a_server_that_has_too_many_clients(self, start_redis: Start) -> None:
+        server = start_redis()
+        async with sides(server.url) as (side,):
+            channel = await side.join()
+            with server.admin() as admin:
+                admin.ask("CONFIG", "SET", "maxclients", 1)
+                admin.ask("CLIENT", "KILL", "USER", "default")
+                await until(lambda: side.layer.stats().connection.state == "down", "the loss is noticed")
+                with pytest.raises(LayerUnavailable, match="max number of clients") as caught:
+                    await side.layer.group_send("room", {"type": "test.no"})
+                assert "max number of clients" in str(caught.value.__cause__)
+                admin.ask("CONFIG", "SET", "maxclients", 100)
+            await flows(side, side, channel)
+
     async def test_a_full_memory_refuses_queues_and_lets_groups_pass(self, start_redis: Start) -> None:
         server = start_redis(options={"maxmemory-policy": "noeviction"})
         async with sides(server.url) as (side,):
@@ -423,6 +453,50 @@ class TestRefusals:
             assert side.layer.stats().connection.reconnects == 1
 
 
+class TestSubscriptions:
+    async def test_thousands_are_all_back(self, start_redis: Start) -> None:
+        count = 3000
+        server = start_redis()
+        async with sides(server.url) as (side,):
+            channel = await side.join()
+            groups = [f"group-{number}" for number in range(count)]
+            await asyncio.gather(*(side.layer.group_add(group, channel) for group in groups))
+            # Where all of them would have to be one command, a server may refuse it.
+            server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: side.gaps, "all are back")
+            assert set(side.gaps[0].groups) == {"room", *groups}
+            some = (groups[0], groups[-1])
+            await side.layer.group_send_many((group, {"type": group}) for group in some)
+            await until(lambda: set(some) <= set(side.kinds(channel)), "messages flow", BACK)
+            assert server.ask("PUBSUB", "NUMSUB", "t:g:group-0")[1] == 1
+
+
+class TestNotices:
+    async def test_they_reach_channels_between_two_messages(self, start_redis: Start) -> None:
+        server = start_redis()
+        async with sides(server.url) as (side,):
+            channel, idle = await side.join(), await side.layer.new_channel()
+            for name in (idle, "work"):
+                await side.layer.send(name, {"type": "test.first"})
+                await side.layer.receive(name)
+            server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: "test.gap" in side.kinds(channel), "it is told")
+            assert [(await side.layer.receive(idle))["type"] for _ in range(2)] == ["test.lost", "test.back"]
+            # What nobody here takes from a queue goes back to the fleet, to whom it says nothing.
+            assert side.layer.channel_stats("work").depth == 0
+
+    async def test_a_closed_channel_gets_none(self, start_redis: Start) -> None:
+        server = start_redis()
+        async with sides(server.url) as (side,):
+            channel, closed = await side.join(), await side.layer.new_channel()
+            await side.layer.send(closed, {"type": "test.first"})
+            await side.layer.receive(closed)
+            side.layer.close_channel(closed)
+            server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: "test.gap" in side.kinds(channel), "it is told")
+            assert side.layer.channel_stats(closed).depth == 0
+
+
 class TestSlowness:
     async def test_the_limit_of_the_output_buffer(self, start_redis: Start) -> None:
         server = start_redis(options={"client-output-buffer-limit": "pubsub 64kb 64kb 1"})
@@ -469,7 +543,7 @@ class TestHoles:
                 (number,) = struct.unpack_from(">Q", envelope, 10)
                 forged = envelope[:10] + struct.pack(">Q", number + 5) + envelope[18:]
                 server.cli("PUBLISH", topic, forged)
-            await until(lambda: receiver.gaps == [Gap(("room",), 4)], "the hook is told", BACK)
+            await until(lambda: receiver.gaps == [Gap(("room",), direct=False, missed=4)], "the hook is told", BACK)
             gap = {"type": "test.gap", "group": "room", "missed": 4}
             await until(lambda: receiver.seen[channel][-2:][0] == gap, "the member is told first", BACK)
             link = receiver.layer.stats().connection

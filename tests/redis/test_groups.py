@@ -20,6 +20,10 @@ def numbers(messages: list[dict[str, Any]]) -> list[int]:
     return [message["n"] for message in messages]
 
 
+def came(peer: Peer, channel: str, count: int) -> None:
+    eventually(lambda: len(peer.collected(channel)) == count, "all came")
+
+
 def subscribers(server: Server, topic: str) -> int:
     count: int = server.cli("PUBSUB", "NUMSUB", topic)[1]
     return count
@@ -39,12 +43,14 @@ def test_every_process_sees_the_messages_of_a_group_in_the_same_order(make_peer:
         peer.collect(channel)
     each = 100
     sends = [
-        peer.start("group_send", "room", {"n": number * each + i}) for i in range(each) for number, peer in enumerate(peers)
+        peer.start("group_send", "room", {"n": number * each + i})
+        for i in range(each)
+        for number, peer in enumerate(peers)
     ]
     for send in sends:
         send.result(20)
     for peer, channel in zip(peers, channels, strict=True):
-        eventually(lambda p=peer, c=channel: len(p.collected(c)) == len(sends), "all came")
+        came(peer, channel, len(sends))
     orders = [numbers(peer.collected(channel)) for peer, channel in zip(peers, channels, strict=True)]
     assert orders[0] == orders[1] == orders[2]
     assert sorted(orders[0]) == list(range(len(sends)))
@@ -289,7 +295,7 @@ async def test_a_refused_membership_is_undone(redis_prefix: str, start_redis: Ca
     layer = RedisChannelLayer([server.url_for(("app", "secret"))], redis_prefix)
     try:
         channel = await layer.new_channel()
-        with pytest.raises(ConnectionError, match="(?i)permission") as caught:
+        with pytest.raises(ConnectionError, match=r"(?i)permission") as caught:
             await layer.group_add("room", channel)
         assert "secret" not in str(caught.value)
         assert layer.group_channels("room") == []

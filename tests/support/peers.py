@@ -22,7 +22,7 @@ CHANNELS_REDIS = "channels_redis.pubsub.RedisPubSubChannelLayer"
 
 
 class Process:
-    """A process that holds a layer at a time; started once for many tests, because that takes longer than most of them."""
+    """A process that holds a layer at a time; started once for many tests: it takes longer than most of them."""
 
     def __init__(self) -> None:
         self._connection, theirs = _CONTEXT.Pipe()
@@ -80,8 +80,8 @@ class Process:
 class Peer:
     """A layer in another process.
 
-    A method of the layer is called by ``call``, which waits for what it returns or raises, or by ``start``, which returns a
-    future of that.
+    A method of the layer is called by ``call``, which waits for what it returns or raises, or by ``start``, which
+    returns a future of that.
     """
 
     def __init__(self, process: Process) -> None:
@@ -243,7 +243,8 @@ async def _work(connection: Connection) -> None:
                 return
 
     async def answer(number: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        result, error = None, None
+        result: Any = None
+        error: Exception | None = None
         try:
             result = await getattr(desk, name)(*args, **kwargs)
         except asyncio.CancelledError:

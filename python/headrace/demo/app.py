@@ -11,6 +11,7 @@ Not guaranteed: history. Who was not in the room has not got the message.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -23,7 +24,7 @@ from headrace import (
     AsyncHttpConsumer,
     AsyncWebsocketConsumer,
     ChannelFull,
-    InMemoryChannelLayer,
+    LayerUnavailable,
     ProtocolTypeRouter,
     SendReport,
     URLRouter,
@@ -34,6 +35,7 @@ from headrace import (
     path,
 )
 from headrace.demo.frames import BadFrame, Join, Leave, Say, group_name, parse
+from headrace.demo.roster import Layer, Roster
 from headrace.typing import Application, ChannelLayer, Message
 
 ALIAS = "demo"
@@ -75,8 +77,8 @@ def make_app(layer: ChannelLayer | None = None) -> Application:
         TypeError: It is no layer of headrace, and the chat counts members and drops.
     """
     layer = get_channel_layer() if layer is None else layer
-    if not isinstance(layer, InMemoryChannelLayer):
-        raise TypeError(f"the demo needs an in-process layer of headrace, got {layer!r}")
+    if not isinstance(layer, Layer):
+        raise TypeError(f"the demo needs a layer of headrace, got {layer!r}")
     channel_layers.set(ALIAS, layer)
     return ProtocolTypeRouter(
         {
@@ -109,7 +111,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     idle_timeout = 3600
 
     # Beyond what every layer has, the chat uses the count of a group's members and the report of a group_send.
-    channel_layer: InMemoryChannelLayer
+    channel_layer: Layer
     # Where this socket is, while it is in a room.
     visit: Visit | None = None
 
@@ -131,7 +133,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         """Leave the room, whatever ended the connection."""
         if self.visit is not None:
-            await self._depart(self.visit)
+            # A membership that cannot be ended now ends by itself.
+            with contextlib.suppress(LayerUnavailable):
+                await self._depart(self.visit)
 
     async def on_idle(self) -> None:
         """Stay in the room without a word."""
@@ -139,8 +143,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._stay(self.visit)
 
     async def on_error(self, exc: Exception, message: Message) -> None:
-        """Answer a frame that was refused, and go on; any other error ends the connection."""
-        if isinstance(exc, BadFrame):
+        """Answer a frame that was refused or could not be sent, and go on; any other error ends the connection."""
+        if isinstance(exc, BadFrame | LayerUnavailable):
             await self.send_json({"type": "error", "error": str(exc)})
         elif isinstance(exc, ChannelFull):
             # It reads so slowly that not even `joined` or `left` finds room.
@@ -148,10 +152,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         else:
             await super().on_error(exc, message)
 
+    @property
+    def _roster(self) -> Roster:
+        return Roster(self.channel_layer)
+
     async def _join(self, frame: Join) -> None:
         group = group_name(frame.room)
         visit = Visit(frame.room, group, {"id": secrets.token_hex(8), "name": frame.name})
-        members = self.channel_layer.group_count(group) + 1
+        members = self._roster.count(group) + 1
         await self._tell("joined", room=visit.room, members=members, **visit.member)
         await self._stay(visit)
         await self._publish(visit, "member", exclude=self.channel_name, event="joined")
@@ -159,6 +167,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _stay(self, visit: Visit) -> None:
         """Enter a room, or renew the membership."""
         self.visit = visit
+        await self._roster.enter(visit.group, visit.member["id"])
         await self.channel_layer.group_add(visit.group, self.channel_name)
 
     async def _say(self, visit: Visit, frame: Say) -> None:
@@ -169,6 +178,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _depart(self, visit: Visit) -> None:
         self.visit = None
+        await self._roster.leave(visit.group, visit.member["id"])
         await self.channel_layer.group_discard(visit.group, self.channel_name)
         await self._publish(visit, "member", event="left")
 
@@ -180,7 +190,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         It carries the member count, so that whoever missed a `member` frame is put right by the next frame of any kind.
         """
         at = int(time.time() * 1000)
-        members = self.channel_layer.group_count(visit.group)
+        members = self._roster.count(visit.group)
         text = encode_once({"type": kind, "at": at, "members": members, **visit.member, **fields})
         return await self.channel_layer.group_send(visit.group, {"type": "chat.frame", "text": text}, exclude=exclude)
 
@@ -201,7 +211,7 @@ class ReadConsumer(AsyncHttpConsumer):
     content_type: str
     headers: ClassVar[dict[str, str]] = {}
 
-    channel_layer: InMemoryChannelLayer
+    channel_layer: Layer
 
     async def handle(self, body: bytes) -> None:
         """Answer the request."""

@@ -8,8 +8,9 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 
@@ -18,7 +19,7 @@ from headrace.typing import Application
 
 # Far above what the page sends and far below what would hurt; a larger frame ends its socket.
 _LARGEST_FRAME = 256 * 1024
-_SHUTDOWN_SECONDS = 3
+SHUTDOWN_SECONDS = 3
 
 
 class CannotServe(RuntimeError):
@@ -65,10 +66,10 @@ async def run(app: Application, options: Options, say: Print) -> int:
         CannotServe: The address is taken or cannot be listened on.
     """
     with bind(options.host, options.port, or_any=options.once) as listener:
-        address = _address(listener)
+        where = address(listener)
         async with serving(app, listener) as served:
-            say(f"headrace demo on http://{address}")
-            passed = await self_check(f"ws://{address}/ws", options.clients, say, within=options.within)
+            say(f"headrace demo on http://{where}")
+            passed = await self_check(f"ws://{where}/ws", options.clients, say, within=options.within)
             if not options.once:
                 say("serving until Ctrl-C")
                 await asyncio.wait([served])
@@ -118,8 +119,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Application, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve `app` on `listener` inside the block; leaving it closes every connection.
+async def serving(app: Application, *listeners: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve `app` on `listeners` inside the block; leaving it closes every connection.
 
     Yields:
         The server's task, once it accepts connections.
@@ -133,10 +134,10 @@ async def serving(app: Application, listener: socket.socket) -> AsyncIterator[as
         access_log=False,
         ws_max_size=_LARGEST_FRAME,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    task = asyncio.create_task(server.serve(sockets=list(listeners)))
     try:
         await server.wait_started(task)
         yield task
@@ -172,8 +173,12 @@ class _Server(uvicorn.Server):
 
 
 async def _until_signalled(app: Application, options: Options, say: Print) -> int:
+    return await until_signalled(lambda: run(app, options, say))
+
+
+async def until_signalled(start: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run, and take SIGINT and SIGTERM as a request to stop in order; a second one hurries it."""
-    running = asyncio.ensure_future(run(app, options, say))
+    running = asyncio.ensure_future(start())
     with _on_signals(running.cancel):
         try:
             return await running
@@ -197,7 +202,7 @@ def _on_signals(stop: Callable[[], object]) -> Iterator[None]:
                 loop.remove_signal_handler(number)
 
 
-def _address(listener: socket.socket) -> str:
+def address(listener: socket.socket) -> str:
     """Return `host:port` as it stands in a URL that reaches the listener from this machine."""
     host, port, *_ = listener.getsockname()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -97,7 +97,8 @@ def _no_default(layers: _Entry) -> CheckMessage:
 
 def _wrong_kind(where: str, value: object, expected: str) -> CheckMessage:
     return Error(
-        f"{where} must be {expected}, got {value!r}",
+        # The value is not shown: where a mapping should be there may be a URL with a password.
+        f"{where} must be {expected}, got a {type(value).__name__}",
         hint=f"Write it as {{'default': {{'BACKEND': {_OURS!r}, 'CONFIG': {{}}}}}}.",
         id="headrace.E001",
     )

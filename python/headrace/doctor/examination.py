@@ -13,7 +13,7 @@ from typing import Any
 from headrace.doctor.findings import Finding, Level, Section, note, ok, problem, shown, warning
 from headrace.doctor.link import Link, Refusal, Unreachable
 from headrace.doctor.needs import Needs, permissions
-from headrace.doctor.server import Facts, judged, look, ping
+from headrace.doctor.server import Facts, Use, judged, look, ping
 from headrace.layers import RedisChannelLayer
 from headrace.layers.hosts import Endpoint, Host, RedisConfig
 
@@ -71,8 +71,9 @@ def _count(number: int, what: str) -> str:
 def examine(suspect: Suspect) -> Iterator[Section]:
     """Look at a layer and its servers; each section comes when it is known."""
     config = suspect.config
+    wire = f", wire {config.wire}" if suspect.arguments is not None else ""
     encrypted = ", encrypted" if config.encryption_keys else ""
-    yield Section(f"{suspect.title}: prefix {config.prefix!r}, wire {config.wire}{encrypted}", suspect.known)
+    yield Section(f"{suspect.title}: prefix {config.prefix!r}{wire}{encrypted}", suspect.known)
     failed = False
     for section in _servers(suspect):
         failed = failed or section.failed
@@ -133,15 +134,8 @@ def _server(suspect: Suspect, endpoint: Endpoint, *, sharded: bool) -> tuple[Fac
         with Link(endpoint, suspect.timeout) as link:
             suspect.seen.append(endpoint)
             facts = look(link)
-            queues = config.wire == "headrace" or suspect.core
             sharded = sharded and link.protocol == 3
-            findings += judged(
-                facts,
-                queues=queues and not suspect.core,
-                sharded=sharded,
-                largest=config.max_message_bytes,
-                database=0 if suspect.core else endpoint.database,
-            )
+            findings += judged(facts, _use(suspect, endpoint, sharded))
             findings.append(_latency(link))
         if not suspect.core and facts.role != "slave":
             needs = Needs(config.prefix, sharded, config.wire == "channels_redis", endpoint.database)
@@ -149,6 +143,17 @@ def _server(suspect: Suspect, endpoint: Endpoint, *, sharded: bool) -> tuple[Fac
     except Unreachable as why:
         findings.append(_unreachable(why, endpoint))
     return facts, Section(f"server {endpoint}", findings, 1)
+
+
+def _use(suspect: Suspect, endpoint: Endpoint, sharded: bool) -> Use:
+    return Use(
+        queues=suspect.config.wire == "headrace" and not suspect.core,
+        topics=not suspect.core,
+        sharded=sharded,
+        tells=suspect.arguments is not None,
+        largest=suspect.config.max_message_bytes,
+        database=0 if suspect.core else endpoint.database,
+    )
 
 
 def _latency(link: Link) -> Finding:
@@ -174,7 +179,7 @@ def _find_master(suspect: Suspect, host: Host) -> tuple[Endpoint | None, Section
         try:
             with Link(sentinel, suspect.timeout) as link:
                 answer = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", str(host.master_name))
-                trouble = link.asked("SENTINEL", "CKQUORUM", str(host.master_name))
+                quorum = _quorum(link, str(host.master_name))
         except Unreachable as why:
             findings.append(
                 warning(f"sentinel {sentinel} cannot be asked: {why}", "start it, or take it out of 'sentinels'")
@@ -190,8 +195,8 @@ def _find_master(suspect: Suspect, host: Host) -> tuple[Endpoint | None, Section
             findings.append(warning(f"sentinel {sentinel} knows no master {host.master_name!r}", advice))
             continue
         named.append((str(answer[0]), int(answer[1])))
-        quorum = f"; {trouble}" if isinstance(trouble, str) else ""
-        findings.append(ok(f"sentinel {sentinel} names {answer[0]}:{answer[1]}{quorum}"))
+        findings.append(ok(f"sentinel {sentinel} names {answer[0]}:{answer[1]}"))
+        findings += quorum
     if not named:
         findings.append(problem("no sentinel names a master", "the layer cannot connect until one does"))
     elif len(set(named)) > 1:
@@ -203,6 +208,16 @@ def _find_master(suspect: Suspect, host: Host) -> tuple[Endpoint | None, Section
         return None, Section(title, findings, 1)
     address, port = max(named, key=named.count)
     return replace(host.endpoint, host=address, port=port), Section(title, findings, 1)
+
+
+def _quorum(link: Link, master: str) -> list[Finding]:
+    """Say whether a failover could be begun and agreed upon, if the sentinel may be asked that."""
+    try:
+        link.ask("SENTINEL", "CKQUORUM", master)
+    except Refusal as refusal:
+        if "NOQUORUM" in str(refusal):
+            return [warning(f"it could not begin a failover: {refusal}", "start the sentinels that are missing")]
+    return []
 
 
 @dataclass(frozen=True)
@@ -297,10 +312,12 @@ def _through(suspect: Suspect) -> Finding:
 
 
 def _forget(suspect: Suspect, queue: str) -> None:
-    """Take a queue's name out of the layer's index, which keeps it for flush()."""
+    """Take a queue's name out of the layer's index of this hour, which would keep it for a while, for flush()."""
     for endpoint in suspect.seen:
         with suppress(Unreachable), Link.plain(endpoint, suspect.timeout) as link:
-            link.asked("SREM", f"{suspect.config.prefix}:i", queue)
+            hour = int((link.asked("TIME") or [time.time()])[0]) // 3600
+            for each in (hour - 1, hour):
+                link.asked("SREM", f"{suspect.config.prefix}:i:{each}", queue)
 
 
 async def _round_trips(suspect: Suspect, name: str) -> tuple[float, float]:

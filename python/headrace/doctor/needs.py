@@ -66,7 +66,8 @@ class Needs:
         yield ("DEL", queue)
 
     def _members(self) -> Iterator[Command]:
-        members, index = f"{self.prefix}:m", f"{self.prefix}:i"
+        # The index of an hour long ago.
+        members, index = f"{self.prefix}:m", f"{self.prefix}:i:0"
         field = f"{self.name}\0{self.name}"
         yield ("HGETALL", members)
         yield ("HDEL", members, field)

@@ -36,9 +36,7 @@ def _checked() -> Iterator[Finding]:
     for message in found:
         fails = message.level >= checks.ERROR or message.id in _FAILING
         level = Level.PROBLEM if fails else Level.WARNING if message.level >= checks.WARNING else Level.NOTE
-        # What was given where a mapping should be may be a URL with a password.
-        text = message.msg.partition(", got ")[0] if message.id == "headrace.E001" else message.msg
-        yield Finding(level, f"{text} ({message.id})", message.hint or "")
+        yield Finding(level, f"{message.msg} ({message.id})", message.hint or "")
     if not found:
         yield Finding(Level.OK, "nothing wrong with it")
 

@@ -10,7 +10,7 @@ from typing import Any
 from headrace.doctor.findings import Finding, note, ok, problem, warning
 from headrace.doctor.link import Link
 
-__all__ = ["Facts", "judged", "look", "ping"]
+__all__ = ["Facts", "Use", "judged", "look", "ping"]
 
 _PINGS = 20
 _LMOVE, _SPUBLISH = (6, 2), (7, 0)
@@ -42,6 +42,27 @@ class Facts:
     def name(self) -> str:
         """Return kind and version."""
         return f"{self.kind} {'.'.join(map(str, self.version))}" if self.version else f"{self.kind}, version not told"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """What a layer does with a server.
+
+    Attributes:
+        queues: It keeps queues there.
+        topics: It subscribes to topics there.
+        sharded: Topics are sharded, because the server is part of a cluster.
+        tells: It tells its consumers when messages may have been missed.
+        largest: How many bytes a message may have.
+        database: The number of the database; 0 also for a layer that does nothing but what databases keep apart.
+    """
+
+    queues: bool = True
+    topics: bool = True
+    sharded: bool = False
+    tells: bool = True
+    largest: int = 0
+    database: int = 0
 
 
 def look(link: Link) -> Facts:
@@ -117,16 +138,8 @@ def ping(link: Link) -> float:
     return statistics.median(times) * 1000
 
 
-def judged(facts: Facts, *, queues: bool, sharded: bool, largest: int, database: int) -> Iterator[Finding]:
-    """Say what a server's facts mean for a layer.
-
-    Args:
-        facts: What it said.
-        queues: The layer keeps queues there.
-        sharded: It is part of a cluster, where groups travel by sharded pub/sub.
-        largest: How many bytes a message may have.
-        database: The number of the database.
-    """
+def judged(facts: Facts, use: Use) -> Iterator[Finding]:
+    """Say what a server's facts mean for what a layer does with it."""
     tls = "TLS" if facts.tls else "no TLS"
     mode = f", {facts.mode}" if facts.mode else ""
     yield ok(f"{facts.name}{mode}, RESP{facts.resp}, {tls}, user {facts.user!r}")
@@ -134,45 +147,45 @@ def judged(facts: Facts, *, queues: bool, sharded: bool, largest: int, database:
         yield note(
             f"it does not speak RESP3 ({facts.why_not_3}), so RESP2 is used", "set protocol to 2, to save the attempt"
         )
-    yield from _lacking(facts, queues, sharded)
+    yield from _lacking(facts, use)
     if facts.role == "slave":
         yield problem(
             "it is a replica, which takes no messages for queues", "give the address of the master, or use Sentinel"
         )
     if facts.mode == "sentinel":
         yield problem("it is a sentinel and keeps nothing", "give it in 'sentinels', with a 'master_name'")
-    if database:
+    if use.database:
         yield note(
-            f"database {database} keeps keys apart, but pub/sub knows no databases",
+            f"database {use.database} keeps keys apart, but pub/sub knows no databases",
             "give each project that shares this server a prefix of its own",
         )
-    yield from _limits(facts, largest)
-    yield from _memory(facts, queues)
+    yield from _limits(facts, use)
+    yield from _memory(facts, use)
 
 
-def _lacking(facts: Facts, queues: bool, sharded: bool) -> Iterator[Finding]:
+def _lacking(facts: Facts, use: Use) -> Iterator[Finding]:
     if facts.kind != "Redis" or not facts.version:
         return
-    if queues and facts.version < _LMOVE:
+    if use.queues and facts.version < _LMOVE:
         yield problem(
             "it has no LMOVE, so channels with plain names cannot be received from; that came with Redis 6.2",
             "install Redis 6.2 or newer, or any Valkey",
         )
-    if sharded and facts.version < _SPUBLISH:
+    if use.sharded and facts.version < _SPUBLISH:
         yield problem(
             "it has no SPUBLISH, which the layer uses on a cluster; that came with Redis 7.0",
             "install Redis 7.0 or newer, or any Valkey",
         )
 
 
-def _limits(facts: Facts, largest: int) -> Iterator[Finding]:
+def _limits(facts: Facts, use: Use) -> Iterator[Finding]:
     unknown = [name for name in ("client-output-buffer-limit", "timeout") if name not in facts.config]
     if unknown:
-        yield note(f"its user may not read the configuration, so {' and '.join(unknown)} were not looked at")
+        yield note(f"user {facts.user!r} may not read the configuration, so {' and '.join(unknown)} were not looked at")
     limit = re.search(r"pubsub (\d+) (\d+) (\d+)", facts.config.get("client-output-buffer-limit", ""))
-    if limit:
+    if limit and use.topics:
         hard, soft, seconds = map(int, limit.groups())
-        yield _buffer(hard, soft, seconds, largest)
+        yield _buffer(hard, soft, seconds, use)
     idle = int(facts.config.get("timeout", 0))
     if 0 < idle <= _SHORTEST_IDLE:
         yield warning(
@@ -183,7 +196,7 @@ def _limits(facts: Facts, largest: int) -> Iterator[Finding]:
         yield ok(f"timeout {idle}: idle connections are closed after {idle} s; the layer's are never idle for so long")
 
 
-def _buffer(hard: int, soft: int, seconds: int, largest: int) -> Finding:
+def _buffer(hard: int, soft: int, seconds: int, use: Use) -> Finding:
     if not hard and not soft:
         return note(
             "client-output-buffer-limit has no limit for pubsub: a process that hangs makes the server's memory grow",
@@ -192,20 +205,21 @@ def _buffer(hard: int, soft: int, seconds: int, largest: int) -> Finding:
     parts = [f"{_bytes(hard)} behind"] if hard else []
     parts += [f"{_bytes(soft)} behind for {seconds} s"] if soft else []
     what = f"client-output-buffer-limit: a process that is {', or '.join(parts)}, is cut off"
-    if hard and hard < largest:
+    if hard and hard < use.largest:
         return problem(
-            f"{what}; one message may have {_bytes(largest)}",
+            f"{what}; one message may have {_bytes(use.largest)}",
             "raise the limit for pubsub, or lower max_message_bytes",
         )
-    return ok(f"{what}; it connects again, and is told that it missed messages")
+    then = "and is told that it may have missed messages" if use.tells else "and nobody is told of what it missed"
+    return ok(f"{what}; it connects again, {then}")
 
 
-def _memory(facts: Facts, queues: bool) -> Iterator[Finding]:
+def _memory(facts: Facts, use: Use) -> Iterator[Finding]:
     most, policy = int(facts.config.get("maxmemory", 0)), facts.config.get("maxmemory-policy", "")
     if not most:
         # Without a limit nothing is ever evicted; or it was not told, which is said above.
         return
-    if policy.startswith(("allkeys", "volatile")) and queues:
+    if policy.startswith(("allkeys", "volatile")) and use.queues:
         yield warning(
             f"maxmemory-policy {policy}: when its {_bytes(most)} are full it removes keys, which may be queues with "
             "their messages, and nobody is told",

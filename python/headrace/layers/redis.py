@@ -31,7 +31,7 @@ from headrace._core import (
     pack,
     unpack,
 )
-from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed
+from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed, LayerUnavailable
 from headrace.layers.base import Capacities
 from headrace.layers.hosts import HostSetting, Ring, Topology, Wire, redis_config
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
@@ -188,6 +188,8 @@ class RedisChannelLayer(NativeChannelLayer):
         self._is_subscribed = self._redis.is_subscribed
         self._plain_wire = self._settings.wire == "channels_redis"
         self._watched = False
+        # Nobody takes from queues on the wire of channels_redis, so there is nothing to be found out.
+        self._takes_from_queues = self._plain_wire
 
     def _inherited(self) -> object:
         return self._core, self._redis
@@ -230,8 +232,11 @@ class RedisChannelLayer(NativeChannelLayer):
         Raises:
             TypeError: The name is not valid.
             ValueError: It is a channel of another process.
+            LayerUnavailable: The server lacks what a queue needs, or does not allow it.
             LayerClosed: The layer was closed.
         """
+        if not self._takes_from_queues and type(channel) is str and "!" not in channel:
+            await self._take_first(channel)
         waiting: Message | Waiter = self._receive(channel)
         if type(waiting) is not Waiter:
             return waiting
@@ -249,11 +254,26 @@ class RedisChannelLayer(NativeChannelLayer):
         """Have the messages of a channel come here."""
         self._watch()
         if self._plain_wire:
-            await self._listen(channel)
+            # Not awaited: a server that is away is waited for here, and by nobody else.
+            self._redis.listen_soon(channel)
         elif self._redis.is_queue(channel):
             self._redis.want(channel)
         else:
             self._check_ours(channel)
+
+    async def _take_first(self, channel: str) -> None:
+        """Ask for a message in a way that is answered: a server that has no queues would be waited for in vain.
+
+        Before the first receiver gets in line, so that it is served from there like all others.
+        """
+        self._core.channel_stats(channel)  # refuses a wrong name
+        try:
+            await received(self._redis.fetch(channel, 1))
+        except LayerUnavailable as unavailable:
+            if isinstance(unavailable.__cause__, PermissionError):
+                raise
+        else:
+            self._takes_from_queues = True
 
     def _check_ours(self, channel: str) -> None:
         owner = channel.partition("!")[0].rpartition(".")[2]
@@ -307,18 +327,31 @@ class RedisChannelLayer(NativeChannelLayer):
 
     async def _join(self, group: str, channel: str, expiry: float | None) -> None:
         self._watch()
+        undo = self._undoing_join(group, channel)
         asked = self._redis.group_add(group, channel, expiry)
         if asked is not None:
             try:
                 await received(asked)
             except BaseException:
-                self._undo_join(group, channel)
+                undo()
                 raise
 
-    def _undo_join(self, group: str, channel: str) -> None:
-        if not self._redis.is_queue(channel):
-            with suppress(LayerClosed):
-                self._core.group_discard(group, channel)
+    def _undoing_join(self, group: str, channel: str) -> Callable[[], None]:
+        """Return what to do if the channel cannot be added: nothing, if it is in the group already."""
+        member = isinstance(channel, str) and group in self._groups_here(channel)
+
+        def undo() -> None:
+            if not member and not self._redis.is_queue(channel):
+                with suppress(LayerClosed):
+                    self._core.group_discard(group, channel)
+
+        return undo
+
+    def _groups_here(self, channel: str) -> list[str]:
+        try:
+            return self._core.channel_groups(channel)
+        except TypeError:  # whose text is about the group if that is wrong too
+            return []
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; no error if it is not in it.
@@ -394,7 +427,7 @@ class RedisChannelLayer(NativeChannelLayer):
             self._redis.close()
 
     def close_pools(self) -> Coroutine[Any, Any, None]:
-        """Wait until the server has what was sent.
+        """Wait until the server has what was sent, and what of it was for this process has come.
 
         channels_redis has connections for each loop, and closes them here.
         """
@@ -555,10 +588,11 @@ class RedisChannelLayer(NativeChannelLayer):
     def group_add_sync(self, group: str, channel: str) -> None:
         """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
         self._watch()
+        undo = self._undoing_join(group, channel)
         try:
             self._redis.group_add_sync(group, channel, float(self.group_expiry))
-        except ConnectionError:
-            self._undo_join(group, channel)
+        except (ConnectionError, KeyboardInterrupt):
+            undo()
             raise
 
     def group_discard_sync(self, group: str, channel: str) -> None:
@@ -682,9 +716,9 @@ class RedisChannelLayer(NativeChannelLayer):
     def _told(self, notice: dict[str, Any]) -> None:
         match notice["kind"]:
             case "disconnected":
-                _logger.warning("the connection was lost: %s", notice["reason"])
+                _logger.warning("disconnected: %s", notice["reason"])
             case "reconnected":
-                _logger.warning("the connection is back")
+                _logger.warning("connected again")
             case "gap":
                 gap = Gap(tuple(notice["groups"]), notice["direct"], notice["missed"])
                 if gap.groups:
@@ -702,14 +736,18 @@ def _watch(reference: "weakref.ref[RedisChannelLayer]", redis: RedisLayer) -> No
     """Log what the connection says, and tell the layer's owner, as long as there is a layer."""
     while reference() is not None and redis.stats().state != "closed":
         notice = redis.next_notice(1.0)
-        layer = reference()
-        if notice is None or layer is None:
-            continue
-        try:
-            layer._told(notice)
-        except Exception:
-            _logger.exception("the gap hook failed")
-        del layer
+        if notice is not None:
+            _tell(reference(), notice)
+
+
+def _tell(layer: "RedisChannelLayer | None", notice: dict[str, Any]) -> None:
+    """Tell a layer that is still there; in a frame of its own, so that the thread does not keep it alive."""
+    if layer is None:
+        return
+    try:
+        layer._told(notice)
+    except Exception:
+        _logger.exception("the gap hook failed")
 
 
 _watchers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -734,7 +772,7 @@ def _at_exit() -> None:
         if isinstance(layer, RedisChannelLayer) and not layer._is_closed():
             if layer._redis.is_started():
                 with suppress(Exception):
-                    layer._redis.drain_sync(False, max(0.0, end - time.monotonic()))
+                    layer._redis.drain_sync(True, max(0.0, end - time.monotonic()))
             layer._redis.close()
     for watcher in list(_watchers):
         watcher.join(LAST_WORDS)

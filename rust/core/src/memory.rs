@@ -319,6 +319,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
                 state.groups.leave_all(channel);
                 state.disown(channel);
                 state.empty(channel);
+                state.let_go(channel);
             }
             Ok(())
         })
@@ -512,6 +513,12 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         known.map_or(0, |channel| state.mailbox(channel).waiting())
     }
 
+    /// Whether a channel has messages, receivers, an inbox or groups.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_held(&self, channel: &str) -> bool {
+        self.state.lock().is_held(channel)
+    }
+
     /// How many messages a channel holds, expired ones among them.
     #[cfg(feature = "redis")]
     pub(crate) fn depth(&self, channel: &str) -> usize {
@@ -548,10 +555,11 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         });
     }
 
-    /// The names of all channels that hold messages or waiters, or are in groups. It walks them all.
+    /// The names of all channels that hold messages or waiters, or are in groups, and of the last that did and were not
+    /// closed: a receiver may be on its way back to them. It walks them all.
     #[cfg(feature = "redis")]
-    pub(crate) fn held_channels(&self) -> Vec<Arc<str>> {
-        self.with(|state, _| state.held_channels())
+    pub(crate) fn known_channels(&self) -> Vec<Arc<str>> {
+        self.with(|state, _| state.known_channels())
     }
 
     /// Shows every message and every waiter, for a garbage collector. It does nothing, and says so, when another

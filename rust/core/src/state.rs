@@ -197,6 +197,14 @@ impl<M: Clone, W> State<M, W> {
         )
     }
 
+    /// Forgets a channel that holds nothing, because nobody is expected to come back to it.
+    pub(crate) fn let_go(&mut self, channel: ChannelKey) {
+        if self.channels[channel as usize].idle {
+            self.kept.disarm(channel);
+            self.forget_channel(channel);
+        }
+    }
+
     /// The channel has something to hold again.
     fn revive(&mut self, channel: ChannelKey) {
         let entry = &mut self.channels[channel as usize];
@@ -485,9 +493,18 @@ impl<M: Clone, W> State<M, W> {
     }
 
     #[cfg(feature = "redis")]
-    pub(crate) fn held_channels(&self) -> Vec<Arc<str>> {
-        let held = self.channels.iter().filter(|(_, channel)| !channel.idle);
-        held.map(|(_, channel)| Arc::clone(&channel.name)).collect()
+    pub(crate) fn known_channels(&self) -> Vec<Arc<str>> {
+        let names = self.channels.iter();
+        names
+            .map(|(_, channel)| Arc::clone(&channel.name))
+            .collect()
+    }
+
+    /// Whether a channel has messages, receivers, an inbox or groups.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_held(&self, name: &str) -> bool {
+        let known = self.find(name);
+        known.is_some_and(|channel| !self.channels[channel as usize].idle)
     }
 
     pub(crate) fn count_unusable(&mut self) {

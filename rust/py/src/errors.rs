@@ -4,8 +4,8 @@ use headrace_core::name::NameKind;
 use headrace_core::redis::{Fault, FaultKind};
 use headrace_core::{Error, InvalidName, SendError};
 use pyo3::exceptions::{
-    PyConnectionError, PyConnectionRefusedError, PyConnectionResetError, PyTimeoutError,
-    PyTypeError,
+    PyConnectionError, PyConnectionRefusedError, PyConnectionResetError, PyPermissionError,
+    PyTimeoutError, PyTypeError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -50,6 +50,7 @@ pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
             FaultKind::Timeout => PyTimeoutError::new_err(text),
             FaultKind::Lost => PyConnectionResetError::new_err(text),
             FaultKind::Refused => PyConnectionRefusedError::new_err(text),
+            FaultKind::Lacking => PyPermissionError::new_err(text),
             _ => PyConnectionError::new_err(text),
         }),
     );

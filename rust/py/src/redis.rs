@@ -53,6 +53,9 @@ pub(crate) struct RedisLayer {
     limit: usize,
 }
 
+/// How long whoever does not want to wait waits for the server's answer at most, in seconds.
+const ROUND_TRIP: f64 = 0.25;
+
 /// A wait for an answer, or nothing to wait for.
 type Wait = Option<Py<Waiter>>;
 
@@ -417,6 +420,13 @@ impl RedisLayer {
         self.progress(py, |ticket| Ok(self.engine.listen(channel, ticket)))
     }
 
+    /// Subscribe to a channel by its name, some time.
+    #[pyo3(signature = (channel: "str"))]
+    fn listen_soon(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.engine.listen(self::channel(channel)?, Ticket::Nobody);
+        Ok(())
+    }
+
     /// Say that somebody waits for a message of a queue.
     #[pyo3(signature = (channel: "str"))]
     fn want(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -465,18 +475,22 @@ impl RedisLayer {
         let here = self.engine.local().channel_stats(name);
         if queue && here.is_ok_and(|here| here.depth == 0 && here.waiters == 0) {
             // What is there is to be had without waiting. A server that is away is waited for, as by any receiver.
-            slept(py, timeout.map(|timeout| timeout.max(1.0)), |ticket| {
+            let patience = timeout.map(|timeout| timeout.max(ROUND_TRIP));
+            slept(py, patience, |ticket| {
                 self.engine.fetch(name, 1, ticket);
                 Ok(true)
             })?;
         }
+        let in_line = || {
+            if queue {
+                self.engine.want(name);
+            } else if self.engine.is_plain_wire() {
+                self.engine.listen(name, Ticket::Nobody);
+            }
+        };
         self.local
             .get()
-            .receive_sync_then(py, channel, timeout, || {
-                if queue {
-                    self.engine.want(name);
-                }
-            })
+            .receive_sync_then(py, channel, timeout, in_line)
     }
 
     /// Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.

@@ -35,16 +35,14 @@ impl<H: Host> Driver<H> {
     }
 
     fn opened_envelope(&mut self, topic: &str, Envelope { header, body }: Envelope) {
-        if header.sender != self.me || !matches!(body, Body::Control(_)) {
-            match self.sequences.note(header.sender, topic, header.sequence) {
-                Seen::Again if self.is_unsettled(topic) => {
-                    count(&self.shared.meter.late, 1);
-                    return;
-                }
-                // An older number comes late when it had to be sent again, because its slot was moving.
-                Seen::First | Seen::Next | Seen::Again => {}
-                Seen::Gap(missed) => self.tell_gap(&[topic.to_owned()], missed),
+        match self.sequences.note(header.sender, topic, header.sequence) {
+            Seen::Again if self.is_unsettled(topic) => {
+                count(&self.shared.meter.late, 1);
+                return;
             }
+            // An older number comes late when it had to be sent again, because its slot was moving.
+            Seen::First | Seen::Next | Seen::Again => {}
+            Seen::Gap(missed) => self.tell_gap(&[topic.to_owned()], missed),
         }
         if header.deadline != 0 && header.deadline <= self.shared.now() {
             count(&self.shared.meter.late, 1);
@@ -259,10 +257,28 @@ impl<H: Host> Driver<H> {
         self.say(self.me, &Control::Done { request: number });
     }
 
-    /// Tells every local channel something about the connection.
+    /// Finishes a tally when all that went out before has come back, as far as it was for this process: a word to ourselves
+    /// comes behind it.
+    pub(super) fn finish_when_back(&mut self, tally: usize) {
+        if self.settings.wire == Wire::ChannelsRedis || !self.is_connected() {
+            self.finish(tally, |_| {});
+            return;
+        }
+        let number = self.next_number();
+        self.told.insert(number, (tally, self.until()));
+        self.say(self.me, &Control::Done { request: number });
+    }
+
+    /// Tells every local channel something about the connection; of queues only those at which somebody waits, because what
+    /// nobody here takes goes back to the fleet.
     pub(super) fn tell_all(&mut self, kind: &str) {
-        for channel in self.engine.held_channels() {
-            self.deliver_to_channel(&channel, notices::plain(kind).into());
+        for channel in self.engine.known_channels() {
+            let here = self.settings.wire == Wire::ChannelsRedis
+                || super::keys::process_of(&channel).is_some()
+                || self.engine.waiters(&channel) > 0;
+            if here {
+                self.deliver_to_channel(&channel, notices::plain(kind).into());
+            }
         }
     }
 

@@ -220,6 +220,13 @@ impl Refusal {
 
     pub(crate) fn into_fault(self) -> Fault {
         let Self { code, detail } = self;
+        if let Some(name) = unknown_command(&code, &detail) {
+            return Fault::new(FaultKind::Lacking, no_such_command(name));
+        }
+        let kind = match code.as_str() {
+            "NOPERM" => FaultKind::Lacking,
+            _ => FaultKind::Refused,
+        };
         let advice = match code.as_str() {
             "NOPERM" => ": the user's ACL has to allow it; docs/redis.md lists what is needed",
             "NOAUTH" | "WRONGPASS" => ": give a username and a password",
@@ -227,8 +234,32 @@ impl Refusal {
             _ => "",
         };
         let text = format!("the server refused: {code} {detail}{advice}");
-        Fault::new(FaultKind::Refused, text)
+        Fault::new(kind, text)
     }
+}
+
+/// The command that a server says it does not know. What it says beside that holds parts of messages.
+fn unknown_command<'a>(code: &str, detail: &'a str) -> Option<&'a str> {
+    let detail = detail
+        .strip_prefix("unknown command")
+        .filter(|_| code == "ERR")?;
+    detail.split(['\'', '`']).nth(1)
+}
+
+fn no_such_command(name: &str) -> String {
+    let since = match name {
+        "HELLO" => "6.0",
+        "LMOVE" => "6.2",
+        "SPUBLISH" | "SSUBSCRIBE" | "SUNSUBSCRIBE" => "7.0",
+        _ => {
+            return format!(
+                "the server has no command {name}: it may have been renamed or taken away"
+            )
+        }
+    };
+    format!(
+        "the server has no command {name}: Redis {since} and newer and any Valkey have it, unless it was renamed or taken away"
+    )
 }
 
 /// Connections by redis-rs.

@@ -1,5 +1,6 @@
 //! Which server has what: shards by a ring, masters by Sentinels, slots by a cluster.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::connection::{Command, Link, PushSink, Refusal, Reply, Transport};
@@ -311,6 +312,23 @@ impl<H: Host> Driver<H> {
                 let range = slots.get(place).filter(|range| range.first <= slot)?;
                 Some(NodeKey::Address(range.host.clone(), range.port))
             }
+        }
+    }
+
+    /// The server on which a topic is published and heard. What is not sharded may be published anywhere in a cluster; it is done
+    /// at one place that stays when slots move, because a message that goes from server to server may be overtaken.
+    pub(super) fn node_of_published(&self, name: &str, slot: u16) -> Option<NodeKey> {
+        match &self.map {
+            Map::Slots(slots) if !self.publishes_sharded() => {
+                let score = |range: &&SlotRange| {
+                    let mut hasher = DefaultHasher::new();
+                    (&range.host, range.port, slot).hash(&mut hasher);
+                    hasher.finish()
+                };
+                let range = slots.iter().max_by_key(score)?;
+                Some(NodeKey::Address(range.host.clone(), range.port))
+            }
+            _ => self.node_of(name, slot),
         }
     }
 

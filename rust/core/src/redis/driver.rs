@@ -92,8 +92,8 @@ pub(crate) enum Ask<T> {
     },
     /// Remove what the layer has on the servers.
     Flush { ticket: T },
-    /// Say when all messages asked for so far have been taken or given up; at the end of a layer, those too that wait
-    /// here and belong into queues.
+    /// Say when all messages asked for so far have been taken or given up, and those for this process have come; at the end of
+    /// a layer, those too that wait here and belong into queues.
     Drain { ending: bool, ticket: T },
     /// End.
     Close { ticket: T },
@@ -449,7 +449,9 @@ impl<H: Host> Driver<H> {
     pub(super) fn unreachable(&self) -> Fault {
         let seconds = self.settings.send_timeout.as_secs_f64();
         match &self.last_fault {
-            Some(fault) if fault.kind() == FaultKind::Refused => fault.clone(),
+            Some(fault) if matches!(fault.kind(), FaultKind::Refused | FaultKind::Lacking) => {
+                fault.clone()
+            }
             Some(fault) => Fault::new(
                 FaultKind::Unreachable,
                 format!("no server could be reached in {seconds} s: {fault}"),
@@ -532,7 +534,7 @@ impl<H: Host> Driver<H> {
         }
         if self.outstanding == 0 && self.before_members.is_empty() {
             for tally in std::mem::take(&mut self.drains) {
-                self.finish(tally, |_| {});
+                self.finish_when_back(tally);
             }
         }
     }

@@ -546,9 +546,9 @@ impl<H: Host> RedisEngine<H> {
             .sum();
         count(&self.shared.meter.queue_dropped, left);
         lock(&self.shared.plain).clear();
+        self.shared.meter.set_state(ConnectionState::Closed);
         if lock(&self.unstarted).take().is_some() {
             // There is nothing to end, and nobody to answer.
-            self.shared.meter.set_state(ConnectionState::Closed);
             self.shared.end_notices();
             return;
         }

@@ -21,8 +21,10 @@ pub enum FaultKind {
     Timeout,
     /// The connection was lost before the answer. The server may have taken what it was sent.
     Lost,
-    /// The server refused: a permission is missing, memory is full, a command is unknown.
+    /// The server refused: the password is wrong, memory is full.
     Refused,
+    /// The server has no such command, or does not let the user run it: it will not be otherwise before somebody changes that.
+    Lacking,
     /// Too much waits already for the connection to come back. Nothing was sent.
     Backlog,
     /// The layer was closed before it was done.

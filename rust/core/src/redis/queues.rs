@@ -20,6 +20,7 @@ use super::connection::{Command, Reply};
 use super::driver::Driver;
 use super::envelope::HEADER;
 use super::host::Host;
+use super::keys::hash_slot;
 use super::requests::{integer, Request, Then};
 use super::shared::{count, lock};
 
@@ -88,6 +89,14 @@ impl<H: Host> Driver<H> {
         };
         let request = Request::new(channel, &key, commands, self.until(), Then::Queued(pushed));
         self.submit(request);
+    }
+
+    /// Whether there is a connection to the server of a queue.
+    pub(super) fn can_write_to(&self, channel: &str) -> bool {
+        let slot = hash_slot(self.keys.queue(channel).as_bytes());
+        let node = self.node_of(channel, slot);
+        let node = node.and_then(|key| self.nodes.get(&key));
+        node.is_some_and(|node| node.writer.link().is_some())
     }
 
     /// Puts the name of a queue where `flush` finds it.

@@ -170,6 +170,11 @@ impl Request {
         self.commands.iter().map(Command::len).sum()
     }
 
+    /// Whether it is about a topic and no key.
+    fn publishes(&self) -> bool {
+        self.commands.first().is_some_and(Command::is_publish)
+    }
+
     /// The commands that are still to be asked.
     fn open(&self) -> impl Iterator<Item = &Command> {
         let is_open = |index: &usize| self.answers.get(*index).is_none_or(Option::is_none);
@@ -238,6 +243,9 @@ impl<H: Host> Driver<H> {
     fn route(&mut self, request: Request) {
         let node = match &request.place {
             Place::Node(node) => Some(node.clone()),
+            Place::Name { name, slot } if request.publishes() => {
+                self.node_of_published(name, *slot)
+            }
             Place::Name { name, slot } => self.node_of(name, *slot),
         };
         match node.and_then(|key| self.node_entry(&key)) {

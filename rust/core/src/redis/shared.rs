@@ -107,8 +107,12 @@ impl Meter {
             .unwrap_or_default()
     }
 
+    /// What was closed stays so, whatever its connections do until they end.
     pub(crate) fn set_state(&self, state: ConnectionState) {
-        self.state.store(state as u8, Ordering::Relaxed);
+        let next = |now: u8| (now != ConnectionState::Closed as u8).then_some(state as u8);
+        let _ = self
+            .state
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 }
 

@@ -35,8 +35,15 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Takes entries whether anybody waits or not.
+    /// Takes entries whether anybody waits or not, as many as there is room for here.
     pub(super) fn fetch_for(&mut self, channel: &str, most: usize, tally: usize) {
+        let fetching = self.queues.get(channel).map_or(0, |queue| queue.fetching);
+        let taken = self.engine.depth(channel) + fetching;
+        let most = most.min(self.engine.capacity_of(channel).saturating_sub(taken));
+        if most == 0 {
+            self.finish(tally, |_| {});
+            return;
+        }
         self.ask_entries(channel, most, Some(tally));
     }
 
@@ -245,7 +252,12 @@ impl<H: Host> Driver<H> {
 
     /// Puts the messages that wait here back to the front of their queue. They expire anew: how old they are is not known
     /// any more.
+    ///
+    /// Only where there is a connection: what was taken out of the mailbox would be lost with the request.
     fn hand_back(&mut self, channel: &str) {
+        if !self.can_write_to(channel) {
+            return;
+        }
         let mut messages = Vec::new();
         while let Ok(Some(message)) = self.engine.take(channel) {
             messages.push(message.message);

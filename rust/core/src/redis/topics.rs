@@ -99,7 +99,7 @@ impl<H: Host> Driver<H> {
     }
 
     fn node_of_topic(&self, topic: &str) -> Option<NodeKey> {
-        self.node_of(&self.place_name(topic), hash_slot(topic.as_bytes()))
+        self.node_of_published(&self.place_name(topic), hash_slot(topic.as_bytes()))
     }
 
     /// Subscribes to a topic, and notes who waits for that.
@@ -315,12 +315,20 @@ impl<H: Host> Driver<H> {
             .keys()
             .map(|topic| (topic.clone(), self.node_of_topic(topic)))
             .collect();
+        let sharded = self.publishes_sharded();
         let mut moved = Vec::new();
         for (topic, place) in places {
             let Some(state) = self.topics.get_mut(&topic) else {
                 continue;
             };
-            if state.node == place && state.phase != Phase::Wanted {
+            // What is not sharded is heard on every server of a cluster, wherever its slot is.
+            let hears = state.node == place
+                || !sharded
+                    && state
+                        .node
+                        .as_ref()
+                        .is_some_and(|node| self.nodes.contains_key(node));
+            if hears && state.phase != Phase::Wanted {
                 continue;
             }
             if state.node != place && state.was_confirmed && state.phase == Phase::Confirmed {
@@ -362,9 +370,7 @@ impl<H: Host> Driver<H> {
                 || match self.settings.wire {
                     Wire::ChannelsRedis => match self.keys.channels_redis_group_of(topic) {
                         Some(group) => self.engine.group_count(group).unwrap_or(0) > 0,
-                        None => self.engine.channel_stats(topic).is_ok_and(|stats| {
-                            stats.waiters > 0 || stats.groups > 0 || stats.depth > 0
-                        }),
+                        None => self.engine.is_held(topic),
                     },
                     Wire::Headrace => match self.keys.topic(topic) {
                         Some(Topic::Group(group)) => {
@@ -383,7 +389,14 @@ impl<H: Host> Driver<H> {
                 continue;
             }
             let since = *state.unused.get_or_insert(self.now);
-            if since + self.settings.subscription_linger <= self.now {
+            // Between two receives of a channel its handler is at work: what comes meanwhile waits as long as in a mailbox.
+            let linger = match (self.settings.wire, self.keys.channels_redis_group_of(topic)) {
+                (Wire::ChannelsRedis, None) => {
+                    self.settings.subscription_linger.max(self.settings.expiry)
+                }
+                _ => self.settings.subscription_linger,
+            };
+            if since + linger <= self.now {
                 over.push(topic.clone());
             }
         }

@@ -1,5 +1,6 @@
 """Settings of a project that swaps its channel layer by changing one line."""
 
+import json
 import os
 
 SECRET_KEY = "of a project that keeps no secrets"
@@ -16,4 +17,9 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memor
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 USE_TZ = True
 
-CHANNEL_LAYERS = {"default": {"BACKEND": os.environ["SWAPIN_BACKEND"]}}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": os.environ["SWAPIN_BACKEND"],
+        "CONFIG": json.loads(os.environ.get("SWAPIN_CONFIG", "{}")),
+    }
+}

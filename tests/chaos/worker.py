@@ -1,0 +1,138 @@
+"""One process of the fleet: it sends to the group, to the others and to the queue, and writes down what comes of it.
+
+It is told what to do on its standard input, one JSON object a line, and answers each on its standard output. What
+happens goes into a file, one JSON list a line, so that nothing of it is lost when the process is killed.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+import sys
+import time
+from typing import Any, TextIO
+
+from headrace.exceptions import ChannelFull, LayerUnavailable
+from headrace.layers import RedisChannelLayer
+
+GROUP = "room"
+QUEUE = "work"
+MEMBERS = 2
+# Of a send; an outage that is longer makes some fail.
+SEND_TIMEOUT = 1.0
+# Between two messages of one kind: enough to be many, and few enough for a small machine.
+PACE = 0.004
+BIG = 300_000
+
+
+class Worker:
+    """A layer, its receivers and its senders."""
+
+    def __init__(self, url: str, name: str, log: TextIO) -> None:
+        self._name = name
+        self._log = log
+        self._random = random.Random(name)
+        self._sending: list[asyncio.Task[None]] = []
+        self._receiving: list[asyncio.Task[None]] = []
+        self._layer = RedisChannelLayer(
+            [url],
+            prefix="chaos",
+            capacity=100_000,
+            send_timeout=SEND_TIMEOUT,
+            on_disconnect="chaos.lost",
+            on_reconnect="chaos.back",
+            on_gap="chaos.gap",
+        )
+
+    def _write(self, *event: Any) -> None:
+        self._log.write(json.dumps([*event, time.monotonic()]) + "\n")
+
+    async def start(self) -> str:
+        """Join the group and wait at the channels; return the name of the one that is for this process alone."""
+        for number in range(MEMBERS):
+            channel = await self._layer.new_channel()
+            await self._layer.group_add(GROUP, channel)
+            self._receive(f"member-{number}", channel)
+        direct = await self._layer.new_channel()
+        self._receive("direct", direct)
+        self._receive("queue", QUEUE)
+        self._write("joined")
+        return direct
+
+    def _receive(self, receiver: str, channel: str) -> None:
+        self._receiving.append(asyncio.create_task(self._keep_receiving(receiver, channel)))
+
+    async def _keep_receiving(self, receiver: str, channel: str) -> None:
+        while True:
+            message = await self._layer.receive(channel)
+            if message["type"] == "chaos.message":
+                self._write("got", receiver, message["id"])
+            elif message["type"] != "chaos.big":
+                self._write("told", receiver, message["type"])
+
+    async def obey(self, order: dict[str, Any]) -> Any:
+        """Do what is said, and return what to answer."""
+        match order["do"]:
+            case "send":
+                kinds = ("group", "direct", "queue")
+                self._sending = [
+                    asyncio.create_task(self._send(kind, order["round"], order["peers"])) for kind in kinds
+                ]
+            case "quiet":
+                for task in self._sending:
+                    task.cancel()
+                await asyncio.gather(*self._sending, return_exceptions=True)
+            case "block":
+                time.sleep(order["seconds"])  # it is the loop that is to stand still
+            case "burst":
+                for _ in range(order["count"]):
+                    await self._try(self._layer.group_send(GROUP, {"type": "chaos.big", "text": "x" * BIG}))
+        return self._layer.stats().connection.state
+
+    async def _send(self, kind: str, turn: int, peers: dict[str, str]) -> None:
+        for number in itertools.count():
+            to = self._random.choice(sorted(peers)) if kind == "direct" else ""
+            message = {"type": "chaos.message", "id": [turn, kind, self._name, number, to]}
+            began = time.monotonic()
+            # A cancel would leave it unknown what became of it.
+            sending = asyncio.ensure_future(self._try(self._carry(kind, peers.get(to, ""), message)))
+            try:
+                await asyncio.shield(sending)
+            finally:
+                self._write("sent", await sending, message["id"], began)
+            await asyncio.sleep(PACE)
+
+    async def _carry(self, kind: str, channel: str, message: dict[str, Any]) -> None:
+        match kind:
+            case "group":
+                await self._layer.group_send(GROUP, message)
+            case "direct":
+                await self._layer.send(channel, message)
+            case _:
+                await self._layer.send(QUEUE, message)
+
+    async def _try(self, sending: Any) -> str:
+        try:
+            await sending
+        except LayerUnavailable:
+            return "failed"
+        except ChannelFull:
+            return "full"
+        return "taken"
+
+
+async def main(url: str, name: str, path: str) -> None:
+    """Work until there are no more orders."""
+    with open(path, "a", buffering=1) as log:
+        worker = Worker(url, name, log)
+        answer: Any = await worker.start()
+        while True:
+            print(json.dumps(answer), flush=True)
+            line = await asyncio.to_thread(sys.stdin.readline)
+            if not line:
+                return
+            answer = await worker.obey(json.loads(line))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,225 @@
+"""What is too long, and what is no message at all: refused at the sender, counted at the receiver, and harmless."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+from tests.support.peers import Peer
+from tests.support.servers import Server
+from tests.support.waiting import eventually
+
+from headrace.exceptions import ChannelEmpty, MessageTooLarge
+from headrace.layers import RedisChannelLayer
+
+MakeLayer = Callable[..., RedisChannelLayer]
+MakePeer = Callable[..., Peer]
+
+ME = bytes(7) + b"\x07"
+
+
+def envelope(body: bytes, *, version: int = 1, flags: int = 0, sequence: int = 1, deadline: int = 0) -> bytes:
+    """Build what travels, from a process that never was."""
+    return bytes([version, flags]) + ME + sequence.to_bytes(8, "big") + deadline.to_bytes(8, "big") + body
+
+
+def deep(levels: int) -> bytes:
+    """Nest maps in each other, in msgpack."""
+    return b"\x81\xa1a" * levels + b"\xc0"
+
+
+PAYLOAD = msgpack.packb({"type": "fine", "text": "x" * 50})
+HOSTILE_PAYLOADS = {
+    "nothing": b"",
+    "no-map": b"\x93\x01\x02\x03",
+    "nil": b"\xc0",
+    "number-for-a-key": b"\x81\x01\x02",
+    "key-that-is-no-text": b"\x81\xa2\xff\xfe\xc0",
+    "text-that-is-no-text": b"\x81\xa1a\xa2\xff\xfe",
+    "two": PAYLOAD * 2,
+    "extension": msgpack.packb({"t": msgpack.Timestamp(1)}),
+    "deep": deep(65),
+    "very-deep": deep(200_000),
+    "deep-arrays": b"\x81\xa1a" + b"\x91" * 200_000 + b"\xc0",
+    "many-promised": b"\x81\xa1a\xdd\xff\xff\xff\xff",
+    "long-promised": b"\x81\xa1a\xdb\xff\xff\xff\xff",
+    "map-promised": b"\xdf\xff\xff\xff\xff",
+    "reserved": b"\x81\xa1a\xc1",
+}
+HOSTILE = {
+    "empty": b"",
+    "one-byte": b"\x01",
+    "half-a-header": envelope(b"")[:20],
+    "no-body": envelope(b""),
+    "another-version": envelope(b"\x00" + PAYLOAD, version=2),
+    "unknown-flag": envelope(b"\x00" + PAYLOAD, flags=32),
+    "unknown-kind": envelope(b"\x00" + PAYLOAD, flags=9),
+    "more-excluded-than-there-are": envelope(b"\xff\x01a" + PAYLOAD),
+    "excluded-that-is-no-name": envelope(b"\x01\x02\xff\xfe" + PAYLOAD),
+    "encrypted": envelope(b"gAAAAABk", flags=16),
+    "direct-on-a-group": envelope(b"\x04work" + PAYLOAD, flags=1),
+    "control-on-a-group": envelope(b"\x05", flags=2),
+    **{f"payload-{name}": envelope(b"\x00" + payload) for name, payload in HOSTILE_PAYLOADS.items()},
+}
+
+
+class TestTooLong:
+    async def test_it_is_refused_wherever_it_is_sent(self, make_layer: MakeLayer) -> None:
+        layer = make_layer(max_message_bytes=2000)
+        channel = await layer.new_channel()
+        await layer.group_add("room", channel)
+        message = {"type": "long", "text": "x" * 2000}
+        for send in (
+            lambda: layer.send(channel, message),
+            lambda: layer.send("work", message),
+            lambda: layer.group_send("room", message),
+            lambda: layer.send_many([(channel, {}), (channel, message)]),
+            lambda: layer.group_send_many([("room", {}), ("room", message)]),
+        ):
+            with pytest.raises(MessageTooLarge, match="2000"):
+                await send()
+        with pytest.raises(MessageTooLarge):
+            layer.send_sync(channel, message)
+        with pytest.raises(MessageTooLarge):
+            layer.group_send_sync("room", message)
+        with pytest.raises(ChannelEmpty):
+            layer.receive_nowait(channel)
+
+    async def test_the_limit_is_exact(self, make_layer: MakeLayer) -> None:
+        layer = make_layer(max_message_bytes=2000)
+        room = 2000 - len(layer.serialize({"text": "x" * 300})) + 300
+        await layer.send("work", {"text": "x" * room})
+        with pytest.raises(MessageTooLarge):
+            await layer.send("work", {"text": "x" * (room + 1)})
+        assert await layer.receive("work") == {"text": "x" * room}
+
+    def test_a_megabyte_goes_through(self, make_peer: MakePeer) -> None:
+        one, two = (make_peer(symmetric_encryption_keys=["key"]) for _ in range(2))
+        message = {"bytes": bytes(range(256)) * 2048, "text": "ü" * 250_000}
+        channel = two.call("new_channel")
+        two.call("group_add", "room", channel)
+        one.call("send", channel, message)
+        one.call("group_send", "room", message)
+        one.call("send", "work", message)
+        assert [two.call("receive", name) for name in (channel, channel, "work")] == [message] * 3
+
+
+class TestHostileBytes:
+    async def _is_well(self, layer: RedisChannelLayer, channel: str) -> None:
+        """Send something good by every way, and receive it, and nothing before it."""
+        await layer.group_send("room", {"n": 1})
+        await layer.send(channel, {"n": 2})
+        assert [await asyncio.wait_for(layer.receive(channel), 10) for _ in range(2)] == [{"n": 1}, {"n": 2}]
+        assert layer.stats().connection.reconnects == 0
+
+    @pytest.fixture
+    async def channel(self, layer: RedisChannelLayer) -> str:
+        channel = await layer.new_channel()
+        await layer.group_add("room", channel)
+        return channel
+
+    @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+    async def test_on_the_topic_of_a_group(
+        self, layer: RedisChannelLayer, channel: str, redis_server: Server, redis_prefix: str, data: bytes
+    ) -> None:
+        assert redis_server.cli("PUBLISH", f"{redis_prefix}:g:room", data) == 1
+        await self._is_well(layer, channel)
+        assert layer.stats().connection.malformed == 1
+
+    @pytest.mark.parametrize("payload", HOSTILE_PAYLOADS.values(), ids=HOSTILE_PAYLOADS)
+    async def test_in_the_inbox(
+        self, layer: RedisChannelLayer, channel: str, redis_server: Server, redis_prefix: str, payload: bytes
+    ) -> None:
+        name = bytes([len(channel)]) + channel.encode()
+        data = envelope(name + payload, flags=1)
+        assert redis_server.cli("PUBLISH", f"{redis_prefix}:p:{layer.client_prefix}", data) == 1
+        await self._is_well(layer, channel)
+        assert layer.stats().connection.malformed == 1
+
+    async def test_names_that_are_none(
+        self, layer: RedisChannelLayer, channel: str, redis_server: Server, redis_prefix: str
+    ) -> None:
+        inbox = f"{redis_prefix}:p:{layer.client_prefix}"
+        names = [b"", b"\xff\xfe", b"a b", b"x" * 255, b"a!b!c", b"new\n"]
+        direct = [envelope(bytes([len(name)]) + name + PAYLOAD, flags=1) for name in names]
+        join = [envelope(b"\x01" + bytes(8) + bytes([len(n)]) + n + b"\x01a" + bytes(8), flags=2) for n in names]
+        for data in direct + join:
+            assert redis_server.cli("PUBLISH", inbox, data) == 1
+        await self._is_well(layer, channel)
+        assert layer.stats().connection.malformed == len(direct + join)
+
+    async def test_in_a_queue(
+        self, layer: RedisChannelLayer, channel: str, redis_server: Server, redis_prefix: str
+    ) -> None:
+        entries = [b"", b"\x01", bytes(17)]
+        for number, payload in enumerate(HOSTILE_PAYLOADS.values()):
+            entries.append(envelope(b"\x04work" + payload, flags=1, sequence=number, deadline=10**15))
+        entries.append(envelope(b"\x05", flags=2, sequence=1000, deadline=10**15))
+        for entry in entries:
+            redis_server.cli("RPUSH", f"{redis_prefix}:q:{{work}}", entry)
+        await layer.send("work", {"n": 3})
+        assert await asyncio.wait_for(layer.receive("work"), 10) == {"n": 3}
+        await self._is_well(layer, channel)
+        assert layer.stats().connection.malformed == len(entries)
+        await asyncio.to_thread(
+            eventually, lambda: redis_server.cli("KEYS", f"{redis_prefix}:[qt]:*") == [], "nothing is left of them"
+        )
+
+    @pytest.mark.parametrize("keys", [None, ["key"]], ids=["plain", "encrypted"])
+    async def test_random_and_damaged_bytes(
+        self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str, keys: Any
+    ) -> None:
+        layer = make_layer(symmetric_encryption_keys=keys, capacity=10_000)
+        channel = await layer.new_channel()
+        await layer.group_add("room", channel)
+        chance = random.Random(20261121)
+        topics = [f"{redis_prefix}:{name}" for name in ("g:room", f"p:{layer.client_prefix}", "c")]
+        good = envelope(b"\x00" + PAYLOAD)
+
+        def damaged() -> bytes:
+            kind = chance.randrange(4)
+            if kind == 0:
+                return chance.randbytes(chance.randrange(200))
+            if kind == 1:
+                return good[: chance.randrange(len(good))]
+            data = bytearray(good)
+            for _ in range(kind):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            return bytes(data)
+
+        with redis_server.admin(decode=False) as connection:
+            for _ in range(1000):
+                connection.send("PUBLISH", chance.choice(topics), damaged())
+            assert {connection.read() for _ in range(1000)} == {1}
+        await layer.group_send("room", {"type": "last"})
+        # Some of it was a message still, of which a text or a number was changed.
+        while (await asyncio.wait_for(layer.receive(channel), 10)).get("type") != "last":
+            pass
+        assert layer.stats().connection.malformed > 500
+        await layer.send(channel, {"n": 1})
+        assert await layer.receive(channel) == {"n": 1}
+        assert layer.stats().connection.reconnects == 0
+
+    async def test_a_bell_and_a_topic_of_nobody(
+        self, layer: RedisChannelLayer, channel: str, redis_server: Server, redis_prefix: str
+    ) -> None:
+        waiting = asyncio.create_task(layer.receive("work"))
+        bell = f"{redis_prefix}:b:{{work}}"
+        await asyncio.to_thread(eventually, lambda: redis_server.cli("PUBLISH", bell, b"\xff" * 100) == 1, "it hears")
+        for _ in range(100):
+            redis_server.cli("PUBLISH", bell, b"ring")
+        await layer.send("work", {"n": 3})
+        assert await waiting == {"n": 3}
+        await self._is_well(layer, channel)
+        assert layer.stats().connection.malformed == 0
+
+    async def test_members_that_are_none(self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str) -> None:
+        fields: list[Any] = ["nothing", "a\0", "\0b", "a b\0c", b"\xff\0\xfe", "room\0work"]
+        for field in fields:
+            redis_server.cli("HSET", f"{redis_prefix}:m", field, "soon" if field == "a\0" else 10**15)
+        layer = make_layer()
+        report = await layer.group_send("room", {"n": 1})
+        assert report.delivered == 1
+        assert await layer.receive("work") == {"n": 1}

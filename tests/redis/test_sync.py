@@ -1,0 +1,183 @@
+"""The layer from code without a loop: threads, signal handlers, tasks of a worker."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.support.peers import Peer
+from tests.support.proxy import Proxy
+from tests.support.servers import Server
+from tests.support.waiting import eventually
+
+from headrace.exceptions import ChannelFull, LayerUnavailable
+from headrace.layers import RedisChannelLayer
+
+MakeLayer = Callable[..., RedisChannelLayer]
+MakePeer = Callable[..., Peer]
+
+
+def in_a_thread(call: Callable[[], Any]) -> Any:
+    """Call it where no loop is, and give its result; the loop here stands still meanwhile."""
+    result: list[Any] = []
+    thread = threading.Thread(target=lambda: result.append(call()))
+    thread.start()
+    thread.join(20)
+    return result[0]
+
+
+async def test_a_thread_without_a_loop_sends_to_other_processes(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
+    peer = make_peer()
+    channel = peer.call("new_channel")
+    peer.call("group_add", "room", channel)
+    assert in_a_thread(lambda: layer.send_sync(channel, {"n": 1})) is None
+    assert in_a_thread(lambda: layer.group_send_sync("room", {"n": 2})).delivered == 0
+    assert [peer.call("receive", channel)["n"] for _ in range(2)] == [1, 2]
+
+
+async def test_many_threads_at_once(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
+    peer = make_peer(capacity=5000)
+    channel = peer.call("new_channel")
+    peer.collect(channel)
+
+    def send(first: int) -> None:
+        for number in range(first, first + 100):
+            layer.send_sync(channel, {"n": number})
+
+    threads = [threading.Thread(target=send, args=(1000 * index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    eventually(lambda: len(peer.collected(channel)) == 800, "all came")
+    came = [message["n"] for message in peer.collected(channel)]
+    for index in range(8):
+        assert [n for n in came if n // 1000 == index] == list(range(1000 * index, 1000 * index + 100))
+
+
+async def test_a_thread_with_a_running_loop_sends(layer: RedisChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    layer.send_sync(channel, {"n": 1})
+    assert layer.group_send_sync("room", {"n": 2}).delivered == 1
+    assert [(await layer.receive(channel))["n"] for _ in range(2)] == [1, 2]
+
+
+async def test_a_signal_handler_sends(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
+    peer = make_peer()
+    channel = peer.call("new_channel")
+    sent: list[Any] = []
+
+    def handler(_number: int, _frame: object) -> None:
+        sent.append(layer.send_sync(channel, {"n": 1}))
+        sent.append(layer.send_sync(channel, {"n": 2}, confirm=True))
+        sent.append(layer.send_sync("work", {"n": 3}))
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        # Also while the thread is in a call of the layer that waits.
+        timer = threading.Timer(0.05, signal.raise_signal, (signal.SIGUSR1,))
+        timer.start()
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(layer.receive_sync, "empty", 0.3)
+        signal.raise_signal(signal.SIGUSR1)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert sent == [None, 1, None] * 2
+    assert [peer.call("receive", channel)["n"] for _ in range(4)] == [1, 2, 1, 2]
+    assert peer.call("receive_many", "work", 5) == [{"n": 3}] * 2
+
+
+async def test_confirm_counts_the_processes(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
+    assert layer.group_send_sync("room", {}, confirm=True) == 0
+    peers = [make_peer() for _ in range(3)]
+    for peer in peers:
+        for _ in range(2):
+            peer.call("group_add", "room", peer.call("new_channel"))
+    assert layer.group_send_sync("room", {}, confirm=True) == 3
+    await layer.group_add("room", await layer.new_channel())
+    assert layer.group_send_sync("room", {}, confirm=True) == 4
+    channel = peers[0].call("new_channel")
+    assert layer.send_sync(channel, {}, confirm=True) == 1
+    assert layer.send_sync("work", {}, confirm=True) == 1
+    peers[0].kill()
+    eventually(lambda: layer.send_sync(channel, {}, confirm=True) == 0, "it is gone")
+
+
+async def test_a_full_queue_is_told_of(make_layer: MakeLayer) -> None:
+    layer = make_layer(capacity=1)
+    layer.send_sync("work", {})
+    with pytest.raises(ChannelFull):
+        layer.send_sync("work", {})
+
+
+async def test_not_waiting_takes_no_round_trip(
+    start_proxy: Callable[[Server], Proxy], make_layer: MakeLayer, redis_server: Server
+) -> None:
+    proxy = start_proxy(redis_server)
+    layer = make_layer(hosts=[proxy.url])
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    # Nothing is heard from the server, and nobody waits for that.
+    proxy.stall()
+    for number in range(10):
+        layer.send_sync(channel, {"n": number})
+        layer.group_send_sync("room", {"n": number})
+    proxy.flow()
+    assert [(await layer.receive(channel))["n"] for _ in range(20)] == [n // 2 for n in range(20)]
+
+
+async def test_what_the_server_does_not_take_in_time_is_counted(
+    start_redis: Callable[..., Server], make_layer: MakeLayer
+) -> None:
+    server = start_redis()
+    layer = make_layer(hosts=[server.url], send_timeout=0.3)
+    channel = await layer.new_channel()
+    server.stop()
+    for _ in range(3):
+        layer.send_sync(channel, {})
+    layer.group_send_sync("room", {})
+    await asyncio.to_thread(eventually, lambda: layer.stats().connection.unsent == 4, "they are given up")
+    with pytest.raises(LayerUnavailable):
+        layer.send_sync(channel, {}, confirm=True)
+    with pytest.raises(LayerUnavailable):
+        layer.group_send_sync("room", {}, confirm=True)
+    with pytest.raises(LayerUnavailable):
+        layer.send_sync("work", {})
+    assert layer.stats().connection.unsent == 7
+    server.start()
+    await asyncio.to_thread(eventually, lambda: layer.stats().connection.state == "up", "it is back")
+    layer.send_sync(channel, {"n": 1})
+    assert await layer.receive(channel) == {"n": 1}
+
+
+async def test_groups_are_joined_and_left_without_a_loop(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
+    peer = make_peer()
+    theirs, ours = peer.call("new_channel"), await layer.new_channel()
+    for channel in (ours, theirs, "work"):
+        in_a_thread(partial(layer.group_add_sync, "room", channel))
+    # Of a queue the other processes hear a moment later.
+    eventually(lambda: "work" in peer.call("group_channels", "room"), "it is known there")
+    assert peer.call("group_send_sync", "room", {"n": 1}, confirm=True) == 2
+    assert await layer.receive(ours) == peer.call("receive", theirs) == await layer.receive("work") == {"n": 1}
+    for channel in (ours, theirs, "work"):
+        in_a_thread(partial(layer.group_discard_sync, "room", channel))
+    assert layer.group_channels("room") == []
+    assert peer.call("channel_groups", theirs) == []
+
+
+async def test_a_process_that_only_sends_makes_one_connection_set(
+    start_proxy: Callable[[Server], Proxy], make_layer: MakeLayer, redis_server: Server
+) -> None:
+    proxy = start_proxy(redis_server)
+    layer = make_layer(hosts=[proxy.url])
+    for _ in range(20):
+        in_a_thread(lambda: layer.group_send_sync("room", {}, confirm=True))
+        in_a_thread(lambda: asyncio.run(layer.group_send("room", {})))
+    # One to write, one to listen; and one that was needed at first, to ask what kind of server it is.
+    assert proxy.connections == 2
+    assert proxy.accepted <= 3
