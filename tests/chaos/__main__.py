@@ -197,14 +197,15 @@ def play(scene: Scene, fleet: Fleet, number: int, cause: Cause) -> Sums:
 
 
 @contextmanager
-def scenery(kind: str | None, chance: random.Random) -> Iterator[tuple[Scene, Fleet]]:
+def scenery(kind: str | None, protocol: int, chance: random.Random) -> Iterator[tuple[Scene, Fleet]]:
     """Set the scene up."""
     with ExitStack() as stack:
         users = {USER[0]: " ".join(RULES), "default": "off"}
         server = stack.enter_context(Server(find(kind), users=users, options={"maxmemory-policy": "noeviction"}))
         proxy = stack.enter_context(Proxy(server.port))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-chaos-")))
-        fleet = Fleet(f"redis://{':'.join(USER)}@{HOST}:{proxy.port}", folder, chance)
+        url = f"redis://{':'.join(USER)}@{HOST}:{proxy.port}?protocol={protocol}"
+        fleet = Fleet(url, folder, chance)
         stack.callback(fleet.end)
         yield Scene(server, proxy, fleet, chance), fleet
 
@@ -221,6 +222,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=180, help="after so many seconds no round begins any more")
     parser.add_argument("--seed", type=int, help="what chance begins with; if not given, another each time")
     parser.add_argument("--server", choices=KINDS, help="which server; the first there is if not given")
+    parser.add_argument("--protocol", type=int, choices=(2, 3), default=3, help="which version of RESP")
     parser.add_argument("--cause", action="append", default=[], help="only those whose name has this in it")
     given = parser.parse_args()
     causes = [cause for cause in CAUSES if not given.cause or any(part in cause.name for part in given.cause)]
@@ -229,7 +231,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(2**32) if given.seed is None else given.seed
     chance = random.Random(seed)
     sums = {cause.name: Sums() for cause in causes}
-    with scenery(given.server, chance) as (scene, fleet):
+    with scenery(given.server, given.protocol, chance) as (scene, fleet):
         print(f"seed {seed}, {scene.server.binary}, {PROCESSES} processes", flush=True)
         end = time.monotonic() + given.seconds
         for number, cause in enumerate(order(chance, causes)):

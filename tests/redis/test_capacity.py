@@ -21,6 +21,8 @@ async def test_a_full_mailbox_of_this_process_refuses(make_layer: MakeLayer) -> 
     channel = await layer.new_channel()
     for number in range(2):
         await layer.send(channel, {"n": number})
+    # It is full when they have come back from the server.
+    await asyncio.to_thread(eventually, lambda: layer.channel_stats(channel).depth == 2, "they are here")
     with pytest.raises(ChannelFull) as caught:
         await layer.send(channel, {"n": 2})
     assert caught.value.args == (channel,)

@@ -69,6 +69,12 @@ class Stable:
             self._room.release()
 
 
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has ended; it is not awaited itself, whose cancel would look like one's own."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def beside(stable: Stable, *siblings: Any) -> None:
     """Run the siblings until the one that stays has done, and see that none has failed before."""
     others = [asyncio.create_task(sibling) for sibling in siblings]
@@ -96,16 +102,15 @@ async def test_siblings_that_come_and_go_cost_nothing(redis_server: Server, redi
             await layer.group_add("room", channel)
             await layer.group_add(f"room-{number}", channel)
             receiving = asyncio.create_task(layer.receive(channel))
-            for _ in range(turn % 4):
-                # Cancelled before it waits, while it waits, when it has a message, or never.
-                await asyncio.sleep(0)
-            if turn % 5:
-                receiving.cancel()
             try:
-                # Not awaited itself: whoever cancels this one means this one.
+                for _ in range(turn % 4):
+                    # Cancelled before it waits, while it waits, when it has a message, or never.
+                    await asyncio.sleep(0)
+                if turn % 5:
+                    receiving.cancel()
                 await asyncio.wait([receiving])
             finally:
-                receiving.cancel()
+                await ended(receiving)
             if turn % 3:
                 await layer.group_discard("room", channel)
             layer.close_channel(channel)
@@ -154,16 +159,16 @@ async def test_consumers_that_fail_or_are_cancelled_cost_nothing(
             inbox.put_nowait({"type": "websocket.connect"})
             accepted = asyncio.Event()
             running = asyncio.create_task(serve(inbox, accepted))
-            if turn % 3:
-                await accepted.wait()
-            if turn % 3 == 1:
-                running.cancel()
-            elif turn % 3 == 2:
-                inbox.put_nowait({"type": "websocket.disconnect", "code": 1000})
             try:
+                if turn % 3:
+                    await accepted.wait()
+                if turn % 3 == 1:
+                    running.cancel()
+                elif turn % 3 == 2:
+                    inbox.put_nowait({"type": "websocket.disconnect", "code": 1000})
                 await asyncio.wait([running])
             finally:
-                running.cancel()
+                await ended(running)
             if running.cancelled():
                 ends["cancelled"] += 1
             elif running.exception() is None:
@@ -190,10 +195,11 @@ async def test_a_queue_loses_nothing_to_receivers_that_are_cancelled(redis_serve
     async def impatient(layer: RedisChannelLayer, number: int) -> None:
         for turn in itertools.count(number):
             receiving = asyncio.create_task(receive(layer))
-            for _ in range(turn % 7):
-                await asyncio.sleep(0)
-            receiving.cancel()
-            await asyncio.wait([receiving])
+            try:
+                for _ in range(turn % 7):
+                    await asyncio.sleep(0)
+            finally:
+                await ended(receiving)
 
     async def patient(layer: RedisChannelLayer) -> None:
         while len(got) < count:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.cluster import SLOTS, Cluster, Node
-from tests.support.traffic import GAP, GROUP, QUEUE, Busy, Fleet, exchange, member
+from tests.support.traffic import GAP, GROUP, QUEUE, Busy, Fleet, Log, exchange, member, soon
 
 GROUPS = [f"room.{number}" for number in range(40)]
 QUEUES = [f"work-{number}" for number in range(40)]
@@ -150,3 +150,28 @@ async def test_with_resp_2_messages_flow_while_a_master_changes(
         await change_masters(redis_cluster, busy, redis_prefix, True)
     busy.report()
     busy.check()
+
+
+async def test_many_at_once_while_a_slot_moves(redis_cluster: Cluster, fleet: Fleet, redis_prefix: str) -> None:
+    here, there = fleet.layer(), fleet.layer(capacity=100_000)
+    log = Log(there, await member(there, GROUP))
+    slot, _ = slots(redis_cluster, redis_prefix)
+    home = redis_cluster.node_of(slot)
+    target = next(node for node in masters(redis_cluster) if node is not home)
+    receiving = asyncio.ensure_future(log.keep())
+    sent = 0
+    try:
+        for place in (target, home):
+            moving = asyncio.ensure_future(asyncio.to_thread(redis_cluster.migrate_slot, slot, place))
+            while not moving.done():
+                batch = [{"type": "number", "number": sent + number} for number in range(200)]
+                await asyncio.gather(*(here.group_send(GROUP, message) for message in batch))
+                sent += len(batch)
+            await moving
+        await here.group_send(GROUP, {"type": "number", "number": sent})
+        await soon(lambda: log.has(sent), "the last number comes")
+    finally:
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+    assert len(log.numbers) == len(set(log.numbers))
+    assert not log.untold(list(range(sent)))

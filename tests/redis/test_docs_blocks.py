@@ -1,4 +1,4 @@
-"""Each block of settings on the page about Redis is used: with the addresses of servers that are there, a message goes round."""
+"""Each block of settings on the page about Redis is used: with servers that are there, a message goes round."""
 
 import re
 import textwrap

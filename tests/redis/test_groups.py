@@ -78,6 +78,8 @@ def test_who_is_excluded_is_so_in_every_process(make_peer: MakePeer) -> None:
             peer.call("group_add", "room", channel)
     one.call("group_add", "room", "queue")
     one.call("group_add", "room", "queue.passed")
+    # The other process hears of it a moment later.
+    eventually(lambda: {"queue", "queue.passed"} <= set(two.call("group_channels", "room")), "it knows the queues")
     two.call("group_send", "room", {"n": 1}, exclude=[*passed.values(), "queue.passed"])
     two.call("group_send", "room", {"n": 2})
     for peer in (one, two):

@@ -13,7 +13,7 @@ COMMANDS = (
     *("hello", "auth", "ping", "time", "asking", "cluster|slots"),
     *("publish", "spublish", "subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"),
     *("rpush", "lpush", "lrem", "llen", "lmove", "lrange", "expire", "del"),
-    *("hset", "hdel", "hgetall", "sadd", "srem", "smembers"),
+    *("hset", "hdel", "hgetall", "sadd", "smembers"),
 )
 ENDPOINT = "localhost"
 

@@ -17,7 +17,7 @@ __all__ = ["Needs", "permissions"]
 
 Command = tuple[str, ...]
 # What may only be tried by who may also undo it.
-_UNDONE_BY = {"RPUSH": "DEL", "LMOVE": "DEL", "LPUSH": "DEL", "HSET": "HDEL", "SADD": "SREM"}
+_UNDONE_BY = {"RPUSH": "DEL", "LMOVE": "DEL", "LPUSH": "DEL", "HSET": "HDEL", "SADD": "DEL"}
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,8 @@ class Needs:
         yield ("HSET", members, field, "1")
         yield ("HDEL", members, field)
         yield ("SMEMBERS", index)
-        yield ("SREM", index, self.name)
         yield ("SADD", index, self.name)
-        yield ("SREM", index, self.name)
+        yield ("DEL", index)
 
     def _topics(self) -> Iterator[Command]:
         group = f"{self.prefix}__group__{self.name}" if self.raw else f"{self.prefix}:g:{self.name}"

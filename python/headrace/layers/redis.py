@@ -261,6 +261,11 @@ class RedisChannelLayer(NativeChannelLayer):
         else:
             self._check_ours(channel)
 
+    async def _fetch(self, channel: str, most: int) -> None:
+        """Take messages of a queue into the mailbox; from a server that is away none."""
+        with suppress(LayerUnavailable):
+            await received(self._redis.fetch(channel, most))
+
     async def _take_first(self, channel: str) -> None:
         """Ask for a message in a way that is answered: a server that has no queues would be waited for in vain.
 
@@ -412,7 +417,7 @@ class RedisChannelLayer(NativeChannelLayer):
         try:
             self._core.stats()
             if self._redis.is_started() and not self._is_closed():
-                with suppress(TimeoutError, LayerClosed):
+                with suppress(TimeoutError, LayerClosed, LayerUnavailable):
                     async with asyncio.timeout(LAST_WORDS):
                         await received(self._redis.drain(True))
         finally:
@@ -504,7 +509,7 @@ class RedisChannelLayer(NativeChannelLayer):
         most = min(max, sys.maxsize)
         queue = not self._plain_wire and self._redis.is_queue(channel)
         if queue:
-            await received(self._redis.fetch(channel, most))
+            await self._fetch(channel, most)
         ready = self._core.receive_ready(channel, most)
         if ready:
             return ready
@@ -516,7 +521,7 @@ class RedisChannelLayer(NativeChannelLayer):
             await waiting
             if queue and most > 1:
                 # The first is not taken before: what is cancelled here leaves it in its place.
-                await received(self._redis.fetch(channel, most - 1))
+                await self._fetch(channel, most - 1)
             return [waiting.take(), *self._core.receive_ready(channel, most - 1)]
         except BaseException:
             waiting.close()

@@ -1,7 +1,7 @@
 //! The Redis layer as Python sees it: convert, call, convert back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
 use headrace_core::redis::{
@@ -161,9 +161,7 @@ impl RedisLayer {
         let limit = config.max_message_bytes;
         let settings = config.into_core(seconds(expiry)?)?;
         let engine = Arc::clone(local.get().engine());
-        let host = Arc::new(Bindings {
-            local: Arc::clone(&engine),
-        });
+        let host = Arc::new(Bindings::new(Arc::clone(&engine)));
         let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
         Ok(Self {
             engine: engine.map_err(PyValueError::new_err)?,
@@ -473,6 +471,7 @@ impl RedisLayer {
         let name = self::channel(channel)?;
         let queue = self.engine.place(name) == Place::Queue;
         let here = self.engine.local().channel_stats(name);
+        let begun = Instant::now();
         if queue && here.is_ok_and(|here| here.depth == 0 && here.waiters == 0) {
             // What is there is to be had without waiting. A server that is away is waited for, as by any receiver.
             let patience = timeout.map(|timeout| timeout.max(ROUND_TRIP));
@@ -481,6 +480,9 @@ impl RedisLayer {
                 Ok(true)
             })?;
         }
+        // What is no number stays so, to be refused.
+        let left = |timeout: f64| timeout - begun.elapsed().as_secs_f64();
+        let timeout = timeout.map(left);
         let in_line = || {
             if queue {
                 self.engine.want(name);

@@ -25,7 +25,7 @@ impl<H: Host> Driver<H> {
         // A bell says no more than that there is something.
         if let Some(Topic::Bell(channel)) = self.keys.topic(topic) {
             let channel = channel.to_owned();
-            self.fetch(&channel);
+            self.rung(&channel);
             return;
         }
         match envelope::decode(bytes, self.settings.crypt.as_deref()) {
@@ -266,7 +266,12 @@ impl<H: Host> Driver<H> {
         }
         let number = self.next_number();
         self.told.insert(number, (tally, self.until()));
-        self.say(self.me, &Control::Done { request: number });
+        // If it does not get through nothing comes back.
+        let published = self.tally(0, None);
+        if let Some(known) = self.tallies.get_mut(published) {
+            known.instead = Some(number);
+        }
+        self.say_counted(self.me, &Control::Done { request: number }, published);
     }
 
     /// Tells every local channel something about the connection; of queues only those at which somebody waits, because what
@@ -314,7 +319,12 @@ impl<H: Host> Driver<H> {
 
     // The memberships of plain channels.
 
+    /// Reads them, once for all that changes while they are read.
     pub(super) fn load_members(&mut self) {
+        if std::mem::replace(&mut self.members_loading, true) {
+            self.members_stale = true;
+            return;
+        }
         let command = super::connection::Command::new("HGETALL").text(self.keys.members());
         let key = self.keys.members();
         let request = Request::new("", &key, vec![command], self.until(), Then::Members).safe();

@@ -39,6 +39,8 @@ const BUSY: Duration = Duration::from_millis(25);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many events are handled before what they gave is delivered.
 const BATCH: usize = 512;
+/// How many groups with plain channels are counted before those are forgotten that have none any more.
+const GROUPS: usize = 1024;
 /// How many senders, and how many senders and topics, are watched for holes.
 const WATCHED: usize = 65_536;
 
@@ -118,8 +120,9 @@ pub(super) struct Tally<T> {
     reason = "each says of another thing whether it has to be seen to"
 )]
 pub(crate) struct Driver<H: Host> {
-    pub(super) host: Arc<H>,
+    // Dropped in this order: the host knows where the engine may be dropped.
     pub(super) engine: Arc<Local<H>>,
+    pub(super) host: Arc<H>,
     pub(super) settings: Arc<Settings>,
     pub(super) keys: Keys,
     pub(super) me: ProcessId,
@@ -141,7 +144,7 @@ pub(crate) struct Driver<H: Host> {
     pub(super) unrouted: VecDeque<Request>,
     /// Requests to be sent again at their time.
     pub(super) delayed: Vec<(Instant, Request)>,
-    /// How much waits to be written, in bytes.
+    /// How much waits to be written or answered, in bytes.
     pub(super) backlog: usize,
     /// Why the last attempt to connect failed.
     pub(super) last_fault: Option<Fault>,
@@ -158,6 +161,9 @@ pub(crate) struct Driver<H: Host> {
     pub(super) queues: HashMap<String, Queue>,
     /// The plain members of groups have been read once.
     pub(super) members_read: bool,
+    /// They are being read, and have changed since that was asked for.
+    pub(super) members_loading: bool,
+    pub(super) members_stale: bool,
     /// What waits for that.
     pub(super) before_members: Vec<BeforeMembers>,
     pub(super) tallies: Slab<Tally<H::Ticket>>,
@@ -221,6 +227,8 @@ impl<H: Host> Driver<H> {
             disconnected: false,
             queues: HashMap::new(),
             members_read: false,
+            members_loading: false,
+            members_stale: false,
             before_members: Vec::new(),
             tallies: Slab::new(),
             told: HashMap::new(),
@@ -291,6 +299,8 @@ impl<H: Host> Driver<H> {
             }
             self.end_turn();
         }
+        self.close();
+        self.deliver();
     }
 
     /// Answers those who asked too late.
@@ -322,16 +332,17 @@ impl<H: Host> Driver<H> {
             }
             Ask::Send { .. } | Ask::GroupSend { .. } => {
                 let (send, ticket) = ask.without_ticket();
-                let tally = self.tally(0, ticket);
+                // One part more until all parts are known, so that it is not done before.
+                let tally = self.tally(1, ticket);
                 self.carry(send, tally);
-                self.settle(tally);
+                self.finish(tally, |_| {});
             }
             Ask::Many { sends, ticket } => {
-                let tally = self.tally(0, Some(ticket));
+                let tally = self.tally(1, Some(ticket));
                 for send in sends {
                     self.carry(send, tally);
                 }
-                self.settle(tally);
+                self.finish(tally, |_| {});
             }
             Ask::Subscribe { topic, ticket } => {
                 let tally = self.tally(1, Some(ticket));
@@ -429,6 +440,10 @@ impl<H: Host> Driver<H> {
         let done = self.tallies.remove(tally);
         if let Some(group) = &done.group {
             let mut groups = lock(&self.shared.groups);
+            if groups.len() >= GROUPS {
+                let plain = lock(&self.shared.plain);
+                groups.retain(|group, _| plain.has(group));
+            }
             let known = groups.entry(group.clone()).or_default();
             known.sends += 1;
             known.queued += done.answer.queued;
@@ -465,7 +480,7 @@ impl<H: Host> Driver<H> {
     }
 
     fn next_wake(&self) -> Instant {
-        let busy = self.backlog > 0
+        let busy = self.waits_to_be_written()
             || !self.delayed.is_empty()
             || !self.connects.is_empty()
             || !self.told.is_empty()

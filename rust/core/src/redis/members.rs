@@ -108,7 +108,15 @@ impl<H: Host> Driver<H> {
     }
 
     /// Who is a member could not be read: what was to go to them has not been sent.
+    fn members_loaded(&mut self) {
+        self.members_loading = false;
+        if std::mem::take(&mut self.members_stale) {
+            self.load_members();
+        }
+    }
+
     pub(super) fn members_unread(&mut self, fault: &Fault) {
+        self.members_loaded();
         for asked in std::mem::take(&mut self.before_members) {
             if let BeforeMembers::Message { tally, .. } = asked {
                 self.finish_with(tally, fault.clone());
@@ -162,18 +170,21 @@ impl<H: Host> Driver<H> {
             let (Some(field), Some(deadline)) = (text(field), text(deadline)) else {
                 continue;
             };
-            let (Some((group, channel)), Ok(deadline)) = (membership_of(&field), deadline.parse())
+            let (Some((group, channel)), Ok(deadline)) =
+                (membership_of(&field), deadline.parse::<u64>())
             else {
                 continue;
             };
             if deadline > now {
                 memberships.push((group.to_owned(), channel.to_owned(), deadline));
-            } else {
+            } else if deadline.saturating_add(MARGIN) < now {
+                // Not at once: it may be renewed between the reading and the removal.
                 expired.push(field);
             }
         }
         lock(&self.shared.plain).replace(memberships.into_iter());
         self.members_read = true;
+        self.members_loaded();
         for asked in std::mem::take(&mut self.before_members) {
             self.do_before_members(asked);
         }

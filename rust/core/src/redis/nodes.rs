@@ -171,6 +171,11 @@ impl Node {
 }
 
 impl<H: Host> Driver<H> {
+    /// Whether requests wait for a connection.
+    pub(super) fn waits_to_be_written(&self) -> bool {
+        !self.unrouted.is_empty() || self.nodes.values().any(|node| !node.outbox.is_empty())
+    }
+
     pub(super) fn handle(&mut self, event: Event) {
         match event {
             Event::Opened {

@@ -38,6 +38,10 @@ pub(super) struct Queue {
     pub(super) fetching: usize,
     /// Of these, those that were asked for right behind a push.
     pub(super) following: usize,
+    /// Entries may have been taken whose coming was not seen: the list of those taken has to be read.
+    pub(super) unsure: bool,
+    /// The bell was heard since entries were asked for, which may have been done before that.
+    pub(super) rung: bool,
     /// Entries that have come, and may still be on the list of those taken.
     pub(super) come: HashSet<u64>,
     /// Of these, the latest that were removed from that list: a replica that takes over may not have heard of it.
@@ -56,6 +60,8 @@ pub(super) struct Pushed {
     /// How many entries the queue held with this one.
     length: u64,
     pub(super) tally: usize,
+    /// Whether an entry was asked for right behind it.
+    pub(super) follows: bool,
 }
 
 impl<H: Host> Driver<H> {
@@ -72,7 +78,8 @@ impl<H: Host> Driver<H> {
         // was asked for before is no reason not to: it was done before this push, and cannot have taken this.
         let waiting = self.engine.waiters(channel);
         let queue = self.queues.entry(channel.to_owned()).or_default();
-        if waiting > queue.following {
+        let follows = waiting > queue.following;
+        if follows {
             queue.following += 1;
             queue.fetching += 1;
             commands.push(self.take(channel));
@@ -86,6 +93,7 @@ impl<H: Host> Driver<H> {
             entry,
             length: 0,
             tally,
+            follows,
         };
         let request = Request::new(channel, &key, commands, self.until(), Then::Queued(pushed));
         self.submit(request);

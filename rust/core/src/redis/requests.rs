@@ -85,6 +85,7 @@ pub(super) enum Then {
     /// Messages went back to the front of their queue.
     HandedBack {
         tally: usize,
+        messages: u64,
     },
     /// What that list held when the connection was back.
     Recovered {
@@ -288,7 +289,6 @@ impl<H: Host> Driver<H> {
                 let mut commands = Vec::with_capacity(requests.len() * 2);
                 let mut until = self.now;
                 for request in &requests {
-                    self.backlog = self.backlog.saturating_sub(request.bytes());
                     until = until.max(request.until);
                     for command in request.open() {
                         if request.asking {
@@ -326,6 +326,9 @@ impl<H: Host> Driver<H> {
         requests: Vec<Request>,
         replies: Result<Vec<Reply>, Fault>,
     ) {
+        // Until now: what a server has not answered is held as much as what waits to be written.
+        let answered: usize = requests.iter().map(Request::bytes).sum();
+        self.backlog = self.backlog.saturating_sub(answered);
         let replies = match replies {
             Ok(replies) => replies,
             Err(fault) => {
@@ -479,7 +482,7 @@ impl<H: Host> Driver<H> {
                 tally,
             } => self.fetched(&channel, asked, tally, replies),
             Then::Acknowledged { channel, entries } => self.acknowledged(&channel, &entries),
-            Then::HandedBack { tally } => self.finish(tally, |_| {}),
+            Then::HandedBack { tally, .. } => self.finish(tally, |_| {}),
             Then::Recovered { channel } => self.recovered(&channel, replies),
             Then::Members => self.read_members(replies),
             Then::Membership {
@@ -513,20 +516,31 @@ impl<H: Host> Driver<H> {
                 tally,
             } => {
                 self.fetch_failed(&channel, asked);
+                self.be_unsure(&channel);
                 if let Some(tally) = tally {
                     self.finish_with(tally, fault.clone());
                 }
             }
             Then::Indexed { channel } => self.index_failed(&channel),
-            Then::Queued(Pushed { tally, channel, .. }) => {
-                self.push_failed(&channel);
+            Then::HandedBack { tally, messages } => {
+                count(&self.shared.meter.queue_dropped, messages);
+                self.finish_with(tally, fault.clone());
+            }
+            Then::Queued(Pushed {
+                tally,
+                channel,
+                follows,
+                ..
+            }) => {
+                if follows {
+                    self.push_failed(&channel);
+                }
                 self.finish_with(tally, fault.clone());
             }
             Then::Published { tally, .. }
             | Then::Oldest(Pushed { tally, .. })
             | Then::Pruned(Pushed { tally, .. })
             | Then::Withdrawn(Pushed { tally, .. })
-            | Then::HandedBack { tally }
             | Then::Membership { tally, .. }
             | Then::Index { tally, .. }
             | Then::Removed { tally, .. } => self.finish_with(tally, fault.clone()),

@@ -209,6 +209,10 @@ impl PlainMembers {
         self.by_group.clear();
     }
 
+    pub(crate) fn has(&self, group: &str) -> bool {
+        self.by_group.contains_key(group)
+    }
+
     /// When the last of all memberships ends.
     pub(crate) fn last_deadline(&self) -> u64 {
         let all = self.by_group.values().flat_map(BTreeMap::values);

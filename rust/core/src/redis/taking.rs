@@ -8,6 +8,7 @@ use super::connection::{Command, Reply};
 use super::driver::Driver;
 use super::envelope::{self, Body, Header, Outgoing};
 use super::host::Host;
+use super::keys::hash_slot;
 use super::nodes::NodeKey;
 use super::queues::{deadline, entries, entry, id};
 use super::requests::{integer, Request, Then};
@@ -35,11 +36,31 @@ impl<H: Host> Driver<H> {
         }
     }
 
+    /// There is something in a queue. What was asked for before does not count: it may find the queue as it was.
+    pub(super) fn rung(&mut self, channel: &str) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.rung = queue.fetching > 0;
+        }
+        self.fetch(channel);
+    }
+
+    /// Asks again for those whose entries were asked for before the bell was heard, and have not come.
+    fn heed_bell(&mut self, channel: &str) {
+        let missing = self.missing(channel);
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        if queue.rung && (missing > 0 || queue.fetching == 0) {
+            queue.rung = false;
+            self.fetch(channel);
+        }
+    }
+
     /// Takes entries whether anybody waits or not, as many as there is room for here.
     pub(super) fn fetch_for(&mut self, channel: &str, most: usize, tally: usize) {
         let fetching = self.queues.get(channel).map_or(0, |queue| queue.fetching);
-        let taken = self.engine.depth(channel) + fetching;
-        let most = most.min(self.engine.capacity_of(channel).saturating_sub(taken));
+        let room = self.engine.capacity_of(channel) + self.engine.waiters(channel);
+        let most = most.min(room.saturating_sub(self.engine.depth(channel) + fetching));
         if most == 0 {
             self.finish(tally, |_| {});
             return;
@@ -89,11 +110,19 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// A push has failed, and with it what was asked for behind it.
+    /// A push has failed, and what was asked for behind it.
     pub(super) fn push_failed(&mut self, channel: &str) {
         if let Some(queue) = self.queues.get_mut(channel) {
-            let asked = std::mem::take(&mut queue.following);
-            queue.fetching = queue.fetching.saturating_sub(asked);
+            queue.following = queue.following.saturating_sub(1);
+            queue.fetching = queue.fetching.saturating_sub(1);
+            queue.unsure = true;
+        }
+    }
+
+    /// The answer to a request for entries was lost, and perhaps not the entries.
+    pub(super) fn be_unsure(&mut self, channel: &str) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.unsure = true;
         }
     }
 
@@ -109,6 +138,7 @@ impl<H: Host> Driver<H> {
         let taken: Vec<Vec<u8>> = replies.into_iter().filter_map(entry).collect();
         let count = taken.len() as u64;
         self.deliver_entries(channel, taken);
+        self.heed_bell(channel);
         count
     }
 
@@ -172,21 +202,30 @@ impl<H: Host> Driver<H> {
     pub(super) fn recover_taken(&mut self, node: &NodeKey) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
         for channel in channels {
-            let taken = self.keys.taken(&channel, self.me);
-            let slot = super::keys::hash_slot(taken.as_bytes());
-            if self.node_of(&channel, slot).as_ref() != Some(node) {
-                continue;
+            let slot = hash_slot(self.keys.queue(&channel).as_bytes());
+            if self.node_of(&channel, slot).as_ref() == Some(node) {
+                self.recover(&channel);
             }
-            let command = Command::new("LRANGE").text(&taken).number(0).number(-1);
-            let then = Then::Recovered {
-                channel: channel.clone(),
-            };
-            let request = Request::new(&channel, &taken, vec![command], self.until(), then);
-            self.submit(request.safe());
         }
     }
 
+    fn recover(&mut self, channel: &str) {
+        if !self.can_write_to(channel) {
+            return;
+        }
+        let taken = self.keys.taken(channel, self.me);
+        let command = Command::new("LRANGE").text(&taken).number(0).number(-1);
+        let then = Then::Recovered {
+            channel: channel.to_owned(),
+        };
+        let request = Request::new(channel, &taken, vec![command], self.until(), then);
+        self.submit(request.safe());
+    }
+
     pub(super) fn recovered(&mut self, channel: &str, replies: Vec<Reply>) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.unsure = false;
+        }
         let entries: Vec<Vec<u8>> = entries(replies).collect();
         self.deliver_entries(channel, entries);
         self.fetch(channel);
@@ -210,7 +249,9 @@ impl<H: Host> Driver<H> {
                 continue;
             };
             queue.stale = None;
-            if known && queue.fetching == 0 {
+            if queue.unsure {
+                self.recover(&channel);
+            } else if known && queue.fetching == 0 {
                 self.look_at(&channel);
             } else if !known && queue.fetching == 0 && queue.come.len() == queue.removed.len() {
                 self.queues.remove(&channel);
@@ -282,7 +323,10 @@ impl<H: Host> Driver<H> {
             Arc::from(Vec::new()),
         ));
         let tally = self.tally(1, None);
-        let then = Then::HandedBack { tally };
+        let then = Then::HandedBack {
+            tally,
+            messages: handed_back,
+        };
         let request = Request::new(channel, &key, commands, self.until(), then);
         self.submit(request);
     }

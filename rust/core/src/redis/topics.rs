@@ -4,6 +4,7 @@
 //! server that takes a subscription away, and a connection that comes back to another server end the same way: the
 //! topic is wanted and not confirmed, so it is asked for again where it belongs now.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -105,7 +106,6 @@ impl<H: Host> Driver<H> {
     /// Subscribes to a topic, and notes who waits for that.
     pub(super) fn want_topic(&mut self, topic: String, tally: Option<usize>) {
         let until = self.until();
-        self.changed = true;
         let state = self
             .topics
             .entry(topic.clone())
@@ -117,6 +117,7 @@ impl<H: Host> Driver<H> {
             }
             return;
         }
+        self.changed = true;
         state.waiting.extend(tally.map(|tally| (tally, until)));
         if state.phase == Phase::Wanted {
             self.ask_for(vec![topic]);
@@ -258,7 +259,7 @@ impl<H: Host> Driver<H> {
         match self.keys.topic(topic) {
             Some(Topic::Bell(channel)) => {
                 let channel = channel.to_owned();
-                self.fetch(&channel);
+                self.rung(&channel);
             }
             Some(Topic::Control) => self.load_members(),
             _ => {}
@@ -449,6 +450,7 @@ impl<H: Host> Driver<H> {
             } else {
                 ConnectionState::Connecting
             });
+            self.tell_gaps_of_whole_servers();
             return;
         }
         if self.disconnected {
@@ -464,6 +466,32 @@ impl<H: Host> Driver<H> {
             topics.sort_unstable();
             topics.dedup();
             self.tell_gap(&topics, 0);
+        }
+    }
+
+    /// Tells what was missed on servers that are back, while others stay away.
+    fn tell_gaps_of_whole_servers(&mut self) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let awaited: HashSet<&NodeKey> = self
+            .topics
+            .values()
+            .filter(|state| state.is_awaited())
+            .filter_map(|state| state.node.as_ref())
+            .collect();
+        let is_back = |topic: &String| {
+            let node = self.topics.get(topic).map(|state| state.node.as_ref());
+            node.is_none_or(|node| node.is_some_and(|node| !awaited.contains(node)))
+        };
+        let (mut back, away): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost)
+            .into_iter()
+            .partition(is_back);
+        self.lost = away;
+        back.sort_unstable();
+        back.dedup();
+        if !back.is_empty() {
+            self.tell_gap(&back, 0);
         }
     }
 }

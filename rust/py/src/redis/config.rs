@@ -62,12 +62,23 @@ struct TlsConfig {
 }
 
 /// A Python function that gives credentials. It is called in a thread that does nothing else.
-struct PasswordSource(Py<PyAny>);
+struct PasswordSource(Option<Py<PyAny>>);
+
+impl Drop for PasswordSource {
+    /// The settings may end with the driver, in a thread that would leak it.
+    fn drop(&mut self) {
+        let source = self.0.take();
+        Python::try_attach(|_| drop(source));
+    }
+}
 
 impl Credentials for PasswordSource {
     fn fetch(&self) -> Result<(Option<String>, String), String> {
         let fetched = Python::try_attach(|py| {
-            let given = self.0.bind(py).call0()?;
+            let Some(source) = &self.0 else {
+                return Ok((None, String::new()));
+            };
+            let given = source.bind(py).call0()?;
             if given.is_instance_of::<PyString>() {
                 return Ok((None, given.extract()?));
             }
@@ -137,7 +148,7 @@ impl HostConfig {
 
 impl EndpointConfig {
     fn into_core(self) -> Endpoint {
-        let credentials = |source| Arc::new(PasswordSource(source)) as Arc<dyn Credentials>;
+        let credentials = |source| Arc::new(PasswordSource(Some(source))) as Arc<dyn Credentials>;
         Endpoint {
             host: self.host,
             port: self.port,

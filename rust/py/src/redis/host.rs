@@ -63,7 +63,22 @@ impl Asking {
 /// The bindings' side of the engine.
 #[derive(Debug)]
 pub(crate) struct Bindings {
-    pub(crate) local: Arc<Engine>,
+    /// Taken only by the drop.
+    local: Option<Arc<Engine>>,
+}
+
+impl Bindings {
+    pub(crate) fn new(local: Arc<Engine>) -> Self {
+        Self { local: Some(local) }
+    }
+}
+
+impl Drop for Bindings {
+    /// It may end with the driver; the engine holds Python's objects, which that thread would leak.
+    fn drop(&mut self) {
+        let local = self.local.take();
+        Python::try_attach(|_| drop(local));
+    }
 }
 
 impl Host for Bindings {
@@ -99,7 +114,8 @@ impl Host for Bindings {
         for hand_off in hand_offs {
             self.put(hand_off, &mut wakes);
         }
-        for receiver in self.local.take_alarms() {
+        let alarms = self.local.as_ref().map(|local| local.take_alarms());
+        for receiver in alarms.into_iter().flatten() {
             if let Receiver::Alarm(alarm) = receiver {
                 wakes.add_alarm(alarm);
             }
@@ -109,6 +125,13 @@ impl Host for Bindings {
 }
 
 impl Bindings {
+    /// Gives back a message whose receiver has left.
+    fn give_back(&self, py: Python<'_>, channel: &str, envelope: Envelope<Message>) {
+        if let Some(local) = &self.local {
+            give_back(py, local, channel, envelope);
+        }
+    }
+
     fn put(&self, hand_off: HandOff<Message, Receiver>, wakes: &mut DetachedWakes) {
         let HandOff { waiter, envelope } = hand_off;
         match waiter {
@@ -117,7 +140,7 @@ impl Bindings {
                 Err(envelope) => {
                     Python::try_attach(|py| {
                         let channel = waiter.get().channel(py).to_owned();
-                        give_back(py, &self.local, &channel, envelope);
+                        self.give_back(py, &channel, envelope);
                         drop(waiter);
                     });
                 }
@@ -125,7 +148,7 @@ impl Bindings {
             Receiver::Thread(thread) => {
                 if let Err(envelope) = thread.fill(envelope) {
                     Python::try_attach(|py| {
-                        give_back(py, &self.local, thread.channel(), envelope);
+                        self.give_back(py, thread.channel(), envelope);
                     });
                 }
             }
