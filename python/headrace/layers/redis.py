@@ -263,8 +263,12 @@ class RedisChannelLayer(NativeChannelLayer):
 
     async def _fetch(self, channel: str, most: int) -> None:
         """Take messages of a queue into the mailbox; from a server that is away none."""
-        with suppress(LayerUnavailable):
+        try:
             await received(self._redis.fetch(channel, most))
+        except LayerUnavailable as unavailable:
+            # What is forbidden, or lacking, will not come by waiting.
+            if isinstance(unavailable.__cause__, PermissionError):
+                raise
 
     async def _take_first(self, channel: str) -> None:
         """Ask for a message in a way that is answered: a server that has no queues would be waited for in vain.
@@ -272,13 +276,8 @@ class RedisChannelLayer(NativeChannelLayer):
         Before the first receiver gets in line, so that it is served from there like all others.
         """
         self._core.channel_stats(channel)  # refuses a wrong name
-        try:
-            await received(self._redis.fetch(channel, 1))
-        except LayerUnavailable as unavailable:
-            if isinstance(unavailable.__cause__, PermissionError):
-                raise
-        else:
-            self._takes_from_queues = True
+        await self._fetch(channel, 1)
+        self._takes_from_queues = self._redis.is_ready()
 
     def _check_ours(self, channel: str) -> None:
         owner = channel.partition("!")[0].rpartition(".")[2]
@@ -621,7 +620,8 @@ class RedisChannelLayer(NativeChannelLayer):
         ``stats().connection.unsent``. If there are queues in the group it waits, because they may be full.
 
         Returns:
-            As ``group_send``; with ``confirm``, how many processes got it.
+            As ``group_send``, but ``delivered`` is no evidence: it counts the members here before the server has the
+            message. With ``confirm``, how many processes got it.
 
         Raises:
             LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.

@@ -403,7 +403,7 @@ impl<H: Host> Driver<H> {
             Ok(Found::NoCluster) => self.map = Map::Shards,
             Ok(Found::Slots(slots)) => self.map = Map::Slots(slots),
             Err(fault) => {
-                self.last_fault = Some(fault);
+                self.not_reached(fault);
                 self.mapping = true;
                 return;
             }

@@ -157,6 +157,8 @@ pub(crate) struct Driver<H: Host> {
     /// Topics that may have missed messages since the connection was whole.
     pub(super) lost: Vec<String>,
     pub(super) disconnected: bool,
+    /// Nothing could be reached since all was whole, and the owner was told.
+    pub(super) unreached: bool,
 
     pub(super) queues: HashMap<String, Queue>,
     /// The plain members of groups have been read once.
@@ -225,6 +227,7 @@ impl<H: Host> Driver<H> {
             awaiting: true,
             lost: Vec::new(),
             disconnected: false,
+            unreached: false,
             queues: HashMap::new(),
             members_read: false,
             members_loading: false,

@@ -14,6 +14,7 @@ use super::fault::{Fault, FaultKind};
 use super::host::Host;
 use super::requests::{Request, Then};
 use super::settings::Host as ServerHost;
+use super::shared::Notice;
 
 /// The first wait before another attempt to connect, and the longest; each is drawn from zero to that. The longest is short
 /// enough for messages to flow again within a second of a server's return.
@@ -320,10 +321,22 @@ impl<H: Host> Driver<H> {
             }
             Err(fault) => {
                 state.phase = Phase::Waiting(now + state.backoff.next(super::random::fraction()));
-                self.last_fault = Some(fault);
+                self.not_reached(fault);
                 self.remap();
             }
         }
+    }
+
+    /// A server could not be reached. Of the first time, before there ever was a connection, the owner is told; later ones
+    /// belong to the loss of which he was told.
+    pub(super) fn not_reached(&mut self, fault: Fault) {
+        if !self.disconnected && !self.unreached {
+            self.unreached = true;
+            self.shared.notice(Notice::Disconnected {
+                reason: fault.to_string(),
+            });
+        }
+        self.last_fault = Some(fault);
     }
 
     fn writer_opened(&mut self, key: &NodeKey) {

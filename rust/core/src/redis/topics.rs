@@ -220,7 +220,12 @@ impl<H: Host> Driver<H> {
                 self.taken_away(key, &String::from_utf8_lossy(&topic));
             }
             Push::Lost => {
-                let fault = Fault::new(super::fault::FaultKind::Lost, "the connection was lost");
+                let server = self
+                    .nodes
+                    .get(key)
+                    .map(|node| node.server.endpoint.to_string());
+                let text = format!("the connection to {} was lost", server.unwrap_or_default());
+                let fault = Fault::new(super::fault::FaultKind::Lost, text);
                 self.lose(key, Role::Subscriber, generation, &fault);
             }
         }
@@ -453,6 +458,10 @@ impl<H: Host> Driver<H> {
             self.tell_gaps_of_whole_servers();
             return;
         }
+        let unreached = std::mem::take(&mut self.unreached);
+        if unreached && !self.disconnected {
+            self.shared.notice(Notice::Reconnected);
+        }
         if self.disconnected {
             self.disconnected = false;
             count(&meter.reconnects, 1);
@@ -480,9 +489,14 @@ impl<H: Host> Driver<H> {
             .filter(|state| state.is_awaited())
             .filter_map(|state| state.node.as_ref())
             .collect();
-        let is_back = |topic: &String| {
-            let node = self.topics.get(topic).map(|state| state.node.as_ref());
-            node.is_none_or(|node| node.is_some_and(|node| !awaited.contains(node)))
+        let is_open = |key: &NodeKey| {
+            let node = self.nodes.get(key);
+            node.is_some_and(super::nodes::Node::is_open) && !awaited.contains(key)
+        };
+        let is_back = |topic: &String| match self.topics.get(topic).map(|state| &state.node) {
+            Some(Some(node)) => is_open(node),
+            Some(None) => false,
+            None => self.nodes.keys().all(is_open),
         };
         let (mut back, away): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost)
             .into_iter()

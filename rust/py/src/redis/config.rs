@@ -87,8 +87,11 @@ impl Credentials for PasswordSource {
         match fetched {
             Some(Ok(credentials)) => Ok(credentials),
             // Only its type: the text of an error about a password may hold the password.
-            Some(Err(error)) => Err(Python::try_attach(|py| error.get_type(py).to_string())
-                .unwrap_or_else(|| "it failed".to_owned())),
+            Some(Err(error)) => Err(Python::try_attach(|py| {
+                let name = error.get_type(py).name().map(|name| name.to_string());
+                format!("it raised {}", name.unwrap_or_default())
+            })
+            .unwrap_or_else(|| "it failed".to_owned())),
             None => Err("the interpreter is gone".to_owned()),
         }
     }
