@@ -26,7 +26,7 @@ PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 # What the page on Redis lists for one server.
 ALLOWED = (
     "+hello +auth +ping +time +role +client|setname +publish +spublish +subscribe +unsubscribe +ssubscribe "
-    "+sunsubscribe +rpush +lpush +lmove +lrange +lrem +llen +expire +del +hset +hdel +hgetall +sadd +srem +smembers"
+    "+sunsubscribe +rpush +lpush +lmove +lrange +lrem +llen +expire +del +hset +hdel +hgetall +sadd +smembers"
 )
 Doctor = Callable[..., tuple[int, str]]
 

@@ -25,7 +25,7 @@ ALLOWED = [
     *("HELLO 2", "TIME", "ASKING", "CLUSTER SLOTS"),
     *("RPUSH {queue} 1", "LMOVE {queue} {other} LEFT RIGHT", "LRANGE {other} 0 -1", "LREM {other} 1 1", "LLEN {queue}"),
     *("HSET {queue} 1 1", "HDEL {queue} 1", "HGETALL {queue}", "EXPIRE {queue} 1"),
-    *("SADD {other} 1", "SMEMBERS {other}", "SREM {other} 1", "DEL {queue} {other}"),
+    *("SADD {other} 1", "SMEMBERS {other}", "DEL {queue} {other}"),
     *("PUBLISH {queue} 1", "SPUBLISH {queue} 1", "SSUBSCRIBE {queue}", "SUNSUBSCRIBE {queue}"),
     *("SUBSCRIBE {queue}", "UNSUBSCRIBE {queue}", "PING"),
 ]
