@@ -75,7 +75,8 @@ class TestAServer:
         assert code == 0
         assert "ok user 'chat' may do all that the layer needs (found out by trying each command)" in said
         assert "chat:***@" in said
-        assert server.ask("KEYS", "*") == []
+        # The layer may not take a name out of its index, and so the doctor may not: that ends by itself.
+        assert [key for key in server.ask("KEYS", "*") if not key.startswith("asgi:i:")] == []
 
     @pytest.mark.parametrize("dry", [False, True])
     def test_permissions_that_are_missing_are_named_and_how_to_give_them(
