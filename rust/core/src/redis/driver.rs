@@ -172,6 +172,8 @@ pub(crate) struct Driver<H: Host> {
     /// What other processes were told, and who waits for them to say that it is done.
     pub(super) told: HashMap<u64, (usize, Instant)>,
     pub(super) next_told: u64,
+    /// What is to be told as soon as the answer can come.
+    to_tell: Vec<(ProcessId, Control, usize, Instant)>,
     /// Probes of the way through the server and back, by number.
     pub(super) probe: Option<(u64, Instant)>,
 
@@ -236,6 +238,7 @@ impl<H: Host> Driver<H> {
             tallies: Slab::new(),
             told: HashMap::new(),
             next_told: 0,
+            to_tell: Vec::new(),
             probe: None,
             sequences: Sequences::new(WATCHED),
             counters: Counters::new(WATCHED),
@@ -366,7 +369,13 @@ impl<H: Host> Driver<H> {
                 ticket,
             } => {
                 let tally = self.tally(1, Some(ticket));
-                self.tell(process, control, tally);
+                // Not before the answer can come.
+                if self.is_connected() {
+                    self.tell(process, control, tally);
+                } else {
+                    let until = self.until();
+                    self.to_tell.push((process, control, tally, until));
+                }
             }
             Ask::CloseQueue { channel } => self.close_queue(&channel),
             Ask::Want { channel } => self.want(&channel),
@@ -486,6 +495,7 @@ impl<H: Host> Driver<H> {
         let busy = self.waits_to_be_written()
             || !self.delayed.is_empty()
             || !self.connects.is_empty()
+            || !self.to_tell.is_empty()
             || !self.told.is_empty()
             || self.awaiting
             || self.needs_map();
@@ -510,6 +520,7 @@ impl<H: Host> Driver<H> {
             self.sweep_topics();
             self.audit_queues();
         }
+        self.tell_what_waits();
         self.write();
         if std::mem::take(&mut self.changed) {
             self.note_state();
@@ -535,6 +546,20 @@ impl<H: Host> Driver<H> {
         }
         if self.awaiting {
             self.give_up_topics();
+        }
+    }
+
+    fn tell_what_waits(&mut self) {
+        let up = !self.to_tell.is_empty() && self.is_connected();
+        for (process, control, tally, until) in std::mem::take(&mut self.to_tell) {
+            if up {
+                self.tell(process, control, tally);
+            } else if until <= self.now {
+                let fault = self.unreachable();
+                self.finish_with(tally, fault);
+            } else {
+                self.to_tell.push((process, control, tally, until));
+            }
         }
     }
 
