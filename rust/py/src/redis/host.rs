@@ -1,8 +1,8 @@
 //! The world around the Redis engine: messages that Python decodes, and tasks and threads to be woken.
 //!
 //! All of this runs in the thread that does the input and output. It is not attached to Python, and does not attach but in
-//! three cases: a message comes too late for a receiver that was cancelled, and goes to the next; a loop is gone, or can
-//! only be woken by calling it; and a capacity rule is a compiled pattern of Python's.
+//! four cases: a message comes too late for a receiver that was cancelled, and goes to the next; a loop is gone, or can
+//! only be woken by calling it; a capacity rule is a compiled pattern of Python's; and receivers, or the engine, are let go.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
