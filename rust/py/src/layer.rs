@@ -85,28 +85,39 @@ impl MemoryLayer {
         }
     }
 
-    /// Reads pairs of a name and a message, all of them before the first is used.
     fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
-        self.engine.check_open().map_err(to_python)?;
-        let mut read = Vec::new();
-        let no_pairs = |got: &Bound<'_, PyAny>| {
-            PyTypeError::new_err(format!(
-                "pairs are tuples of a name and a message, got {}",
-                show(got)
-            ))
-        };
-        for pair in pairs.try_iter().map_err(|_| no_pairs(pairs))? {
-            let pair = pair?;
-            let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-                pair.extract().map_err(|_| no_pairs(&pair))?;
-            let message = Message::new(&message, self.strict)?;
-            let name = text(&name, kind)?.1.to_owned();
-            kind.check(&name)
-                .map_err(|invalid| to_python(invalid.into()))?;
-            read.push((name, message));
-        }
-        Ok(read)
+        read_pairs(&self.engine, pairs, kind, |message| {
+            Message::new(message, self.strict)
+        })
     }
+}
+
+/// Reads pairs of a name and a message, all of them before the first is used; `read` says what becomes of a message.
+pub(crate) fn read_pairs<M>(
+    engine: &Engine,
+    pairs: &Bound<'_, PyAny>,
+    kind: NameKind,
+    read: impl Fn(&Bound<'_, PyAny>) -> PyResult<M>,
+) -> PyResult<Vec<(String, M)>> {
+    engine.check_open().map_err(to_python)?;
+    let no_pairs = |got: &Bound<'_, PyAny>| {
+        PyTypeError::new_err(format!(
+            "pairs are tuples of a name and a message, got {}",
+            show(got)
+        ))
+    };
+    let mut all = Vec::new();
+    for pair in pairs.try_iter().map_err(|_| no_pairs(pairs))? {
+        let pair = pair?;
+        let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
+            pair.extract().map_err(|_| no_pairs(&pair))?;
+        let message = read(&message)?;
+        let name = text(&name, kind)?.1.to_owned();
+        kind.check(&name)
+            .map_err(|invalid| to_python(invalid.into()))?;
+        all.push((name, message));
+    }
+    Ok(all)
 }
 
 /// The oldest message of a channel, or the waiter of an earlier wait that is in line again, if there is one of this loop.

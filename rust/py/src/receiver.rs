@@ -98,6 +98,26 @@ pub(crate) struct SleepingThread {
 /// How long a sleeping thread goes without looking for signals.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Sleeps until the parker is woken or the time is over, and tells whether it was woken. A signal's exception ends it.
+pub(crate) fn sleep<M: Send>(
+    py: Python<'_>,
+    parker: &Parker<M>,
+    end: Option<Instant>,
+) -> PyResult<bool> {
+    loop {
+        let left = end.map_or(Duration::MAX, |end| {
+            end.saturating_duration_since(Instant::now())
+        });
+        if py.detach(|| parker.sleep(left.min(SIGNAL_INTERVAL))) {
+            return Ok(true);
+        }
+        py.check_signals()?;
+        if left.is_zero() {
+            return Ok(false);
+        }
+    }
+}
+
 impl SleepingThread {
     pub(crate) fn new(channel: &str) -> Self {
         Self {
@@ -124,21 +144,14 @@ impl SleepingThread {
         engine: &Engine,
         end: Option<Instant>,
     ) -> PyResult<Option<Envelope<Message>>> {
-        loop {
-            let left = end.map_or(Duration::MAX, |end| {
-                end.saturating_duration_since(Instant::now())
-            });
-            if py.detach(|| self.parker.sleep(left.min(SIGNAL_INTERVAL))) {
-                return self.parker.slot().take().ok_or_else(layer_closed).map(Some);
-            }
-            if let Err(interrupt) = py.check_signals() {
+        match sleep(py, &self.parker, end) {
+            Ok(true) => self.parker.slot().take().ok_or_else(layer_closed).map(Some),
+            Ok(false) => Ok(self.leave(engine)),
+            Err(interrupt) => {
                 if let Some(envelope) = self.leave(engine) {
                     give_back(py, engine, &self.channel, envelope);
                 }
-                return Err(interrupt);
-            }
-            if left.is_zero() {
-                return Ok(self.leave(engine));
+                Err(interrupt)
             }
         }
     }

@@ -7,7 +7,7 @@ use headrace_core::name::NameKind;
 use headrace_core::redis::{
     Answer, Notice, Place, Progress, RedisEngine, Runtime as Thread, Unsent,
 };
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,9 +15,9 @@ use pyo3::types::PyDict;
 
 use crate::awaitable::Waiter;
 use crate::config::seconds;
-use crate::errors::{fault_to_python, show, to_python, ChannelFull};
+use crate::errors::{fault_to_python, to_python, ChannelFull};
 use crate::event_loop::running_loop;
-use crate::layer::{channel, excluded, group, MemoryLayer};
+use crate::layer::{channel, excluded, group, read_pairs, MemoryLayer};
 use crate::message::encode::encode_into;
 
 mod config;
@@ -92,28 +92,9 @@ impl RedisLayer {
     }
 
     fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Vec<u8>)>> {
-        self.engine.local().check_open().map_err(to_python)?;
-        let no_pairs = |got: &Bound<'_, PyAny>| {
-            PyTypeError::new_err(format!(
-                "pairs are tuples of a name and a message, got {}",
-                show(got)
-            ))
-        };
-        let mut read = Vec::new();
-        for pair in pairs.try_iter().map_err(|_| no_pairs(pairs))? {
-            let pair = pair?;
-            let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-                pair.extract().map_err(|_| no_pairs(&pair))?;
-            let message = self.encode(&message)?;
-            let name = match kind {
-                NameKind::Channel => channel(&name)?,
-                NameKind::Group => group(&name)?,
-            };
-            kind.check(name)
-                .map_err(|invalid| to_python(invalid.into()))?;
-            read.push((name.to_owned(), message));
-        }
-        Ok(read)
+        read_pairs(self.engine.local(), pairs, kind, |message| {
+            self.encode(message)
+        })
     }
 }
 

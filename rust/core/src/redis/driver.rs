@@ -330,17 +330,17 @@ impl<H: Host> Driver<H> {
         true
     }
 
-    fn ask(&mut self, ask: Ask<H::Ticket>) {
+    fn ask(&mut self, mut ask: Ask<H::Ticket>) {
         match ask {
             Ask::Connect { ticket } => {
                 let tally = self.tally(1, Some(ticket));
                 self.connects.push((tally, self.until()));
             }
             Ask::Send { .. } | Ask::GroupSend { .. } => {
-                let (send, ticket) = ask.without_ticket();
+                let ticket = ask.take_ticket();
                 // One part more until all parts are known, so that it is not done before.
                 let tally = self.tally(1, ticket);
-                self.carry(send, tally);
+                self.carry(ask, tally);
                 self.finish(tally, |_| {});
             }
             Ask::Many { sends, ticket } => {
@@ -632,35 +632,11 @@ impl<T> Ask<T> {
         ))
     }
 
-    fn without_ticket(self) -> (Self, Option<T>) {
+    /// Takes out who waits for the answer to one message.
+    fn take_ticket(&mut self) -> Option<T> {
         match self {
-            Self::Send {
-                channel,
-                entry,
-                ticket,
-            } => (
-                Self::Send {
-                    channel,
-                    entry,
-                    ticket: None,
-                },
-                ticket,
-            ),
-            Self::GroupSend {
-                group,
-                exclude,
-                entry,
-                ticket,
-            } => (
-                Self::GroupSend {
-                    group,
-                    exclude,
-                    entry,
-                    ticket: None,
-                },
-                ticket,
-            ),
-            other => (other, None),
+            Self::Send { ticket, .. } | Self::GroupSend { ticket, .. } => ticket.take(),
+            _ => None,
         }
     }
 }

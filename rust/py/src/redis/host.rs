@@ -15,7 +15,7 @@ use crate::awaitable::Waiter;
 use crate::config::LayerClock;
 use crate::event_loop::DetachedWakes;
 use crate::message::Message;
-use crate::receiver::{give_back, Engine, Receiver};
+use crate::receiver::{give_back, sleep, Engine, Receiver};
 
 /// Who asked the engine for something.
 #[derive(Debug)]
@@ -32,25 +32,13 @@ pub(crate) enum Ticket {
 #[derive(Debug, Default)]
 pub(crate) struct Asking(Parker<Answer>);
 
-/// How long a sleeping thread goes without looking for signals.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
-
 impl Asking {
     /// Sleeps until there is an answer; None when the time is over first.
     pub(crate) fn sleep(&self, py: Python<'_>, timeout: Duration) -> PyResult<Option<Answer>> {
         let end = Instant::now().checked_add(timeout);
-        loop {
-            let left = end.map_or(Duration::MAX, |end| {
-                end.saturating_duration_since(Instant::now())
-            });
-            if py.detach(|| self.0.sleep(left.min(SIGNAL_INTERVAL))) {
-                return Ok(self.0.slot().take().map(|envelope| envelope.message));
-            }
-            py.check_signals()?;
-            if left.is_zero() {
-                return Ok(None);
-            }
-        }
+        let answered = sleep(py, &self.0, end)?;
+        let answer = answered.then(|| self.0.slot().take()).flatten();
+        Ok(answer.map(|envelope| envelope.message))
     }
 
     fn answer(&self, answer: Answer) {
