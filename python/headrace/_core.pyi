@@ -557,6 +557,10 @@ class RedisLayer:
         """
         Subscribe to a channel by its name, some time.
         """
+    def listen_sync(self, /, channel: "str") -> None:
+        """
+        As `listen`, asleep until it is done.
+        """
     def next_notice(self, /, timeout: float) -> "dict[str, object] | None":
         """
         Wait, without a loop, for something that the owner may want to know: as a dict with "kind".

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from tests.support.waiting import SECONDS, eventually
 
 HELLO = {"type": "hello"}
 MakeLayer = Callable[..., Any]
@@ -125,6 +126,34 @@ class TestWithoutALoop:
         layer.group_discard_sync("group", "b")
         assert layer.group_channels("group") == ["a"]
 
+    def test_a_channel_is_made(self, layer: Any) -> None:
+        channel = layer.new_channel_sync()
+        assert layer.require_valid_channel_name(channel)
+        assert channel.startswith("specific.")
+        assert layer.new_channel_sync() != channel
+        assert layer.new_channel_sync(prefix="other").startswith("other.")
+        layer.group_add_sync("group", channel)
+        layer.group_send_sync("group", HELLO)
+        assert layer.receive_sync(channel, SECONDS) == HELLO
+        assert inspect.signature(layer.new_channel_sync) == inspect.signature(layer.new_channel)
+
+    @pytest.mark.parametrize("prefix", ["two words", "a!b", "x" * 100])
+    def test_a_channel_with_a_wrong_prefix_is_refused(self, layer: Any, prefix: str) -> None:
+        with pytest.raises(TypeError, match="Channel name must be"):
+            layer.new_channel_sync(prefix)
+
+    def test_a_membership_that_is_held_does_not_expire(self, make_layer: MakeLayer) -> None:
+        layer = make_layer(group_expiry=0.1)
+        held, added = layer.new_channel_sync(), layer.new_channel_sync()
+        layer._hold_sync("group", held)
+        layer.group_add_sync("group", added)
+        eventually(lambda: added not in layer.group_channels("group"), "the other one has expired")
+        assert layer.group_channels("group") == [held]
+        layer.group_send_sync("group", HELLO)
+        assert layer.receive_sync(held, SECONDS) == HELLO
+        layer.group_discard_sync("group", held)
+        assert layer.group_channels("group") == []
+
     def test_waiting_ends_when_the_time_is_over(self, layer: Any) -> None:
         for timeout in (0, 0.001, -1):
             with pytest.raises(TimeoutError, match="channel"):
@@ -150,6 +179,7 @@ class TestWithoutALoop:
             lambda: layer.group_add_sync("group", "channel"),
             lambda: layer.group_discard_sync("group", "channel"),
             lambda: layer.group_send_sync("group", HELLO),
+            lambda: layer._hold_sync("group", "channel"),
         ]
         for call in calls:
             with pytest.raises(RuntimeError, match="closed"):

@@ -88,6 +88,14 @@ def test_a_specific_channel_is_reached_from_the_other_kind(fleet: Fleet) -> None
             assert receiver.call("receive", channel) == {**MESSAGE, "n": number}
 
 
+def test_a_channel_made_without_a_loop_is_reached_at_once(fleet: Fleet) -> None:
+    sender, receiver = fleet.old(), fleet.new()
+    for number in range(8):
+        channel = receiver.call("new_channel_sync")
+        sender.call("send", channel, {**MESSAGE, "n": number})
+        assert receiver.call("receive", channel) == {**MESSAGE, "n": number}
+
+
 def test_a_group_spans_both_kinds(fleet: Fleet) -> None:
     old, new = fleet.old(), fleet.new()
     channels = {peer: peer.call("new_channel") for peer in (old, new)}

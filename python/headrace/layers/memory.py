@@ -72,6 +72,9 @@ class InMemoryChannelLayer(NativeChannelLayer):
     async def _hold(self, group: str, channel: str) -> None:
         self._core.group_hold(group, channel)
 
+    def _hold_sync(self, group: str, channel: str) -> None:
+        self._core.group_hold(group, channel)
+
     # Channels' methods. They are coroutine functions because create_task and async_to_sync ask for one.
 
     async def send(self, channel: str, message: Message) -> None:
@@ -117,12 +120,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         Raises:
             TypeError: No valid name can begin so.
         """
-        name = f"{prefix}.inmemory!{secrets.token_hex(12)}"
-        if prefix != "specific":
-            # By itself too: whatever it is, it became text in the name.
-            self.require_valid_channel_name(prefix)
-            self.require_valid_channel_name(name)
-        return name
+        return self.new_channel_sync(prefix)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Put a channel in a group, or renew its membership. Never blocks.
@@ -229,6 +227,15 @@ class InMemoryChannelLayer(NativeChannelLayer):
             TypeError, LayerClosed: As ``receive``.
         """
         return self._core.receive_sync(channel, timeout)
+
+    def new_channel_sync(self, prefix: str = "specific") -> str:
+        """Do what ``new_channel`` does, from any thread, with or without a loop."""
+        name = f"{prefix}.inmemory!{secrets.token_hex(12)}"
+        if prefix != "specific":
+            # By itself too: whatever it is, it became text in the name.
+            self.require_valid_channel_name(prefix)
+            self.require_valid_channel_name(name)
+        return name
 
     def group_add_sync(self, group: str, channel: str) -> None:
         """Do what ``group_add`` does, from any thread, with or without a loop."""

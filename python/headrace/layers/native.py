@@ -77,6 +77,10 @@ class NativeChannelLayer(BaseChannelLayer):
         """Put a channel of this process in a group until it is discarded or closed."""
         raise NotImplementedError("a layer says how a channel is held in a group")
 
+    def _hold_sync(self, group: str, channel: str) -> None:
+        """Do what ``_hold`` does, from any thread; block where that would wait."""
+        raise NotImplementedError("a layer says how a channel is held in a group")
+
     def subscription(self, *groups: str) -> Subscription:
         """Make a channel that is in these groups while a context lasts.
 

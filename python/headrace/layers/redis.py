@@ -288,9 +288,6 @@ class RedisChannelLayer(NativeChannelLayer):
         if not self._redis.is_ready():
             self._redis.connect_soon()
 
-    async def _listen(self, channel: str) -> None:
-        await self._wait_for(self._redis.listen(channel))
-
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make the name of a channel of this process that nobody else has.
 
@@ -303,15 +300,19 @@ class RedisChannelLayer(NativeChannelLayer):
             TypeError: No valid name can begin so.
             LayerUnavailable: The server could not be reached in time.
         """
-        name = f"{prefix}.{self.client_prefix}!{secrets.token_hex(12)}"
-        if prefix != "specific":
-            self.require_valid_channel_name(prefix)
-            self.require_valid_channel_name(name)
+        name = self._new_name(prefix)
         self._watch()
         if not self._redis.is_ready():
             await received(self._redis.connect())
         if self._plain_wire:
-            await self._listen(name)
+            await self._wait_for(self._redis.listen(name))
+        return name
+
+    def _new_name(self, prefix: str) -> str:
+        name = f"{prefix}.{self.client_prefix}!{secrets.token_hex(12)}"
+        if prefix != "specific":
+            self.require_valid_channel_name(prefix)
+            self.require_valid_channel_name(name)
         return name
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -589,12 +590,28 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         return self._redis.receive_sync(channel, timeout)
 
+    def new_channel_sync(self, prefix: str = "specific") -> str:
+        """Do what ``new_channel`` does, from any thread; it blocks where that would wait."""
+        name = self._new_name(prefix)
+        self._watch()
+        if not self._redis.is_ready():
+            self._redis.connect_sync()
+        if self._plain_wire:
+            self._redis.listen_sync(name)
+        return name
+
     def group_add_sync(self, group: str, channel: str) -> None:
         """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
+        self._join_sync(group, channel, float(self.group_expiry))
+
+    def _hold_sync(self, group: str, channel: str) -> None:
+        self._join_sync(group, channel, None)
+
+    def _join_sync(self, group: str, channel: str, expiry: float | None) -> None:
         self._watch()
         undo = self._undoing_join(group, channel)
         try:
-            self._redis.group_add_sync(group, channel, float(self.group_expiry))
+            self._redis.group_add_sync(group, channel, expiry)
         except (ConnectionError, KeyboardInterrupt):
             undo()
             raise

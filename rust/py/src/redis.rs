@@ -399,6 +399,17 @@ impl RedisLayer {
         self.progress(py, |ticket| Ok(self.engine.listen(channel, ticket)))
     }
 
+    /// As `listen`, asleep until it is done.
+    #[pyo3(signature = (channel: "str"))]
+    fn listen_sync(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+        let channel = self::channel(channel)?;
+        let answer = slept(py, None, |ticket| {
+            let progress = self.engine.listen(channel, ticket);
+            Ok(matches!(progress, Progress::Asked))
+        })?;
+        answer.map_or(Ok(()), |answer| outcome(py, answer).map(|_| ()))
+    }
+
     /// Subscribe to a channel by its name, some time.
     #[pyo3(signature = (channel: "str"))]
     fn listen_soon(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
