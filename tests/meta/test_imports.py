@@ -20,7 +20,7 @@ RANKS = [
     ["headrace._core"],
     ["headrace.layers.base", "headrace.layers.registry", "headrace.layers.views", "headrace.layers.subscription"],
     ["headrace.layers.native"],
-    ["headrace.layers.memory", "headrace.layers.hosts"],
+    ["headrace.layers.memory", "headrace.layers.hosts", "headrace.layers.watcher"],
     ["headrace.layers.redis"],
     ["headrace.layers"],
     ["headrace.sync", "headrace.db", "headrace.utils", "headrace.paths"],

@@ -206,3 +206,23 @@ async def test_a_process_that_only_sends_makes_one_connection_set(
     # One to write, one to listen; and one that was needed at first, to ask what kind of server it is.
     assert proxy.connections == 2
     assert proxy.accepted <= 3
+
+
+def test_threads_that_use_a_layer_first_at_the_same_time_start_one_watcher(layer: RedisChannelLayer) -> None:
+    ready = threading.Barrier(8)
+
+    def send() -> None:
+        ready.wait(20)
+        layer.group_send_sync("room", {})
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    def watchers() -> int:
+        return [thread.name for thread in threading.enumerate()].count("headrace-notices")
+
+    # Those of layers that were closed before may be about to end.
+    eventually(lambda: watchers() == 1, "there is one")

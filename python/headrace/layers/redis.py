@@ -13,7 +13,6 @@ import secrets
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,28 +34,11 @@ from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed, LayerUna
 from headrace.layers.base import Capacities
 from headrace.layers.hosts import HostSetting, Ring, Topology, Wire, redis_config
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
+from headrace.layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
 
 _logger = logging.getLogger("headrace.redis")
-
-LAST_WORDS = 1.0
-"""Seconds that the end of a layer, or of the process, waits for the server to take what was sent."""
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Messages may have been missed here.
-
-    Attributes:
-        groups: The groups whose members here may have missed some.
-        direct: Whether channels of this process may have missed messages that were sent to themselves.
-        missed: How many messages are known to be missing, by the numbers of their senders; 0 if that is not known.
-    """
-
-    groups: tuple[str, ...]
-    direct: bool
-    missed: int
 
 
 @dataclass(frozen=True)
@@ -188,6 +170,8 @@ class RedisChannelLayer(NativeChannelLayer):
         self._is_subscribed = self._redis.is_subscribed
         self._plain_wire = self._settings.wire == "channels_redis"
         self._watched = False
+        # Also taken by a signal handler, whose thread may have it already.
+        self._watching = threading.RLock()
         # Nobody takes from queues on the wire of channels_redis, so there is nothing to be found out.
         self._takes_from_queues = self._plain_wire
 
@@ -728,51 +712,12 @@ class RedisChannelLayer(NativeChannelLayer):
     def _watch(self) -> None:
         """Have somebody listen to what the connection has to say, from the first use on."""
         if not self._watched:
-            self._watched = True
-            watcher = threading.Thread(
-                target=_watch, args=(weakref.ref(self), self._redis), name="headrace-notices", daemon=True
-            )
-            watcher.start()
-            _watchers.add(watcher)
-
-    def _told(self, notice: dict[str, Any]) -> None:
-        match notice["kind"]:
-            case "disconnected":
-                _logger.warning("disconnected: %s", notice["reason"])
-            case "reconnected":
-                _logger.warning("connected again")
-            case "gap":
-                gap = Gap(tuple(notice["groups"]), notice["direct"], notice["missed"])
-                if gap.groups:
-                    _logger.warning("groups may have missed messages: %s", _some(gap.groups))
-                if self._gap is not None:
-                    self._gap(gap)
+            with self._watching:
+                if not self._watched:
+                    self._watched = True
+                    start_watcher(self, self._redis)
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
-
-
-def _watch(reference: "weakref.ref[RedisChannelLayer]", redis: RedisLayer) -> None:
-    """Log what the connection says, and tell the layer's owner, as long as there is a layer."""
-    while reference() is not None and redis.stats().state != "closed":
-        notice = redis.next_notice(1.0)
-        if notice is not None:
-            _tell(reference(), notice)
-
-
-def _tell(layer: "RedisChannelLayer | None", notice: dict[str, Any]) -> None:
-    """Tell a layer that is still there; in a frame of its own, so that the thread does not keep it alive."""
-    if layer is None:
-        return
-    try:
-        layer._told(notice)
-    except Exception:
-        _logger.exception("the gap hook failed")
-
-
-_watchers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _runtimes: dict[int, Runtime] = {}
 """The one thread of input and output of this process, by the process. That of a parent is kept and never looked at."""
 
@@ -796,8 +741,7 @@ def _at_exit() -> None:
                 with suppress(Exception):
                     layer._redis.drain_sync(True, max(0.0, end - time.monotonic()))
             layer._redis.close()
-    for watcher in list(_watchers):
-        watcher.join(LAST_WORDS)
+    join_watchers()
 
 
 atexit.register(_at_exit)

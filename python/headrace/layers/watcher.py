@@ -1,0 +1,94 @@
+"""The thread that tells what happens to the connections of a layer over Redis, while nobody asks.
+
+It tells the log "headrace.redis", and the layer's owner of gaps, if that one wants to know. It does not keep its layer
+alive, and ends with it.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from headrace._core import RedisLayer
+
+__all__ = ["LAST_WORDS", "Gap", "join_watchers", "start_watcher"]
+
+_logger = logging.getLogger("headrace.redis")
+
+LAST_WORDS = 1.0
+"""Seconds that the end of a layer, or of the process, waits for the server to take what was sent."""
+
+_LOOK = 1.0
+"""Seconds between two looks, at most."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Messages may have been missed here.
+
+    Attributes:
+        groups: The groups whose members here may have missed some.
+        direct: Whether channels of this process may have missed messages that were sent to themselves.
+        missed: How many messages are known to be missing, by the numbers of their senders; 0 if that is not known.
+    """
+
+    groups: tuple[str, ...]
+    direct: bool
+    missed: int
+
+
+class _Layer(Protocol):
+    _gap: Callable[[Gap], object] | None
+
+
+_watchers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def start_watcher(layer: _Layer, redis: RedisLayer) -> None:
+    """Have a thread listen to what the connections have to say."""
+    watcher = threading.Thread(target=_watch, args=(weakref.ref(layer), redis), name="headrace-notices", daemon=True)
+    watcher.start()
+    _watchers.add(watcher)
+
+
+def join_watchers() -> None:
+    """Let the watchers of closed layers come to their end."""
+    for watcher in list(_watchers):
+        watcher.join(LAST_WORDS)
+
+
+def _watch(reference: "weakref.ref[_Layer]", redis: RedisLayer) -> None:
+    while reference() is not None and redis.stats().state != "closed":
+        notice = redis.next_notice(_LOOK)
+        if notice is not None:
+            _tell(reference(), notice)
+
+
+def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
+    """Tell a layer that is still there; in a frame of its own, so that the thread does not keep it alive."""
+    if layer is None:
+        return
+    match notice["kind"]:
+        case "disconnected":
+            _logger.warning("disconnected: %s", notice["reason"])
+        case "reconnected":
+            _logger.warning("connected again")
+        case "gap":
+            _tell_gap(Gap(tuple(notice["groups"]), notice["direct"], notice["missed"]), layer._gap)
+
+
+def _tell_gap(gap: Gap, hook: Callable[[Gap], object] | None) -> None:
+    if gap.groups:
+        _logger.warning("groups may have missed messages: %s", _some(gap.groups))
+    if hook is not None:
+        try:
+            hook(gap)
+        except Exception:
+            _logger.exception("the gap hook failed")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
