@@ -12,6 +12,7 @@ __all__ = [
     "GroupStats",
     "Inbox",
     "LayerStats",
+    "Ledger",
     "LinkStats",
     "ManualClock",
     "MemoryLayer",
@@ -244,6 +245,42 @@ class LayerStats:
     def waiters(self, /) -> int:
         """
         Receivers that wait.
+        """
+
+@final
+class Ledger:
+    """
+    What became of sends that nobody waited for; any thread may send, and any may look.
+
+    The child of a fork must not look at its parent's, which another thread may have held at that moment: it makes its own.
+    """
+    def __new__(cls, /) -> Ledger: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def failed(self, /) -> int:
+        """
+        How many sends failed since it was made.
+        """
+    def fault(self, /) -> "BaseException | None":
+        """
+        Why the latest send that failed did so, as the exception that waiting for it would have raised.
+        """
+    @property
+    def pending(self, /) -> int:
+        """
+        How many sends have no answer yet.
+        """
+    def settle(self, /, timeout: float) -> bool:
+        """
+        Sleep until everything sent before has its answer, or until the time is over; tell whether it has.
+
+        What is sent meanwhile is not waited for.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Raises:
+            ValueError: The time is negative or no number.
         """
 
 @final
@@ -528,10 +565,17 @@ class RedisLayer:
         Send each message to its group; gives the groups and the wait.
         """
     def group_send_sync(
-        self, /, group: "str", message: "dict[str, object]", exclude: Any | None, confirm: "bool"
+        self,
+        /,
+        group: "str",
+        message: "dict[str, object]",
+        exclude: Any | None,
+        confirm: "bool",
+        ledger: Ledger | None = None,
     ) -> tuple[int, int, int] | None:
         """
-        Send to the members of a group, and sleep until it is known what became of it, if that is wanted.
+        Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, a ledger may
+        keep it.
         """
     def is_queue(self, /, channel: "str") -> bool:
         """
@@ -613,6 +657,10 @@ class RedisLayer:
         Send one message, and sleep until it is known what became of it, if that is wanted.
         """
     def stats(self, /) -> LinkStats: ...
+    def unattended(self, /) -> Ledger:
+        """
+        What became of all sends that were given a ledger.
+        """
     def want(self, /, channel: "str") -> None:
         """
         Say that somebody waits for a message of a queue.

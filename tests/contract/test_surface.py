@@ -8,6 +8,8 @@ import pytest
 from asgiref.sync import async_to_sync
 from tests.support.waiting import SECONDS, eventually
 
+from headrace._core import Ledger
+
 HELLO = {"type": "hello"}
 MakeLayer = Callable[..., Any]
 
@@ -154,6 +156,14 @@ class TestWithoutALoop:
         layer.group_discard_sync("group", held)
         assert layer.group_channels("group") == []
 
+    def test_a_group_is_sent_to_without_waiting(self, layer: Any) -> None:
+        channel, ledger = layer.new_channel_sync(), Ledger()
+        layer._hold_sync("group", channel)
+        layer._group_send_soon("group", HELLO, ledger)
+        assert ledger.settle(SECONDS)
+        assert (ledger.pending, ledger.failed, ledger.fault()) == (0, 0, None)
+        assert layer.receive_sync(channel, SECONDS) == HELLO
+
     def test_waiting_ends_when_the_time_is_over(self, layer: Any) -> None:
         for timeout in (0, 0.001, -1):
             with pytest.raises(TimeoutError, match="channel"):
@@ -180,6 +190,7 @@ class TestWithoutALoop:
             lambda: layer.group_discard_sync("group", "channel"),
             lambda: layer.group_send_sync("group", HELLO),
             lambda: layer._hold_sync("group", "channel"),
+            lambda: layer._group_send_soon("group", HELLO, Ledger()),
         ]
         for call in calls:
             with pytest.raises(RuntimeError, match="closed"):

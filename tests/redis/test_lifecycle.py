@@ -77,9 +77,9 @@ def forget(tasks: list[asyncio.Task[Any]]) -> None:
     tasks.clear()
 
 
-def run(script: str, *words: str) -> tuple[str, float]:
-    """Run a script in another interpreter; say what it printed, and when it ended."""
-    done = subprocess.run(
+def interpreted(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in another interpreter, to its end."""
+    return subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore:.*fork.*:DeprecationWarning", "-c", script, *words],
         cwd=ROOT,
         capture_output=True,
@@ -87,7 +87,11 @@ def run(script: str, *words: str) -> tuple[str, float]:
         timeout=SECONDS,
         check=False,
     )
-    ended = time.time()
+
+
+def run(script: str, *words: str) -> tuple[str, float]:
+    """Run a script in another interpreter; say what it printed, and when it ended."""
+    done, ended = interpreted(script, *words), time.time()
     # A server that is not there is told to the log once, and nothing else is.
     told = [line for line in done.stderr.splitlines() if not line.startswith("disconnected: ")]
     assert (done.returncode, told) == (0, [])
@@ -275,6 +279,29 @@ def main():
 main()
 """
 
+FORK_LEDGER = """
+import os, sys
+from headrace._core import Ledger
+from headrace.layers import RedisChannelLayer
+
+layer, ledger = RedisChannelLayer([sys.argv[1]]), Ledger()
+
+def send():
+    for _ in range(100):
+        layer._group_send_soon("room", {"type": "test.soon"}, ledger)
+
+send()
+child = os.fork()
+if not child:
+    ledger = Ledger()
+    send()
+    assert ledger.settle(20) and ledger.failed == 0, ledger
+else:
+    assert os.waitpid(child, 0)[1] == 0
+    send()
+    assert ledger.settle(20) and ledger.failed == 0, ledger
+"""
+
 FORK_BEFORE_EXIT = """
 import asyncio, os, sys
 from headrace.layers import RedisChannelLayer
@@ -303,6 +330,17 @@ from headrace.layers import RedisChannelLayer
 
 layer = RedisChannelLayer([sys.argv[1]], capacity=10_000)
 layer.group_send_sync("room", {"type": "test.no"})
+print(time.time())
+"""
+
+UNATTENDED = """
+import sys, time
+from headrace._core import Ledger
+from headrace.layers import RedisChannelLayer
+
+layer = RedisChannelLayer([sys.argv[1]])
+for _ in range(3):
+    layer._group_send_soon("room", {"type": "test.no"}, Ledger())
 print(time.time())
 """
 
@@ -343,6 +381,10 @@ class TestProcesses:
         await layer.close()
         eventually(lambda: not server.clients(), "no connection is left")
 
+    def test_a_fork_while_sends_are_on_their_way(self, server: Server) -> None:
+        run(FORK_LEDGER, server.url)
+        eventually(lambda: not server.clients(), "no connection is left")
+
     async def test_a_child_that_ends_does_not_touch_the_parent(self, server: Server, layer: RedisChannelLayer) -> None:
         channel = await layer.new_channel()
         await layer.group_add("room", channel)
@@ -356,6 +398,13 @@ class TestProcesses:
         got = [(await asyncio.wait_for(layer.receive(channel), SECONDS))["n"] for _ in range(count)]
         assert got == list(range(count))
         assert ended - float(printed) < 3
+
+    def test_what_was_not_sent_at_the_end_is_told(self, server: Server) -> None:
+        server.stop()
+        done = interpreted(UNATTENDED, server.url)
+        assert done.returncode == 0
+        assert "sends failed that nobody waited for: 3; the latest: the layer is closed" in done.stderr
+        assert time.time() - float(done.stdout) < 5
 
     @pytest.mark.parametrize("script", [UNREACHABLE, WAITING, UNUSED], ids=["unreachable", "waiting", "unused"])
     def test_it_ends_at_once(self, server: Server, script: str) -> None:

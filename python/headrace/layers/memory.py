@@ -9,6 +9,7 @@ from headrace._core import (
     ChannelStats,
     GroupStats,
     LayerStats,
+    Ledger,
     ManualClock,
     MemoryLayer,
     SendReport,
@@ -74,6 +75,10 @@ class InMemoryChannelLayer(NativeChannelLayer):
 
     def _hold_sync(self, group: str, channel: str) -> None:
         self._core.group_hold(group, channel)
+
+    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
+        # It is done when it returns: there is nothing that could fail later.
+        self._group_send(group, message, None)
 
     # Channels' methods. They are coroutine functions because create_task and async_to_sync ask for one.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from headrace._core import MemoryLayer, Waiter, after_fork_in_child
+from headrace._core import Ledger, MemoryLayer, Waiter, after_fork_in_child
 from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_seconds
 from headrace.layers.subscription import Subscription
 
@@ -80,6 +80,13 @@ class NativeChannelLayer(BaseChannelLayer):
     def _hold_sync(self, group: str, channel: str) -> None:
         """Do what ``_hold`` does, from any thread; block where that would wait."""
         raise NotImplementedError("a layer says how a channel is held in a group")
+
+    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
+        """Send to a group from any thread, and wait for nothing, not even for queues that are in it.
+
+        What can be told at once is raised. What fails later is counted in the ledger, and logged as a warning.
+        """
+        raise NotImplementedError("a layer says how it sends what nobody waits for")
 
     def subscription(self, *groups: str) -> Subscription:
         """Make a channel that is in these groups while a context lasts.

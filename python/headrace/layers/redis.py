@@ -21,6 +21,7 @@ from typing import Any, Literal, overload
 from headrace._core import (
     ChannelStats,
     GroupStats,
+    Ledger,
     LinkStats,
     MemoryLayer,
     RedisLayer,
@@ -635,6 +636,10 @@ class RedisChannelLayer(NativeChannelLayer):
         if confirm:
             return receivers
         return SendReport(self._members_here(group, exclude) + queued, full, 0)
+
+    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
+        self._watch()
+        self._redis.group_send_sync(group, message, None, False, ledger)
 
     def close_channel(self, channel: str) -> None:
         """Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from headrace._core import RedisLayer
+from headrace._core import Ledger, RedisLayer
 
 __all__ = ["LAST_WORDS", "Gap", "join_watchers", "start_watcher"]
 
@@ -60,10 +60,15 @@ def join_watchers() -> None:
 
 
 def _watch(reference: "weakref.ref[_Layer]", redis: RedisLayer) -> None:
+    unattended, told = redis.unattended(), 0
     while reference() is not None and redis.stats().state != "closed":
         notice = redis.next_notice(_LOOK)
         if notice is not None:
             _tell(reference(), notice)
+        told = _tell_failures(unattended, told)
+    # At its end the layer gives up what it could not send.
+    unattended.settle(LAST_WORDS)
+    _tell_failures(unattended, told)
 
 
 def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
@@ -92,3 +97,11 @@ def _tell_gap(gap: Gap, hook: Callable[[Gap], object] | None) -> None:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+
+
+def _tell_failures(unattended: Ledger, told: int) -> int:
+    """Log, in one line, what failed since so many failures were logged; return how many there are."""
+    failed = unattended.failed
+    if failed > told:
+        _logger.warning("sends failed that nobody waited for: %d; the latest: %s", failed - told, unattended.fault())
+    return failed

@@ -43,7 +43,7 @@ mod _core {
     #[pymodule_export]
     use crate::message::encode::pack;
     #[pymodule_export]
-    use crate::redis::{LinkStats, RedisLayer, Runtime};
+    use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 }

@@ -98,17 +98,18 @@ pub(crate) struct SleepingThread {
 /// How long a sleeping thread goes without looking for signals.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Sleeps until the parker is woken or the time is over, and tells whether it was woken. A signal's exception ends it.
-pub(crate) fn sleep<M: Send>(
+/// Sleeps, by a function that does so for a time and tells whether it was woken, until it was or the time is over. A
+/// signal's exception ends it.
+pub(crate) fn sleep(
     py: Python<'_>,
-    parker: &Parker<M>,
     end: Option<Instant>,
+    asleep: impl Fn(Duration) -> bool + Sync,
 ) -> PyResult<bool> {
     loop {
         let left = end.map_or(Duration::MAX, |end| {
             end.saturating_duration_since(Instant::now())
         });
-        if py.detach(|| parker.sleep(left.min(SIGNAL_INTERVAL))) {
+        if py.detach(|| asleep(left.min(SIGNAL_INTERVAL))) {
             return Ok(true);
         }
         py.check_signals()?;
@@ -144,7 +145,7 @@ impl SleepingThread {
         engine: &Engine,
         end: Option<Instant>,
     ) -> PyResult<Option<Envelope<Message>>> {
-        match sleep(py, &self.parker, end) {
+        match sleep(py, end, |time| self.parker.sleep(time)) {
             Ok(true) => self.parker.slot().take().ok_or_else(layer_closed).map(Some),
             Ok(false) => Ok(self.leave(engine)),
             Err(interrupt) => {

@@ -22,10 +22,12 @@ use crate::message::encode::encode_into;
 
 mod config;
 mod host;
+mod ledger;
 mod stats;
 
 use config::RedisConfig;
 use host::{Asking, Bindings, Ticket};
+pub(crate) use ledger::Ledger;
 pub(crate) use stats::LinkStats;
 
 /// The thread that does the input and output of all layers of a process. It ends with this object.
@@ -51,6 +53,8 @@ pub(crate) struct RedisLayer {
     engine: RedisEngine<Bindings>,
     local: Py<MemoryLayer>,
     limit: usize,
+    /// Sends that were given a ledger of their sender's.
+    unattended: Ledger,
 }
 
 /// How long whoever does not want to wait waits for the server's answer at most, in seconds.
@@ -148,6 +152,7 @@ impl RedisLayer {
             engine: engine.map_err(PyValueError::new_err)?,
             local: local.unbind(),
             limit,
+            unattended: Ledger::default(),
         })
     }
 
@@ -263,8 +268,9 @@ impl RedisLayer {
         Ok(waiter)
     }
 
-    /// Send to the members of a group, and sleep until it is known what became of it, if that is wanted.
-    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude, confirm: "bool"))]
+    /// Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, a ledger may
+    /// keep it.
+    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude, confirm: "bool", ledger=None))]
     fn group_send_sync(
         &self,
         py: Python<'_>,
@@ -272,6 +278,7 @@ impl RedisLayer {
         message: &Bound<'_, PyAny>,
         exclude: Option<&Bound<'_, PyAny>>,
         confirm: bool,
+        ledger: Option<&Bound<'_, Ledger>>,
     ) -> PyResult<Option<Outcome>> {
         let payload = self.encode(message)?;
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
@@ -279,8 +286,10 @@ impl RedisLayer {
         let group = self::group(group)?;
         let failed = |error| unsent(error, group);
         if !confirm {
+            let enter = |ledger: &Bound<'_, Ledger>| ledger.get().enter(&self.unattended);
+            let ticket = ledger.map(enter).map(Ticket::Ledger);
             self.engine
-                .group_send(group, &payload, &exclude, None)
+                .group_send(group, &payload, &exclude, ticket)
                 .map_err(failed)?;
             return Ok(None);
         }
@@ -553,6 +562,11 @@ impl RedisLayer {
             Ok(true)
         })?;
         answer.map(|answer| outcome(py, answer)).transpose()
+    }
+
+    /// What became of all sends that were given a ledger.
+    fn unattended(&self) -> Ledger {
+        self.unattended.clone()
     }
 
     /// End the connections.

@@ -4,7 +4,8 @@
 //! [`payload`], [`sequence`], [`backoff`]. `connection` alone touches sockets. One task, the `driver`, keeps all state
 //! of a layer and makes every decision: about servers (`nodes`, `discovery`), what is asked of them (`requests`), what this
 //! process is subscribed to (`topics`), what goes out (`sends`), plain channels (`queues`, `taking`, `members`) and what comes
-//! in (`arrivals`). [`RedisEngine`] is what callers hold. `docs/protocol.md` describes what travels.
+//! in (`arrivals`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what became of sends that nobody waited for.
+//! `docs/protocol.md` describes what travels.
 
 mod arrivals;
 pub mod backoff;
@@ -17,6 +18,7 @@ pub mod envelope;
 mod fault;
 mod host;
 pub mod keys;
+mod ledger;
 mod members;
 mod nodes;
 mod notices;
@@ -36,6 +38,7 @@ mod topics;
 pub use engine::{Addressed, Place, Progress, RedisEngine, Unsent};
 pub use fault::{Fault, FaultKind};
 pub use host::{Answer, Frame, Host};
+pub use ledger::{Entry, Ledger, Mark};
 pub use runtime::Runtime;
 pub use settings::{Credentials, Endpoint, Host as Server, Settings, Tls, Topology, Wire};
 pub use shared::{ConnectionState, LinkStats, Notice, PlainSends};

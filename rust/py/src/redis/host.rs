@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headrace_core::redis::{Answer, Frame, Host};
+use headrace_core::redis::{Answer, Entry, Frame, Host};
 use headrace_core::{Envelope, HandOff, Parker};
 use pyo3::prelude::*;
 
@@ -24,6 +24,8 @@ pub(crate) enum Ticket {
     Task(Py<Waiter>),
     /// A thread that sleeps.
     Thread(Arc<Asking>),
+    /// Nobody who waits, but who may look later at what became of it.
+    Ledger(Entry),
     /// Nobody, any more.
     Nobody,
 }
@@ -36,7 +38,7 @@ impl Asking {
     /// Sleeps until there is an answer; None when the time is over first.
     pub(crate) fn sleep(&self, py: Python<'_>, timeout: Duration) -> PyResult<Option<Answer>> {
         let end = Instant::now().checked_add(timeout);
-        let answered = sleep(py, &self.0, end)?;
+        let answered = sleep(py, end, |time| self.0.sleep(time))?;
         let answer = answered.then(|| self.0.slot().take()).flatten();
         Ok(answer.map(|envelope| envelope.message))
     }
@@ -96,6 +98,7 @@ impl Host for Bindings {
                     wakes.add(waiter);
                 }
                 Ticket::Thread(thread) => thread.answer(answer),
+                Ticket::Ledger(entry) => entry.answer(&answer),
                 Ticket::Nobody => {}
             }
         }

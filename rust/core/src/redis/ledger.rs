@@ -1,0 +1,235 @@
+//! What became of sends that nobody waited for.
+//!
+//! A send is entered before it is asked for, and struck off when its answer comes. An entry that is dropped without an answer
+//! is struck off as well, and counted as no failure: whoever asked was told at once, or the engine ended with its process.
+//! So nothing is pending for ever.
+//!
+//! Not a counter alone: whoever settles waits for what was entered before, and not for what others go on to send, which on a
+//! busy ledger would be never done.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::host::Answer;
+use super::shared::lock;
+
+/// Sends that nobody waited for, from any thread; for one engine or several.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    accounts: Mutex<Accounts>,
+    /// Told when the last entry of a generation is struck off.
+    struck: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Accounts {
+    /// How many entries are open, by their generation; none that has no open ones.
+    open: BTreeMap<u64, u64>,
+    /// The generation of new entries.
+    newest: u64,
+    failed: u64,
+    latest: Option<Fault>,
+    /// Threads in `wait`: without any there is nobody to be told.
+    waiting: usize,
+}
+
+impl Accounts {
+    fn is_settled(&self, mark: Mark) -> bool {
+        let oldest = self.open.keys().next();
+        oldest.is_none_or(|oldest| *oldest > mark.0)
+    }
+}
+
+/// What was entered in a ledger until some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(u64);
+
+impl Ledger {
+    /// How many sends have no answer yet.
+    pub fn pending(&self) -> u64 {
+        lock(&self.accounts).open.values().sum()
+    }
+
+    /// How many sends failed.
+    pub fn failed(&self) -> u64 {
+        lock(&self.accounts).failed
+    }
+
+    /// Why the latest that failed did so.
+    pub fn fault(&self) -> Option<Fault> {
+        lock(&self.accounts).latest.clone()
+    }
+
+    /// Marks what was entered so far.
+    pub fn mark(&self) -> Mark {
+        let mut accounts = lock(&self.accounts);
+        let mark = Mark(accounts.newest);
+        accounts.newest += 1;
+        mark
+    }
+
+    /// Sleeps until all that was entered before the mark is struck off, or until the time is over; tells whether it is. Any
+    /// number of threads may wait at once.
+    pub fn wait(&self, mark: Mark, timeout: Duration) -> bool {
+        let mut accounts = lock(&self.accounts);
+        accounts.waiting += 1;
+        let (mut accounts, _) = self
+            .struck
+            .wait_timeout_while(accounts, timeout, |accounts| !accounts.is_settled(mark))
+            .unwrap_or_else(PoisonError::into_inner);
+        accounts.waiting -= 1;
+        accounts.is_settled(mark)
+    }
+
+    fn enter(self: &Arc<Self>) -> Line {
+        let mut accounts = lock(&self.accounts);
+        let generation = accounts.newest;
+        *accounts.open.entry(generation).or_default() += 1;
+        Line {
+            ledger: Arc::clone(self),
+            generation,
+            fault: None,
+        }
+    }
+
+    fn strike(&self, generation: u64, fault: Option<Fault>) {
+        let mut accounts = lock(&self.accounts);
+        if fault.is_some() {
+            accounts.failed += 1;
+            accounts.latest = fault;
+        }
+        let Some(open) = accounts.open.get_mut(&generation) else {
+            return;
+        };
+        *open -= 1;
+        if *open > 0 {
+            return;
+        }
+        accounts.open.remove(&generation);
+        let waiting = accounts.waiting > 0;
+        drop(accounts);
+        if waiting {
+            self.struck.notify_all();
+        }
+    }
+}
+
+/// A send in two ledgers: that of whoever sent, and that of the layer, which tells the log. The sender's may be gone first.
+#[derive(Debug)]
+pub struct Entry([Line; 2]);
+
+impl Entry {
+    /// Enters a send in both.
+    pub fn new(ledgers: [&Arc<Ledger>; 2]) -> Self {
+        Self(ledgers.map(Ledger::enter))
+    }
+
+    /// Strikes it off.
+    pub fn answer(mut self, answer: &Answer) {
+        for line in &mut self.0 {
+            line.fault.clone_from(&answer.fault);
+        }
+    }
+}
+
+/// A send in one ledger, struck off when it is dropped.
+#[derive(Debug)]
+struct Line {
+    ledger: Arc<Ledger>,
+    generation: u64,
+    fault: Option<Fault>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.ledger.strike(self.generation, self.fault.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::fault::FaultKind;
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn failed(text: &str) -> Answer {
+        Answer {
+            fault: Some(Fault::new(FaultKind::Timeout, text)),
+            ..Answer::default()
+        }
+    }
+
+    #[test]
+    fn an_answer_strikes_a_send_off_in_both_ledgers() {
+        let (own, layers) = (Arc::default(), Arc::default());
+        let entries = [0; 3].map(|_| Entry::new([&own, &layers]));
+        assert_eq!((own.pending(), layers.pending()), (3, 3));
+        for entry in entries {
+            entry.answer(&Answer::default());
+        }
+        assert_eq!((own.pending(), layers.pending()), (0, 0));
+        assert_eq!((own.failed(), layers.failed()), (0, 0));
+        assert_eq!(own.fault(), None);
+    }
+
+    #[test]
+    fn failures_are_counted_and_the_latest_is_kept() {
+        let (own, layers) = (Arc::default(), Arc::default());
+        for text in ["first", "second"] {
+            Entry::new([&own, &layers]).answer(&failed(text));
+        }
+        Entry::new([&own, &layers]).answer(&Answer::default());
+        for ledger in [own, layers] {
+            assert_eq!((ledger.pending(), ledger.failed()), (0, 2));
+            assert_eq!(ledger.fault(), failed("second").fault);
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_without_an_answer_is_neither_pending_nor_failed() {
+        let ledger = Arc::default();
+        drop(Entry::new([&ledger, &Arc::default()]));
+        assert_eq!((ledger.pending(), ledger.failed()), (0, 0));
+    }
+
+    #[test]
+    fn a_wait_ends_with_what_was_entered_before_it() {
+        let ledger = Arc::default();
+        let enter = || Entry::new([&ledger, &Arc::default()]);
+        assert!(ledger.wait(ledger.mark(), Duration::ZERO));
+        let (before, also_before) = (enter(), enter());
+        let mark = ledger.mark();
+        let after = enter();
+        before.answer(&Answer::default());
+        assert!(!ledger.wait(mark, Duration::ZERO));
+        also_before.answer(&Answer::default());
+        assert!(ledger.wait(mark, Duration::ZERO));
+        assert!(!ledger.wait(ledger.mark(), Duration::ZERO));
+        assert_eq!(ledger.pending(), 1);
+        after.answer(&Answer::default());
+        assert!(ledger.wait(ledger.mark(), Duration::ZERO));
+    }
+
+    #[test]
+    fn all_who_wait_are_woken_by_the_last_answer() {
+        let ledger = Arc::default();
+        let entry = Entry::new([&ledger, &Arc::default()]);
+        let waits: Vec<_> = (0..4)
+            .map(|_| {
+                let ledger = Arc::clone(&ledger);
+                thread::spawn(move || ledger.wait(ledger.mark(), SOON))
+            })
+            .collect();
+        while lock(&ledger.accounts).waiting < waits.len() {
+            thread::yield_now();
+        }
+        entry.answer(&failed("lost"));
+        assert!(waits.into_iter().all(|wait| wait.join().expect("it ends")));
+        assert_eq!(lock(&ledger.accounts).waiting, 0);
+    }
+}
