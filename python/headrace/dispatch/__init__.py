@@ -1,10 +1,11 @@
 """How messages reach a consumer's handlers: from its client and from its layer, one after the other."""
 
+from headrace.dispatch.attendant import Rest, stand_in
 from headrace.dispatch.counters import ConsumerStats, Counters
 from headrace.dispatch.handlers import Handlers, get_handler_name
 from headrace.dispatch.intake import Intake
-from headrace.dispatch.life import Life
-from headrace.dispatch.settings import check_settings, forwarded_fields, setting
+from headrace.dispatch.life import Life, despite_cancel
+from headrace.dispatch.settings import check_backlog, check_settings, forwarded_fields, setting
 from headrace.dispatch.threads import SyncPool, call_in_thread, sync_pool, uses_pool
 
 __all__ = [
@@ -13,12 +14,16 @@ __all__ = [
     "Handlers",
     "Intake",
     "Life",
+    "Rest",
     "SyncPool",
     "call_in_thread",
+    "check_backlog",
     "check_settings",
+    "despite_cancel",
     "forwarded_fields",
     "get_handler_name",
     "setting",
+    "stand_in",
     "sync_pool",
     "uses_pool",
 ]

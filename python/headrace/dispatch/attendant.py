@@ -8,7 +8,7 @@ one that has to wait, or fails, is left to the task to go on with.
 It stands in only where nothing else is to be decided: nothing of the client waits, nothing has to be closed first.
 """
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ else:
     # What a task does around each of its steps, so that asyncio.current_task() tells the truth.
     from asyncio.tasks import _enter_task, _leave_task
 
-__all__ = ["Rest", "begin"]
+__all__ = ["Rest", "begin", "stand_in"]
 
 
 class Rest:
@@ -103,10 +103,19 @@ def begin(life: "Life", message: Any) -> Any:
     name = consumer._handlers.of_layer.get(kind) if kind.__class__ is str else None
     if name is None or not (life._direct or name is FORWARD):
         return message
+    return stand_in(task, getattr(consumer, name), message)
+
+
+def stand_in(task: "asyncio.Task[Any]", handler: Callable[[Any], Any], message: Any) -> Rest | None:
+    """Call the handler of a message in the place of a task: its first step, which most often is all of it.
+
+    Returns:
+        None if that was all, or else a ``Rest``.
+    """
     left, loop = None, task.get_loop()
     _enter_task(loop, task)
     try:
-        handling = getattr(consumer, name)(message)
+        handling = handler(message)
         if handling.__class__ is not CoroutineType:
             return Rest(message, handling)
         # One step. Unlike send(None), a loop makes no exception of the end.

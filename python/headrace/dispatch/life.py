@@ -20,7 +20,7 @@ from headrace.exceptions import StopConsumer
 from headrace.settings import django_settings
 from headrace.typing import ChannelLayer, Message, Receive, Scope
 
-__all__ = ["Consumer", "Life"]
+__all__ = ["Consumer", "Life", "despite_cancel"]
 
 CLEAN_UP_SECONDS = 10
 """How long the end of a consumer may take when it was cancelled."""
@@ -347,7 +347,7 @@ class Life:
             except asyncio.CancelledError:
                 if not self._was_overrun():
                     self._cancelled = True
-        await _despite_cancel(self._finish())
+        await despite_cancel(self._finish(), "a cancelled consumer: its disconnect()")
         if self._cancelled:
             raise asyncio.CancelledError
 
@@ -368,10 +368,15 @@ class Life:
                     raise
 
 
-async def _despite_cancel(ending: Coroutine[Any, Any, None]) -> None:
-    """Wait for the end of a consumer, however often its task is cancelled meanwhile, but not for ever."""
+async def despite_cancel(ending: Coroutine[Any, Any, None] | asyncio.Task[None], name: str) -> None:
+    """Wait for the end of something, however often its task is cancelled meanwhile, but not for ever.
+
+    Args:
+        ending: What ends it.
+        name: What to call it, in the log.
+    """
     loop = asyncio.get_running_loop()
-    task = loop.create_task(ending)
+    task = asyncio.ensure_future(ending)
     deadline = loop.time() + CLEAN_UP_SECONDS
     cancelled = False
     while not task.done() and loop.time() < deadline:
@@ -381,7 +386,7 @@ async def _despite_cancel(ending: Coroutine[Any, Any, None]) -> None:
             cancelled = True
     if not task.done():
         task.cancel()
-        _logger.error("a cancelled consumer did not end in %s s: its disconnect() was cut off", CLEAN_UP_SECONDS)
+        _logger.error("%s did not end in %s s and was cut off", name, CLEAN_UP_SECONDS)
     else:
         task.result()
     if cancelled:

@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.layers.base import check_capacity, check_seconds
 
-__all__ = ["check_settings", "forwarded_fields", "setting"]
+__all__ = ["check_backlog", "check_settings", "forwarded_fields", "setting"]
 
 OVERFLOWS = ("drop_new", "drop_old", "coalesce", "close")
 
@@ -26,13 +26,10 @@ def check_settings(consumer_class: Any) -> None:
         value = setting(consumer_class, seconds)
         if value is not None and value != math.inf:
             check_seconds(f"{name}.{seconds}", value)
-    for count in ("concurrency", "max_backlog"):
-        value = setting(consumer_class, count)
-        if value is not None:
-            check_capacity(f"{name}.{count}", value)
-    overflow = setting(consumer_class, "overflow")
-    if overflow is not None and overflow not in OVERFLOWS:
-        raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
+    concurrency = setting(consumer_class, "concurrency")
+    if concurrency is not None:
+        check_capacity(f"{name}.concurrency", concurrency)
+    check_backlog(consumer_class)
     groups = getattr(consumer_class, "groups", None)
     if isinstance(groups, str | bytes):
         raise TypeError(f"{name}.groups must be a list of names, got {groups!r}; write [{groups!r}]")
@@ -42,6 +39,20 @@ def check_settings(consumer_class: Any) -> None:
         raise TypeError(f"{name}.concurrency must be 1: a sync consumer handles one message at a time")
     if setting(consumer_class, "handler_timeout") is not None:
         raise TypeError(f"{name}.handler_timeout must be None: a handler in a thread cannot be stopped")
+
+
+def check_backlog(owner_class: Any) -> None:
+    """Check what a class says of the mailboxes of its instances.
+
+    Raises:
+        ValueError: A value is out of range; the error names the class and the setting.
+    """
+    name = owner_class.__name__
+    backlog, overflow = setting(owner_class, "max_backlog"), setting(owner_class, "overflow")
+    if backlog is not None:
+        check_capacity(f"{name}.max_backlog", backlog)
+    if overflow is not None and overflow not in OVERFLOWS:
+        raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
 
 
 def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
