@@ -40,6 +40,7 @@ from headrace.layers import (
 from headrace.layers.redis import Gap, RedisStats
 from headrace.paths import include, path, re_path, register_converter
 from headrace.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
+from headrace.sockets import BaseSocketServer, Broadcaster, BroadcasterStats, SocketStats
 from headrace.sync import async_to_sync, sync_to_async
 
 __version__ = version("headrace")
@@ -51,6 +52,9 @@ __all__ = [
     "AsyncJsonWebsocketConsumer",
     "AsyncWebsocketConsumer",
     "BaseChannelLayer",
+    "BaseSocketServer",
+    "Broadcaster",
+    "BroadcasterStats",
     "ChannelEmpty",
     "ChannelFull",
     "ChannelNameRouter",
@@ -76,6 +80,7 @@ __all__ = [
     "RequestAborted",
     "RequestTimeout",
     "SendReport",
+    "SocketStats",
     "StopConsumer",
     "SyncConsumer",
     "URLRouter",

@@ -23,6 +23,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = ("plain_asgi", "starlette_chat", "fastapi_chat", "django_channels", "django_headrace")
+# They print, and end; tests/sockets runs them.
+SCRIPTS = ("socket_server",)
 DJANGO = ("django_channels", "django_headrace")
 SWAPPED = "django_channels-on-channels"
 SECONDS = 30
@@ -205,7 +207,7 @@ def test_manage_check_finds_nothing(name: str) -> None:
 def test_the_readme_lists_every_example() -> None:
     folders = {path.parent.name for path in EXAMPLES.glob("*/README.md")}
     linked = re.findall(r"^\| \[(\w+)\]\(\1\) \|", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
-    assert set(linked) == folders == set(NAMES)
+    assert set(linked) == folders == {*NAMES, *SCRIPTS}
 
 
 @pytest.mark.parametrize("path", ["manage.py", "mysite/__init__.py", "mysite/urls.py", "mysite/templates/chat.html"])

@@ -77,6 +77,10 @@ class NativeChannelLayer(BaseChannelLayer):
         """Put a channel of this process in a group until it is discarded or closed."""
         raise NotImplementedError("a layer says how a channel is held in a group")
 
+    def new_channel_sync(self, prefix: str = "specific") -> str:
+        """Do what ``new_channel`` does, from any thread; block where that would wait."""
+        raise NotImplementedError("a layer says what its channels are called")
+
     def _hold_sync(self, group: str, channel: str) -> None:
         """Do what ``_hold`` does, from any thread; block where that would wait."""
         raise NotImplementedError("a layer says how a channel is held in a group")

@@ -1,0 +1,210 @@
+"""Which channel layer the topics of a socket server are on: one for each configuration in a process.
+
+Asked in this order: the layer that is given; ``hosts`` and ``config``; Django's ``DJANGO_SOCKETS_CONFIG``; the
+project's default channel layer; and a layer in this process.
+"""
+
+import difflib
+import inspect
+import os
+import reprlib
+import threading
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.exceptions import InvalidChannelLayerError
+from headrace.layers import InMemoryChannelLayer, RedisChannelLayer, get_channel_layer
+from headrace.layers.native import NativeChannelLayer
+from headrace.settings import django_settings
+
+__all__ = ["SETTING", "Backend", "backend_of"]
+
+SETTING = "DJANGO_SOCKETS_CONFIG"
+"""The setting of a Django project that counts where nothing is given."""
+
+LIMIT = 16 * 1024 * 1024
+"""Bytes that a message may have, unless ``max_message_bytes`` says otherwise."""
+
+_MEMORY_SETTINGS = {"expiry", "group_expiry", "capacity", "channel_capacity"}
+_OWN_SETTINGS = {"hosts", "allow_memory", "max_message_bytes"}
+_CLUSTER_MARKS = ("cluster", "is_cluster")
+"""What a host of django_sockets has to say that it is of a cluster."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A layer, and what a socket server has to know of it.
+
+    Attributes:
+        layer: The layer.
+        limit: Bytes that a message may have.
+    """
+
+    layer: NativeChannelLayer
+    limit: int
+
+    def is_closed(self) -> bool:
+        """Tell whether its owner has closed the layer."""
+        return isinstance(self.layer, RedisChannelLayer) and self.layer._is_closed()
+
+
+_made: dict[Hashable, Backend] = {}
+_lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    """Replace the lock in a child: a thread that is not there may hold it."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def backend_of(hosts: Any, config: Any, layer: Any, allow_memory: bool | None) -> Backend:
+    """Return where the topics are.
+
+    Args:
+        hosts: Servers, as ``RedisChannelLayer`` takes them, or with ``"cluster": True``; None for those of ``config``.
+        config: ``{"hosts": [...]}`` with any settings of ``RedisChannelLayer``, and ``allow_memory``.
+        layer: A layer of headrace, or its alias, in the place of both.
+        allow_memory: Whether a layer in this process will do where no hosts are given; None leaves it to ``config``.
+
+    Raises:
+        ValueError: An argument is wrong, or there are no hosts and ``allow_memory`` is False.
+        InvalidChannelLayerError: The layer is not one of headrace's.
+    """
+    if isinstance(hosts, Mapping) and config is None:
+        # The fourth argument of a server was the config once.
+        hosts, config = None, hosts
+    if layer is not None:
+        if hosts is not None or config is not None:
+            raise ValueError("layer is given beside hosts or config; give either a layer or what to make one of")
+        return _given(layer)
+    name, settings = _settings(hosts, config)
+    in_memory = settings.pop("allow_memory", True) if allow_memory is None else allow_memory
+    if settings.get("hosts") is not None:
+        return _shared(name, settings)
+    if not in_memory:
+        raise ValueError(
+            "hosts are not given and allow_memory is False, so there is nowhere to broadcast to: give "
+            f"hosts=[{{'address': 'redis://localhost:6379'}}], or the same in config or in {SETTING}"
+        )
+    settings.pop("hosts", None)
+    return _shared(name, settings) if settings else _default()
+
+
+def _settings(hosts: Any, config: Any) -> tuple[str, dict[str, Any]]:
+    """Return what is configured, as a copy, and how to name it in an error."""
+    name = "config"
+    if hosts is None and config is None:
+        name, config = SETTING, getattr(django_settings(), SETTING, None)
+    if config is None:
+        config = {}
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{name} must be a mapping such as {{'hosts': [...]}}, got {type(config).__name__}")
+    settings = dict(config)
+    if hosts is not None:
+        if settings.get("hosts") is not None:
+            raise ValueError("hosts are given, and config has hosts as well; leave one of them out")
+        name, settings["hosts"] = "hosts", hosts
+    return name, settings
+
+
+def _given(layer: Any) -> Backend:
+    found = get_channel_layer(layer) if isinstance(layer, str) else layer
+    if found is None:
+        raise InvalidChannelLayerError(f"layer={layer!r}: no channel layer is configured under this alias")
+    return _native(found, f"layer={layer!r}")
+
+
+def _native(layer: Any, what: str) -> Backend:
+    if isinstance(layer, RedisChannelLayer):
+        return Backend(layer, layer._settings.max_message_bytes)
+    if isinstance(layer, NativeChannelLayer):
+        return Backend(layer, LIMIT)
+    raise InvalidChannelLayerError(
+        f"{what} is {type(layer).__module__}.{type(layer).__qualname__}, and a socket server needs a layer of "
+        f"headrace: change its BACKEND to one of headrace.layers, or give hosts in {SETTING}"
+    )
+
+
+def _default() -> Backend:
+    """Return the project's own layer; a project of Django that configures none gets one in this process."""
+    layer = get_channel_layer()
+    return _shared("config", {}) if layer is None else _native(layer, "the channel layer 'default'")
+
+
+def _shared(name: str, settings: dict[str, Any]) -> Backend:
+    """Return the layer of these settings; make it if this is the first time, or if it was closed."""
+    key = _frozen(settings)
+    backend = _made.get(key)
+    if backend is None or backend.is_closed():
+        with _lock:
+            backend = _made.get(key)
+            if backend is None or backend.is_closed():
+                backend = _made[key] = _make(name, settings)
+    return backend
+
+
+def _frozen(value: Any) -> Hashable:
+    """Return what is equal for equal settings."""
+    if isinstance(value, Mapping):
+        return frozenset((key, _frozen(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return value if isinstance(value, Hashable) else id(value)
+
+
+def _make(name: str, settings: dict[str, Any]) -> Backend:
+    hosts = settings.pop("hosts", None)
+    limit = settings.setdefault("max_message_bytes", LIMIT)
+    known = set(inspect.signature(RedisChannelLayer).parameters) | _OWN_SETTINGS
+    for setting in settings:
+        if setting not in known:
+            close = difflib.get_close_matches(str(setting), known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{name} has the unknown setting {setting!r}{hint}")
+    if hosts is None:
+        return _make_in_memory(name, settings, limit)
+    servers, clustered = _servers(hosts)
+    if clustered:
+        settings.setdefault("topology", "cluster")
+    return Backend(RedisChannelLayer(servers, **settings), limit)
+
+
+def _make_in_memory(name: str, settings: dict[str, Any], limit: Any) -> Backend:
+    if not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"max_message_bytes must be a positive integer, got {limit!r}")
+    del settings["max_message_bytes"]
+    of_servers = sorted(set(settings) - _MEMORY_SETTINGS)
+    if of_servers:
+        raise ValueError(
+            f"{name} has {', '.join(map(repr, of_servers))}, which only servers have, and no hosts; add "
+            "'hosts': [{'address': 'redis://localhost:6379'}]"
+        )
+    return Backend(InMemoryChannelLayer(**settings), limit)
+
+
+def _servers(hosts: Any) -> tuple[list[Any], bool]:
+    """Return the hosts without django_sockets' mark of a cluster, and whether there was one."""
+    if isinstance(hosts, str | bytes | Mapping) or not isinstance(hosts, list | tuple) or not hosts:
+        got = "an empty one" if isinstance(hosts, list | tuple) else f"a {type(hosts).__name__}"
+        raise ValueError(
+            f"hosts must be a list of servers, such as [{{'address': 'redis://localhost:6379'}}], got {got}"
+        )
+    mappings = [host for host in hosts if isinstance(host, Mapping)]
+    for host in mappings:
+        if "master_name" in host and "sentinels" not in host:
+            raise ValueError(
+                f"hosts has the master_name {reprlib.repr(host['master_name'])} and no sentinels: add "
+                "'sentinels': [(host, port), ...], whom to ask for it"
+            )
+    servers = [_unmarked(host) if isinstance(host, Mapping) else host for host in hosts]
+    return servers, any(host.get(mark) for host in mappings for mark in _CLUSTER_MARKS)
+
+
+def _unmarked(host: Mapping[str, Any]) -> dict[str, Any]:
+    return {option: value for option, value in host.items() if option not in _CLUSTER_MARKS}

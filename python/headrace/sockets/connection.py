@@ -1,0 +1,371 @@
+"""One WebSocket from its first message to its end: the mechanics below ``BaseSocketServer``.
+
+It lives in two lanes. In one its task takes the client's frames, one after the other, and calls the hooks; in the
+other a task delivers what is broadcast to its topics, so that a slow hook holds up the frames of its own client and
+nothing else. Guaranteed, whatever ends it (its client, a close, an exception in ``connect``, the server's shutdown):
+it has left its topics, and ``disconnect`` was called once, before it ends.
+"""
+
+import asyncio
+import enum
+import inspect
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+from headrace._core import Inbox
+from headrace.dispatch import Rest, call_in_thread, despite_cancel, stand_in
+from headrace.exceptions import ConnectionClosed
+from headrace.sockets.broadcaster import Broadcaster
+from headrace.sockets.mailbox import Mailbox, Overflow
+from headrace.sockets.payload import Encoder, data_of, frame_of
+from headrace.typing import Message, Receive, Scope, Send
+
+__all__ = ["Connection", "Phase"]
+
+_logger = logging.getLogger("headrace.sockets")
+
+NOBODY, FORBIDDEN = 4401, 4403
+"""The codes of a refusal: nobody is logged in, or the wrong one."""
+
+FAILED, OVERRUN, NO_CODE = 1011, 1013, 1005
+
+CLOSE_SECONDS = 5
+"""How long a client that does not read may hold up the close."""
+
+_STATUS = {NOBODY: 401, FAILED: 500}
+"""The status of HTTP that a handshake is refused with, where it is not 403."""
+
+_BREATH = 64
+"""Messages delivered in one go before other tasks of the loop get a turn."""
+
+
+class Phase(enum.Enum):
+    """How far a connection has come."""
+
+    OPEN = enum.auto()
+    # Nothing goes to the client any more.
+    CLOSED = enum.auto()
+    # In the disconnect hook, which may broadcast.
+    LEAVING = enum.auto()
+    ENDED = enum.auto()
+
+
+class Connection(Broadcaster):
+    """The state of one WebSocket, and the two tasks that it lives in."""
+
+    max_backlog: int | None = None
+    overflow: Overflow = "drop_new"
+
+    scope: Scope
+    ws_encoder: Encoder
+    ws_encoder_is_bytes: bool
+    ws_decoder: Callable[[Any], Any]
+    subprotocol: str | None
+
+    _hooks: ClassVar[frozenset[Any]]
+    """Those of the base class, which need no thread."""
+
+    _disconnect_takes_code: ClassVar[bool] = True
+
+    # Whether a broadcast goes to the client as it is, because nobody has changed what becomes of it.
+    _passes_on: bool
+
+    def __init__(self, receive: Receive, send: Send, **settings: Any) -> None:
+        self._asgi_receive = receive
+        self._asgi_send = send
+        self._phase = Phase.OPEN
+        self._code: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._delivering: asyncio.Task[None] | None = None
+        self._overrunning: asyncio.Task[None] | None = None
+        # Waiting for the client's next message, so that a close has to call it away.
+        self._is_receiving = False
+        # Asked for and not accepted: there is nobody to take leave of.
+        self._in_handshake = False
+        # Held while a frame is sent, so that frames leave in the order of the calls.
+        self._sending = asyncio.Lock()
+        self._has_failed_to_send = False
+        self._received = self._sent = self._bad_messages = self._errors = self._unhandled = 0
+        self._dropped_after_close = 0
+        super().__init__(**settings)
+
+    def __repr__(self) -> str:
+        where = self.scope.get("path")
+        return f"<{type(self).__name__}{'' if where is None else f' at {where}'}>"
+
+    def _make_mailbox(self) -> Mailbox:
+        return Mailbox(self.layer, self.max_backlog, self.overflow, alarm=self._overrun, opened=self._inbox_opened)
+
+    def _check_broadcast(self) -> None:
+        if self._phase in (Phase.CLOSED, Phase.ENDED):
+            raise ConnectionClosed(
+                f"{self!r} has been closed, so it broadcasts nothing any more; a Broadcaster of its own can"
+            )
+        super()._check_broadcast()
+
+    def _check_subscribe(self) -> None:
+        if self._phase is not Phase.OPEN:
+            raise ConnectionClosed(f"{self!r} has been closed, so it cannot be subscribed to anything any more")
+        super()._check_subscribe()
+
+    # The lane of the client's frames.
+
+    def _start(self) -> None:
+        """Begin to live in the running loop."""
+        if self._task is not None:
+            raise RuntimeError(f"{self!r} was started before; make another for another connection")
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+        self._task.add_done_callback(self._log_failure)
+
+    def _log_failure(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.error("%r ended because its receive() or send() failed", self, exc_info=error)
+
+    async def _serve(self) -> None:
+        """Take messages until the end."""
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        cancelled = False
+        try:
+            if self.overflow == "close":
+                # Only in its loop can be said whom the alarm is for.
+                await self._mailbox.open()
+            self._inbox_opened()
+            while self._phase is Phase.OPEN:
+                await self._take(await self._next())
+        except asyncio.CancelledError:
+            cancelled = self._phase is Phase.OPEN or self._task is None or self._task.uncancel() > 0
+            if cancelled:
+                raise
+        finally:
+            await self._finish(cancelled)
+
+    async def _next(self) -> Message:
+        self._is_receiving = True
+        try:
+            return await self._asgi_receive()
+        finally:
+            self._is_receiving = False
+
+    async def _take(self, message: Message) -> None:
+        kind = message.get("type")
+        if kind == "websocket.receive":
+            await self._take_frame(message)
+        elif kind == "websocket.connect":
+            await self._open()
+        elif kind == "websocket.disconnect":
+            self._note_closed(message.get("code", NO_CODE))
+        else:
+            _logger.warning("%r got a message of type %r, which a WebSocket does not have", self, kind)
+
+    async def _open(self) -> None:
+        self._in_handshake = True
+        code = await self._refusal()
+        if code is not None:
+            await self._refuse(code)
+            return
+        accept: Message = {"type": "websocket.accept"}
+        if self.subprotocol is not None:
+            accept["subprotocol"] = self.subprotocol
+        await self._asgi_send(accept)
+        self._in_handshake = False
+        if not await self._try("connect"):
+            self._note_closed(FAILED)
+            await self._close_now()
+
+    async def _refusal(self) -> int | None:
+        """Return the code to refuse the connection with, or None to accept it."""
+        try:
+            answer = await self._call("authorize")
+        except Exception:
+            self._note_error("authorize")
+            return FAILED
+        if answer is True:
+            return None
+        if not answer:
+            user = self.scope.get("user", self)
+            return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOBODY
+        if isinstance(answer, int):
+            return answer
+        _logger.error("%r: authorize() must return True, False or a code; it is refused for %r", self, answer)
+        return FAILED
+
+    async def _refuse(self, code: int) -> None:
+        self._phase = Phase.CLOSED
+        if "websocket.http.response" not in (self.scope.get("extensions") or ()):
+            await self._asgi_send({"type": "websocket.close", "code": code})
+            return
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"0")]
+        start = {"type": "websocket.http.response.start", "status": _STATUS.get(code, 403), "headers": headers}
+        await self._asgi_send(start)
+        await self._asgi_send({"type": "websocket.http.response.body", "body": b""})
+
+    async def _take_frame(self, message: Message) -> None:
+        self._received += 1
+        raw: Any = message.get("text")
+        if raw is None:
+            raw = message.get("bytes", b"")
+        try:
+            data = self.ws_decoder(raw)
+        except Exception as error:
+            self._bad_messages += 1
+            _logger.warning("%r got a frame that its ws_decoder does not take: %r", self, error)
+            await self._try("on_bad_message", raw, error)
+        else:
+            await self._try("receive", data)
+
+    async def _try(self, hook: str, *arguments: Any) -> bool:
+        """Call a hook; tell whether it succeeded. What it raises is logged and counted."""
+        try:
+            await self._call(hook, *arguments)
+        except Exception:
+            self._note_error(hook)
+            return False
+        return True
+
+    async def _call(self, name: str, *arguments: Any) -> Any:
+        """Call a hook: here if it is a coroutine function or of the base class, else in a thread."""
+        hook = getattr(self, name)
+        if inspect.iscoroutinefunction(hook):
+            return await hook(*arguments)
+        if getattr(hook, "__func__", None) in self._hooks:
+            result = hook(*arguments)
+        else:
+            result = await call_in_thread(True, hook, *arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    def _note_error(self, hook: str) -> None:
+        self._errors += 1
+        _logger.exception("%r: %s() failed", self, hook)
+
+    # The lane of broadcasts.
+
+    def _inbox_opened(self) -> None:
+        """Have what is broadcast delivered from now on, if there is an inbox and somebody to deliver to."""
+        if self._task is None or self._loop is None:
+            return
+        if asyncio._get_running_loop() is self._loop:
+            self._begin_delivering()
+        else:
+            self._loop.call_soon_threadsafe(self._begin_delivering)
+
+    def _begin_delivering(self) -> None:
+        inbox = self._mailbox.inbox
+        if inbox is not None and self._delivering is None and self._phase is Phase.OPEN:
+            self._delivering = asyncio.get_running_loop().create_task(self._deliver_all(inbox))
+
+    async def _deliver_all(self, inbox: Inbox) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            inbox.attend(partial(stand_in, task, self._deliver))
+        breath = _BREATH
+        async for message in inbox:
+            if isinstance(message, Rest):
+                await message.finish()
+            else:
+                await self._deliver(message)
+            breath -= 1
+            if not breath:
+                breath = _BREATH
+                await asyncio.sleep(0)
+
+    async def _deliver(self, message: dict[str, Any]) -> None:
+        topic = message.get("topic")
+        if topic not in self._mailbox.topics:
+            self._dropped_unsubscribed += 1
+            return
+        try:
+            if self._passes_on:
+                await self._send_frame(frame_of(message, self.ws_encoder, self.ws_encoder_is_bytes))
+            else:
+                await self._handle_broadcast(topic, data_of(message))
+        except Exception:
+            self._note_error("async_handle_received_broadcast")
+
+    async def _handle_broadcast(self, topic: str, data: Any) -> None:
+        raise NotImplementedError("a socket server says what becomes of a broadcast")
+
+    def _overrun(self) -> None:
+        """Close, because the mailbox is full; called in the loop."""
+        if self._phase is Phase.OPEN:
+            _logger.warning("%r is closed: its client does not keep up", self)
+            self._note_closed(OVERRUN)
+            self._overrunning = asyncio.get_running_loop().create_task(self._close_now())
+
+    # To the client.
+
+    async def _send_frame(self, message: Message) -> None:
+        if self._phase is not Phase.OPEN:
+            self._dropped_after_close += 1
+            return
+        try:
+            async with self._sending:
+                await self._asgi_send(message)
+        except (OSError, RuntimeError) as error:
+            # The client has gone, and its last message has not been taken. Some servers raise a RuntimeError then.
+            self._dropped_after_close += 1
+            if not self._has_failed_to_send:
+                self._has_failed_to_send = True
+                level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
+                _logger.log(level, "%r could not be sent to: %r; more of this is only counted", self, error)
+        else:
+            self._sent += 1
+
+    def _note_closed(self, code: int) -> None:
+        """Let nothing more go to the client, and nobody send to it, however long the close takes."""
+        self._phase = Phase.CLOSED
+        self._code = code
+        self._mailbox.close()
+
+    async def _close_now(self) -> None:
+        """Tell the client, and call the task away from where it waits for more of it."""
+        # It may be at a send that the client holds up; and what waits is not to go out behind the close.
+        self._stop_delivering()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._asgi_send({"type": "websocket.close", "code": self._code})
+        except (OSError, RuntimeError, TimeoutError) as error:
+            _logger.debug("%r was closed before its client was told: %r", self, error)
+        self._call_away()
+
+    def _call_away(self) -> None:
+        if self._is_receiving and self._task is not None:
+            self._task.cancel()
+
+    def _stop_delivering(self) -> None:
+        delivering = self._delivering
+        if delivering is not None and delivering is not asyncio.current_task():
+            delivering.cancel()
+
+    # The end.
+
+    async def _finish(self, cancelled: bool) -> None:
+        """End, whether the task is cancelled or not, and also if it is cancelled meanwhile."""
+        ending = asyncio.ensure_future(self._end())
+        if not cancelled:
+            try:
+                await asyncio.shield(ending)
+                return
+            except asyncio.CancelledError:
+                await despite_cancel(ending, f"{self!r}: its disconnect()")
+                raise
+        await despite_cancel(ending, f"{self!r}: its disconnect()")
+
+    async def _end(self) -> None:
+        """Leave the topics, and take leave."""
+        self._stop_delivering()
+        if self._delivering is not None:
+            await asyncio.wait({self._delivering})
+        if self._mailbox.inbox is not None:
+            self._mailbox.inbox.attend(None)  # the other half of a cycle
+        self._mailbox.close()
+        self._phase = Phase.LEAVING
+        try:
+            if not (self._in_handshake or getattr(self._loop, "is_ending", False)):
+                code = NO_CODE if self._code is None else self._code
+                await self._try("disconnect", *([code] if self._disconnect_takes_code else []))
+        finally:
+            self._phase = Phase.ENDED
+            self._mailbox.topics.clear()

@@ -1,0 +1,104 @@
+"""What is begun by calls that nobody waits for: in order, counted, logged when it fails, and waited for on request."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future, wait
+from typing import Any
+
+from headrace._core import Ledger
+from headrace.exceptions import LayerUnavailable
+
+__all__ = ["Later"]
+
+_logger = logging.getLogger("headrace.sockets")
+
+
+class Later:
+    """The calls of one broadcaster that nobody waits for.
+
+    There are two kinds: sends that the layer's own thread carries on, which its ledger knows of, and coroutines that
+    run in the broadcaster's loop, one after the other in the order of the calls.
+
+    Args:
+        name: Whose calls they are, for the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._pending: set[Future[Any]] = set()
+        self._latest: Future[Any] | None = None
+        self._failed = 0
+        self._failure: BaseException | None = None
+        # How many failures were raised by a flush.
+        self._told = 0
+        self.ledger = Ledger()
+
+    @property
+    def pending(self) -> int:
+        """Calls on their way."""
+        return len(self._pending) + self.ledger.pending
+
+    @property
+    def failed(self) -> int:
+        """Calls that failed."""
+        return self._failed + self.ledger.failed
+
+    def is_busy(self) -> bool:
+        """Tell whether a coroutine is on its way, so that what comes now has to get in line behind it."""
+        return bool(self._pending)
+
+    def begin(self, call: Callable[[], Coroutine[Any, Any, Any]], loop: asyncio.AbstractEventLoop) -> None:
+        """Have a coroutine function called in the loop when all that was begun before has ended."""
+        with self._lock:
+            future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call), loop)
+            self._latest = future
+            self._pending.add(future)
+        future.add_done_callback(self._ended)
+
+    async def _after(self, earlier: "Future[Any] | None", call: Callable[[], Awaitable[Any]]) -> None:
+        if earlier is not None and not earlier.done():
+            await asyncio.wait({asyncio.wrap_future(earlier)})
+        await call()
+
+    def _ended(self, future: "Future[Any]") -> None:
+        with self._lock:
+            self._pending.discard(future)
+            if self._latest is future:
+                self._latest = None
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._failed += 1
+            self._failure = error
+            _logger.error("a call of %s that nobody waited for failed: %r", self._name, error)
+
+    async def before(self) -> None:
+        """Wait for the coroutines that were begun before."""
+        latest = self._latest
+        if latest is not None:
+            await asyncio.wait({asyncio.wrap_future(latest)})
+
+    def flush(self, timeout: float) -> None:
+        """Wait until nothing is on its way, and raise what failed since the last time.
+
+        Raises:
+            TimeoutError: Something still is.
+            LayerUnavailable: What was sent could not be carried.
+            Exception: The latest failure of a call.
+        """
+        end = time.monotonic() + timeout
+        unfinished = wait(list(self._pending), timeout).not_done
+        if unfinished or not self.ledger.settle(max(0.0, end - time.monotonic())):
+            raise TimeoutError(f"{self.pending} calls of {self._name} are still on their way after {timeout} s")
+        failed = self.failed - self._told
+        if failed:
+            self._told += failed
+            failure = self.ledger.fault() or self._failure
+            self._failure = None
+            reason = f"{failed} calls of {self._name} that nobody waited for failed, the latest with: {failure}"
+            if isinstance(failure, ConnectionError):
+                raise LayerUnavailable(reason) from failure
+            raise RuntimeError(reason) from failure

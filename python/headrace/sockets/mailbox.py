@@ -1,0 +1,179 @@
+"""The channel of one socket: where the messages of its topics wait for it.
+
+Guaranteed: when ``join`` has returned, what is broadcast to the topic from then on is put here; when ``close`` has
+returned, the channel is in no group and nothing is left of it, also if a join of another thread was on its way.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
+
+from headrace._core import ChannelStats, Inbox, MemoryLayer
+from headrace.exceptions import ConnectionClosed, LayerClosed
+from headrace.layers.native import NativeChannelLayer
+from headrace.sockets.topics import group_of
+
+__all__ = ["Mailbox", "Overflow"]
+
+Overflow = Literal["drop_new", "drop_old", "coalesce", "close"]
+
+
+class Mailbox:
+    """The channel of one socket, made when it is first needed; for any thread.
+
+    Its memberships do not expire.
+
+    Args:
+        layer: The layer.
+        backlog: How many messages it holds; None for the layer's capacity.
+        overflow: What becomes of the rest, as on a consumer.
+        alarm: Called in the loop when it was full, if ``overflow`` is ``"close"``; then it must be opened in the loop.
+        opened: Called when there is an inbox, by whichever thread made it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_alarm",
+        "_backlog",
+        "_closed",
+        "_last",
+        "_layer",
+        "_lock",
+        "_opened",
+        "_overflow",
+        "inbox",
+        "topics",
+    )
+
+    def __init__(
+        self,
+        layer: NativeChannelLayer,
+        backlog: int | None = None,
+        overflow: Overflow = "drop_new",
+        *,
+        alarm: Callable[[], object] | None = None,
+        opened: Callable[[], object] | None = None,
+    ) -> None:
+        self._layer = layer
+        self._backlog = backlog
+        self._overflow = overflow
+        self._alarm = alarm
+        self._opened = opened
+        self._closed = False
+        # What was read before the channel was closed, which takes its counters along.
+        self._last: ChannelStats | None = None
+        # Held while the inbox is made, so that it is made once.
+        self._lock = threading.Lock()
+        self.inbox: Inbox | None = None
+        # The topics that it is to get, those that are being joined too: their messages may come before the answer.
+        self.topics: set[str] = set()
+
+    async def open(self) -> Inbox:
+        """Return the inbox; the first one of a process waits until the server knows the process."""
+        self._require_open()
+        return self.inbox or self._make_inbox(await self._layer.new_channel())
+
+    def open_sync(self) -> Inbox:
+        """Do what ``open`` does, blocking."""
+        self._require_open()
+        return self.inbox or self._make_inbox(self._layer.new_channel_sync())
+
+    def _make_inbox(self, channel: str) -> Inbox:
+        with self._lock:
+            if self.inbox is not None:
+                return self.inbox
+            core = self._layer._core
+            inbox = core.inbox(channel)
+            if self._backlog is not None or self._overflow != "drop_new":
+                backlog = self._backlog or self._layer.get_capacity(channel)
+                if self._overflow == "close":
+                    inbox.own(backlog, "drop_new", self._alarm)
+                else:
+                    inbox.own(backlog, self._overflow)
+            self.inbox = inbox
+        weakref.finalize(self, _close_forgotten, core, channel, os.getpid()).atexit = False
+        if self._opened is not None:
+            self._opened()
+        return inbox
+
+    async def join(self, topic: str) -> None:
+        """Get what is broadcast to a topic from now on.
+
+        Raises:
+            ConnectionClosed: The mailbox is closed.
+            LayerUnavailable, LayerClosed: As the layer's ``group_add``; nothing was joined.
+        """
+        inbox = await self.open()
+        fresh = self._begin(topic)
+        try:
+            await self._layer._hold(group_of(topic), inbox.channel)
+        except BaseException:
+            self._undo(topic, fresh)
+            raise
+        self._end(inbox)
+
+    def join_sync(self, topic: str) -> None:
+        """Do what ``join`` does, blocking for at most a round trip."""
+        inbox = self.open_sync()
+        fresh = self._begin(topic)
+        try:
+            self._layer._hold_sync(group_of(topic), inbox.channel)
+        except BaseException:
+            self._undo(topic, fresh)
+            raise
+        self._end(inbox)
+
+    def _begin(self, topic: str) -> bool:
+        fresh = topic not in self.topics
+        self.topics.add(topic)
+        return fresh
+
+    def _undo(self, topic: str, fresh: bool) -> None:
+        if fresh:
+            self.topics.discard(topic)
+
+    def _end(self, inbox: Inbox) -> None:
+        """Leave again if the mailbox was closed meanwhile."""
+        if self._closed:
+            _close(self._layer._core, inbox.channel)
+            self._require_open()
+
+    def leave(self, topic: str) -> None:
+        """Get nothing more of a topic; what of it waits here is dropped when its turn comes. Never blocks."""
+        self.topics.discard(topic)
+        if self.inbox is not None and not self._closed:
+            self._layer._core.group_discard(group_of(topic), self.inbox.channel)
+
+    def stats(self) -> ChannelStats | None:
+        """Read the counters of the channel, or what they were when it was closed; None if there was none."""
+        if self.inbox is not None and not self._closed:
+            with suppress(LayerClosed):
+                return self._layer._core.channel_stats(self.inbox.channel)
+        return self._last
+
+    def close(self) -> None:
+        """Leave all topics and drop what waits. Never blocks; may be called again, and by any thread."""
+        self._last = self.stats()
+        self._closed = True
+        # The other halves of cycles.
+        self._alarm = self._opened = None
+        if self.inbox is not None:
+            _close(self._layer._core, self.inbox.channel)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ConnectionClosed("the socket has been closed, so it cannot be subscribed to anything any more")
+
+
+def _close_forgotten(core: MemoryLayer, channel: str, process: int) -> None:
+    """Close the channel of a mailbox that nobody has any more; not in the child of a fork, where it is the parent's."""
+    if process == os.getpid():
+        _close(core, channel)
+
+
+def _close(core: MemoryLayer, channel: str) -> None:
+    with suppress(LayerClosed):  # which has left nothing behind
+        core.close_channel(channel)

@@ -1,0 +1,285 @@
+"""A WebSocket as a class with a few methods: what is broadcast to the topics it subscribes to goes to the client."""
+
+import asyncio
+import functools
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from typing import Any, overload
+
+from asgiref.sync import markcoroutinefunction
+
+from headrace.dispatch import check_backlog
+from headrace.layers.hosts import HostSetting
+from headrace.layers.native import NativeChannelLayer
+from headrace.sockets.connection import NO_CODE, Connection, Phase
+from headrace.sockets.payload import Encoder, frame
+from headrace.sockets.stats import SocketStats
+from headrace.typing import Application, Message, Receive, Scope, Send
+
+__all__ = ["BaseSocketServer"]
+
+
+class BaseSocketServer(Connection):
+    """One WebSocket. Override its hooks, and give ``as_asgi()`` to a router.
+
+    The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect`` and ``on_bad_message``, each plain or a
+    coroutine function, and ``configure``. A plain one runs in a pool of threads, and may use Django's ORM. They run one
+    at a time, in the order in which frames came; broadcasts are delivered meanwhile, in the order in which they were
+    sent.
+
+    Its own methods are plain and have twins with ``async_`` before the name. A plain one may be called in any thread:
+    it waits until it is done, but where an event loop runs: there it is done a moment later, in the order of the calls.
+
+    Without an ASGI server it is fed by whatever ``receive`` and ``send`` are, once ``start_listeners`` was called.
+
+    Differs from ``django_sockets``: docs/sockets.md tells, name by name.
+
+    Args:
+        scope: The ASGI scope.
+        receive: Returns the client's next message, when awaited.
+        send: Sends one to it.
+        hosts: As for ``Broadcaster``; a mapping counts as ``config``.
+        ws_encoder: Turns data into what is sent to the client.
+        ws_encoder_is_bytes: Whether that goes in binary frames.
+        ws_decoder: Turns a frame of the client, str or bytes, into data.
+        subprotocol: The subprotocol to accept with.
+        config: As for ``Broadcaster``.
+        layer: As for ``Broadcaster``.
+        allow_memory: As for ``Broadcaster``.
+        loop: As for ``Broadcaster``.
+
+    Attributes:
+        max_backlog: Messages that wait for a slow client, or None for the layer's capacity.
+        overflow: What becomes of the rest, all of it counted: ``"drop_new"`` refuses a new message, ``"drop_old"``
+            drops the oldest, ``"coalesce"`` drops those of the new one's topic, ``"close"`` closes with 1013.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong; the error names it.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the settings of the class."""
+        super().__init_subclass__(**kwargs)
+        check_backlog(cls)
+        cls._disconnect_takes_code = len(inspect.signature(cls.disconnect).parameters) > 1
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        hosts: Iterable[HostSetting] | Mapping[str, Any] | None = None,
+        ws_encoder: Encoder = json.dumps,
+        ws_encoder_is_bytes: bool = False,
+        ws_decoder: Callable[[Any], Any] = json.loads,
+        subprotocol: str | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        layer: NativeChannelLayer | str | None = None,
+        allow_memory: bool | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not (callable(receive) and callable(send)):
+            raise TypeError("receive and send must be functions that return awaitables, as an ASGI server's do")
+        self.scope = scope
+        self.hosts = hosts
+        self.config = config
+        self.layer = layer
+        self.allow_memory = allow_memory
+        self.ws_encoder = ws_encoder
+        self.ws_encoder_is_bytes = ws_encoder_is_bytes
+        self.ws_decoder = ws_decoder
+        self.subprotocol = subprotocol
+        self.configure()
+        kind = type(self)
+        self._passes_on = kind.async_send is BaseSocketServer.async_send and (
+            kind.async_handle_received_broadcast is BaseSocketServer.async_handle_received_broadcast
+        )
+        super().__init__(
+            receive,
+            send,
+            hosts=self.hosts,
+            config=self.config,
+            layer=self.layer,
+            allow_memory=self.allow_memory,
+            loop=loop,
+        )
+
+    # Hooks.
+
+    def configure(self) -> None:
+        """Set ``hosts``, ``config``, ``layer``, ``ws_encoder`` and so on; what is set here goes before arguments."""
+
+    def authorize(self) -> Any:
+        """Decide, before the connection is accepted, whether it will be.
+
+        Returns:
+            True to accept. False to refuse: with 4401 if ``scope["user"]`` is not logged in, else with 4403. A number
+            is the code to refuse with. Where the ASGI server can answer a handshake, the client gets HTTP 401 or 403.
+        """
+        return True
+
+    def connect(self) -> Awaitable[None] | None:
+        """Begin, now that the connection has been accepted: subscribe, say. An exception closes it with 1011."""
+
+    def receive(self, data: Any) -> Awaitable[None] | None:
+        """Take what the client has sent, decoded. An exception is logged and counted, and the connection stays."""
+        self._unhandled += 1
+        return None
+
+    def disconnect(self, code: int = 1000) -> Awaitable[None] | None:
+        """Take leave: called once when the connection has ended, for whatever reason. It may have no parameter."""
+
+    def on_bad_message(self, raw: str | bytes, error: Exception) -> Awaitable[None] | None:
+        """Answer a frame that could not be decoded. Sends ``{"error": ...}``; the connection stays."""
+        return self.async_send({"error": "the message could not be decoded"})
+
+    async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+        """Take what was broadcast to one of its topics. Sends the data to the client."""
+        await self.async_send(data)
+
+    # To the client.
+
+    def send(self, data: Any, raw: bool = False) -> None:
+        """Send data to the client, encoded by ``ws_encoder``.
+
+        Waits while the ASGI server holds its senders back. Dropped and counted if the connection has ended.
+
+        Args:
+            data: The data.
+            raw: It is str or bytes, and sent as it is.
+
+        Raises:
+            TypeError, ValueError: It cannot be encoded; nothing was sent.
+        """
+        self._run(partial(self._send_frame, self._frame(data, raw)))
+
+    async def async_send(self, data: Any, raw: bool = False) -> None:
+        """Send data to the client; see ``send``."""
+        message = self._frame(data, raw)
+        await self._later.before()
+        await self._send_frame(message)
+
+    def _frame(self, data: Any, raw: bool) -> Message:
+        if not raw:
+            return frame(self.ws_encoder(data), self.ws_encoder_is_bytes)
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            raise TypeError(f"data must be str or bytes to be sent raw, got {type(data).__name__}")
+        return frame(data if isinstance(data, str) else bytes(data), not isinstance(data, str))
+
+    def close(self, code: int = 1000) -> None:
+        """Close the connection: nothing is sent to it any more, and ``disconnect`` is called with the code.
+
+        Raises:
+            TypeError: The code is no integer.
+        """
+        if self._begins_to_close(code):
+            self._run(self._close_now)
+
+    async def async_close(self, code: int = 1000) -> None:
+        """Close the connection; see ``close``."""
+        if self._begins_to_close(code):
+            await self._close_now()
+
+    def _begins_to_close(self, code: int) -> bool:
+        if not isinstance(code, int) or isinstance(code, bool):
+            raise TypeError(f"code must be an int, got {code!r}")
+        if not self.is_alive:
+            return False
+        self._note_closed(code)
+        return True
+
+    def __kill__(self) -> None:
+        """End without telling the client."""
+        if self.is_alive:
+            self._note_closed(NO_CODE)
+            self._own_loop().call_soon_threadsafe(self._call_away)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the client can be sent to; False from the first sign of the end."""
+        return self._phase is Phase.OPEN
+
+    # Where it lives.
+
+    def start_listeners(self) -> None:
+        """Begin to take messages from ``receive``: in the running event loop, or else in one in a thread.
+
+        Raises:
+            RuntimeError: It was started before.
+        """
+        if self._may_block():
+            asyncio.run_coroutine_threadsafe(self.async_start_listeners(), self._own_loop()).result()
+        else:
+            self._start()
+
+    async def async_start_listeners(self) -> None:
+        """Begin to take messages from ``receive`` in the running event loop; see ``start_listeners``."""
+        self._start()
+
+    @overload
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Application: ...
+    @overload
+    @classmethod
+    def as_asgi(cls, scope: Scope, receive: Receive, send: Send, /) -> Coroutine[Any, Any, None]: ...
+    @classmethod
+    def as_asgi(cls, *connection: Any, **initkwargs: Any) -> Application | Coroutine[Any, Any, None]:
+        """Return an ASGI application that makes a server for each connection.
+
+        ``as_asgi`` itself, not called, is one too, as in ``django_sockets``.
+
+        Args:
+            *connection: Scope, receive and send, to serve one connection.
+            **initkwargs: What each server is made with: ``hosts=``, ``config=``, ``ws_encoder=`` and so on.
+        """
+        application = _Application(cls, initkwargs)
+        if not connection:
+            return application
+        if len(connection) != 3:
+            raise TypeError(f"{cls.__name__}.as_asgi() takes no positional arguments, or scope, receive and send")
+        return application(*connection)
+
+    async def _handle_broadcast(self, topic: str, data: Any) -> None:
+        await self.async_handle_received_broadcast(topic, data)
+
+    def stats(self) -> SocketStats:
+        """Read the counters of this socket; those of the whole process are in ``layer.stats()``."""
+        return SocketStats(
+            **self._counts(),
+            received=self._received,
+            sent=self._sent,
+            bad_messages=self._bad_messages,
+            errors=self._errors,
+            unhandled=self._unhandled,
+            dropped_after_close=self._dropped_after_close,
+        )
+
+
+BaseSocketServer._hooks = frozenset(
+    getattr(BaseSocketServer, name) for name in ("authorize", "connect", "receive", "disconnect", "on_bad_message")
+)
+
+
+class _Application:
+    """What ``as_asgi`` returns."""
+
+    def __init__(self, server_class: type[BaseSocketServer], initkwargs: dict[str, Any]) -> None:
+        self.server_class = server_class
+        self.initkwargs = initkwargs
+        functools.update_wrapper(self, server_class, updated=())
+        # As far as an object can: who asks it is told that it is to be awaited.
+        markcoroutinefunction(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            raise ValueError(
+                f"{self.server_class.__name__} is for WebSockets, got a scope of type {scope['type']!r}; put a "
+                "ProtocolTypeRouter before it that takes it elsewhere"
+            )
+        await self.server_class(scope, receive, send, **self.initkwargs)._serve()
+
+    def __repr__(self) -> str:
+        return f"{self.server_class.__qualname__}.as_asgi()"

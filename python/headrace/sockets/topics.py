@@ -1,0 +1,74 @@
+"""Topics: what users call them, and the group of the layer that each one stands for.
+
+A topic is text of any length and any characters; the name of a group is neither. A topic that could be one, and is not
+too long, is readable in the name of its group, and any other is there as a digest. The two kinds begin differently, so
+no topic of one can be taken for one of the other. A message carries its topic, so that a handler gets the very text.
+"""
+
+import re
+import reprlib
+from functools import lru_cache
+from hashlib import sha256
+from uuid import UUID
+
+__all__ = ["Topic", "group_of", "topic_of", "topics_of"]
+
+Topic = str | int | UUID
+"""What a topic may be given as; 1 and "1" are one topic, as a UUID and its text are."""
+
+_READABLE = re.compile(r"[a-zA-Z0-9\-_.]{1,80}")
+
+
+def topic_of(topic: object) -> str:
+    """Return a topic as text.
+
+    Raises:
+        TypeError: It is no text, no integer and no UUID.
+        ValueError: It holds half of a surrogate pair, which nothing can carry.
+    """
+    if type(topic) is str:
+        text = topic
+    elif isinstance(topic, str):
+        # What a subclass says of itself, an enumeration say, is not what it holds.
+        text = str.__str__(topic)
+    elif isinstance(topic, int) and not isinstance(topic, bool):
+        text = int.__repr__(topic)
+    elif isinstance(topic, UUID):
+        text = str(topic)
+    else:
+        raise TypeError(
+            f"a topic must be a str, an int or a UUID, got {reprlib.repr(topic)}, which is of type "
+            f"{type(topic).__name__}"
+        )
+    group_of(text)
+    return text
+
+
+def topics_of(topics: object) -> list[str]:
+    """Return one topic, or those of a list, tuple or set, as text.
+
+    Raises:
+        TypeError, ValueError: As ``topic_of``; nothing else is looked at then.
+    """
+    if isinstance(topics, list | tuple | set | frozenset):
+        return [topic_of(topic) for topic in topics]
+    return [topic_of(topics)]
+
+
+@lru_cache(maxsize=4096)
+def group_of(topic: str) -> str:
+    """Return the group of a topic.
+
+    Raises:
+        ValueError: The topic holds half of a surrogate pair.
+    """
+    if _READABLE.fullmatch(topic):
+        return f"socket.t.{topic}"
+    try:
+        encoded = topic.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"a topic must be text that UTF-8 can hold, got {reprlib.repr(topic)} with half of a surrogate pair at "
+            f"position {error.start}"
+        ) from None
+    return f"socket.d.{sha256(encoded).hexdigest()}"

@@ -1,0 +1,864 @@
+import asyncio
+import functools
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from tests.support.waiting import eventually
+
+from headrace.exceptions import ConnectionClosed
+from headrace.layers import InMemoryChannelLayer
+from headrace.sockets import BaseSocketServer, Broadcaster
+
+from .conftest import SECONDS, Client
+
+ACCEPT = {"type": "websocket.accept"}
+
+
+class Noting(BaseSocketServer):
+    """Keeps what its hooks are called with."""
+
+    def configure(self) -> None:
+        self.noted: list[Any] = []
+
+    async def connect(self) -> None:
+        self.noted.append("connect")
+
+    async def receive(self, data: Any) -> None:
+        self.noted.append(data)
+
+    async def disconnect(self, code: int = 1000) -> None:
+        self.noted.append(("disconnect", code))
+
+
+class Subscribed(Noting):
+    async def connect(self) -> None:
+        await self.async_subscribe("news")
+
+
+# From the first message to the last.
+
+
+async def test_a_connection_is_accepted_before_it_is_connected(client: Client) -> None:
+    class Telling(BaseSocketServer):
+        def connect(self) -> None:
+            self.send("welcome")
+
+    await client.connects(Telling)
+    await client.gets(2)
+    assert client.sent == [ACCEPT, {"type": "websocket.send", "text": '"welcome"'}]
+
+
+async def test_hooks_are_called_in_the_order_of_what_happens(client: Client) -> None:
+    server = await client.connects(Noting)
+    for number in range(20):
+        client.says(number)
+    await client.leaves(1001)
+    assert server.noted == ["connect", *range(20), ("disconnect", 1001)]
+    assert not server.is_alive
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_frames_are_handled_in_order_and_one_at_a_time(client: Client, asynchronous: bool) -> None:
+    running: list[int] = []
+    most: list[int] = []
+    seen: list[int] = []
+
+    class Slow(BaseSocketServer):
+        def receive(self, data: Any) -> Any:
+            running.append(data)
+            most.append(len(running))
+            time.sleep(0.001 * (data % 3))
+            seen.append(data)
+            running.remove(data)
+
+    class AsyncSlow(BaseSocketServer):
+        async def receive(self, data: Any) -> None:
+            running.append(data)
+            most.append(len(running))
+            for _ in range(data % 3):
+                await asyncio.sleep(0)
+            seen.append(data)
+            running.remove(data)
+
+    await client.connects(AsyncSlow if asynchronous else Slow)
+    for number in range(30):
+        client.says(number)
+    await client.leaves()
+    assert seen == list(range(30))
+    assert max(most) == 1
+
+
+async def test_hooks_may_be_plain_or_coroutine_functions(client: Client) -> None:
+    threads: dict[str, int] = {}
+
+    class Plain(BaseSocketServer):
+        def authorize(self) -> bool:
+            threads["authorize"] = threading.get_ident()
+            return True
+
+        def connect(self) -> None:
+            threads["connect"] = threading.get_ident()
+
+        def receive(self, data: Any) -> None:
+            threads["receive"] = threading.get_ident()
+
+        def on_bad_message(self, raw: str | bytes, error: Exception) -> None:
+            threads["on_bad_message"] = threading.get_ident()
+
+        def disconnect(self) -> None:  # type: ignore[override]  # as django_sockets allows
+            threads["disconnect"] = threading.get_ident()
+
+    await client.connects(Plain)
+    client.says(1)
+    client.gives("receive", text="{")
+    await client.leaves()
+    assert set(threads) == {"authorize", "connect", "receive", "on_bad_message", "disconnect"}
+    assert threading.get_ident() not in threads.values()
+
+
+async def test_a_hook_may_be_anything_that_returns_an_awaitable(client: Client) -> None:
+    noted: list[Any] = []
+
+    async def note(*what: Any) -> None:
+        noted.append(what)
+
+    class Wrapped(BaseSocketServer):
+        connect = functools.partialmethod(lambda self, word: note(word), "hello")
+
+    await client.connects(Wrapped)
+    await client.leaves()
+    assert noted == [("hello",)]
+
+
+async def test_a_slow_handler_holds_up_its_own_socket_and_no_broadcast(memory: InMemoryChannelLayer) -> None:
+    go_on = threading.Event()
+
+    class Slow(BaseSocketServer):
+        async def connect(self) -> None:
+            await self.async_subscribe("news")
+
+        def receive(self, data: Any) -> None:
+            if data == "wait":
+                go_on.wait(SECONDS)
+            self.send(data)
+
+    slow, quick = Client(), Client()
+    for client in (slow, quick):
+        await client.connects(Slow, layer=memory)
+    slow.says("wait")
+    slow.says("behind it")
+    quick.says(1)
+    assert await quick.hears(1) == [1]
+    await Broadcaster(layer=memory).async_broadcast("news", "meanwhile")
+    assert await slow.hears(1) == ["meanwhile"]
+    go_on.set()
+    assert await slow.hears(3) == ["meanwhile", "wait", "behind it"]
+
+
+async def test_what_comes_after_the_end_is_ignored(client: Client) -> None:
+    server = await client.connects(Noting)
+    await client.leaves()
+    client.says("late")
+    await asyncio.sleep(0)
+    assert server.noted == ["connect", ("disconnect", 1000)]
+    assert client.sent == [ACCEPT]
+
+
+async def test_frames_may_come_without_a_connect(client: Client) -> None:
+    server = client.meets(Noting)
+    client.says(1)
+    await client.leaves()
+    assert server.noted == [1, ("disconnect", 1000)]
+
+
+async def test_a_server_is_started_once(client: Client) -> None:
+    server = await client.connects(Noting)
+    with pytest.raises(RuntimeError, match="<Noting at /ws/> was started before"):
+        server.start_listeners()
+    with pytest.raises(RuntimeError, match="was started before"):
+        await server.async_start_listeners()
+    await client.leaves()
+
+
+async def test_a_message_of_another_protocol_is_logged_and_passed_by(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = client.meets(Noting)
+    client.incoming.put_nowait({"type": "http.request"})
+    client.says(1)
+    await client.leaves()
+    assert server.noted == [1, ("disconnect", 1000)]
+    assert "got a message of type 'http.request', which a WebSocket does not have" in caplog.text
+
+
+@pytest.mark.complains
+async def test_a_receive_that_fails_ends_the_server_and_is_logged(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails() -> Any:
+        raise LookupError("the wire is cut")
+
+    server = Noting(client.scope, fails, client.send)
+    client.server = server
+    await server.async_start_listeners()
+    await client.ends()
+    assert server.noted == [("disconnect", 1005)]
+    assert "the wire is cut" in caplog.text
+
+
+def test_receive_and_send_are_functions() -> None:
+    with pytest.raises(TypeError, match="receive and send must be functions that return awaitables"):
+        BaseSocketServer({}, asyncio.Queue(), None)  # type: ignore[arg-type]
+
+
+# The handshake.
+
+
+class User:
+    def __init__(self, is_authenticated: bool) -> None:
+        self.is_authenticated = is_authenticated
+
+
+@pytest.mark.parametrize(
+    ("scope", "answer", "code"),
+    [
+        ({}, False, 4403),
+        ({}, None, 4403),
+        ({"user": User(True)}, False, 4403),
+        ({"user": User(False)}, False, 4401),
+        ({"user": None}, False, 4401),
+        ({}, 4401, 4401),
+        ({}, 4999, 4999),
+    ],
+)
+async def test_who_is_not_authorized_is_refused_before_the_connection_is_accepted(
+    scope: dict[str, Any], answer: Any, code: int
+) -> None:
+    class Guarded(Noting):
+        async def authorize(self) -> Any:
+            return answer
+
+    client = Client(**scope)
+    server = client.meets(Guarded)
+    client.gives("connect")
+    await client.ends()
+    assert client.sent == [{"type": "websocket.close", "code": code}]
+    assert server.noted == []
+    assert not server.is_alive
+
+
+@pytest.mark.parametrize(("answer", "status"), [(4401, 401), (False, 403), (4403, 403), (4000, 403)])
+async def test_a_server_that_can_answer_a_handshake_answers_it(answer: Any, status: int) -> None:
+    class Guarded(BaseSocketServer):
+        def authorize(self) -> Any:
+            return answer
+
+    client = Client(extensions={"websocket.http.response": {}})
+    client.meets(Guarded)
+    client.gives("connect")
+    await client.ends()
+    start, body = client.sent
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+    assert body == {"type": "websocket.http.response.body", "body": b""}
+
+
+@pytest.mark.complains
+@pytest.mark.parametrize("answer", ["yes", LookupError("no data base")])
+async def test_an_authorize_that_fails_lets_nobody_in(
+    client: Client, caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    class Broken(Noting):
+        def authorize(self) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    server = client.meets(Broken)
+    client.gives("connect")
+    await client.ends()
+    assert client.sent == [{"type": "websocket.close", "code": 1011}]
+    assert server.noted == []
+    assert "authorize() " in caplog.text
+
+
+async def test_the_subprotocol_is_accepted_with(client: Client) -> None:
+    await client.connects(BaseSocketServer, subprotocol="chat")
+    assert client.sent == [{"type": "websocket.accept", "subprotocol": "chat"}]
+
+
+@pytest.mark.complains
+async def test_a_connect_that_raises_closes_with_1011_and_leaves_nothing_behind(
+    client: Client, memory: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Noting):
+        async def connect(self) -> None:
+            await self.async_subscribe("news")
+            raise LookupError("no such room")
+
+    server = client.meets(Broken, layer=memory)
+    client.gives("connect")
+    await client.ends()
+    assert client.sent == [ACCEPT, {"type": "websocket.close", "code": 1011}]
+    assert server.noted == [("disconnect", 1011)]
+    assert memory.stats().memberships == 0
+    assert server.stats().errors == 1
+    assert "<Broken at /ws/>: connect() failed" in caplog.text
+    assert "no such room" in caplog.text
+
+
+# What the client sends.
+
+
+@pytest.mark.parametrize("frame", [{"text": "{"}, {"text": ""}, {"bytes": b"\xff"}, {"text": None, "bytes": None}, {}])
+async def test_a_bad_frame_is_logged_and_answered_and_the_socket_stays(
+    client: Client, caplog: pytest.LogCaptureFixture, frame: dict[str, Any]
+) -> None:
+    server = await client.connects(Noting)
+    client.gives("receive", **frame)
+    client.says("good")
+    await client.leaves()
+    assert client.heard == [{"error": "the message could not be decoded"}]
+    assert server.noted == ["connect", "good", ("disconnect", 1000)]
+    assert (server.stats().received, server.stats().bad_messages) == (2, 1)
+    assert "got a frame that its ws_decoder does not take" in caplog.text
+
+
+async def test_the_answer_to_a_bad_frame_is_the_servers_to_choose(client: Client) -> None:
+    class Strict(BaseSocketServer):
+        async def on_bad_message(self, raw: str | bytes, error: Exception) -> None:
+            await self.async_send({"raw": raw, "error": type(error).__name__})
+            await self.async_close(1007)
+
+    await client.connects(Strict)
+    client.gives("receive", text="{")
+    await client.ends()
+    assert client.heard == [{"raw": "{", "error": "JSONDecodeError"}]
+    assert client.sent[-1] == {"type": "websocket.close", "code": 1007}
+
+
+async def test_a_decoder_gets_text_or_bytes_as_they_came(client: Client) -> None:
+    server = await client.connects(Noting, ws_decoder=lambda raw: raw)
+    client.gives("receive", text="text")
+    client.gives("receive", bytes=b"bytes")
+    client.gives("receive", text=None, bytes=b"others")
+    await client.leaves()
+    assert server.noted[1:-1] == ["text", b"bytes", b"others"]
+
+
+@pytest.mark.complains
+async def test_a_receive_hook_that_raises_is_logged_and_counted_and_the_socket_stays(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fragile(Noting):
+        def receive(self, data: Any) -> Any:
+            raise LookupError("nothing of that kind")
+
+    server = await client.connects(Fragile)
+    client.says(1)
+    client.says(2)
+    await client.leaves()
+    assert server.stats().errors == 2
+    assert server.noted == ["connect", ("disconnect", 1000)]
+    assert caplog.text.count("<Fragile at /ws/>: receive() failed") == 2
+
+
+async def test_frames_to_a_server_without_a_receive_are_counted(client: Client) -> None:
+    server = await client.connects(BaseSocketServer)
+    client.says(1)
+    await client.leaves()
+    assert (server.stats().received, server.stats().unhandled) == (1, 1)
+
+
+# What is broadcast.
+
+
+async def test_what_is_broadcast_goes_to_the_client_in_order(client: Client, memory: InMemoryChannelLayer) -> None:
+    await client.connects(Subscribed, layer=memory)
+    mouth = Broadcaster(layer=memory)
+    for number in range(90):
+        mouth.broadcast("news", {"number": number})
+    assert await client.hears(90) == [{"number": number} for number in range(90)]
+    assert client.sent[1] == {"type": "websocket.send", "text": '{"number": 0}'}
+
+
+async def test_a_server_may_change_what_becomes_of_a_broadcast(client: Client, memory: InMemoryChannelLayer) -> None:
+    class Framed(Subscribed):
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            data["seen"] = True
+            await self.async_send({"topic": channel, "data": data})
+
+    other = Client()
+    for each in (client, other):
+        await each.connects(Framed, layer=memory)
+    await Broadcaster(layer=memory).async_broadcast("news", {"a": 1})
+    for each in (client, other):
+        assert await each.hears(1) == [{"topic": "news", "data": {"a": 1, "seen": True}}]
+
+
+async def test_a_server_may_change_how_it_sends(client: Client, memory: InMemoryChannelLayer) -> None:
+    class Signed(Subscribed):
+        async def async_send(self, data: Any, raw: bool = False) -> None:
+            await super().async_send({"signed": data}, raw)
+
+    await client.connects(Signed, layer=memory)
+    await Broadcaster(layer=memory).async_broadcast("news", 1)
+    assert await client.hears(1) == [{"signed": 1}]
+
+
+async def test_an_encoder_of_its_own_makes_the_frames(client: Client, memory: InMemoryChannelLayer) -> None:
+    def compact(data: Any) -> bytes:
+        return json.dumps(data, separators=(",", ":")).encode()
+
+    await client.connects(Subscribed, layer=memory, ws_encoder=compact, ws_encoder_is_bytes=True)
+    await Broadcaster(layer=memory).async_broadcast("news", {"a": 1})
+    client.server.send({"b": 2})
+    await client.gets(3)
+    assert client.sent[1:] == [
+        {"type": "websocket.send", "bytes": b'{"a":1}'},
+        {"type": "websocket.send", "bytes": b'{"b":2}'},
+    ]
+
+
+@pytest.mark.complains
+async def test_a_broadcast_that_cannot_be_encoded_is_logged_and_counted_and_the_next_one_comes(
+    client: Client, memory: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.connects(Subscribed, layer=memory)
+    mouth = Broadcaster(layer=memory)
+    mouth.broadcast("news", b"\xff")
+    mouth.broadcast("news", "good")
+    assert await client.hears(1) == ["good"]
+    assert client.server.stats().errors == 1
+    assert "bytes is not JSON serializable" in caplog.text
+
+
+async def test_nothing_is_delivered_of_a_topic_that_was_left(client: Client, memory: InMemoryChannelLayer) -> None:
+    server = await client.connects(Subscribed, layer=memory)
+    mouth = Broadcaster(layer=memory)
+    mouth.broadcast("news", "waits in the mailbox")
+    server.unsubscribe("news")
+    await server.async_subscribe("other")
+    mouth.broadcast("other", 1)
+    assert await client.hears(1) == [1]
+    assert server.subscriptions == {"other"}
+    assert server.stats().dropped_unsubscribed == 1
+
+
+async def test_a_message_of_the_layer_that_is_no_broadcast_disturbs_nobody(
+    client: Client, memory: InMemoryChannelLayer
+) -> None:
+    server = await client.connects(Subscribed, layer=memory)
+    assert server._mailbox.inbox is not None
+    await memory.send(server._mailbox.inbox.channel, {"type": "redis.disconnect"})
+    await Broadcaster(layer=memory).async_broadcast("news", 1)
+    assert await client.hears(1) == [1]
+    assert server.stats().dropped_unsubscribed == 1
+
+
+async def test_what_is_subscribed_before_the_start_is_delivered_after_it(
+    client: Client, memory: InMemoryChannelLayer
+) -> None:
+    server = BaseSocketServer(client.scope, client.incoming.get, client.send, layer=memory)
+    await server.async_subscribe("news")
+    server.broadcast("news", 1)
+    await server.async_start_listeners()
+    assert await client.hears(1) == [1]
+
+
+@pytest.mark.parametrize(
+    ("overflow", "heard", "counter"),
+    [
+        ("drop_new", [0, 1, 2], "dropped_full"),
+        ("drop_old", [0, 8, 9], "dropped_replaced"),
+        ("coalesce", [0, 9], "dropped_replaced"),
+    ],
+)
+async def test_a_slow_client_gets_what_its_server_says(
+    client: Client, memory: InMemoryChannelLayer, overflow: Any, heard: list[int], counter: str
+) -> None:
+    class Slow(Subscribed):
+        max_backlog = 2
+
+    Slow.overflow = overflow
+    server = await client.connects(Slow, layer=memory)
+    client.open.clear()
+    mouth = Broadcaster(layer=memory)
+    mouth.broadcast("news", 0)
+    while server.stats().depth or not server._sending.locked():
+        await asyncio.sleep(0)
+    for number in range(1, 10):
+        mouth.broadcast("news", number)
+    assert getattr(server.stats(), counter) == 10 - len(heard)
+    client.open.set()
+    assert await client.hears(len(heard)) == heard
+
+
+async def test_coalescing_goes_by_topics(client: Client, memory: InMemoryChannelLayer) -> None:
+    class Slow(BaseSocketServer):
+        max_backlog = 2
+        overflow = "coalesce"
+
+        async def connect(self) -> None:
+            for topic in "ab":
+                await self.async_subscribe(topic)
+
+    server = await client.connects(Slow, layer=memory)
+    client.open.clear()
+    mouth = Broadcaster(layer=memory)
+    mouth.broadcast("a", "first")
+    while server.stats().depth or not server._sending.locked():
+        await asyncio.sleep(0)
+    for number in range(5):
+        mouth.broadcast("a", ["a", number])
+        mouth.broadcast("b", ["b", number])
+    client.open.set()
+    assert sorted((await client.hears(3))[1:]) == [["a", 4], ["b", 4]]
+
+
+async def test_a_client_that_does_not_keep_up_can_be_closed(
+    client: Client, memory: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Strict(Subscribed):
+        max_backlog = 2
+        overflow = "close"
+
+    server = await client.connects(Strict, layer=memory)
+    client.open.clear()
+    mouth = Broadcaster(layer=memory)
+    for number in range(5):
+        mouth.broadcast("news", number)
+    while server.is_alive:
+        await asyncio.sleep(0)
+    client.open.set()
+    await client.ends()
+    assert client.sent[-1] == {"type": "websocket.close", "code": 1013}
+    assert server.noted == [("disconnect", 1013)]
+    assert memory.stats().memberships == 0
+    assert "its client does not keep up" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "text"),
+    [
+        ("max_backlog", 0, "Wrong.max_backlog must be a positive integer, got 0"),
+        ("overflow", "drop", "Wrong.overflow must be one of 'drop_new', .*, got 'drop'"),
+    ],
+)
+def test_wrong_settings_are_told_when_the_class_is_made(setting: str, value: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        type("Wrong", (BaseSocketServer,), {setting: value})
+
+
+# What goes to the client.
+
+
+async def test_raw_data_is_sent_as_it_is(client: Client) -> None:
+    server = await client.connects(BaseSocketServer)
+    server.send("{", raw=True)
+    await server.async_send(b"\xff", raw=True)
+    await client.gets(3)
+    assert client.sent[1:] == [{"type": "websocket.send", "text": "{"}, {"type": "websocket.send", "bytes": b"\xff"}]
+    with pytest.raises(TypeError, match="data must be str or bytes to be sent raw, got dict"):
+        server.send({}, raw=True)
+
+
+async def test_data_that_cannot_be_encoded_is_refused_at_the_call(client: Client) -> None:
+    server = await client.connects(BaseSocketServer)
+    with pytest.raises(TypeError, match="set is not JSON serializable"):
+        server.send({1})
+    with pytest.raises(TypeError, match="set is not JSON serializable"):
+        await server.async_send({1})
+
+
+async def test_plain_and_async_calls_in_a_loop_keep_their_order(client: Client) -> None:
+    class Mixed(BaseSocketServer):
+        async def receive(self, data: Any) -> None:
+            self.send(1)
+            self.send(2)
+            await self.async_send(3)
+            self.send(4)
+            self.broadcast("own", 5)
+
+        async def connect(self) -> None:
+            await self.async_subscribe("own")
+
+    await client.connects(Mixed)
+    client.says("go")
+    assert await client.hears(5) == [1, 2, 3, 4, 5]
+
+
+async def test_a_send_in_a_thread_returns_when_it_was_sent(client: Client) -> None:
+    server = await client.connects(BaseSocketServer)
+
+    def send_and_look() -> int:
+        server.send("x")
+        return len(client.sent)
+
+    assert await asyncio.to_thread(send_and_look) == 2
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("after close")])
+async def test_a_send_to_a_client_that_has_gone_is_counted(
+    client: Client, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await client.connects(BaseSocketServer)
+    client.broken = error
+    await server.async_send(1)
+    await server.async_send(2)
+    assert server.stats().dropped_after_close == 2
+    assert caplog.text.count("could not be sent to") == (1 if isinstance(error, RuntimeError) else 0)
+
+
+# The end.
+
+
+@pytest.mark.parametrize("way", ["loop", "async", "thread"])
+async def test_a_server_closes_its_connection(client: Client, memory: InMemoryChannelLayer, way: str) -> None:
+    server = await client.connects(Subscribed, layer=memory)
+    if way == "async":
+        await server.async_close(4000)
+    elif way == "loop":
+        server.close(4000)
+    else:
+        await asyncio.to_thread(server.close, 4000)
+    assert not server.is_alive
+    await client.ends()
+    server.close(4001)
+    assert client.sent == [ACCEPT, {"type": "websocket.close", "code": 4000}]
+    assert server.noted == [("disconnect", 4000)]
+    assert memory.stats().memberships == 0
+
+
+@pytest.mark.parametrize("hook", ["connect", "receive"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_hook_may_close_its_connection(client: Client, hook: str, asynchronous: bool) -> None:
+    async def closes(self: BaseSocketServer, *_: Any) -> None:
+        await self.async_close(4000)
+
+    def closes_plainly(self: BaseSocketServer, *_: Any) -> None:
+        self.close(4000)
+
+    closing: Any = type("Closing", (Noting,), {hook: closes if asynchronous else closes_plainly})
+    client.meets(closing)
+    client.gives("connect")
+    client.says(1)
+    await client.ends()
+    assert client.sent == [ACCEPT, {"type": "websocket.close", "code": 4000}]
+    assert client.server.noted[-1] == ("disconnect", 4000)
+
+
+async def test_a_handler_of_broadcasts_may_close_its_connection(client: Client, memory: InMemoryChannelLayer) -> None:
+    class Leaving(Subscribed):
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            await self.async_close(4000)
+
+    server = await client.connects(Leaving, layer=memory)
+    await Broadcaster(layer=memory).async_broadcast("news", 1)
+    await client.ends()
+    assert client.sent[-1] == {"type": "websocket.close", "code": 4000}
+    assert server.noted == [("disconnect", 4000)]
+
+
+@pytest.mark.parametrize("code", ["1000", None, True, 1.5])
+async def test_a_code_is_an_integer(client: Client, code: Any) -> None:
+    server = await client.connects(BaseSocketServer)
+    with pytest.raises(TypeError, match="code must be an int"):
+        server.close(code)
+    with pytest.raises(TypeError, match="code must be an int"):
+        await server.async_close(code)
+    assert server.is_alive
+
+
+async def test_a_server_that_was_killed_tells_nobody(client: Client) -> None:
+    server = await client.connects(Noting)
+    server.__kill__()
+    await client.ends()
+    assert client.sent == [ACCEPT]
+    assert server.noted == ["connect", ("disconnect", 1005)]
+
+
+async def test_nothing_can_be_done_with_a_server_that_was_closed(client: Client) -> None:
+    server = await client.connects(Noting)
+    await server.async_close()
+    await client.ends()
+    for join in (server.subscribe, server.async_subscribe):
+        with pytest.raises(ConnectionClosed, match="<Noting at /ws/> has been closed, so it cannot be subscribed"):
+            await _answer(join("a"))
+    for send in (server.broadcast, server.async_broadcast):
+        with pytest.raises(ConnectionClosed, match="<Noting at /ws/> has been closed, so it broadcasts nothing"):
+            await _answer(send("a", 1))
+    server.unsubscribe("a")
+    await server.async_send(1)
+    assert server.stats().dropped_after_close == 1
+
+
+async def _answer(result: Any) -> Any:
+    return await result if asyncio.iscoroutine(result) else result
+
+
+@pytest.mark.parametrize("by_client", [False, True])
+async def test_who_leaves_may_still_tell_the_others(
+    client: Client, memory: InMemoryChannelLayer, by_client: bool
+) -> None:
+    class Polite(Subscribed):
+        def disconnect(self, code: int = 1000) -> Any:
+            for topic in self.subscriptions:
+                self.broadcast(topic, "goodbye")
+
+    other = Client()
+    for each in (client, other):
+        await each.connects(Polite, layer=memory)
+    if by_client:
+        await client.leaves()
+    else:
+        await client.server.async_close()
+        await client.ends()
+    assert await other.hears(1) == ["goodbye"]
+    assert client.heard == []
+
+
+@pytest.mark.complains
+async def test_a_disconnect_that_raises_is_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    class Rude(BaseSocketServer):
+        def disconnect(self, code: int = 1000) -> Any:
+            raise LookupError("slammed the door")
+
+    await client.connects(Rude)
+    await client.leaves()
+    assert "slammed the door" in caplog.text
+
+
+async def test_a_server_that_is_cancelled_takes_leave(client: Client, memory: InMemoryChannelLayer) -> None:
+    class Slow(Subscribed):
+        async def disconnect(self, code: int = 1000) -> None:
+            await asyncio.sleep(0)
+            await super().disconnect(code)
+
+    server = await client.connects(Slow, layer=memory)
+    assert server._task is not None
+    server._task.cancel()
+    await client.ends()
+    assert server._task.cancelled()
+    assert server.noted == [("disconnect", 1005)]
+    assert memory.stats().memberships == 0
+
+
+async def test_a_cancel_during_the_end_waits_for_it(client: Client) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Noting):
+        async def disconnect(self, code: int = 1000) -> None:
+            begun.set()
+            await go_on.wait()
+            await super().disconnect(code)
+
+    server = await client.connects(Slow)
+    client.gives("disconnect", code=1000)
+    await begun.wait()
+    assert server._task is not None
+    server._task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await client.ends()
+    assert server.noted == ["connect", ("disconnect", 1000)]
+    assert server._task.cancelled()
+
+
+async def test_a_close_that_its_client_holds_up_does_not_wait_for_ever(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.sockets.connection.CLOSE_SECONDS", 0.01)
+    server = await client.connects(Noting)
+    client.open.clear()
+    await server.async_close()
+    await client.ends()
+    assert server.noted == ["connect", ("disconnect", 1000)]
+
+
+async def test_the_counters_are_those_of_the_end(client: Client, memory: InMemoryChannelLayer) -> None:
+    server = await client.connects(Subscribed, layer=memory)
+    client.says(1)
+    await server.async_broadcast("news", 2)
+    await client.hears(1)
+    await client.leaves()
+    stats = server.stats()
+    assert (stats.received, stats.sent, stats.broadcasts, stats.delivered) == (1, 1, 1, 1)
+    assert (stats.topics, stats.pending, stats.failed, stats.errors) == (0, 0, 0, 0)
+
+
+# Without a loop of one's own.
+
+
+def test_a_plain_program_feeds_a_server_from_its_main_thread(memory: InMemoryChannelLayer) -> None:
+    incoming: asyncio.Queue[Any] = asyncio.Queue()
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    server = Subscribed({}, incoming.get, send, layer=memory)
+    server.start_listeners()
+    incoming.put_nowait({"type": "websocket.connect"})
+    eventually(lambda: server.subscriptions, "it is subscribed")
+    server.broadcast("news", 1)
+    eventually(lambda: len(sent) == 2, "the broadcast has come")
+    server.send(2)
+    assert sent[1:] == [{"type": "websocket.send", "text": "1"}, {"type": "websocket.send", "text": "2"}]
+    server.close(4000)
+    eventually(lambda: server.noted, "it has ended")
+    assert server.noted == [("disconnect", 4000)]
+
+
+def test_servers_without_a_loop_share_one() -> None:
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    servers = [BaseSocketServer({}, never, print) for _ in range(3)]  # type: ignore[arg-type]
+    for server in servers:
+        server.start_listeners()
+    assert len({id(server._loop) for server in servers}) == 1
+    assert [thread.name for thread in threading.enumerate()].count("headrace-sockets") == 1
+    for server in servers:
+        server.__kill__()
+    eventually(lambda: all(server._task is not None and server._task.done() for server in servers), "they have ended")
+
+
+# As an ASGI application.
+
+
+async def test_as_asgi_serves_a_connection_until_it_ends(client: Client) -> None:
+    class Echo(BaseSocketServer):
+        async def receive(self, data: Any) -> None:
+            await self.async_send(data)
+
+    for application in (Echo.as_asgi(), Echo.as_asgi, Echo.as_asgi(subprotocol=None)):
+        client = Client()
+        serving = asyncio.ensure_future(application(client.scope, client.incoming.get, client.send))
+        client.gives("connect")
+        client.says({"a": 1})
+        assert await client.hears(1) == [{"a": 1}]
+        client.gives("disconnect", code=1000)
+        async with asyncio.timeout(SECONDS):
+            await serving
+
+
+async def test_what_servers_are_made_with_is_given_once(client: Client) -> None:
+    application = BaseSocketServer.as_asgi(subprotocol="chat")
+    assert repr(application) == "BaseSocketServer.as_asgi()"
+    client.gives("connect")
+    client.gives("disconnect")
+    await application(client.scope, client.incoming.get, client.send)
+    assert client.sent == [{"type": "websocket.accept", "subprotocol": "chat"}]
+
+
+async def test_a_scope_of_another_protocol_is_refused(client: Client) -> None:
+    with pytest.raises(ValueError, match="BaseSocketServer is for WebSockets, got a scope of type 'http'"):
+        await BaseSocketServer.as_asgi()({"type": "http"}, client.incoming.get, client.send)
+
+
+def test_as_asgi_takes_a_whole_connection() -> None:
+    with pytest.raises(TypeError, match="takes no positional arguments, or scope, receive and send"):
+        BaseSocketServer.as_asgi({})  # type: ignore[call-overload]
