@@ -43,6 +43,7 @@ RANKS = [
     ["headrace.generic"],
     ["headrace.routing", "headrace.middleware", "headrace.security.websocket", "headrace.worker"],
     ["headrace.security"],
+    ["headrace.sockets.middleware"],
     ["headrace"],
     ["headrace.testing.loops", "headrace.testing.faults"],
     ["headrace.testing.communicator"],
@@ -68,7 +69,7 @@ RANKS = [
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 # Where the package stands on frameworks: imported only by the parts of the demo and the doctor that serve and connect.
-FRAMEWORKS = {"django", "channels", "uvloop", "anyio", "uvicorn", "websockets", "redis"}
+FRAMEWORKS = {"django", "rest_framework", "channels", "uvloop", "anyio", "uvicorn", "websockets", "redis"}
 ALLOWED = {
     "headrace.demo.serve": {"uvicorn"},
     "headrace.demo.clients": {"websockets"},

@@ -8,6 +8,8 @@ INSTALLED_APPS = [
     *json.loads(os.environ.get("BANK_APPS", '["headrace.django", "channels"]')),
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "rest_framework",
+    "rest_framework.authtoken",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BANK_DATABASE"]}}
 CHANNEL_LAYERS = json.loads(
