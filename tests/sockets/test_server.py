@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.support.waiting import eventually
 
+from headrace import sync_to_async
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
@@ -117,6 +118,19 @@ async def test_hooks_may_be_plain_or_coroutine_functions(client: Client) -> None
     await client.leaves()
     assert set(threads) == {"authorize", "connect", "receive", "on_bad_message", "disconnect"}
     assert threading.get_ident() not in threads.values()
+
+
+async def test_plain_hooks_may_share_the_thread_of_thread_sensitive_code(client: Client) -> None:
+    class Sensitive(BaseSocketServer):
+        thread_sensitive = True
+
+        def receive(self, data: Any) -> None:
+            self.send(threading.current_thread().name)
+
+    await client.connects(Sensitive)
+    client.says(1)
+    here = await sync_to_async(lambda: threading.current_thread().name)()
+    assert await client.hears(1) == [here]
 
 
 async def test_a_hook_may_be_anything_that_returns_an_awaitable(client: Client) -> None:

@@ -57,6 +57,7 @@ class Connection(Broadcaster):
 
     max_backlog: int | None = None
     overflow: Overflow = "drop_new"
+    thread_sensitive: bool = False
 
     scope: Scope
     ws_encoder: Encoder
@@ -233,7 +234,7 @@ class Connection(Broadcaster):
         if getattr(hook, "__func__", None) in self._hooks:
             result = hook(*arguments)
         else:
-            result = await call_in_thread(True, hook, *arguments)
+            result = await call_in_thread(not self.thread_sensitive, hook, *arguments)
         return await result if inspect.isawaitable(result) else result
 
     def _note_error(self, hook: str) -> None:

@@ -54,6 +54,7 @@ class BaseSocketServer(Connection):
         max_backlog: Messages that wait for a slow client, or None for the layer's capacity.
         overflow: What becomes of the rest, all of it counted: ``"drop_new"`` refuses a new message, ``"drop_old"``
             drops the oldest, ``"coalesce"`` drops those of the new one's topic, ``"close"`` closes with 1013.
+        thread_sensitive: Whether plain hooks run in the one thread that the transaction of a test is in.
 
     Raises:
         TypeError, ValueError: An argument is wrong; the error names it.
