@@ -604,6 +604,50 @@ async def test_plain_and_async_calls_in_a_loop_keep_their_order(client: Client) 
     assert await client.hears(5) == [1, 2, 3, 4, 5]
 
 
+async def test_what_was_sent_before_a_close_goes_out_before_it(client: Client) -> None:
+    class Leaving(BaseSocketServer):
+        async def receive(self, data: Any) -> None:
+            self.send("goodbye")
+            self.close(4000)
+            self.send("too late")
+
+    await client.connects(Leaving)
+    client.says("go")
+    await client.ends()
+    assert client.heard == ["goodbye"]
+    assert client.sent[-1] == {"type": "websocket.close", "code": 4000}
+    await client.server.async_flush(SECONDS)
+    assert client.server.stats().dropped_after_close == 1
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_a_close_is_not_held_up_for_ever_by_what_was_to_be_sent_before(
+    client: Client, monkeypatch: pytest.MonkeyPatch, awaited: bool
+) -> None:
+    for module in ("connection", "server"):
+        monkeypatch.setattr(f"headrace.sockets.{module}.CLOSE_SECONDS", 0.01)
+    server = await client.connects(Noting)
+    client.open.clear()
+    server.send("held up")
+    if awaited:
+        await server.async_close(4000)
+    else:
+        server.close(4000)
+    await client.ends()
+    assert server.noted == ["connect", ("disconnect", 4000)]
+    client.open.set()
+    await server.async_flush(SECONDS)
+
+
+async def test_a_client_cannot_fill_the_log_with_bad_frames(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    server = await client.connects(BaseSocketServer)
+    for _ in range(10):
+        client.gives("receive", text="{")
+    await client.leaves()
+    assert server.stats().bad_messages == 10
+    assert caplog.text.count("got a frame that its ws_decoder does not take") == 1
+
+
 async def test_a_send_in_a_thread_returns_when_it_was_sent(client: Client) -> None:
     server = await client.connects(BaseSocketServer)
 

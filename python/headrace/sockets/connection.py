@@ -173,8 +173,7 @@ class Connection(Broadcaster):
         await self._asgi_send(accept)
         self._in_handshake = False
         if not await self._try("connect"):
-            self._note_closed(FAILED)
-            await self._close_now()
+            await self._close(FAILED)
 
     async def _refusal(self) -> int | None:
         """Return the code to refuse the connection with, or None to accept it."""
@@ -212,7 +211,9 @@ class Connection(Broadcaster):
             data = self.ws_decoder(raw)
         except Exception as error:
             self._bad_messages += 1
-            _logger.warning("%r got a frame that its ws_decoder does not take: %r", self, error)
+            if self._bad_messages == 1:
+                # Not each: a client could fill the log.
+                _logger.warning("%r got a frame that its ws_decoder does not take: %r; more are counted", self, error)
             await self._try("on_bad_message", raw, error)
         else:
             await self._try("receive", data)
@@ -319,6 +320,12 @@ class Connection(Broadcaster):
         self._phase = Phase.CLOSED
         self._code = code
         self._mailbox.close()
+
+    async def _close(self, code: int) -> None:
+        """Close, unless something has ended the connection already."""
+        if self._phase is Phase.OPEN:
+            self._note_closed(code)
+            await self._close_now()
 
     async def _close_now(self) -> None:
         """Tell the client, and call the task away from where it waits for more of it."""

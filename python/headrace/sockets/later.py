@@ -51,17 +51,30 @@ class Later:
         """Tell whether a coroutine is on its way, so that what comes now has to get in line behind it."""
         return bool(self._pending)
 
-    def begin(self, call: Callable[[], Coroutine[Any, Any, Any]], loop: asyncio.AbstractEventLoop) -> None:
-        """Have a coroutine function called in the loop when all that was begun before has ended."""
+    def begin(
+        self,
+        call: Callable[[], Coroutine[Any, Any, Any]],
+        loop: asyncio.AbstractEventLoop,
+        patience: float | None = None,
+    ) -> None:
+        """Have a coroutine function called in the loop when all that was begun before has ended.
+
+        Args:
+            call: The coroutine function.
+            loop: The loop.
+            patience: Seconds to wait at most for what was begun before; None waits for ever.
+        """
         with self._lock:
-            future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call), loop)
+            future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, patience), loop)
             self._latest = future
             self._pending.add(future)
         future.add_done_callback(self._ended)
 
-    async def _after(self, earlier: "Future[Any] | None", call: Callable[[], Awaitable[Any]]) -> None:
+    async def _after(
+        self, earlier: "Future[Any] | None", call: Callable[[], Awaitable[Any]], patience: float | None
+    ) -> None:
         if earlier is not None and not earlier.done():
-            await asyncio.wait({asyncio.wrap_future(earlier)})
+            await asyncio.wait({asyncio.wrap_future(earlier)}, timeout=patience)
         await call()
 
     def _ended(self, future: "Future[Any]") -> None:
@@ -69,17 +82,18 @@ class Later:
             self._pending.discard(future)
             if self._latest is future:
                 self._latest = None
-        error = None if future.cancelled() else future.exception()
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self._failed += 1
+                self._failure = error
         if error is not None:
-            self._failed += 1
-            self._failure = error
             _logger.error("a call of %s that nobody waited for failed: %r", self._name, error)
 
-    async def before(self) -> None:
-        """Wait for the coroutines that were begun before."""
+    async def before(self, patience: float | None = None) -> None:
+        """Wait for the coroutines that were begun before, but no longer than so many seconds."""
         latest = self._latest
         if latest is not None:
-            await asyncio.wait({asyncio.wrap_future(latest)})
+            await asyncio.wait({asyncio.wrap_future(latest)}, timeout=patience)
 
     def flush(self, timeout: float) -> None:
         """Wait until nothing is on its way, and raise what failed since the last time.

@@ -13,7 +13,7 @@ from asgiref.sync import markcoroutinefunction
 from headrace.dispatch import check_backlog
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
-from headrace.sockets.connection import NO_CODE, Connection, Phase
+from headrace.sockets.connection import CLOSE_SECONDS, NO_CODE, Connection, Phase
 from headrace.sockets.payload import Encoder, frame
 from headrace.sockets.stats import SocketStats
 from headrace.typing import Application, Message, Receive, Scope, Send
@@ -176,21 +176,19 @@ class BaseSocketServer(Connection):
         Raises:
             TypeError: The code is no integer.
         """
-        if self._begins_to_close(code):
+        _check_code(code)
+        if self._later.is_busy() and not self._may_block():
+            # What was to be sent before goes out before it.
+            self._later.begin(partial(self._close, code), self._own_loop(), CLOSE_SECONDS)
+        elif self.is_alive:
+            self._note_closed(code)
             self._run(self._close_now)
 
     async def async_close(self, code: int = 1000) -> None:
         """Close the connection; see ``close``."""
-        if self._begins_to_close(code):
-            await self._close_now()
-
-    def _begins_to_close(self, code: int) -> bool:
-        if not isinstance(code, int) or isinstance(code, bool):
-            raise TypeError(f"code must be an int, got {code!r}")
-        if not self.is_alive:
-            return False
-        self._note_closed(code)
-        return True
+        _check_code(code)
+        await self._later.before(CLOSE_SECONDS)
+        await self._close(code)
 
     def __kill__(self) -> None:
         """End without telling the client."""
@@ -257,6 +255,11 @@ class BaseSocketServer(Connection):
             unhandled=self._unhandled,
             dropped_after_close=self._dropped_after_close,
         )
+
+
+def _check_code(code: object) -> None:
+    if not isinstance(code, int) or isinstance(code, bool):
+        raise TypeError(f"code must be an int, got {code!r}")
 
 
 BaseSocketServer._hooks = frozenset(
