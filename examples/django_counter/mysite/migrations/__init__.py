@@ -1,0 +1,1 @@
+"""What the database of the project is made from."""
