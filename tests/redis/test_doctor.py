@@ -238,7 +238,7 @@ class TestTopologies:
         assert redis_serverless.user[1] not in said
 
 
-def project_doctor(folder: Path, layers: Any, *arguments: str) -> tuple[int, str]:
+def project_doctor(folder: Path, layers: Any, *arguments: str, sockets: Any = None) -> tuple[int, str]:
     """Call the doctor for a project with these CHANNEL_LAYERS, in a process of its own."""
     (folder / "settings.py").write_text(
         textwrap.dedent(
@@ -246,6 +246,7 @@ def project_doctor(folder: Path, layers: Any, *arguments: str) -> tuple[int, str
             import json
             SECRET_KEY = "none"
             CHANNEL_LAYERS = json.loads({json.dumps(layers)!r})
+            DJANGO_SOCKETS_CONFIG = json.loads({json.dumps(sockets)!r})
             """
         )
     )
@@ -268,6 +269,21 @@ class TestAProject:
         assert f"layer 'default', {OURS}: prefix {redis_prefix!r}, wire headrace" in said
         assert "ok a group_send arrives after" in said
         assert "layer 'local', headrace.layers.InMemoryChannelLayer note it lives in one process" in said
+
+    def test_the_layer_of_socket_servers_is_looked_at(
+        self, redis_server: Server, redis_prefix: str, tmp_path: Path
+    ) -> None:
+        sockets = {"hosts": [{"address": redis_server.url}], "prefix": redis_prefix, "allow_memory": False}
+        code, said = project_doctor(tmp_path, {}, sockets=sockets)
+        assert code == 0, said
+        assert "DJANGO_SOCKETS_CONFIG, as manage.py check reads it ok nothing wrong with it" in said
+        assert f"the layer of the socket servers: prefix {redis_prefix!r}, wire headrace" in said
+        assert "ok a group_send arrives after" in said
+
+    def test_a_wrong_config_of_socket_servers_is_told(self, tmp_path: Path) -> None:
+        code, said = project_doctor(tmp_path, {}, sockets={"host": []})
+        assert code == 1, said
+        assert "DJANGO_SOCKETS_CONFIG has the unknown setting 'host'; did you mean 'hosts'" in said
 
     def test_sentinel(self, redis_sentinels: Sentinels, redis_prefix: str, tmp_path: Path) -> None:
         host = {"sentinels": redis_sentinels.addresses, "master_name": redis_sentinels.name}

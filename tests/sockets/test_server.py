@@ -379,6 +379,20 @@ async def test_a_receive_hook_that_raises_is_logged_and_counted_and_the_socket_s
     assert caplog.text.count("<Fragile at /ws/>: receive() failed") == 2
 
 
+@pytest.mark.complains
+async def test_a_client_may_be_told_that_its_frame_has_failed(client: Client) -> None:
+    class Frank(BaseSocketServer):
+        def receive(self, data: Any) -> Any:
+            raise LookupError("nothing of that kind")
+
+        def on_error(self, error: Exception, data: Any) -> None:
+            self.send({"failed": data, "why": str(error)})
+
+    await client.connects(Frank)
+    client.says(1)
+    assert await client.hears(1) == [{"failed": 1, "why": "nothing of that kind"}]
+
+
 async def test_frames_to_a_server_without_a_receive_are_counted(client: Client) -> None:
     server = await client.connects(BaseSocketServer)
     client.says(1)

@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says about ``CHANNEL_LAYERS``.
+"""What ``manage.py check`` says about ``CHANNEL_LAYERS``, and about ``DJANGO_SOCKETS_CONFIG``.
 
 Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
 
@@ -7,7 +7,9 @@ Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
 - ``headrace.E003``: ``CONFIG`` has keys that the backend does not know; it will refuse them.
 - ``headrace.E004``: a capacity below 1, so that every message is refused.
 - ``headrace.E005``: the layer refuses a value in ``CONFIG``.
-- ``headrace.W001``: there is no ``CHANNEL_LAYERS``, or it is empty: ``get_channel_layer()`` returns None.
+- ``headrace.E006``: the socket servers refuse ``DJANGO_SOCKETS_CONFIG``.
+- ``headrace.W001``: there is no ``CHANNEL_LAYERS``, or it is empty: ``get_channel_layer()`` returns None. Not in a
+  project that has ``DJANGO_SOCKETS_CONFIG``: its socket servers need none.
 - ``headrace.W002``: there is no ``"default"``, which consumers use unless told otherwise.
 - ``headrace.W003``: Channels' layer in memory, whose cost grows with the number of channels.
 - ``headrace.W004``: a layer in memory, while the environment asks for several processes.
@@ -30,8 +32,9 @@ from django.core.checks import CheckMessage, Error, Info, Warning
 from django.utils.module_loading import import_string
 
 from headrace.layers.hosts import redis_config
+from headrace.sockets.backend import SETTING, redis_config_of_project
 
-__all__ = ["check_channel_layers"]
+__all__ = ["check_channel_layers", "check_sockets_config"]
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
@@ -71,6 +74,8 @@ _Entry = Mapping[str, Any]
 def check_channel_layers(**_kwargs: object) -> list[CheckMessage]:
     """Tell what in ``CHANNEL_LAYERS`` could go wrong; reads settings and environment, and connects to nothing."""
     layers = getattr(settings, "CHANNEL_LAYERS", None)
+    if not layers and getattr(settings, SETTING, None) is not None:
+        return []
     if not layers:
         return [
             Warning(
@@ -85,6 +90,19 @@ def check_channel_layers(**_kwargs: object) -> list[CheckMessage]:
     for alias, entry in layers.items():
         found += _check_entry(f"CHANNEL_LAYERS[{alias!r}]", entry)
     return found
+
+
+def check_sockets_config(**_kwargs: object) -> list[CheckMessage]:
+    """Tell whether socket servers take ``DJANGO_SOCKETS_CONFIG``; connects to nothing."""
+    if getattr(settings, SETTING, None) is None:
+        return []
+    try:
+        redis_config_of_project()
+    except ValueError as error:
+        # No password is in it.
+        hint = "docs/sockets.md says what may be in it."
+        return [Error(f"{SETTING} cannot be used: {error}", hint=hint, id="headrace.E006")]
+    return []
 
 
 def _no_default(layers: _Entry) -> CheckMessage:

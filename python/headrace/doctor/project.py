@@ -1,15 +1,16 @@
-"""The layers of a Django project, as its settings have them."""
+"""The layers of a Django project, and that of its socket servers, as its settings have them."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core import checks
 
-from headrace.django.checks import check_channel_layers
+from headrace.django.checks import check_channel_layers, check_sockets_config
 from headrace.doctor.examination import Suspect
 from headrace.doctor.findings import Finding, Level, Section, note, warning
 from headrace.layers.hosts import redis_config
+from headrace.sockets.backend import SETTING, redis_config_of_project
 
 __all__ = ["patients"]
 
@@ -23,16 +24,26 @@ _FAILING = {"headrace.W005", "headrace.W006"}
 
 def patients(settings: Any) -> Iterator[Section | Suspect]:
     """Give what `manage.py check` finds in the settings, and each layer of them."""
-    yield Section("CHANNEL_LAYERS, as manage.py check reads it", list(_checked()))
+    yield Section("CHANNEL_LAYERS, as manage.py check reads it", list(_findings(check_channel_layers())))
     layers = getattr(settings, "CHANNEL_LAYERS", None)
     for alias, entry in layers.items() if isinstance(layers, Mapping) else ():
         config = entry.get("CONFIG", {}) if isinstance(entry, Mapping) else None
         if isinstance(config, Mapping):
             yield from _layer(f"layer {alias!r}", str(entry.get("BACKEND", "")), config)
+    if getattr(settings, SETTING, None) is not None:
+        yield from _sockets()
 
 
-def _checked() -> Iterator[Finding]:
-    found = check_channel_layers()
+def _sockets() -> Iterator[Section | Suspect]:
+    wrong = check_sockets_config()
+    yield Section(f"{SETTING}, as manage.py check reads it", list(_findings(wrong)))
+    read = None if wrong else redis_config_of_project()
+    if read is not None:
+        config, arguments = read
+        yield Suspect("the layer of the socket servers", config, arguments)
+
+
+def _findings(found: Sequence[Any]) -> Iterator[Finding]:
     for message in found:
         fails = message.level >= checks.ERROR or message.id in _FAILING
         level = Level.PROBLEM if fails else Level.WARNING if message.level >= checks.WARNING else Level.NOTE

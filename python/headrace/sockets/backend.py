@@ -15,10 +15,11 @@ from typing import Any
 
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer, get_channel_layer
+from headrace.layers.hosts import RedisConfig, redis_config
 from headrace.layers.native import NativeChannelLayer
 from headrace.settings import django_settings
 
-__all__ = ["SETTING", "Backend", "backend_of"]
+__all__ = ["SETTING", "Backend", "backend_of", "redis_config_of_project"]
 
 SETTING = "DJANGO_SOCKETS_CONFIG"
 """The setting of a Django project that counts where nothing is given."""
@@ -159,20 +160,45 @@ def _frozen(value: Any) -> Hashable:
 
 
 def _make(name: str, settings: dict[str, Any]) -> Backend:
-    hosts = settings.pop("hosts", None)
     limit = settings.setdefault("max_message_bytes", LIMIT)
+    _check_names(name, settings)
+    if settings.get("hosts") is None:
+        settings.pop("hosts", None)
+        return _make_in_memory(name, settings, limit)
+    return Backend(RedisChannelLayer(**_arguments(settings)), limit)
+
+
+def _check_names(name: str, settings: Mapping[str, Any]) -> None:
     known = set(inspect.signature(RedisChannelLayer).parameters) | _OWN_SETTINGS
     for setting in settings:
         if setting not in known:
             close = difflib.get_close_matches(str(setting), known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{name} has the unknown setting {setting!r}{hint}")
-    if hosts is None:
-        return _make_in_memory(name, settings, limit)
-    servers, clustered = _servers(hosts)
-    if clustered:
-        settings.setdefault("topology", "cluster")
-    return Backend(RedisChannelLayer(servers, **settings), limit)
+
+
+def redis_config_of_project() -> tuple[RedisConfig, dict[str, Any]] | None:
+    """Read ``DJANGO_SOCKETS_CONFIG``, and make no layer that has servers.
+
+    Returns:
+        The settings of that layer, and what it is made with; None if it is one in this process.
+
+    Raises:
+        ValueError: Something in it is wrong.
+    """
+    name, settings = _settings(None, None)
+    if settings.get("hosts") is None:
+        backend_of(None, None, None, None)
+        return None
+    settings.pop("allow_memory", None)
+    _check_names(name, settings)
+    arguments = {"max_message_bytes": LIMIT, **_arguments(settings)}
+    return redis_config(**{each: value for each, value in arguments.items() if each != "gap"}), arguments
+
+
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    servers, clustered = _servers(settings["hosts"])
+    return {**({"topology": "cluster"} if clustered else {}), **settings, "hosts": servers}
 
 
 def _make_in_memory(name: str, settings: dict[str, Any], limit: Any) -> Backend:

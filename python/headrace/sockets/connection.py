@@ -216,7 +216,14 @@ class Connection(Broadcaster):
                 _logger.warning("%r got a frame that its ws_decoder does not take: %r; more are counted", self, error)
             await self._try("on_bad_message", raw, error)
         else:
-            await self._try("receive", data)
+            await self._receive(data)
+
+    async def _receive(self, data: Any) -> None:
+        try:
+            await self._call("receive", data)
+        except Exception as error:
+            self._note_error("receive")
+            await self._try("on_error", error, data)
 
     async def _try(self, hook: str, *arguments: Any) -> bool:
         """Call a hook; tell whether it succeeded. What it raises is logged and counted."""

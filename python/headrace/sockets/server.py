@@ -24,10 +24,10 @@ __all__ = ["BaseSocketServer"]
 class BaseSocketServer(Connection):
     """One WebSocket. Override its hooks, and give ``as_asgi()`` to a router.
 
-    The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect`` and ``on_bad_message``, each plain or a
-    coroutine function, and ``configure``. A plain one runs in a pool of threads, and may use Django's ORM. They run one
-    at a time, in the order in which frames came; broadcasts are delivered meanwhile, in the order in which they were
-    sent.
+    The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect``, ``on_bad_message`` and ``on_error``, each
+    plain or a coroutine function, and ``configure``. A plain one runs in a pool of threads, and may use Django's ORM.
+    They run one at a time, in the order in which frames came; broadcasts are delivered meanwhile, in the order in which
+    they were sent.
 
     Its own methods are plain and have twins with ``async_`` before the name. A plain one may be called in any thread:
     it waits until it is done, but where an event loop runs: there it is done a moment later, in the order of the calls.
@@ -126,7 +126,7 @@ class BaseSocketServer(Connection):
         """Begin, now that the connection has been accepted: subscribe, say. An exception closes it with 1011."""
 
     def receive(self, data: Any) -> Awaitable[None] | None:
-        """Take what the client has sent, decoded. An exception is logged and counted, and the connection stays."""
+        """Take what the client has sent, decoded. After an exception, which is logged, the connection stays."""
         self._unhandled += 1
         return None
 
@@ -136,6 +136,9 @@ class BaseSocketServer(Connection):
     def on_bad_message(self, raw: str | bytes, error: Exception) -> Awaitable[None] | None:
         """Answer a frame that could not be decoded. Sends ``{"error": ...}``; the connection stays."""
         return self.async_send({"error": "the message could not be decoded"})
+
+    def on_error(self, error: Exception, data: Any) -> Awaitable[None] | None:
+        """Answer a frame that ``receive`` has failed on, if the client is to know; the error was logged and counted."""
 
     async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
         """Take what was broadcast to one of its topics. Sends the data to the client."""
@@ -262,9 +265,8 @@ def _check_code(code: object) -> None:
         raise TypeError(f"code must be an int, got {code!r}")
 
 
-BaseSocketServer._hooks = frozenset(
-    getattr(BaseSocketServer, name) for name in ("authorize", "connect", "receive", "disconnect", "on_bad_message")
-)
+_HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error")
+BaseSocketServer._hooks = frozenset(getattr(BaseSocketServer, name) for name in _HOOKS)
 
 
 class _Application:

@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import INFO, CheckMessage
 from django.test import override_settings
 
-from headrace.django.checks import check_channel_layers
+from headrace.django.checks import check_channel_layers, check_sockets_config
 from headrace.layers.hosts import redis_config
 
 OURS = "headrace.layers.InMemoryChannelLayer"
@@ -83,6 +83,30 @@ def test_a_sound_setting_is_not_complained_about(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize("layers", [None, {}])
 def test_no_setting_is_a_warning(layers: Any) -> None:
     assert ids(check(layers)) == ["W001"]
+
+
+@pytest.mark.parametrize("config", [{}, {"hosts": [{"address": "redis://localhost"}], "prefix": "x", "gap": print}])
+def test_a_project_of_socket_servers_needs_no_channel_layers(config: dict[str, Any]) -> None:
+    assert check(None, DJANGO_SOCKETS_CONFIG=config) == []
+    with override_settings(CHANNEL_LAYERS=None, DJANGO_SOCKETS_CONFIG=config):
+        assert check_sockets_config() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ([], "DJANGO_SOCKETS_CONFIG must be a mapping"),
+        ({"host": []}, "DJANGO_SOCKETS_CONFIG has the unknown setting 'host'; did you mean 'hosts'?"),
+        ({"hosts": [{"address": "redis://:secret@localhost:port"}]}, "hosts[0] is"),
+        ({"allow_memory": False}, "hosts are not given and allow_memory is False"),
+    ],
+)
+def test_a_config_that_socket_servers_refuse_is_an_error(config: Any, text: str) -> None:
+    with override_settings(CHANNEL_LAYERS={}, DJANGO_SOCKETS_CONFIG=config):
+        found = check_sockets_config()
+    assert ids(found) == ["E006"]
+    assert text in found[0].msg
+    assert "secret" not in found[0].msg
 
 
 def test_no_default_is_a_warning() -> None:
