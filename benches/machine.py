@@ -7,7 +7,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("headrace", "channels", "channels_redis", "redis", "Django", "asgiref", "uvloop", "uvicorn", "websockets")
+PACKAGES = (
+    "headrace",
+    "channels",
+    "channels_redis",
+    "django_sockets",
+    "redis",
+    "Django",
+    "asgiref",
+    "uvloop",
+    "uvicorn",
+    "websockets",
+)
 
 
 def command_output(*command: str) -> str:

@@ -36,6 +36,14 @@ CASES = {
     "Redis, 2 processes of 200 members, each delivery",
     "Redis, idle member of a group",
     "Redis, a second of 500 idle members, processor time",
+    "Redis, 5 socket servers on a topic, each delivery",
+    "Redis, 20 socket servers on a topic, each delivery",
+    "Redis, connections of a process with 20 socket servers",
+    "Redis, Broadcaster(hosts=...).broadcast() in plain code",
+    "Redis, broadcast() of a kept Broadcaster in plain code",
+    "Redis, making a Broadcaster in plain code",
+    "Redis, subscribed socket server, idle",
+    "Redis, a second of 20 idle socket servers, processor time",
 }
 
 
@@ -96,6 +104,29 @@ def test_compare_prints_what_it_writes(results: tuple[str, Path]) -> None:
     """The table on the terminal stands in a file too, under what it was measured on."""
     table, out = results
     assert (out / "compare.txt").read_text().endswith(table)
+
+
+def test_compare_writes_the_table_of_a_part(tmp_path: Path) -> None:
+    """What was asked for alone can be kept: its table, below what it was measured on."""
+    file = tmp_path / "ready.txt"
+    asked = ("benches.compare", "--quick", "--only", "ready", "--loops", "asyncio", "--table", str(file))
+    table = run(*asked)
+    text = file.read_text()
+    assert text.endswith(table)
+    assert text.startswith("machine: ")
+    assert "\ncommand: python -m benches.compare --quick --only ready " in text
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_compare_has_no_loss_where_socket_servers_get_broadcasts(results: tuple[str, Path]) -> None:
+    """Every socket server of every way gets all broadcasts; ours have as many connections, however many they are."""
+    rows = json.loads((results[1] / "compare.json").read_text())["rows"]
+    notes = [row["note"] for row in rows if "socket servers on a topic" in row["case"]]
+    assert notes
+    assert not any("lost" in note for note in notes)
+    connections = [row["ours"]["median"] for row in rows if row["unit"] == "connections"]
+    assert len(connections) == 2 * 2 * 2
+    assert len(set(connections)) == 1
 
 
 def test_every_bench_of_single_operations_runs() -> None:

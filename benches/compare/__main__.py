@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -36,14 +37,24 @@ def run(family: str, loop: str, *, quick: bool) -> list[Row]:
     return [Row.from_json(json.loads(line)) for line in done.stdout.splitlines()]
 
 
+def about(command: str) -> dict[str, object]:
+    """Return what was measured, on what and with what."""
+    return {**describe(), "server": str(find()), "command": command}
+
+
+def write_table(rows: Sequence[Row], file: Path, heading: dict[str, object]) -> None:
+    """Write the rows as the table, below what they were measured on."""
+    lines = "\n".join(f"{name}: {words(value)}" for name, value in heading.items())
+    file.write_text(f"{lines}\n{table(rows)}\n")
+
+
 def write(rows: Sequence[Row], out: Path, command: str) -> None:
     """Write the rows as JSON and as the table, and the cost of a delivery as a plot."""
     out.mkdir(parents=True, exist_ok=True)
-    about = {**describe(), "server": str(find()), "command": command}
-    document = {**about, "rows": [row.to_json() for row in rows]}
+    heading = about(command)
+    document = {**heading, "rows": [row.to_json() for row in rows]}
     (out / "compare.json").write_text(json.dumps(document, indent=1) + "\n")
-    heading = "\n".join(f"{name}: {words(value)}" for name, value in about.items())
-    (out / "compare.txt").write_text(f"{heading}\n{table(rows)}\n")
+    write_table(rows, out / "compare.txt", heading)
     (out / "fanout.svg").write_text(plot(rows))
 
 
@@ -52,8 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.compare", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rounds of everything, to see that it runs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
-    parser.add_argument("--only", nargs="+", choices=[*FAMILIES, *SETS], help="these cases; write nothing")
-    parser.add_argument("--loops", nargs="+", choices=LOOPS, help="these loops; write nothing")
+    parser.add_argument("--only", nargs="+", choices=[*FAMILIES, *SETS], help="these cases; write only --table")
+    parser.add_argument("--loops", nargs="+", choices=LOOPS, help="these loops; write only --table")
+    parser.add_argument("--table", type=Path, help="a file for the table of what was measured")
     arguments = parser.parse_args()
     families = [family for name in arguments.only or FAMILIES for family in SETS.get(name, [name])]
     rows = [
@@ -63,6 +75,8 @@ def main() -> None:
         for row in run(family, loop, quick=arguments.quick)
     ]
     print(table(rows))
+    if arguments.table:
+        write_table(rows, arguments.table, about(shlex.join(["python", "-m", "benches.compare", *sys.argv[1:]])))
     if not (arguments.only or arguments.loops):
         write(rows, arguments.out, f"python -m benches.compare{' --quick' * arguments.quick}")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-Unit = Literal["ns", "bytes", "commands"]
+Unit = Literal["ns", "bytes", "commands", "connections"]
 
 
 @dataclass(frozen=True)

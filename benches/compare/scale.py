@@ -26,6 +26,8 @@ class Scale:
         redis_sends: Sends over Redis at once.
         redis_processes: Processes with members.
         redis_idle: Seconds in which nothing is sent.
+        socket_servers: Numbers of socket servers in a process.
+        broadcasts: Broadcasts from plain code in a row.
     """
 
     rounds: int
@@ -46,6 +48,8 @@ class Scale:
     redis_sends: int
     redis_processes: int
     redis_idle: float
+    socket_servers: tuple[int, ...]
+    broadcasts: int
 
 
 FULL = Scale(
@@ -67,6 +71,8 @@ FULL = Scale(
     redis_sends=1000,
     redis_processes=4,
     redis_idle=6.0,
+    socket_servers=(50, 500),
+    broadcasts=1000,
 )
 
 QUICK = Scale(
@@ -88,4 +94,6 @@ QUICK = Scale(
     redis_sends=200,
     redis_processes=2,
     redis_idle=0.2,
+    socket_servers=(5, 20),
+    broadcasts=50,
 )

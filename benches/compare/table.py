@@ -13,6 +13,8 @@ def quantity(value: float, unit: str) -> str:
         return f"{value:,.0f} B"
     if unit == "commands":
         return f"{value:.3g}"
+    if unit == "connections":
+        return f"{value:,.0f}"
     for factor, name in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
         if value >= factor:
             return f"{value / factor:.3g} {name}" if value < 999.5 * factor else f"{value / factor:,.0f} {name}"

@@ -14,10 +14,13 @@ from benches.compare import (
     fanout,
     memory,
     ready,
+    redis_broadcasters,
     redis_fleet,
     redis_idle,
+    redis_idle_sockets,
     redis_joins,
     redis_sends,
+    redis_socket_servers,
     sockets,
     threads,
 )
@@ -36,9 +39,15 @@ FAMILIES: dict[str, Callable[[str, Scale], AsyncIterator[Row]]] = {
     "redis-joins": redis_joins.measure,
     "redis-fleet": redis_fleet.measure,
     "redis-idle": redis_idle.measure,
+    "redis-socket-servers": redis_socket_servers.measure,
+    "redis-broadcasters": redis_broadcasters.measure,
+    "redis-idle-sockets": redis_idle_sockets.measure,
 }
 # Names for several of them.
-SETS = {"redis": [name for name in FAMILIES if name.startswith("redis-")]}
+SETS = {
+    "redis": [name for name in FAMILIES if name.startswith("redis-")],
+    "socket-servers": ["redis-socket-servers", "redis-broadcasters", "redis-idle-sockets"],
+}
 # These need no more than one processor, and are steadier if they stay on it.
 PINNED = {"ready", "fanout", "consumers"}
 
