@@ -194,6 +194,8 @@ async def test_a_server_is_started_once(client: Client) -> None:
         server.start_listeners()
     with pytest.raises(RuntimeError, match="was started before"):
         await server.async_start_listeners()
+    with pytest.raises(RuntimeError, match="was started before"):
+        await asyncio.to_thread(server.start_listeners)
     await client.leaves()
 
 
@@ -217,7 +219,7 @@ async def test_a_receive_that_fails_ends_the_server_and_is_logged(
 
     server = Noting(client.scope, fails, client.send)
     client.server = server
-    await server.async_start_listeners()
+    server.start_listeners()
     await client.ends()
     assert server.noted == [("disconnect", 1005)]
     assert "the wire is cut" in caplog.text
@@ -492,8 +494,11 @@ async def test_what_is_subscribed_before_the_start_is_delivered_after_it(
     server = BaseSocketServer(client.scope, client.incoming.get, client.send, layer=memory)
     await server.async_subscribe("news")
     server.broadcast("news", 1)
-    await server.async_start_listeners()
+    serving = asyncio.create_task(server.async_start_listeners())
     assert await client.hears(1) == [1]
+    client.gives("disconnect")
+    await serving
+    assert not server.is_alive
 
 
 @pytest.mark.parametrize(
@@ -515,7 +520,7 @@ async def test_a_slow_client_gets_what_its_server_says(
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("news", 0)
-    while server.stats().depth or not server._sending.locked():
+    while server.stats().depth or not server._turns.taken:
         await asyncio.sleep(0)
     for number in range(1, 10):
         mouth.broadcast("news", number)
@@ -537,7 +542,7 @@ async def test_coalescing_goes_by_topics(client: Client, memory: InMemoryChannel
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("a", "first")
-    while server.stats().depth or not server._sending.locked():
+    while server.stats().depth or not server._turns.taken:
         await asyncio.sleep(0)
     for number in range(5):
         mouth.broadcast("a", ["a", number])

@@ -152,7 +152,9 @@ def _shared(name: str, settings: dict[str, Any]) -> Backend:
 
 def _frozen(value: Any) -> Hashable:
     """Return what is equal for equal settings."""
-    if isinstance(value, Mapping):
+    if type(value) is str:
+        return value
+    if isinstance(value, dict | Mapping):
         return frozenset((key, _frozen(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))

@@ -20,6 +20,7 @@ from headrace.exceptions import ConnectionClosed
 from headrace.sockets.broadcaster import Broadcaster
 from headrace.sockets.mailbox import Mailbox, Overflow
 from headrace.sockets.payload import Encoder, data_of, frame_of
+from headrace.sockets.turns import Turns
 from headrace.typing import Message, Receive, Scope, Send
 
 __all__ = ["Connection", "Phase"]
@@ -70,26 +71,27 @@ class Connection(Broadcaster):
 
     _disconnect_takes_code: ClassVar[bool] = True
 
+    # What a connection begins with; it has its own when that changes. An object of few attributes takes less.
+    _phase = Phase.OPEN
+    _code: int | None = None
+    _task: asyncio.Task[None] | None = None
+    _delivering: asyncio.Task[None] | None = None
+    _overrunning: asyncio.Task[None] | None = None
+    # Waiting for the client's next message, so that a close has to call it away.
+    _is_receiving = False
+    # Asked for and not accepted: there is nobody to take leave of.
+    _in_handshake = False
+    _has_failed_to_send = False
+    _received = _sent = _bad_messages = _errors = _unhandled = _dropped_after_close = 0
+
     # Whether a broadcast goes to the client as it is, because nobody has changed what becomes of it.
     _passes_on: bool
 
     def __init__(self, receive: Receive, send: Send, **settings: Any) -> None:
         self._asgi_receive = receive
         self._asgi_send = send
-        self._phase = Phase.OPEN
-        self._code: int | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._delivering: asyncio.Task[None] | None = None
-        self._overrunning: asyncio.Task[None] | None = None
-        # Waiting for the client's next message, so that a close has to call it away.
-        self._is_receiving = False
-        # Asked for and not accepted: there is nobody to take leave of.
-        self._in_handshake = False
-        # Held while a frame is sent, so that frames leave in the order of the calls.
-        self._sending = asyncio.Lock()
-        self._has_failed_to_send = False
-        self._received = self._sent = self._bad_messages = self._errors = self._unhandled = 0
-        self._dropped_after_close = 0
+        # Frames leave in the order of the calls.
+        self._turns = Turns()
         super().__init__(**settings)
 
     def __repr__(self) -> str:
@@ -113,10 +115,15 @@ class Connection(Broadcaster):
 
     # The lane of the client's frames.
 
-    def _start(self) -> None:
-        """Begin to live in the running loop."""
+    def _require_unstarted(self) -> None:
         if self._task is not None:
             raise RuntimeError(f"{self!r} was started before; make another for another connection")
+
+    async def _start(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin to live in the running loop, and do not wait for the end."""
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._task.add_done_callback(self._log_failure)
 
@@ -306,12 +313,16 @@ class Connection(Broadcaster):
     # To the client.
 
     async def _send_frame(self, message: Message) -> None:
-        if self._phase is not Phase.OPEN:
-            self._dropped_after_close += 1
-            return
+        turns = self._turns
+        if turns.taken:
+            await turns.wait()
+        turns.taken = True
         try:
-            async with self._sending:
+            if self._phase is Phase.OPEN:
                 await self._asgi_send(message)
+                self._sent += 1
+            else:
+                self._dropped_after_close += 1
         except (OSError, RuntimeError) as error:
             # The client has gone, and its last message has not been taken. Some servers raise a RuntimeError then.
             self._dropped_after_close += 1
@@ -319,8 +330,8 @@ class Connection(Broadcaster):
                 self._has_failed_to_send = True
                 level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
                 _logger.log(level, "%r could not be sent to: %r; more of this is only counted", self, error)
-        else:
-            self._sent += 1
+        finally:
+            turns.pass_on()
 
     def _note_closed(self, code: int) -> None:
         """Let nothing more go to the client, and nobody send to it, however long the close takes."""

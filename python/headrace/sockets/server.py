@@ -212,14 +212,20 @@ class BaseSocketServer(Connection):
         Raises:
             RuntimeError: It was started before.
         """
+        self._require_unstarted()
         if self._may_block():
-            asyncio.run_coroutine_threadsafe(self.async_start_listeners(), self._own_loop()).result()
+            asyncio.run_coroutine_threadsafe(self._start(), self._own_loop()).result()
         else:
-            self._start()
+            self._begin()
 
     async def async_start_listeners(self) -> None:
-        """Begin to take messages from ``receive`` in the running event loop; see ``start_listeners``."""
-        self._start()
+        """Take messages from ``receive`` until the connection has ended. Cancelling ends it.
+
+        Raises:
+            RuntimeError: It was started before.
+        """
+        self._require_unstarted()
+        await self._serve()
 
     @overload
     @classmethod
@@ -285,7 +291,7 @@ class _Application:
                 f"{self.server_class.__name__} is for WebSockets, got a scope of type {scope['type']!r}; put a "
                 "ProtocolTypeRouter before it that takes it elsewhere"
             )
-        await self.server_class(scope, receive, send, **self.initkwargs)._serve()
+        await self.server_class(scope, receive, send, **self.initkwargs).async_start_listeners()
 
     def __repr__(self) -> str:
         return f"{self.server_class.__qualname__}.as_asgi()"
