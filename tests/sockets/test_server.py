@@ -282,7 +282,7 @@ async def test_a_server_that_can_answer_a_handshake_answers_it(answer: Any, stat
 
 
 @pytest.mark.complains
-@pytest.mark.parametrize("answer", ["yes", LookupError("no data base")])
+@pytest.mark.parametrize("answer", ["yes", 1, LookupError("no data base")])
 async def test_an_authorize_that_fails_lets_nobody_in(
     client: Client, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
@@ -298,6 +298,26 @@ async def test_an_authorize_that_fails_lets_nobody_in(
     assert client.sent == [{"type": "websocket.close", "code": 1011}]
     assert server.noted == []
     assert "authorize() " in caplog.text
+
+
+async def test_a_server_that_is_closed_in_the_handshake_accepts_nobody(client: Client) -> None:
+    class Closing(Noting):
+        async def authorize(self) -> bool:
+            await self.async_close(4003)
+            return True
+
+    server = client.meets(Closing)
+    client.gives("connect")
+    await client.ends()
+    assert client.sent == [{"type": "websocket.close", "code": 4003}]
+    assert server.noted == []
+
+
+async def test_a_disconnect_may_have_no_code(client: Client) -> None:
+    server = await client.connects(Noting)
+    client.gives("disconnect", code=None)
+    await client.ends()
+    assert server.noted == ["connect", ("disconnect", 1005)]
 
 
 async def test_the_subprotocol_is_accepted_with(client: Client) -> None:

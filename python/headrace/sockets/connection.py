@@ -164,13 +164,15 @@ class Connection(Broadcaster):
         elif kind == "websocket.connect":
             await self._open()
         elif kind == "websocket.disconnect":
-            self._note_closed(message.get("code", NO_CODE))
+            self._note_closed(message.get("code"))
         else:
             _logger.warning("%r got a message of type %r, which a WebSocket does not have", self, kind)
 
     async def _open(self) -> None:
         self._in_handshake = True
         code = await self._refusal()
+        if self._phase is not Phase.OPEN:
+            return  # closed meanwhile, which has refused it
         if code is not None:
             await self._refuse(code)
             return
@@ -194,7 +196,7 @@ class Connection(Broadcaster):
         if not answer:
             user = self.scope.get("user", self)
             return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOBODY
-        if isinstance(answer, int):
+        if isinstance(answer, int) and answer >= 1000:
             return answer
         _logger.error("%r: authorize() must return True, False or a code; it is refused for %r", self, answer)
         return FAILED
@@ -333,7 +335,7 @@ class Connection(Broadcaster):
         finally:
             turns.pass_on()
 
-    def _note_closed(self, code: int) -> None:
+    def _note_closed(self, code: int | None) -> None:
         """Let nothing more go to the client, and nobody send to it, however long the close takes."""
         self._phase = Phase.CLOSED
         self._code = code
