@@ -3,6 +3,7 @@ import functools
 import json
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -959,3 +960,111 @@ async def test_a_scope_of_another_protocol_is_refused(client: Client) -> None:
 def test_as_asgi_takes_a_whole_connection() -> None:
     with pytest.raises(TypeError, match="takes no positional arguments, or scope, receive and send"):
         BaseSocketServer.as_asgi({})  # type: ignore[call-overload]
+
+
+# What asks for a close may be cancelled, may come early, and may meet a server that fails.
+
+
+async def test_a_close_whose_caller_is_cancelled_goes_on(client: Client) -> None:
+    server = await client.connects(Noting)
+    client.open.clear()
+    closing = asyncio.create_task(server.async_close(4000))
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing})
+    client.open.set()
+    await client.ends()
+    assert client.sent[-1] == {"type": "websocket.close", "code": 4000}
+    assert server.noted[-1] == ("disconnect", 4000)
+
+
+async def test_a_close_that_the_asgi_server_fails_on_ends_the_connection(client: Client) -> None:
+    server = await client.connects(Noting)
+    client.broken = ValueError("an error of its own")
+    await server.async_close(4000)
+    await client.ends()
+    assert server.noted[-1] == ("disconnect", 4000)
+
+
+@pytest.mark.parametrize("answer", [True, False])
+async def test_a_connection_that_is_closed_in_authorize_is_refused_once(client: Client, answer: bool) -> None:
+    class Closing(BaseSocketServer):
+        async def authorize(self) -> bool:
+            await self.async_close(4000)
+            return answer
+
+    client.meets(Closing)
+    client.gives("connect")
+    await client.ends()
+    assert client.sent == [{"type": "websocket.close", "code": 4000}]
+
+
+async def test_a_cancel_after_a_close_is_no_less_a_cancel(client: Client) -> None:
+    class Lingering(BaseSocketServer):
+        async def connect(self) -> None:
+            await self.async_close()
+            await asyncio.Event().wait()
+
+    client.meets(Lingering)
+    client.gives("connect")
+    await client.gets(2)
+    client.server._task.cancel()
+    await client.ends()
+    assert client.server._task.cancelled()
+
+
+@pytest.mark.parametrize("code", [-1, 0, 5, 999, 1004, 1005, 1006, 1015, 2000, 5000, 99999])
+async def test_a_code_is_one_that_may_be_sent(client: Client, code: int) -> None:
+    server = await client.connects(Noting)
+    with pytest.raises(ValueError, match=f"got {code}$"):
+        await server.async_close(code)
+    assert server.is_alive
+    await client.leaves()
+
+
+@pytest.mark.complains
+@pytest.mark.parametrize("what", ["cancelled", "unhashable"])
+async def test_broadcasts_go_on_after_one_that_cannot_be_handled(
+    client: Client, memory: InMemoryChannelLayer, what: str
+) -> None:
+    class Waiting(Subscribed):
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            if data == "cancelled":
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+            await self.async_send(data)
+
+    await client.connects(Waiting, layer=memory)
+    if what == "unhashable":
+        await memory.group_send("socket.t.news", {"type": "any", "topic": []})
+    else:
+        await Broadcaster(layer=memory).async_broadcast("news", what)
+    await Broadcaster(layer=memory).async_broadcast("news", 1)
+    assert await client.hears(1) == [1]
+    await client.leaves()
+
+
+async def test_a_handler_of_broadcasts_that_swallows_a_cancel_does_not_keep_the_connection(
+    client: Client, memory: InMemoryChannelLayer
+) -> None:
+    class Stubborn(Subscribed):
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            self.scope["handling"].set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    client.scope["handling"] = asyncio.Event()
+    await client.connects(Stubborn, layer=memory)
+    await Broadcaster(layer=memory).async_broadcast("news", 1)
+    await client.scope["handling"].wait()
+    await client.leaves()
+
+
+@pytest.mark.complains
+async def test_a_socket_that_can_hear_nothing_more_is_closed(client: Client, memory: InMemoryChannelLayer) -> None:
+    server = await client.connects(Subscribed, layer=memory)
+    memory._core.close()
+    await client.ends()
+    assert client.sent[-1] == {"type": "websocket.close", "code": 1011}
+    assert server.noted[-1] == ("disconnect", 1011)

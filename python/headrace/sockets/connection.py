@@ -76,9 +76,14 @@ class Connection(Broadcaster):
     _code: int | None = None
     _task: asyncio.Task[None] | None = None
     _delivering: asyncio.Task[None] | None = None
-    _overrunning: asyncio.Task[None] | None = None
+    # Tells the client; its own task, so that whoever asked for the close may be cancelled.
+    _closing: asyncio.Task[None] | None = None
+    # Closed here, so that the client has to be told.
+    _owes_close = False
     # Waiting for the client's next message, so that a close has to call it away.
     _is_receiving = False
+    # Cancelled by us, and not by somebody else.
+    _is_called_away = False
     # Asked for and not accepted: there is nobody to take leave of.
     _in_handshake = False
     _has_failed_to_send = False
@@ -144,7 +149,7 @@ class Connection(Broadcaster):
             while self._phase is Phase.OPEN:
                 await self._take(await self._next())
         except asyncio.CancelledError:
-            cancelled = self._phase is Phase.OPEN or self._task is None or self._task.uncancel() > 0
+            cancelled = not self._is_called_away or self._task is None or self._task.uncancel() > 0
             if cancelled:
                 raise
         finally:
@@ -164,7 +169,8 @@ class Connection(Broadcaster):
         elif kind == "websocket.connect":
             await self._open()
         elif kind == "websocket.disconnect":
-            self._note_closed(message.get("code"))
+            if self._phase is Phase.OPEN:
+                self._note_closed(message.get("code"), owes_close=False)
         else:
             _logger.warning("%r got a message of type %r, which a WebSocket does not have", self, kind)
 
@@ -277,6 +283,7 @@ class Connection(Broadcaster):
     async def _deliver_all(self, inbox: Inbox) -> None:
         task = asyncio.current_task()
         if task is not None:
+            task.add_done_callback(self._delivering_ended)
             inbox.attend(partial(stand_in, task, self._deliver))
         breath = _BREATH
         async for message in inbox:
@@ -291,7 +298,7 @@ class Connection(Broadcaster):
 
     async def _deliver(self, message: dict[str, Any]) -> None:
         topic = message.get("topic")
-        if topic not in self._mailbox.topics:
+        if not isinstance(topic, str) or topic not in self._mailbox.topics:
             self._dropped_unsubscribed += 1
             return
         try:
@@ -299,8 +306,21 @@ class Connection(Broadcaster):
                 await self._send_frame(frame_of(message, self.ws_encoder, self.ws_encoder_is_bytes))
             else:
                 await self._handle_broadcast(topic, data_of(message))
+        except asyncio.CancelledError:
+            # What the handler waited for may have been cancelled, and not this task.
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            self._note_error("async_handle_received_broadcast")
         except Exception:
             self._note_error("async_handle_received_broadcast")
+
+    def _delivering_ended(self, task: "asyncio.Task[None]") -> None:
+        """Close, if nothing can be delivered any more: a socket that stays open and hears nothing would be a lie."""
+        if task.cancelled() or (error := task.exception()) is None or self._phase is not Phase.OPEN:
+            return
+        _logger.error("%r is closed, because nothing more can be delivered to it: %r", self, error)
+        self._note_closed(FAILED)
+        self._begin_closing()
 
     async def _handle_broadcast(self, topic: str, data: Any) -> None:
         raise NotImplementedError("a socket server says what becomes of a broadcast")
@@ -310,7 +330,7 @@ class Connection(Broadcaster):
         if self._phase is Phase.OPEN:
             _logger.warning("%r is closed: its client does not keep up", self)
             self._note_closed(OVERRUN)
-            self._overrunning = asyncio.get_running_loop().create_task(self._close_now())
+            self._begin_closing()
 
     # To the client.
 
@@ -335,10 +355,11 @@ class Connection(Broadcaster):
         finally:
             turns.pass_on()
 
-    def _note_closed(self, code: int | None) -> None:
+    def _note_closed(self, code: int | None, *, owes_close: bool = True) -> None:
         """Let nothing more go to the client, and nobody send to it, however long the close takes."""
         self._phase = Phase.CLOSED
         self._code = code
+        self._owes_close = owes_close
         self._mailbox.close()
 
     async def _close(self, code: int) -> None:
@@ -348,22 +369,35 @@ class Connection(Broadcaster):
             await self._close_now()
 
     async def _close_now(self) -> None:
-        """Tell the client, and call the task away from where it waits for more of it."""
+        """Tell the client, and call the task away from where it waits for more of it; also if this is cancelled."""
+        await asyncio.shield(self._begin_closing())
+
+    def _begin_closing(self) -> "asyncio.Task[None]":
         # It may be at a send that the client holds up; and what waits is not to go out behind the close.
         self._stop_delivering()
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._tell_client())
+        return self._closing
+
+    async def _tell_client(self) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._asgi_send({"type": "websocket.close", "code": self._code})
-        except (OSError, RuntimeError, TimeoutError) as error:
+        except Exception as error:
+            # Each ASGI server has its own error for a client that has gone.
             _logger.debug("%r was closed before its client was told: %r", self, error)
-        self._call_away()
+        finally:
+            self._call_away()
 
     def _call_away(self) -> None:
-        if self._is_receiving and self._task is not None:
+        if self._is_receiving and self._task is not None and not self._is_called_away:
+            self._is_called_away = True
             self._task.cancel()
 
     def _stop_delivering(self) -> None:
         delivering = self._delivering
+        if self._mailbox.inbox is not None:
+            self._mailbox.inbox.end()  # in case its handler swallows the cancel
         if delivering is not None and delivering is not asyncio.current_task():
             delivering.cancel()
 
@@ -386,6 +420,8 @@ class Connection(Broadcaster):
         self._stop_delivering()
         if self._delivering is not None:
             await asyncio.wait({self._delivering})
+        if self._owes_close:
+            await asyncio.wait({self._begin_closing()})
         if self._mailbox.inbox is not None:
             self._mailbox.inbox.attend(None)  # the other half of a cycle
         self._mailbox.close()

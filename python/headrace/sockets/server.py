@@ -178,6 +178,7 @@ class BaseSocketServer(Connection):
 
         Raises:
             TypeError: The code is no integer.
+            ValueError: It is none that a WebSocket may be closed with.
         """
         _check_code(code)
         if self._later.is_busy() and not self._may_block():
@@ -196,7 +197,7 @@ class BaseSocketServer(Connection):
     def __kill__(self) -> None:
         """End without telling the client."""
         if self.is_alive:
-            self._note_closed(NO_CODE)
+            self._note_closed(NO_CODE, owes_close=False)
             self._own_loop().call_soon_threadsafe(self._call_away)
 
     @property
@@ -266,9 +267,15 @@ class BaseSocketServer(Connection):
         )
 
 
+_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
+"""The codes of the standard that may be sent; servers fail on any other, some without an error."""
+
+
 def _check_code(code: object) -> None:
     if not isinstance(code, int) or isinstance(code, bool):
         raise TypeError(f"code must be an int, got {code!r}")
+    if not (3000 <= code < 5000 or code in _CODES):
+        raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
 
 
 _HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error")
