@@ -4,6 +4,7 @@ import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pytest
 from headrace.exceptions import ConnectionClosed, LayerClosed, MessageTooLarge
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import Broadcaster
+from headrace.sockets.loop import background_loop
 from headrace.sockets.mailbox import Mailbox
 
 SECONDS = 10
@@ -332,3 +334,46 @@ def test_the_child_of_a_fork_begins_with_nothing_and_broadcasts(memory: InMemory
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert hear_one(ears) == ("a", "of the parent")
+
+
+# Loops that end.
+
+
+class Slow(InMemoryChannelLayer):
+    """A layer that takes its time to put somebody in a group."""
+
+    async def _hold(self, group: str, channel: str) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.complains
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_the_end_of_a_loop_cuts_off_is_counted_and_holds_up_nothing(closed: bool) -> None:
+    broadcaster = Broadcaster(layer=Slow())
+
+    async def leave_something() -> None:
+        broadcaster.subscribe("own")
+        broadcaster.broadcast("news", 1)
+        await asyncio.sleep(0)
+
+    if closed:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave_something())
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio.gather does
+        loop.close()
+    else:
+        asyncio.run(leave_something())
+    broadcaster.broadcast("news", 2)
+    assert broadcaster.stats().broadcasts == 1
+    with pytest.raises(RuntimeError, match=r"^2 calls .* event loop"):
+        broadcaster.flush()
+    broadcaster.flush()
+
+
+def test_a_signal_handler_may_broadcast_whatever_it_interrupts(memory: InMemoryChannelLayer) -> None:
+    broadcaster = Broadcaster(layer=memory)
+    with broadcaster._lock, broadcaster._later._lock:
+        broadcaster.broadcast("news", 1)
+        broadcaster._later.begin(partial(asyncio.sleep, 0), background_loop())
+    broadcaster.flush()

@@ -1068,3 +1068,33 @@ async def test_a_socket_that_can_hear_nothing_more_is_closed(client: Client, mem
     await client.ends()
     assert client.sent[-1] == {"type": "websocket.close", "code": 1011}
     assert server.noted[-1] == ("disconnect", 1011)
+
+
+async def test_nobody_runs_the_loop_of_a_server_but_who_ran_it_before(client: Client) -> None:
+    def serve_and_send() -> None:
+        loop = asyncio.new_event_loop()
+        here = Client()
+
+        async def serve() -> Any:
+            return await here.connects(Noting)
+
+        server = loop.run_until_complete(serve())
+        sending = threading.Thread(target=lambda: failed.append(catch(server)))
+        sending.start()
+        sending.join(0.1)
+        assert not loop.is_running()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(asyncio.all_tasks(loop)))
+        loop.close()
+        sending.join()
+
+    def catch(server: Any) -> Any:
+        try:
+            server.send(1)
+        except ConnectionClosed as error:
+            return error
+
+    failed: list[Any] = []
+    await asyncio.to_thread(serve_and_send)
+    assert len(failed) == 1

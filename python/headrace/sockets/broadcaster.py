@@ -4,9 +4,11 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
+from headrace.exceptions import ConnectionClosed
 from headrace.layers.base import check_seconds
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
@@ -19,6 +21,10 @@ from headrace.sockets.stats import BroadcasterStats
 from headrace.sockets.topics import Topic, topic_of, topics_of
 
 __all__ = ["Broadcaster"]
+
+
+_LOOK = 0.5
+"""Seconds between two looks at whether a loop is still there."""
 
 
 class Broadcaster:
@@ -60,7 +66,10 @@ class Broadcaster:
         self._backend = backend_of(hosts, config, layer, allow_memory)
         self.layer: Any = self._backend.layer
         self._loop = loop
-        self._lock = threading.Lock()
+        # A loop that was given may be run here if nobody does; one that somebody runs is not ours to run again.
+        self._may_run_loop = True
+        # Also taken by a signal handler, whose thread may have it already.
+        self._lock = threading.RLock()
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -279,7 +288,8 @@ class Broadcaster:
         loop = self._loop
         if loop is None or loop.is_closed():
             return asyncio._get_running_loop() or background_loop()
-        ensure_running(loop)
+        if self._may_run_loop:
+            ensure_running(loop)
         return loop
 
     def _may_block(self) -> bool:
@@ -289,9 +299,17 @@ class Broadcaster:
         """Have a coroutine function called: wait for it, or where an event loop runs, have it done in its turn."""
         loop = self._own_loop()
         if self._may_block():
-            asyncio.run_coroutine_threadsafe(call(), loop).result()
+            _result(asyncio.run_coroutine_threadsafe(call(), loop), loop)
         else:
             self._later.begin(call, loop)
+
+
+def _result(future: "Future[Any]", loop: asyncio.AbstractEventLoop) -> None:
+    """Wait for a call in a loop that may end before it gets there."""
+    while not wait({future}, _LOOK).done:
+        if loop.is_closed():
+            raise ConnectionClosed("the event loop of the connection was closed, and the connection has ended with it")
+    future.result()
 
 
 def _several(channels: object) -> Any:

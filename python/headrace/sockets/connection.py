@@ -140,6 +140,7 @@ class Connection(Broadcaster):
         """Take messages until the end."""
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        self._may_run_loop = False
         cancelled = False
         try:
             if self.overflow == "close":

@@ -5,7 +5,8 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import suppress
 from typing import Any
 
 from headrace._core import Ledger
@@ -28,8 +29,10 @@ class Later:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
-        self._pending: set[Future[Any]] = set()
+        # Also taken by a signal handler, whose thread may have it already.
+        self._lock = threading.RLock()
+        # With the loop that each is to run in, which may be closed before.
+        self._pending: dict[Future[Any], asyncio.AbstractEventLoop] = {}
         self._latest: Future[Any] | None = None
         self._failed = 0
         self._failure: BaseException | None = None
@@ -49,6 +52,8 @@ class Later:
 
     def is_busy(self) -> bool:
         """Tell whether a coroutine is on its way, so that what comes now has to get in line behind it."""
+        if self._pending:
+            self._give_up_lost()
         return bool(self._pending)
 
     def begin(
@@ -67,7 +72,7 @@ class Later:
         with self._lock:
             future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, patience), loop)
             self._latest = future
-            self._pending.add(future)
+            self._pending[future] = loop
         future.add_done_callback(self._ended)
 
     async def _after(
@@ -79,20 +84,33 @@ class Later:
 
     def _ended(self, future: "Future[Any]") -> None:
         with self._lock:
-            self._pending.discard(future)
+            self._pending.pop(future, None)
             if self._latest is future:
                 self._latest = None
-            error = None if future.cancelled() else future.exception()
+            # Nobody but the end of its loop cancels one.
+            lost = RuntimeError("its event loop has ended") if future.cancelled() else None
+            error = lost or future.exception()
             if error is not None:
                 self._failed += 1
                 self._failure = error
         if error is not None:
             _logger.error("a call of %s that nobody waited for failed: %r", self._name, error)
 
+    def _give_up_lost(self) -> None:
+        """End the first ones if their loop was closed: all behind them would wait for ever."""
+        with self._lock:
+            while self._pending:
+                future, loop = next(iter(self._pending.items()))
+                if not loop.is_closed():
+                    return
+                with suppress(InvalidStateError):
+                    future.set_exception(RuntimeError("its event loop was closed"))
+                self._pending.pop(future, None)
+
     async def before(self, patience: float | None = None) -> None:
         """Wait for the coroutines that were begun before, but no longer than so many seconds."""
         latest = self._latest
-        if latest is not None:
+        if latest is not None and self.is_busy():
             await asyncio.wait({asyncio.wrap_future(latest)}, timeout=patience)
 
     def flush(self, timeout: float) -> None:
@@ -104,6 +122,7 @@ class Later:
             Exception: The latest failure of a call.
         """
         end = time.monotonic() + timeout
+        self._give_up_lost()
         unfinished = wait(list(self._pending), timeout).not_done
         if unfinished or not self.ledger.settle(max(0.0, end - time.monotonic())):
             raise TimeoutError(f"{self.pending} calls of {self._name} are still on their way after {timeout} s")

@@ -76,11 +76,12 @@ def background_loop() -> BackgroundLoop:
 
 def ensure_running(loop: asyncio.AbstractEventLoop) -> None:
     """Run a loop that nobody runs in a thread of its own."""
-    if not loop.is_running():
-        started = threading.Event()
-        loop.call_soon(started.set)
-        threading.Thread(target=loop.run_forever, name="headrace-sockets-loop", daemon=True).start()
-        started.wait()
+    with _lock:
+        if not loop.is_running():
+            started = threading.Event()
+            loop.call_soon_threadsafe(started.set)
+            threading.Thread(target=loop.run_forever, name="headrace-sockets-loop", daemon=True).start()
+            started.wait()
 
 
 def _at_exit() -> None:
