@@ -1098,3 +1098,14 @@ async def test_nobody_runs_the_loop_of_a_server_but_who_ran_it_before(client: Cl
     failed: list[Any] = []
     await asyncio.to_thread(serve_and_send)
     assert len(failed) == 1
+
+
+async def test_a_client_cannot_write_into_the_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    client.scope["path"] = "/ws/\nCRITICAL it is all over"
+    await client.connects(Noting)
+    client.gives("receive", bytes=b"\xff" * 100_000)
+    await client.gets(2)
+    (record,) = [record for record in caplog.records if record.name == "headrace.sockets"]
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) < 500
+    await client.leaves()

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.layers import BaseChannelLayer
-from headrace.sockets.topics import group_of, topic_of, topics_of
+from headrace.sockets.topics import _group_of, group_of, topic_of, topics_of
 
 TOPICS = st.text(max_size=300)
 UUID_TEXT = "12345678-1234-5678-1234-567812345678"
@@ -78,3 +78,9 @@ def test_several_topics_are_a_list_a_tuple_or_a_set(topics: object) -> None:
     assert topics_of(topics) == ["a", "1"]
     assert sorted(topics_of({"a", 1})) == ["1", "a"]
     assert topics_of("ab") == ["ab"]
+
+
+def test_what_is_remembered_of_topics_does_not_grow_with_their_length() -> None:
+    _group_of.cache_clear()
+    assert group_of("long" * 1000) == group_of("long" * 1000)
+    assert _group_of.cache_info().currsize == 0

@@ -10,6 +10,7 @@ import asyncio
 import enum
 import inspect
 import logging
+import reprlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -101,7 +102,8 @@ class Connection(Broadcaster):
 
     def __repr__(self) -> str:
         where = self.scope.get("path")
-        return f"<{type(self).__name__}{'' if where is None else f' at {where}'}>"
+        # The client has written the path, and with it what it likes, line breaks too.
+        return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
 
     def _make_mailbox(self) -> Mailbox:
         return Mailbox(self.layer, self.max_backlog, self.overflow, alarm=self._overrun, opened=self._inbox_opened)
@@ -229,7 +231,9 @@ class Connection(Broadcaster):
             self._bad_messages += 1
             if self._bad_messages == 1:
                 # Not each: a client could fill the log.
-                _logger.warning("%r got a frame that its ws_decoder does not take: %r; more are counted", self, error)
+                # Nor all of it: the error of a text that is no UTF-8 holds the text.
+                reason = f"{type(error).__name__}({reprlib.repr(str(error))})"
+                _logger.warning("%r got a frame that its ws_decoder does not take: %s; more are counted", self, reason)
             await self._try("on_bad_message", raw, error)
         else:
             await self._receive(data)

@@ -16,6 +16,9 @@ __all__ = ["Topic", "group_of", "topic_of", "topics_of"]
 Topic = str | int | UUID
 """What a topic may be given as; 1 and "1" are one topic, as a UUID and its text are."""
 
+_KEPT = 200
+"""Characters of a topic whose group is remembered."""
+
 _READABLE = re.compile(r"[a-zA-Z0-9\-_.]{1,80}")
 
 
@@ -55,13 +58,18 @@ def topics_of(topics: object) -> list[str]:
     return [topic_of(topics)]
 
 
-@lru_cache(maxsize=4096)
 def group_of(topic: str) -> str:
     """Return the group of a topic.
 
     Raises:
         ValueError: The topic holds half of a surrogate pair.
     """
+    # A long one may be the client's, and be as long as it likes: it is not kept.
+    return _group_of(topic) if len(topic) <= _KEPT else _group_of.__wrapped__(topic)
+
+
+@lru_cache(maxsize=4096)
+def _group_of(topic: str) -> str:
     if _READABLE.fullmatch(topic):
         return f"socket.t.{topic}"
     try:
