@@ -1109,3 +1109,28 @@ async def test_a_client_cannot_write_into_the_log(client: Client, caplog: pytest
     assert "\n" not in record.getMessage()
     assert len(record.getMessage()) < 500
     await client.leaves()
+
+
+def test_what_a_plain_program_puts_just_before_the_server_waits_is_taken(memory: InMemoryChannelLayer) -> None:
+    class Late(asyncio.Queue[Any]):
+        """A queue into which another thread puts something right after it was seen to be empty."""
+
+        def empty(self) -> bool:
+            was_empty = super().empty()
+            if was_empty and late:
+                self.put_nowait(late.pop())
+            return was_empty
+
+    late = [{"type": "websocket.connect"}]
+    connected = threading.Event()
+
+    class Telling(BaseSocketServer):
+        async def connect(self) -> None:
+            connected.set()
+
+    async def send(message: Any) -> None: ...
+
+    server = Telling({}, Late().get, send, layer=memory)
+    server.start_listeners()
+    assert connected.wait(SECONDS)
+    server.close()

@@ -19,6 +19,7 @@ from headrace._core import Inbox
 from headrace.dispatch import Rest, call_in_thread, despite_cancel, stand_in
 from headrace.exceptions import ConnectionClosed
 from headrace.sockets.broadcaster import Broadcaster
+from headrace.sockets.loop import BackgroundLoop, taken
 from headrace.sockets.mailbox import Mailbox, Overflow
 from headrace.sockets.payload import Encoder, data_of, frame_of
 from headrace.sockets.turns import Turns
@@ -161,6 +162,10 @@ class Connection(Broadcaster):
     async def _next(self) -> Message:
         self._is_receiving = True
         try:
+            queue = getattr(self._asgi_receive, "__self__", None)
+            if isinstance(queue, asyncio.Queue) and isinstance(self._loop, BackgroundLoop):
+                message: Message = await taken(queue)
+                return message
             return await self._asgi_receive()
         finally:
             self._is_receiving = False

@@ -6,9 +6,9 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import Context
-from typing import TypeVarTuple, Unpack
+from typing import Any, TypeVarTuple, Unpack
 
-__all__ = ["BackgroundLoop", "background_loop", "ensure_running"]
+__all__ = ["BackgroundLoop", "background_loop", "ensure_running", "taken"]
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -54,6 +54,25 @@ class BackgroundLoop(asyncio.SelectorEventLoop):
             task.cancel()
         if tasks:
             self.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE))
+
+
+async def taken(queue: asyncio.Queue[Any]) -> Any:
+    """Take from a queue that other threads put into.
+
+    ``Queue.get`` looks whether there is something and then says that it waits, and what is put in between wakes nobody.
+    So it is looked at again when it waits.
+    """
+    while True:
+        getting = asyncio.ensure_future(queue.get())
+        try:
+            await asyncio.sleep(0)
+            if getting.done() or queue.empty():
+                return await getting
+        finally:
+            getting.cancel()
+        await asyncio.wait({getting})
+        if not getting.cancelled():
+            return getting.result()
 
 
 _loops: dict[int, tuple[BackgroundLoop, threading.Thread]] = {}
