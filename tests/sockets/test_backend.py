@@ -170,3 +170,10 @@ def test_djangos_setting_is_named_when_it_is_wrong() -> None:
     command = [sys.executable, "-c", DJANGO, "{'DJANGO_SOCKETS_CONFIG': {'host': []}}"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert re.search("DJANGO_SOCKETS_CONFIG has the unknown setting 'host'; did you mean 'hosts'", process.stderr)
+
+
+def test_the_order_of_patterns_makes_a_layer_another() -> None:
+    one = Broadcaster(config={"channel_capacity": {"a*": 5, "ab": 7}, "capacity": 3})
+    other = Broadcaster(config={"capacity": 3, "channel_capacity": {"ab": 7, "a*": 5}})
+    assert (one.layer.get_capacity("ab"), other.layer.get_capacity("ab")) == (5, 7)
+    assert Broadcaster(config={"capacity": 3, "channel_capacity": {"a*": 5, "ab": 7}}).layer is one.layer

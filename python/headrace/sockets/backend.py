@@ -140,7 +140,7 @@ def _default() -> Backend:
 
 def _shared(name: str, settings: dict[str, Any]) -> Backend:
     """Return the layer of these settings; make it if this is the first time, or if it was closed."""
-    key = _frozen(settings)
+    key = _frozen(dict(sorted(settings.items(), key=lambda item: str(item[0]))))
     backend = _made.get(key)
     if backend is None or backend.is_closed():
         with _lock:
@@ -155,7 +155,8 @@ def _frozen(value: Any) -> Hashable:
     if type(value) is str:
         return value
     if isinstance(value, dict | Mapping):
-        return frozenset((key, _frozen(item)) for key, item in value.items())
+        # In their order: of the patterns of channel_capacity the first that matches counts.
+        return tuple((key, _frozen(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))
     return value if isinstance(value, Hashable) else id(value)
