@@ -13,8 +13,8 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
@@ -67,6 +67,19 @@ class RedisStats:
     dropped_replaced: int
     dropped_other: int
     connection: LinkStats = field(compare=False)
+
+
+@dataclass
+class _Join:
+    """A channel that is being added to a group, by one or by several.
+
+    Attributes:
+        stays: It was in the group before, or one of them has succeeded.
+        waiting: How many wait for the server.
+    """
+
+    stays: bool
+    waiting: int = 0
 
 
 class RedisChannelLayer(NativeChannelLayer):
@@ -171,6 +184,9 @@ class RedisChannelLayer(NativeChannelLayer):
         self._is_subscribed = self._redis.is_subscribed
         self._plain_wire = self._settings.wire == "channels_redis"
         self._watched = False
+        # The joins that wait for the server, by group and channel.
+        self._joins: dict[str, _Join] = {}
+        self._joins_lock = threading.Lock()
         # Also taken by a signal handler, whose thread may have it already.
         self._watching = threading.RLock()
         # Nobody takes from queues on the wire of channels_redis, so there is nothing to be found out.
@@ -317,25 +333,41 @@ class RedisChannelLayer(NativeChannelLayer):
 
     async def _join(self, group: str, channel: str, expiry: float | None) -> None:
         self._watch()
-        undo = self._undoing_join(group, channel)
+        member = self._is_member(group, channel)
         asked = self._redis.group_add(group, channel, expiry)
         if asked is not None:
-            try:
+            with self._joining(group, channel, member):
                 await received(asked)
-            except BaseException:
-                undo()
-                raise
+        elif join := self._joins.get(f"{group} {channel}"):
+            join.stays = True
 
-    def _undoing_join(self, group: str, channel: str) -> Callable[[], None]:
-        """Return what to do if the channel cannot be added: nothing, if it is in the group already."""
-        member = isinstance(channel, str) and group in self._groups_here(channel)
+    @contextmanager
+    def _joining(self, group: str, channel: str, member: bool) -> Iterator[None]:
+        """Take the channel out again if it cannot be added.
 
-        def undo() -> None:
-            if not member and not self._redis.is_queue(channel):
-                with suppress(LayerClosed):
-                    self._core.group_discard(group, channel)
+        Not if it was a member before, and not if another who adds it meanwhile succeeds: the last of them decides.
+        """
+        pair = f"{group} {channel}"
+        with self._joins_lock:
+            join = self._joins.setdefault(pair, _Join(member))
+            join.waiting += 1
+        try:
+            yield
+            join.stays = True
+        finally:
+            with self._joins_lock:
+                join.waiting -= 1
+                is_last = not join.waiting
+                if is_last:
+                    self._joins.pop(pair, None)
+            if is_last and not join.stays:
+                # Of a name that is not valid there is nothing to take out.
+                with suppress(LayerClosed, TypeError):
+                    if not self._redis.is_queue(channel):
+                        self._core.group_discard(group, channel)
 
-        return undo
+    def _is_member(self, group: str, channel: str) -> bool:
+        return isinstance(channel, str) and group in self._groups_here(channel)
 
     def _groups_here(self, channel: str) -> list[str]:
         try:
@@ -594,12 +626,8 @@ class RedisChannelLayer(NativeChannelLayer):
 
     def _join_sync(self, group: str, channel: str, expiry: float | None) -> None:
         self._watch()
-        undo = self._undoing_join(group, channel)
-        try:
+        with self._joining(group, channel, self._is_member(group, channel)):
             self._redis.group_add_sync(group, channel, expiry)
-        except (ConnectionError, KeyboardInterrupt):
-            undo()
-            raise
 
     def group_discard_sync(self, group: str, channel: str) -> None:
         """Do what ``group_discard`` does, from any thread; it blocks for a round trip if that would wait for one."""

@@ -107,7 +107,7 @@ class Connection(Broadcaster):
         return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
 
     def _make_mailbox(self) -> Mailbox:
-        return Mailbox(self.layer, self.max_backlog, self.overflow, alarm=self._overrun, opened=self._inbox_opened)
+        return Mailbox(self.layer, self.max_backlog, self.overflow, opened=self._inbox_opened)
 
     def _check_broadcast(self) -> None:
         if self._phase in (Phase.CLOSED, Phase.ENDED):
@@ -147,8 +147,7 @@ class Connection(Broadcaster):
         cancelled = False
         try:
             if self.overflow == "close":
-                # Only in its loop can be said whom the alarm is for.
-                await self._mailbox.open()
+                await self._mailbox.arm(self._overrun)
             self._inbox_opened()
             while self._phase is Phase.OPEN:
                 await self._take(await self._next())

@@ -30,13 +30,11 @@ class Mailbox:
         layer: The layer.
         backlog: How many messages it holds; None for the layer's capacity.
         overflow: What becomes of the rest, as on a consumer.
-        alarm: Called in the loop when it was full, if ``overflow`` is ``"close"``; then it must be opened in the loop.
         opened: Called when there is an inbox, by whichever thread made it.
     """
 
     __slots__ = (
         "__weakref__",
-        "_alarm",
         "_backlog",
         "_closed",
         "_last",
@@ -54,13 +52,11 @@ class Mailbox:
         backlog: int | None = None,
         overflow: Overflow = "drop_new",
         *,
-        alarm: Callable[[], object] | None = None,
         opened: Callable[[], object] | None = None,
     ) -> None:
         self._layer = layer
         self._backlog = backlog
         self._overflow = overflow
-        self._alarm = alarm
         self._opened = opened
         self._closed = False
         # What was read before the channel was closed, which takes its counters along.
@@ -88,16 +84,20 @@ class Mailbox:
             core = self._layer._core
             inbox = core.inbox(channel)
             if self._backlog is not None or self._overflow != "drop_new":
-                backlog = self._backlog or self._layer.get_capacity(channel)
-                if self._overflow == "close":
-                    inbox.own(backlog, "drop_new", self._alarm)
-                else:
-                    inbox.own(backlog, self._overflow)
+                inbox.own(self._capacity_of(inbox), "drop_new" if self._overflow == "close" else self._overflow)
             self.inbox = inbox
         weakref.finalize(self, _close_forgotten, core, channel, os.getpid()).atexit = False
         if self._opened is not None:
             self._opened()
         return inbox
+
+    def _capacity_of(self, inbox: Inbox) -> int:
+        return self._backlog or self._layer.get_capacity(inbox.channel)
+
+    async def arm(self, alarm: Callable[[], object]) -> None:
+        """Have a function called in the running loop when the mailbox is full."""
+        inbox = await self.open()
+        inbox.own(self._capacity_of(inbox), "drop_new", alarm)
 
     async def join(self, topic: str) -> None:
         """Get what is broadcast to a topic from now on.
@@ -107,39 +107,33 @@ class Mailbox:
             LayerUnavailable, LayerClosed: As the layer's ``group_add``; nothing was joined.
         """
         inbox = await self.open()
-        fresh = self._begin(topic)
+        self.topics.add(topic)
         try:
             await self._layer._hold(group_of(topic), inbox.channel)
-        except BaseException:
-            self._undo(topic, fresh)
-            raise
-        self._end(inbox)
+        finally:
+            self._settle(topic, inbox)
+        self._require_open()
 
     def join_sync(self, topic: str) -> None:
         """Do what ``join`` does, blocking for at most a round trip."""
         inbox = self.open_sync()
-        fresh = self._begin(topic)
+        self.topics.add(topic)
         try:
             self._layer._hold_sync(group_of(topic), inbox.channel)
-        except BaseException:
-            self._undo(topic, fresh)
-            raise
-        self._end(inbox)
+        finally:
+            self._settle(topic, inbox)
+        self._require_open()
 
-    def _begin(self, topic: str) -> bool:
-        fresh = topic not in self.topics
-        self.topics.add(topic)
-        return fresh
-
-    def _undo(self, topic: str, fresh: bool) -> None:
-        if fresh:
-            self.topics.discard(topic)
-
-    def _end(self, inbox: Inbox) -> None:
-        """Leave again if the mailbox was closed meanwhile."""
+    def _settle(self, topic: str, inbox: Inbox) -> None:
+        """Make the topics and the groups say the same, whatever became of a join and of others at the same time."""
+        core, group = self._layer._core, group_of(topic)
         if self._closed:
-            _close(self._layer._core, inbox.channel)
-            self._require_open()
+            _close(core, inbox.channel)
+        elif topic not in self.topics:
+            with suppress(LayerClosed):
+                core.group_discard(group, inbox.channel)
+        elif not _is_in(core, group, inbox.channel):
+            self.topics.discard(topic)
 
     def leave(self, topic: str) -> None:
         """Get nothing more of a topic; what of it waits here is dropped when its turn comes. Never blocks."""
@@ -158,8 +152,8 @@ class Mailbox:
         """Leave all topics and drop what waits. Never blocks; may be called again, and by any thread."""
         self._last = self.stats()
         self._closed = True
-        # The other halves of cycles.
-        self._alarm = self._opened = None
+        # The other half of a cycle.
+        self._opened = None
         if self.inbox is not None:
             _close(self._layer._core, self.inbox.channel)
 
@@ -172,6 +166,12 @@ def _close_forgotten(core: MemoryLayer, channel: str, process: int) -> None:
     """Close the channel of a mailbox that nobody has any more; not in the child of a fork, where it is the parent's."""
     if process == os.getpid():
         _close(core, channel)
+
+
+def _is_in(core: MemoryLayer, group: str, channel: str) -> bool:
+    with suppress(LayerClosed):
+        return group in core.channel_groups(channel)
+    return False
 
 
 def _close(core: MemoryLayer, channel: str) -> None:
