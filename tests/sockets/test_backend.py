@@ -58,7 +58,6 @@ async def test_a_layer_that_was_closed_is_made_anew() -> None:
 def test_without_hosts_it_is_the_default_layer() -> None:
     assert layer_of() is get_channel_layer()
     assert layer_of(config={}) is get_channel_layer()
-    assert layer_of(config={"hosts": None}) is get_channel_layer()
 
 
 def test_settings_without_hosts_make_a_layer_in_this_process() -> None:
@@ -106,8 +105,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"allow_memory": False}, "hosts are not given and allow_memory is False"),
     ({"config": {"allow_memory": False}}, "hosts are not given and allow_memory is False"),
     ({"hosts": []}, "hosts must be a list of servers, such as .*, got an empty one"),
-    ({"hosts": "redis://localhost"}, "hosts must be a list of servers, .* got a str"),
-    ({"hosts": 7}, "hosts must be a list of servers, .* got a int"),
+    ({"hosts": "redis://localhost"}, "hosts must be a list of servers, .* got one of type str"),
+    ({"hosts": 7}, "hosts must be a list of servers, .* got one of type int"),
+    ({"hosts": {"address": "redis://localhost"}}, "hosts must be a list of servers, .* got one of type dict"),
+    ({"config": {"hosts": None}}, "config has hosts that are None: is an environment variable not set"),
+    ({"hosts": [{**HOST, "cluster": "no"}]}, "'cluster' of a host must be True or False, got 'no'"),
+    ({"allow_memory": "no"}, "allow_memory must be True or False, got 'no'"),
     ({"hosts": [7]}, r"hosts\[0\] is 7: expected a URL"),
     ({"hosts": [{"adress": "redis://localhost"}]}, "adress"),
     ({"hosts": [{"address": "http://localhost"}]}, r"hosts\[0\]"),

@@ -269,7 +269,7 @@ async def test_what_fails_later_is_logged_counted_and_raised_once_by_flush(
     await ears.async_subscribe("a")
     await memory.close()
     ears.subscribe("b")
-    with pytest.raises(RuntimeError, match="1 calls of Broadcaster that nobody waited for failed, the latest with"):
+    with pytest.raises(RuntimeError, match="calls of Broadcaster that nobody waited for failed: 1; the latest"):
         await ears.async_flush(SECONDS)
     assert re.search("a call of Broadcaster that nobody waited for failed: LayerClosed", caplog.text)
     assert (ears.stats().failed, ears.stats().pending) == (1, 0)
@@ -279,7 +279,7 @@ async def test_what_fails_later_is_logged_counted_and_raised_once_by_flush(
 async def test_flush_tells_that_something_is_still_on_its_way(memory: InMemoryChannelLayer) -> None:
     ears, gate = Broadcaster(layer=memory), asyncio.Event()
     ears._later.begin(gate.wait, asyncio.get_running_loop())
-    with pytest.raises(TimeoutError, match=r"1 calls of Broadcaster are still on their way after 0.01 s"):
+    with pytest.raises(TimeoutError, match="calls of Broadcaster that are still on their way: 1"):
         await ears.async_flush(0.01)
     assert ears.stats().pending == 1
     gate.set()
@@ -366,7 +366,7 @@ def test_what_the_end_of_a_loop_cuts_off_is_counted_and_holds_up_nothing(closed:
         asyncio.run(leave_something())
     broadcaster.broadcast("news", 2)
     assert broadcaster.stats().broadcasts == 1
-    with pytest.raises(RuntimeError, match=r"^2 calls .* event loop"):
+    with pytest.raises(RuntimeError, match=r"failed: 2; the latest: its event loop"):
         broadcaster.flush()
     broadcaster.flush()
 

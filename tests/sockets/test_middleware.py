@@ -256,7 +256,9 @@ class Denies(TokenAuthMiddleware):
 
 
 @pytest.mark.parametrize("kind", [Fails, FailsPlainly, Denies])
-@pytest.mark.parametrize("token", [SECRET, 'it\'s/a "\\token"', "\xe9t\xe9+\u20ac", "[a-z]+(", "a\nb"])
+@pytest.mark.parametrize(
+    "token", [SECRET, 'it\'s/a "\\token"', "\xe9t\xe9+\u20ac et \xe9t\xe9", "[a-z]+([a-z]+(", "before\nbehind"]
+)
 async def test_a_get_user_that_fails_lets_nobody_in_and_is_logged_without_the_token(
     kind: type[TokenAuthMiddleware], token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -273,6 +275,15 @@ async def test_a_get_user_that_fails_lets_nobody_in_and_is_logged_without_the_to
     assert "[token]" in text
     for spelling in (token, quoted, repr(token)[1:-1], ascii(token)[1:-1]):
         assert spelling not in text
+
+
+async def test_of_a_token_that_may_be_part_of_any_word_only_the_errors_name_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(RuntimeError):
+        await seen(Fails, b"token=e")
+    (record,) = caplog.records
+    assert record.getMessage() == "Fails.get_user failed, so a connection is refused\nLookupError"
 
 
 async def test_what_is_raised_does_not_lead_to_the_error_with_the_token() -> None:

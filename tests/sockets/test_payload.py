@@ -12,7 +12,7 @@ from headrace.exceptions import MessageTooLarge
 from headrace.sockets.payload import broadcast_message, data_of, encoded, frame_of
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -70,6 +70,12 @@ def test_data_that_holds_itself_or_is_too_deep_is_refused() -> None:
         deep = [deep]
     with pytest.raises(ValueError, match="nested too deep"):
         encoded(deep, 10**6)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_numbers_that_json_has_not_are_refused(number: str) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        encoded({"reading": float(number)}, 100)
 
 
 @pytest.mark.parametrize("data", ["x" * 99, b"x" * 99])

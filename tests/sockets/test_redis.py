@@ -217,7 +217,11 @@ async def test_in_a_loop_a_broadcast_comes_after_the_subscription_that_was_asked
 
     client = Client()
     server = await client.connects(Eager, config=config)
-    assert await client.hears(2) == ["first", "last"]
+    heard = await client.hears(1)
+    while heard[-1] != "last":
+        heard = await client.hears(len(heard) + 1)
+    # What was on its way when the topic was left may be dropped, and what came before it was back may come.
+    assert [each for each in ["first", "nobody", "last"] if each in heard] == heard
     await server.async_flush(SECONDS)
     await client.leaves()
 
@@ -254,9 +258,7 @@ async def test_what_the_server_does_not_take_is_logged_counted_and_raised_by_flu
     server.stop()
     for number in range(3):
         mouth.broadcast("news", number)
-    with pytest.raises(
-        LayerUnavailable, match=r"3 calls of Broadcaster that nobody waited for failed, the latest with"
-    ):
+    with pytest.raises(LayerUnavailable, match="calls of Broadcaster that nobody waited for failed: 3; the latest"):
         await mouth.async_flush(SECONDS)
     assert (mouth.stats().failed, mouth.stats().pending) == (3, 0)
     # Another's are not this one's.

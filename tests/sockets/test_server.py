@@ -110,7 +110,7 @@ async def test_hooks_may_be_plain_or_coroutine_functions(client: Client) -> None
         def on_bad_message(self, raw: str | bytes, error: Exception) -> None:
             threads["on_bad_message"] = threading.get_ident()
 
-        def disconnect(self) -> None:  # type: ignore[override]  # as django_sockets allows
+        def disconnect(self) -> None:
             threads["disconnect"] = threading.get_ident()
 
     await client.connects(Plain)
@@ -222,7 +222,7 @@ async def test_a_receive_that_fails_ends_the_server_and_is_logged(
     client.server = server
     server.start_listeners()
     await client.ends()
-    assert server.noted == [("disconnect", 1005)]
+    assert not server.is_alive
     assert "the wire is cut" in caplog.text
 
 
@@ -346,10 +346,99 @@ async def test_a_connect_that_raises_closes_with_1011_and_leaves_nothing_behind(
     assert "no such room" in caplog.text
 
 
+async def test_what_is_broadcast_before_the_accept_comes_after_it(memory: InMemoryChannelLayer) -> None:
+    class Early(BaseSocketServer):
+        async def authorize(self) -> bool:
+            await self.async_subscribe("news")
+            await self.async_broadcast("news", 1)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return True
+
+    client = Client()
+    await client.connects(Early, layer=memory)
+    assert await client.hears(1) == [1]
+    assert client.sent[0] == ACCEPT
+
+
+@pytest.mark.complains
+async def test_nothing_can_be_sent_before_the_accept(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    class Hasty(BaseSocketServer):
+        async def authorize(self) -> bool:
+            await self.async_send("too early")
+            return True
+
+    client.meets(Hasty)
+    client.gives("connect")
+    await client.ends()
+    assert client.sent == [{"type": "websocket.close", "code": 1011}]
+    assert "is not accepted yet, so nothing can be sent to it; send in connect()" in caplog.text
+
+
+async def test_frames_of_somebody_who_was_not_let_in_are_not_looked_at(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Guarded(Noting):
+        async def authorize(self) -> bool:
+            return False
+
+    server = client.meets(Guarded)
+    client.says("let me in")
+    await client.leaves()
+    assert server.noted == []
+    assert server.stats().unhandled == 1
+    assert "a frame of somebody whom authorize() has not let in" in caplog.text
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_an_override_of_either_kind_may_call_that_of_the_base_class(client: Client, asynchronous: bool) -> None:
+    class Plain(BaseSocketServer):
+        def authorize(self) -> Any:
+            return super().authorize()
+
+        def connect(self) -> None:
+            super().connect()
+
+        def receive(self, data: Any) -> None:
+            super().receive(data)
+
+        def on_bad_message(self, raw: str | bytes, error: Exception) -> None:
+            super().on_bad_message(raw, error)
+
+        def disconnect(self, code: int) -> None:
+            super().disconnect(code)
+
+    class Async(BaseSocketServer):
+        async def authorize(self) -> bool:
+            return bool(await super().authorize())
+
+        async def connect(self) -> None:
+            await super().connect()
+
+        async def receive(self, data: Any) -> None:
+            await super().receive(data)
+
+        async def on_bad_message(self, raw: str | bytes, error: Exception) -> None:
+            await super().on_bad_message(raw, error)
+
+        async def disconnect(self) -> None:
+            await super().disconnect()
+
+    server = await client.connects(Async if asynchronous else Plain)
+    client.says(1)
+    client.gives("receive", text="{")
+    await client.leaves()
+    assert client.heard == [{"error": "the message could not be decoded"}]
+    stats = server.stats()
+    assert (stats.unhandled, stats.bad_messages, stats.errors) == (1, 1, 0)
+
+
 # What the client sends.
 
 
-@pytest.mark.parametrize("frame", [{"text": "{"}, {"text": ""}, {"bytes": b"\xff"}, {"text": None, "bytes": None}, {}])
+@pytest.mark.parametrize(
+    "frame", [{"text": "{"}, {"text": "NaN"}, {"text": ""}, {"bytes": b"\xff"}, {"text": None, "bytes": None}, {}]
+)
 async def test_a_bad_frame_is_logged_and_answered_and_the_socket_stays(
     client: Client, caplog: pytest.LogCaptureFixture, frame: dict[str, Any]
 ) -> None:
@@ -621,10 +710,19 @@ async def test_raw_data_is_sent_as_it_is(client: Client) -> None:
 
 async def test_data_that_cannot_be_encoded_is_refused_at_the_call(client: Client) -> None:
     server = await client.connects(BaseSocketServer)
-    with pytest.raises(TypeError, match="set is not JSON serializable"):
-        server.send({1})
-    with pytest.raises(TypeError, match="set is not JSON serializable"):
-        await server.async_send({1})
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        ({1}, TypeError, "ws_encoder refuses it: Object of type set is not JSON serializable"),
+        (float("nan"), ValueError, "ws_encoder refuses it: Out of range float values are not JSON compliant"),
+        (deep, ValueError, "data cannot be sent: it is nested too deep"),
+    ]
+    for data, kind, text in wrong:
+        with pytest.raises(kind, match=text):
+            server.send(data)
+        with pytest.raises(kind, match=text):
+            await server.async_send(data)
 
 
 async def test_plain_and_async_calls_in_a_loop_keep_their_order(client: Client) -> None:
@@ -634,14 +732,10 @@ async def test_plain_and_async_calls_in_a_loop_keep_their_order(client: Client) 
             self.send(2)
             await self.async_send(3)
             self.send(4)
-            self.broadcast("own", 5)
-
-        async def connect(self) -> None:
-            await self.async_subscribe("own")
 
     await client.connects(Mixed)
     client.says("go")
-    assert await client.hears(5) == [1, 2, 3, 4, 5]
+    assert await client.hears(4) == [1, 2, 3, 4]
 
 
 async def test_what_was_sent_before_a_close_goes_out_before_it(client: Client) -> None:
@@ -696,6 +790,57 @@ async def test_a_send_in_a_thread_returns_when_it_was_sent(client: Client) -> No
         return len(client.sent)
 
     assert await asyncio.to_thread(send_and_look) == 2
+
+
+async def test_a_client_that_does_not_read_holds_up_a_thread_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("headrace.sockets.connection.CLOSE_SECONDS", 0.01)
+    server = await client.connects(BaseSocketServer)
+    client.open.clear()
+    await asyncio.to_thread(server.send, "held up")
+    for _ in range(100):
+        await asyncio.to_thread(server.send, "dropped")
+    assert server.stats().dropped_stalled == 100
+    assert caplog.text.count("does not read; until it does") == 1
+    client.open.set()
+    assert await client.hears(1) == ["held up"]
+    await asyncio.to_thread(server.send, "again")
+    assert client.heard == ["held up", "again"]
+
+
+async def test_a_thread_that_is_held_up_closes_the_client_if_the_class_says_so(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.sockets.connection.CLOSE_SECONDS", 0.01)
+
+    class Strict(BaseSocketServer):
+        overflow = "close"
+
+    server = await client.connects(Strict)
+    client.open.clear()
+    await asyncio.to_thread(server.send, "held up")
+    await client.ends()
+    assert not server.is_alive
+
+
+async def test_a_client_that_does_not_read_is_not_read_from(client: Client) -> None:
+    class Echo(BaseSocketServer):
+        async def receive(self, data: Any) -> None:
+            self.send(data)
+
+    server = await client.connects(Echo)
+    client.open.clear()
+    for number in range(100):
+        client.says(number)
+    while not server.stats().pending:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert server.stats().pending == 1
+    assert client.incoming.qsize() == 99
+    client.open.set()
+    assert await client.hears(100) == list(range(100))
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("after close")])
@@ -955,6 +1100,58 @@ async def test_what_servers_are_made_with_is_given_once(client: Client) -> None:
 async def test_a_scope_of_another_protocol_is_refused(client: Client) -> None:
     with pytest.raises(ValueError, match="BaseSocketServer is for WebSockets, got a scope of type 'http'"):
         await BaseSocketServer.as_asgi()({"type": "http"}, client.incoming.get, client.send)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        ({"hots": [1]}, TypeError, "got an unexpected keyword argument 'hots'"),
+        ({"max_backlog": 3}, TypeError, "max_backlog is an attribute of the class"),
+        ({"hosts": 5}, ValueError, "hosts must be a list of servers"),
+        ({"allow_memory": False}, ValueError, "hosts are not given and allow_memory is False"),
+        ({"ws_encoder": 5}, TypeError, "ws_encoder must be a function of the data, got 5"),
+        ({"ws_decoder": "x"}, TypeError, "ws_decoder must be a function of the data, got 'x'"),
+        ({"subprotocol": 5}, TypeError, "subprotocol must be a str or None, got 5"),
+    ],
+)
+def test_what_servers_cannot_be_made_with_is_told_before_a_client_comes(
+    arguments: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        BaseSocketServer.as_asgi(**arguments)
+
+
+async def test_a_class_may_say_what_its_servers_are_made_with(client: Client) -> None:
+    class Own(BaseSocketServer):
+        config = {"capacity": 7}  # noqa: RUF012  # as a user writes it
+        subprotocol = "chat"
+
+    server = await client.connects(Own)
+    assert server.layer.capacity == 7
+    assert client.sent == [{"type": "websocket.accept", "subprotocol": "chat"}]
+    assert BaseSocketServer(client.scope, client.incoming.get, client.send).layer is not server.layer
+
+
+def test_configure_is_a_plain_function() -> None:
+    async def configure(self: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Wrong\.configure must be a plain function"):
+        type("Wrong", (BaseSocketServer,), {"configure": configure})
+
+
+async def test_a_coroutine_of_a_thread_that_fails_is_logged(
+    client: Client, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    request.node.add_marker("complains")
+    server = await client.connects(BaseSocketServer)
+
+    async def fails() -> None:
+        raise LookupError("nothing there")
+
+    future = await asyncio.to_thread(server.run_async, fails())
+    with pytest.raises(LookupError):
+        await asyncio.wrap_future(future)
+    assert "a coroutine of run_async() failed" in caplog.text
 
 
 def test_as_asgi_takes_a_whole_connection() -> None:

@@ -101,7 +101,8 @@ def check_sockets_config(**_kwargs: object) -> list[CheckMessage]:
     except ValueError as error:
         # No password is in it.
         hint = "docs/sockets.md says what may be in it."
-        return [Error(f"{SETTING} cannot be used: {error}", hint=hint, id="headrace.E006")]
+        named = str(error) if SETTING in str(error) else f"{SETTING}: {error}"
+        return [Error(named, hint=hint, id="headrace.E006")]
     return []
 
 

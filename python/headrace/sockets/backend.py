@@ -29,6 +29,7 @@ LIMIT = 16 * 1024 * 1024
 
 _MEMORY_SETTINGS = {"expiry", "group_expiry", "capacity", "channel_capacity"}
 _OWN_SETTINGS = {"hosts", "allow_memory", "max_message_bytes"}
+_HOST_OPTIONS = {"address", "host", "port", "sentinels"}
 _CLUSTER_MARKS = ("cluster", "is_cluster")
 """What a host of django_sockets has to say that it is of a cluster."""
 
@@ -77,7 +78,7 @@ def backend_of(hosts: Any, config: Any, layer: Any, allow_memory: bool | None) -
         ValueError: An argument is wrong, or there are no hosts and ``allow_memory`` is False.
         InvalidChannelLayerError: The layer is not one of headrace's.
     """
-    if isinstance(hosts, Mapping) and config is None:
+    if isinstance(hosts, Mapping) and config is None and not _HOST_OPTIONS & hosts.keys():
         # The fourth argument of a server was the config once.
         hosts, config = None, hosts
     if layer is not None:
@@ -86,6 +87,8 @@ def backend_of(hosts: Any, config: Any, layer: Any, allow_memory: bool | None) -
         return _given(layer)
     name, settings = _settings(hosts, config)
     in_memory = settings.pop("allow_memory", True) if allow_memory is None else allow_memory
+    if not isinstance(in_memory, bool):
+        raise ValueError(f"allow_memory must be True or False, got {in_memory!r}")
     if settings.get("hosts") is not None:
         return _shared(name, settings)
     if not in_memory:
@@ -107,6 +110,8 @@ def _settings(hosts: Any, config: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(config, Mapping):
         raise ValueError(f"{name} must be a mapping such as {{'hosts': [...]}}, got {type(config).__name__}")
     settings = dict(config)
+    if "hosts" in settings and settings["hosts"] is None:
+        raise ValueError(f"{name} has hosts that are None: is an environment variable not set? Or leave hosts out")
     if hosts is not None:
         if settings.get("hosts") is not None:
             raise ValueError("hosts are given, and config has hosts as well; leave one of them out")
@@ -220,7 +225,7 @@ def _make_in_memory(name: str, settings: dict[str, Any], limit: Any) -> Backend:
 def _servers(hosts: Any) -> tuple[list[Any], bool]:
     """Return the hosts without django_sockets' mark of a cluster, and whether there was one."""
     if isinstance(hosts, str | bytes | Mapping) or not isinstance(hosts, list | tuple) or not hosts:
-        got = "an empty one" if isinstance(hosts, list | tuple) else f"a {type(hosts).__name__}"
+        got = "an empty one" if isinstance(hosts, list | tuple) else f"one of type {type(hosts).__name__}"
         raise ValueError(
             f"hosts must be a list of servers, such as [{{'address': 'redis://localhost:6379'}}], got {got}"
         )
@@ -231,6 +236,9 @@ def _servers(hosts: Any) -> tuple[list[Any], bool]:
                 f"hosts has the master_name {reprlib.repr(host['master_name'])} and no sentinels: add "
                 "'sentinels': [(host, port), ...], whom to ask for it"
             )
+        for mark in _CLUSTER_MARKS:
+            if not isinstance(host.get(mark, False), bool):
+                raise ValueError(f"{mark!r} of a host must be True or False, got {host[mark]!r}")
     servers = [_unmarked(host) if isinstance(host, Mapping) else host for host in hosts]
     return servers, any(host.get(mark) for host in mappings for mark in _CLUSTER_MARKS)
 

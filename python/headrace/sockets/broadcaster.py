@@ -1,14 +1,15 @@
 """Broadcasting to topics and subscribing to them, from any thread, with or without an event loop."""
 
 import asyncio
+import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from concurrent.futures import Future, wait
+import time
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from headrace.exceptions import ConnectionClosed
 from headrace.layers.base import check_seconds
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
@@ -23,8 +24,7 @@ from headrace.sockets.topics import Topic, topic_of, topics_of
 __all__ = ["Broadcaster"]
 
 
-_LOOK = 0.5
-"""Seconds between two looks at whether a loop is still there."""
+_logger = logging.getLogger("headrace.sockets")
 
 
 class Broadcaster:
@@ -56,25 +56,27 @@ class Broadcaster:
 
     def __init__(
         self,
-        hosts: Iterable[HostSetting] | Mapping[str, Any] | None = None,
+        hosts: Sequence[HostSetting] | Mapping[str, Any] | None = None,
         *,
         config: Mapping[str, Any] | None = None,
         layer: NativeChannelLayer | str | None = None,
         allow_memory: bool | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
+            raise TypeError(f"loop must be an event loop or None, got {loop!r}")
         self._backend = backend_of(hosts, config, layer, allow_memory)
         self.layer: Any = self._backend.layer
         self._loop = loop
         # A loop that was given may be run here if nobody does; one that somebody runs is not ours to run again.
         self._may_run_loop = True
-        # Also taken by a signal handler, whose thread may have it already.
-        self._lock = threading.RLock()
         self._start_empty()
 
     def _start_empty(self) -> None:
         """Begin with nothing: when it is made, and in the child of a fork."""
         self._process = os.getpid()
+        # Also taken by a signal handler, whose thread may have it already.
+        self._lock = threading.RLock()
         self._broadcasts = 0
         self._dropped_unsubscribed = 0
         self._later = Later(type(self).__name__)
@@ -174,7 +176,7 @@ class Broadcaster:
     def unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; no error if it was not subscribed to. Never blocks.
 
-        What was broadcast to it before and has not been delivered is dropped and counted.
+        What was broadcast to it before and waits here is dropped and counted.
 
         Raises:
             TypeError, ValueError: It is no topic.
@@ -247,24 +249,39 @@ class Broadcaster:
         if not self._may_block():
             raise RuntimeError("flush() would block the event loop of this thread; use 'await async_flush()'")
         self._mind_fork()
-        self._later.flush(timeout)
+        self._flush(timeout)
 
     async def async_flush(self, timeout: float = 5.0) -> None:
         """Do what ``flush`` does, for code in an event loop."""
         check_seconds("timeout", timeout)
         self._mind_fork()
-        await asyncio.to_thread(self._later.flush, timeout)
+        await asyncio.to_thread(self._flush, timeout)
+
+    def _flush(self, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        for lane in self._lanes():
+            lane.flush(max(0.0, end - time.monotonic()))
+
+    def _lanes(self) -> tuple[Later, ...]:
+        """Return what keeps calls that nobody waits for, each kind in its order."""
+        return (self._later,)
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine in the event loop of this broadcaster, and do not wait for it.
+        """Run a coroutine in the event loop of this broadcaster, and do not wait for it; what it raises is logged.
 
         Returns:
             A task, if that loop runs in this thread; else a ``concurrent.futures.Future``.
         """
         loop = self._own_loop()
-        if asyncio._get_running_loop() is loop:
-            return loop.create_task(coro)
-        return asyncio.run_coroutine_threadsafe(coro, loop)
+        if asyncio._get_running_loop() is not loop:
+            future = asyncio.run_coroutine_threadsafe(coro, loop)
+            future.add_done_callback(_log_failure)
+            return future
+        task = loop.create_task(coro)
+        # A loop keeps no task that nobody else keeps.
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+        return task
 
     def stats(self) -> BroadcasterStats:
         """Read the counters of this broadcaster; those of the whole process are in ``layer.stats()``."""
@@ -277,8 +294,8 @@ class Broadcaster:
         return {
             "topics": len(self._mailbox.topics),
             "broadcasts": self._broadcasts,
-            "pending": self._later.pending,
-            "failed": self._later.failed,
+            "pending": sum(lane.pending for lane in self._lanes()),
+            "failed": sum(lane.failed for lane in self._lanes()),
             "dropped_unsubscribed": self._dropped_unsubscribed,
             **({} if channel is None else {name: getattr(channel, name) for name in names}),
         }
@@ -295,21 +312,14 @@ class Broadcaster:
     def _may_block(self) -> bool:
         return asyncio._get_running_loop() is None
 
-    def _run(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Have a coroutine function called: wait for it, or where an event loop runs, have it done in its turn."""
-        loop = self._own_loop()
-        if self._may_block():
-            _result(asyncio.run_coroutine_threadsafe(call(), loop), loop)
-        else:
-            self._later.begin(call, loop)
+
+_running: set[asyncio.Task[Any]] = set()
+"""The tasks that were begun by ``run_async``."""
 
 
-def _result(future: "Future[Any]", loop: asyncio.AbstractEventLoop) -> None:
-    """Wait for a call in a loop that may end before it gets there."""
-    while not wait({future}, _LOOK).done:
-        if loop.is_closed():
-            raise ConnectionClosed("the event loop of the connection was closed, and the connection has ended with it")
-    future.result()
+def _log_failure(future: "Future[Any]") -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _logger.error("a coroutine of run_async() failed", exc_info=error)
 
 
 def _several(channels: object) -> Any:

@@ -2,16 +2,20 @@
 
 It lives in two lanes. In one its task takes the client's frames, one after the other, and calls the hooks; in the
 other a task delivers what is broadcast to its topics, so that a slow hook holds up the frames of its own client and
-nothing else. Guaranteed, whatever ends it (its client, a close, an exception in ``connect``, the server's shutdown):
-it has left its topics, and ``disconnect`` was called once, before it ends.
+nothing else. Guaranteed, whatever ends it (its client, a close, an exception in ``connect``, the server's shutdown),
+but for the end of the process: it has left its topics, and ``disconnect`` was called once, before it ends.
 """
 
 import asyncio
 import enum
 import inspect
 import logging
+import os
 import reprlib
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,13 +23,14 @@ from headrace._core import Inbox
 from headrace.dispatch import Rest, call_in_thread, despite_cancel, stand_in
 from headrace.exceptions import ConnectionClosed
 from headrace.sockets.broadcaster import Broadcaster
+from headrace.sockets.later import Later
 from headrace.sockets.loop import BackgroundLoop, taken
 from headrace.sockets.mailbox import Mailbox, Overflow
 from headrace.sockets.payload import Encoder, data_of, frame_of
 from headrace.sockets.turns import Turns
 from headrace.typing import Message, Receive, Scope, Send
 
-__all__ = ["Connection", "Phase"]
+__all__ = ["Connection", "Phase", "result"]
 
 _logger = logging.getLogger("headrace.sockets")
 
@@ -35,13 +40,20 @@ NOBODY, FORBIDDEN = 4401, 4403
 FAILED, OVERRUN, NO_CODE = 1011, 1013, 1005
 
 CLOSE_SECONDS = 5
-"""How long a client that does not read may hold up the close."""
+"""How long a client that does not read may hold up its close, or a thread that sends to it."""
 
 _STATUS = {NOBODY: 401, FAILED: 500}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
+_LOOK = 0.5
+"""Seconds between two looks at whether a loop is still there."""
+
 _BREATH = 64
 """Messages delivered in one go before other tasks of the loop get a turn."""
+
+
+_living: set[asyncio.Task[None]] = set()
+"""The tasks of connections that were started without waiting for their end."""
 
 
 class Phase(enum.Enum):
@@ -72,6 +84,8 @@ class Connection(Broadcaster):
     """Those of the base class, which need no thread."""
 
     _disconnect_takes_code: ClassVar[bool] = True
+    # Not everybody is let in.
+    _is_guarded: ClassVar[bool] = False
 
     # What a connection begins with; it has its own when that changes. An object of few attributes takes less.
     _phase = Phase.OPEN
@@ -86,10 +100,16 @@ class Connection(Broadcaster):
     _is_receiving = False
     # Cancelled by us, and not by somebody else.
     _is_called_away = False
-    # Asked for and not accepted: there is nobody to take leave of.
+    # Asked for and not accepted yet.
     _in_handshake = False
+    # There is somebody to take leave of.
+    _has_begun = False
+    # Its client has held up a thread for as long as it may, and has not read since.
+    _is_stalled = False
     _has_failed_to_send = False
-    _received = _sent = _bad_messages = _errors = _unhandled = _dropped_after_close = 0
+    # The plain sends of an event loop; made when there is one.
+    _sends: Later | None = None
+    _received = _sent = _bad_messages = _errors = _unhandled = _dropped_after_close = _dropped_stalled = 0
 
     # Whether a broadcast goes to the client as it is, because nobody has changed what becomes of it.
     _passes_on: bool
@@ -105,6 +125,16 @@ class Connection(Broadcaster):
         where = self.scope.get("path")
         # The client has written the path, and with it what it likes, line breaks too.
         return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
+
+    def _mind_fork(self) -> None:
+        if self._process != os.getpid():
+            super()._mind_fork()
+            # The client is the parent's.
+            self._phase = Phase.ENDED
+            self._loop = self._task = self._delivering = self._closing = self._sends = None
+
+    def _lanes(self) -> tuple[Later, ...]:
+        return super()._lanes() if self._sends is None else (*super()._lanes(), self._sends)
 
     def _make_mailbox(self) -> Mailbox:
         return Mailbox(self.layer, self.max_backlog, self.overflow, opened=self._inbox_opened)
@@ -133,6 +163,9 @@ class Connection(Broadcaster):
     def _begin(self) -> None:
         """Begin to live in the running loop, and do not wait for the end."""
         self._task = asyncio.get_running_loop().create_task(self._serve())
+        # A loop keeps no task that nobody else keeps.
+        _living.add(self._task)
+        self._task.add_done_callback(_living.discard)
         self._task.add_done_callback(self._log_failure)
 
     def _log_failure(self, task: "asyncio.Task[None]") -> None:
@@ -156,11 +189,19 @@ class Connection(Broadcaster):
             if cancelled:
                 raise
         finally:
-            await self._finish(cancelled)
+            if asyncio._get_running_loop() is None:
+                # The loop was closed before its tasks had ended: nothing can be waited for.
+                self._mailbox.close()
+                self._phase = Phase.ENDED
+            else:
+                await self._finish(cancelled)
 
     async def _next(self) -> Message:
         self._is_receiving = True
         try:
+            if self._sends is not None:
+                # Whoever does not read is not read from: answers would heap up here.
+                await self._sends.before()
             queue = getattr(self._asgi_receive, "__self__", None)
             if isinstance(queue, asyncio.Queue) and isinstance(self._loop, BackgroundLoop):
                 message: Message = await taken(queue)
@@ -194,6 +235,8 @@ class Connection(Broadcaster):
             accept["subprotocol"] = self.subprotocol
         await self._asgi_send(accept)
         self._in_handshake = False
+        self._has_begun = True
+        self._inbox_opened()
         if not await self._try("connect"):
             await self._close(FAILED)
 
@@ -206,6 +249,8 @@ class Connection(Broadcaster):
             return FAILED
         if answer is True:
             return None
+        if answer is None:
+            _logger.warning("%r: authorize() returned nothing, so it is refused; return True to accept", self)
         if not answer:
             user = self.scope.get("user", self)
             return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOBODY
@@ -226,6 +271,11 @@ class Connection(Broadcaster):
 
     async def _take_frame(self, message: Message) -> None:
         self._received += 1
+        if not self._has_begun and self._is_guarded:
+            self._unhandled += 1
+            _logger.warning("%r got a frame of somebody whom authorize() has not let in; it is not looked at", self)
+            return
+        self._has_begun = True
         raw: Any = message.get("text")
         if raw is None:
             raw = message.get("bytes", b"")
@@ -271,7 +321,8 @@ class Connection(Broadcaster):
 
     def _note_error(self, hook: str) -> None:
         self._errors += 1
-        _logger.exception("%r: %s() failed", self, hook)
+        # One traceback is enough: a client could fill the log.
+        _logger.error("%r: %s() failed: %r", self, hook, sys.exception(), exc_info=self._errors == 1)
 
     # The lane of broadcasts.
 
@@ -286,6 +337,8 @@ class Connection(Broadcaster):
 
     def _begin_delivering(self) -> None:
         inbox = self._mailbox.inbox
+        if self._in_handshake:
+            return
         if inbox is not None and self._delivering is None and self._phase is Phase.OPEN:
             self._delivering = asyncio.get_running_loop().create_task(self._deliver_all(inbox))
 
@@ -352,6 +405,7 @@ class Connection(Broadcaster):
             if self._phase is Phase.OPEN:
                 await self._asgi_send(message)
                 self._sent += 1
+                self._is_stalled = False
             else:
                 self._dropped_after_close += 1
         except (OSError, RuntimeError) as error:
@@ -363,6 +417,35 @@ class Connection(Broadcaster):
                 _logger.log(level, "%r could not be sent to: %r; more of this is only counted", self, error)
         finally:
             turns.pass_on()
+
+    def _send_here(self, message: Message) -> None:
+        """Send from a thread without a loop: wait, unless the client does not read."""
+        if self._is_stalled and self._turns.taken:
+            self._dropped_stalled += 1
+            return
+        loop = self._own_loop()
+        try:
+            result(asyncio.run_coroutine_threadsafe(self._send_frame(message), loop), loop, CLOSE_SECONDS)
+        except TimeoutError:
+            # The frame is on its way still. What comes behind it is not to hold up a thread each.
+            self._is_stalled = True
+            _logger.warning("%r does not read; until it does, what is sent to it from threads is dropped", self)
+            if self.overflow == "close":
+                loop.call_soon_threadsafe(self._overrun)
+
+    def _send_later(self, call: Callable[[], Coroutine[Any, Any, Any]], patience: float | None = None) -> None:
+        """Have something done for the client in its turn, from a thread where a loop runs."""
+        if self._sends is None:
+            self._sends = Later(type(self).__name__)
+        self._sends.begin(call, self._own_loop(), patience)
+
+    async def _in_own_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call a coroutine function: in the loop of the connection, from whichever loop it is asked for."""
+        loop = self._loop
+        if loop is None or loop is asyncio.get_running_loop() or not loop.is_running():
+            await call()
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
 
     def _note_closed(self, code: int | None, *, owes_close: bool = True) -> None:
         """Let nothing more go to the client, and nobody send to it, however long the close takes."""
@@ -436,9 +519,25 @@ class Connection(Broadcaster):
         self._mailbox.close()
         self._phase = Phase.LEAVING
         try:
-            if not (self._in_handshake or getattr(self._loop, "is_ending", False)):
+            if self._has_begun and not getattr(self._loop, "is_ending", False):
                 code = NO_CODE if self._code is None else self._code
                 await self._try("disconnect", *([code] if self._disconnect_takes_code else []))
         finally:
             self._phase = Phase.ENDED
             self._mailbox.topics.clear()
+
+
+def result(future: "Future[Any]", loop: asyncio.AbstractEventLoop, patience: float) -> None:
+    """Wait for a call in a loop that may end before it gets there.
+
+    Raises:
+        TimeoutError: It has not ended in that many seconds.
+        ConnectionClosed: Nor will it ever.
+    """
+    end = time.monotonic() + patience
+    while not wait({future}, min(_LOOK, max(0.0, end - time.monotonic()))).done:
+        if loop.is_closed():
+            raise ConnectionClosed("the event loop of the connection was closed, and the connection has ended with it")
+        if time.monotonic() > end:
+            raise TimeoutError
+    future.result()

@@ -125,13 +125,13 @@ class Later:
         self._give_up_lost()
         unfinished = wait(list(self._pending), timeout).not_done
         if unfinished or not self.ledger.settle(max(0.0, end - time.monotonic())):
-            raise TimeoutError(f"{self.pending} calls of {self._name} are still on their way after {timeout} s")
+            raise TimeoutError(f"calls of {self._name} that are still on their way: {self.pending}")
         failed = self.failed - self._told
         if failed:
             self._told += failed
             failure = self.ledger.fault() or self._failure
             self._failure = None
-            reason = f"{failed} calls of {self._name} that nobody waited for failed, the latest with: {failure}"
+            reason = f"calls of {self._name} that nobody waited for failed: {failed}; the latest: {failure}"
             if isinstance(failure, ConnectionError):
                 raise LayerUnavailable(reason) from failure
             raise RuntimeError(reason) from failure

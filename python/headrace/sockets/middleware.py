@@ -46,6 +46,9 @@ _logger = logging.getLogger("headrace.sockets")
 _ARGUMENTS = ("token", "auth_token", "user_token")
 _SUBPROTOCOL = "Token."
 
+_SHORTEST = 8
+"""Characters of a token that can be told from the text around it."""
+
 # NUL, and what is left of bytes that are no UTF-8. Databases refuse them with an error, so that anybody could make a
 # wrong token look like an outage.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -119,7 +122,7 @@ class TokenAuthMiddleware(BaseMiddleware):
         try:
             user = await self._found(token)
         except Exception as error:
-            report = _without(token, "".join(traceback.format_exception(error)))
+            report = _report_without(token, error)
         else:
             return _anonymous() if user is None else user
         # Outside of the except, and with the traceback as text: whoever logs or reports an exception also shows the
@@ -193,6 +196,13 @@ def _choosing(subprotocol: str, send: Send) -> Send:
         await send(message)
 
     return choose
+
+
+def _report_without(token: str, error: Exception) -> str:
+    """Return the traceback without the token; of a short token, which may be part of any word, the error's name."""
+    if len(token) < _SHORTEST:
+        return type(error).__name__
+    return _without(token, "".join(traceback.format_exception(error)))
 
 
 def _without(token: str, text: str) -> str:

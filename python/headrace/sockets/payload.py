@@ -13,10 +13,27 @@ from headrace._core import pack, unpack
 from headrace.exceptions import MessageTooLarge
 from headrace.sockets.topics import group_of
 
-__all__ = ["Encoder", "broadcast_message", "data_of", "encoded", "frame", "frame_of"]
+__all__ = ["Encoder", "broadcast_message", "data_of", "decode", "encode", "encoded", "frame", "frame_of"]
 
 Encoder = Callable[[Any], str | bytes]
 """Turns data into what a frame holds."""
+
+
+encode = json.JSONEncoder(allow_nan=False).encode
+"""As ``json.dumps``, but for NaN and the infinities, which that writes as no other parser of JSON reads."""
+
+
+def decode(data: str | bytes) -> Any:
+    """Do what ``json.loads`` does, but refuse NaN and the infinities, which are no JSON.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    return json.loads(data, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def broadcast_message(topic: str, payload: dict[str, Any]) -> dict[str, Any]:
@@ -33,15 +50,17 @@ def encoded(data: Any, limit: int) -> dict[str, Any]:
 
     Raises:
         TypeError: It holds what neither can; the error has the path.
-        ValueError: It holds itself, or is nested too deep.
+        ValueError: It holds itself, NaN or an infinity, or is nested too deep.
         MessageTooLarge: It takes more bytes than the limit.
     """
     try:
-        text = json.dumps(data)
+        text = encode(data)
     except TypeError:
         return {"packed": _packed(data, limit)}
     except RecursionError:
-        raise ValueError("data is nested too deep to be broadcast") from None
+        raise ValueError("data cannot be broadcast: it is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"data cannot be broadcast: {error}") from None
     if len(text) > limit:
         raise MessageTooLarge(
             f"data takes {len(text)} bytes as JSON, and a message may have {limit}; send less, or set max_message_bytes"
@@ -74,7 +93,7 @@ def frame_of(message: dict[str, Any], encoder: Encoder, is_bytes: bool) -> dict[
     payload = message.get("text")
     if payload is None:
         payload = message["packed"]
-    elif encoder is json.dumps and not is_bytes:
+    elif (encoder is encode or encoder is json.dumps) and not is_bytes:
         return {"type": "websocket.send", "text": payload}
     of, by, content = _latest
     if of is not payload or by is not encoder:

@@ -3,8 +3,7 @@
 import asyncio
 import functools
 import inspect
-import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, overload
 
@@ -13,8 +12,9 @@ from asgiref.sync import markcoroutinefunction
 from headrace.dispatch import check_backlog
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
-from headrace.sockets.connection import CLOSE_SECONDS, NO_CODE, Connection, Phase
-from headrace.sockets.payload import Encoder, frame
+from headrace.sockets.backend import backend_of
+from headrace.sockets.connection import CLOSE_SECONDS, NO_CODE, Connection, Phase, result
+from headrace.sockets.payload import Encoder, decode, encode, frame
 from headrace.sockets.stats import SocketStats
 from headrace.typing import Application, Message, Receive, Scope, Send
 
@@ -60,21 +60,30 @@ class BaseSocketServer(Connection):
         TypeError, ValueError: An argument is wrong; the error names it.
     """
 
+    hosts: Sequence[HostSetting] | Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = None
+    allow_memory: bool | None = None
+    subprotocol: str | None = None
+    layer: Any = None
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the settings of the class."""
         super().__init_subclass__(**kwargs)
         check_backlog(cls)
-        cls._disconnect_takes_code = len(inspect.signature(cls.disconnect).parameters) > 1
+        if inspect.iscoroutinefunction(cls.configure):
+            raise TypeError(f"{cls.__name__}.configure must be a plain function: it is called when a server is made")
+        cls._disconnect_takes_code = _takes_code(cls.disconnect)
+        cls._is_guarded = cls.authorize is not BaseSocketServer.authorize
 
     def __init__(
         self,
         scope: Scope,
         receive: Receive,
         send: Send,
-        hosts: Iterable[HostSetting] | Mapping[str, Any] | None = None,
-        ws_encoder: Encoder = json.dumps,
+        hosts: Sequence[HostSetting] | Mapping[str, Any] | None = None,
+        ws_encoder: Encoder = encode,
         ws_encoder_is_bytes: bool = False,
-        ws_decoder: Callable[[Any], Any] = json.loads,
+        ws_decoder: Callable[[Any], Any] = decode,
         subprotocol: str | None = None,
         *,
         config: Mapping[str, Any] | None = None,
@@ -84,16 +93,19 @@ class BaseSocketServer(Connection):
     ) -> None:
         if not (callable(receive) and callable(send)):
             raise TypeError("receive and send must be functions that return awaitables, as an ASGI server's do")
+        if not isinstance(scope, Mapping):
+            raise TypeError(f"scope must be a mapping, as an ASGI server's is, got {scope!r}")
         self.scope = scope
-        self.hosts = hosts
-        self.config = config
-        self.layer = layer
-        self.allow_memory = allow_memory
         self.ws_encoder = ws_encoder
         self.ws_encoder_is_bytes = ws_encoder_is_bytes
         self.ws_decoder = ws_decoder
-        self.subprotocol = subprotocol
+        # What is not given may be said by the class.
+        given = {"hosts": hosts, "config": config, "layer": layer, "allow_memory": allow_memory}
+        vars(self).update({name: value for name, value in given.items() if value is not None})
+        if subprotocol is not None:
+            self.subprotocol = subprotocol
         self.configure()
+        _check_codec(self.ws_encoder, self.ws_decoder, self.subprotocol)
         kind = type(self)
         self._passes_on = kind.async_send is BaseSocketServer.async_send and (
             kind.async_handle_received_broadcast is BaseSocketServer.async_handle_received_broadcast
@@ -120,25 +132,35 @@ class BaseSocketServer(Connection):
             True to accept. False to refuse: with 4401 if ``scope["user"]`` is not logged in, else with 4403. A number
             is the code to refuse with. Where the ASGI server can answer a handshake, the client gets HTTP 401 or 403.
         """
-        return True
+        return _Settled(True)
 
-    def connect(self) -> Awaitable[None] | None:
+    def connect(self) -> Any:
         """Begin, now that the connection has been accepted: subscribe, say. An exception closes it with 1011."""
+        return _Settled(None)
 
-    def receive(self, data: Any) -> Awaitable[None] | None:
+    def receive(self, data: Any) -> Any:
         """Take what the client has sent, decoded. After an exception, which is logged, the connection stays."""
         self._unhandled += 1
-        return None
+        return _Settled(None)
 
-    def disconnect(self, code: int = 1000) -> Awaitable[None] | None:
-        """Take leave: called once when the connection has ended, for whatever reason. It may have no parameter."""
+    def disconnect(self, *args: Any, **kwargs: Any) -> Any:
+        """Take leave: called once when the connection has ended, for whatever reason.
 
-    def on_bad_message(self, raw: str | bytes, error: Exception) -> Awaitable[None] | None:
+        Override it with a parameter for the code, an int, or with none.
+        """
+        return _Settled(None)
+
+    def on_bad_message(self, raw: str | bytes, error: Exception) -> Any:
         """Answer a frame that could not be decoded. Sends ``{"error": ...}``; the connection stays."""
-        return self.async_send({"error": "the message could not be decoded"})
+        answer = {"error": "the message could not be decoded"}
+        if not self._may_block():
+            return self.async_send(answer)
+        self.send(answer)
+        return _Settled(None)
 
-    def on_error(self, error: Exception, data: Any) -> Awaitable[None] | None:
+    def on_error(self, error: Exception, data: Any) -> Any:
         """Answer a frame that ``receive`` has failed on, if the client is to know; the error was logged and counted."""
+        return _Settled(None)
 
     async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
         """Take what was broadcast to one of its topics. Sends the data to the client."""
@@ -149,7 +171,8 @@ class BaseSocketServer(Connection):
     def send(self, data: Any, raw: bool = False) -> None:
         """Send data to the client, encoded by ``ws_encoder``.
 
-        Waits while the ASGI server holds its senders back. Dropped and counted if the connection has ended.
+        Waits while the ASGI server holds its senders back. Dropped and counted if the connection has ended, and in a
+        thread without an event loop also if the client has not read for five seconds: it is not to hold up threads.
 
         Args:
             data: The data.
@@ -158,20 +181,37 @@ class BaseSocketServer(Connection):
         Raises:
             TypeError, ValueError: It cannot be encoded; nothing was sent.
         """
-        self._run(partial(self._send_frame, self._frame(data, raw)))
+        message = self._frame(data, raw)
+        if self._may_block():
+            self._send_here(message)
+        else:
+            self._send_later(partial(self._send_frame, message))
 
     async def async_send(self, data: Any, raw: bool = False) -> None:
         """Send data to the client; see ``send``."""
         message = self._frame(data, raw)
-        await self._later.before()
-        await self._send_frame(message)
+        if self._sends is not None:
+            await self._sends.before()
+        await self._in_own_loop(partial(self._send_frame, message))
 
     def _frame(self, data: Any, raw: bool) -> Message:
+        self._mind_fork()
+        if self._in_handshake:
+            raise RuntimeError(f"{self!r} is not accepted yet, so nothing can be sent to it; send in connect()")
         if not raw:
-            return frame(self.ws_encoder(data), self.ws_encoder_is_bytes)
+            return frame(self._encoded(data), self.ws_encoder_is_bytes)
         if not isinstance(data, str | bytes | bytearray | memoryview):
             raise TypeError(f"data must be str or bytes to be sent raw, got {type(data).__name__}")
         return frame(data if isinstance(data, str) else bytes(data), not isinstance(data, str))
+
+    def _encoded(self, data: Any) -> str | bytes:
+        try:
+            return self.ws_encoder(data)
+        except RecursionError:
+            raise ValueError("data cannot be sent: it is nested too deep") from None
+        except (TypeError, ValueError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(f"data cannot be sent, because ws_encoder refuses it: {error}") from error
 
     def close(self, code: int = 1000) -> None:
         """Close the connection: nothing is sent to it any more, and ``disconnect`` is called with the code.
@@ -181,18 +221,24 @@ class BaseSocketServer(Connection):
             ValueError: It is none that a WebSocket may be closed with.
         """
         _check_code(code)
-        if self._later.is_busy() and not self._may_block():
+        if self._may_block():
+            if self.is_alive:
+                self._note_closed(code)
+                loop = self._own_loop()
+                result(asyncio.run_coroutine_threadsafe(self._close_now(), loop), loop, 2 * CLOSE_SECONDS)
+        elif self._sends is not None and self._sends.is_busy():
             # What was to be sent before goes out before it.
-            self._later.begin(partial(self._close, code), self._own_loop(), CLOSE_SECONDS)
+            self._send_later(partial(self._close, code), CLOSE_SECONDS)
         elif self.is_alive:
             self._note_closed(code)
-            self._run(self._close_now)
+            self._send_later(self._close_now)
 
     async def async_close(self, code: int = 1000) -> None:
         """Close the connection; see ``close``."""
         _check_code(code)
-        await self._later.before(CLOSE_SECONDS)
-        await self._close(code)
+        if self._sends is not None:
+            await self._sends.before(CLOSE_SECONDS)
+        await self._in_own_loop(partial(self._close, code))
 
     def __kill__(self) -> None:
         """End without telling the client."""
@@ -203,6 +249,7 @@ class BaseSocketServer(Connection):
     @property
     def is_alive(self) -> bool:
         """Whether the client can be sent to; False from the first sign of the end."""
+        self._mind_fork()
         return self._phase is Phase.OPEN
 
     # Where it lives.
@@ -244,15 +291,32 @@ class BaseSocketServer(Connection):
             *connection: Scope, receive and send, to serve one connection.
             **initkwargs: What each server is made with: ``hosts=``, ``config=``, ``ws_encoder=`` and so on.
         """
-        application = _Application(cls, initkwargs)
         if not connection:
-            return application
+            cls._check_arguments(initkwargs)
+            return _Application(cls, initkwargs)
         if len(connection) != 3:
             raise TypeError(f"{cls.__name__}.as_asgi() takes no positional arguments, or scope, receive and send")
-        return application(*connection)
+        return _Application(cls, initkwargs)(*connection)
+
+    @classmethod
+    def _check_arguments(cls, arguments: Mapping[str, Any]) -> None:
+        """Refuse now what every connection would be refused for."""
+        try:
+            inspect.signature(cls).bind(None, None, None, **arguments)
+        except TypeError as error:
+            of_class = [name for name in ("max_backlog", "overflow", "thread_sensitive") if name in arguments]
+            hint = f"; {of_class[0]} is an attribute of the class" if of_class else ""
+            raise TypeError(f"{cls.__name__}.as_asgi(): {error}{hint}") from None
+        where = {name: arguments.get(name) for name in ("hosts", "config", "allow_memory")}
+        if any(value is not None for value in where.values()):
+            backend_of(**where, layer=arguments.get("layer"))
+        codec = arguments.get("ws_encoder", encode), arguments.get("ws_decoder", decode)
+        _check_codec(*codec, arguments.get("subprotocol"))
 
     async def _handle_broadcast(self, topic: str, data: Any) -> None:
-        await self.async_handle_received_broadcast(topic, data)
+        handled: Any = self.async_handle_received_broadcast(topic, data)
+        if inspect.isawaitable(handled):
+            await handled
 
     def stats(self) -> SocketStats:
         """Read the counters of this socket; those of the whole process are in ``layer.stats()``."""
@@ -264,11 +328,41 @@ class BaseSocketServer(Connection):
             errors=self._errors,
             unhandled=self._unhandled,
             dropped_after_close=self._dropped_after_close,
+            dropped_stalled=self._dropped_stalled,
         )
 
 
 _CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
 """The codes of the standard that may be sent; servers fail on any other, some without an error."""
+
+
+class _Settled:
+    """What a hook of the base class returns: ``super().connect()`` may be awaited or not, as the override is."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        yield from ()
+        return self._value
+
+
+def _check_codec(ws_encoder: object, ws_decoder: object, subprotocol: object) -> None:
+    for name, value in (("ws_encoder", ws_encoder), ("ws_decoder", ws_decoder)):
+        if not callable(value):
+            raise TypeError(f"{name} must be a function of the data, got {value!r}")
+    if not isinstance(subprotocol, str | None):
+        raise TypeError(f"subprotocol must be a str or None, got {subprotocol!r}")
+
+
+def _takes_code(disconnect: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(disconnect).bind(None, 1000)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_code(code: object) -> None:

@@ -45,6 +45,7 @@ class SocketStats(BroadcasterStats):
         errors: Hooks that raised, and messages that could not be encoded.
         unhandled: Frames that came to a server without a ``receive``.
         dropped_after_close: Frames that were not sent, because the connection had ended.
+        dropped_stalled: Frames from threads that were not sent, because the client did not read.
     """
 
     received: int = 0
@@ -53,3 +54,4 @@ class SocketStats(BroadcasterStats):
     errors: int = 0
     unhandled: int = 0
     dropped_after_close: int = 0
+    dropped_stalled: int = 0
