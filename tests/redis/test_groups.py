@@ -314,3 +314,39 @@ def test_the_hash_of_plain_members_is_what_the_protocol_says(
     seconds, microseconds = map(int, redis_server.cli("TIME"))
     assert json.dumps(field) == r'"jobs\u0000work"'
     assert 55_000 < end - (seconds * 1000 + microseconds // 1000) <= 60_000
+
+
+async def test_a_join_that_is_cancelled_does_not_undo_another_that_succeeds(
+    start_redis: Callable[..., Server], make_layer: Callable[..., RedisChannelLayer]
+) -> None:
+    server = start_redis()
+    layer = make_layer(hosts=[server.url])
+    channel = await layer.new_channel()
+    # So that no answer comes before the cancel.
+    server.pause()
+    first, second = [asyncio.create_task(layer.group_add("room", channel)) for _ in range(2)]
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    server.resume()
+    await second
+    assert layer.group_channels("room") == [channel]
+    assert layer._joins == {}
+
+
+async def test_joins_that_are_all_cancelled_leave_nothing(
+    start_redis: Callable[..., Server], make_layer: Callable[..., RedisChannelLayer]
+) -> None:
+    server = start_redis()
+    layer = make_layer(hosts=[server.url])
+    channel = await layer.new_channel()
+    server.pause()
+    joins = [asyncio.create_task(layer.group_add("room", channel)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for join in joins:
+        join.cancel()
+    await asyncio.gather(*joins, return_exceptions=True)
+    server.resume()
+    assert layer.group_channels("room") == []
+    assert layer._joins == {}

@@ -245,6 +245,30 @@ async def test_threads_that_subscribe_while_the_socket_closes_leave_nothing_behi
         assert server.layer.stats().memberships == 0
 
 
+async def test_a_subscription_that_is_cancelled_does_not_undo_another_that_succeeds(
+    start_redis: Callable[..., Server],
+) -> None:
+    redis = start_redis()
+    config = {"hosts": [{"address": redis.url}]}
+    client = Client()
+    server = client.meets(BaseSocketServer, config=config)
+    await server.async_subscribe("another")
+    # So that no answer comes before the cancel.
+    redis.pause()
+    first, second = [asyncio.create_task(server.async_subscribe("news")) for _ in range(2)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    redis.resume()
+    await second
+    assert server.subscriptions == {"another", "news"}
+    await Broadcaster(config=config).async_broadcast("news", 1)
+    assert await client.hears(1) == [1]
+    await client.leaves()
+
+
 # When the server is away.
 
 
