@@ -7,46 +7,34 @@ but for the end of the process: it has left its topics, and ``disconnect`` was c
 """
 
 import asyncio
-import enum
 import inspect
 import logging
 import os
 import reprlib
 import sys
-import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, wait
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 from headrace._core import Inbox
 from headrace.dispatch import Rest, call_in_thread, despite_cancel, stand_in
-from headrace.exceptions import ConnectionClosed
-from headrace.sockets.broadcaster import Broadcaster
-from headrace.sockets.later import Later
 from headrace.sockets.loop import BackgroundLoop, taken
-from headrace.sockets.mailbox import Mailbox, Overflow
+from headrace.sockets.mailbox import Mailbox
+from headrace.sockets.outgoing import Outgoing, Phase
 from headrace.sockets.payload import Encoder, data_of, frame_of
-from headrace.sockets.turns import Turns
-from headrace.typing import Message, Receive, Scope, Send
+from headrace.typing import Message, Receive, Send
 
-__all__ = ["Connection", "Phase", "result"]
+__all__ = ["Connection"]
 
 _logger = logging.getLogger("headrace.sockets")
 
 NOBODY, FORBIDDEN = 4401, 4403
 """The codes of a refusal: nobody is logged in, or the wrong one."""
 
-FAILED, OVERRUN, NO_CODE = 1011, 1013, 1005
-
-CLOSE_SECONDS = 5
-"""How long a client that does not read may hold up its close, or a thread that sends to it."""
+FAILED, NO_CODE = 1011, 1005
 
 _STATUS = {NOBODY: 401, FAILED: 500}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
-
-_LOOK = 0.5
-"""Seconds between two looks at whether a loop is still there."""
 
 _BREATH = 64
 """Messages delivered in one go before other tasks of the loop get a turn."""
@@ -56,25 +44,11 @@ _living: set[asyncio.Task[None]] = set()
 """The tasks of connections that were started without waiting for their end."""
 
 
-class Phase(enum.Enum):
-    """How far a connection has come."""
-
-    OPEN = enum.auto()
-    # Nothing goes to the client any more.
-    CLOSED = enum.auto()
-    # In the disconnect hook, which may broadcast.
-    LEAVING = enum.auto()
-    ENDED = enum.auto()
-
-
-class Connection(Broadcaster):
+class Connection(Outgoing):
     """The state of one WebSocket, and the two tasks that it lives in."""
 
-    max_backlog: int | None = None
-    overflow: Overflow = "drop_new"
     thread_sensitive: bool = False
 
-    scope: Scope
     ws_encoder: Encoder
     ws_encoder_is_bytes: bool
     ws_decoder: Callable[[Any], Any]
@@ -88,68 +62,30 @@ class Connection(Broadcaster):
     _is_guarded: ClassVar[bool] = False
 
     # What a connection begins with; it has its own when that changes. An object of few attributes takes less.
-    _phase = Phase.OPEN
-    _code: int | None = None
     _task: asyncio.Task[None] | None = None
     _delivering: asyncio.Task[None] | None = None
-    # Tells the client; its own task, so that whoever asked for the close may be cancelled.
-    _closing: asyncio.Task[None] | None = None
-    # Closed here, so that the client has to be told.
-    _owes_close = False
     # Waiting for the client's next message, so that a close has to call it away.
     _is_receiving = False
     # Cancelled by us, and not by somebody else.
     _is_called_away = False
-    # Asked for and not accepted yet.
-    _in_handshake = False
     # There is somebody to take leave of.
     _has_begun = False
-    # Its client has held up a thread for as long as it may, and has not read since.
-    _is_stalled = False
-    _has_failed_to_send = False
-    # The plain sends of an event loop; made when there is one.
-    _sends: Later | None = None
-    _received = _sent = _bad_messages = _errors = _unhandled = _dropped_after_close = _dropped_stalled = 0
+    _received = _bad_messages = _errors = _unhandled = 0
 
     # Whether a broadcast goes to the client as it is, because nobody has changed what becomes of it.
     _passes_on: bool
 
     def __init__(self, receive: Receive, send: Send, **settings: Any) -> None:
         self._asgi_receive = receive
-        self._asgi_send = send
-        # Frames leave in the order of the calls.
-        self._turns = Turns()
-        super().__init__(**settings)
-
-    def __repr__(self) -> str:
-        where = self.scope.get("path")
-        # The client has written the path, and with it what it likes, line breaks too.
-        return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
+        super().__init__(send, **settings)
 
     def _mind_fork(self) -> None:
         if self._process != os.getpid():
             super()._mind_fork()
-            # The client is the parent's.
-            self._phase = Phase.ENDED
-            self._loop = self._task = self._delivering = self._closing = self._sends = None
-
-    def _lanes(self) -> tuple[Later, ...]:
-        return super()._lanes() if self._sends is None else (*super()._lanes(), self._sends)
+            self._task = self._delivering = None
 
     def _make_mailbox(self) -> Mailbox:
         return Mailbox(self.layer, self.max_backlog, self.overflow, opened=self._inbox_opened)
-
-    def _check_broadcast(self) -> None:
-        if self._phase in (Phase.CLOSED, Phase.ENDED):
-            raise ConnectionClosed(
-                f"{self!r} has been closed, so it broadcasts nothing any more; a Broadcaster of its own can"
-            )
-        super()._check_broadcast()
-
-    def _check_subscribe(self) -> None:
-        if self._phase is not Phase.OPEN:
-            raise ConnectionClosed(f"{self!r} has been closed, so it cannot be subscribed to anything any more")
-        super()._check_subscribe()
 
     # The lane of the client's frames.
 
@@ -387,100 +323,6 @@ class Connection(Broadcaster):
     async def _handle_broadcast(self, topic: str, data: Any) -> None:
         raise NotImplementedError("a socket server says what becomes of a broadcast")
 
-    def _overrun(self) -> None:
-        """Close, because the mailbox is full; called in the loop."""
-        if self._phase is Phase.OPEN:
-            _logger.warning("%r is closed: its client does not keep up", self)
-            self._note_closed(OVERRUN)
-            self._begin_closing()
-
-    # To the client.
-
-    async def _send_frame(self, message: Message) -> None:
-        turns = self._turns
-        if turns.taken:
-            await turns.wait()
-        turns.taken = True
-        try:
-            if self._phase is Phase.OPEN:
-                await self._asgi_send(message)
-                self._sent += 1
-                self._is_stalled = False
-            else:
-                self._dropped_after_close += 1
-        except (OSError, RuntimeError) as error:
-            # The client has gone, and its last message has not been taken. Some servers raise a RuntimeError then.
-            self._dropped_after_close += 1
-            if not self._has_failed_to_send:
-                self._has_failed_to_send = True
-                level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
-                _logger.log(level, "%r could not be sent to: %r; more of this is only counted", self, error)
-        finally:
-            turns.pass_on()
-
-    def _send_here(self, message: Message) -> None:
-        """Send from a thread without a loop: wait, unless the client does not read."""
-        if self._is_stalled and self._turns.taken:
-            self._dropped_stalled += 1
-            return
-        loop = self._own_loop()
-        try:
-            result(asyncio.run_coroutine_threadsafe(self._send_frame(message), loop), loop, CLOSE_SECONDS)
-        except TimeoutError:
-            # The frame is on its way still. What comes behind it is not to hold up a thread each.
-            self._is_stalled = True
-            _logger.warning("%r does not read; until it does, what is sent to it from threads is dropped", self)
-            if self.overflow == "close":
-                loop.call_soon_threadsafe(self._overrun)
-
-    def _send_later(self, call: Callable[[], Coroutine[Any, Any, Any]], patience: float | None = None) -> None:
-        """Have something done for the client in its turn, from a thread where a loop runs."""
-        if self._sends is None:
-            self._sends = Later(type(self).__name__)
-        self._sends.begin(call, self._own_loop(), patience)
-
-    async def _in_own_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Call a coroutine function: in the loop of the connection, from whichever loop it is asked for."""
-        loop = self._loop
-        if loop is None or loop is asyncio.get_running_loop() or not loop.is_running():
-            await call()
-        else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
-
-    def _note_closed(self, code: int | None, *, owes_close: bool = True) -> None:
-        """Let nothing more go to the client, and nobody send to it, however long the close takes."""
-        self._phase = Phase.CLOSED
-        self._code = code
-        self._owes_close = owes_close
-        self._mailbox.close()
-
-    async def _close(self, code: int) -> None:
-        """Close, unless something has ended the connection already."""
-        if self._phase is Phase.OPEN:
-            self._note_closed(code)
-            await self._close_now()
-
-    async def _close_now(self) -> None:
-        """Tell the client, and call the task away from where it waits for more of it; also if this is cancelled."""
-        await asyncio.shield(self._begin_closing())
-
-    def _begin_closing(self) -> "asyncio.Task[None]":
-        # It may be at a send that the client holds up; and what waits is not to go out behind the close.
-        self._stop_delivering()
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._tell_client())
-        return self._closing
-
-    async def _tell_client(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._asgi_send({"type": "websocket.close", "code": self._code})
-        except Exception as error:
-            # Each ASGI server has its own error for a client that has gone.
-            _logger.debug("%r was closed before its client was told: %r", self, error)
-        finally:
-            self._call_away()
-
     def _call_away(self) -> None:
         if self._is_receiving and self._task is not None and not self._is_called_away:
             self._is_called_away = True
@@ -525,19 +367,3 @@ class Connection(Broadcaster):
         finally:
             self._phase = Phase.ENDED
             self._mailbox.topics.clear()
-
-
-def result(future: "Future[Any]", loop: asyncio.AbstractEventLoop, patience: float) -> None:
-    """Wait for a call in a loop that may end before it gets there.
-
-    Raises:
-        TimeoutError: It has not ended in that many seconds.
-        ConnectionClosed: Nor will it ever.
-    """
-    end = time.monotonic() + patience
-    while not wait({future}, min(_LOOK, max(0.0, end - time.monotonic()))).done:
-        if loop.is_closed():
-            raise ConnectionClosed("the event loop of the connection was closed, and the connection has ended with it")
-        if time.monotonic() > end:
-            raise TimeoutError
-    future.result()

@@ -13,7 +13,8 @@ from headrace.dispatch import check_backlog
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
 from headrace.sockets.backend import backend_of
-from headrace.sockets.connection import CLOSE_SECONDS, NO_CODE, Connection, Phase, result
+from headrace.sockets.connection import NO_CODE, Connection
+from headrace.sockets.outgoing import CLOSE_SECONDS, Phase, result
 from headrace.sockets.payload import Encoder, decode, encode, frame
 from headrace.sockets.stats import SocketStats
 from headrace.typing import Application, Message, Receive, Scope, Send
