@@ -4,7 +4,8 @@ The socket servers of each way are in a process of their own with who broadcasts
 times a second even when nothing comes, which would be in our time. The processes take turns; each tells its own time.
 A burst is as many broadcasts as nobody drops, and is over when every socket has sent all of them to its client.
 
-Shown by the answer: a good fifth of a delivery of ours, which hands on a text that is there, is its asyncio.Lock.
+Changed by the answer: a good fifth of a delivery of ours, which hands on a text that is there, was an asyncio.Lock.
+headrace.sockets.turns has taken its place.
 """
 
 import json
