@@ -229,18 +229,18 @@ def _servers(hosts: Any) -> tuple[list[Any], bool]:
         raise ValueError(
             f"hosts must be a list of servers, such as [{{'address': 'redis://localhost:6379'}}], got {got}"
         )
-    mappings = [host for host in hosts if isinstance(host, Mapping)]
-    for host in mappings:
+    mappings = {index: host for index, host in enumerate(hosts) if isinstance(host, Mapping)}
+    for index, host in mappings.items():
         if "master_name" in host and "sentinels" not in host:
             raise ValueError(
-                f"hosts has the master_name {reprlib.repr(host['master_name'])} and no sentinels: add "
+                f"hosts[{index}] has the master_name {reprlib.repr(host['master_name'])} and no sentinels: add "
                 "'sentinels': [(host, port), ...], whom to ask for it"
             )
         for mark in _CLUSTER_MARKS:
             if not isinstance(host.get(mark, False), bool):
-                raise ValueError(f"{mark!r} of a host must be True or False, got {host[mark]!r}")
+                raise ValueError(f"{mark!r} of hosts[{index}] must be True or False, got {host[mark]!r}")
     servers = [_unmarked(host) if isinstance(host, Mapping) else host for host in hosts]
-    return servers, any(host.get(mark) for host in mappings for mark in _CLUSTER_MARKS)
+    return servers, any(host.get(mark) for host in mappings.values() for mark in _CLUSTER_MARKS)
 
 
 def _unmarked(host: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def topic_of(topic: object) -> str:
         text = str(topic)
     else:
         raise TypeError(
-            f"a topic must be a str, an int or a UUID, got {reprlib.repr(topic)}, which is of type "
+            f"channel: a topic must be a str, an int or a UUID, got {reprlib.repr(topic)}, which is of type "
             f"{type(topic).__name__}"
         )
     group_of(text)
@@ -76,7 +76,7 @@ def _group_of(topic: str) -> str:
         encoded = topic.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"a topic must be text that UTF-8 can hold, got {reprlib.repr(topic)} with half of a surrogate pair at "
-            f"position {error.start}"
+            f"channel: a topic must be text that UTF-8 can hold, got {reprlib.repr(topic)} with half of a surrogate "
+            f"pair at position {error.start}"
         ) from None
     return f"socket.d.{sha256(encoded).hexdigest()}"
