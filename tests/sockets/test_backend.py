@@ -77,6 +77,14 @@ def test_the_default_layer_is_the_one_that_is_configured() -> None:
 
 
 @pytest.mark.usefixtures("_other_registry")
+def test_a_default_layer_that_spans_processes_needs_no_hosts_beside_it() -> None:
+    configure(layers={"default": RedisChannelLayer([HOST["address"]]), "local": InMemoryChannelLayer()})
+    assert layer_of(allow_memory=False) is get_channel_layer()
+    with pytest.raises(ValueError, match="allow_memory is False, so there is nowhere to broadcast to"):
+        layer_of(layer="local", allow_memory=False)
+
+
+@pytest.mark.usefixtures("_other_registry")
 def test_a_layer_of_somebody_else_is_refused_and_named() -> None:
     class Other:
         send = receive = print

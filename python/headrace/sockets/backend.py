@@ -72,10 +72,10 @@ def backend_of(hosts: Any, config: Any, layer: Any, allow_memory: bool | None) -
         hosts: Servers, as ``RedisChannelLayer`` takes them, or with ``"cluster": True``; None for those of ``config``.
         config: ``{"hosts": [...]}`` with any settings of ``RedisChannelLayer``, and ``allow_memory``.
         layer: A layer of headrace, or its alias, in the place of both.
-        allow_memory: Whether a layer in this process will do where no hosts are given; None leaves it to ``config``.
+        allow_memory: Whether a layer in this process will do; None leaves it to ``config``.
 
     Raises:
-        ValueError: An argument is wrong, or there are no hosts and ``allow_memory`` is False.
+        ValueError: An argument is wrong, or the layer is one in this process and ``allow_memory`` is False.
         InvalidChannelLayerError: The layer is not one of headrace's.
     """
     if isinstance(hosts, Mapping) and config is None and not _HOST_OPTIONS & hosts.keys():
@@ -84,20 +84,22 @@ def backend_of(hosts: Any, config: Any, layer: Any, allow_memory: bool | None) -
     if layer is not None:
         if hosts is not None or config is not None:
             raise ValueError("layer is given beside hosts or config; give either a layer or what to make one of")
-        return _given(layer)
+        return _spanning(_given(layer), allow_memory)
     name, settings = _settings(hosts, config)
     in_memory = settings.pop("allow_memory", True) if allow_memory is None else allow_memory
     if not isinstance(in_memory, bool):
         raise ValueError(f"allow_memory must be True or False, got {in_memory!r}")
-    if settings.get("hosts") is not None:
-        return _shared(name, settings)
-    if not in_memory:
+    return _spanning(_shared(name, settings) if settings else _default(), in_memory)
+
+
+def _spanning(backend: Backend, in_memory: bool | None) -> Backend:
+    """Return what spans processes, or what need not."""
+    if in_memory is False and isinstance(backend.layer, InMemoryChannelLayer):
         raise ValueError(
             "hosts are not given and allow_memory is False, so there is nowhere to broadcast to: give "
             f"hosts=[{{'address': 'redis://localhost:6379'}}], or the same in config or in {SETTING}"
         )
-    settings.pop("hosts", None)
-    return _shared(name, settings) if settings else _default()
+    return backend
 
 
 def _settings(hosts: Any, config: Any) -> tuple[str, dict[str, Any]]:
@@ -170,8 +172,7 @@ def _frozen(value: Any) -> Hashable:
 def _make(name: str, settings: dict[str, Any]) -> Backend:
     limit = settings.setdefault("max_message_bytes", LIMIT)
     _check_names(name, settings)
-    if settings.get("hosts") is None:
-        settings.pop("hosts", None)
+    if "hosts" not in settings:
         return _make_in_memory(name, settings, limit)
     return Backend(RedisChannelLayer(**_arguments(settings)), limit)
 
