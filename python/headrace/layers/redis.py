@@ -186,8 +186,8 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watched = False
         # The joins that wait for the server, by group and channel.
         self._joins: dict[str, _Join] = {}
-        self._joins_lock = threading.Lock()
-        # Also taken by a signal handler, whose thread may have it already.
+        # Also taken by a signal handler, whose thread may have them already.
+        self._joins_lock = threading.RLock()
         self._watching = threading.RLock()
         # Nobody takes from queues on the wire of channels_redis, so there is nothing to be found out.
         self._takes_from_queues = self._plain_wire

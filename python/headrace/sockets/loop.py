@@ -78,7 +78,8 @@ async def taken(queue: asyncio.Queue[Any]) -> Any:
 _loops: dict[int, tuple[BackgroundLoop, threading.Thread]] = {}
 """The loop of this process, by the process; that of a parent is kept and never looked at."""
 
-_lock = threading.Lock()
+# Also taken by a signal handler, whose thread may have it already.
+_lock = threading.RLock()
 
 
 def background_loop() -> BackgroundLoop:
@@ -114,7 +115,7 @@ def _at_exit() -> None:
 def _after_fork() -> None:
     """Replace the lock in a child: a thread that is not there may hold it."""
     global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 atexit.register(_at_exit)

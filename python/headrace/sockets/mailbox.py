@@ -61,8 +61,8 @@ class Mailbox:
         self._closed = False
         # What was read before the channel was closed, which takes its counters along.
         self._last: ChannelStats | None = None
-        # Held while the inbox is made, so that it is made once.
-        self._lock = threading.Lock()
+        # Held while the inbox is made, so that it is made once; also by a signal handler, whose thread may have it.
+        self._lock = threading.RLock()
         self.inbox: Inbox | None = None
         # The topics that it is to get, those that are being joined too: their messages may come before the answer.
         self.topics: set[str] = set()
