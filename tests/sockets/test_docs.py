@@ -8,6 +8,7 @@ import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from websockets.asyncio.client import connect
 
@@ -39,10 +40,11 @@ async def test_the_counter_counts_for_all_who_are_connected(tmp_path: Path) -> N
         server.wait(SECONDS)
 
 
-def test_the_other_examples_run() -> None:
-    names: dict[str, object] = {"BaseSocketServer": BaseSocketServer, "Broadcaster": Broadcaster}
+async def test_the_other_examples_run() -> None:
+    names: dict[str, Any] = {"BaseSocketServer": BaseSocketServer, "Broadcaster": Broadcaster}
     for example in EXAMPLES[1:]:
         exec(example, names)
+    await names["test_what_is_said_comes_back"]()
 
 
 def test_each_hook_and_counter_of_the_page_is_there() -> None:
