@@ -316,14 +316,22 @@ def test_the_hash_of_plain_members_is_what_the_protocol_says(
     assert 55_000 < end - (seconds * 1000 + microseconds // 1000) <= 60_000
 
 
-async def test_a_join_that_is_cancelled_does_not_undo_another_that_succeeds(
+@pytest.fixture
+async def paused(
     start_redis: Callable[..., Server], make_layer: Callable[..., RedisChannelLayer]
-) -> None:
+) -> tuple[Server, RedisChannelLayer, str]:
+    """Give a server that does not answer until it is resumed, and a layer on it with a channel."""
     server = start_redis()
     layer = make_layer(hosts=[server.url])
     channel = await layer.new_channel()
-    # So that no answer comes before the cancel.
     server.pause()
+    return server, layer, channel
+
+
+async def test_a_join_that_is_cancelled_does_not_undo_another_that_succeeds(
+    paused: tuple[Server, RedisChannelLayer, str],
+) -> None:
+    server, layer, channel = paused
     first, second = [asyncio.create_task(layer.group_add("room", channel)) for _ in range(2)]
     await asyncio.sleep(0)
     first.cancel()
@@ -335,13 +343,8 @@ async def test_a_join_that_is_cancelled_does_not_undo_another_that_succeeds(
     assert layer._joins == {}
 
 
-async def test_joins_that_are_all_cancelled_leave_nothing(
-    start_redis: Callable[..., Server], make_layer: Callable[..., RedisChannelLayer]
-) -> None:
-    server = start_redis()
-    layer = make_layer(hosts=[server.url])
-    channel = await layer.new_channel()
-    server.pause()
+async def test_joins_that_are_all_cancelled_leave_nothing(paused: tuple[Server, RedisChannelLayer, str]) -> None:
+    server, layer, channel = paused
     joins = [asyncio.create_task(layer.group_add("room", channel)) for _ in range(3)]
     await asyncio.sleep(0)
     for join in joins:

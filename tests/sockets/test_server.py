@@ -1,6 +1,7 @@
 import asyncio
 import functools
 import json
+import os
 import threading
 import time
 from contextlib import suppress
@@ -1067,6 +1068,33 @@ def test_servers_without_a_loop_share_one() -> None:
     for server in servers:
         server.__kill__()
     eventually(lambda: all(server._task is not None and server._task.done() for server in servers), "they have ended")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_server_of_the_parent_has_ended_in_the_child_of_a_fork(memory: InMemoryChannelLayer) -> None:
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    server = BaseSocketServer({}, never, print, layer=memory)  # type: ignore[arg-type]
+    server.start_listeners()
+    server.subscribe("news")
+    child = os.fork()
+    if not child:
+        try:
+            server.send("to nobody")
+            clean = (server.is_alive, server.subscriptions, server.stats().dropped_after_close) == (
+                False,
+                frozenset(),
+                1,
+            )
+            os._exit(0 if clean else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert server.subscriptions == {"news"}
+    server.__kill__()
+    eventually(lambda: server._task is not None and server._task.done(), "it has ended")
 
 
 # As an ASGI application.

@@ -115,7 +115,7 @@ def _settings(hosts: Any, config: Any) -> tuple[str, dict[str, Any]]:
     if "hosts" in settings and settings["hosts"] is None:
         raise ValueError(f"{name} has hosts that are None: is an environment variable not set? Or leave hosts out")
     if hosts is not None:
-        if settings.get("hosts") is not None:
+        if "hosts" in settings:
             raise ValueError("hosts are given, and config has hosts as well; leave one of them out")
         name, settings["hosts"] = "hosts", hosts
     return name, settings
@@ -196,7 +196,7 @@ def redis_config_of_project() -> tuple[RedisConfig, dict[str, Any]] | None:
         ValueError: Something in it is wrong.
     """
     name, settings = _settings(None, None)
-    if settings.get("hosts") is None:
+    if "hosts" not in settings:
         backend_of(None, None, None, None)
         return None
     settings.pop("allow_memory", None)

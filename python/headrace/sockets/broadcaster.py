@@ -211,7 +211,10 @@ class Broadcaster:
     def _mind_fork(self) -> None:
         """Begin anew in a child: what it inherited was in use by threads that are not there."""
         if self._process != os.getpid():
-            self._start_empty()
+            self._begin_in_child()
+
+    def _begin_in_child(self) -> None:
+        self._start_empty()
 
     async def async_receive_broadcast(self) -> tuple[str, Any]:
         """Wait for the next broadcast to one of its topics; by one task at a time. Cancelling loses nothing.

@@ -9,7 +9,6 @@ but for the end of the process: it has left its topics, and ``disconnect`` was c
 import asyncio
 import inspect
 import logging
-import os
 import reprlib
 import sys
 from collections.abc import Callable
@@ -79,10 +78,9 @@ class Connection(Outgoing):
         self._asgi_receive = receive
         super().__init__(send, **settings)
 
-    def _mind_fork(self) -> None:
-        if self._process != os.getpid():
-            super()._mind_fork()
-            self._task = self._delivering = None
+    def _begin_in_child(self) -> None:
+        super()._begin_in_child()
+        self._task = self._delivering = None
 
     def _make_mailbox(self) -> Mailbox:
         return Mailbox(self.layer, self.max_backlog, self.overflow, opened=self._inbox_opened)

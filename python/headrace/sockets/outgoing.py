@@ -7,7 +7,6 @@ thread for a stated time and once, and a close no longer; what is dropped is cou
 import asyncio
 import enum
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
@@ -80,12 +79,11 @@ class Outgoing(Broadcaster):
         # The client has written the path, and with it what it likes, line breaks too.
         return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
 
-    def _mind_fork(self) -> None:
-        if self._process != os.getpid():
-            super()._mind_fork()
-            # The client is the parent's.
-            self._phase = Phase.ENDED
-            self._loop = self._closing = self._sends = None
+    def _begin_in_child(self) -> None:
+        super()._begin_in_child()
+        # The client is the parent's.
+        self._phase = Phase.ENDED
+        self._loop = self._closing = self._sends = None
 
     def _lanes(self) -> tuple[Later, ...]:
         return super()._lanes() if self._sends is None else (*super()._lanes(), self._sends)
