@@ -203,6 +203,8 @@ class TestOutages:
             channel, alone = await receiver.join(), await receiver.join(None)
             receiver.read("work")
             await flows(sender, receiver, channel)
+            # The first one looks into the queue before it waits there, and only who waits is told of an outage.
+            await until(lambda: receiver.layer.channel_stats("work").waiters, "the queue has a receiver")
             getattr(breaker, begin)()
             # Until the outage is noticed some may be answered by the connection that is going.
             for send in (

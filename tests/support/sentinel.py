@@ -166,13 +166,16 @@ class Sentinels:
         return next(server for server in self.servers if server is not master)
 
     def failover(self, *, kill: bool = True) -> Server:
-        """Kill the master, or tell a sentinel to change it; wait until the replica is the master, and return it."""
+        """Kill the master, or tell a sentinel to change it; return the replica when it is the only master."""
         old, new = self.master(), self.replica()
         if kill:
             old.kill()
         else:
             self.sentinels[0].ask("SENTINEL", "FAILOVER", self.name)
         eventually(lambda: self._is_master(new), f"{new!r} is the master")
+        if not kill:
+            # The sentinels would do it too, after many seconds; what it takes until then is lost.
+            old.ask("REPLICAOF", HOST, new.port)
         return new
 
     def heal(self) -> None:
@@ -183,7 +186,7 @@ class Sentinels:
             else:
                 server.start()
         master, replica = self.master(), self.replica()
-        # The sentinels would do it too, after many seconds.
+        # One that was killed still believes that it is the master.
         replica.ask("REPLICAOF", HOST, master.port)
         self._wait()
 
