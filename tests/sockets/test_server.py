@@ -1154,10 +1154,61 @@ async def test_a_class_may_say_what_its_servers_are_made_with(client: Client) ->
         config = {"capacity": 7}  # noqa: RUF012  # as a user writes it
         subprotocol = "chat"
 
+    client.scope["subprotocols"] = ["talk", "chat"]
     server = await client.connects(Own)
     assert server.layer.capacity == 7
     assert client.sent == [{"type": "websocket.accept", "subprotocol": "chat"}]
     assert BaseSocketServer(client.scope, client.incoming.get, client.send).layer is not server.layer
+
+
+@pytest.mark.parametrize(
+    "offered", [{}, {"subprotocols": []}, {"subprotocols": ["talk"]}], ids=["none", "empty", "other"]
+)
+async def test_a_subprotocol_that_was_not_offered_is_sent_with_a_warning(
+    caplog: pytest.LogCaptureFixture, offered: dict[str, Any]
+) -> None:
+    client = Client(**offered)
+    await client.connects(BaseSocketServer, subprotocol="chat")
+    assert client.sent == [{"type": "websocket.accept", "subprotocol": "chat"}]
+    assert "subprotocol 'chat', which its client did not offer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "hook", "wanted"),
+    [
+        ("authorize", lambda self, scope: True, r"authorize\(self\)"),
+        ("connect", lambda: None, r"connect\(self\)"),
+        ("receive", lambda self: None, r"receive\(self, data\)"),
+        ("receive", lambda self, data, *, kind: None, r"receive\(self, data\)"),
+        ("receive", staticmethod(lambda: None), r"receive\(self, data\)"),
+        ("receive", None, r"receive\(self, data\)"),
+        ("on_bad_message", lambda self, error: None, r"on_bad_message\(self, raw, error\)"),
+        ("on_error", lambda self, error: None, r"on_error\(self, error, data\)"),
+        ("async_handle_received_broadcast", lambda self, data: None, r"received_broadcast\(self, channel, data\)"),
+        ("configure", lambda self, hosts: None, r"configure\(self\)"),
+        ("disconnect", lambda self, code, reason: None, "take the code, or nothing"),
+    ],
+)
+def test_a_hook_that_cannot_be_called_is_told_when_the_class_is_made(name: str, hook: Any, wanted: str) -> None:
+    with pytest.raises(TypeError, match=rf"Wrong\.{name} must .*{wanted}"):
+        type("Wrong", (BaseSocketServer,), {name: hook})
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda self, data: None,
+        lambda *args, **kwargs: None,
+        staticmethod(lambda data: None),
+        classmethod(lambda cls, data, kind="chat": None),
+        functools.partial(print, "got"),
+        dict.update,
+    ],
+    ids=["plain", "any", "static", "class", "partial", "builtin"],
+)
+def test_a_hook_of_any_kind_that_can_be_called_is_taken(hook: Any) -> None:
+    right: Any = type("Right", (BaseSocketServer,), {"receive": hook})
+    assert right.receive is not BaseSocketServer.receive
 
 
 def test_configure_is_a_plain_function() -> None:

@@ -167,6 +167,12 @@ class Connection(Outgoing):
         accept: Message = {"type": "websocket.accept"}
         if self.subprotocol is not None:
             accept["subprotocol"] = self.subprotocol
+            if self.subprotocol not in (self.scope.get("subprotocols") or ()):
+                _logger.warning(
+                    "%r is accepted with subprotocol %r, which its client did not offer; browsers give up then",
+                    self,
+                    self.subprotocol,
+                )
         await self._asgi_send(accept)
         self._in_handshake = False
         self._has_begun = True

@@ -73,7 +73,13 @@ class BaseSocketServer(Connection):
         check_backlog(cls)
         if inspect.iscoroutinefunction(cls.configure):
             raise TypeError(f"{cls.__name__}.configure must be a plain function: it is called when a server is made")
-        cls._disconnect_takes_code = _takes_code(cls.disconnect)
+        for name, arguments in _ARGUMENTS.items():
+            if not _takes(cls, name, *arguments):
+                wanted = ", ".join(("self", *arguments))
+                raise TypeError(f"{cls.__name__}.{name} must be a function that can be called as {name}({wanted})")
+        cls._disconnect_takes_code = _takes(cls, "disconnect", "code")
+        if not (cls._disconnect_takes_code or _takes(cls, "disconnect")):
+            raise TypeError(f"{cls.__name__}.disconnect must take the code, or nothing")
         cls._is_guarded = cls.authorize is not BaseSocketServer.authorize
 
     def __init__(
@@ -358,11 +364,18 @@ def _check_codec(ws_encoder: object, ws_decoder: object, subprotocol: object) ->
         raise TypeError(f"subprotocol must be a str or None, got {subprotocol!r}")
 
 
-def _takes_code(disconnect: Callable[..., Any]) -> bool:
+def _takes(owner: type, name: str, *arguments: str) -> bool:
+    """Tell whether a method can be called with these arguments."""
+    method = getattr(owner, name)
+    if not callable(method):
+        return False
+    bound = isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod)
     try:
-        inspect.signature(disconnect).bind(None, 1000)
+        inspect.signature(method).bind(*(() if bound else ("self",)), *arguments)
     except TypeError:
         return False
+    except ValueError:
+        return True  # written in C, which does not always tell
     return True
 
 
@@ -372,6 +385,17 @@ def _check_code(code: object) -> None:
     if not (3000 <= code < 5000 or code in _CODES):
         raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
 
+
+_ARGUMENTS = {
+    "authorize": (),
+    "connect": (),
+    "receive": ("data",),
+    "on_bad_message": ("raw", "error"),
+    "on_error": ("error", "data"),
+    "async_handle_received_broadcast": ("channel", "data"),
+    "configure": (),
+}
+"""What the methods are called with that a class may override, but for ``disconnect``, which may do without."""
 
 _HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error")
 BaseSocketServer._hooks = frozenset(getattr(BaseSocketServer, name) for name in _HOOKS)
