@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.support.ids import label
 
 Drain = Callable[[Any, str], Awaitable[list[dict[str, Any]]]]
 
@@ -40,7 +41,7 @@ class TestChannelNames:
         assert layer.channel_stats(name).groups == 1
         await layer.group_discard("group", name)
 
-    @pytest.mark.parametrize("name", NO_CHANNEL_NAMES, ids=ascii)
+    @pytest.mark.parametrize("name", NO_CHANNEL_NAMES, ids=label)
     async def test_anything_else_is_a_type_error_with_channels_text(self, layer: Any, name: Any) -> None:
         before = layer.stats()
         calls: list[Callable[[], Any]] = [
@@ -86,7 +87,7 @@ class TestGroupNames:
         await layer.group_discard(name, "channel")
         assert layer.group_count(name) == 0
 
-    @pytest.mark.parametrize("name", NO_GROUP_NAMES, ids=ascii)
+    @pytest.mark.parametrize("name", NO_GROUP_NAMES, ids=label)
     async def test_anything_else_is_a_type_error_with_channels_text(self, layer: Any, name: Any) -> None:
         before = layer.stats()
         calls: list[Callable[[], Any]] = [
@@ -113,7 +114,7 @@ class TestGroupNames:
 class TestMessages:
     """A message is a dict without the key that layers keep for themselves."""
 
-    @pytest.mark.parametrize("message", NO_MESSAGES, ids=repr)
+    @pytest.mark.parametrize("message", NO_MESSAGES, ids=label)
     async def test_what_is_no_dict_is_an_assertion_error(self, layer: Any, drain: Drain, message: Any) -> None:
         await layer.group_add("group", "channel")
         calls: list[Callable[[], Any]] = [

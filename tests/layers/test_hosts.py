@@ -14,6 +14,7 @@ from channels_redis.utils import create_pool, decode_hosts  # it has no types
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis.credentials import UsernamePasswordCredentialProvider
+from tests.support.ids import label
 
 from headrace.layers.base import BaseChannelLayer
 from headrace.layers.hosts import Endpoint, Host, RedisConfig, Tls, parse_hosts, redacted, redis_config
@@ -97,7 +98,7 @@ class TestHostsOfChannelsRedis:
             {"connection_class": redis.asyncio.SSLConnection, "host": "cache", "ssl_cert_reqs": "none"},
             {"connection_class": redis.asyncio.UnixDomainSocketConnection, "path": "/run/redis.sock"},
         ],
-        ids=str,
+        ids=label,
     )
     def test_what_redis_py_connects_to_is_the_endpoint(self, entry: Any) -> None:
         endpoint = only(entry)
@@ -314,7 +315,7 @@ class TestRefused:
             ({**SENTINEL, "is_master": False}, "'is_master' is False, but a replica takes no messages"),
             ({"sentinel_kwargs": {"db": 1}}, "'sentinel_kwargs' is given without 'sentinels' and 'master_name'"),
         ],
-        ids=str,
+        ids=label,
     )
     def test_a_wrong_entry_is_told_what_is_wrong_and_what_to_do(self, entry: Any, fault: str) -> None:
         text = refused(lambda: parse_hosts([entry]))
@@ -604,7 +605,7 @@ class TestSettings:
             ({"on_gap": 5}, "on_gap must be the type of a message, such as 'redis.disconnect', or None, got 5"),
             ({"hosts": ["cache"]}, "hosts[0] is 'cache': a URL must begin with"),
         ],
-        ids=str,
+        ids=label,
     )
     def test_a_wrong_setting_is_told_what_is_wrong(self, config: dict[str, Any], fault: str) -> None:
         assert fault in refused(lambda: redis_config(**config))
@@ -655,7 +656,7 @@ class TestTopology:
                 "ring='rendezvous' with wire='channels_redis' would send to other hosts",
             ),
         ],
-        ids=str,
+        ids=label,
     )
     def test_settings_that_exclude_each_other_are_refused(self, config: dict[str, Any], fault: str) -> None:
         assert fault in refused(lambda: redis_config(**config))

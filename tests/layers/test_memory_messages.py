@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+from tests.support.ids import label
 
 from headrace.exceptions import InvalidMessage
 from headrace.layers import InMemoryChannelLayer
@@ -82,7 +83,7 @@ class TestAnyValue:
             print,
             Model,
         ],
-        ids=repr,
+        ids=label,
     )
     @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v], lambda v: (v,), lambda v: {"a": [{"b": v}]}])
     def test_it_arrives_with_its_type(
@@ -263,7 +264,7 @@ class TestStrict:
             (collections.OrderedDict(a=(1,)), {"a": [1]}),
             (collections.defaultdict(Text, a=Text("b")), {"a": "b"}),
         ],
-        ids=repr,
+        ids=label,
     )
     def test_what_can_be_made_plain_is_made_plain(self, strict: InMemoryChannelLayer, value: Any, plain: Any) -> None:
         received = carried(strict, {"value": value, "list": [value]})
@@ -295,7 +296,7 @@ class TestStrict:
             (print, "builtin_function_or_method"),
             (int, "type"),
         ],
-        ids=repr,
+        ids=label,
     )
     @pytest.mark.parametrize(
         ("wrap", "path"),

@@ -15,6 +15,7 @@ import msgpack
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.ids import label
 
 from headrace._core import unpack
 
@@ -227,7 +228,7 @@ def test_the_containers_are_counted() -> None:
         unpack(b"\x81\xa1a\xdd" + count + b"\x90" * (2**22 - 1))
 
 
-@pytest.mark.parametrize("data", ["text", None, 1, [b"\x80"], bytearray(b"\x80"), memoryview(b"\x80")], ids=repr)
+@pytest.mark.parametrize("data", ["text", None, 1, [b"\x80"], bytearray(b"\x80"), memoryview(b"\x80")], ids=label)
 def test_only_bytes_are_read(data: Any) -> None:
     with pytest.raises(TypeError):
         unpack(data)
