@@ -508,6 +508,7 @@ class TestSlowness:
             await asyncio.gather(*sends)
             await until(lambda: "test.lost" in receiver.kinds(channel), "the loss is told")
             await until(lambda: "test.gap" in receiver.kinds(channel), "the gap is told")
+            await until(lambda: receiver.gaps, "the hook is told")
             assert "room" in receiver.gaps[0].groups
             await flows(sender, receiver, channel)
 
