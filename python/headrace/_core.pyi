@@ -324,7 +324,7 @@ class LinkStats:
     @property
     def late(self, /) -> int:
         """
-        Messages that came after their deadline.
+        Messages that came after their deadline, or after a gap was told of them.
         """
     @property
     def malformed(self, /) -> int:

@@ -1,6 +1,7 @@
 """The layer on a cluster: sharded pub/sub, queues, and messages that flow while slots and masters change."""
 
 import asyncio
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -150,6 +151,26 @@ async def test_with_resp_2_messages_flow_while_a_master_changes(
         await change_masters(redis_cluster, busy, redis_prefix, True)
     busy.report()
     busy.check()
+
+
+async def test_with_resp_2_what_a_former_server_passes_on_late_is_part_of_the_gap(
+    redis_cluster: Cluster, fleet_of_resp2: Fleet, redis_prefix: str
+) -> None:
+    here, there = fleet_of_resp2.layer(), fleet_of_resp2.layer()
+    channel, topic = await member(there, GROUP), f"{redis_prefix}:g:{GROUP}"
+    server = masters(redis_cluster)[0]
+    with server.connect(decode=False) as listener:
+        listener.ask("SUBSCRIBE", topic)
+        await here.group_send(GROUP, {"type": "number", "number": 0})
+        _, _, envelope = listener.read()
+    (number,) = struct.unpack_from(">Q", envelope, 10)
+    for ahead in (3, 1, 4):
+        forged = envelope[:10] + struct.pack(">Q", number + ahead) + envelope[18:]
+        server.cli("PUBLISH", topic, forged)
+    got = [await asyncio.wait_for(there.receive(channel), 5) for _ in range(4)]
+    assert [message["type"] for message in got] == ["number", "gap", "number", "number"]
+    assert got[1]["missed"] == 2
+    assert there.stats().connection.late == 1
 
 
 async def test_many_at_once_while_a_slot_moves(redis_cluster: Cluster, fleet: Fleet, redis_prefix: str) -> None:

@@ -42,7 +42,10 @@ impl<H: Host> Driver<H> {
             }
             // An older number comes late when it had to be sent again, because its slot was moving.
             Seen::First | Seen::Next | Seen::Again => {}
-            Seen::Gap(missed) => self.tell_gap(&[topic.to_owned()], missed),
+            Seen::Gap(missed) => {
+                self.unsettle(topic);
+                self.tell_gap(&[topic.to_owned()], missed);
+            }
         }
         if header.deadline != 0 && header.deadline <= self.shared.now() {
             count(&self.shared.meter.late, 1);

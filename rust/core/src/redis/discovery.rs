@@ -299,6 +299,11 @@ impl<H: Host> Driver<H> {
         matches!(self.map, Map::Slots(_)) && asked_for && self.sharding
     }
 
+    /// Whether each server passes on what is published on it to all others: in a cluster, what is not sharded.
+    pub(super) fn is_passed_on(&self) -> bool {
+        matches!(self.map, Map::Slots(_)) && !self.publishes_sharded()
+    }
+
     /// The server to which a name belongs, or a slot.
     pub(super) fn node_of(&self, name: &str, slot: u16) -> Option<NodeKey> {
         match &self.map {

@@ -139,7 +139,7 @@ pub struct LinkStats {
     pub unreachable: u64,
     /// Messages that could not be read.
     pub malformed: u64,
-    /// Messages that arrived after their deadline.
+    /// Messages that arrived after their deadline, or after a gap was told of them.
     pub late: u64,
     /// Messages of queues that nobody took in time.
     pub queue_expired: u64,

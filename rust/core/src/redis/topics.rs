@@ -231,11 +231,21 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Whether what comes late on a topic comes too late: its server has changed, the former one passes on what it still got,
-    /// and newer messages were delivered. That is part of the gap that was told.
+    /// Whether what comes late on a topic comes too late: its server or that of a sender has changed, the former one passes on
+    /// what it still got, and newer messages were delivered. That is part of the gap that was told.
     pub(super) fn is_unsettled(&self, topic: &str) -> bool {
         let known = self.topics.get(topic).and_then(|state| state.unsettled);
         known.is_some_and(|until| self.now < until)
+    }
+
+    /// A hole was found. Where servers pass on to each other what is published, what is missing may be on its way still: its
+    /// sender has another server now, whose messages overtake those that the former one took. It is part of the gap.
+    pub(super) fn unsettle(&mut self, topic: &str) {
+        if self.is_passed_on() {
+            if let Some(state) = self.topics.get_mut(topic) {
+                state.unsettled = Some(self.now + SETTLES);
+            }
+        }
     }
 
     fn is_elsewhere(&self, key: &NodeKey, topic: &str) -> bool {

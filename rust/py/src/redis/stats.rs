@@ -27,7 +27,7 @@ pub(crate) struct LinkStats {
     unreachable: u64,
     /// Messages that could not be read.
     malformed: u64,
-    /// Messages that came after their deadline.
+    /// Messages that came after their deadline, or after a gap was told of them.
     late: u64,
     /// Messages of queues that nobody took in time.
     queue_expired: u64,
