@@ -20,6 +20,9 @@ demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal
 demo-once:
 	$(MAKE) demo ONCE=1
 
+# Most tests wait most of the time. ARGS="-n 0" runs them one after the other, as a debugger wants it.
+PARALLEL := -n auto --maxprocesses 4
+
 test: test-rust test-python test-browser ## run every test
 
 test-rust:
@@ -27,10 +30,10 @@ test-rust:
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p headrace-core --test loom
 
 test-python: $(VENV)/.test $(VENV)/.channels42
-	$(BIN)/python -m pytest --ignore=tests/browser $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser $(ARGS)
 
 test-redis: $(VENV)/.test ## run the tests that need a Redis or Valkey server, which they start themselves
-	$(BIN)/python -m pytest -m redis $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m redis $(ARGS)
 
 # ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again.
 chaos: $(VENV)/.test ## break servers, networks and processes at random for three minutes, and count every message
