@@ -38,10 +38,11 @@ pub(crate) fn send_to_python<M>(error: SendError<M>, channel: &str) -> PyErr {
 
 /// What did not reach the server, or was refused there. What led to it, or else what it was, is the cause.
 pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
-    if fault.kind() == FaultKind::Closed {
-        return layer_closed();
-    }
-    let error = LayerUnavailable::new_err(fault.to_string());
+    let error = match (fault.kind(), fault.cause()) {
+        (FaultKind::Closed, None) => return layer_closed(),
+        (FaultKind::Closed, Some(_)) => LayerClosed::new_err(fault.to_string()),
+        _ => LayerUnavailable::new_err(fault.to_string()),
+    };
     let cause = fault.cause().unwrap_or(fault);
     let text = cause.to_string();
     error.set_cause(

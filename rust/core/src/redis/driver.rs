@@ -591,11 +591,19 @@ impl<H: Host> Driver<H> {
     }
 
     fn close(&mut self) {
-        self.give_up_all(&Fault::new(FaultKind::Closed, "the layer was closed"));
+        let fault = match &self.last_fault {
+            // What waited for a server that is away: whoever reads of it wants to know of that too.
+            Some(cause) if !self.is_connected() => {
+                let text = format!("the layer was closed before a server was reached: {cause}");
+                Fault::new(FaultKind::Closed, text).because_of(cause.clone())
+            }
+            _ => Fault::new(FaultKind::Closed, "the layer was closed"),
+        };
+        self.give_up_all(&fault);
         let tallies: Vec<usize> = self.tallies.iter().map(|(tally, _)| tally).collect();
         for tally in tallies {
             let mut done = self.tallies.remove(tally);
-            done.answer.fault = Some(Fault::new(FaultKind::Closed, "the layer was closed"));
+            done.answer.fault = Some(fault.clone());
             if let Some(ticket) = done.ticket {
                 self.answers.push((ticket, done.answer));
             }
