@@ -1194,6 +1194,12 @@ def test_a_hook_that_cannot_be_called_is_told_when_the_class_is_made(name: str, 
         type("Wrong", (BaseSocketServer,), {name: hook})
 
 
+class Responder:
+    """Can be called, and is no function."""
+
+    def __call__(self, data: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     "hook",
     [
@@ -1202,9 +1208,10 @@ def test_a_hook_that_cannot_be_called_is_told_when_the_class_is_made(name: str, 
         staticmethod(lambda data: None),
         classmethod(lambda cls, data, kind="chat": None),
         functools.partial(print, "got"),
+        Responder(),
         dict.update,
     ],
-    ids=["plain", "any", "static", "class", "partial", "builtin"],
+    ids=["plain", "any", "static", "class", "partial", "object", "builtin"],
 )
 def test_a_hook_of_any_kind_that_can_be_called_is_taken(hook: Any) -> None:
     right: Any = type("Right", (BaseSocketServer,), {"receive": hook})

@@ -369,9 +369,11 @@ def _takes(owner: type, name: str, *arguments: str) -> bool:
     method = getattr(owner, name)
     if not callable(method):
         return False
-    bound = isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod)
+    static = inspect.getattr_static(owner, name)
+    # An object that can be called is no method: it is not told of whom it is an attribute.
+    is_told = hasattr(static, "__get__") and not isinstance(static, staticmethod | classmethod)
     try:
-        inspect.signature(method).bind(*(() if bound else ("self",)), *arguments)
+        inspect.signature(method).bind(*(["self"] if is_told else []), *arguments)
     except TypeError:
         return False
     except ValueError:
