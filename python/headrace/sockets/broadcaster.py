@@ -15,7 +15,7 @@ from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
 from headrace.sockets.backend import backend_of
 from headrace.sockets.later import Later
-from headrace.sockets.loop import background_loop, ensure_running
+from headrace.sockets.loop import background_loop, begun, ensure_running
 from headrace.sockets.mailbox import Mailbox
 from headrace.sockets.payload import broadcast_message, data_of, encoded
 from headrace.sockets.stats import BroadcasterStats
@@ -280,11 +280,7 @@ class Broadcaster:
             future = asyncio.run_coroutine_threadsafe(coro, loop)
             future.add_done_callback(_log_failure)
             return future
-        task = loop.create_task(coro)
-        # A loop keeps no task that nobody else keeps.
-        _running.add(task)
-        task.add_done_callback(_running.discard)
-        return task
+        return begun(coro)
 
     def stats(self) -> BroadcasterStats:
         """Read the counters of this broadcaster; those of the whole process are in ``layer.stats()``."""
@@ -314,10 +310,6 @@ class Broadcaster:
 
     def _may_block(self) -> bool:
         return asyncio._get_running_loop() is None
-
-
-_running: set[asyncio.Task[Any]] = set()
-"""The tasks that were begun by ``run_async``."""
 
 
 def _log_failure(future: "Future[Any]") -> None:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from headrace._core import Inbox
 from headrace.dispatch import Rest, call_in_thread, despite_cancel, stand_in
-from headrace.sockets.loop import BackgroundLoop, taken
+from headrace.sockets.loop import BackgroundLoop, begun, taken
 from headrace.sockets.mailbox import Mailbox
 from headrace.sockets.outgoing import Outgoing, Phase
 from headrace.sockets.payload import Encoder, data_of, frame_of
@@ -37,10 +37,6 @@ _STATUS = {NOBODY: 401, FAILED: 500}
 
 _BREATH = 64
 """Messages delivered in one go before other tasks of the loop get a turn."""
-
-
-_living: set[asyncio.Task[None]] = set()
-"""The tasks of connections that were started without waiting for their end."""
 
 
 class Connection(Outgoing):
@@ -96,10 +92,7 @@ class Connection(Outgoing):
 
     def _begin(self) -> None:
         """Begin to live in the running loop, and do not wait for the end."""
-        self._task = asyncio.get_running_loop().create_task(self._serve())
-        # A loop keeps no task that nobody else keeps.
-        _living.add(self._task)
-        self._task.add_done_callback(_living.discard)
+        self._task = begun(self._serve())
         self._task.add_done_callback(self._log_failure)
 
     def _log_failure(self, task: "asyncio.Task[None]") -> None:

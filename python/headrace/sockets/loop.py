@@ -4,13 +4,14 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-__all__ = ["BackgroundLoop", "background_loop", "ensure_running", "taken"]
+__all__ = ["BackgroundLoop", "background_loop", "begun", "ensure_running", "taken"]
 
 _Ts = TypeVarTuple("_Ts")
+_T = TypeVar("_T")
 
 _PATIENCE = 1.0
 """Seconds that the end of the process waits for the loop to end."""
@@ -54,6 +55,18 @@ class BackgroundLoop(asyncio.SelectorEventLoop):
             task.cancel()
         if tasks:
             self.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE))
+
+
+# A loop keeps no task that nobody else keeps.
+_begun: set[asyncio.Task[Any]] = set()
+
+
+def begun(coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    """Begin a task that nobody has to wait for, in the running loop."""
+    task = asyncio.create_task(coroutine)
+    _begun.add(task)
+    task.add_done_callback(_begun.discard)
+    return task
 
 
 async def taken(queue: asyncio.Queue[Any]) -> Any:
