@@ -1,12 +1,12 @@
 """The layer on a cluster: sharded pub/sub, queues, and messages that flow while slots and masters change."""
 
 import asyncio
-import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.cluster import SLOTS, Cluster, Node
+from tests.support.envelopes import ahead
 from tests.support.traffic import GAP, GROUP, QUEUE, Busy, Fleet, Log, exchange, member, soon
 
 GROUPS = [f"room.{number}" for number in range(40)]
@@ -163,10 +163,8 @@ async def test_with_resp_2_what_a_former_server_passes_on_late_is_part_of_the_ga
         listener.ask("SUBSCRIBE", topic)
         await here.group_send(GROUP, {"type": "number", "number": 0})
         _, _, envelope = listener.read()
-    (number,) = struct.unpack_from(">Q", envelope, 10)
-    for ahead in (3, 1, 4):
-        forged = envelope[:10] + struct.pack(">Q", number + ahead) + envelope[18:]
-        server.cli("PUBLISH", topic, forged)
+    for by in (3, 1, 4):
+        server.cli("PUBLISH", topic, ahead(envelope, by))
     got = [await asyncio.wait_for(there.receive(channel), 5) for _ in range(4)]
     assert [message["type"] for message in got] == ["number", "gap", "number", "number"]
     assert got[1]["missed"] == 2

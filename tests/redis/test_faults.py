@@ -1,7 +1,6 @@
 """What servers and networks do to a layer: receivers wait on, senders are told, gaps are told, and all comes back."""
 
 import asyncio
-import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -9,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
+from tests.support.envelopes import ahead
 from tests.support.proxy import Proxy
 from tests.support.resp import Connection
 from tests.support.servers import Server
@@ -544,9 +544,7 @@ class TestHoles:
                 topic = listened(server, listener)
                 await sender.layer.group_send("room", {"type": "test.copied"})
                 _, _, envelope = listener.read()
-                (number,) = struct.unpack_from(">Q", envelope, 10)
-                forged = envelope[:10] + struct.pack(">Q", number + 5) + envelope[18:]
-                server.cli("PUBLISH", topic, forged)
+                server.cli("PUBLISH", topic, ahead(envelope, 5))
             await until(lambda: receiver.gaps == [Gap(("room",), direct=False, missed=4)], "the hook is told", BACK)
             gap = {"type": "test.gap", "group": "room", "missed": 4}
             await until(lambda: receiver.seen[channel][-2:][0] == gap, "the member is told first", BACK)
