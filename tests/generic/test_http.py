@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace.exceptions import ConnectionClosed
+from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.testing import ApplicationCommunicator, HttpCommunicator, settle
@@ -139,3 +139,134 @@ async def test_the_body_comes_whole(layer: InMemoryChannelLayer) -> None:
     assert await client.receive_output() == {"type": "http.response.start", "status": 201, "headers": [(b"a", b"b")]}
     assert await client.receive_output() == {"type": "http.response.body", "body": b"abc", "more_body": False}
     await client.wait()
+
+
+class TestUnfinished:
+    """A ``handle`` that returns before the response is whole."""
+
+    async def test_one_that_has_answered_nothing_is_an_error_with_its_name(self, layer: InMemoryChannelLayer) -> None:
+        class Forgetful(Logged):
+            async def handle(self, body: bytes) -> None:
+                if body == b"stop":
+                    raise StopConsumer
+
+        for body in (b"", b"stop"):
+            consumer = Forgetful()
+            client = HttpCommunicator(consumer, "POST", "/", body=body)
+            with pytest.raises(RuntimeError, match=r"^Forgetful\.handle\(\) has ended without a response: await "):
+                await client.get_response()
+            assert consumer.log == ["disconnect"]
+
+    async def test_one_whose_task_would_begin_it_later_sends_no_half_of_it(self, layer: InMemoryChannelLayer) -> None:
+        class Spawning(Logged):
+            async def handle(self, body: bytes) -> None:
+                self.task = asyncio.ensure_future(self.stream())
+
+            async def stream(self) -> None:
+                await asyncio.sleep(0)  # so that also an eager task has sent nothing when handle() returns
+                await self.send_response(200, b"late")
+
+        consumer = Spawning()
+        client = ApplicationCommunicator(consumer, SCOPE)
+        await client.send_input({"type": "http.request", "body": b""})
+        with pytest.raises(RuntimeError, match=r"^Spawning\.handle\(\) has ended without a response"):
+            await client.wait()
+        with pytest.raises(ConnectionClosed):
+            await consumer.task
+        assert client.output_queue.empty()
+
+    async def test_a_task_may_send_the_rest(self, layer: InMemoryChannelLayer) -> None:
+        class Spawning(Logged):
+            async def handle(self, body: bytes) -> None:
+                await self.send_headers()
+                self.task = asyncio.ensure_future(self.stream())
+
+            async def stream(self) -> None:
+                for part in (b"one", b"two", b"three"):
+                    await self.send_body(part, more_body=True)
+                    await asyncio.sleep(0)
+                await self.send_body(b"")
+
+        consumer = Spawning()
+        client = HttpCommunicator(consumer, "GET", "/")
+        assert (await client.get_response())["body"] == b"onetwothree"
+        # Nothing but the end of the response ends it: the client has not gone.
+        await client.wait()
+        assert consumer.log == ["disconnect"]
+
+    async def test_one_that_stops_its_consumer_has_its_response_finished(self, layer: InMemoryChannelLayer) -> None:
+        class Stopping(LongPoll):
+            async def note(self, event: dict[str, Any]) -> None:
+                raise StopConsumer
+
+        client = HttpCommunicator(Stopping(), "GET", "/")
+        response = asyncio.ensure_future(client.get_response())
+        await settle()
+        await layer.group_send("all", {"type": "note"})
+        assert (await response)["body"] == b""
+        await client.wait()
+
+    async def test_an_error_that_on_error_takes_is_raised_if_nothing_was_answered(
+        self, layer: InMemoryChannelLayer
+    ) -> None:
+        class Failing(Logged):
+            answers = False
+
+            async def handle(self, body: bytes) -> None:
+                raise ValueError("of the test")
+
+            async def on_error(self, exc: Exception, message: Any) -> None:
+                if self.answers:
+                    await self.send_response(503, b"later")
+
+        client = HttpCommunicator(Failing(), "GET", "/")
+        with pytest.raises(ValueError, match="of the test"):
+            await client.get_response()
+        consumer = Failing()
+        consumer.answers = True
+        client = HttpCommunicator(consumer, "GET", "/")
+        assert (await client.get_response())["status"] == 503
+        await client.wait()
+        assert consumer.log == ["disconnect"]
+
+    async def test_a_response_may_be_sent_as_plain_messages(self, layer: InMemoryChannelLayer) -> None:
+        class Plain(Logged):
+            async def handle(self, body: bytes) -> None:
+                await self.send({"type": "http.response.start", "status": 200})
+                await self.base_send({"type": "http.response.body", "body": b"plain"})
+
+        client = HttpCommunicator(Plain(), "GET", "/")
+        assert (await client.get_response())["body"] == b"plain"
+        await client.wait()
+
+    async def test_one_whose_client_has_gone_need_not_answer(self, layer: InMemoryChannelLayer) -> None:
+        class Slow(Logged):
+            async def handle(self, body: bytes) -> None:
+                await settle()
+
+        consumer = Slow()
+        client = ApplicationCommunicator(consumer, SCOPE)
+        await client.send_input({"type": "http.request", "body": b""})
+        await client.send_input({"type": "http.disconnect"})
+        await client.wait()
+        assert consumer.log == ["disconnect"]
+
+    async def test_a_handler_of_the_layer_that_meets_a_client_that_has_gone_ends_quietly(
+        self, layer: InMemoryChannelLayer
+    ) -> None:
+        class Slow(LongPoll):
+            async def note(self, event: dict[str, Any]) -> None:
+                await settle()
+                await self.send_body(b"late")
+
+            async def on_error(self, exc: Exception, message: Any) -> None:
+                self.log.append("error")
+
+        consumer = Slow()
+        client = ApplicationCommunicator(consumer, SCOPE)
+        await client.send_input({"type": "http.request", "body": b""})
+        await client.receive_output()
+        await layer.group_send("all", {"type": "note"})
+        await client.send_input({"type": "http.disconnect"})
+        await client.wait()
+        assert consumer.log == ["disconnect"]

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from headrace._core import Inbox, MemoryLayer
 from headrace.dispatch.settings import setting
-from headrace.exceptions import InvalidChannelLayerError, LayerClosed
+from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 from headrace.layers.native import NativeChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
@@ -164,6 +164,11 @@ class Intake:
         """Count the messages that wait, but for the client's last one."""
         waiting = (*self.client, *self.carried)
         return sum(1 for event in waiting if not isinstance(event, Failure | Idle) and not is_disconnect(event))
+
+    def stop(self) -> None:
+        """End the consumer when what waits before has been handled. To be called in its loop."""
+        self.client.append(Failure(StopConsumer()))
+        self.inbox.call_away()
 
     def finish(self) -> None:
         """Note that a message of the client has been handled."""
