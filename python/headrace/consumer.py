@@ -31,6 +31,9 @@ from headrace.typing import Application, ChannelLayer, Message, Receive, Scope, 
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "consumer_stats", "get_handler_name"]
 
+GRACE_SECONDS = 5.0
+"""The default of ``grace_period``."""
+
 _logger = logging.getLogger("headrace.consumer")
 
 
@@ -56,6 +59,10 @@ class AsyncConsumer:
         overflow: What a full channel does: ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest,
             ``"coalesce"`` drops those of the new one's type, ``"close"`` ends the connection (1013). All are counted.
         idle_timeout: Seconds of silence of the client after which ``on_idle`` is called, again and again; or None.
+        grace_period: Seconds that a handler may go on after its client has gone, or None for any number. Then it is
+            cancelled, and the consumer ends as if it had returned; a handler in a thread cannot be cancelled, but its
+            next send raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many seconds
+            after the connection has ended.
         forward: Types of messages from the layer that go to a WebSocket as they are, without a handler; or a mapping of
             types to the field that holds the text or the bytes. A set means ``text`` or ``bytes``.
         raise_after_close: Whether sending to a client that has gone raises ``ConnectionClosed``; else it is dropped and
@@ -68,6 +75,7 @@ class AsyncConsumer:
     max_backlog: int | None = None
     overflow: Literal["drop_new", "drop_old", "coalesce", "close"] = "drop_new"
     idle_timeout: float | None = None
+    grace_period: float | None = GRACE_SECONDS
     forward: ClassVar[Iterable[str] | Mapping[str, str]] = ()
     raise_after_close: bool = False
 
@@ -80,16 +88,19 @@ class AsyncConsumer:
     _sync: ClassVar[bool] = False
     _counters: Counters = Counters()
     _handlers: Handlers
-    # The loop of a sync consumer.
+    # The loop that it is served in; None until then.
     _loop: asyncio.AbstractEventLoop | None = None
     # None until it serves a connection.
     _intake: Intake | None = None
     _asgi_send: Send
     _fields: Mapping[str, str | None] = {}
     # What is set on an instance while it serves.
-    _state: ClassVar[tuple[str, ...]] = ("_closed", "_gone", "_has_begun")
+    _state: ClassVar[tuple[str, ...]] = ("_closed", "_grace_began", "_gone", "_has_begun")
     # The connection has ended, from whichever side: nothing can be sent, and the layer is not listened to.
     _closed = False
+    # When the grace period of what still sends began, in the loop's time; None if the connection has not ended, or
+    # nobody has sent since.
+    _grace_began: float | None = None
     # Between the beginning and the end of a connection.
     _serving = False
     # The client is known to have gone; its last message may have to wait for a handler.
@@ -145,9 +156,8 @@ class AsyncConsumer:
         if layer is not None:
             self.channel_name = await layer.new_channel()
         self._asgi_send = send
-        if self._sync:
-            self._loop = asyncio.get_running_loop()
-        else:
+        self._loop = asyncio.get_running_loop()
+        if not self._sync:
             self.base_send = send
         return Life(self, direct=getattr(self.dispatch, "__func__", None) is _DISPATCH)
 
@@ -165,7 +175,7 @@ class AsyncConsumer:
         Dropped and counted if the connection has ended; waits while the server holds its senders back.
 
         Raises:
-            ConnectionClosed: The connection has ended, and ``raise_after_close`` is set.
+            ConnectionClosed: The connection has ended, and ``raise_after_close`` is set or the grace period is over.
         """
         await self._send(message)
         if message.get("type") == "websocket.close":
@@ -219,9 +229,33 @@ class AsyncConsumer:
         await self.base_send(message)
 
     def _drop_after_close(self) -> None:
+        if self._is_overdue():
+            raise ConnectionClosed(
+                f"the connection of {type(self).__name__} ended more than its grace_period of "
+                f"{self._grace_seconds()} s ago; end what still sends to it, in disconnect() at the latest"
+            )
         if setting(self, "raise_after_close", False):
             raise ConnectionClosed(f"the connection of {type(self).__name__} has ended; nothing can be sent to it")
         self._counters.add(dropped_after_close=1)
+
+    def _is_overdue(self) -> bool:
+        """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
+        if not self._closed or self._loop is None:
+            return False
+        now = self._loop.time()
+        if self._grace_began is None:
+            self._grace_began = now
+        grace = self._grace_seconds()
+        return grace is not None and now - self._grace_began >= grace
+
+    def _grace_seconds(self) -> float | None:
+        grace: float | None = setting(self, "grace_period", GRACE_SECONDS)
+        return grace
+
+    def _begin_leaving(self) -> None:
+        """Note that ``disconnect`` is about to be called: what it sends is dropped, however long ago the end was."""
+        self._has_begun = False
+        self._grace_began = None
 
     # What the dispatch calls.
 
@@ -323,7 +357,7 @@ class SyncConsumer(AsyncConsumer):
         """Send a message to the client's server, from a handler's thread; see ``AsyncConsumer``.
 
         Raises:
-            ConnectionClosed: The connection has ended, and ``raise_after_close`` is set.
+            ConnectionClosed: The connection has ended, and ``raise_after_close`` is set or the grace period is over.
         """
         self._send_sync(message)
         if message.get("type") == "websocket.close":

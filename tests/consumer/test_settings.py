@@ -11,7 +11,7 @@ from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 
 SETTINGS = (
     *("concurrency", "handler_timeout", "max_backlog", "overflow", "idle_timeout"),
-    *("forward", "raise_after_close", "thread_sensitive"),
+    *("forward", "raise_after_close", "thread_sensitive", "grace_period"),
 )
 
 
@@ -20,14 +20,14 @@ def define(base: type[Any] = AsyncWebsocketConsumer, **settings: Any) -> type[An
     return type("Here", (base,), settings)
 
 
-@pytest.mark.parametrize("setting", ["handler_timeout", "idle_timeout"])
+@pytest.mark.parametrize("setting", ["handler_timeout", "idle_timeout", "grace_period"])
 @pytest.mark.parametrize("value", [0, -1, math.nan, "3", True, [1], object()])
 def test_seconds_must_be_positive_numbers(setting: str, value: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=rf"Here\.{setting}"):
         define(**{setting: value})
 
 
-@pytest.mark.parametrize("setting", ["handler_timeout", "idle_timeout"])
+@pytest.mark.parametrize("setting", ["handler_timeout", "idle_timeout", "grace_period"])
 @pytest.mark.parametrize("value", [None, 0.5, 3, math.inf])
 def test_seconds_may_be_any_positive_number_or_none(setting: str, value: Any) -> None:
     assert getattr(define(**{setting: value}), setting) == value

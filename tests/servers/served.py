@@ -8,6 +8,7 @@ With ``HEADRACE_TEST_REPORTS`` in the environment the reports go to that file as
 import asyncio
 import json
 import os
+import time
 from typing import Any
 
 from headrace import (
@@ -164,6 +165,36 @@ class Denied(WebsocketConsumer):
         report(self.scope, disconnect=code)
 
 
+class Ticks(AsyncWebsocketConsumer):
+    """Ticks without end from its connect() on."""
+
+    grace_period = 0.1
+
+    async def connect(self) -> None:
+        await self.accept()
+        while True:
+            await self.send(text_data="tick")
+            await asyncio.sleep(0.01)
+
+    async def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class SyncTicks(WebsocketConsumer):
+    """The same in a thread."""
+
+    grace_period = 0.1
+
+    def connect(self) -> None:
+        self.accept()
+        while True:
+            self.send(text_data="tick")
+            time.sleep(0.01)
+
+    def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
 class FailsToConnect(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         await LAYER.group_add(room_of(self.scope), self.channel_name)
@@ -221,6 +252,20 @@ class Endless(AsyncHttpConsumer):
         report(self.scope, disconnect=None)
 
 
+class Sleeps(AsyncHttpConsumer):
+    """Begins a response, and waits without end."""
+
+    grace_period = 0.1
+
+    async def handle(self, body: bytes) -> None:
+        await self.send_headers(headers={b"content-type": b"text/event-stream"})
+        await self.send_body(b"tick\n", more_body=True)
+        await asyncio.Event().wait()
+
+    async def disconnect(self) -> None:
+        report(self.scope, disconnect=None)
+
+
 class FailsToHandle(AsyncHttpConsumer):
     async def handle(self, body: bytes) -> None:
         raise RuntimeError("no answer")
@@ -235,11 +280,13 @@ WEBSOCKETS = {
     "ordered": Ordered,
     "forwarding": Forwarding,
     "sync-ordered": SyncOrdered,
+    "ticks": Ticks,
+    "sync-ticks": SyncTicks,
     "refused": Refused,
     "denied": Denied,
     "fails": FailsToConnect,
 }
-PAGES = {"plain": Plain, "parts": Parts, "poll": LongPoll, "endless": Endless, "fails": FailsToHandle}
+PAGES = {"plain": Plain, "parts": Parts, "poll": LongPoll, "endless": Endless, "sleeps": Sleeps, "fails": FailsToHandle}
 
 application = ProtocolTypeRouter(
     {

@@ -54,6 +54,13 @@ async def test_a_client_that_leaves_a_stream_ends_it(client: "Client", key: str)
     assert await watch.until_the_end() == ENDED
 
 
+async def test_a_client_that_leaves_a_handler_which_waits_ends_it(client: "Client", key: str) -> None:
+    watch = await client.watch(key)
+    async with client.responding(f"sleeps/{key}") as response:
+        assert await asyncio.to_thread(response.readline) == b"tick\n"
+    assert await watch.until_the_end() == ENDED
+
+
 async def test_an_exception_in_handle_is_answered_with_500(client: "Client", key: str) -> None:
     watch = await client.watch(key)
     response = await client.request(f"fails/{key}")

@@ -123,3 +123,14 @@ async def test_a_consumer_that_closes_first_refuses_the_handshake(client: "Clien
 async def test_a_path_without_a_route_is_closed_with_4404(client: "Client", server: "Server") -> None:
     socket = await client.open("nowhere")
     assert await hear_the_close(socket) == (4404, "" if server.is_("daphne") else "no route")
+
+
+@pytest.mark.parametrize("ticks", ["ticks", "sync-ticks"])
+async def test_a_client_that_leaves_ends_a_handler_without_end(client: "Client", ticks: str, key: str) -> None:
+    watch = await client.watch(key)
+    socket = await client.open(f"{ticks}/{key}")
+    assert await hear(socket) == "tick"
+    await socket.close()
+    disconnected, ended = await watch.until_the_end()
+    assert list(disconnected) == ["disconnect"]
+    assert ended == {"ended": "as it should", "left_in_room": 0}

@@ -67,6 +67,7 @@ class _Life(Protocol):
     """Who is told what happens to the consumer."""
 
     def gone(self, message: Message) -> None: ...
+    def lost(self) -> None: ...
     def overrun(self) -> None: ...
 
 
@@ -164,6 +165,11 @@ class Intake:
         """Count the messages that wait, but for the client's last one."""
         waiting = (*self.client, *self.carried)
         return sum(1 for event in waiting if not isinstance(event, Failure | Idle) and not is_disconnect(event))
+
+    def failure(self) -> Failure | None:
+        """Return what the client could not be read for, if that still waits."""
+        failures = (event for event in self.client if isinstance(event, Failure))
+        return next((failure for failure in failures if not isinstance(failure.error, StopConsumer)), None)
 
     def stop(self) -> None:
         """End the consumer when what waits before has been handled. To be called in its loop."""
@@ -284,6 +290,8 @@ class Intake:
                 raise
             # A cancel that did not come from close() is one of the server's: it too leaves nothing to wait for.
             waiting.append(Failure(error))
+            if waiting is self.client:
+                self._life.lost()
             call_away()
 
     def _is_full(self, waiting: list[Event]) -> bool:

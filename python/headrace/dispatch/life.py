@@ -6,9 +6,10 @@ begun is finished once, its groups are left, its channel is closed, and only the
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Collection, Coroutine
 from types import MethodType
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.dispatch.attendant import Rest, begin
@@ -16,7 +17,7 @@ from headrace.dispatch.counters import Counters
 from headrace.dispatch.handlers import FORWARD, Handlers
 from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
 from headrace.dispatch.settings import setting
-from headrace.exceptions import StopConsumer
+from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.settings import django_settings
 from headrace.typing import ChannelLayer, Message, Receive, Scope
 
@@ -48,7 +49,9 @@ class Consumer(Protocol):
     scope: Scope
     channel_layer: ChannelLayer
     channel_name: str
+    _sync: ClassVar[bool]
     _closed: bool
+    _grace_began: float | None
     _has_begun: bool
     _serving: bool
     _gone: bool
@@ -58,6 +61,8 @@ class Consumer(Protocol):
 
     async def dispatch(self, message: Any) -> None: ...
     def _note_gone(self, message: Message) -> None: ...
+    def _grace_seconds(self) -> float | None: ...
+    def _is_overdue(self) -> bool: ...
     async def _report(self, error: Exception, message: Any) -> None: ...
     def _forward(self, message: Any) -> Awaitable[None]: ...
     async def _excuses(self, error: Exception) -> bool: ...
@@ -84,9 +89,11 @@ class Life:
         "_consumer",
         "_direct",
         "_failed",
+        "_grace",
         "_handler_timeout",
         "_has_ended",
         "_intake",
+        "_interrupted",
         "_is_first",
         "_layer",
         "_overrun",
@@ -104,6 +111,10 @@ class Life:
         self._handler_timeout: float | None = setting(consumer, "handler_timeout")
         self._direct = direct and self._handler_timeout is None
         self._failed = self._cancelled = self._overrun = self._has_ended = False
+        # We have cancelled the task, and the cancel has not been dealt with yet.
+        self._interrupted = False
+        # Runs while the client has gone and a handler may be at work.
+        self._grace: asyncio.TimerHandle | None = None
         # Cancels that handlers have dealt with; a TaskGroup of Python 3.11 leaves one counted when it has failed.
         self._cancels = 0
         # A connection has to be open before anything else is done with it. What a worker gets is no connection.
@@ -130,13 +141,18 @@ class Life:
         except StopConsumer:
             pass
         except asyncio.CancelledError:
-            if not self._was_overrun():
+            if not self._was_interrupted():
                 self._cancelled = True
                 raise
-            # Nobody is to send to it any more, however long the close takes.
-            self._intake.leave_layer()
-            await self._intake.close()
-            await consumer._close_overrun()
+            if self._overrun:
+                # Nobody is to send to it any more, however long the close takes.
+                self._intake.leave_layer()
+                await self._intake.close()
+                await consumer._close_overrun()
+            elif failure := self._intake.failure():
+                self._cancelled = isinstance(failure.error, asyncio.CancelledError)
+                self._failed = not self._cancelled
+                raise failure.error from None
         except GeneratorExit:
             # If the loop has ended before its tasks, nothing can be waited for any more.
             self._has_ended = asyncio._get_running_loop() is None
@@ -146,10 +162,13 @@ class Life:
             self._failed = True
             raise
         finally:
+            self._end_grace()
             try:
                 if not self._has_ended:
                     await self._end()
             finally:
+                if self._interrupted and self._task is not None:
+                    self._task.uncancel()
                 consumer._closed = True
                 consumer._serving = False
                 self._task = None
@@ -161,16 +180,68 @@ class Life:
         self._consumer._note_gone(message)
         for task in self._running:
             task.cancel()
+        self._give_grace()
+
+    def lost(self) -> None:
+        """Note that nothing more of the client can be read, so that it would not be known whether it has gone."""
+        # A worker's messages have no client, and each is finished.
+        if self._consumer.scope.get("type") != "channel":
+            self._give_grace()
 
     def overrun(self) -> None:
         """Interrupt the handler, because the channel is full and the consumer wants to be closed then."""
-        if self._task is not None and not self._consumer._closed and not self._has_ended:
-            self._overrun = True
-            self._task.cancel()
+        if not self._consumer._closed:
+            self._overrun = self._interrupt()
 
-    def _was_overrun(self) -> bool:
-        # Someone else may have cancelled the task as well; that goes first.
-        return self._overrun and self._task is not None and self._task.uncancel() <= self._cancels
+    def _give_grace(self) -> None:
+        """Let the handler that is at work, or the next one, go on for the grace period: the client has gone."""
+        self._end_grace()
+        seconds = self._consumer._grace_seconds()
+        if seconds is not None and seconds != math.inf:
+            loop = asyncio.get_running_loop()
+            self._consumer._grace_began = loop.time()
+            self._grace = loop.call_later(seconds, self._expire)
+
+    def _end_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+    def _expire(self) -> None:
+        """Interrupt the handler, because its client has gone and the grace period is over."""
+        self._consumer._closed = True
+        # A loop's timers may be a moment early.
+        self._consumer._grace_began = -math.inf
+        if self._interrupt():
+            self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_SECONDS, self._report_stuck)
+
+    def _report_stuck(self) -> None:
+        """Say that a handler goes on: one that ignores its cancel, or one in a thread that does not send."""
+        consumer = self._consumer
+        _logger.error(
+            "%s at %s: its client has gone, and its handler did not end in %s s after its cancel; it keeps its %s",
+            type(consumer).__name__,
+            consumer.scope.get("path"),
+            CLEAN_UP_SECONDS,
+            "thread" if consumer._sync else "task",
+        )
+
+    def _interrupt(self) -> bool:
+        """Cancel the task, unless it is at its end; tell whether it was cancelled."""
+        if self._task is None or self._has_ended or self._interrupted:
+            return False
+        self._interrupted = True
+        return self._task.cancel()
+
+    def _was_interrupted(self) -> bool:
+        """Tell whether the cancel that has come is ours alone, once; that of someone else goes first."""
+        ours, self._interrupted = self._interrupted, False
+        return ours and self._task is not None and self._task.uncancel() <= self._cancels
+
+    def _insist(self) -> None:
+        """End the consumer also if its handler has swallowed the cancel."""
+        if self._interrupted:
+            raise asyncio.CancelledError
 
     async def _in_turn(self) -> None:
         """Handle one message at a time; the client's first when both sources have one."""
@@ -183,9 +254,7 @@ class Life:
                 await self._handle_all_waiting(message is not None)
                 if message is not None:
                     await self._handle(message, of_layer=True)
-            if self._overrun:
-                # The handler has swallowed the cancel that was to interrupt it.
-                raise asyncio.CancelledError
+            self._insist()
             if self._task is not None:
                 self._cancels = self._task.cancelling()
             breath -= 1
@@ -214,11 +283,14 @@ class Life:
     async def _handle_waiting(self) -> None:
         """Handle the first message that waits in a lane."""
         event, of_layer = self._intake.take()
+        if self._grace is not None and not of_layer:
+            self._give_grace()
         if isinstance(event, Failure):
             raise event.error
         await self._handle(event, of_layer)
         if not of_layer:
             self._intake.finish()
+        self._insist()
         self._follow()
 
     async def _handle(self, event: Any, of_layer: bool) -> None:
@@ -229,6 +301,7 @@ class Life:
             return
         if consumer._gone and is_disconnect(event):
             consumer._closed = True
+            self._end_grace()
         try:
             if connections_open():
                 await aclose_old_connections()
@@ -277,6 +350,8 @@ class Life:
             raise error
         if consumer._handlers.forwards(message) and await consumer._excuses(error):
             return
+        if isinstance(error, ConnectionClosed) and consumer._is_overdue():
+            raise StopConsumer from None
         consumer._counters.add(errors=1)
         try:
             await consumer._report(_explain(error, consumer, message), message)
@@ -345,7 +420,7 @@ class Life:
                 await self._finish()
                 return
             except asyncio.CancelledError:
-                if not self._was_overrun():
+                if not self._was_interrupted():
                     self._cancelled = True
         await despite_cancel(self._finish(), "a cancelled consumer: its disconnect()")
         if self._cancelled:

@@ -22,7 +22,7 @@ def check_settings(consumer_class: Any) -> None:
         TypeError: The class is sync and asks for what a thread cannot do.
     """
     name = consumer_class.__name__
-    for seconds in ("handler_timeout", "idle_timeout"):
+    for seconds in ("handler_timeout", "idle_timeout", "grace_period"):
         value = setting(consumer_class, seconds)
         if value is not None and value != math.inf:
             check_seconds(f"{name}.{seconds}", value)

@@ -22,6 +22,9 @@ class _Channels:
     def gone(self, message: Any) -> None:
         """Do nothing."""
 
+    def lost(self) -> None:
+        """Do nothing."""
+
     def overrun(self) -> None:
         """Do nothing."""
 

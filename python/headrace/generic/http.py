@@ -174,6 +174,10 @@ class AsyncHttpConsumer(AsyncConsumer):
             self._closed = True
         await super()._send(message)
 
+    def _grace_seconds(self) -> float | None:
+        # What is done after the whole response is no concern of the client.
+        return None if self._response_phase is _Phase.COMPLETE else super()._grace_seconds()
+
     async def _report(self, error: Exception, message: Message) -> None:
         try:
             await super()._report(error, message)

@@ -110,7 +110,7 @@ class AsyncWebsocketConsumer(Connection):
         Raises:
             ValueError: There is neither text nor bytes.
             TypeError: An argument is of the wrong kind.
-            ConnectionClosed: The connection has ended, and ``raise_after_close`` is set.
+            ConnectionClosed: The connection has ended, and ``raise_after_close`` is set or the grace period is over.
         """
         if text_data.__class__ is str:
             message: Message = {"type": "websocket.send", "text": text_data}
@@ -174,7 +174,7 @@ class AsyncWebsocketConsumer(Connection):
                 await self._group_layer().group_discard(group, self.channel_name)
             except Exception as error:
                 failed = failed or error
-        self._has_begun = False
+        self._begin_leaving()
         await self.disconnect(code)
         if failed is not None:
             raise failed
@@ -281,7 +281,7 @@ class WebsocketConsumer(Connection, SyncConsumer):
                 self._in_layer("group_discard", group)
             except Exception as error:
                 failed = failed or error
-        self._has_begun = False
+        self._begin_leaving()
         self._plain(self.disconnect, code)
         if failed is not None:
             raise failed
