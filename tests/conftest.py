@@ -1,3 +1,28 @@
-"""What all tests share: the fixtures that start servers."""
+"""What all tests share: the fixtures that start servers, and the event loops that they run on."""
+
+from collections.abc import Mapping
+
+import pytest
+from tests.support.loops import EAGER, USUAL, NewLoop
 
 pytest_plugins = ["tests.support.fixtures"]
+
+# Where the loop of the test is not the one that serves: the servers of tests/servers have eager tasks of their own.
+ON_ASYNCIO_ALONE = ("browser", "chaos", "django_app", "examples", "meta", "seed", "servers", "support", "swapin")
+
+EAGER_SECONDS = 60
+"""A task that nobody wakes again hangs: its test is ended long before the others' limit."""
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
+    """Run every asynchronous test with eager tasks too, as far as the interpreter has them."""
+    folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    return {"asyncio": USUAL["asyncio"]} if folder in ON_ASYNCIO_ALONE else USUAL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests with eager tasks a limit of their own."""
+    for item in items:
+        loop = getattr(item, "callspec", None) and item.callspec.params.get("_asyncio_loop_factory")  # type: ignore[attr-defined]
+        if loop is not None and loop is USUAL.get(EAGER):
+            item.add_marker(pytest.mark.timeout(EAGER_SECONDS))

@@ -3,53 +3,15 @@
 import asyncio
 import gc
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-import uvloop
+from tests.support.loops import ALL, USUAL, NewLoop
 
 from headrace.layers import InMemoryChannelLayer
 from headrace.layers.registry import channel_layers
 from headrace.testing import settle
-
-NewLoop = Callable[[], asyncio.AbstractEventLoop]
-
-
-class DebugLoop(asyncio.SelectorEventLoop):
-    """A loop in debug mode. The runner would switch it off."""
-
-    def set_debug(self, enabled: bool) -> None:
-        super().set_debug(True)
-
-
-def eager_loop() -> asyncio.AbstractEventLoop:
-    """Make a loop whose tasks take their first step when they are made."""
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
-    return loop
-
-
-def foreign_tasks_loop() -> asyncio.AbstractEventLoop:
-    """Make a loop whose tasks are not those of asyncio's C code."""
-
-    def task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-        return asyncio.tasks._PyTask(coroutine, loop=loop, **options)  # type: ignore[attr-defined]
-
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(task)
-    return loop
-
-
-LOOPS: dict[str, NewLoop] = {
-    "asyncio": asyncio.new_event_loop,
-    "debug": DebugLoop,
-    "uvloop": uvloop.new_event_loop,
-    "foreign-tasks": foreign_tasks_loop,
-}
-if sys.version_info >= (3, 12):
-    LOOPS["eager"] = eager_loop
 
 # What depends on how a loop resumes its tasks.
 ON_EVERY_LOOP = ("test_attendant.py", "test_cancel.py", "test_order.py")
@@ -57,7 +19,7 @@ ON_EVERY_LOOP = ("test_attendant.py", "test_cancel.py", "test_order.py")
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
     """Run some of the tests on each kind of event loop."""
-    return LOOPS if item.path.name in ON_EVERY_LOOP else {"asyncio": asyncio.new_event_loop}
+    return ALL if item.path.name in ON_EVERY_LOOP else USUAL
 
 
 class Wire:

@@ -6,7 +6,6 @@ needs something that not every engine has asks for the fixture of that name, and
 
 import asyncio
 import logging
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 from tests.support.binaries import KINDS, Binary, available, missing
+from tests.support.loops import USUAL, DebugLoop, NewLoop
 from tests.support.servers import Server
 
 from headrace.exceptions import ChannelEmpty, LayerClosed
@@ -86,25 +86,9 @@ ENGINES = [
 ]
 
 
-class DebugLoop(asyncio.SelectorEventLoop):
-    """A loop in debug mode, which checks that it is used from its own thread. The runner would switch it off."""
-
-    def set_debug(self, enabled: bool) -> None:
-        super().set_debug(True)
-
-
-def _eager_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
-    return loop
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories() -> Mapping[str, NewLoop]:
     """Run every asynchronous test of the contract on each kind of event loop."""
-    factories = {"asyncio": asyncio.new_event_loop, "debug": DebugLoop, "uvloop": uvloop.new_event_loop}
-    if sys.version_info >= (3, 12):
-        factories["eager"] = _eager_loop
-    return factories
+    return {**USUAL, "debug": DebugLoop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(params=ENGINES, ids=lambda engine: engine.name)

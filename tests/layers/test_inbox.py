@@ -50,6 +50,15 @@ async def test_a_call_with_nobody_there_is_for_the_next_to_come(layer: InMemoryC
     assert await anext(inbox) == numbered(1)
 
 
+async def test_a_call_before_the_attendant_comes_is_kept(layer: InMemoryChannelLayer) -> None:
+    inbox = layer._core.inbox("c")
+    inbox.call_away()
+    inbox.attend(print)
+    assert await anext(inbox) is None
+    layer.send_sync("c", numbered(1))
+    assert await anext(inbox) == numbered(1)
+
+
 async def test_a_message_that_is_on_its_way_comes_before_the_call(layer: InMemoryChannelLayer) -> None:
     inbox = layer._core.inbox("c")
     waiting = await started(anext(inbox), layer)

@@ -3,63 +3,25 @@
 import asyncio
 import concurrent.futures
 import logging
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Literal
 
 import pytest
-import uvloop
+from tests.support.loops import ALL, NewLoop
 
 from headrace.layers import InMemoryChannelLayer
-
-NewLoop = Callable[[], asyncio.AbstractEventLoop]
-
-
-class DebugLoop(asyncio.SelectorEventLoop):
-    """A loop in debug mode, which checks that it is used from its own thread. The runner would switch it off."""
-
-    def set_debug(self, enabled: bool) -> None:
-        super().set_debug(True)
-
-
-def eager_loop() -> asyncio.AbstractEventLoop:
-    """Make a loop whose tasks take their first step when they are made."""
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
-    return loop
-
-
-def foreign_tasks_loop() -> asyncio.AbstractEventLoop:
-    """Make a loop whose tasks are not those of asyncio's C code."""
-
-    def task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-        return asyncio.tasks._PyTask(coroutine, loop=loop, **options)  # type: ignore[attr-defined]
-
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(task)
-    return loop
-
-
-LOOPS: dict[str, NewLoop] = {
-    "asyncio": asyncio.new_event_loop,
-    "debug": DebugLoop,
-    "uvloop": uvloop.new_event_loop,
-    "foreign-tasks": foreign_tasks_loop,
-}
-if sys.version_info >= (3, 12):
-    LOOPS["eager"] = eager_loop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, NewLoop]:
     """Run every asynchronous test here on each kind of event loop."""
-    return LOOPS
+    return ALL
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=ALL)
 def new_loop(request: pytest.FixtureRequest) -> NewLoop:
     """Give the maker of each kind of event loop, for tests that run loops themselves."""
-    return LOOPS[request.param]
+    return ALL[request.param]
 
 
 @pytest.fixture(params=["direct", "future"])

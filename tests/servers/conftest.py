@@ -45,6 +45,15 @@ SERVERS = {
     "daphne": DAPHNE,
     **{f"granian-{loop}": [*GRANIAN, "--loop", loop] for loop in ("asyncio", "uvloop")},
 }
+EAGER = "-eager"
+"""At the end of a server's name: its tasks start eagerly."""
+
+ONE_OF_EACH = ["uvicorn-websockets-asyncio", "hypercorn-asyncio", "daphne", "granian-asyncio"]
+if sys.version_info >= (3, 14):
+    # uvloop tells the factory of tasks something that the eager one of earlier versions does not take.
+    ONE_OF_EACH.append("uvicorn-websockets-uvloop")
+if sys.version_info >= (3, 12):
+    SERVERS |= {f"{name}{EAGER}": SERVERS[name] for name in ONE_OF_EACH}
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
     It inherits a socket that listens already: its port cannot be taken by another process, and a client that comes
     before the server is ready waits instead of being refused. Granian cannot inherit one.
     """
+    if name.endswith(EAGER):
+        environment = {**environment, "HEADRACE_TEST_EAGER": "1"}
     with socket.create_server(("127.0.0.1", 0)) as listening:
         host, port = listening.getsockname()
         fd = listening.fileno()

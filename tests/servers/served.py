@@ -3,6 +3,7 @@
 The path of a connection has a key that its test made up. Who watches a key, at ``/watch/<key>/``, is sent a report
 of each ``disconnect()`` under that key, and of the end of each application: nothing has to be asked for until it is so.
 With ``HEADRACE_TEST_REPORTS`` in the environment the reports go to that file as well, for when the server itself ends.
+With ``HEADRACE_TEST_EAGER`` the tasks of the server's loop start eagerly.
 """
 
 import asyncio
@@ -288,7 +289,7 @@ WEBSOCKETS = {
 }
 PAGES = {"plain": Plain, "parts": Parts, "poll": LongPoll, "endless": Endless, "sleeps": Sleeps, "fails": FailsToHandle}
 
-application = ProtocolTypeRouter(
+router = ProtocolTypeRouter(
     {
         "websocket": URLRouter(
             [
@@ -301,3 +302,10 @@ application = ProtocolTypeRouter(
         ),
     }
 )
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if "HEADRACE_TEST_EAGER" in os.environ:
+        # Set here because not every server has a setting for its loop, or a lifespan.
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    await router(scope, receive, send)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
@@ -25,6 +26,10 @@ async def test_a_server_that_ends_takes_its_consumers_with_it(
     file = tmp_path / "reports"
     file.touch()
     with run_server({"HEADRACE_TEST_REPORTS": str(file)}) as server:
+        if server.is_("hypercorn-asyncio") and sys.version_info >= (3, 12):
+            pytest.skip(
+                "hypercorn does not end while a client is connected: asyncio's servers wait for that since 3.12"
+            )
         async with AsyncExitStack() as stack:
             client = client_of(server, stack)
             sockets = [await client.open(f"{kind}/{key}") for kind in KINDS]

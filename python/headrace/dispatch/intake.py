@@ -269,7 +269,9 @@ class Intake:
         self._start(self._into(self.carried, partial(layer.receive, channel), _is_never_last))
 
     def _start(self, reading: Any) -> None:
-        self._tasks += (asyncio.create_task(reading),)
+        # Made before the tuple is read: an eager task runs now, and may change it.
+        task = asyncio.create_task(reading)
+        self._tasks += (task,)
 
     async def _into(
         self, waiting: list[Event], receive: Callable[[], Awaitable[Any]], is_last: Callable[[Message], bool]

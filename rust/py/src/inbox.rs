@@ -32,6 +32,8 @@ pub(crate) struct Inbox {
     waiter: Mutex<Option<Py<Waiter>>>,
     /// What is called with each message in the stead of the task that waits.
     attendant: Mutex<Option<Py<PyAny>>>,
+    /// Whether the next wait is to end at once with None: a call that the waiter before it has not answered.
+    called_away: AtomicBool,
     /// Set at the end of the subscription.
     ended: AtomicBool,
 }
@@ -43,6 +45,7 @@ impl Inbox {
             channel,
             waiter: Mutex::default(),
             attendant: Mutex::default(),
+            called_away: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         }
     }
@@ -65,11 +68,23 @@ impl Inbox {
                 .map(|attendant| attendant.clone_ref(py)),
         )?;
         let waiter = Py::new(py, waiter)?;
-        let spent = lock(&self.waiter).replace(waiter.clone_ref(py));
-        if spent.is_some_and(|spent| spent.get().is_called_away()) {
+        self.replace_waiter(Some(waiter.clone_ref(py)));
+        if self.called_away.swap(false, Ordering::Relaxed) {
             waiter.get().note_call();
         }
         Ok(waiter)
+    }
+
+    /// Puts another waiter in the place of the latest, or none. A call that the latest has not answered is kept.
+    fn replace_waiter(&self, waiter: Option<Py<Waiter>>) -> Option<Py<Waiter>> {
+        let former = std::mem::replace(&mut *lock(&self.waiter), waiter);
+        if former
+            .as_ref()
+            .is_some_and(|former| former.get().is_called_away())
+        {
+            self.called_away.store(true, Ordering::Relaxed);
+        }
+        former
     }
 }
 
@@ -139,7 +154,7 @@ impl Inbox {
     #[pyo3(signature = (attendant=None))]
     fn attend(&self, attendant: Option<Py<PyAny>>) {
         let former = std::mem::replace(&mut *lock(&self.attendant), attendant);
-        let waiter = lock(&self.waiter).take();
+        let waiter = self.replace_waiter(None);
         drop((former, waiter));
     }
 
