@@ -68,6 +68,7 @@ pub(crate) struct Waiter {
 #[derive(Debug)]
 struct WakeUp {
     function: Py<PyAny>,
+    task: Py<PyAny>,
     context: Py<PyAny>,
 }
 
@@ -79,10 +80,35 @@ impl WakeUp {
         if !*EAGER.get_or_init(py, || py.version_info() >= (3, 12)) {
             return false;
         }
-        let task = self.function.bind(py).getattr(intern!(py, "__self__"));
-        let done = task.and_then(|task| task.call_method0(intern!(py, "done"))?.is_truthy());
-        done.unwrap_or(true)
+        let done = self.task.bind(py).call_method0(intern!(py, "done"));
+        done.and_then(|done| done.is_truthy()).unwrap_or(true)
     }
+
+    /// Takes the task off the future that it is parked on; false if it is not there, because another task is parked now.
+    fn detach(&self, future: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = future.py();
+        let remove = intern!(py, "remove_done_callback");
+        let removed = future.call_method1(remove, (&self.function,))?;
+        if !removed.is_truthy()? {
+            return Ok(false);
+        }
+        if let Some(discard) = discard_from_awaited_by(py)? {
+            discard.call1((future, &self.task))?;
+        }
+        Ok(true)
+    }
+}
+
+/// What takes a task out of those that a future is awaited by. Python 3.14 and later keep them for `capture_call_graph`, and take
+/// a task out when it is woken with that very future; here it is woken with another.
+fn discard_from_awaited_by(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
+    static DISCARD: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
+    let discard = DISCARD.get_or_try_init(py, || {
+        let asyncio = py.import("asyncio")?;
+        let discard = asyncio.getattr_opt("future_discard_from_awaited_by")?;
+        Ok::<_, PyErr>(discard.map(Bound::unbind))
+    })?;
+    Ok(discard.as_ref().map(|discard| discard.bind(py)))
 }
 
 impl Waiter {
@@ -316,7 +342,7 @@ impl Waiter {
             }
             let known = lock(&waiter.wake_up).take();
             let known = match known {
-                Some(known) if detach(future, known.function.bind(py))? => Some(known),
+                Some(known) if known.detach(future)? => Some(known),
                 _ => learn(future)?,
             };
             if let Some(wake_up) = known {
@@ -334,7 +360,9 @@ impl Waiter {
     }
 
     fn resume(&self, py: Python<'_>, wake_up: &WakeUp) -> PyResult<()> {
-        let WakeUp { function, context } = wake_up;
+        let WakeUp {
+            function, context, ..
+        } = wake_up;
         match context
             .bind(py)
             .call_method1(intern!(py, "run"), (function, finished(py)?))
@@ -376,19 +404,15 @@ fn learn(future: &Bound<'_, PyAny>) -> PyResult<Option<WakeUp>> {
         return Ok(None);
     };
     let (function, context) = (pair.get_item(0)?, pair.get_item(1)?);
-    if !function.is_exact_instance_of::<PyCFunction>() || !detach(future, &function)? {
+    if !function.is_exact_instance_of::<PyCFunction>() {
         return Ok(None);
     }
-    Ok(Some(WakeUp {
+    let wake_up = WakeUp {
+        task: function.getattr(intern!(future.py(), "__self__"))?.unbind(),
         function: function.unbind(),
         context: context.unbind(),
-    }))
-}
-
-/// Takes a wake-up off the future; false if it does not hang there, because another task is parked now.
-fn detach(future: &Bound<'_, PyAny>, wake_up: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let removed = future.call_method1(intern!(future.py(), "remove_done_callback"), (wake_up,))?;
-    removed.is_truthy()
+    };
+    Ok(wake_up.detach(future)?.then_some(wake_up))
 }
 
 #[pymethods]
@@ -475,6 +499,7 @@ impl Waiter {
         visit.call(&self.attendant)?;
         if let Ok(Some(wake_up)) = self.wake_up.try_lock().as_deref() {
             visit.call(&wake_up.function)?;
+            visit.call(&wake_up.task)?;
             visit.call(&wake_up.context)?;
         }
         self.slot
