@@ -124,7 +124,8 @@ class Inbox:
     The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
 
     Cancelling loses nothing. It ends when its subscription does, and raises `LayerClosed` when the layer is closed. To race
-    it against something else, give `asyncio.ensure_future` the `anext(inbox)`.
+    it against something else, give `asyncio.ensure_future` the `anext(inbox)`. Until it is released, or nobody has it any more,
+    the memberships of its channel do not expire.
     """
     def __aiter__(self, /) -> Inbox: ...
     def __anext__(self, /) -> Awaitable[dict[str, Any]]: ...
@@ -159,6 +160,10 @@ class Inbox:
             capacity: Messages that it holds.
             overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it).
             alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
+        """
+    def release(self, /) -> None:
+        """
+        Let the memberships of the channel expire as those of any other; to be called by who is done with it.
         """
 
 @final
@@ -444,10 +449,6 @@ class MemoryLayer:
     def group_channels(self, /, group: "str") -> list[str]: ...
     def group_count(self, /, group: "str") -> int: ...
     def group_discard(self, /, group: "str", channel: "str") -> None: ...
-    def group_hold(self, /, group: "str", channel: "str") -> None:
-        """
-        Put a channel in a group until it is discarded or closed.
-        """
     def group_members(self, /, group: "str") -> list[tuple[str, float]]:
         """
         The channels of a group, each with the seconds since its latest `group_add`.
@@ -464,7 +465,8 @@ class MemoryLayer:
     def group_stats(self, /, group: "str") -> GroupStats: ...
     def inbox(self, /, channel: "str") -> Inbox:
         """
-        The messages of a channel, one after the other, as an asynchronous iterator.
+        The messages of a channel, one after the other, as an asynchronous iterator. While there is one, the channel keeps its
+        memberships.
         """
     def receive(self, /, channel: "str") -> Any:
         """
@@ -540,11 +542,11 @@ class RedisLayer:
         """
         Remove what the layer has, everywhere.
         """
-    def group_add(self, /, group: "str", channel: "str", expiry: float | None) -> Waiter | None:
+    def group_add(self, /, group: "str", channel: "str", expiry: float) -> Waiter | None:
         """
-        Put a channel in a group: for so many seconds, or until it is discarded. None: it is done.
+        Put a channel in a group for so many seconds. None: it is done.
         """
-    def group_add_sync(self, /, group: "str", channel: "str", expiry: float | None) -> None:
+    def group_add_sync(self, /, group: "str", channel: "str", expiry: float) -> None:
         """
         As `group_add`, asleep until it is done.
         """

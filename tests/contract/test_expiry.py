@@ -103,7 +103,7 @@ async def test_an_expired_message_is_counted(make_layer: MakeLayer, clock: Manua
 
 
 class TestMemberships:
-    """They last until ``group_expiry`` after the latest ``group_add``."""
+    """They last until ``group_expiry`` after the latest ``group_add``; those of a channel with an inbox last."""
 
     async def test_a_membership_lasts_until_it_expires(self, make_layer: MakeLayer, clock: ManualClock) -> None:
         layer = make_layer(group_expiry=100, clock=clock)
@@ -162,3 +162,47 @@ class TestMemberships:
         clock.advance(100)
         assert layer.group_count("group") == 0
         assert await layer.receive("channel") == HELLO
+
+    async def test_an_inbox_keeps_those_before_it_and_after_it(self, make_layer: MakeLayer, clock: ManualClock) -> None:
+        layer = make_layer(group_expiry=100, clock=clock)
+        await layer.group_add("before", "channel")
+        inbox = layer._core.inbox("channel")
+        await layer.group_add("after", "channel")
+        clock.advance(1000)
+        assert sorted(layer.channel_groups("channel")) == ["after", "before"]
+        assert (await layer.group_send("before", HELLO)).delivered == 1
+        inbox.release()
+        clock.advance(99.999)
+        assert layer.stats().memberships == 2
+        clock.advance(0.001)
+        assert layer.stats().memberships == 0
+
+    async def test_the_last_of_several_inboxes_lets_go(self, make_layer: MakeLayer, clock: ManualClock) -> None:
+        layer = make_layer(group_expiry=100, clock=clock)
+        first, second = layer._core.inbox("channel"), layer._core.inbox("channel")
+        await layer.group_add("group", "channel")
+        first.release()
+        first.release()
+        clock.advance(1000)
+        assert layer.group_count("group") == 1
+        del first, second
+        clock.advance(100)
+        assert layer.stats().channels == 0
+
+    async def test_a_channel_that_was_closed_joins_anew(self, make_layer: MakeLayer, clock: ManualClock) -> None:
+        layer = make_layer(group_expiry=100, clock=clock)
+        inbox = layer._core.inbox("channel")
+        await layer.group_add("group", "channel")
+        layer.close_channel("channel")
+        assert layer.stats().memberships == 0
+        await layer.group_add("group", "channel")
+        clock.advance(1000)
+        assert layer.group_channels("group") == [inbox.channel]
+
+    async def test_the_subscription_keeps_its_own(self, make_layer: MakeLayer, clock: ManualClock) -> None:
+        layer = make_layer(group_expiry=100, clock=clock)
+        async with layer.subscription("group") as inbox:
+            await layer.group_add("other", inbox.channel)
+            clock.advance(1000)
+            assert sorted(layer.channel_groups(inbox.channel)) == ["group", "other"]
+        assert layer.stats().channels == 0

@@ -144,21 +144,22 @@ class TestWithoutALoop:
         with pytest.raises(TypeError, match="Channel name must be"):
             layer.new_channel_sync(prefix)
 
-    def test_a_membership_that_is_held_does_not_expire(self, make_layer: MakeLayer) -> None:
+    def test_a_membership_lasts_while_its_channel_has_an_inbox(self, make_layer: MakeLayer) -> None:
         layer = make_layer(group_expiry=0.1)
         held, added = layer.new_channel_sync(), layer.new_channel_sync()
-        layer._hold_sync("group", held)
-        layer.group_add_sync("group", added)
+        inbox = layer._core.inbox(held)
+        for channel in (held, added):
+            layer.group_add_sync("group", channel)
         eventually(lambda: added not in layer.group_channels("group"), "the other one has expired")
         assert layer.group_channels("group") == [held]
         layer.group_send_sync("group", HELLO)
         assert layer.receive_sync(held, SECONDS) == HELLO
-        layer.group_discard_sync("group", held)
-        assert layer.group_channels("group") == []
+        inbox.release()
+        eventually(lambda: layer.group_channels("group") == [], "nobody holds it any more")
 
     def test_a_group_is_sent_to_without_waiting(self, layer: Any) -> None:
         channel, ledger = layer.new_channel_sync(), Ledger()
-        layer._hold_sync("group", channel)
+        layer.group_add_sync("group", channel)
         layer._group_send_soon("group", HELLO, ledger)
         assert ledger.settle(SECONDS)
         assert (ledger.pending, ledger.failed, ledger.fault()) == (0, 0, None)
@@ -189,7 +190,6 @@ class TestWithoutALoop:
             lambda: layer.group_add_sync("group", "channel"),
             lambda: layer.group_discard_sync("group", "channel"),
             lambda: layer.group_send_sync("group", HELLO),
-            lambda: layer._hold_sync("group", "channel"),
             lambda: layer._group_send_soon("group", HELLO, Ledger()),
         ]
         for call in calls:

@@ -60,6 +60,20 @@ def test_every_process_sees_the_messages_of_a_group_in_the_same_order(make_peer:
         assert own == sorted(own)
 
 
+async def test_a_living_subscription_stays_in_the_group_that_another_process_put_it_in(
+    make_layer: MakeLayer, make_peer: MakePeer
+) -> None:
+    layer, peer = make_layer(group_expiry=0.2), make_peer()
+    async with layer.subscription() as inbox:
+        unheld = await layer.new_channel()
+        for channel in (inbox.channel, unheld):
+            await asyncio.to_thread(peer.call, "group_add", "room", channel)
+        eventually(lambda: unheld not in layer.group_channels("room"), "its membership has expired")
+        await asyncio.to_thread(peer.call, "group_send", "room", {"n": 1})
+        assert await anext(inbox) == {"n": 1}
+    assert layer.group_channels("room") == []
+
+
 async def test_a_sender_is_a_receiver_like_any_other(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
     here, peer = await layer.new_channel(), make_peer()
     there = await asyncio.to_thread(peer.call, "new_channel")

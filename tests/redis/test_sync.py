@@ -170,11 +170,11 @@ async def test_groups_are_joined_and_left_without_a_loop(layer: RedisChannelLaye
     assert peer.call("channel_groups", theirs) == []
 
 
-def test_a_thread_makes_channels_and_holds_them_in_groups(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
+def test_a_thread_makes_channels_and_adds_them_to_groups(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
     peer = make_peer()
     # Whoever is first waits until messages of others can come.
     channel = in_a_thread(layer.new_channel_sync)
-    in_a_thread(partial(layer._hold_sync, "room", channel))
+    in_a_thread(partial(layer.group_add_sync, "room", channel))
     peer.call("group_send", "room", {"n": 1})
     peer.call("send", channel, {"n": 2})
     assert [layer.receive_sync(channel, 20)["n"] for _ in range(2)] == [1, 2]
@@ -191,7 +191,7 @@ def test_no_channel_is_made_while_the_server_is_away(start_redis: Callable[..., 
     assert channel
     server.stop()
     with pytest.raises(LayerUnavailable):
-        layer._hold_sync("room", channel)
+        layer.group_add_sync("room", channel)
     assert layer.group_channels("room") == []
 
 

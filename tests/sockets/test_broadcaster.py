@@ -228,13 +228,13 @@ async def test_a_closed_layer_says_so_at_once(memory: InMemoryChannelLayer, mout
 
 def test_a_mailbox_that_was_closed_while_it_joined_is_in_no_group(memory: InMemoryChannelLayer) -> None:
     ears = Broadcaster(layer=memory)
-    mailbox, hold = ears._mailbox, memory._hold_sync
+    mailbox, add = ears._mailbox, memory.group_add_sync
 
     def closed_meanwhile(group: str, channel: str) -> None:
         mailbox.close()
-        hold(group, channel)
+        add(group, channel)
 
-    memory._hold_sync = closed_meanwhile  # type: ignore[method-assign]
+    memory.group_add_sync = closed_meanwhile  # type: ignore[method-assign]
     with pytest.raises(ConnectionClosed):
         ears.subscribe("a")
     assert memory.stats().memberships == 0
@@ -342,7 +342,7 @@ def test_the_child_of_a_fork_begins_with_nothing_and_broadcasts(memory: InMemory
 class Slow(InMemoryChannelLayer):
     """A layer that takes its time to put somebody in a group."""
 
-    async def _hold(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str) -> None:
         await asyncio.Event().wait()
 
 

@@ -108,8 +108,8 @@ class Intake:
         self._core = layer._core if receives_natively(layer) else _private_layer()._core
         # None when nobody wants to know: before the beginning, and at the end.
         self._life: _Life | None = None
-        # The channels that the inbox does not have.
-        self._others: tuple[tuple[ChannelLayer, str], ...] = ()
+        # The channels that the inbox does not have; of those of our own layers with an inbox that holds them.
+        self._others: tuple[tuple[ChannelLayer, str, Inbox | None], ...] = ()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         # Resolved when a message is taken; made by a reader that waits for that.
         self._room: asyncio.Future[None] | None = None
@@ -122,7 +122,7 @@ class Intake:
         self.carried: list[Event] = _NOTHING
         self.inbox: Inbox = self._core.inbox(channel if self._native and channel else f"consumer.{next(_numbers)}")
         if layer is not None and channel is not None and not self._native:
-            self._others = ((layer, channel),)
+            self._others = ((layer, channel, _held(layer, channel)),)
 
     def limit(self, limits: object, layer: Any, life: _Life) -> None:
         """Let the channel do what the consumer class says when it is full.
@@ -206,7 +206,7 @@ class Intake:
         self._receive = receive
         self._most_in_hand = most_in_hand
         self._start(self._into(self.client, receive, self._is_last))
-        for layer, channel in self._others:
+        for layer, channel, _ in self._others:
             self._carry(layer, channel)
         if idle_timeout is not None:
             self._last_heard = asyncio.get_running_loop().time()
@@ -214,7 +214,7 @@ class Intake:
 
     def read_layer(self, layer: ChannelLayer, channel: str) -> None:
         """Begin to read a channel that the inbox does not have."""
-        self._others += ((layer, channel),)
+        self._others += ((layer, channel, _held(layer, channel)),)
         self._carry(layer, channel)
 
     async def pause(self) -> None:
@@ -240,10 +240,10 @@ class Intake:
 
     def leave_layer(self) -> None:
         """Leave all groups, and drop what waits in the mailboxes; it is counted in the layer's ``dropped_other``."""
-        self._close_channel(self._core, self.inbox.channel)
-        for layer, channel in self._others:
-            if isinstance(layer, NativeChannelLayer):
-                self._close_channel(layer._core, channel)
+        self._close_channel(self._core, self.inbox)
+        for layer, _, inbox in self._others:
+            if isinstance(layer, NativeChannelLayer) and inbox is not None:
+                self._close_channel(layer._core, inbox)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -259,9 +259,10 @@ class Intake:
             if stuck:
                 _logger.error("the server's receive() does not end when it is cancelled; the consumer ends without it")
 
-    def _close_channel(self, core: MemoryLayer, channel: str) -> None:
+    def _close_channel(self, core: MemoryLayer, inbox: Inbox) -> None:
         with suppress(LayerClosed):  # which has left nothing behind
-            core.close_channel(channel)
+            core.close_channel(inbox.channel)
+        inbox.release()
 
     def _carry(self, layer: ChannelLayer, channel: str) -> None:
         if self.carried is _NOTHING:
@@ -343,6 +344,11 @@ _NATIVE = (InMemoryChannelLayer.receive, RedisChannelLayer.receive)
 def receives_natively(layer: object) -> TypeGuard[NativeChannelLayer]:
     """Tell whether a layer is ours, and receives as ours do: a subclass's own way is not to be passed by."""
     return isinstance(layer, NativeChannelLayer) and type(layer).receive in _NATIVE
+
+
+def _held(layer: ChannelLayer, channel: str) -> Inbox | None:
+    """Return an inbox that keeps the channel in its groups, although nobody waits at it; of other layers None."""
+    return layer._core.inbox(channel) if isinstance(layer, NativeChannelLayer) else None
 
 
 def _is_never_last(_message: Message) -> bool:

@@ -57,6 +57,7 @@ async def await_many_dispatch(
             if message is not None:
                 await dispatch(message)
     finally:
+        intake.inbox.release()
         await intake.close()
 
 

@@ -34,7 +34,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
 
     Args:
         expiry: Seconds that a message may wait in its mailbox.
-        group_expiry: Seconds that a membership lasts after its latest ``group_add``.
+        group_expiry: Seconds that a membership lasts after its latest ``group_add``. One of a channel that a living
+            consumer, socket or subscription has does not expire.
         capacity: How many messages a mailbox holds.
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first
             match counts.
@@ -69,12 +70,6 @@ class InMemoryChannelLayer(NativeChannelLayer):
         self._send = core.send
         self._receive = core.receive
         self._group_send = core.group_send
-
-    async def _hold(self, group: str, channel: str) -> None:
-        self._core.group_hold(group, channel)
-
-    def _hold_sync(self, group: str, channel: str) -> None:
-        self._core.group_hold(group, channel)
 
     def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
         # It is done when it returns: there is nothing that could fail later.

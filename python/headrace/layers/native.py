@@ -31,7 +31,7 @@ class NativeChannelLayer(BaseChannelLayer):
     """The base of the layers whose mailboxes are native.
 
     Attributes:
-        group_expiry: Seconds that a membership lasts after its latest ``group_add``.
+        group_expiry: Seconds that a membership lasts after its latest ``group_add``, unless its channel has an inbox.
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
@@ -73,17 +73,13 @@ class NativeChannelLayer(BaseChannelLayer):
         """Return what the child of a fork is to keep and never to look at."""
         return self._core
 
-    async def _hold(self, group: str, channel: str) -> None:
-        """Put a channel of this process in a group until it is discarded or closed."""
-        raise NotImplementedError("a layer says how a channel is held in a group")
-
     def new_channel_sync(self, prefix: str = "specific") -> str:
         """Do what ``new_channel`` does, from any thread; block where that would wait."""
         raise NotImplementedError("a layer says what its channels are called")
 
-    def _hold_sync(self, group: str, channel: str) -> None:
-        """Do what ``_hold`` does, from any thread; block where that would wait."""
-        raise NotImplementedError("a layer says how a channel is held in a group")
+    def group_add_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_add`` does, from any thread; block where that would wait."""
+        raise NotImplementedError("a layer says how a channel is added to a group")
 
     def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
         """Send to a group from any thread, and wait for nothing, not even for queues that are in it.

@@ -96,7 +96,8 @@ class RedisChannelLayer(NativeChannelLayer):
         hosts: Servers, as channels_redis takes them: URLs, tuples, dicts, Sentinel dicts. None is localhost:6379.
         prefix: What all keys and pub/sub channels begin with.
         expiry: Seconds that a message may be on its way, and wait in its mailbox or queue.
-        group_expiry: Seconds that a membership lasts after its latest ``group_add``.
+        group_expiry: Seconds that a membership lasts after its latest ``group_add``. One of a channel that a living
+            consumer, socket or subscription has does not expire.
         capacity: How many messages a mailbox or a queue holds.
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first match counts.
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
@@ -326,15 +327,9 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerUnavailable: The server could not be reached in time; the channel was not added.
             LayerClosed: The layer was closed.
         """
-        await self._join(group, channel, float(self.group_expiry))
-
-    async def _hold(self, group: str, channel: str) -> None:
-        await self._join(group, channel, None)
-
-    async def _join(self, group: str, channel: str, expiry: float | None) -> None:
         self._watch()
         member = self._is_member(group, channel)
-        asked = self._redis.group_add(group, channel, expiry)
+        asked = self._redis.group_add(group, channel, float(self.group_expiry))
         if asked is not None:
             with self._joining(group, channel, member):
                 await received(asked)
@@ -619,15 +614,9 @@ class RedisChannelLayer(NativeChannelLayer):
 
     def group_add_sync(self, group: str, channel: str) -> None:
         """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
-        self._join_sync(group, channel, float(self.group_expiry))
-
-    def _hold_sync(self, group: str, channel: str) -> None:
-        self._join_sync(group, channel, None)
-
-    def _join_sync(self, group: str, channel: str, expiry: float | None) -> None:
         self._watch()
         with self._joining(group, channel, self._is_member(group, channel)):
-            self._redis.group_add_sync(group, channel, expiry)
+            self._redis.group_add_sync(group, channel, float(self.group_expiry))
 
     def group_discard_sync(self, group: str, channel: str) -> None:
         """Do what ``group_discard`` does, from any thread; it blocks for a round trip if that would wait for one."""

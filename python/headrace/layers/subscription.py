@@ -13,7 +13,7 @@ class _Layer(Protocol):
     _core: MemoryLayer
 
     async def new_channel(self) -> str: ...
-    async def _hold(self, group: str, channel: str) -> None: ...
+    async def group_add(self, group: str, channel: str) -> None: ...
 
 
 class Subscription:
@@ -35,9 +35,9 @@ class Subscription:
         inbox = core.inbox(channel)
         try:
             for group in self._groups:
-                await self._layer._hold(group, channel)
+                await self._layer.group_add(group, channel)
         except BaseException:
-            core.close_channel(channel)
+            self._leave(inbox)
             raise
         self._inbox = inbox
         return inbox
@@ -49,11 +49,15 @@ class Subscription:
         traceback: TracebackType | None,
     ) -> None:
         inbox, self._inbox = self._inbox, None
-        if inbox is None:
-            return
+        if inbox is not None and self._leave(inbox):
+            inbox.end()
+
+    def _leave(self, inbox: Inbox) -> bool:
+        """Leave the groups; tell whether the layer is still open: one that was closed has left nothing to leave."""
         try:
             self._layer._core.close_channel(inbox.channel)
         except LayerClosed:
-            # The layer was closed first, and has left nothing to clean up.
-            return
-        inbox.end()
+            return False
+        finally:
+            inbox.release()
+        return True

@@ -24,8 +24,6 @@ Overflow = Literal["drop_new", "drop_old", "coalesce", "close"]
 class Mailbox:
     """The channel of one socket, made when it is first needed; for any thread.
 
-    Its memberships do not expire.
-
     Args:
         layer: The layer.
         backlog: How many messages it holds; None for the layer's capacity.
@@ -109,7 +107,7 @@ class Mailbox:
         inbox = await self.open()
         self.topics.add(topic)
         try:
-            await self._layer._hold(group_of(topic), inbox.channel)
+            await self._layer.group_add(group_of(topic), inbox.channel)
         finally:
             self._settle(topic, inbox)
         self._require_open()
@@ -119,7 +117,7 @@ class Mailbox:
         inbox = self.open_sync()
         self.topics.add(topic)
         try:
-            self._layer._hold_sync(group_of(topic), inbox.channel)
+            self._layer.group_add_sync(group_of(topic), inbox.channel)
         finally:
             self._settle(topic, inbox)
         self._require_open()
@@ -156,6 +154,7 @@ class Mailbox:
         self._opened = None
         if self.inbox is not None:
             _close(self._layer._core, self.inbox.channel)
+            self.inbox.release()
 
     def _require_open(self) -> None:
         if self._closed:

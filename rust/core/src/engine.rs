@@ -1,6 +1,6 @@
 //! What every engine of headrace promises. The suite in `tests/contract` holds each of them to it.
 //!
-//! **Channels.** A channel is a name. It exists while it holds messages, waiters or memberships, and costs nothing
+//! **Channels.** A channel is a name. It exists while it has messages, waiters, memberships or holders, and costs nothing
 //! otherwise. Messages come out in the order in which they went in; each goes to exactly one receiver; receivers
 //! that wait are served in the order in which they came.
 //!
@@ -15,7 +15,8 @@
 //! a receiver which then went away returns to its place, in front of younger ones, or to the next waiter.
 //!
 //! **Groups.** A membership lasts from `group_add` until `group_discard`, until its channel is closed or flushed, or until
-//! `group_expiry` after the latest `group_add`. Adding twice is adding once. A group without members is gone.
+//! `group_expiry` after the latest `group_add`; of a channel that somebody holds it does not expire. Adding twice is adding
+//! once. A group without members is gone.
 //!
 //! **Flushed.** Messages and memberships are gone when `flush` returns. Receivers that waited go on waiting.
 //!
@@ -27,7 +28,7 @@
 /// A reading of one engine, in messages unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerStats {
-    /// Channels that hold messages, waiters or memberships.
+    /// Channels that have messages, waiters, memberships or holders.
     pub channels: usize,
     /// Groups with members.
     pub groups: usize,

@@ -40,13 +40,8 @@ impl ExpiryList {
     ///
     /// Deadlines never go back from one call to the next; the list is in order only because of that.
     pub(crate) fn arm(&mut self, entry: u32, deadline: Moment) {
-        self.disarm(entry);
-        let index = entry as usize;
-        if index >= self.links.len() {
-            let from = self.links.len();
-            self.links.extend((from..=index).map(unlinked));
-        }
-        self.links[index] = Link {
+        self.unlink(entry);
+        self.links[entry as usize] = Link {
             previous: self.last,
             next: NONE,
             deadline,
@@ -56,6 +51,22 @@ impl ExpiryList {
             last => self.links[last as usize].next = entry,
         }
         self.last = entry;
+    }
+
+    /// Takes the entry out of the list and notes a deadline for it, at which nothing happens.
+    pub(crate) fn suspend(&mut self, entry: u32, deadline: Moment) {
+        self.unlink(entry);
+        self.links[entry as usize].deadline = deadline;
+    }
+
+    /// Takes the entry out of the list, and makes sure that it has a link.
+    fn unlink(&mut self, entry: u32) {
+        self.disarm(entry);
+        let index = entry as usize;
+        if index >= self.links.len() {
+            let from = self.links.len();
+            self.links.extend((from..=index).map(unlinked));
+        }
     }
 
     pub(crate) fn disarm(&mut self, entry: u32) {
@@ -85,10 +96,10 @@ impl ExpiryList {
             .is_some_and(|link| link.next != entry)
     }
 
-    /// The deadline of an armed entry.
-    pub(crate) fn deadline(&self, entry: u32) -> Option<Moment> {
-        self.is_armed(entry)
-            .then(|| self.links[entry as usize].deadline)
+    /// The deadline of an entry that is armed or suspended.
+    pub(crate) fn deadline(&self, entry: u32) -> Moment {
+        let link = self.links.get(entry as usize);
+        link.map_or_else(Moment::default, |link| link.deadline)
     }
 
     /// The first entry, if its deadline has come. It stays armed.
@@ -146,7 +157,21 @@ mod tests {
         list.arm(1, at(2));
         list.arm(0, at(3));
         assert_eq!(list.due(at(5)), Some(1));
-        assert_eq!(list.deadline(0), Some(at(3)));
+        assert_eq!(list.deadline(0), at(3));
+    }
+
+    #[test]
+    fn a_suspended_entry_never_falls_due() {
+        let mut list = ExpiryList::default();
+        list.arm(0, at(1));
+        list.arm(1, at(2));
+        list.suspend(0, at(1));
+        list.suspend(7, at(1));
+        assert_eq!(list.due(at(9)), Some(1));
+        assert_eq!((list.deadline(0), list.deadline(7)), (at(1), at(1)));
+        list.arm(0, at(3));
+        list.disarm(1);
+        assert_eq!(list.due(at(9)), Some(0));
     }
 
     proptest! {

@@ -92,13 +92,29 @@ impl Groups {
         group
     }
 
-    /// Joins, or renews; without a deadline, for good.
-    pub(crate) fn add(&mut self, group: u32, channel: ChannelKey, deadline: Option<Moment>) {
+    /// Joins, or renews. A membership of a channel that is held does not end at its deadline.
+    pub(crate) fn add(&mut self, group: u32, channel: ChannelKey, deadline: Moment, held: bool) {
         let known = self.index.get(&(group, channel)).copied();
         let membership = known.unwrap_or_else(|| self.create(group, channel));
-        match deadline {
-            Some(deadline) => self.expiry.arm(membership, deadline),
-            None => self.expiry.disarm(membership),
+        if held {
+            self.expiry.suspend(membership, deadline);
+        } else {
+            self.expiry.arm(membership, deadline);
+        }
+    }
+
+    /// The memberships of a channel last from now on.
+    pub(crate) fn hold(&mut self, channel: ChannelKey) {
+        for &membership in self.joined.get(channel as usize).into_iter().flatten() {
+            let deadline = self.expiry.deadline(membership);
+            self.expiry.suspend(membership, deadline);
+        }
+    }
+
+    /// The memberships of a channel end at this deadline, unless they are renewed.
+    pub(crate) fn release(&mut self, channel: ChannelKey, deadline: Moment) {
+        for &membership in self.joined.get(channel as usize).into_iter().flatten() {
+            self.expiry.arm(membership, deadline);
         }
     }
 
@@ -153,8 +169,8 @@ impl Groups {
             return Vec::new();
         }
         let overdue = |member: &Member| {
-            let deadline = self.expiry.deadline(member.membership);
-            deadline.is_some_and(|deadline| deadline <= now)
+            let membership = member.membership;
+            self.expiry.is_armed(membership) && self.expiry.deadline(membership) <= now
         };
         let members = &self.records[group as usize].members;
         let ended: Vec<Member> = members.iter().copied().filter(overdue).collect();
@@ -210,11 +226,8 @@ impl Groups {
         self.records.iter().map(|(_, group)| &group.name)
     }
 
-    /// The members of a group with the moments at which their memberships end.
-    pub(crate) fn members_of(
-        &self,
-        group: u32,
-    ) -> impl Iterator<Item = (ChannelKey, Option<Moment>)> + '_ {
+    /// The members of a group with the moments at which their memberships end if they are not held.
+    pub(crate) fn members_of(&self, group: u32) -> impl Iterator<Item = (ChannelKey, Moment)> + '_ {
         let members = &self.records[group as usize].members;
         members
             .iter()
@@ -277,7 +290,7 @@ mod tests {
                 match action {
                     0 | 1 => {
                         let group = groups.find_or_create(&name);
-                        groups.add(group, channel, (time % 2 == 0).then(|| at(time as u64)));
+                        groups.add(group, channel, at(time as u64), time % 2 == 0);
                         model.entry(name).or_default().insert(channel);
                     }
                     2 => {
@@ -314,10 +327,10 @@ mod tests {
     fn memberships_end_in_the_order_in_which_they_were_renewed() {
         let mut groups = Groups::default();
         let group = groups.find_or_create("g");
-        groups.add(group, 0, Some(at(1)));
-        groups.add(group, 1, Some(at(2)));
-        groups.add(group, 0, Some(at(3)));
-        groups.add(group, 2, None);
+        groups.add(group, 0, at(1), false);
+        groups.add(group, 1, at(2), false);
+        groups.add(group, 0, at(3), false);
+        groups.add(group, 2, at(3), true);
         assert_eq!(groups.expire_one(at(1)), None);
         assert_eq!(groups.expire_one(at(2)), Some(1));
         assert_eq!(groups.expire_one(at(2)), None);
@@ -325,5 +338,19 @@ mod tests {
         assert_eq!(groups.expire_group(group, at(9)), Vec::<u32>::new());
         assert!(groups.discard(group, 2));
         assert_eq!(groups.find("g"), None);
+    }
+
+    #[test]
+    fn memberships_of_a_held_channel_last_until_it_is_released() {
+        let mut groups = Groups::default();
+        let group = groups.find_or_create("g");
+        groups.add(group, 0, at(1), false);
+        groups.hold(0);
+        groups.add(group, 1, at(2), false);
+        assert_eq!(groups.expire_one(at(1)), None);
+        assert_eq!(groups.expire_group(group, at(9)), vec![1]);
+        groups.release(0, at(10));
+        assert_eq!(groups.expire_one(at(9)), None);
+        assert_eq!(groups.expire_one(at(10)), Some(0));
     }
 }

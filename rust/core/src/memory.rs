@@ -279,19 +279,26 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     pub fn group_add(&self, group: &str, channel: &str) -> Result<(), Error> {
         check_group(group)?;
         self.with_channel(channel, |state, channel, now| {
-            state.join(group, channel, Some(now.after(self.config.group_expiry)));
+            state.join(group, channel, now.after(self.config.group_expiry));
         })
     }
 
-    /// As `group_add`, but the membership lasts until it is discarded or its channel is closed.
+    /// Keeps a channel and its memberships until it is released; to be called by those who receive from it as long as they
+    /// live.
     ///
     /// # Errors
-    /// A name is invalid, or the engine is closed.
-    pub fn group_hold(&self, group: &str, channel: &str) -> Result<(), Error> {
-        check_group(group)?;
-        self.with_channel(channel, |state, channel, _| {
-            state.join(group, channel, None);
-        })
+    /// The name is invalid, or the engine is closed.
+    pub fn hold(&self, channel: &str) -> Result<(), Error> {
+        self.with_channel(channel, |state, channel, _| state.hold(channel))
+    }
+
+    /// Undoes one `hold`. After the last of them its memberships end when `group_expiry` is over.
+    pub fn release(&self, channel: &str) {
+        self.with(|state, now| {
+            if let Some(channel) = state.find(channel) {
+                state.release(channel, now.after(self.config.group_expiry));
+            }
+        });
     }
 
     /// Takes a channel out of a group; nothing happens if it is not in.
@@ -401,8 +408,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             let members = state.groups.members_of(group);
             Ok(members
                 .map(|(channel, deadline)| {
-                    let left = deadline.map_or(self.config.group_expiry, |end| end.since(now));
-                    let age = self.config.group_expiry.saturating_sub(left);
+                    let age = now.after(self.config.group_expiry).since(deadline);
                     (Arc::clone(state.name(channel)), age)
                 })
                 .collect())

@@ -50,6 +50,8 @@ pub(crate) struct State<M, W> {
 struct Channel<M, W> {
     name: Arc<str>,
     mailbox: Mailbox<M, W>,
+    /// How many hold it: its memberships last meanwhile.
+    holders: u32,
     /// Holds nothing: gone for everybody who looks.
     idle: bool,
 }
@@ -158,6 +160,7 @@ impl<M: Clone, W> State<M, W> {
         let channel = key(self.channels.insert(Channel {
             name: Arc::clone(&name),
             mailbox: Mailbox::new(capacity),
+            holders: 0,
             idle: false,
         }));
         self.names.insert(name, channel);
@@ -167,7 +170,7 @@ impl<M: Clone, W> State<M, W> {
     /// Lets a channel go that holds nothing any more.
     pub(crate) fn settle(&mut self, channel: ChannelKey) {
         let entry = &mut self.channels[channel as usize];
-        let holds = !entry.mailbox.is_idle() || entry.mailbox.is_owned();
+        let holds = !entry.mailbox.is_idle() || entry.mailbox.is_owned() || entry.holders > 0;
         if entry.idle || holds || self.groups.count_of(channel) > 0 {
             return;
         }
@@ -308,6 +311,23 @@ impl<M: Clone, W> State<M, W> {
         self.retired.extend(alarm);
     }
 
+    pub(crate) fn hold(&mut self, channel: ChannelKey) {
+        self.channels[channel as usize].holders += 1;
+        self.groups.hold(channel);
+        self.revive(channel);
+    }
+
+    /// Undoes one `hold`; after the last of them its memberships end at the deadline.
+    pub(crate) fn release(&mut self, channel: ChannelKey, deadline: Moment) {
+        let entry = &mut self.channels[channel as usize];
+        entry.holders = entry.holders.saturating_sub(1);
+        if entry.holders == 0 {
+            self.groups.release(channel, deadline);
+            self.settle(channel);
+            self.let_go(channel);
+        }
+    }
+
     pub(crate) fn take(&mut self, channel: ChannelKey, clock: &impl Clock) -> Option<Envelope<M>> {
         let mailbox = &mut self.channels[channel as usize].mailbox;
         if mailbox.depth() == 0 {
@@ -374,9 +394,10 @@ impl<M: Clone, W> State<M, W> {
         removed
     }
 
-    pub(crate) fn join(&mut self, group: &str, channel: ChannelKey, deadline: Option<Moment>) {
+    pub(crate) fn join(&mut self, group: &str, channel: ChannelKey, deadline: Moment) {
         let group = self.groups.find_or_create(group);
-        self.groups.add(group, channel, deadline);
+        let held = self.channels[channel as usize].holders > 0;
+        self.groups.add(group, channel, deadline, held);
         self.revive(channel);
     }
 

@@ -20,7 +20,8 @@ use crate::stub::NextMessage;
 /// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
 ///
 /// Cancelling loses nothing. It ends when its subscription does, and raises `LayerClosed` when the layer is closed. To race
-/// it against something else, give `asyncio.ensure_future` the `anext(inbox)`.
+/// it against something else, give `asyncio.ensure_future` the `anext(inbox)`. Until it is released, or nobody has it any more,
+/// the memberships of its channel do not expire.
 #[pyclass(frozen, module = "headrace")]
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -36,10 +37,17 @@ pub(crate) struct Inbox {
     called_away: AtomicBool,
     /// Set at the end of the subscription.
     ended: AtomicBool,
+    /// Whether the channel is held in the engine, so that it keeps its memberships.
+    holds: AtomicBool,
+    /// The process that made it: in the child of a fork another thread may have had the engine's lock for ever.
+    process: u32,
 }
 
 impl Inbox {
-    pub(crate) fn new(layer: Py<MemoryLayer>, channel: Py<PyString>) -> Self {
+    /// The inbox of a channel, whose name is valid.
+    pub(crate) fn new(layer: Py<MemoryLayer>, channel: Py<PyString>, name: &str) -> Self {
+        // On a closed layer there is nothing to hold: the first wait raises what is to be raised.
+        let held = layer.get().engine().hold(name);
         Self {
             layer,
             channel,
@@ -47,6 +55,17 @@ impl Inbox {
             attendant: Mutex::default(),
             called_away: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            holds: AtomicBool::new(held.is_ok()),
+            process: std::process::id(),
+        }
+    }
+
+    fn let_go(&self, py: Python<'_>) {
+        if !self.holds.swap(false, Ordering::Relaxed) || self.process != std::process::id() {
+            return;
+        }
+        if let Ok(name) = self.channel.to_str(py) {
+            self.layer.get().engine().release(name);
         }
     }
 
@@ -165,6 +184,11 @@ impl Inbox {
         waiter.map_or(Ok(()), |waiter| Waiter::end_wait(waiter, py))
     }
 
+    /// Let the memberships of the channel expire as those of any other; to be called by who is done with it.
+    fn release(&self, py: Python<'_>) {
+        self.let_go(py);
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.layer)?;
         if let Ok(attendant) = self.attendant.try_lock() {
@@ -178,5 +202,12 @@ impl Inbox {
 
     fn __clear__(&self) {
         self.attend(None);
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // Without an interpreter there is no engine left that anybody could use.
+        Python::try_attach(|py| self.let_go(py));
     }
 }

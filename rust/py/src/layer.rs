@@ -290,14 +290,16 @@ impl MemoryLayer {
         }
     }
 
-    /// The messages of a channel, one after the other, as an asynchronous iterator.
+    /// The messages of a channel, one after the other, as an asynchronous iterator. While there is one, the channel keeps its
+    /// memberships.
     #[pyo3(signature = (channel: "str"))]
     fn inbox<'py>(slf: Bound<'py, Self>, channel: &Bound<'py, PyAny>) -> PyResult<Inbox> {
         let (string, name) = text(channel, NameKind::Channel)?;
         NameKind::Channel
             .check(name)
             .map_err(|invalid| to_python(invalid.into()))?;
-        Ok(Inbox::new(slf.unbind(), string.clone().unbind()))
+        let channel = string.clone().unbind();
+        Ok(Inbox::new(slf.unbind(), channel, name))
     }
 
     /// Take the oldest message.
@@ -350,15 +352,6 @@ impl MemoryLayer {
         self.engine
             .group_add(self::group(group)?, self::channel(channel)?)
             .map_err(to_python)
-    }
-
-    /// Put a channel in a group until it is discarded or closed.
-    #[pyo3(signature = (group: "str", channel: "str"))]
-    fn group_hold(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
-        let joined = self
-            .engine
-            .group_hold(self::group(group)?, self::channel(channel)?);
-        joined.map_err(to_python)
     }
 
     #[pyo3(signature = (group: "str", channel: "str"))]

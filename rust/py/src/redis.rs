@@ -333,17 +333,17 @@ impl RedisLayer {
         ))
     }
 
-    /// Put a channel in a group: for so many seconds, or until it is discarded. None: it is done.
+    /// Put a channel in a group for so many seconds. None: it is done.
     #[pyo3(signature = (group: "str", channel: "str", expiry))]
     fn group_add(
         &self,
         py: Python<'_>,
         group: &Bound<'_, PyAny>,
         channel: &Bound<'_, PyAny>,
-        expiry: Option<f64>,
+        expiry: f64,
     ) -> PyResult<Wait> {
         let (group, channel) = (self::group(group)?, self::channel(channel)?);
-        let expiry = expiry.map(seconds).transpose()?;
+        let expiry = seconds(expiry)?;
         self.progress(py, |ticket| {
             self.engine
                 .group_add(group, channel, expiry, ticket)
@@ -358,10 +358,10 @@ impl RedisLayer {
         py: Python<'_>,
         group: &Bound<'_, PyAny>,
         channel: &Bound<'_, PyAny>,
-        expiry: Option<f64>,
+        expiry: f64,
     ) -> PyResult<()> {
         let (group, channel) = (self::group(group)?, self::channel(channel)?);
-        let expiry = expiry.map(seconds).transpose()?;
+        let expiry = seconds(expiry)?;
         let answer = slept(py, None, |ticket| {
             let progress = self.engine.group_add(group, channel, expiry, ticket);
             Ok(matches!(progress.map_err(to_python)?, Progress::Asked))

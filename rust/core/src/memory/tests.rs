@@ -36,6 +36,8 @@ struct Model {
     /// Per channel that has an owner: what it does when it is full, and whom to tell of it once.
     owned: BTreeMap<String, (Overflow<u64>, Option<u64>)>,
     alarms: Vec<u64>,
+    /// Per channel, how many hold it.
+    held: BTreeMap<String, u8>,
     replaced: u64,
     expired: u64,
     full: u64,
@@ -53,7 +55,9 @@ impl Model {
             self.expired += (before - queue.len()) as u64;
         }
         for members in self.groups.values_mut() {
-            members.retain(|_, added| *added + GROUP_EXPIRY > self.now);
+            members.retain(|channel, added| {
+                self.held.contains_key(channel) || *added + GROUP_EXPIRY > self.now
+            });
         }
         self.tidy();
     }
@@ -105,6 +109,7 @@ impl Model {
             .keys()
             .chain(self.waiters.keys())
             .chain(self.owned.keys())
+            .chain(self.held.keys())
             .chain(members)
             .collect()
     }
@@ -138,6 +143,8 @@ enum Step {
     GroupSend(u8, Option<u8>),
     CloseChannel(u8),
     Own(u8, u8),
+    Hold(u8),
+    Release(u8),
     Advance(u64),
     Flush,
 }
@@ -153,6 +160,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (group.clone(), channel.clone()).prop_map(|(group, channel)| Step::Discard(group, channel)),
         4 => (group, prop::option::of(channel.clone())).prop_map(|(group, except)| Step::GroupSend(group, except)),
         1 => channel.clone().prop_map(Step::CloseChannel),
+        1 => channel.clone().prop_map(Step::Hold),
+        1 => channel.clone().prop_map(Step::Release),
         1 => (channel, 0..3_u8).prop_map(|(channel, overflow)| Step::Own(channel, overflow)),
         3 => (1..8_u64).prop_map(Step::Advance),
         1 => Just(Step::Flush),
@@ -238,6 +247,11 @@ impl Run {
                     .owned
                     .insert(name(channel), (overflow, Some(alarm)));
             }
+            Step::Hold(channel) => {
+                prop_assert_eq!(self.engine.hold(&name(channel)), Ok(()));
+                *self.model.held.entry(name(channel)).or_default() += 1;
+            }
+            Step::Release(channel) => self.release(&name(channel)),
             Step::Advance(seconds) => {
                 self.clock.advance(Duration::from_secs(seconds));
                 self.model.now += seconds;
@@ -256,6 +270,23 @@ impl Run {
         self.model.alarms.sort_unstable();
         prop_assert_eq!(alarms, std::mem::take(&mut self.model.alarms));
         Ok(())
+    }
+
+    /// Releases a channel, if somebody holds it.
+    fn release(&mut self, channel: &str) {
+        let Some(holders) = self.model.held.get_mut(channel) else {
+            return;
+        };
+        self.engine.release(channel);
+        *holders -= 1;
+        if *holders == 0 {
+            self.model.held.remove(channel);
+            for members in self.model.groups.values_mut() {
+                if let Some(added) = members.get_mut(channel) {
+                    *added = self.model.now;
+                }
+            }
+        }
     }
 
     fn send(&mut self, channel: &str) -> Result<(), TestCaseError> {
@@ -478,14 +509,21 @@ fn a_group_may_expire_as_a_whole_before_a_send_to_it() {
 }
 
 #[test]
-fn a_held_membership_lasts() {
+fn a_held_channel_keeps_its_memberships() {
     let clock = Arc::new(ManualClock::default());
     let engine = engine(&clock);
-    assert_eq!(engine.group_hold("g", "c"), Ok(()));
-    clock.advance(Duration::from_secs(GROUP_EXPIRY * 100));
-    assert_eq!(engine.group_count("g"), Ok(1));
+    assert_eq!(engine.group_add("before", "c"), Ok(()));
+    assert_eq!(engine.hold("c"), Ok(()));
+    assert_eq!(engine.group_add("after", "c"), Ok(()));
+    let span = Duration::from_secs(GROUP_EXPIRY * 100);
+    clock.advance(span);
+    assert_eq!(engine.channel_groups("c").map(|groups| groups.len()), Ok(2));
+    let ages = engine.group_members("after");
+    assert_eq!(ages, Ok(vec![(Arc::from("c"), span)]));
     assert_eq!(engine.close_channel("c"), Ok(()));
-    assert_eq!(engine.group_count("g"), Ok(0));
+    assert_eq!((engine.stats().groups, engine.stats().channels), (0, 1));
+    engine.release("c");
+    assert_eq!(engine.stats().channels, 0);
 }
 
 #[test]

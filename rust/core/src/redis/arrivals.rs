@@ -125,14 +125,9 @@ impl<H: Host> Driver<H> {
                 request,
                 group,
                 channel,
-                expiry_ms,
+                expiry_ms: _,
             } => {
-                let joined = if expiry_ms == 0 {
-                    self.engine.group_hold(&group, &channel)
-                } else {
-                    self.engine.group_add(&group, &channel)
-                };
-                if joined.is_err() {
+                if self.engine.group_add(&group, &channel).is_err() {
                     count(&self.shared.meter.malformed, 1);
                     return;
                 }

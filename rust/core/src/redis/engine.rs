@@ -320,7 +320,7 @@ impl<H: Host> RedisEngine<H> {
         }
     }
 
-    /// Puts a channel in a group, or renews its membership; held until it is discarded if that is wanted.
+    /// Puts a channel in a group, or renews its membership.
     ///
     /// A channel of this process is a member at once; it is done when the server has confirmed that its messages come here.
     ///
@@ -330,24 +330,19 @@ impl<H: Host> RedisEngine<H> {
         &self,
         group: &str,
         channel: &str,
-        expiry: Option<Duration>,
+        expiry: Duration,
         ticket: H::Ticket,
     ) -> Result<Progress<H::Ticket>, Error> {
         check_group(group)?;
         check_channel(channel)?;
         self.local.check_open()?;
-        let milliseconds =
-            expiry.map(|expiry| u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX));
+        let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
         match self.place(channel) {
             Place::Here => {
                 let topic = self.group_topic(group);
                 // Under the lock, so that the topic is not left between the look and the join.
                 let confirmed = lock(&self.shared.topics);
-                if expiry.is_some() {
-                    self.local.group_add(group, channel)?;
-                } else {
-                    self.local.group_hold(group, channel)?;
-                }
+                self.local.group_add(group, channel)?;
                 if confirmed.contains(&topic) {
                     return Ok(Progress::Done(ticket));
                 }
@@ -359,13 +354,12 @@ impl<H: Host> RedisEngine<H> {
                     request: 0,
                     group: group.to_owned(),
                     channel: channel.to_owned(),
-                    expiry_ms: milliseconds.unwrap_or(0),
+                    expiry_ms: milliseconds,
                 };
                 self.tell(channel, control, ticket);
             }
             Place::Queue => {
-                let deadline =
-                    milliseconds.map_or(u64::MAX, |ms| self.shared.now().saturating_add(ms));
+                let deadline = self.shared.now().saturating_add(milliseconds);
                 self.ask(Ask::Membership {
                     group: group.to_owned(),
                     channel: channel.to_owned(),
