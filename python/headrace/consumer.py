@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, cast
 from asgiref.sync import SyncToAsync, async_to_sync, markcoroutinefunction
 
 from headrace.dispatch import (
+    GRACE_SECONDS,
     ConsumerStats,
     Counters,
     Handlers,
@@ -30,9 +31,6 @@ from headrace.layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace.typing import Application, ChannelLayer, Message, Receive, Scope, Send
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "consumer_stats", "get_handler_name"]
-
-GRACE_SECONDS = 5.0
-"""The default of ``grace_period``."""
 
 _logger = logging.getLogger("headrace.consumer")
 

@@ -36,6 +36,7 @@ RANKS = [
     ["headrace.sockets.mailbox", "headrace.sockets.payload"],
     ["headrace.sockets.broadcaster"],
     ["headrace.sockets.outgoing"],
+    ["headrace.sockets.incoming"],
     ["headrace.sockets.connection"],
     ["headrace.sockets.server"],
     ["headrace.sockets"],

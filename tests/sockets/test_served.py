@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -212,3 +213,34 @@ async def test_a_server_may_be_the_whole_application(stack: AsyncExitStack) -> N
         finally:
             server.should_exit = True
             await running
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_a_hook_without_end_ends_when_its_client_leaves(
+    stack: AsyncExitStack, memory: InMemoryChannelLayer, asynchronous: bool
+) -> None:
+    left = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Ticks(BaseSocketServer):
+        grace_period = 0.1
+
+        async def connect(self) -> None:
+            while True:
+                await self.async_send("tick")
+                await asyncio.sleep(0.01)
+
+        def disconnect(self, code: int) -> None:
+            loop.call_soon_threadsafe(left.set)
+
+    class PlainTicks(Ticks):
+        def connect(self) -> None:  # type: ignore[override]  # hooks are of either kind
+            while True:
+                self.send("tick")
+                time.sleep(0.01)
+
+    url = await serve(stack, routed(Ticks if asynchronous else PlainTicks, layer=memory))
+    client = await join(stack, f"{url}/ws/lobby/")
+    assert await hear(client) == "tick"
+    await client.close()
+    await asyncio.wait_for(left.wait(), SECONDS)

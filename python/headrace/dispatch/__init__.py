@@ -4,11 +4,20 @@ from headrace.dispatch.attendant import Rest, stand_in
 from headrace.dispatch.counters import ConsumerStats, Counters
 from headrace.dispatch.handlers import Handlers, get_handler_name
 from headrace.dispatch.intake import Intake
-from headrace.dispatch.life import Life, despite_cancel
-from headrace.dispatch.settings import check_backlog, check_settings, forwarded_fields, setting
+from headrace.dispatch.life import CLEAN_UP_SECONDS, Life, despite_cancel
+from headrace.dispatch.settings import (
+    GRACE_SECONDS,
+    check_backlog,
+    check_grace,
+    check_settings,
+    forwarded_fields,
+    setting,
+)
 from headrace.dispatch.threads import SyncPool, call_in_thread, sync_pool, uses_pool
 
 __all__ = [
+    "CLEAN_UP_SECONDS",
+    "GRACE_SECONDS",
     "ConsumerStats",
     "Counters",
     "Handlers",
@@ -18,6 +27,7 @@ __all__ = [
     "SyncPool",
     "call_in_thread",
     "check_backlog",
+    "check_grace",
     "check_settings",
     "despite_cancel",
     "forwarded_fields",

@@ -7,7 +7,10 @@ from typing import Any
 
 from headrace.layers.base import check_capacity, check_seconds
 
-__all__ = ["check_backlog", "check_settings", "forwarded_fields", "setting"]
+__all__ = ["GRACE_SECONDS", "check_backlog", "check_grace", "check_settings", "forwarded_fields", "setting"]
+
+GRACE_SECONDS = 5.0
+"""The default of ``grace_period``."""
 
 OVERFLOWS = ("drop_new", "drop_old", "coalesce", "close")
 
@@ -22,10 +25,9 @@ def check_settings(consumer_class: Any) -> None:
         TypeError: The class is sync and asks for what a thread cannot do.
     """
     name = consumer_class.__name__
-    for seconds in ("handler_timeout", "idle_timeout", "grace_period"):
-        value = setting(consumer_class, seconds)
-        if value is not None and value != math.inf:
-            check_seconds(f"{name}.{seconds}", value)
+    for seconds in ("handler_timeout", "idle_timeout"):
+        _check_limit(consumer_class, seconds)
+    check_grace(consumer_class)
     concurrency = setting(consumer_class, "concurrency")
     if concurrency is not None:
         check_capacity(f"{name}.concurrency", concurrency)
@@ -39,6 +41,21 @@ def check_settings(consumer_class: Any) -> None:
         raise TypeError(f"{name}.concurrency must be 1: a sync consumer handles one message at a time")
     if setting(consumer_class, "handler_timeout") is not None:
         raise TypeError(f"{name}.handler_timeout must be None: a handler in a thread cannot be stopped")
+
+
+def check_grace(owner_class: Any) -> None:
+    """Check how long a class lets its instances work for a client that has gone.
+
+    Raises:
+        ValueError: It is neither a positive number of seconds nor None.
+    """
+    _check_limit(owner_class, "grace_period")
+
+
+def _check_limit(owner_class: Any, seconds: str) -> None:
+    value = setting(owner_class, seconds)
+    if value is not None and value != math.inf:
+        check_seconds(f"{owner_class.__name__}.{seconds}", value)
 
 
 def check_backlog(owner_class: Any) -> None:

@@ -16,10 +16,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from headrace._core import Inbox
-from headrace.dispatch import Rest, call_in_thread, despite_cancel, stand_in
-from headrace.sockets.loop import BackgroundLoop, begun, taken
+from headrace.dispatch import CLEAN_UP_SECONDS, Rest, call_in_thread, despite_cancel, stand_in
+from headrace.exceptions import ConnectionClosed
+from headrace.sockets.incoming import Incoming
+from headrace.sockets.loop import begun
 from headrace.sockets.mailbox import Mailbox
-from headrace.sockets.outgoing import Outgoing, Phase
+from headrace.sockets.outgoing import Phase
 from headrace.sockets.payload import Encoder, data_of, frame_of
 from headrace.typing import Message, Receive, Send
 
@@ -39,7 +41,7 @@ _BREATH = 64
 """Messages delivered in one go before other tasks of the loop get a turn."""
 
 
-class Connection(Outgoing):
+class Connection(Incoming):
     """The state of one WebSocket, and the two tasks that it lives in."""
 
     thread_sensitive: bool = False
@@ -57,15 +59,10 @@ class Connection(Outgoing):
     _is_guarded: ClassVar[bool] = False
 
     # What a connection begins with; it has its own when that changes. An object of few attributes takes less.
-    _task: asyncio.Task[None] | None = None
     _delivering: asyncio.Task[None] | None = None
-    # Waiting for the client's next message, so that a close has to call it away.
-    _is_receiving = False
-    # Cancelled by us, and not by somebody else.
-    _is_called_away = False
     # There is somebody to take leave of.
     _has_begun = False
-    _received = _bad_messages = _errors = _unhandled = 0
+    _bad_messages = _errors = 0
 
     # Whether a broadcast goes to the client as it is, because nobody has changed what becomes of it.
     _passes_on: bool
@@ -76,7 +73,7 @@ class Connection(Outgoing):
 
     def _begin_in_child(self) -> None:
         super()._begin_in_child()
-        self._task = self._delivering = None
+        self._delivering = None
 
     def _make_mailbox(self) -> Mailbox:
         return Mailbox(self.layer, self.max_backlog, self.overflow, opened=self._inbox_opened)
@@ -102,7 +99,7 @@ class Connection(Outgoing):
     async def _serve(self) -> None:
         """Take messages until the end."""
         self._task = asyncio.current_task()
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._may_run_loop = False
         cancelled = False
         try:
@@ -110,7 +107,12 @@ class Connection(Outgoing):
                 await self._mailbox.arm(self._overrun)
             self._inbox_opened()
             while self._phase is Phase.OPEN:
-                await self._take(await self._next())
+                message = await self._next()
+                self._note_hook(loop)
+                await self._take(message)
+                self._hook_began = None
+            if self._is_called_away and self._task is not None:
+                self._task.uncancel()  # which the hook has swallowed
         except asyncio.CancelledError:
             cancelled = not self._is_called_away or self._task is None or self._task.uncancel() > 0
             if cancelled:
@@ -122,20 +124,6 @@ class Connection(Outgoing):
                 self._phase = Phase.ENDED
             else:
                 await self._finish(cancelled)
-
-    async def _next(self) -> Message:
-        self._is_receiving = True
-        try:
-            if self._sends is not None:
-                # Whoever does not read is not read from: answers would heap up here.
-                await self._sends.before()
-            queue = getattr(self._asgi_receive, "__self__", None)
-            if isinstance(queue, asyncio.Queue) and isinstance(self._loop, BackgroundLoop):
-                message: Message = await taken(queue)
-                return message
-            return await self._asgi_receive()
-        finally:
-            self._is_receiving = False
 
     async def _take(self, message: Message) -> None:
         kind = message.get("type")
@@ -229,8 +217,8 @@ class Connection(Outgoing):
         try:
             await self._call("receive", data)
         except Exception as error:
-            self._note_error("receive")
-            await self._try("on_error", error, data)
+            if self._note_error("receive"):
+                await self._try("on_error", error, data)
 
     async def _try(self, hook: str, *arguments: Any) -> bool:
         """Call a hook; tell whether it succeeded. What it raises is logged and counted."""
@@ -252,10 +240,16 @@ class Connection(Outgoing):
             result = await call_in_thread(not self.thread_sensitive, hook, *arguments)
         return await result if inspect.isawaitable(result) else result
 
-    def _note_error(self, hook: str) -> None:
+    def _note_error(self, hook: str) -> bool:
+        """Log and count what a hook has raised; but that its send was refused is the end, and no error."""
+        error = sys.exception()
+        if isinstance(error, ConnectionClosed) and self._is_overdue():
+            self._note_departure()
+            return False
         self._errors += 1
         # One traceback is enough: a client could fill the log.
-        _logger.error("%r: %s() failed: %r", self, hook, sys.exception(), exc_info=self._errors == 1)
+        _logger.error("%r: %s() failed: %r", self, hook, error, exc_info=self._errors == 1)
+        return True
 
     # The lane of broadcasts.
 
@@ -320,11 +314,6 @@ class Connection(Outgoing):
     async def _handle_broadcast(self, topic: str, data: Any) -> None:
         raise NotImplementedError("a socket server says what becomes of a broadcast")
 
-    def _call_away(self) -> None:
-        if self._is_receiving and self._task is not None and not self._is_called_away:
-            self._is_called_away = True
-            self._task.cancel()
-
     def _stop_delivering(self) -> None:
         delivering = self._delivering
         if self._mailbox.inbox is not None:
@@ -349,17 +338,23 @@ class Connection(Outgoing):
     async def _end(self) -> None:
         """Leave the topics, and take leave."""
         self._stop_delivering()
+        await self._stop_reading()
         if self._delivering is not None:
-            await asyncio.wait({self._delivering})
+            _, stuck = await asyncio.wait({self._delivering}, timeout=CLEAN_UP_SECONDS)
+            if stuck:
+                _logger.error("%r ends while its async_handle_received_broadcast() ignores its cancel", self)
         if self._owes_close:
             await asyncio.wait({self._begin_closing()})
         if self._mailbox.inbox is not None:
             self._mailbox.inbox.attend(None)  # the other half of a cycle
         self._mailbox.close()
         self._phase = Phase.LEAVING
+        # What disconnect() sends is dropped, however long ago the end was.
+        self._grace_began = None
         try:
             if self._has_begun and not getattr(self._loop, "is_ending", False):
-                code = NO_CODE if self._code is None else self._code
+                known = self._code_ahead if self._code is None else self._code
+                code = NO_CODE if known is None else known
                 await self._try("disconnect", *([code] if self._disconnect_takes_code else []))
         finally:
             self._phase = Phase.ENDED

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import Any
 
+from headrace.dispatch import GRACE_SECONDS
 from headrace.exceptions import ConnectionClosed
 from headrace.sockets.broadcaster import Broadcaster
 from headrace.sockets.later import Later
@@ -49,6 +50,7 @@ class Outgoing(Broadcaster):
 
     max_backlog: int | None = None
     overflow: Overflow = "drop_new"
+    grace_period: float | None = GRACE_SECONDS
 
     scope: Scope
 
@@ -64,6 +66,8 @@ class Outgoing(Broadcaster):
     # Its client has held up a thread for as long as it may, and has not read since.
     _is_stalled = False
     _has_failed_to_send = False
+    # When the grace period of what still sends began, in the loop's time.
+    _grace_began: float | None = None
     # The plain sends of an event loop; made when there is one.
     _sends: Later | None = None
     _sent = _dropped_after_close = _dropped_stalled = 0
@@ -95,6 +99,25 @@ class Outgoing(Broadcaster):
             )
         super()._check_broadcast()
 
+    def _check_send(self) -> None:
+        """Refuse to send if the connection ended so long ago that what is sent to it will not end by itself."""
+        if self._is_overdue():
+            raise ConnectionClosed(
+                f"{self!r} ended more than its grace_period of {self.grace_period} s ago; end what still sends to it, "
+                "in disconnect() at the latest"
+            )
+
+    def _is_overdue(self) -> bool:
+        """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
+        if self._phase is Phase.OPEN and self._grace_began is None:
+            return False
+        if self._phase is Phase.LEAVING or self._loop is None or self.grace_period is None:
+            return False
+        now = self._loop.time()
+        if self._grace_began is None:
+            self._grace_began = now
+        return now - self._grace_began >= self.grace_period
+
     def _check_subscribe(self) -> None:
         if self._phase is not Phase.OPEN:
             raise ConnectionClosed(f"{self!r} has been closed, so it cannot be subscribed to anything any more")
@@ -122,6 +145,8 @@ class Outgoing(Broadcaster):
         except (OSError, RuntimeError) as error:
             # The client has gone, and its last message has not been taken. Some servers raise a RuntimeError then.
             self._dropped_after_close += 1
+            if isinstance(error, OSError) and self._grace_began is None and self._loop is not None:
+                self._grace_began = self._loop.time()
             if not self._has_failed_to_send:
                 self._has_failed_to_send = True
                 level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from asgiref.sync import markcoroutinefunction
 
-from headrace.dispatch import check_backlog
+from headrace.dispatch import check_backlog, check_grace
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
 from headrace.sockets.backend import backend_of
@@ -55,6 +55,10 @@ class BaseSocketServer(Connection):
         max_backlog: Messages that wait for a slow client, or None for the layer's capacity.
         overflow: What becomes of the rest, all of it counted: ``"drop_new"`` refuses a new message, ``"drop_old"``
             drops the oldest, ``"coalesce"`` drops those of the new one's topic, ``"close"`` closes with 1013.
+        grace_period: Seconds that a hook may go on after its client has gone, or None for any number. Then it is
+            cancelled, and ``disconnect`` is called; a plain hook in its thread cannot be cancelled, but its next send
+            raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many seconds after the
+            connection has ended.
         thread_sensitive: Whether plain hooks run in the one thread that the transaction of a test is in.
 
     Raises:
@@ -71,6 +75,7 @@ class BaseSocketServer(Connection):
         """Check the settings of the class."""
         super().__init_subclass__(**kwargs)
         check_backlog(cls)
+        check_grace(cls)
         if inspect.iscoroutinefunction(cls.configure):
             raise TypeError(f"{cls.__name__}.configure must be a plain function: it is called when a server is made")
         for name, arguments in _ARGUMENTS.items():
@@ -187,6 +192,7 @@ class BaseSocketServer(Connection):
 
         Raises:
             TypeError, ValueError: It cannot be encoded; nothing was sent.
+            ConnectionClosed: The connection has ended, and the grace period is over.
         """
         message = self._frame(data, raw)
         if self._may_block():
@@ -203,6 +209,7 @@ class BaseSocketServer(Connection):
 
     def _frame(self, data: Any, raw: bool) -> Message:
         self._mind_fork()
+        self._check_send()
         if self._in_handshake:
             raise RuntimeError(f"{self!r} is not accepted yet, so nothing can be sent to it; send in connect()")
         if not raw:
@@ -311,7 +318,7 @@ class BaseSocketServer(Connection):
         try:
             inspect.signature(cls).bind(None, None, None, **arguments)
         except TypeError as error:
-            of_class = [name for name in ("max_backlog", "overflow", "thread_sensitive") if name in arguments]
+            of_class = [name for name in _OF_CLASS if name in arguments]
             hint = f"; {of_class[0]} is an attribute of the class" if of_class else ""
             raise TypeError(f"{cls.__name__}.as_asgi(): {error}{hint}") from None
         where = {name: arguments.get(name) for name in ("hosts", "config", "allow_memory")}
@@ -338,6 +345,9 @@ class BaseSocketServer(Connection):
             dropped_stalled=self._dropped_stalled,
         )
 
+
+_OF_CLASS = ("max_backlog", "overflow", "grace_period", "thread_sensitive")
+"""Settings that are attributes of the class alone."""
 
 _CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
 """The codes of the standard that may be sent; servers fail on any other, some without an error."""

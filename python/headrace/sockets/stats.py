@@ -43,7 +43,7 @@ class SocketStats(BroadcasterStats):
         sent: Frames to the client.
         bad_messages: Frames that could not be decoded.
         errors: Hooks that raised, and messages that could not be encoded.
-        unhandled: Frames that came to a server without a ``receive``.
+        unhandled: Frames that came to a server without a ``receive``, or were read before an end that came first.
         dropped_after_close: Frames that were not sent, because the connection had ended.
         dropped_stalled: Frames from threads that were not sent, because the client did not read.
     """
