@@ -1,5 +1,6 @@
 """A TCP proxy between clients and a server, which fails as a network does."""
 
+import re
 import selectors
 import socket
 import struct
@@ -16,6 +17,8 @@ from tests.support.resp import SECONDS
 # What it takes from one side before the other has taken what came before: little, so that a slow client is slow for
 # the server as well.
 _ROOM = 65536
+# The answer to TIME: the seconds, and the rest.
+_TIME = re.compile(rb"\*2\r\n\$10\r\n(\d{10})\r\n(?=\$\d\r\n\d+\r\n)")
 # Closing with this resets the connection instead of ending it.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -23,7 +26,10 @@ _RESET = struct.pack("ii", 1, 0)
 class _Way:
     """One direction of a connection."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes] = lambda held: held
+    ) -> None:
+        self._change = change
         self.source = source
         self.sink = sink
         self.held = b""
@@ -34,7 +40,7 @@ class _Way:
         """Move what can be moved; say how many bytes were passed on."""
         if not self.held and not self.ended:
             try:
-                self.held = self.source.recv(_ROOM)
+                self.held = self._change(self.source.recv(_ROOM))
                 self.ended = not self.held
             except BlockingIOError:
                 return 0
@@ -49,10 +55,10 @@ class _Way:
 class _Link:
     """A client's connection and the one to the server that goes with it."""
 
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, change: Callable[[bytes], bytes]) -> None:
         self.sockets = (client, server)
         self.to_server = _Way(client, server)
-        self.to_client = _Way(server, client)
+        self.to_client = _Way(server, client, change)
         for one in self.sockets:
             one.setblocking(False)
 
@@ -98,6 +104,7 @@ class Proxy:
         self._links: set[_Link] = set()
         self._listening: socket.socket | None = None
         self._flowing = True
+        self._ahead = 0
         self._orders: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._selector = selectors.DefaultSelector()
         self._bell, self._waker = socket.socketpair()
@@ -170,6 +177,10 @@ class Proxy:
         """Pass on again, also what was held back."""
         self._order(lambda: self._flow(flowing=True))
 
+    def set_clock(self, ahead: int) -> None:
+        """Have the server's clock be so many seconds ahead of what it is, or behind."""
+        self._ahead = ahead
+
     def _order(self, action: Callable[[], None]) -> None:
         done: Future[None] = Future()
         self._orders.append((action, done))
@@ -215,7 +226,7 @@ class Proxy:
         except OSError:
             client.close()
             return
-        link = _Link(client, server)
+        link = _Link(client, server, self._shift)
         self._links.add(link)
         self._watch(link)
 
@@ -230,6 +241,11 @@ class Proxy:
                 self._drop(link, reset=False)
             else:
                 self._watch(link)
+
+    def _shift(self, answers: bytes) -> bytes:
+        if not self._ahead:
+            return answers
+        return _TIME.sub(lambda time: b"*2\r\n$10\r\n%d\r\n" % (int(time[1]) + self._ahead), answers)
 
     def _watch(self, link: _Link) -> None:
         for one in link.sockets:

@@ -80,6 +80,23 @@ def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
             _logger.warning("disconnected: %s", notice["reason"])
         case "reconnected":
             _logger.warning("connected again")
+        case "clock set":
+            _logger.warning(
+                "the clock of %s was set by %+.1f s: what was sent or queued just then may expire early or late",
+                notice["server"],
+                notice["milliseconds"] / 1000,
+            )
+        case "late":
+            _logger.warning(
+                "a message came after its deadline and was dropped; those that follow are only counted, in "
+                "stats().connection.late"
+            )
+        case "queue expired":
+            _logger.warning(
+                "a message of the queue %r expired before it was received; those that follow are only counted, in "
+                "stats().connection.queue_expired",
+                notice["channel"],
+            )
         case "gap":
             _tell_gap(Gap(tuple(notice["groups"]), notice["direct"], notice["missed"]), layer._gap)
 

@@ -53,13 +53,11 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// The time that several machines agree on, more or less: milliseconds since the Unix epoch.
+/// The time since the Unix epoch, as this machine has it. It is set now and then: nothing may be measured with it.
 #[cfg(feature = "redis")]
-pub(crate) fn unix_milliseconds() -> u64 {
+pub(crate) fn wall_time() -> Duration {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
+    since.unwrap_or_default()
 }
 
 /// A clock that stands still until it is told to move, for tests.

@@ -596,6 +596,19 @@ impl RedisLayer {
                 told.set_item("reason", reason)?;
             }
             Notice::Reconnected => told.set_item("kind", "reconnected")?,
+            Notice::ClockSet {
+                server,
+                milliseconds,
+            } => {
+                told.set_item("kind", "clock set")?;
+                told.set_item("server", server)?;
+                told.set_item("milliseconds", milliseconds)?;
+            }
+            Notice::Late => told.set_item("kind", "late")?,
+            Notice::QueueExpired { channel } => {
+                told.set_item("kind", "queue expired")?;
+                told.set_item("channel", channel)?;
+            }
             Notice::Gap {
                 groups,
                 direct,

@@ -7,17 +7,19 @@ use super::envelope::{self, Body, Control, Envelope, Payload};
 use super::fault::{Fault, FaultKind};
 use super::host::{Frame, Host};
 use super::keys::{ProcessId, Topic};
+use super::nodes::NodeKey;
 use super::notices;
 use super::payload;
 use super::requests::{Request, Then};
+use super::sends::Published;
 use super::sequence::Seen;
 use super::settings::Wire;
 use super::shared::{count, lock, smooth, Notice};
 use crate::error::SendError;
 
 impl<H: Host> Driver<H> {
-    /// A message has come on a topic.
-    pub(super) fn arrived(&mut self, topic: &str, bytes: Vec<u8>) {
+    /// A message has come on a topic, from this server.
+    pub(super) fn arrived(&mut self, node: &NodeKey, topic: &str, bytes: Vec<u8>) {
         if self.settings.wire == Wire::ChannelsRedis {
             self.arrived_plainly(topic, bytes);
             return;
@@ -29,12 +31,17 @@ impl<H: Host> Driver<H> {
             return;
         }
         match envelope::decode(bytes, self.settings.crypt.as_deref()) {
-            Ok(envelope) => self.opened_envelope(topic, envelope),
+            Ok(envelope) => self.opened_envelope(node, topic, envelope),
             Err(_) => count(&self.shared.meter.malformed, 1),
         }
     }
 
-    fn opened_envelope(&mut self, topic: &str, Envelope { header, body }: Envelope) {
+    fn opened_envelope(
+        &mut self,
+        node: &NodeKey,
+        topic: &str,
+        Envelope { header, body }: Envelope,
+    ) {
         match self.sequences.note(header.sender, topic, header.sequence) {
             Seen::Again if self.is_unsettled(topic) => {
                 count(&self.shared.meter.late, 1);
@@ -47,8 +54,9 @@ impl<H: Host> Driver<H> {
                 self.tell_gap(&[topic.to_owned()], missed);
             }
         }
-        if header.deadline != 0 && header.deadline <= self.shared.now() {
+        if header.deadline != 0 && self.is_late(node, header.deadline) {
             count(&self.shared.meter.late, 1);
+            self.tell_once(Notice::Late);
             return;
         }
         match (self.keys.topic(topic), body) {
@@ -214,18 +222,18 @@ impl<H: Host> Driver<H> {
 
     fn say_counted(&mut self, process: ProcessId, control: &Control, tally: usize) {
         let topic = self.keys.inbox(process);
-        self.say_on(&process.to_string(), topic, control, tally);
+        self.say_on(&process.to_string(), &topic, control, tally);
     }
 
     /// Says something to all processes.
     pub(super) fn say_to_all(&mut self, control: &Control, tally: usize) {
         let topic = self.keys.control();
-        self.say_on("", topic, control, tally);
+        self.say_on("", &topic, control, tally);
     }
 
-    fn say_on(&mut self, name: &str, topic: String, control: &Control, tally: usize) {
-        match self.sealed(&topic, control) {
-            Ok(entry) => self.publish(name, topic, entry, tally, false),
+    fn say_on(&mut self, name: &str, topic: &str, control: &Control, tally: usize) {
+        match self.sealed(topic, control) {
+            Ok(entry) => self.publish(name, topic, Published::Control(entry), tally),
             Err(fault) => self.finish_with(tally, fault),
         }
     }

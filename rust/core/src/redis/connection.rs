@@ -20,6 +20,7 @@ use redis::{
 };
 use tokio::sync::watch;
 
+use super::envelope;
 use super::fault::{Fault, FaultKind};
 use super::settings::{Credentials, Endpoint, Tls};
 
@@ -82,6 +83,10 @@ enum Word {
     Name(&'static str),
     Text(String),
     Bytes(Arc<[u8]>),
+    /// An envelope, whose deadline depends on when and to whom it is written.
+    Envelope(Arc<[u8]>),
+    /// The time at which something ends that lasts for so many milliseconds from when it is written.
+    End(u64),
 }
 
 impl Command {
@@ -89,13 +94,9 @@ impl Command {
         Self(vec![Word::Name(name)])
     }
 
-    /// Publishes on a pub/sub channel, sharded or not: that is decided when it is written.
-    pub(crate) fn publish(topic: impl Into<String>, message: Arc<[u8]>) -> Self {
-        Self(vec![
-            Word::Publish,
-            Word::Text(topic.into()),
-            Word::Bytes(message),
-        ])
+    /// Publishes on a pub/sub channel, sharded or not: that is decided when it is written. The message is to follow.
+    pub(crate) fn publish(topic: impl Into<String>) -> Self {
+        Self(vec![Word::Publish, Word::Text(topic.into())])
     }
 
     pub(crate) fn published(mut self, sharded: bool) -> Self {
@@ -128,13 +129,45 @@ impl Command {
         self
     }
 
+    pub(crate) fn envelope(mut self, word: Arc<[u8]>) -> Self {
+        self.0.push(Word::Envelope(word));
+        self
+    }
+
+    pub(crate) fn end_after(mut self, milliseconds: u64) -> Self {
+        self.0.push(Word::End(milliseconds));
+        self
+    }
+
+    /// Sets what depends on the time at the server, which it is now; messages last for so many milliseconds.
+    pub(crate) fn date(&mut self, now: u64, expiry: u64) {
+        for word in &mut self.0 {
+            match word {
+                Word::Envelope(envelope) => {
+                    envelope::set_deadline(Arc::make_mut(envelope), now.saturating_add(expiry));
+                }
+                Word::End(lasts) => *word = Word::Text(now.saturating_add(*lasts).to_string()),
+                Word::Publish | Word::Name(_) | Word::Text(_) | Word::Bytes(_) => {}
+            }
+        }
+    }
+
+    /// The envelope that it carries.
+    pub(crate) fn carried(&self) -> Option<&Arc<[u8]>> {
+        self.0.iter().find_map(|word| match word {
+            Word::Envelope(envelope) => Some(envelope),
+            _ => None,
+        })
+    }
+
     /// Roughly how many bytes it takes on the wire.
     pub(crate) fn len(&self) -> usize {
         let word = |word: &Word| match word {
             Word::Publish => 8,
             Word::Name(name) => name.len(),
             Word::Text(text) => text.len(),
-            Word::Bytes(bytes) => bytes.len(),
+            Word::Bytes(bytes) | Word::Envelope(bytes) => bytes.len(),
+            Word::End(_) => 20,
         };
         self.0.iter().map(|each| word(each) + 8).sum()
     }
@@ -146,7 +179,8 @@ impl Command {
                 Word::Publish => command.arg("PUBLISH"),
                 Word::Name(name) => command.arg(*name),
                 Word::Text(text) => command.arg(text.as_str()),
-                Word::Bytes(bytes) => command.arg(&bytes[..]),
+                Word::Bytes(bytes) | Word::Envelope(bytes) => command.arg(&bytes[..]),
+                Word::End(lasts) => command.arg(lasts),
             };
         }
         command
@@ -158,7 +192,7 @@ impl Command {
     /// The last of its words that are bytes.
     pub(crate) fn last_bytes(&self) -> Vec<u8> {
         let bytes = self.0.iter().rev().find_map(|word| match word {
-            Word::Bytes(bytes) => Some(bytes.to_vec()),
+            Word::Bytes(bytes) | Word::Envelope(bytes) => Some(bytes.to_vec()),
             _ => None,
         });
         bytes.unwrap_or_default()
@@ -175,7 +209,10 @@ impl std::fmt::Display for Command {
                 Word::Publish => "PUBLISH".to_owned(),
                 Word::Name(name) => (*name).to_owned(),
                 Word::Text(text) => text.clone(),
-                Word::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Word::Bytes(bytes) | Word::Envelope(bytes) => {
+                    String::from_utf8_lossy(bytes).into_owned()
+                }
+                Word::End(lasts) => lasts.to_string(),
             })
             .collect();
         f.write_str(&words.join(" "))

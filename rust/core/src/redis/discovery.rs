@@ -1,16 +1,18 @@
 //! Which server has what: shards by a ring, masters by Sentinels, slots by a cluster.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::connection::{Command, Link, PushSink, Refusal, Reply, Transport};
 use super::driver::Driver;
 use super::fault::{Fault, FaultKind};
 use super::host::Host;
 use super::nodes::{Event, Node, NodeKey};
+use super::server_clock::Reading;
 use super::settings::{Endpoint, Host as ServerHost, Settings, Topology};
-
-use std::sync::Arc;
 
 /// How long a look at the map of a cluster is good for, at least.
 const MAP_AGE: Duration = Duration::from_millis(200);
@@ -55,10 +57,13 @@ impl Map {
     }
 }
 
-/// An open connection, and where to if the Sentinels told.
+/// An open connection.
 pub(super) struct Opened {
     pub(super) link: Arc<dyn Link>,
+    /// Where to, if the Sentinels told.
     pub(super) address: Option<Address>,
+    /// What time it is there, if that was asked and told.
+    pub(super) time: Option<Reading>,
 }
 
 /// A host and a port.
@@ -76,6 +81,7 @@ pub(super) async fn open(
         return Ok(Opened {
             link,
             address: None,
+            time: None,
         });
     }
     let mut last = None;
@@ -87,6 +93,7 @@ pub(super) async fn open(
                 opening.map(|link| Opened {
                     link,
                     address: Some(address),
+                    time: None,
                 })
             }
             Err(fault) => Err(fault),
@@ -190,6 +197,24 @@ fn is_master(reply: Option<&Reply>) -> bool {
             .is_none_or(|role| role == "master"),
         _ => true,
     }
+}
+
+/// Opens a connection that asks. It is good for nothing before it is known what time it is there.
+pub(super) async fn open_writer(
+    transport: &dyn Transport,
+    server: &ServerHost,
+    timeout: Duration,
+) -> Result<Opened, Fault> {
+    let opened = open(transport, server, timeout, None).await?;
+    let time = time_at(&*opened.link, timeout).await?;
+    Ok(Opened { time, ..opened })
+}
+
+/// What time it is at a server; none if it does not say. It may not be allowed to.
+pub(super) async fn time_at(link: &dyn Link, timeout: Duration) -> Result<Option<Reading>, Fault> {
+    let asked = Instant::now();
+    let replies = in_time(timeout, link.request(&[Command::new("TIME")])).await?;
+    Ok(Reading::new(asked, Instant::now(), replies.first()))
 }
 
 async fn in_time<T>(
@@ -350,11 +375,8 @@ impl<H: Host> Driver<H> {
                 }
             }
         };
-        Some(
-            self.nodes
-                .entry(key.clone())
-                .or_insert_with(|| Node::new(server)),
-        )
+        let entry = self.nodes.entry(key.clone());
+        Some(entry.or_insert_with(|| Node::new(server, self.now)))
     }
 
     /// Has the map looked at again, if there is one that changes.

@@ -6,7 +6,8 @@
 //! Invariants: every request that was submitted is answered once, by a reply or by a fault, at its deadline at the latest.
 //! Requests to one server are written in the order in which they were asked for.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem::Discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use super::queues::Queue;
 use super::requests::Request;
 use super::sequence::{Counters, Sequences};
 use super::settings::Settings;
-use super::shared::{lock, ConnectionState, Shared};
+use super::shared::{lock, ConnectionState, Notice, Shared};
 use super::topics::TopicState;
 use crate::handoff::HandOff;
 use crate::memory::MemoryEngine;
@@ -69,11 +70,11 @@ pub(crate) enum Ask<T> {
     Many { sends: Vec<Ask<T>>, ticket: T },
     /// Be subscribed to a pub/sub channel, of a group or (on the wire of `channels_redis`) of a channel.
     Subscribe { topic: String, ticket: T },
-    /// Make a plain channel a member of a group, until then, or take it out.
+    /// Make a plain channel a member of a group, for so many milliseconds, or take it out.
     Membership {
         group: String,
         channel: String,
-        deadline: Option<u64>,
+        lasts: Option<u64>,
         ticket: Option<T>,
     },
     /// Remove a queue and what it holds.
@@ -174,6 +175,8 @@ pub(crate) struct Driver<H: Host> {
     pub(super) next_told: u64,
     /// What is to be told as soon as the answer can come.
     to_tell: Vec<(ProcessId, Control, usize, Instant)>,
+    /// What the owner was told of once, and is not told of again.
+    told_once: HashSet<Discriminant<Notice>>,
     /// Probes of the way through the server and back, by number.
     pub(super) probe: Option<(u64, Instant)>,
 
@@ -239,6 +242,7 @@ impl<H: Host> Driver<H> {
             told: HashMap::new(),
             next_told: 0,
             to_tell: Vec::new(),
+            told_once: HashSet::new(),
             probe: None,
             sequences: Sequences::new(WATCHED),
             counters: Counters::new(WATCHED),
@@ -357,11 +361,11 @@ impl<H: Host> Driver<H> {
             Ask::Membership {
                 group,
                 channel,
-                deadline,
+                lasts,
                 ticket,
             } => {
                 let tally = self.tally(1, ticket);
-                self.change_membership(group, channel, deadline, tally);
+                self.change_membership(group, channel, lasts, tally);
             }
             Ask::Tell {
                 process,
@@ -488,6 +492,13 @@ impl<H: Host> Driver<H> {
                 FaultKind::Unreachable,
                 format!("no server answered in {seconds} s"),
             ),
+        }
+    }
+
+    /// Tells the owner of the first of many that are only counted.
+    pub(super) fn tell_once(&mut self, notice: Notice) {
+        if self.told_once.insert(std::mem::discriminant(&notice)) {
+            self.shared.notice(notice);
         }
     }
 

@@ -359,11 +359,10 @@ impl<H: Host> RedisEngine<H> {
                 self.tell(channel, control, ticket);
             }
             Place::Queue => {
-                let deadline = self.shared.now().saturating_add(milliseconds);
                 self.ask(Ask::Membership {
                     group: group.to_owned(),
                     channel: channel.to_owned(),
-                    deadline: Some(deadline),
+                    lasts: Some(milliseconds),
                     ticket: Some(ticket),
                 });
             }
@@ -414,7 +413,7 @@ impl<H: Host> RedisEngine<H> {
                 self.ask(Ask::Membership {
                     group: group.to_owned(),
                     channel: channel.to_owned(),
-                    deadline: None,
+                    lasts: None,
                     ticket: Some(ticket),
                 });
             }
@@ -470,7 +469,7 @@ impl<H: Host> RedisEngine<H> {
             self.ask(Ask::Membership {
                 group,
                 channel: channel.to_owned(),
-                deadline: None,
+                lasts: None,
                 ticket: None,
             });
         }

@@ -229,13 +229,23 @@ fn put_body(bytes: &mut Vec<u8>, body: Outgoing<'_>) -> Result<(), Unsendable> {
     }
 }
 
-/// Writes sequence and deadline into an envelope that was encoded before they were known; bytes that are too short
-/// for a header stay as they are.
-pub fn stamp(envelope: &mut [u8], sequence: u64, deadline: u64) {
-    if let Some(fields) = envelope.get_mut(10..HEADER) {
-        let (first, second) = fields.split_at_mut(8);
-        first.copy_from_slice(&sequence.to_be_bytes());
-        second.copy_from_slice(&deadline.to_be_bytes());
+/// Writes the sequence into an envelope that was encoded before it was known; bytes that are too short for a header stay
+/// as they are.
+pub fn set_sequence(envelope: &mut [u8], sequence: u64) {
+    set_number(envelope, HEADER - 16, sequence);
+}
+
+/// The same for the deadline.
+pub fn set_deadline(envelope: &mut [u8], deadline: u64) {
+    set_number(envelope, HEADER - 8, deadline);
+}
+
+fn set_number(envelope: &mut [u8], at: usize, number: u64) {
+    if let Some(field) = envelope
+        .get_mut(..HEADER)
+        .and_then(|header| header.get_mut(at..at + 8))
+    {
+        field.copy_from_slice(&number.to_be_bytes());
     }
 }
 
@@ -451,9 +461,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_changes_sequence_and_deadline_alone() {
+    fn sequence_and_deadline_are_set_and_nothing_else() {
         let mut stamped = ping(&["a"]);
-        stamp(&mut stamped, 8, 9);
+        set_sequence(&mut stamped, 8);
+        set_deadline(&mut stamped, 9);
         let header = Header {
             sequence: 8,
             deadline: 9,
@@ -469,7 +480,8 @@ mod tests {
         );
         assert_eq!(Ok(stamped), expected);
         let mut short = vec![1; HEADER - 1];
-        stamp(&mut short, 8, 9);
+        set_sequence(&mut short, 8);
+        set_deadline(&mut short, 9);
         assert_eq!(short, [1; HEADER - 1]);
     }
 

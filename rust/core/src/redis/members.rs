@@ -15,7 +15,7 @@ use super::requests::{integer, Request, Then};
 use super::settings::Wire;
 use super::shared::{count, lock};
 
-/// By how many milliseconds the clocks of processes may differ that have not heard the server's.
+/// By how many milliseconds the clocks of servers may differ, one of which may take the other's place.
 const MARGIN: u64 = 60_000;
 /// How far back `flush` looks for queues, in milliseconds: a month, however long messages live.
 const OLDEST_INDEX: u64 = 31 * 24 * HOUR;
@@ -63,18 +63,19 @@ impl<H: Host> Driver<H> {
         &mut self,
         group: String,
         channel: String,
-        deadline: Option<u64>,
+        lasts: Option<u64>,
         tally: usize,
     ) {
         let key = self.keys.members();
         let field = member_field(&group, &channel);
-        let commands = match deadline {
-            Some(deadline) => {
+        let commands = match lasts {
+            Some(lasts) => {
                 // As long as the longest of all: others may last longer than this one.
-                let last = lock(&self.shared.plain).last_deadline().max(deadline);
+                let last = lock(&self.shared.plain).last_deadline();
+                let left = last.saturating_sub(self.shared.now()).max(lasts);
                 vec![
-                    Command::new("HSET").text(&key).text(field).number(deadline),
-                    end_after(&key, last.saturating_sub(self.shared.now())),
+                    Command::new("HSET").text(&key).text(field).end_after(lasts),
+                    end_after(&key, left),
                 ]
             }
             None => vec![Command::new("HDEL").text(&key).text(field)],
@@ -82,7 +83,7 @@ impl<H: Host> Driver<H> {
         let then = Then::Membership {
             group,
             channel,
-            deadline,
+            lasts,
             tally,
         };
         let request = Request::new("", &key, commands, self.until(), then).safe();
@@ -93,12 +94,13 @@ impl<H: Host> Driver<H> {
         &mut self,
         group: &str,
         channel: &str,
-        deadline: Option<u64>,
+        lasts: Option<u64>,
         tally: usize,
     ) {
+        let now = self.shared.now();
         let mut plain = lock(&self.shared.plain);
-        match deadline {
-            Some(deadline) => plain.add(group, channel, deadline),
+        match lasts {
+            Some(lasts) => plain.add(group, channel, now.saturating_add(lasts)),
             None => plain.remove(group, channel),
         }
         drop(plain);

@@ -1,8 +1,8 @@
 //! The engine that spans processes, through one or more Redis or Valkey servers.
 //!
 //! What can be decided without a socket is decided in pure modules: [`keys`], [`ring`], [`envelope`], [`crypt`],
-//! [`payload`], [`sequence`], [`backoff`]. `connection` alone touches sockets. One task, the `driver`, keeps all state
-//! of a layer and makes every decision: about servers (`nodes`, `discovery`), what is asked of them (`requests`), what this
+//! [`payload`], [`sequence`], [`backoff`], `server_clock`. `connection` alone touches sockets. One task, the `driver`, keeps all state
+//! of a layer and makes every decision: about servers (`nodes`, `discovery`, `health`), what is asked of them (`requests`), what this
 //! process is subscribed to (`topics`), what goes out (`sends`), plain channels (`queues`, `taking`, `members`) and what comes
 //! in (`arrivals`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what became of sends that nobody waited for.
 //! `docs/protocol.md` describes what travels.
@@ -16,6 +16,7 @@ mod driver;
 mod engine;
 pub mod envelope;
 mod fault;
+mod health;
 mod host;
 pub mod keys;
 mod ledger;
@@ -30,6 +31,7 @@ pub mod ring;
 mod runtime;
 mod sends;
 pub mod sequence;
+mod server_clock;
 mod settings;
 mod shared;
 mod taking;

@@ -13,6 +13,7 @@ use super::driver::Driver;
 use super::fault::{Fault, FaultKind};
 use super::host::Host;
 use super::requests::{Request, Then};
+use super::server_clock::{Reading, ServerClock};
 use super::settings::Host as ServerHost;
 use super::shared::Notice;
 
@@ -21,7 +22,7 @@ use super::shared::Notice;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// How long a connection may be silent after it was asked whether it is there.
-const SILENCE: Duration = Duration::from_secs(2);
+pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
 /// Which server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +65,18 @@ pub(super) enum Event {
         topic: String,
         refusal: Refusal,
     },
+    /// A server has said what time it is, or would not.
+    Timed {
+        node: NodeKey,
+        generation: u64,
+        time: Option<Reading>,
+    },
+    /// A connection that subscribes has answered what it was asked at that moment.
+    Heard {
+        node: NodeKey,
+        generation: u64,
+        asked: Instant,
+    },
     Silent {
         node: NodeKey,
         role: Role,
@@ -89,6 +102,8 @@ pub(super) struct Node {
     pub(super) subscriber: LinkState,
     /// What waits to be written.
     pub(super) outbox: VecDeque<Request>,
+    /// What time it is there, as soon as that is known.
+    pub(super) clock: Option<ServerClock>,
 }
 
 pub(super) struct LinkState {
@@ -96,8 +111,10 @@ pub(super) struct LinkState {
     /// Which attempt it is, of all to any server: what an earlier connection says is not heard.
     pub(super) generation: u64,
     /// Where it goes, if the Sentinels told.
-    address: Option<Address>,
+    pub(super) address: Option<Address>,
     backoff: Backoff,
+    /// The latest moment of which is known that what comes now was sent after it.
+    pub(super) since: Instant,
     /// Whether it was there before.
     pub(super) was_open: bool,
 }
@@ -119,12 +136,13 @@ impl std::fmt::Debug for LinkState {
 }
 
 impl LinkState {
-    fn new() -> Self {
+    fn new(now: Instant) -> Self {
         Self {
             phase: Phase::Closed,
             generation: 0,
             address: None,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            since: now,
             was_open: false,
         }
     }
@@ -145,12 +163,13 @@ impl LinkState {
 }
 
 impl Node {
-    pub(super) fn new(server: ServerHost) -> Self {
+    pub(super) fn new(server: ServerHost, now: Instant) -> Self {
         Self {
             server,
-            writer: LinkState::new(),
-            subscriber: LinkState::new(),
+            writer: LinkState::new(now),
+            subscriber: LinkState::new(now),
             outbox: VecDeque::new(),
+            clock: None,
         }
     }
 
@@ -206,6 +225,24 @@ impl<H: Host> Driver<H> {
                     self.subscription_refused(&topic, refusal);
                 }
             }
+            Event::Timed {
+                node,
+                generation,
+                time,
+            } => {
+                if self.is_current(&node, Role::Writer, generation) {
+                    self.note_time(&node, time.as_ref());
+                }
+            }
+            Event::Heard {
+                node,
+                generation,
+                asked,
+            } => {
+                if self.is_current(&node, Role::Subscriber, generation) {
+                    self.note_heard(&node, asked);
+                }
+            }
             Event::Silent {
                 node,
                 role,
@@ -244,6 +281,7 @@ impl<H: Host> Driver<H> {
                 };
                 if ready {
                     state.phase = Phase::Opening;
+                    state.since = now;
                     self.attempts += 1;
                     state.generation = self.attempts;
                     due.push((key.clone(), role, state.generation, node.server.clone()));
@@ -272,7 +310,10 @@ impl<H: Host> Driver<H> {
         let transport = Arc::clone(&self.transport);
         let timeout = self.settings.connect_timeout;
         tokio::spawn(async move {
-            let opened = discovery::open(&*transport, &server, timeout, pushes).await;
+            let opened = match role {
+                Role::Writer => discovery::open_writer(&*transport, &server, timeout).await,
+                Role::Subscriber => discovery::open(&*transport, &server, timeout, pushes).await,
+            };
             let _ = events.send(Event::Opened {
                 node,
                 role,
@@ -299,7 +340,11 @@ impl<H: Host> Driver<H> {
         };
         let state = node.state(role);
         match opened {
-            Ok(Opened { link, address }) => {
+            Ok(Opened {
+                link,
+                address,
+                time,
+            }) => {
                 state.address = address;
                 let shards = link.can_shard();
                 // Found out before the next message is written to nobody, and not by it.
@@ -315,7 +360,10 @@ impl<H: Host> Driver<H> {
                 state.was_open = true;
                 self.sharding &= shards;
                 match role {
-                    Role::Writer => self.writer_opened(key),
+                    Role::Writer => {
+                        self.note_time(key, time.as_ref());
+                        self.writer_opened(key);
+                    }
                     Role::Subscriber => self.subscriber_opened(key),
                 }
             }
@@ -345,14 +393,11 @@ impl<H: Host> Driver<H> {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        let mut request = |command, then| {
-            let request = Request::to(key.clone(), vec![command], self.now + SILENCE, then);
-            node.outbox.push_front(request);
-        };
-        request(Command::new("TIME"), Then::Time(self.now));
         if !serverless {
             let command = Command::new("CLIENT").word("SETNAME").text(name);
-            request(command, Then::Ignored);
+            let until = self.now + SILENCE;
+            let request = Request::to(key.clone(), vec![command], until, Then::Ignored);
+            node.outbox.push_front(request);
         }
         self.index_anew();
         self.recover_taken(key);
@@ -381,54 +426,6 @@ impl<H: Host> Driver<H> {
             self.subscriber_lost(key, fault);
         }
         self.remap();
-    }
-
-    /// Asks every connection whether it is there. A server that has moved or died without a word is found out by that.
-    pub(super) fn check_links(&mut self) {
-        for (key, node) in &self.nodes {
-            for role in [Role::Writer, Role::Subscriber] {
-                let state = match role {
-                    Role::Writer => &node.writer,
-                    Role::Subscriber => &node.subscriber,
-                };
-                let Some(link) = state.link() else { continue };
-                let (events, node, generation) =
-                    (self.events.clone(), key.clone(), state.generation);
-                let answer = link.ping();
-                tokio::spawn(async move {
-                    let answered = tokio::time::timeout(SILENCE, answer).await;
-                    if !answered.unwrap_or(false) {
-                        let _ = events.send(Event::Silent {
-                            node,
-                            role,
-                            generation,
-                        });
-                    }
-                });
-            }
-            self.check_master(key, node);
-        }
-        self.send_probe();
-    }
-
-    /// Asks the Sentinels whether the server is still the master.
-    fn check_master(&self, key: &NodeKey, node: &Node) {
-        let links = [&node.writer, &node.subscriber];
-        let known: Vec<Address> = links
-            .into_iter()
-            .filter_map(|link| link.address.clone())
-            .collect();
-        if known.is_empty() {
-            return;
-        }
-        let (events, key, server) = (self.events.clone(), key.clone(), node.server.clone());
-        let (transport, timeout) = (Arc::clone(&self.transport), self.settings.connect_timeout);
-        tokio::spawn(async move {
-            let found = discovery::successor(&*transport, &server, &known, timeout).await;
-            if let Some(address) = found {
-                let _ = events.send(Event::Succeeded { node: key, address });
-            }
-        });
     }
 
     /// The server says that it is a replica. Behind Sentinels there is a master elsewhere, and that is where messages are

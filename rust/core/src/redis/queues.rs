@@ -21,8 +21,9 @@ use super::driver::Driver;
 use super::envelope::HEADER;
 use super::host::Host;
 use super::keys::hash_slot;
+use super::nodes::Node;
 use super::requests::{integer, Request, Then};
-use super::shared::{count, lock};
+use super::shared::{count, lock, Notice};
 
 /// How many of the oldest entries of a full queue are looked at, to find some that have expired.
 const OLDEST: i64 = 16;
@@ -56,7 +57,8 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) struct Pushed {
     pub(super) channel: String,
-    pub(super) entry: Arc<[u8]>,
+    /// As it was written; nothing before that.
+    entry: Arc<[u8]>,
     /// How many entries the queue held with this one.
     length: u64,
     pub(super) tally: usize,
@@ -70,9 +72,9 @@ impl<H: Host> Driver<H> {
         self.index(channel);
         let key = self.keys.queue(channel);
         let mut commands = vec![
-            Command::new("RPUSH").text(&key).bytes(Arc::clone(&entry)),
+            Command::new("RPUSH").text(&key).envelope(entry),
             self.expire(&key),
-            Command::publish(self.keys.bell(channel), Arc::from(Vec::new())),
+            self.ring(channel),
         ];
         // If somebody waits here, the first entry is taken at once: it is ours to take, and saves the way of the bell. What
         // was asked for before is no reason not to: it was done before this push, and cannot have taken this.
@@ -90,7 +92,7 @@ impl<H: Host> Driver<H> {
         }
         let pushed = Pushed {
             channel: channel.to_owned(),
-            entry,
+            entry: Arc::default(),
             length: 0,
             tally,
             follows,
@@ -99,12 +101,23 @@ impl<H: Host> Driver<H> {
         self.submit(request);
     }
 
+    /// The server of a queue.
+    fn node_of_queue(&self, channel: &str) -> Option<&Node> {
+        let slot = hash_slot(self.keys.queue(channel).as_bytes());
+        let key = self.node_of(channel, slot)?;
+        self.nodes.get(&key)
+    }
+
     /// Whether there is a connection to the server of a queue.
     pub(super) fn can_write_to(&self, channel: &str) -> bool {
-        let slot = hash_slot(self.keys.queue(channel).as_bytes());
-        let node = self.node_of(channel, slot);
-        let node = node.and_then(|key| self.nodes.get(&key));
+        let node = self.node_of_queue(channel);
         node.is_some_and(|node| node.writer.link().is_some())
+    }
+
+    /// The time at the server of a queue, in milliseconds since the epoch.
+    pub(super) fn time_at_queue(&self, channel: &str) -> u64 {
+        let clock = self.node_of_queue(channel).and_then(|node| node.clock);
+        clock.map_or_else(|| self.shared.now(), |clock| clock.milliseconds(self.now))
     }
 
     /// Puts the name of a queue where `flush` finds it.
@@ -144,6 +157,11 @@ impl<H: Host> Driver<H> {
         end_after(key, self.expiry_ms())
     }
 
+    /// Rings the bell of a queue.
+    pub(super) fn ring(&self, channel: &str) -> Command {
+        Command::publish(self.keys.bell(channel)).bytes(Arc::default())
+    }
+
     pub(super) fn take(&self, channel: &str) -> Command {
         Command::new("LMOVE")
             .text(self.keys.queue(channel))
@@ -158,7 +176,8 @@ impl<H: Host> Driver<H> {
         self.engine.waiters(channel).saturating_sub(fetching)
     }
 
-    pub(super) fn queued(&mut self, mut pushed: Pushed, replies: Vec<Reply>) {
+    pub(super) fn queued(&mut self, mut pushed: Pushed, entry: Arc<[u8]>, replies: Vec<Reply>) {
+        pushed.entry = entry;
         let mut replies = replies.into_iter();
         pushed.length = integer(replies.next().as_ref());
         let taken: Vec<Reply> = replies.skip(2).take(1).collect();
@@ -212,7 +231,7 @@ impl<H: Host> Driver<H> {
     pub(super) fn prune(&mut self, pushed: Pushed, mut replies: Vec<Reply>) {
         let beyond = replies.pop();
         let key = self.keys.queue(&pushed.channel);
-        let now = self.shared.now();
+        let now = self.time_at_queue(&pushed.channel);
         let mut commands: Vec<Command> = entries(replies)
             .filter(|entry| deadline(entry).is_some_and(|deadline| deadline <= now))
             .map(|entry| {
@@ -235,9 +254,19 @@ impl<H: Host> Driver<H> {
     pub(super) fn pruned(&mut self, mut pushed: Pushed, mut replies: Vec<Reply>) {
         let beyond = replies.pop();
         let removed = replies.iter().map(|reply| integer(Some(reply))).sum();
-        count(&self.shared.meter.queue_expired, removed);
+        self.expired(&pushed.channel, removed);
         pushed.length = pushed.length.saturating_sub(removed);
         self.settle_place(pushed, beyond);
+    }
+
+    /// Messages were in a queue until they expired.
+    pub(super) fn expired(&mut self, channel: &str, messages: u64) {
+        count(&self.shared.meter.queue_expired, messages);
+        if messages > 0 {
+            self.tell_once(Notice::QueueExpired {
+                channel: channel.to_owned(),
+            });
+        }
     }
 
     fn settle_place(&mut self, pushed: Pushed, beyond: Option<Reply>) {

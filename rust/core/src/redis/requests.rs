@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -51,8 +52,6 @@ enum Place {
 #[derive(Debug)]
 pub(super) enum Then {
     Ignored,
-    /// The server's time, asked for at that moment.
-    Time(Instant),
     Published {
         tally: usize,
         at: Instant,
@@ -95,7 +94,8 @@ pub(super) enum Then {
     Membership {
         group: String,
         channel: String,
-        deadline: Option<u64>,
+        /// In milliseconds; none if it has ended.
+        lasts: Option<u64>,
         tally: usize,
     },
     /// The names of the queues that are to be removed.
@@ -165,6 +165,13 @@ impl Request {
     pub(super) fn safe(mut self) -> Self {
         self.safe = true;
         self
+    }
+
+    /// Sets what depends on the time at the server that it is written to, which it is now.
+    fn date(&mut self, now: u64, expiry: u64) {
+        for command in &mut self.commands {
+            command.date(now, expiry);
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -278,17 +285,20 @@ impl<H: Host> Driver<H> {
 
     /// Writes what waits, wherever there is a connection.
     pub(super) fn write(&mut self) {
-        let sharded = self.publishes_sharded();
+        let (sharded, expiry) = (self.publishes_sharded(), self.expiry_ms());
         for (key, node) in &mut self.nodes {
             let Some(link) = node.writer.link() else {
                 continue;
             };
+            let time = node.clock.map(|clock| clock.milliseconds(self.now));
+            let time = time.unwrap_or_else(|| self.shared.now());
             while !node.outbox.is_empty() {
                 let take = node.outbox.len().min(PIPELINE);
-                let requests: Vec<Request> = node.outbox.drain(..take).collect();
+                let mut requests: Vec<Request> = node.outbox.drain(..take).collect();
                 let mut commands = Vec::with_capacity(requests.len() * 2);
                 let mut until = self.now;
-                for request in &requests {
+                for request in &mut requests {
+                    request.date(time, expiry);
                     until = until.max(request.until);
                     for command in request.open() {
                         if request.asking {
@@ -377,7 +387,9 @@ impl<H: Host> Driver<H> {
         if request.then.carries_a_message() {
             self.outstanding -= 1;
         }
-        self.then(request.then, replies);
+        let carried = request.commands.first().and_then(Command::carried);
+        let carried = carried.cloned().unwrap_or_default();
+        self.then(request.then, replies, carried);
     }
 
     /// Asks where the server says, or here in a while.
@@ -459,10 +471,9 @@ impl<H: Host> Driver<H> {
         self.nodes.clear();
     }
 
-    fn then(&mut self, then: Then, replies: Vec<Reply>) {
+    fn then(&mut self, then: Then, replies: Vec<Reply>, carried: Arc<[u8]>) {
         match then {
             Then::Ignored | Then::Indexed { .. } => {}
-            Then::Time(asked) => self.note_time(asked, replies.first()),
             Then::Published { tally, at, inbox } => {
                 let receivers = integer(replies.first());
                 count(&self.shared.meter.published, 1);
@@ -472,7 +483,7 @@ impl<H: Host> Driver<H> {
                 }
                 self.finish(tally, |answer| answer.receivers += receivers);
             }
-            Then::Queued(pushed) => self.queued(pushed, replies),
+            Then::Queued(pushed) => self.queued(pushed, carried, replies),
             Then::Oldest(pushed) => self.prune(pushed, replies),
             Then::Pruned(pushed) => self.pruned(pushed, replies),
             Then::Withdrawn(pushed) => self.withdrawn(&pushed, &replies),
@@ -488,9 +499,9 @@ impl<H: Host> Driver<H> {
             Then::Membership {
                 group,
                 channel,
-                deadline,
+                lasts,
                 tally,
-            } => self.membership_changed(&group, &channel, deadline, tally),
+            } => self.membership_changed(&group, &channel, lasts, tally),
             Then::Index {
                 tally,
                 names,
@@ -508,7 +519,7 @@ impl<H: Host> Driver<H> {
         }
         match request.then {
             // The members are read again when the control topic is confirmed again.
-            Then::Ignored | Then::Time(_) | Then::Recovered { .. } | Then::Acknowledged { .. } => {}
+            Then::Ignored | Then::Recovered { .. } | Then::Acknowledged { .. } => {}
             Then::Members => self.members_unread(fault),
             Then::Fetched {
                 channel,
@@ -546,28 +557,6 @@ impl<H: Host> Driver<H> {
             | Then::Removed { tally, .. } => self.finish_with(tally, fault.clone()),
         }
     }
-
-    fn note_time(&mut self, asked: Instant, reply: Option<&Reply>) {
-        let Some(Reply::Array(words)) = reply else {
-            return;
-        };
-        let number = |index: usize| words.get(index).and_then(number_in);
-        if let (Some(seconds), Some(microseconds)) = (number(0), number(1)) {
-            let there = seconds
-                .saturating_mul(1000)
-                .saturating_add(microseconds / 1000);
-            let half = u64::try_from((self.now - asked).as_millis() / 2).unwrap_or(0);
-            let (there, here) = (
-                there.saturating_add(half),
-                crate::clock::unix_milliseconds(),
-            );
-            let offset = i64::try_from(there.abs_diff(here)).unwrap_or(0);
-            let offset = if there < here { -offset } else { offset };
-            self.shared
-                .clock_offset
-                .store(offset, std::sync::atomic::Ordering::Relaxed);
-        }
-    }
 }
 
 /// The number that the server answered; 0 if it answered anything else.
@@ -575,15 +564,6 @@ pub(super) fn integer(reply: Option<&Reply>) -> u64 {
     match reply {
         Some(Reply::Int(number)) => u64::try_from(*number).unwrap_or(0),
         _ => 0,
-    }
-}
-
-fn number_in(reply: &Reply) -> Option<u64> {
-    match reply {
-        Reply::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
-        Reply::SimpleString(digits) => digits.parse().ok(),
-        Reply::Int(number) => u64::try_from(*number).ok(),
-        _ => None,
     }
 }
 
@@ -600,31 +580,5 @@ impl ExtractLate for std::collections::VecDeque<Request> {
         let (late, kept): (Vec<_>, Vec<_>) = std::mem::take(self).into_iter().partition(is_late);
         self.extend(kept);
         late
-    }
-}
-
-impl<H: Host> Driver<H> {
-    /// Publishes an entry on a pub/sub channel that belongs where the name does.
-    pub(super) fn publish(
-        &mut self,
-        name: &str,
-        topic: String,
-        entry: std::sync::Arc<[u8]>,
-        tally: usize,
-        inbox: bool,
-    ) {
-        count(&self.shared.meter.bytes_out, entry.len() as u64);
-        if let Some(known) = self.tallies.get_mut(tally) {
-            known.left += 1;
-        }
-        let (at, until) = (self.now, self.until());
-        let request = Request::new(
-            name,
-            &topic.clone(),
-            vec![Command::publish(topic, entry)],
-            until,
-            Then::Published { tally, at, inbox },
-        );
-        self.submit(request);
     }
 }

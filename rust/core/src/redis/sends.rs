@@ -2,38 +2,54 @@
 
 use std::sync::Arc;
 
+use super::connection::Command;
 use super::driver::Driver;
 use super::envelope;
 use super::host::Host;
 use super::keys::process_of;
 use super::members::BeforeMembers;
+use super::requests::{Request, Then};
 use super::settings::Wire;
-use super::shared::lock;
+use super::shared::{count, lock};
+
+/// What is published, as it travels.
+#[derive(Debug)]
+pub(super) enum Published {
+    /// The envelope of a message for a group.
+    Group(Arc<[u8]>),
+    /// That of a message for a channel of a process. If nobody gets it, the process is gone.
+    Direct(Arc<[u8]>),
+    /// What one engine says to another; it has no deadline.
+    Control(Arc<[u8]>),
+    /// A message as `channels_redis` sends it, without an envelope.
+    Payload(Arc<[u8]>),
+}
 
 impl<H: Host> Driver<H> {
     pub(super) fn expiry_ms(&self) -> u64 {
         u64::try_from(self.settings.expiry.as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn stamped(&mut self, destination: &str, mut entry: Vec<u8>) -> Arc<[u8]> {
-        let deadline = self.shared.now().saturating_add(self.expiry_ms());
-        envelope::stamp(&mut entry, self.counters.next(destination), deadline);
+    /// Gives an envelope its number. Its deadline is set when it is written.
+    pub(super) fn numbered(&mut self, destination: &str, mut entry: Vec<u8>) -> Arc<[u8]> {
+        envelope::set_sequence(&mut entry, self.counters.next(destination));
         Arc::from(entry)
     }
 
     /// Carries a message to a channel: to the process that has it, or into its queue.
     pub(super) fn send(&mut self, channel: &str, entry: Vec<u8>, tally: usize) {
         if self.settings.wire == Wire::ChannelsRedis {
-            self.publish(channel, channel.to_owned(), Arc::from(entry), tally, false);
+            let message = Published::Payload(Arc::from(entry));
+            self.publish(channel, channel, message, tally);
             return;
         }
         if let Some(process) = process_of(channel) {
             let topic = self.keys.inbox(process);
-            let entry = self.stamped(&topic, entry);
-            self.publish(&process.to_string(), topic, entry, tally, true);
+            let message = Published::Direct(self.numbered(&topic, entry));
+            self.publish(&process.to_string(), &topic, message, tally);
             return;
         }
-        let entry = self.stamped(&self.keys.queue(channel), entry);
+        let entry = self.numbered(&self.keys.queue(channel), entry);
         self.push(channel, entry, tally);
     }
 
@@ -47,12 +63,14 @@ impl<H: Host> Driver<H> {
     ) {
         if self.settings.wire == Wire::ChannelsRedis {
             let topic = self.keys.channels_redis_group(group);
-            self.publish(&topic.clone(), topic, Arc::from(entry), tally, false);
+            let message = Published::Payload(Arc::from(entry));
+            self.publish(&topic, &topic, message, tally);
             return;
         }
         let topic = self.keys.group(group);
-        let entry = self.stamped(&topic, entry);
-        self.publish(group, topic, Arc::clone(&entry), tally, false);
+        let entry = self.numbered(&topic, entry);
+        let message = Published::Group(Arc::clone(&entry));
+        self.publish(group, &topic, message, tally);
         if self.members_read {
             self.push_to_members(group, exclude, &entry, tally);
             return;
@@ -87,5 +105,26 @@ impl<H: Host> Driver<H> {
                 self.push(&channel, Arc::clone(entry), tally);
             }
         }
+    }
+
+    /// Publishes a message on a pub/sub channel that belongs where the name does.
+    pub(super) fn publish(&mut self, name: &str, topic: &str, message: Published, tally: usize) {
+        let inbox = matches!(message, Published::Direct(_));
+        let command = Command::publish(topic);
+        let (length, command) = match message {
+            Published::Group(bytes) | Published::Direct(bytes) => {
+                (bytes.len(), command.envelope(bytes))
+            }
+            Published::Control(bytes) | Published::Payload(bytes) => {
+                (bytes.len(), command.bytes(bytes))
+            }
+        };
+        count(&self.shared.meter.bytes_out, length as u64);
+        if let Some(known) = self.tallies.get_mut(tally) {
+            known.left += 1;
+        }
+        let (at, until) = (self.now, self.until());
+        let then = Then::Published { tally, at, inbox };
+        self.submit(Request::new(name, topic, vec![command], until, then));
     }
 }

@@ -1,11 +1,11 @@
 //! What callers in any thread see of the engine without asking the thread that does the input and output.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::unix_milliseconds;
+use super::server_clock::SharedClock;
 
 /// How many notices are kept for somebody to read.
 const NOTICES: usize = 1024;
@@ -48,6 +48,21 @@ pub enum Notice {
     },
     /// All connections are there again.
     Reconnected,
+    /// A server's clock was set while this process was connected, by so many milliseconds: what was sent just then may have
+    /// expired early, or late.
+    ClockSet {
+        /// The server.
+        server: String,
+        /// Forward, or, if negative, back.
+        milliseconds: i64,
+    },
+    /// A message came after its deadline and was dropped, for the first time; the others are counted.
+    Late,
+    /// A message of a queue expired before anybody took it, for the first time; the others are counted.
+    QueueExpired {
+        /// The queue.
+        channel: String,
+    },
     /// These groups and queues may have missed messages.
     Gap {
         /// Groups whose subscription was interrupted, or in whose messages there is a hole.
@@ -261,8 +276,8 @@ pub(crate) struct Shared {
     pub(crate) plain: Mutex<PlainMembers>,
     /// How many messages the queues that this process uses held when it last looked.
     pub(crate) depths: Mutex<HashMap<String, u64>>,
-    /// What to add to the time here for the time there, in milliseconds.
-    pub(crate) clock_offset: AtomicI64,
+    /// The time at the server that has the memberships of plain channels.
+    pub(crate) clock: SharedClock,
     /// What became of messages to groups that have plain channels in them.
     pub(crate) groups: Mutex<HashMap<String, PlainSends>>,
     notices: Mutex<Notices>,
@@ -272,7 +287,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// The server's time, in milliseconds since the epoch.
     pub(crate) fn now(&self) -> u64 {
-        unix_milliseconds().saturating_add_signed(self.clock_offset.load(Ordering::Relaxed))
+        self.clock.now()
     }
 
     pub(crate) fn notice(&self, notice: Notice) {

@@ -173,9 +173,9 @@ impl<H: Host> Driver<H> {
 
     fn deliver_entry(&mut self, channel: &str, entry: Vec<u8>) {
         count(&self.shared.meter.bytes_in, entry.len() as u64);
-        let now = self.shared.now();
+        let now = self.time_at_queue(channel);
         if deadline(&entry).is_some_and(|deadline| deadline <= now) {
-            count(&self.shared.meter.queue_expired, 1);
+            self.expired(channel, 1);
             return;
         }
         match envelope::decode(entry, self.settings.crypt.as_deref()).map(|envelope| envelope.body)
@@ -310,7 +310,7 @@ impl<H: Host> Driver<H> {
         let mut commands = Vec::with_capacity(messages.len() + 2);
         for message in messages.iter().rev() {
             if let Some(entry) = self.entry_of(channel, message) {
-                commands.push(Command::new("LPUSH").text(&key).bytes(entry));
+                commands.push(Command::new("LPUSH").text(&key).envelope(entry));
             }
         }
         self.index(channel);
@@ -318,10 +318,7 @@ impl<H: Host> Driver<H> {
         count(&self.shared.meter.handed_back, handed_back);
         self.note_depth(channel, handed_back);
         commands.push(self.expire(&key));
-        commands.push(Command::publish(
-            self.keys.bell(channel),
-            Arc::from(Vec::new()),
-        ));
+        commands.push(self.ring(channel));
         let tally = self.tally(1, None);
         let then = Then::HandedBack {
             tally,
@@ -346,6 +343,6 @@ impl<H: Host> Driver<H> {
             payload: &payload,
         };
         let entry = envelope::encode(&header, body, seal).ok()?;
-        Some(self.stamped(&self.keys.queue(channel), entry))
+        Some(self.numbered(&self.keys.queue(channel), entry))
     }
 }

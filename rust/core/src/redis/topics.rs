@@ -211,7 +211,7 @@ impl<H: Host> Driver<H> {
                     // A master that became a replica goes on passing on what its successor gives it: the same messages
                     // as come from there, and later.
                     Ok(topic) if self.is_elsewhere(key, &topic) => {}
-                    Ok(topic) => self.arrived(&topic, payload),
+                    Ok(topic) => self.arrived(key, &topic, payload),
                     Err(_) => count(&self.shared.meter.malformed, 1),
                 }
             }

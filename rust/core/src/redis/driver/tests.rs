@@ -61,9 +61,26 @@ struct Servers {
     answer: Mutex<Box<Answerer>>,
     refusing: Mutex<bool>,
     asked: Mutex<Vec<(String, String)>>,
+    /// The last bytes of what each server was asked.
+    written: Mutex<Vec<(String, Vec<u8>)>>,
+    /// The clocks of those that tell the time: at this moment it was so many seconds after the epoch.
+    clocks: Mutex<HashMap<String, (Instant, u64)>>,
     /// What was pushed last; it is what stands beyond the capacity.
     pushed: Mutex<Vec<u8>>,
     sinks: Mutex<Vec<PushSink>>,
+}
+
+impl Servers {
+    /// The answer of a server that tells the time.
+    fn time_at(&self, address: &str) -> Option<Reply> {
+        let (at, seconds) = lock(&self.clocks).get(address).copied()?;
+        let time = Duration::from_secs(seconds) + at.elapsed();
+        let word = |number: u64| Reply::BulkString(number.to_string().into_bytes());
+        Some(Reply::Array(vec![
+            word(time.as_secs()),
+            word(time.subsec_micros().into()),
+        ]))
+    }
 }
 
 struct FakeLink {
@@ -107,7 +124,12 @@ impl Link for FakeLink {
             if words.starts_with("RPUSH") {
                 *lock(&self.servers.pushed) = command.last_bytes();
             }
+            let written = (self.address.clone(), command.last_bytes());
+            lock(&self.servers.written).push(written);
             let mut reply = lock(&self.servers.answer)(&words);
+            if words == "TIME" {
+                reply = self.servers.time_at(&self.address).or(reply);
+            }
             if words.starts_with("LRANGE t:q:") && words.ends_with(" -1") {
                 let pushed = lock(&self.servers.pushed).clone();
                 reply = Some(Reply::Array(vec![Reply::BulkString(pushed)]));
@@ -210,16 +232,26 @@ struct Layer {
 impl Layer {
     async fn connected(topology: Topology, answer: Box<Answerer>) -> Self {
         let layer = Self::new(topology, answer);
-        layer.ask(Ask::Connect { ticket: 1000 });
-        assert_eq!(layer.answer(1000).await.fault, None);
+        layer.connect().await;
         layer
     }
 
+    async fn connect(&self) {
+        self.ask(Ask::Connect { ticket: 1000 });
+        assert_eq!(self.answer(1000).await.fault, None);
+    }
+
     fn new(topology: Topology, answer: Box<Answerer>) -> Self {
+        Self::with(settings(topology), answer)
+    }
+
+    fn with(settings: Settings, answer: Box<Answerer>) -> Self {
         let servers = Arc::new(Servers {
             answer: Mutex::new(answer),
             refusing: Mutex::new(false),
             asked: Mutex::default(),
+            written: Mutex::default(),
+            clocks: Mutex::default(),
             pushed: Mutex::default(),
             sinks: Mutex::default(),
         });
@@ -236,7 +268,7 @@ impl Layer {
         let parts = Parts {
             host: Arc::clone(&layer.world),
             engine: Arc::clone(&layer.local),
-            settings: Arc::new(settings(topology)),
+            settings: Arc::new(settings),
             keys,
             me: ME,
             shared: Arc::clone(&layer.shared),
@@ -280,6 +312,33 @@ impl Layer {
         matching.map(|(address, _)| address.clone()).collect()
     }
 
+    /// Sets the clock of a server: so many seconds after the epoch it is now.
+    fn set_clock(&self, address: &str, seconds: u64) {
+        let clock = (Instant::now(), seconds);
+        lock(&self.servers.clocks).insert(address.to_owned(), clock);
+    }
+
+    /// The deadlines of the messages that a server was given, in whole seconds after the epoch.
+    fn deadlines(&self, address: &str) -> Vec<u64> {
+        let written = lock(&self.servers.written);
+        let bytes = written.iter().filter(|(to, _)| to == address);
+        let deadlines = bytes.filter_map(|(_, bytes)| {
+            let envelope = envelope::decode(bytes.clone(), None).ok()?;
+            Some(envelope.header.deadline / 1000)
+        });
+        deadlines.filter(|deadline| *deadline > 0).collect()
+    }
+
+    /// Has a message come for a channel of this process, which expires so many seconds after the epoch.
+    async fn comes(&self, channel: &str, sequence: u64, deadline: u64) {
+        let inbox = self.keys.inbox(ME);
+        self.push(|| Push::Message {
+            topic: inbox.clone().into_bytes(),
+            payload: dated_entry(channel, OTHER, sequence, deadline * 1000),
+        });
+        sleep(Duration::from_millis(1)).await;
+    }
+
     fn push(&self, push: impl Fn() -> Push) {
         for sink in lock(&self.servers.sinks).iter() {
             sink(push());
@@ -288,10 +347,14 @@ impl Layer {
 }
 
 fn entry(channel: &str, sender: ProcessId, sequence: u64) -> Vec<u8> {
+    dated_entry(channel, sender, sequence, u64::MAX)
+}
+
+fn dated_entry(channel: &str, sender: ProcessId, sequence: u64, deadline: u64) -> Vec<u8> {
     let header = Header {
         sender,
         sequence,
-        deadline: u64::MAX,
+        deadline,
     };
     let body = Outgoing::Direct {
         channel,
@@ -475,4 +538,107 @@ async fn what_waits_at_the_end_is_answered() {
     assert_eq!(fault, Some(FaultKind::Closed));
     assert_eq!(layer.answer(2).await, Answer::default());
     assert_eq!(layer.shared.stats().state, ConnectionState::Closed);
+}
+
+/// An hour after the epoch, at "seed:1"; the machine that the tests run on is decades ahead.
+const HOUR: u64 = 3600;
+
+fn willing_layer(settings: Settings) -> Layer {
+    Layer::with(settings, Box::new(|words| Some(willing(words))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_before_there_is_a_connection_is_dated_by_the_server() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.set_clock("seed:1", HOUR);
+    layer.send(&format!("specific.{OTHER}!a"), 1).await;
+    layer.send("work", 2).await;
+    assert_eq!(layer.deadlines("seed:1"), [HOUR + 60, HOUR + 60]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_server_has_a_clock_of_its_own() {
+    let mut settings = settings(Topology::Shards);
+    let mut second = settings.hosts[0].clone();
+    second.endpoint.host = "second".to_owned();
+    settings.hosts.push(second);
+    let layer = willing_layer(settings);
+    layer.set_clock("seed:1", HOUR);
+    layer.set_clock("second:1", 2 * HOUR);
+    layer.connect().await;
+    for ticket in 0..8 {
+        layer.send(&format!("work-{ticket}"), ticket).await;
+    }
+    for (server, time) in [("seed:1", HOUR), ("second:1", 2 * HOUR)] {
+        let deadlines = layer.deadlines(server);
+        assert!(!deadlines.is_empty());
+        assert!(
+            deadlines.iter().all(|deadline| *deadline == time + 60),
+            "{deadlines:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_clock_that_is_set_is_followed_and_told_of() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.set_clock("seed:1", HOUR);
+    layer.connect().await;
+    layer.set_clock("seed:1", 2 * HOUR);
+    sleep(Duration::from_secs(2)).await;
+    layer.send("work", 1).await;
+    assert_eq!(layer.deadlines("seed:1"), [2 * HOUR + 62]);
+    let Some(Notice::ClockSet {
+        server,
+        milliseconds,
+    }) = layer.shared.next_notice(Duration::ZERO)
+    else {
+        panic!("nobody was told")
+    };
+    assert_eq!(server, "seed:1");
+    // An hour, less what had passed since it connected.
+    assert!(
+        (3_599_000..3_600_000).contains(&milliseconds),
+        "{milliseconds}"
+    );
+    assert_eq!(layer.shared.next_notice(Duration::ZERO), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_late_by_the_clock_of_its_server_alone() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.set_clock("seed:1", HOUR);
+    layer.connect().await;
+    let channel = format!("specific.{ME}!a");
+    // The server was heard within the last second, and what expired in that time may have been sent before.
+    sleep(Duration::from_millis(10_900)).await;
+    layer.comes(&channel, 1, HOUR + 11).await;
+    assert_eq!(
+        (layer.local.depth(&channel), layer.shared.stats().late),
+        (1, 0)
+    );
+    sleep(Duration::from_secs(1)).await;
+    layer.comes(&channel, 2, HOUR + 11).await;
+    layer.comes(&channel, 3, HOUR + 11).await;
+    assert_eq!(
+        (layer.local.depth(&channel), layer.shared.stats().late),
+        (1, 2)
+    );
+    assert_eq!(layer.shared.next_notice(Duration::ZERO), Some(Notice::Late));
+    assert_eq!(layer.shared.next_notice(Duration::ZERO), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_sent_just_now_is_not_late_whatever_a_clock_says() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.set_clock("seed:1", 2 * HOUR);
+    layer.connect().await;
+    let channel = format!("specific.{ME}!a");
+    sleep(Duration::from_secs(10)).await;
+    // Its sender does not know yet that the server's clock was set forward by an hour.
+    layer.comes(&channel, 1, HOUR + 70).await;
+    assert_eq!(
+        (layer.local.depth(&channel), layer.shared.stats().late),
+        (1, 0)
+    );
 }
