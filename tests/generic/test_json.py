@@ -1,5 +1,6 @@
 """JSON consumers over whole connections."""
 
+import json
 from typing import Any
 
 import pytest
@@ -65,14 +66,57 @@ class TestFrames:
         with pytest.raises(ValueError, match="Expecting property name"):
             await client.receive_output(10)
 
-    async def test_deep_nesting_ends_the_consumer_and_not_the_process(
-        self, layer: InMemoryChannelLayer, kind: type[Any]
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [
+            ("[" * 100_000, "the JSON is nested too deep"),
+            ('{"a": ' * 100_000, "the JSON is nested too deep"),
+            ("NaN", "NaN is no JSON"),
+            ('{"price": Infinity}', "Infinity is no JSON"),
+            ("[-Infinity]", "-Infinity is no JSON"),
+        ],
+        ids=["lists", "objects", "NaN", "Infinity", "-Infinity"],
+    )
+    async def test_what_other_parsers_do_not_read_is_a_bad_frame(
+        self, layer: InMemoryChannelLayer, kind: type[Any], text: str, error: str
     ) -> None:
         client = WebsocketCommunicator(kind, "/")
         await client.connect(10)
-        await client.send_to("[" * 100_000)
-        with pytest.raises((RecursionError, ValueError)):
+        await client.send_to(text)
+        with pytest.raises(ValueError, match=f"^{error}$"):
             await client.receive_output(10)
+
+    @pytest.mark.parametrize("text", ["NaN", "[" * 100_000], ids=["NaN", "deep"])
+    async def test_a_bad_frame_is_the_clients_fault(
+        self, layer: InMemoryChannelLayer, kind: type[Any], text: str
+    ) -> None:
+        """Behind a real server it is closed with 1003, and the server logs no traceback."""
+        client = WebsocketCommunicator(kind, "/")
+        client.scope["asgi"] = {"version": "3.0"}
+        await client.connect(10)
+        await client.send_to(text)
+        assert await client.receive_output(10) == {"type": "websocket.close", "code": 1003}
+        await client.wait()
+
+    async def test_so_is_one_that_a_decoder_of_ones_own_is_too_deep_in(
+        self, layer: InMemoryChannelLayer, kind: type[Any]
+    ) -> None:
+        if kind is Echo:
+
+            async def decode_json(text_data: str) -> Any:
+                return json.loads(text_data)
+        else:
+
+            def decode_json(text_data: str) -> Any:  # type: ignore[misc]  # the sync twin
+                return json.loads(text_data)
+
+        own_class = type("Own", (kind,), {"decode_json": staticmethod(decode_json)})
+        client = WebsocketCommunicator(own_class, "/")
+        client.scope["asgi"] = {"version": "3.0"}
+        await client.connect(10)
+        await client.send_to("[" * 100_000)
+        assert await client.receive_output(10) == {"type": "websocket.close", "code": 1003}
+        await client.wait()
 
 
 async def test_a_plain_decode_json_of_an_async_consumer_is_an_error(layer: InMemoryChannelLayer) -> None:

@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Each module imports from ranks below its own, or from those named beside it.
 RANKS = [
-    ["headrace.exceptions", "headrace.settings", "headrace.typing"],
+    ["headrace.exceptions", "headrace.json_text", "headrace.settings", "headrace.typing"],
     ["headrace._core"],
     ["headrace.layers.base", "headrace.layers.registry", "headrace.layers.views", "headrace.layers.subscription"],
     ["headrace.layers.native"],

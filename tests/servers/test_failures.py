@@ -34,8 +34,14 @@ async def test_an_exception_in_a_handler_closes_with_1011(client: "Client", orde
 @either_ordered
 @pytest.mark.parametrize(
     ("frame", "error"),
-    [("{no json", "JSONDecodeError"), (b'{"say": "binary"}', "ValueError"), ("", "ValueError")],
-    ids=["no JSON", "binary", "empty"],
+    [
+        ("{no json", "JSONDecodeError"),
+        (b'{"say": "binary"}', "ValueError"),
+        ("", "ValueError"),
+        ('{"say": NaN}', "ValueError"),
+        ("[" * 100_000, "ValueError"),
+    ],
+    ids=["no JSON", "binary", "empty", "NaN", "deep"],
 )
 async def test_a_frame_that_is_no_json_closes_with_1003(
     client: "Client", ordered: str, key: str, frame: str | bytes, error: str

@@ -14,6 +14,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
+from headrace import json_text
 from headrace.consumer import SyncConsumer
 from headrace.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from headrace.generic.connection import UNDECODABLE, Connection
@@ -294,14 +295,14 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
         """Decode a frame and pass it to ``receive_json``.
 
         Raises:
-            ValueError: The frame has no text, or no JSON.
+            ValueError: The frame has no text, or no JSON; it closes the connection with 1003.
         """
         if not text_data:
             self._failure = UNDECODABLE
             raise ValueError(NO_TEXT)
         try:
             content = await self.decode_json(text_data)
-        except ValueError:
+        except (ValueError, RecursionError):  # a decoder of one's own may be recursive
             self._failure = UNDECODABLE
             raise
         await self.receive_json(content, **kwargs)
@@ -311,8 +312,11 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
-        """Decode a frame."""
-        return json.loads(text_data)
+        """Decode a frame.
+
+        Differs from Channels: NaN and the infinities are no JSON, and nesting that is too deep is a ``ValueError``.
+        """
+        return json_text.decode(text_data)
 
 
 class JsonWebsocketConsumer(WebsocketConsumer):
@@ -322,14 +326,14 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         """Decode a frame and pass it to ``receive_json``.
 
         Raises:
-            ValueError: The frame has no text, or no JSON.
+            ValueError: The frame has no text, or no JSON; it closes the connection with 1003.
         """
         if not text_data:
             self._failure = UNDECODABLE
             raise ValueError(NO_TEXT)
         try:
             content = self.decode_json(text_data)
-        except ValueError:
+        except (ValueError, RecursionError):  # a decoder of one's own may be recursive
             self._failure = UNDECODABLE
             raise
         self._plain(self.receive_json, content, **kwargs)
@@ -339,5 +343,8 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
-        """Decode a frame."""
-        return json.loads(text_data)
+        """Decode a frame.
+
+        Differs from Channels: NaN and the infinities are no JSON, and nesting that is too deep is a ``ValueError``.
+        """
+        return json_text.decode(text_data)

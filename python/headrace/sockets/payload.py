@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace._core import pack, unpack
 from headrace.exceptions import MessageTooLarge
+from headrace.json_text import decode
 from headrace.sockets.topics import group_of
 
 __all__ = ["Encoder", "broadcast_message", "data_of", "decode", "encode", "encoded", "frame", "frame_of"]
@@ -21,19 +22,6 @@ Encoder = Callable[[Any], str | bytes]
 
 encode = json.JSONEncoder(allow_nan=False).encode
 """As ``json.dumps``, but for NaN and the infinities, which that writes as no other parser of JSON reads."""
-
-
-def decode(data: str | bytes) -> Any:
-    """Do what ``json.loads`` does, but refuse NaN and the infinities, which are no JSON.
-
-    Raises:
-        ValueError: It is no JSON.
-    """
-    return json.loads(data, parse_constant=_refuse)
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def broadcast_message(topic: str, payload: dict[str, Any]) -> dict[str, Any]:
