@@ -173,3 +173,21 @@ class TestReaders:
 
         inbox, first = asyncio.run(begin())
         assert [first, asyncio.run(go_on())] == [{"n": 0}, {"n": 1}]
+
+
+async def test_an_ended_inbox_gives_the_default_of_anext(layer: InMemoryChannelLayer) -> None:
+    """CPython ends the process if ``__anext__`` raises then, so it is for what is awaited to raise."""
+    async with layer.subscription() as inbox:
+        pass
+    assert await anext(inbox, "ended") == "ended"
+    awaited = inbox.__anext__()
+    with pytest.raises(StopAsyncIteration):
+        await awaited
+    with pytest.raises(RuntimeError, match="awaited before"):
+        await awaited
+
+
+def test_an_inbox_without_a_loop_says_so_where_it_is_awaited(layer: InMemoryChannelLayer) -> None:
+    waiting = anext(layer._core.inbox("channel"), "default").__await__()
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        next(waiting)

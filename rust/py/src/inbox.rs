@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
 use headrace_core::Overflow;
-use pyo3::exceptions::{PyStopAsyncIteration, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -114,10 +114,17 @@ impl Inbox {
     }
 
     fn __anext__(&self, py: Python<'_>) -> PyResult<NextMessage> {
-        if self.ended.load(Ordering::Relaxed) {
-            return Err(PyStopAsyncIteration::new_err(()));
+        let waiter = if self.ended.load(Ordering::Relaxed) {
+            Err(PyStopAsyncIteration::new_err(()))
+        } else {
+            self.waiter(py)
+        };
+        match waiter {
+            Ok(waiter) => Ok(NextMessage(waiter.into_any())),
+            Err(error) => {
+                Py::new(py, Refusal::new(error)).map(|refusal| NextMessage(refusal.into_any()))
+            }
         }
-        self.waiter(py).map(NextMessage)
     }
 
     /// Call whoever waits for the next message away: the wait ends with None, the one that goes on or else the next.
@@ -202,6 +209,34 @@ impl Inbox {
 
     fn __clear__(&self) {
         self.attend(None);
+    }
+}
+
+/// What is awaited where there is no message to wait for. `__anext__` itself must not raise: `anext(inbox, default)` would end
+/// the process, as CPython up to 3.14 takes it for granted that there is something to await.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+struct Refusal(Mutex<Option<PyErr>>);
+
+impl Refusal {
+    fn new(error: PyErr) -> Self {
+        Self(Mutex::new(Some(error)))
+    }
+}
+
+#[pymethods]
+impl Refusal {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self) -> PyResult<()> {
+        let error = lock(&self.0).take();
+        Err(error.unwrap_or_else(|| PyRuntimeError::new_err("this was awaited before")))
     }
 }
 

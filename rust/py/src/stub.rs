@@ -10,12 +10,12 @@ use pyo3::{type_hint_identifier, type_hint_subscript};
 
 use crate::awaitable::Waiter;
 
-/// `Awaitable[dict[str, Any]]`: a waiter of an inbox.
-pub(crate) struct NextMessage(pub(crate) Py<Waiter>);
+/// `Awaitable[dict[str, Any]]`: a waiter of an inbox, or what raises why there is none.
+pub(crate) struct NextMessage(pub(crate) Py<PyAny>);
 
 impl<'py> IntoPyObject<'py> for NextMessage {
-    type Target = Waiter;
-    type Output = Bound<'py, Waiter>;
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
     type Error = Infallible;
 
     #[cfg(feature = "stubs")]
