@@ -18,7 +18,10 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 RANKS = [
     ["headrace.exceptions", "headrace.json_text", "headrace.settings", "headrace.typing"],
     ["headrace._core"],
-    ["headrace.layers.base", "headrace.layers.registry", "headrace.layers.views", "headrace.layers.subscription"],
+    [
+        *("headrace.layers.base", "headrace.layers.inbox", "headrace.layers.overrides", "headrace.layers.registry"),
+        *("headrace.layers.subscription", "headrace.layers.views"),
+    ],
     ["headrace.layers.native"],
     ["headrace.layers.memory", "headrace.layers.hosts", "headrace.layers.watcher"],
     ["headrace.layers.redis"],

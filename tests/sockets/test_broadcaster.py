@@ -240,6 +240,75 @@ def test_a_mailbox_that_was_closed_while_it_joined_is_in_no_group(memory: InMemo
     assert memory.stats().memberships == 0
 
 
+class Gated(InMemoryChannelLayer):
+    """A layer that puts somebody in a group when it is told to, or fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: list[asyncio.Future[None]] = []
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.gates.append(asyncio.get_running_loop().create_future())
+        await self.gates[-1]
+        await super().group_add(group, channel)
+
+
+async def _joins(layer: Gated, ears: Broadcaster, count: int) -> "list[asyncio.Task[None]]":
+    before = len(layer.gates)
+    joins = [asyncio.ensure_future(ears.async_subscribe("a")) for _ in range(count)]
+    while len(layer.gates) < before + count:
+        await asyncio.sleep(0)
+    return joins
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_of_two_joins_the_one_that_succeeds_counts(first: int) -> None:
+    layer = Gated()
+    ears = Broadcaster(layer=layer)
+    joins = await _joins(layer, ears, 2)
+    for which in (first, 1 - first):
+        if which:
+            layer.gates[which].set_exception(ConnectionError("of the test"))
+        else:
+            layer.gates[which].set_result(None)
+        await asyncio.wait({joins[which]})
+    assert isinstance(joins[1].exception(), ConnectionError)
+    assert (ears.subscriptions, layer.stats().memberships) == (frozenset("a"), 1)
+    (again,) = await _joins(layer, ears, 1)
+    layer.gates[2].set_exception(ConnectionError("of the test"))
+    with pytest.raises(ConnectionError):
+        await again
+    assert ears.subscriptions == frozenset("a")
+
+
+async def test_a_topic_that_cannot_be_joined_is_not_subscribed_to() -> None:
+    layer = Gated()
+    ears = Broadcaster(layer=layer)
+    joins = await _joins(layer, ears, 2)
+    for gate in layer.gates:
+        gate.set_exception(ConnectionError("of the test"))
+    await asyncio.wait(joins)
+    assert all(isinstance(join.exception(), ConnectionError) for join in joins)
+    assert (ears.subscriptions, layer.stats().memberships) == (frozenset(), 0)
+
+
+async def test_a_topic_that_was_left_while_it_was_joined_is_left() -> None:
+    layer = Gated()
+    ears = Broadcaster(layer=layer)
+    (left,) = await _joins(layer, ears, 1)
+    await ears.async_unsubscribe("a")
+    layer.gates[0].set_result(None)
+    await left
+    assert (ears.subscriptions, layer.stats().memberships) == (frozenset(), 0)
+    (earlier,) = await _joins(layer, ears, 1)
+    await ears.async_unsubscribe("a")
+    (later,) = await _joins(layer, ears, 1)
+    layer.gates[1].set_exception(ConnectionError("of the test"))
+    layer.gates[2].set_result(None)
+    await asyncio.wait({earlier, later})
+    assert (ears.subscriptions, layer.stats().memberships) == (frozenset("a"), 1)
+
+
 # What nobody waits for.
 
 

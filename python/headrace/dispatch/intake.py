@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
-from headrace._core import Inbox, MemoryLayer
+from headrace._core import Inbox
 from headrace.dispatch.settings import setting
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
-from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
+from headrace.layers import InMemoryChannelLayer
 from headrace.layers.native import NativeChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
 
@@ -87,7 +87,6 @@ class Intake:
     """
 
     __slots__ = (
-        "_core",
         "_idle_timer",
         "_in_hand",
         "_last_heard",
@@ -95,6 +94,7 @@ class Intake:
         "_most_in_hand",
         "_native",
         "_others",
+        "_owner",
         "_receive",
         "_room",
         "_tasks",
@@ -105,7 +105,7 @@ class Intake:
 
     def __init__(self, layer: ChannelLayer | None, channel: str | None) -> None:
         self._native = receives_natively(layer)
-        self._core = layer._core if receives_natively(layer) else _private_layer()._core
+        self._owner: NativeChannelLayer = layer if receives_natively(layer) else _private_layer()
         # None when nobody wants to know: before the beginning, and at the end.
         self._life: _Life | None = None
         # The channels that the inbox does not have; of those of our own layers with an inbox that holds them.
@@ -120,7 +120,9 @@ class Intake:
         self._most_in_hand: int | None = None
         self.client: list[Event] = []
         self.carried: list[Event] = _NOTHING
-        self.inbox: Inbox = self._core.inbox(channel if self._native and channel else f"consumer.{next(_numbers)}")
+        self.inbox: Inbox = self._owner._core.inbox(
+            channel if self._native and channel else f"consumer.{next(_numbers)}"
+        )
         if layer is not None and channel is not None and not self._native:
             self._others = ((layer, channel, _held(layer, channel)),)
 
@@ -240,10 +242,10 @@ class Intake:
 
     def leave_layer(self) -> None:
         """Leave all groups, and drop what waits in the mailboxes; it is counted in the layer's ``dropped_other``."""
-        self._close_channel(self._core, self.inbox)
+        self._close_channel(self._owner, self.inbox)
         for layer, _, inbox in self._others:
             if isinstance(layer, NativeChannelLayer) and inbox is not None:
-                self._close_channel(layer._core, inbox)
+                self._close_channel(layer, inbox)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -259,9 +261,9 @@ class Intake:
             if stuck:
                 _logger.error("the server's receive() does not end when it is cancelled; the consumer ends without it")
 
-    def _close_channel(self, core: MemoryLayer, inbox: Inbox) -> None:
+    def _close_channel(self, layer: NativeChannelLayer, inbox: Inbox) -> None:
         with suppress(LayerClosed):  # which has left nothing behind
-            core.close_channel(inbox.channel)
+            layer._close_here(inbox.channel)
         inbox.release()
 
     def _carry(self, layer: ChannelLayer, channel: str) -> None:
@@ -338,12 +340,9 @@ class Intake:
         self._watch(idle_timeout, idle_timeout)
 
 
-_NATIVE = (InMemoryChannelLayer.receive, RedisChannelLayer.receive)
-
-
 def receives_natively(layer: object) -> TypeGuard[NativeChannelLayer]:
     """Tell whether a layer is ours, and receives as ours do: a subclass's own way is not to be passed by."""
-    return isinstance(layer, NativeChannelLayer) and type(layer).receive in _NATIVE
+    return isinstance(layer, NativeChannelLayer) and "receive" not in layer._overridden
 
 
 def _held(layer: ChannelLayer, channel: str) -> Inbox | None:

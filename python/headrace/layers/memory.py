@@ -71,9 +71,10 @@ class InMemoryChannelLayer(NativeChannelLayer):
         self._receive = core.receive
         self._group_send = core.group_send
 
-    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
+    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
         # It is done when it returns: there is nothing that could fail later.
         self._group_send(group, message, None)
+        return True
 
     # Channels' methods. They are coroutine functions because create_task and async_to_sync ask for one.
 
@@ -120,7 +121,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         Raises:
             TypeError: No valid name can begin so.
         """
-        return self.new_channel_sync(prefix)
+        return self._new_name(prefix)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Put a channel in a group, or renew its membership. Never blocks.
@@ -230,6 +231,9 @@ class InMemoryChannelLayer(NativeChannelLayer):
 
     def new_channel_sync(self, prefix: str = "specific") -> str:
         """Do what ``new_channel`` does, from any thread, with or without a loop."""
+        return self._new_name(prefix)
+
+    def _new_name(self, prefix: str) -> str:
         name = f"{prefix}.inmemory!{secrets.token_hex(12)}"
         if prefix != "specific":
             # By itself too: whatever it is, it became text in the name.

@@ -4,10 +4,12 @@ import os
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
-from headrace._core import Ledger, MemoryLayer, Waiter, after_fork_in_child
+from headrace._core import ChannelStats, Inbox, Ledger, MemoryLayer, Waiter, after_fork_in_child
 from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_seconds
+from headrace.layers.inbox import OwnInbox
+from headrace.layers.overrides import DECIDED_NATIVELY, honour_overrides
 from headrace.layers.subscription import Subscription
 
 __all__ = ["LayerConfig", "Message", "NativeChannelLayer", "living_layers", "received"]
@@ -37,6 +39,16 @@ class NativeChannelLayer(BaseChannelLayer):
     extensions: ClassVar[list[str]] = ["groups", "flush"]
 
     _core: MemoryLayer
+    # What a subclass cannot override, each with what to do instead; and what it does override.
+    _decided_natively: ClassVar[Mapping[str, str]] = DECIDED_NATIVELY
+    _overridden: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """See to it that what a subclass overrides is called, or refuse it."""
+        super().__init_subclass__(**kwargs)
+        layer_class = next(each for each in cls.__mro__ if NativeChannelLayer in each.__bases__)
+        if cls is not layer_class:
+            cls._overridden = honour_overrides(cls, layer_class, cls._decided_natively)
 
     def __init__(
         self,
@@ -81,10 +93,35 @@ class NativeChannelLayer(BaseChannelLayer):
         """Do what ``group_add`` does, from any thread; block where that would wait."""
         raise NotImplementedError("a layer says how a channel is added to a group")
 
-    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
+    def group_discard_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_discard`` does, from any thread; it waits for nothing if the channel is of this process."""
+        raise NotImplementedError("a layer says how a channel is taken out of a group")
+
+    def close_channel(self, channel: str) -> None:
+        """Drop the messages of a channel and take it out of all its groups."""
+        raise NotImplementedError("a layer says how a channel is closed")
+
+    def _close_here(self, channel: str) -> None:
+        """Close the channel of a consumer; of a queue only what is in this process."""
+        self.close_channel(channel)
+
+    def channel_stats(self, channel: str) -> ChannelStats:
+        """Read one channel's counters."""
+        raise NotImplementedError("a layer says what it counts")
+
+    def _inbox(self, channel: str) -> Inbox:
+        """Return the messages of a channel of this process as an iterator, received as ``receive`` does it."""
+        if "receive" in self._overridden:
+            return cast(Inbox, OwnInbox(self, channel))
+        return self._core.inbox(channel)
+
+    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
         """Send to a group from any thread, and wait for nothing, not even for queues that are in it.
 
         What can be told at once is raised. What fails later is counted in the ledger, and logged as a warning.
+
+        Returns:
+            Whether it was sent: nothing is if a subclass has a ``group_send`` of its own, which has to be awaited.
         """
         raise NotImplementedError("a layer says how it sends what nobody waits for")
 

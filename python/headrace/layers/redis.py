@@ -35,6 +35,7 @@ from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed, LayerUna
 from headrace.layers.base import Capacities
 from headrace.layers.hosts import HostSetting, Ring, Topology, Wire, redis_config
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
+from headrace.layers.overrides import DECIDED_NATIVELY
 from headrace.layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
@@ -67,6 +68,18 @@ class RedisStats:
     dropped_replaced: int
     dropped_other: int
     connection: LinkStats = field(compare=False)
+
+
+_MSGPACK = "messages are msgpack, written and read natively: set symmetric_encryption_keys to encrypt them"
+_DECIDED_NATIVELY = {
+    **DECIDED_NATIVELY,
+    **dict.fromkeys(("serialize", "deserialize"), f"{_MSGPACK}, or override send, group_send and receive"),
+    "client_prefix": "each process has an id of its own: set prefix to keep projects apart",
+    # Of channels_redis.
+    **dict.fromkeys(("create_pool", "connection"), "connections are native: say in hosts what they need"),
+    "consistent_hash": "set ring to say how names are spread over the hosts",
+    "receive_single": "override receive",
+}
 
 
 @dataclass
@@ -122,6 +135,8 @@ class RedisChannelLayer(NativeChannelLayer):
     Raises:
         ValueError: A setting is wrong; the error names it, and shows no password.
     """
+
+    _decided_natively = _DECIDED_NATIVELY
 
     def __init__(
         self,
@@ -654,9 +669,10 @@ class RedisChannelLayer(NativeChannelLayer):
             return receivers
         return SendReport(self._members_here(group, exclude) + queued, full, 0)
 
-    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> None:
+    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
         self._watch()
         self._redis.group_send_sync(group, message, None, False, ledger)
+        return True
 
     def close_channel(self, channel: str) -> None:
         """Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
@@ -668,6 +684,12 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerClosed: The layer was closed.
         """
         self._redis.close_channel(channel)
+
+    def _close_here(self, channel: str) -> None:
+        if self._redis.is_queue(channel):
+            self._core.close_channel(channel)
+        else:
+            self.close_channel(channel)
 
     def group_channels(self, group: str) -> list[str]:
         """List the channels of a group that are in this process, and the queues that are in it."""

@@ -3,17 +3,17 @@
 from types import TracebackType
 from typing import Protocol
 
-from headrace._core import Inbox, MemoryLayer
+from headrace._core import Inbox
 from headrace.exceptions import LayerClosed
 
 __all__ = ["Subscription"]
 
 
 class _Layer(Protocol):
-    _core: MemoryLayer
-
     async def new_channel(self) -> str: ...
     async def group_add(self, group: str, channel: str) -> None: ...
+    def close_channel(self, channel: str) -> None: ...
+    def _inbox(self, channel: str) -> Inbox: ...
 
 
 class Subscription:
@@ -31,8 +31,7 @@ class Subscription:
         if self._inbox is not None:
             raise RuntimeError("the subscription is entered already; make another")
         channel = await self._layer.new_channel()
-        core = self._layer._core
-        inbox = core.inbox(channel)
+        inbox = self._layer._inbox(channel)
         try:
             for group in self._groups:
                 await self._layer.group_add(group, channel)
@@ -55,7 +54,7 @@ class Subscription:
     def _leave(self, inbox: Inbox) -> bool:
         """Leave the groups; tell whether the layer is still open: one that was closed has left nothing to leave."""
         try:
-            self._layer._core.close_channel(inbox.channel)
+            self._layer.close_channel(inbox.channel)
         except LayerClosed:
             return False
         finally:

@@ -101,12 +101,14 @@ class Broadcaster:
             LayerClosed: The layer was closed.
         """
         messages = self._messages(channel, data)
-        if self._later.is_busy():
+        if self._later.is_busy() or not all(map(self._send_soon, messages)):
             self._later.begin(partial(self._send_all, messages), self._own_loop())
-            return
-        for message in messages:
-            self.layer._group_send_soon(message["type"], message, self._later.ledger)
-        self._count(len(messages))
+        else:
+            self._count(len(messages))
+
+    def _send_soon(self, message: dict[str, Any]) -> bool:
+        soon: bool = self.layer._group_send_soon(message["type"], message, self._later.ledger)
+        return soon
 
     def broadcast_many(self, channels: Collection[Topic], data: Any) -> None:
         """Do what ``broadcast`` does, for several topics."""
@@ -183,20 +185,18 @@ class Broadcaster:
         """
         topic = topic_of(channel)
         self._mind_fork()
-        if self._later.is_busy():
-            self._later.begin(partial(self._leave, topic), self._own_loop())
+        has_to_wait = "group_discard" in self.layer._overridden and not self._may_block()
+        if self._later.is_busy() or has_to_wait:
+            self._later.begin(partial(self._mailbox.leave, topic), self._own_loop())
         else:
-            self._mailbox.leave(topic)
+            self._mailbox.leave_sync(topic)
 
     async def async_unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; see ``unsubscribe``."""
         topic = topic_of(channel)
         self._mind_fork()
         await self._later.before()
-        self._mailbox.leave(topic)
-
-    async def _leave(self, topic: str) -> None:
-        self._mailbox.leave(topic)
+        await self._mailbox.leave(topic)
 
     @property
     def subscriptions(self) -> frozenset[str]:

@@ -7,11 +7,11 @@ returned, the channel is in no group and nothing is left of it, also if a join o
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Literal
 
-from headrace._core import ChannelStats, Inbox, MemoryLayer
+from headrace._core import ChannelStats, Inbox
 from headrace.exceptions import ConnectionClosed, LayerClosed
 from headrace.layers.native import NativeChannelLayer
 from headrace.sockets.topics import group_of
@@ -62,8 +62,9 @@ class Mailbox:
         # Held while the inbox is made, so that it is made once; also by a signal handler, whose thread may have it.
         self._lock = threading.RLock()
         self.inbox: Inbox | None = None
-        # The topics that it is to get, those that are being joined too: their messages may come before the answer.
-        self.topics: set[str] = set()
+        # The topics that it is to get, those that are being joined too: their messages may come before the answer. With
+        # each, in a list of one, how many joins have succeeded or are on their way.
+        self.topics: dict[str, list[int]] = {}
 
     async def open(self) -> Inbox:
         """Return the inbox; the first one of a process waits until the server knows the process."""
@@ -79,12 +80,11 @@ class Mailbox:
         with self._lock:
             if self.inbox is not None:
                 return self.inbox
-            core = self._layer._core
-            inbox = core.inbox(channel)
+            inbox = self._layer._inbox(channel)
             if self._backlog is not None or self._overflow != "drop_new":
                 inbox.own(self._capacity_of(inbox), "drop_new" if self._overflow == "close" else self._overflow)
             self.inbox = inbox
-        weakref.finalize(self, _close_forgotten, core, channel, os.getpid()).atexit = False
+        weakref.finalize(self, _close_forgotten, self._layer, channel, os.getpid()).atexit = False
         if self._opened is not None:
             self._opened()
         return inbox
@@ -104,46 +104,57 @@ class Mailbox:
             ConnectionClosed: The mailbox is closed.
             LayerUnavailable, LayerClosed: As the layer's ``group_add``; nothing was joined.
         """
-        inbox = await self.open()
-        self.topics.add(topic)
-        try:
-            await self._layer.group_add(group_of(topic), inbox.channel)
-        finally:
-            self._settle(topic, inbox)
+        inbox, group = await self.open(), group_of(topic)
+        with self._joining(topic, inbox):
+            await self._layer.group_add(group, inbox.channel)
+        if topic not in self.topics and not self._closed:
+            await self._layer.group_discard(group, inbox.channel)
         self._require_open()
 
     def join_sync(self, topic: str) -> None:
         """Do what ``join`` does, blocking for at most a round trip."""
-        inbox = self.open_sync()
-        self.topics.add(topic)
-        try:
-            self._layer.group_add_sync(group_of(topic), inbox.channel)
-        finally:
-            self._settle(topic, inbox)
+        inbox, group = self.open_sync(), group_of(topic)
+        with self._joining(topic, inbox):
+            self._layer.group_add_sync(group, inbox.channel)
+        if topic not in self.topics and not self._closed:
+            self._layer.group_discard_sync(group, inbox.channel)
         self._require_open()
 
-    def _settle(self, topic: str, inbox: Inbox) -> None:
-        """Make the topics and the groups say the same, whatever became of a join and of others at the same time."""
-        core, group = self._layer._core, group_of(topic)
-        if self._closed:
-            _close(core, inbox.channel)
-        elif topic not in self.topics:
-            with suppress(LayerClosed):
-                core.group_discard(group, inbox.channel)
-        elif not _is_in(core, group, inbox.channel):
-            self.topics.discard(topic)
+    @contextmanager
+    def _joining(self, topic: str, inbox: Inbox) -> Iterator[None]:
+        """Have the topic while it is joined, and no longer if that fails and no other join of it succeeds."""
+        with self._lock:
+            joins = self.topics.setdefault(topic, [0])
+            joins[0] += 1
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                joins[0] -= 1
+                if not joins[0] and self.topics.get(topic) is joins:
+                    del self.topics[topic]
+            raise
+        finally:
+            if self._closed:
+                _close(self._layer, inbox.channel)
 
-    def leave(self, topic: str) -> None:
-        """Get nothing more of a topic; what of it waits here is dropped when its turn comes. Never blocks."""
-        self.topics.discard(topic)
+    async def leave(self, topic: str) -> None:
+        """Get nothing more of a topic; what of it waits here is dropped when its turn comes."""
+        self.topics.pop(topic, None)
         if self.inbox is not None and not self._closed:
-            self._layer._core.group_discard(group_of(topic), self.inbox.channel)
+            await self._layer.group_discard(group_of(topic), self.inbox.channel)
+
+    def leave_sync(self, topic: str) -> None:
+        """Do what ``leave`` does; it blocks only if a subclass of the layer makes it."""
+        self.topics.pop(topic, None)
+        if self.inbox is not None and not self._closed:
+            self._layer.group_discard_sync(group_of(topic), self.inbox.channel)
 
     def stats(self) -> ChannelStats | None:
         """Read the counters of the channel, or what they were when it was closed; None if there was none."""
         if self.inbox is not None and not self._closed:
             with suppress(LayerClosed):
-                return self._layer._core.channel_stats(self.inbox.channel)
+                return self._layer.channel_stats(self.inbox.channel)
         return self._last
 
     def close(self) -> None:
@@ -153,7 +164,7 @@ class Mailbox:
         # The other half of a cycle.
         self._opened = None
         if self.inbox is not None:
-            _close(self._layer._core, self.inbox.channel)
+            _close(self._layer, self.inbox.channel)
             self.inbox.release()
 
     def _require_open(self) -> None:
@@ -161,18 +172,12 @@ class Mailbox:
             raise ConnectionClosed("the socket has been closed, so it cannot be subscribed to anything any more")
 
 
-def _close_forgotten(core: MemoryLayer, channel: str, process: int) -> None:
+def _close_forgotten(layer: NativeChannelLayer, channel: str, process: int) -> None:
     """Close the channel of a mailbox that nobody has any more; not in the child of a fork, where it is the parent's."""
     if process == os.getpid():
-        _close(core, channel)
+        _close(layer, channel)
 
 
-def _is_in(core: MemoryLayer, group: str, channel: str) -> bool:
-    with suppress(LayerClosed):
-        return group in core.channel_groups(channel)
-    return False
-
-
-def _close(core: MemoryLayer, channel: str) -> None:
+def _close(layer: NativeChannelLayer, channel: str) -> None:
     with suppress(LayerClosed):  # which has left nothing behind
-        core.close_channel(channel)
+        layer.close_channel(channel)

@@ -1,0 +1,160 @@
+"""What a subclass of a layer may override, and what follows from it.
+
+A documented method is the one that the package calls, also where it has a faster way of its own: a subclass that
+overrides an asynchronous method gets twins of it that run what the subclass says. What is decided natively cannot be
+overridden: a subclass that tries is refused when it is made.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from asgiref.sync import async_to_sync
+
+from headrace._core import SendReport
+from headrace.exceptions import ChannelFull
+
+__all__ = ["DECIDED_NATIVELY", "honour_overrides"]
+
+Message = dict[str, Any]
+
+_NAMES = "names are checked natively, by the rules of every layer: give it names that fit them"
+_CAPACITIES = "set channel_capacity, which takes globs and compiled patterns"
+
+DECIDED_NATIVELY: Mapping[str, str] = {
+    "get_capacity": _CAPACITIES,
+    "compile_capacities": _CAPACITIES,
+    **dict.fromkeys(("MAX_NAME_LENGTH", "channel_name_regex", "group_name_regex", "invalid_name_error"), _NAMES),
+    **dict.fromkeys(("match_type_and_length", "non_local_name", "valid_channel_names"), _NAMES),
+    **dict.fromkeys(("require_valid_channel_name", "require_valid_group_name"), _NAMES),
+    **dict.fromkeys(("valid_channel_name", "valid_group_name"), _NAMES),
+}
+"""What no subclass can change, each with what to do instead."""
+
+
+class _Twins:
+    """What a subclass gets in the place of the native twins of a method that it has overridden."""
+
+    def send_sync(self: Any, channel: str, message: Message, **options: Any) -> None:
+        """Run ``send``, from a thread without an event loop."""
+        _run(self, "send", channel, message, **options)
+
+    def receive_sync(self: Any, channel: str, timeout: float | None = None) -> Message:
+        """Run ``receive``, from a thread without an event loop, and give up after so many seconds."""
+        try:
+            received: Message = _run(self, "receive", channel, timeout=timeout)
+        except TimeoutError:
+            raise TimeoutError(f"no message on {channel!r} in {timeout} seconds") from None
+        return received
+
+    def new_channel_sync(self: Any, prefix: str = "specific") -> str:
+        """Run ``new_channel``, from a thread without an event loop."""
+        name: str = _run(self, "new_channel", *([] if prefix == "specific" else [prefix]))
+        return name
+
+    def group_add_sync(self: Any, group: str, channel: str) -> None:
+        """Run ``group_add``, from a thread without an event loop."""
+        _run(self, "group_add", group, channel)
+
+    def group_discard_sync(self: Any, group: str, channel: str) -> None:
+        """Run ``group_discard``, from a thread without an event loop."""
+        _run(self, "group_discard", group, channel)
+
+    def group_send_sync(self: Any, group: str, message: Message, **options: Any) -> Any:
+        """Run ``group_send``, from a thread without an event loop."""
+        return _run(self, "group_send", group, message, **options)
+
+    def _group_send_soon(self, *_arguments: object) -> bool:
+        return False
+
+    async def send_many(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Run ``send`` for each pair, and count the channels that are full."""
+        delivered = full = 0
+        for channel, message in pairs:
+            try:
+                await self.send(channel, message)
+                delivered += 1
+            except ChannelFull:
+                full += 1
+        return SendReport(delivered, full, 0)
+
+    async def group_send_many(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Run ``group_send`` for each pair, and add up what it reports, if it does."""
+        reports = [await self.group_send(group, message) for group, message in pairs]
+        told = [report for report in reports if isinstance(report, SendReport)]
+        return SendReport(
+            sum(report.delivered for report in told),
+            sum(report.dropped_full for report in told),
+            sum(report.dropped_other for report in told),
+        )
+
+    async def receive_many(self: Any, channel: str, max: int) -> list[Message]:
+        """Run ``receive``, for one message: whether there are more only waiting would tell."""
+        if not isinstance(max, int) or max < 1:
+            raise ValueError(f"max must be a positive integer, got {max!r}")
+        return [await self.receive(channel)]
+
+    def receive_nowait(self, channel: str) -> Message:
+        """Refuse: a ``receive`` that is a coroutine cannot be run without waiting."""
+        name = type(self).__name__
+        raise TypeError(
+            f"{name} overrides receive(), which receive_nowait() would not call: override receive_nowait() too"
+        )
+
+
+_RUN_BY = {
+    **dict.fromkeys(("send_sync", "send_many"), "send"),
+    **dict.fromkeys(("receive_sync", "receive_many", "receive_nowait"), "receive"),
+    **dict.fromkeys(("group_send_sync", "group_send_many", "_group_send_soon"), "group_send"),
+    "new_channel_sync": "new_channel",
+    "group_add_sync": "group_add",
+    "group_discard_sync": "group_discard",
+}
+"""Each twin, with the method that it runs."""
+
+
+def honour_overrides(subclass: Any, layer_class: type, decided: Mapping[str, str]) -> frozenset[str]:
+    """Give a subclass of a layer the twins of what it overrides; return the names of all that it overrides.
+
+    Args:
+        subclass: The class that is being made.
+        layer_class: The layer of headrace that it is a subclass of.
+        decided: What it cannot override, each with what to do instead.
+
+    Raises:
+        TypeError: It overrides something of that kind, or a sync method without the asynchronous one.
+    """
+    classes = subclass.__mro__[: subclass.__mro__.index(layer_class)]
+
+    def depth(name: str) -> int:
+        """Return the place of the first class that defines it itself: what was given to a class here does not count."""
+        given = vars(_Twins).get(name)
+        defined = (place for place, each in enumerate(classes) if vars(each).get(name, given) is not given)
+        return next(defined, len(classes))
+
+    overridden = frozenset(name for each in classes for name in vars(each) if depth(name) < len(classes))
+    for name in sorted(overridden & decided.keys()):
+        raise TypeError(f"{subclass.__name__} overrides {name}, which is not called: {decided[name]}")
+    for twin, method in _RUN_BY.items():
+        if depth(method) < depth(twin):
+            setattr(subclass, twin, vars(_Twins)[twin])
+        elif depth(twin) < depth(method) and twin.endswith("_sync"):
+            raise TypeError(
+                f"{subclass.__name__} overrides {twin}() alone, so that {method}() would pass it by: override "
+                f"{method}(), which {twin}() runs then, or both"
+            )
+    return overridden
+
+
+def _run(layer: Any, method: str, *arguments: Any, timeout: float | None = None, **options: Any) -> Any:
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            f"{type(layer).__name__} overrides {method}(), and its sync twin would block the event loop that runs in "
+            f"this thread; await {method}() there"
+        )
+
+    async def run() -> Any:
+        async with asyncio.timeout(timeout):
+            return await getattr(layer, method)(*arguments, **options)
+
+    return async_to_sync(run)()
