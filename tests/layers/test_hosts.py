@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 import redis.asyncio
+import redis.asyncio.sentinel
 from channels_redis.utils import create_pool, decode_hosts  # it has no types
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,21 @@ PEM = "-----BEGIN {0}-----\nAA==\n-----END {0}-----\n"
 CERTIFICATE = PEM.format("CERTIFICATE")
 KEY = PEM.format("PRIVATE KEY")
 SENTINEL = {"sentinels": [("s1", 26379), ["s2", "26380"]], "master_name": "mymaster"}
+
+
+CONTEXT = ssl.create_default_context()
+
+
+class OwnTls(redis.asyncio.Connection):
+    """Speaks TLS by code of its own."""
+
+
+class OwnLogin(redis.asyncio.SSLConnection):
+    """Logs in by code of its own."""
+
+
+class Connection(redis.asyncio.Connection):
+    """Has the name of redis-py's."""
 
 
 def only(entry: Any) -> Endpoint:
@@ -158,6 +174,23 @@ class TestBeyondChannelsRedis:
     @pytest.mark.parametrize(("given", "expected"), [(None, 0), (2, 2), (3, 3), ("3", 3)])
     def test_the_protocol_is_tried_unless_it_is_given(self, given: Any, expected: int) -> None:
         assert only({"protocol": given}).protocol == expected
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"connection_class": redis.Connection},
+            {"connection_class": redis.asyncio.Connection},
+            {"connection_class": redis.asyncio.sentinel.SentinelManagedConnection},
+            {"ssl_ciphers": None, "redis_connect_func": None, "ssl_include_verify_flags": []},
+        ],
+        ids=label,
+    )
+    def test_what_says_nothing_is_no_more_than_its_absence(self, options: dict[str, Any]) -> None:
+        assert only({"host": "cache", **options}) == Endpoint("cache")
+
+    def test_a_class_of_redis_py_with_tls_is_tls(self) -> None:
+        for kind in (redis.SSLConnection, redis.asyncio.sentinel.SentinelManagedSSLConnection):
+            assert only({"host": "cache", "connection_class": kind}) == Endpoint("cache", tls=Tls())
 
     def test_a_unix_socket_may_be_given_by_either_name(self) -> None:
         assert only({"unix_socket_path": "/run/redis.sock"}) == only("unix:///run/redis.sock")
@@ -305,6 +338,37 @@ class TestRefused:
             ({"path": "/run/redis.sock", "ssl": True}, "a unix socket is given, which takes no TLS"),
             ({"connection_class": redis.asyncio.UnixDomainSocketConnection}, "by a unix socket needs 'path'"),
             ({"connection_class": dict}, "'connection_class' must be redis-py's Connection"),
+            ({"connection_class": "SSLConnection"}, "'connection_class' must be redis-py's Connection"),
+            (
+                {"connection_class": OwnTls, "password": SECRET},
+                "'connection_class' is OwnTls, whose code would not run",
+            ),
+            ({"connection_class": OwnLogin}, "'password', which may be a function, or 'credential_provider'"),
+            ({"connection_class": Connection}, "'connection_class' is Connection, whose code would not run"),
+            ({"host": "cache", "ssl": CONTEXT}, "'ssl' is an SSLContext, which a native connection cannot use"),
+            ({"address": "rediss://cache", "ssl": CONTEXT}, "give True, and options for what is in it: 'ssl_ca_certs'"),
+            ({"address": "redis://cache", "ssl": CONTEXT}, "'ssl' is an SSLContext"),
+            ({**SENTINEL, "ssl": CONTEXT}, "'ssl' is an SSLContext"),
+            ({**SENTINEL, "sentinel_kwargs": {"ssl": CONTEXT}}, "'ssl' is an SSLContext"),
+            ({**SENTINEL, "sentinel_kwargs": {"path": "/x"}}, "'path' is given in 'sentinel_kwargs', but 'sentinels'"),
+            ({**SENTINEL, "sentinel_kwargs": {"ssl_ciphers": "X"}}, "'ssl_ciphers' cannot be honoured"),
+            (
+                {"address": "redis://:a@cache", "password": lambda: SECRET},
+                "'password' is a function, and the URL has a",
+            ),
+            ({"path": "/run/redis.sock", "host": "cache"}, "'host' is given beside a unix socket"),
+            ({"address": "unix:///run/redis.sock", "port": 6380}, "'port' is given beside a unix socket"),
+            ({"path": "/a", "unix_socket_path": "/b"}, "'path' and 'unix_socket_path' are given, and differ"),
+            ({"ssl": True, "ssl_ciphers": "ECDHE"}, "'ssl_ciphers' cannot be honoured: ciphers and verification are"),
+            ({"ssl": True, "ssl_include_verify_flags": [1]}, "'ssl_include_verify_flags' cannot be honoured"),
+            ({"ssl": True, "ssl_exclude_verify_flags": [1]}, "'ssl_exclude_verify_flags' cannot be honoured"),
+            ("rediss://cache?ssl_ciphers=ECDHE", "'ssl_ciphers' cannot be honoured"),
+            ({"redis_connect_func": print}, "'redis_connect_func' cannot be honoured: it would not be called"),
+            ({"event_dispatcher": object()}, "'event_dispatcher' cannot be honoured: it would not be called"),
+            (
+                {"ssl": True, "ssl_check_hostname": True, "ssl_cert_reqs": "none"},
+                "'ssl_check_hostname' is True, but 'ssl_cert_reqs' verifies nothing",
+            ),
             ({"master_name": "mymaster"}, "Sentinel needs both"),
             ({"sentinels": [("s1", 1)]}, "Sentinel needs both"),
             ({**SENTINEL, "sentinels": ["s1:26379"]}, "'sentinels' must be a list of pairs (host, port)"),
@@ -491,7 +555,7 @@ class TestOptionsWithoutEffect:
 
         from headrace.layers import hosts
 
-        known = hosts._SERVER_OPTIONS | hosts._MAPPING_OPTIONS | hosts._IGNORED.keys()
+        known = hosts._KNOWN_OPTIONS | hosts._MAPPING_OPTIONS
         classes = (
             *(redis.asyncio.Redis, redis.asyncio.BlockingConnectionPool, connection.AbstractConnection),
             *(connection.Connection, connection.SSLConnection, connection.UnixDomainSocketConnection),

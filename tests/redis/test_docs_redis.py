@@ -105,7 +105,7 @@ def test_the_tables_name_every_option_of_channels_redis_and_of_this_layer() -> N
     of_channels_redis = {
         name for each in (RedisChannelLayer, RedisPubSubLoopLayer) for name in inspect.signature(each).parameters
     } - {"channel_layer", "kwargs"}
-    of_hosts = hosts._SERVER_OPTIONS | hosts._MAPPING_OPTIONS | hosts._IGNORED.keys()
+    of_hosts = hosts._KNOWN_OPTIONS | hosts._MAPPING_OPTIONS
     assert options_in_tables() == of_channels_redis | set(inspect.signature(redis_config).parameters) | of_hosts
 
 

@@ -49,6 +49,15 @@ _SMALLEST_LIMIT = 1024
 _LARGEST_LIMIT = 512 * 1024 * 1024
 _LONGEST_PREFIX = 100
 
+# redis-py's classes of connections, and what each one is.
+_CONNECTIONS: Mapping[str, Literal["tcp", "tls", "unix"]] = {
+    "Connection": "tcp",
+    "SSLConnection": "tls",
+    "UnixDomainSocketConnection": "unix",
+    "SentinelManagedConnection": "tcp",
+    "SentinelManagedSSLConnection": "tls",
+}
+
 # The options of redis-py that mean something here...
 _TLS_OPTIONS = {
     *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_ca_data", "ssl_ca_path"),
@@ -66,6 +75,7 @@ _OPTIONS_BY_REASON = {
     "the layer's connect_timeout counts for every host": ("socket_connect_timeout",),
     "the layer notices a lost connection and connects again by itself": (
         *("retry", "retry_on_timeout", "retry_on_error", "health_check_interval", "check_connection"),
+        "maint_notifications_config",
     ),
     "a process has one set of connections, which the layer owns": (
         *("max_connections", "queue_class", "single_connection_client", "auto_close_connection_pool"),
@@ -76,16 +86,24 @@ _OPTIONS_BY_REASON = {
     ),
     "the layer names its connections itself": ("client_name", "lib_name", "lib_version", "driver_info"),
     "the layer sets up its sockets itself": ("socket_keepalive", "socket_keepalive_options", "socket_type"),
-    "it is a hook of redis-py, which the layer does not use": (
-        *("redis_connect_func", "event_dispatcher", "maint_notifications_config"),
-    ),
-    "ciphers and verification are those of the native TLS library": (
-        *("ssl_ciphers", "ssl_include_verify_flags", "ssl_exclude_verify_flags"),
-    ),
 }
 _IGNORED = {option: reason for reason, options in _OPTIONS_BY_REASON.items() for option in options}
-_HARMLESS_OPTIONS = (_SERVER_OPTIONS | _MAPPING_OPTIONS | _IGNORED.keys()) - _SECRET_OPTIONS
+# What would make a connection safer, or is code that would have to run: to leave it out in silence would weaken it.
+_NOT_HONOURED = {
+    **dict.fromkeys(
+        ("ssl_ciphers", "ssl_include_verify_flags", "ssl_exclude_verify_flags"),
+        "ciphers and verification are those of the native TLS library; let the server refuse others, by 'tls-ciphers'",
+    ),
+    **dict.fromkeys(
+        ("redis_connect_func", "event_dispatcher"),
+        "it would not be called, as connections are native; to log in give 'password', which may be a function, or "
+        "'credential_provider'",
+    ),
+}
+_KNOWN_OPTIONS = _SERVER_OPTIONS | _IGNORED.keys() | _NOT_HONOURED.keys()
+_HARMLESS_OPTIONS = (_KNOWN_OPTIONS | _MAPPING_OPTIONS) - _SECRET_OPTIONS
 _NUMBERS = {"port", "db", "protocol"}
+_PLACES = {"host", "port", "path", "unix_socket_path"}
 _RANDOM_PREFIX = "it keeps equal messages apart in channels_redis's sorted sets, which this layer does not have"
 
 _PERCENT = "write the characters / ? # @ : in a user or password as %2F %3F %23 %40 %3A, or give them as options"
@@ -250,7 +268,7 @@ def _redacted_piece(piece: str) -> str:
 
 
 def _is_like_an_option(name: str) -> bool:
-    return bool(difflib.get_close_matches(name, _SERVER_OPTIONS | _IGNORED.keys(), n=1))
+    return bool(difflib.get_close_matches(name, _KNOWN_OPTIONS, n=1))
 
 
 def _may_be_shown(option: object) -> bool:
@@ -319,8 +337,10 @@ def _options(entry: object) -> dict[str, Any]:
             address = options.pop("address")
             if not isinstance(address, str | bytes):
                 raise _Refused("'address' must be a URL, such as 'redis://localhost:6379'; give a pair without it")
+            url_options = _url_options(address)
+            _refuse_unused(options, url_options)
             # As in redis-py, what the URL says counts.
-            options |= _url_options(address)
+            options |= url_options
         return options
     if isinstance(entry, list | tuple):
         if len(entry) != 2:
@@ -328,6 +348,15 @@ def _options(entry: object) -> dict[str, Any]:
         return {"host": entry[0], "port": entry[1]}
     missing = "; is an environment variable not set?" if entry is None else ""
     raise _Refused(f"expected a URL, a pair (host, port), or a mapping of options{missing}")
+
+
+def _refuse_unused(options: Mapping[Any, object], url_options: Mapping[str, object]) -> None:
+    """Refuse what is more than the URL says in its place."""
+    _flag("ssl", options.get("ssl"))
+    if callable(options.get("password")) and "password" in url_options:
+        raise _Refused(
+            "'password' is a function, and the URL has a password, which would count; take it out of the URL"
+        )
 
 
 def _url_options(url: str | bytes) -> dict[str, Any]:
@@ -338,11 +367,11 @@ def _url_options(url: str | bytes) -> dict[str, Any]:
     named = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     unsure = "@" in parts.query or (scheme != "unix" and not parts.hostname)
     in_path = "@" in parts.path and (scheme != "unix" or parts.netloc)
-    if parts.fragment or in_path or (unsure and named - _SERVER_OPTIONS - _IGNORED.keys()):
+    if parts.fragment or in_path or (unsure and named - _KNOWN_OPTIONS):
         raise _Refused(f"the URL cannot be read; {_PERCENT}")
     # What is like no option may be a part of a password, and is not named.
     _refuse_unknown({name: None for name in named if _is_like_an_option(name)}, _SERVER_OPTIONS, "the URL")
-    if named - _SERVER_OPTIONS - _IGNORED.keys():
+    if named - _KNOWN_OPTIONS:
         raise _Refused("unknown option in the URL; options are those of redis-py's connections")
     path = unquote(parts.path)
     if scheme == "unix":
@@ -379,6 +408,7 @@ def _split(url: str) -> tuple[str, SplitResult, int | None]:
 
 def _host(options: dict[str, Any]) -> Host:
     _refuse_unknown(options, _SERVER_OPTIONS | _MAPPING_OPTIONS)
+    _refuse_not_honoured(options)
     ignored = {name for name in options if name in _IGNORED}
     if options.get("is_master") is False:
         raise _Refused("'is_master' is False, but a replica takes no messages; leave it out")
@@ -391,11 +421,14 @@ def _host(options: dict[str, Any]) -> Host:
         return Host(_endpoint(options), ignored=tuple(sorted(ignored)))
     if not master_name or not sentinels:
         raise _Refused("Sentinel needs both: 'sentinels', a list of pairs (host, port), and 'master_name'")
-    if located := options.keys() & {"host", "port", "path", "unix_socket_path"}:
+    if located := options.keys() & _PLACES:
         raise _Refused(f"{_quoted(located)} is given beside 'sentinels', who tell where the master is; leave it out")
     if not isinstance(sentinel_options, Mapping):
         raise _Refused("'sentinel_kwargs' must be a mapping of options")
     _refuse_unknown(sentinel_options, _SERVER_OPTIONS, "'sentinel_kwargs'")
+    _refuse_not_honoured(sentinel_options)
+    if located := sentinel_options.keys() & {*_PLACES, "db"}:
+        raise _Refused(f"{_quoted(located)} is given in 'sentinel_kwargs', but 'sentinels' says where they are")
     ignored |= {name for name in sentinel_options if name in _IGNORED}
     return Host(
         _endpoint({**options, "host": "", "port": 0}, told=True),
@@ -414,8 +447,14 @@ def _sentinels(sentinels: object, options: Mapping[str, Any]) -> tuple[Endpoint,
     return tuple(_endpoint({**options, "host": host, "port": port, "db": 0}) for host, port in sentinels)
 
 
+def _refuse_not_honoured(options: Mapping[Any, object]) -> None:
+    for option, reason in _NOT_HONOURED.items():
+        if options.get(option):
+            raise _Refused(f"{option!r} cannot be honoured: {reason}")
+
+
 def _refuse_unknown(options: Mapping[Any, object], known: set[str], inside: str = "") -> None:
-    known = known | _IGNORED.keys()
+    known = known | _IGNORED.keys() | _NOT_HONOURED.keys()
     unknown = sorted(str(name) for name in options if name not in known)
     if not unknown:
         return
@@ -428,7 +467,7 @@ def _endpoint(options: Mapping[str, Any], *, told: bool = False) -> Endpoint:
     """Read a server's options; its host and port may be empty if they are to be told by sentinels."""
     username, password, source = _login(options)
     kind = _connection_class(options.get("connection_class"))
-    path = _text("path", options.get("path")) or _text("unix_socket_path", options.get("unix_socket_path"))
+    path = _socket_path(options)
     if kind == "unix" and not path:
         raise _Refused("a connection by a unix socket needs 'path'")
     tls = _tls(options, kind == "tls")
@@ -461,16 +500,28 @@ def _protocol(value: object) -> Protocol:
     return 0
 
 
+def _socket_path(options: Mapping[str, Any]) -> str | None:
+    path, other = _text("path", options.get("path")), _text("unix_socket_path", options.get("unix_socket_path"))
+    if path and other and path != other:
+        raise _Refused("'path' and 'unix_socket_path' are given, and differ; leave one of them out")
+    if (path or other) and (located := {name for name in ("host", "port") if options.get(name)}):
+        raise _Refused(f"{_quoted(located)} is given beside a unix socket; leave one of them out")
+    return path or other
+
+
 def _connection_class(kind: object) -> Literal["tcp", "tls", "unix"]:
-    """Tell what redis-py's class of connections stands for, without importing it."""
-    names = [base.__name__ for base in inspect.getmro(kind)] if isinstance(kind, type) else []
-    if "SSLConnection" in names:
-        return "tls"
-    if "UnixDomainSocketConnection" in names:
-        return "unix"
-    if kind is None or "Connection" in names:
+    """Tell what redis-py's class of connections stands for, without importing it. One of somebody else's is refused."""
+    if kind is None:
         return "tcp"
-    raise _Refused("'connection_class' must be redis-py's Connection, SSLConnection or UnixDomainSocketConnection")
+    names = [base.__name__ for base in inspect.getmro(kind)] if isinstance(kind, type) else []
+    if not isinstance(kind, type) or not _CONNECTIONS.keys() & set(names):
+        raise _Refused("'connection_class' must be redis-py's Connection, SSLConnection or UnixDomainSocketConnection")
+    if kind.__module__.partition(".")[0] not in ("redis", "valkey") or kind.__name__ not in _CONNECTIONS:
+        raise _Refused(
+            f"'connection_class' is {kind.__name__}, whose code would not run, as connections are native; give options "
+            "for what it does: 'ssl' and 'ssl_...', 'password', which may be a function, or 'credential_provider'"
+        )
+    return _CONNECTIONS[kind.__name__]
 
 
 def _login(options: Mapping[str, Any]) -> tuple[str | None, str | None, Callable[[], Credentials] | None]:
@@ -519,6 +570,8 @@ def _tls(options: Mapping[str, Any], by_class: bool) -> Tls | None:
     _refuse_tls_options(options)
     required = _verified(options.get("ssl_cert_reqs", "required"))
     hostname = _flag("ssl_check_hostname", options.get("ssl_check_hostname"))
+    if hostname and not required:
+        raise _Refused("'ssl_check_hostname' is True, but 'ssl_cert_reqs' verifies nothing; leave one of them out")
     certificate = _pem("ssl_certfile", options.get("ssl_certfile"))
     keyfile = options.get("ssl_keyfile")
     # As in redis-py, the key may be in the certificate's file.
@@ -595,6 +648,11 @@ def _flag(option: str, value: object) -> bool | None:
         return value.upper() not in ("0", "F", "FALSE", "N", "NO")
     if isinstance(value, bool | int):
         return bool(value)
+    if isinstance(value, ssl.SSLContext):
+        raise _Refused(
+            f"{option!r} is an SSLContext, which a native connection cannot use; give True, and options for what is in "
+            "it: 'ssl_ca_certs', 'ssl_certfile', 'ssl_keyfile', 'ssl_cert_reqs', 'ssl_check_hostname'"
+        )
     raise _Refused(f"{option!r} must be True or False")
 
 

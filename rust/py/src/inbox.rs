@@ -213,7 +213,7 @@ impl Inbox {
 }
 
 /// What is awaited where there is no message to wait for. `__anext__` itself must not raise: `anext(inbox, default)` would end
-/// the process, as CPython up to 3.14 takes it for granted that there is something to await.
+/// the process, as CPython (3.11 to 3.13 at least) takes it for granted that there is something to await.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 struct Refusal(Mutex<Option<PyErr>>);
