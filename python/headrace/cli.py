@@ -186,7 +186,7 @@ def _run_doctor(options: argparse.Namespace) -> int:
     patients: Iterable[Section | Suspect]
     try:
         if options.hosts:
-            from headrace.layers.hosts import redis_config
+            from headrace.layers.redis_config import redis_config
 
             arguments = {"hosts": options.hosts, **layer}
             patients = [Suspect("layer of --hosts", redis_config(**arguments), arguments)]

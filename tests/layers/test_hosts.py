@@ -18,7 +18,10 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from tests.support.ids import label
 
 from headrace.layers.base import BaseChannelLayer
-from headrace.layers.hosts import Endpoint, Host, RedisConfig, Tls, parse_hosts, redacted, redis_config
+from headrace.layers.hosts import Endpoint, Host, parse_hosts, redacted
+from headrace.layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
+from headrace.layers.redis_config import RedisConfig, redis_config
+from headrace.layers.tls import Tls
 
 SECRET = "s3cr3t"
 PEM = "-----BEGIN {0}-----\nAA==\n-----END {0}-----\n"
@@ -553,9 +556,7 @@ class TestOptionsWithoutEffect:
 
         from redis.asyncio import connection, sentinel
 
-        from headrace.layers import hosts
-
-        known = hosts._KNOWN_OPTIONS | hosts._MAPPING_OPTIONS
+        known = KNOWN_OPTIONS | MAPPING_OPTIONS
         classes = (
             *(redis.asyncio.Redis, redis.asyncio.BlockingConnectionPool, connection.AbstractConnection),
             *(connection.Connection, connection.SSLConnection, connection.UnixDomainSocketConnection),

@@ -10,8 +10,9 @@ import pytest
 from channels_redis.core import RedisChannelLayer  # it has no types
 from channels_redis.pubsub import RedisPubSubLoopLayer  # it has no types
 
-from headrace.layers import hosts
-from headrace.layers.hosts import RedisConfig, redis_config
+from headrace.layers.hosts import Endpoint
+from headrace.layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
+from headrace.layers.redis_config import RedisConfig, redis_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/redis.md").read_text()
@@ -79,7 +80,7 @@ def test_a_block_means_what_its_title_says(block: str, tmp_path: Path) -> None:
 
 
 def test_the_options_in_the_blocks_arrive(tmp_path: Path) -> None:
-    def endpoint(block: str) -> hosts.Endpoint:
+    def endpoint(block: str) -> Endpoint:
         return settings_of(block, tmp_path).hosts[0].endpoint
 
     assert endpoint("unix").path == "/run/redis/redis.sock"
@@ -105,7 +106,7 @@ def test_the_tables_name_every_option_of_channels_redis_and_of_this_layer() -> N
     of_channels_redis = {
         name for each in (RedisChannelLayer, RedisPubSubLoopLayer) for name in inspect.signature(each).parameters
     } - {"channel_layer", "kwargs"}
-    of_hosts = hosts._KNOWN_OPTIONS | hosts._MAPPING_OPTIONS
+    of_hosts = KNOWN_OPTIONS | MAPPING_OPTIONS
     assert options_in_tables() == of_channels_redis | set(inspect.signature(redis_config).parameters) | of_hosts
 
 

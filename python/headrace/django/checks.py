@@ -31,7 +31,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning
 from django.utils.module_loading import import_string
 
-from headrace.layers.hosts import redis_config
+from headrace.layers.redis_config import redis_config
 from headrace.sockets.backend import SETTING, redis_config_of_project
 
 __all__ = ["check_channel_layers", "check_sockets_config"]

@@ -15,7 +15,8 @@ from headrace.doctor.link import Link, Refusal, Unreachable
 from headrace.doctor.needs import Needs, permissions
 from headrace.doctor.server import Facts, Use, judged, look, ping
 from headrace.layers import RedisChannelLayer
-from headrace.layers.hosts import Endpoint, Host, RedisConfig
+from headrace.layers.hosts import Endpoint, Host
+from headrace.layers.redis_config import RedisConfig
 
 __all__ = ["Suspect", "diagnose", "examine"]
 

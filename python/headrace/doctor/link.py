@@ -9,7 +9,8 @@ from typing import Any, Self
 import redis.connection
 from redis import exceptions
 
-from headrace.layers.hosts import Endpoint, Tls
+from headrace.layers.hosts import Endpoint
+from headrace.layers.tls import Tls
 
 __all__ = ["Link", "Refusal", "Unreachable"]
 

@@ -9,7 +9,7 @@ from django.core import checks
 from headrace.django.checks import check_channel_layers, check_sockets_config
 from headrace.doctor.examination import Suspect
 from headrace.doctor.findings import Finding, Level, Section, note, warning
-from headrace.layers.hosts import redis_config
+from headrace.layers.redis_config import redis_config
 from headrace.sockets.backend import SETTING, redis_config_of_project
 
 __all__ = ["patients"]

@@ -33,9 +33,10 @@ from headrace._core import (
 )
 from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed, LayerUnavailable
 from headrace.layers.base import Capacities
-from headrace.layers.hosts import HostSetting, Ring, Topology, Wire, redis_config
+from headrace.layers.hosts import HostSetting
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
 from headrace.layers.overrides import DECIDED_NATIVELY
+from headrace.layers.redis_config import Ring, Topology, Wire, redis_config
 from headrace.layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]

@@ -15,8 +15,8 @@ from typing import Any
 
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer, get_channel_layer
-from headrace.layers.hosts import RedisConfig, redis_config
 from headrace.layers.native import NativeChannelLayer
+from headrace.layers.redis_config import RedisConfig, redis_config
 from headrace.settings import django_settings
 
 __all__ = ["SETTING", "Backend", "backend_of", "redis_config_of_project"]

@@ -10,7 +10,7 @@ from django.core.checks import INFO, CheckMessage
 from django.test import override_settings
 
 from headrace.django.checks import check_channel_layers, check_sockets_config
-from headrace.layers.hosts import redis_config
+from headrace.layers.redis_config import redis_config
 
 OURS = "headrace.layers.InMemoryChannelLayer"
 REDIS = "headrace.layers.RedisChannelLayer"

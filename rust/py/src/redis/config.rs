@@ -11,7 +11,7 @@ use pyo3::types::PyString;
 
 use crate::config::seconds;
 
-/// `headrace.layers.hosts.RedisConfig`, read field by field.
+/// `headrace.layers.redis_config.RedisConfig`, read field by field.
 #[derive(FromPyObject)]
 pub(crate) struct RedisConfig {
     hosts: Vec<HostConfig>,
@@ -51,7 +51,7 @@ struct EndpointConfig {
     protocol: u8,
 }
 
-/// `headrace.layers.hosts.Tls`.
+/// `headrace.layers.tls.Tls`.
 #[derive(FromPyObject)]
 struct TlsConfig {
     verify: bool,

@@ -1,0 +1,239 @@
+"""The settings of the Redis layer, checked alone and together, as one frozen object.
+
+The native side reads it by the names of its fields.
+"""
+
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from headrace.layers.base import BaseChannelLayer, Capacities, check_seconds
+from headrace.layers.hosts import Host, HostSetting, parse_hosts
+from headrace.layers.native import LayerConfig
+from headrace.layers.options import IGNORED
+
+__all__ = ["RedisConfig", "Ring", "Topology", "Wire", "redis_config"]
+
+Ring: TypeAlias = Literal["rendezvous", "channels_redis"]
+Topology: TypeAlias = Literal["auto", "single", "shards", "sentinel", "cluster", "serverless"]
+Wire: TypeAlias = Literal["headrace", "channels_redis"]
+
+_SMALLEST_LIMIT = 1024
+# What Redis stores in one string at most, unless its configuration says otherwise.
+_LARGEST_LIMIT = 512 * 1024 * 1024
+_LONGEST_PREFIX = 100
+_RANDOM_PREFIX = "it keeps equal messages apart in channels_redis's sorted sets, which this layer does not have"
+
+
+@dataclass(frozen=True, repr=False)
+class RedisConfig:
+    """The settings of a Redis layer as the native side reads them.
+
+    Attributes:
+        local: The settings of the mailboxes in this process.
+        hosts: The shards; one server if the topology is "single", the seeds if it is "cluster".
+        topology: "auto" leaves it to the first host, which says whether it is part of a cluster; else the hosts are
+            shards. Never "auto" with sentinels.
+        encryption_keys: The keys as given, the one to encrypt with first. Empty if messages are not encrypted.
+        ignored: The options that were given and have no effect, each with the reason.
+    """
+
+    local: LayerConfig
+    hosts: tuple[Host, ...]
+    topology: Topology
+    prefix: str
+    wire: Wire
+    ring: Ring
+    encryption_keys: tuple[bytes, ...]
+    send_timeout: float
+    connect_timeout: float
+    subscription_linger: float
+    max_message_bytes: int
+    on_disconnect: str | None
+    on_reconnect: str | None
+    on_gap: str | None
+    ignored: dict[str, str]
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(map(str, self.hosts))
+        encrypted = ", encrypted" if self.encryption_keys else ""
+        return f"RedisConfig({self.topology}: {hosts}, prefix={self.prefix!r}, wire={self.wire!r}{encrypted})"
+
+
+def redis_config(
+    *,
+    hosts: Iterable[HostSetting] | None = None,
+    prefix: str = "asgi",
+    expiry: float = 60,
+    group_expiry: float = 86400,
+    capacity: int = 100,
+    channel_capacity: Capacities | None = None,
+    on_disconnect: str | None = None,
+    on_reconnect: str | None = None,
+    on_gap: str | None = None,
+    symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+    serializer_format: str = "msgpack",
+    random_prefix_length: int | None = None,
+    wire: Wire | None = None,
+    ring: Ring | None = None,
+    topology: Topology = "auto",
+    send_timeout: float = 5,
+    connect_timeout: float = 5,
+    subscription_linger: float = 5,
+    max_message_bytes: int = 8 * 1024 * 1024,
+    wake: Literal["direct", "future"] = "direct",
+) -> RedisConfig:
+    """Check all arguments of a Redis layer, alone and together.
+
+    Raises:
+        ValueError: An argument is wrong, or two exclude each other; the error names them and says what to do.
+    """
+    parsed = parse_hosts(hosts)
+    chosen_wire: Wire = _one_of("wire", wire or "headrace", get_args(Wire))
+    arranged = _arranged(_one_of("topology", topology, get_args(Topology)), parsed)
+    _refuse_cluster_with(arranged, parsed, chosen_wire)
+    _one_of("wake", wake, ("direct", "future"))
+    _refuse_other_formats(serializer_format)
+    ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
+    if random_prefix_length is not None:
+        ignored["random_prefix_length"] = _RANDOM_PREFIX
+    base = BaseChannelLayer(expiry, capacity, channel_capacity)
+    globs = channel_capacity.items() if isinstance(channel_capacity, Mapping) else None
+    return RedisConfig(
+        local=LayerConfig(
+            expiry=float(expiry),
+            group_expiry=float(check_seconds("group_expiry", group_expiry)),
+            capacity=capacity,
+            # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
+            channel_capacity=list(globs) if globs else list(base.channel_capacity),
+            # Only what msgpack can carry leaves the process.
+            strict=True,
+            direct_wake=wake == "direct",
+        ),
+        hosts=parsed,
+        topology=arranged,
+        prefix=_prefix(prefix),
+        wire=chosen_wire,
+        ring=_ring(ring, chosen_wire, len(parsed)),
+        encryption_keys=_encryption_keys(symmetric_encryption_keys),
+        send_timeout=float(check_seconds("send_timeout", send_timeout)),
+        connect_timeout=float(check_seconds("connect_timeout", connect_timeout)),
+        subscription_linger=_linger(subscription_linger),
+        max_message_bytes=_limit(max_message_bytes),
+        on_disconnect=_message_type("on_disconnect", on_disconnect),
+        on_reconnect=_message_type("on_reconnect", on_reconnect),
+        on_gap=_message_type("on_gap", on_gap),
+        ignored=ignored,
+    )
+
+
+def _one_of(argument: str, value: Any, choices: Sequence[Any]) -> Any:
+    if value in choices:
+        return value
+    raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {reprlib.repr(value)}")
+
+
+def _arranged(topology: Topology, hosts: tuple[Host, ...]) -> Topology:
+    """Return the topology that is meant, if the hosts fit it."""
+    by_sentinel = [host for host in hosts if host.sentinels]
+    if topology == "auto":
+        return "auto" if not by_sentinel else "sentinel" if len(hosts) == 1 else "shards"
+    if topology in ("single", "serverless", "sentinel") and len(hosts) != 1:
+        instead = "" if topology == "serverless" else "; several are 'shards', each of which may have sentinels"
+        raise ValueError(f"topology={topology!r} takes one host, got {len(hosts)}{instead}")
+    if topology == "sentinel" and not by_sentinel:
+        raise ValueError(
+            f"topology='sentinel' needs a host with sentinels, got {hosts[0]}: "
+            "give {'sentinels': [(host, port), ...], 'master_name': ...}"
+        )
+    if topology in ("single", "cluster", "serverless") and by_sentinel:
+        raise ValueError(f"topology={topology!r} takes no sentinels, got {by_sentinel[0]}: leave topology out")
+    return topology
+
+
+def _refuse_cluster_with(topology: Topology, hosts: tuple[Host, ...], wire: Wire) -> None:
+    if topology not in ("cluster", "serverless"):
+        return
+    for host in hosts:
+        if host.endpoint.database:
+            raise ValueError(
+                f"topology={topology!r} has only database 0, got {host}: "
+                "leave the number out, and give each project a prefix of its own"
+            )
+        if host.endpoint.path is not None:
+            raise ValueError(f"topology={topology!r} is reached by TCP, got {host}: give host and port")
+    if wire == "channels_redis":
+        raise ValueError(
+            f"wire='channels_redis' does not go with topology={topology!r}, which channels_redis cannot use: "
+            "leave wire out, or move over on another server first"
+        )
+
+
+def _ring(ring: Ring | None, wire: Wire, shards: int) -> Ring:
+    if wire == "headrace":
+        chosen: Ring = _one_of("ring", ring or "rendezvous", get_args(Ring))
+        return chosen
+    if _one_of("ring", ring or "channels_redis", get_args(Ring)) != "channels_redis" and shards > 1:
+        raise ValueError(
+            f"ring={ring!r} with wire='channels_redis' would send to other hosts than channels_redis listens to: "
+            "leave ring out"
+        )
+    return "channels_redis"
+
+
+def _prefix(prefix: object) -> str:
+    if not isinstance(prefix, str):
+        # The first sentence is channels_redis's, which programs may match on.
+        raise ValueError(f"Prefix must be unicode. Got {reprlib.repr(prefix)}: give text, such as 'asgi'")
+    if re.fullmatch(rf"[!-z|~]{{1,{_LONGEST_PREFIX}}}", prefix):
+        return prefix
+    raise ValueError(
+        f"prefix must be 1 to {_LONGEST_PREFIX} printable characters of ASCII without spaces and braces, "
+        f"which would move keys to other slots of a cluster; got {reprlib.repr(prefix)}"
+    )
+
+
+def _refuse_other_formats(serializer_format: object) -> None:
+    if serializer_format != "msgpack":
+        raise ValueError(
+            f"serializer_format must be 'msgpack', got {reprlib.repr(serializer_format)}: messages are msgpack, "
+            "which all processes of a fleet have to read; leave it out, and turn other values to text before you send"
+        )
+
+
+def _encryption_keys(keys: object) -> tuple[bytes, ...]:
+    if not keys:
+        return ()
+    # The text of channels_redis, which programs may match on. What was given is a key, so it is not shown.
+    text = "symmetric_encryption_keys must be a list of possible keys"
+    if isinstance(keys, str | bytes):
+        raise ValueError(f"{text}, got one {type(keys).__name__}: put it in square brackets")
+    if not isinstance(keys, list | tuple):
+        raise ValueError(f"{text}, got a {type(keys).__name__}: give a list, the key to encrypt with first")
+    for position, key in enumerate(keys):
+        if not isinstance(key, str | bytes) or not key:
+            what = "an empty one" if isinstance(key, str | bytes) else f"a {type(key).__name__}"
+            raise ValueError(f"{text} of text or bytes, got {what} at position {position}: is a variable not set?")
+    return tuple(key.encode() if isinstance(key, str) else key for key in keys)
+
+
+def _linger(seconds: float) -> float:
+    return float(seconds if seconds == 0 else check_seconds("subscription_linger", seconds))
+
+
+def _limit(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and _SMALLEST_LIMIT <= value <= _LARGEST_LIMIT:
+        return value
+    raise ValueError(
+        f"max_message_bytes must be an integer from {_SMALLEST_LIMIT} to {_LARGEST_LIMIT}, got {reprlib.repr(value)}"
+    )
+
+
+def _message_type(argument: str, value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ValueError(
+        f"{argument} must be the type of a message, such as 'redis.disconnect', or None, got {reprlib.repr(value)}"
+    )

@@ -1,0 +1,119 @@
+"""How a connection to a server is encrypted, and the options of redis-py that say so."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.layers.options import HIDDEN, TLS_OPTIONS, Refused, quoted, read_flag, read_number, read_text
+
+__all__ = ["Tls", "tls_of"]
+
+
+@dataclass(frozen=True, repr=False)
+class Tls:
+    """How to encrypt a connection. Certificates and the key are PEM.
+
+    Without ``ca`` the system's authorities count.
+    """
+
+    verify: bool = True
+    verify_hostname: bool = True
+    ca: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = None
+
+    def __repr__(self) -> str:
+        given = [name for name in ("ca", "certificate", "key") if getattr(self, name) is not None]
+        shown = "".join(f", {name}={HIDDEN}" for name in given)
+        return f"Tls(verify={self.verify}, verify_hostname={self.verify_hostname}{shown})"
+
+
+def tls_of(options: Mapping[str, Any], by_class: bool) -> Tls | None:
+    """Read the options of TLS; certificates are read from their files. None is plain TCP.
+
+    Args:
+        options: The options of a server.
+        by_class: Whether its class of connections asks for TLS.
+
+    Raises:
+        Refused: One of them is wrong, or cannot be honoured.
+    """
+    wanted = read_flag("ssl", options.get("ssl"))
+    given = {name for name in options if name in TLS_OPTIONS and options[name] is not None}
+    if not (wanted or by_class):
+        if given and wanted is None:
+            raise Refused(f"{quoted(given)} is given, but the connection is not TLS; write rediss:// or 'ssl': True")
+        return None
+    _refuse_tls_options(options)
+    required = _verified(options.get("ssl_cert_reqs", "required"))
+    hostname = read_flag("ssl_check_hostname", options.get("ssl_check_hostname"))
+    if hostname and not required:
+        raise Refused("'ssl_check_hostname' is True, but 'ssl_cert_reqs' verifies nothing; leave one of them out")
+    certificate = _pem("ssl_certfile", options.get("ssl_certfile"))
+    keyfile = options.get("ssl_keyfile")
+    # As in redis-py, the key may be in the certificate's file.
+    key = _pem("ssl_keyfile", keyfile, "PRIVATE KEY") if keyfile else certificate
+    if key is not None and (certificate is None or b"PRIVATE KEY-----" not in key):
+        raise Refused("'ssl_certfile' and 'ssl_keyfile' must both be given, or one file have both")
+    if key is not None and b"ENCRYPTED" in key:
+        raise Refused("the key is encrypted; decrypt its file with 'openssl pkey', and guard it by its permissions")
+    return Tls(required, required and hostname is not False, _authorities(options), certificate, key)
+
+
+def _refuse_tls_options(options: Mapping[str, Any]) -> None:
+    if options.get("ssl_password"):
+        raise Refused("'ssl_password' is not supported; decrypt the key with 'openssl pkey', and guard its file")
+    oldest = options.get("ssl_min_version")
+    if oldest is not None and read_number("ssl_min_version", oldest, -2, 0xFFFF) > ssl.TLSVersion.TLSv1_2:
+        raise Refused("'ssl_min_version' asks for more than TLS 1.2; let the server refuse it, by 'tls-protocols'")
+
+
+def _verified(value: object) -> bool:
+    if value is None or isinstance(value, int):
+        return value not in (None, ssl.CERT_NONE)
+    if value not in ("none", "optional", "required"):
+        raise Refused("'ssl_cert_reqs' must be 'required', 'optional', 'none' or one of ssl.VerifyMode")
+    return value != "none"
+
+
+def _authorities(options: Mapping[str, Any]) -> bytes | None:
+    parts = [_pem("ssl_ca_certs", options.get("ssl_ca_certs"))]
+    if data := options.get("ssl_ca_data"):
+        text = read_text("ssl_ca_data", data) or ""
+        if "-----BEGIN CERTIFICATE-----" not in text:
+            raise Refused("'ssl_ca_data' must be the text of certificates in PEM")
+        parts.append(text.encode())
+    if folder := options.get("ssl_ca_path"):
+        parts += _folder_of_pem("ssl_ca_path", folder)
+    found = [part for part in parts if part is not None]
+    return b"\n".join(found) if found else None
+
+
+def _folder_of_pem(option: str, folder: Any) -> list[bytes]:
+    try:
+        # Each certificate is usually there twice, by name and as a link by its hash.
+        files = {file.resolve() for file in Path(folder).iterdir() if file.is_file()}
+        found = [content for file in sorted(files) if b"-----BEGIN CERTIFICATE-----" in (content := file.read_bytes())]
+    except (OSError, TypeError) as error:
+        raise Refused(f"{option!r} cannot be read: {_why(error)}") from None
+    if not found:
+        raise Refused(f"{option!r} names a folder without certificates in PEM")
+    return found
+
+
+def _pem(option: str, file: Any, kind: str = "CERTIFICATE") -> bytes | None:
+    if not file:
+        return None
+    try:
+        content = Path(file).read_bytes()
+    except (OSError, TypeError) as error:
+        raise Refused(f"{option!r} cannot be read: {_why(error)}; check the path and its permissions") from None
+    if f"{kind}-----".encode() not in content:
+        raise Refused(f"{option!r} names a file without a {kind.lower()} in PEM")
+    return content
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "it is no path"
