@@ -158,7 +158,8 @@ class Inbox:
 
         Args:
             capacity: Messages that it holds.
-            overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it).
+            overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it; what
+                the process sent before this call has no type then).
             alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
         """
     def release(self, /) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from tests.support.peers import Peer
+from tests.support.programs import Ended, run
+from tests.support.servers import Server
 from tests.support.waiting import eventually
 
 from headrace import AsyncConsumer, channel_layers
@@ -62,6 +64,28 @@ def test_one_full_member_of_a_group_is_full_for_nobody_else(make_peer: MakePeer)
         eventually(partial(has_collected, owner, other, number), "it came")
     assert owner.call("group_stats", "room")["dropped_full"] == 3
     assert owner.call("channel_stats", full)["depth"] == 2
+
+
+RULE_THAT_ASKS_ANOTHER_THREAD = """if True:
+    import sys
+    from concurrent.futures import ThreadPoolExecutor
+    from headrace import RedisChannelLayer
+
+    class Rule:
+        def match(self, name):
+            return threads.submit(layer.stats).result() is None
+
+    threads = ThreadPoolExecutor(1)
+    layer = RedisChannelLayer(hosts=sys.argv[1:2], prefix=sys.argv[2], channel_capacity={Rule(): 1})
+    for _ in range(2):
+        layer.group_add_sync("group", layer.new_channel_sync())
+    assert layer.group_count("group") == 2
+    print("done")
+"""
+
+
+def test_a_capacity_rule_may_give_other_threads_their_turn(redis_server: Server, redis_prefix: str) -> None:
+    assert run(RULE_THAT_ASKS_ANOTHER_THREAD, redis_server.url, redis_prefix) == Ended(0, ["done"], "")
 
 
 class TestConsumers:

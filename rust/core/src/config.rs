@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::glob::Glob;
+use crate::sync::assert_unlocked;
 
 /// The settings of one engine, fixed when it is made.
 #[derive(Clone, Debug)]
@@ -86,7 +87,10 @@ impl CapacityRule {
     fn fits(&self, channel: &str) -> bool {
         match self {
             Self::Glob(GlobRule(glob)) => glob.matches(channel),
-            Self::Predicate(fits) => fits(channel),
+            Self::Predicate(fits) => {
+                assert_unlocked();
+                fits(channel)
+            }
         }
     }
 }

@@ -186,7 +186,8 @@ impl<M> Parker<M> {
     /// Sleeps until woken or until the time is over; tells whether it was woken.
     #[cfg(not(loom))]
     pub fn sleep(&self, timeout: Duration) -> bool {
-        self.condition
+        *self
+            .condition
             .wait_until(self.woken.lock(), timeout, |woken| *woken)
     }
 }

@@ -26,7 +26,7 @@ mod overflow;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod state;
-mod sync;
+pub mod sync;
 
 pub use clock::{Clock, ManualClock, Moment, MonotonicClock};
 pub use config::{Capacities, CapacityRule, Config};

@@ -3,7 +3,7 @@
 //! One lock, not one per mailbox. A fan-out touches every member, so finer locks would be taken ten thousand times
 //! where one is enough, and an order between them would have to be kept. Each critical section is short, runs no
 //! foreign code and never waits. Whatever foreign code could run when a message or a waiter is dropped (a
-//! finaliser that sends, say) runs after the lock is released: see `MemoryEngine::with`.
+//! finaliser that sends, say) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::message::Envelope;
 use crate::name::check_group;
 use crate::overflow::Overflow;
 use crate::state::State;
-use crate::sync::Mutex;
+use crate::sync::{assert_unlocked, Mutex};
 
 /// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.
 pub struct MemoryEngine<M, W, C> {
@@ -66,6 +66,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     }
 
     fn let_go(&self, (messages, waiters): (Vec<M>, Vec<W>)) {
+        assert_unlocked();
         drop(messages);
         if !waiters.is_empty() {
             (self.bury)(waiters);

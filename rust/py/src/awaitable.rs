@@ -14,8 +14,9 @@
 //! waiter that nobody awaits any more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
+use headrace_core::sync::Mutex;
 use headrace_core::{Envelope, Phase, Received, Slot};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -25,7 +26,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::to_python;
-use crate::event_loop::{address, drained_loop, lock, running_loop, LoopQueue, Wakes};
+use crate::event_loop::{address, drained_loop, running_loop, LoopQueue, Wakes};
 use crate::layer::MemoryLayer;
 use crate::message::Message;
 use crate::receiver::{give_back, hand_out, Receiver};
@@ -283,8 +284,7 @@ impl Waiter {
     /// The wait is over: the task goes, with or without its message.
     fn release(&self, py: Python<'_>) {
         self.spent.store(true, Ordering::Relaxed);
-        let task = lock(&self.wake_up).take();
-        drop(task);
+        drop(self.wake_up.take());
         self.leave(py);
         self.give_back(py);
     }
@@ -340,8 +340,7 @@ impl Waiter {
             if Self::attend(slf, future)? {
                 return Ok(());
             }
-            let known = lock(&waiter.wake_up).take();
-            let known = match known {
+            let known = match waiter.wake_up.take() {
                 Some(known) if known.detach(future)? => Some(known),
                 _ => learn(future)?,
             };
@@ -351,7 +350,7 @@ impl Waiter {
                 let waits =
                     waiter.awaited.load(Ordering::Relaxed) && waiter.slot.phase() == Phase::Waiting;
                 if waits && !wake_up.has_finished(py) {
-                    *lock(&waiter.wake_up) = Some(wake_up);
+                    drop(waiter.wake_up.replace(wake_up));
                 }
                 return resumed;
             }
@@ -433,8 +432,7 @@ impl Waiter {
             Phase::Closed => Err(waiter.ending()),
             Phase::Waiting if !waiter.awaited.load(Ordering::Relaxed) => waiter.park(py).map(Some),
             Phase::Taken | Phase::Released | Phase::CalledAway if waiter.of_inbox => {
-                let left = lock(&waiter.left).take();
-                if let Some(left) = left {
+                if let Some(left) = waiter.left.take() {
                     // Whatever it is: unlike a message it may be what an exception is made from.
                     return Err(PyStopIteration::new_err((left?,)));
                 }
@@ -462,7 +460,7 @@ impl Waiter {
     ) -> PyResult<()> {
         // An exception brings its traceback along.
         drop(tb);
-        let left = lock(&self.left).take();
+        let left = self.left.take();
         self.release(py);
         let exception = val.unwrap_or(typ);
         if let Some(Ok(left)) = left {
@@ -497,7 +495,7 @@ impl Waiter {
         visit.call(&self.layer)?;
         visit.call(self.future.get())?;
         visit.call(&self.attendant)?;
-        if let Ok(Some(wake_up)) = self.wake_up.try_lock().as_deref() {
+        if let Some(Some(wake_up)) = self.wake_up.try_lock().as_deref() {
             visit.call(&wake_up.function)?;
             visit.call(&wake_up.task)?;
             visit.call(&wake_up.context)?;

@@ -51,7 +51,7 @@ impl LayerConfig {
 }
 
 fn matches(pattern: &Py<PyAny>, name: &str) -> bool {
-    Python::attach(|py| {
+    let matched = Python::try_attach(|py| {
         let pattern = pattern.bind(py);
         let matched = pattern.call_method1(pyo3::intern!(py, "match"), (name,));
         matched
@@ -60,7 +60,9 @@ fn matches(pattern: &Py<PyAny>, name: &str) -> bool {
                 error.write_unraisable(py, Some(pattern));
                 false
             })
-    })
+    });
+    // Nobody is left to ask, nor to receive.
+    matched.unwrap_or(false)
 }
 
 pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {

@@ -11,9 +11,10 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -21,13 +22,14 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::awaitable::Waiter;
+use crate::locks::refer;
 use crate::receiver::{Engine, Receiver};
 use crate::wire::Wire;
 
 mod ready;
 
 pub(crate) use ready::DetachedWakes;
-use ready::Ready;
+use ready::{Line, Ready};
 
 /// How long one call of `drain` may keep the loop from its other work.
 const BUDGET: Duration = Duration::from_micros(800);
@@ -37,10 +39,6 @@ const BATCH: usize = 16;
 /// The queues of all loops of the process, by the address of the loop; there are few of them. It is the one global of
 /// this crate, because a running loop is one: several layers share its queue, and a fork has to find all descriptors.
 static QUEUES: Mutex<Vec<(usize, Py<LoopQueue>)>> = Mutex::new(Vec::new());
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The waiters of one event loop that have a message and have not been woken yet.
 #[pyclass(frozen)]
@@ -76,13 +74,16 @@ impl LoopQueue {
     fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
         let py = event_loop.py();
         let here = address(event_loop);
-        let queue = {
-            let queues = lock(&QUEUES);
-            let (_, queue) = queues.iter().find(|(known, _)| *known == here)?;
-            queue.clone_ref(py)
-        };
+        let queue = Self::at(py, here)?;
         let same = queue.get().has_bell() || queue.get().event_loop(py).is_some();
         same.then_some(queue)
+    }
+
+    fn at(py: Python<'_>, address: usize) -> Option<Py<Self>> {
+        refer(py, &QUEUES, |queues| {
+            let found = queues.iter().find(|(known, _)| *known == address);
+            found.map(|(_, queue)| queue)
+        })
     }
 
     fn create(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
@@ -101,25 +102,28 @@ impl LoopQueue {
             Bell::hang(&queue, event_loop, descriptor)?;
         }
         Self::forget_silent(py);
-        lock(&QUEUES).push((queue.get().address, queue.clone_ref(py)));
+        let known = (queue.get().address, queue.clone_ref(py));
+        QUEUES.with(|queues| queues.push(known));
         Ok(queue)
     }
 
     /// Forgets the loops that went without a bell, and so without a word.
     fn forget_silent(py: Python<'_>) {
-        let known: Vec<_> = lock(&QUEUES)
-            .iter()
-            .map(|(_, queue)| queue.clone_ref(py))
-            .collect();
-        // Asked without the lock: the answer may be the last reference to a loop, whose end takes the lock.
-        let gone = known
-            .iter()
-            .filter(|queue| queue.get().event_loop(py).is_none());
-        for queue in gone {
-            let is_it = |(_, known): &mut (usize, Py<Self>)| known.is(queue);
-            let forgotten: Vec<_> = lock(&QUEUES).extract_if(.., is_it).collect();
-            drop(forgotten);
+        let known: Vec<_> =
+            QUEUES.with(|queues| queues.iter().map(|(address, _)| *address).collect());
+        for queue in known.iter().filter_map(|address| Self::at(py, *address)) {
+            // Asked without the lock: the answer may be the last reference to a loop, whose end takes the lock.
+            if queue.get().event_loop(py).is_none() {
+                drop(queue.get().forget());
+            }
         }
+    }
+
+    /// Takes the queue out of those that are known.
+    #[must_use = "what it drops is dropped by the caller, without the lock"]
+    fn forget(&self) -> Vec<(usize, Py<Self>)> {
+        let is_it = |(_, known): &mut (usize, Py<Self>)| std::ptr::eq(known.get(), self);
+        QUEUES.with(|queues| queues.extract_if(.., is_it).collect())
     }
 
     /// The loop, if it is still there.
@@ -134,7 +138,7 @@ impl LoopQueue {
 
     /// Whether the loop is known to be gone.
     pub(crate) fn is_closed(&self) -> bool {
-        !self.has_bell() && lock(&self.ready.line).closed
+        !self.has_bell() && self.ready.line.with(|line| line.closed)
     }
 
     /// Whether the loop is there, and its end will be noticed.
@@ -159,30 +163,30 @@ impl LoopQueue {
             return;
         }
         self.last_engine.store(address, Ordering::Relaxed);
-        let mut engines = lock(&self.engines);
-        engines.retain(|known| known.strong_count() > 0);
-        if !engines
-            .iter()
-            .any(|known| known.as_ptr() as usize == address)
-        {
-            engines.push(Arc::downgrade(engine));
-        }
+        self.engines.with(|engines| {
+            engines.retain(|known| known.strong_count() > 0);
+            let known = |known: &Weak<Engine>| known.as_ptr() as usize == address;
+            if !engines.iter().any(known) {
+                engines.push(Arc::downgrade(engine));
+            }
+        });
     }
 
     fn add(&self, py: Python<'_>, waiters: Vec<Py<Waiter>>) -> Added {
         if !self.has_bell() && self.is_gone(py) {
             self.close(py);
         }
-        let mut state = lock(&self.ready.line);
-        if state.closed {
-            return Added::Closed(waiters);
-        }
-        state.waiters.extend(waiters);
-        if state.scheduled {
-            return Added::Nothing;
-        }
-        state.scheduled = true;
-        Added::Ring
+        self.ready.line.with(|line| {
+            if line.closed {
+                return Added::Closed(waiters);
+            }
+            line.waiters.extend(waiters);
+            if std::mem::replace(&mut line.scheduled, true) {
+                Added::Nothing
+            } else {
+                Added::Ring
+            }
+        })
     }
 
     /// Arranges for one call of `drain`.
@@ -213,7 +217,7 @@ impl LoopQueue {
             return Ok(());
         }
         if !queue.pull_wire() {
-            lock(&queue.ready.line).scheduled = false;
+            queue.ready.line.with(|line| line.scheduled = false);
         }
         called
     }
@@ -234,10 +238,11 @@ impl LoopQueue {
         let (queue, started) = (this.get(), Instant::now());
         let _draining = Draining::new(queue.address);
         queue.sound_alarms(py);
-        let mut left = lock(&queue.ready.line).waiters.len();
+        let line = &queue.ready.line;
+        let mut left = line.with(|line| line.waiters.len());
         let mut batch = VecDeque::with_capacity(BATCH);
         while left > 0 {
-            batch.extend(lock(&queue.ready.line).waiters.drain(..left.min(BATCH)));
+            line.with(|line| batch.extend(line.waiters.drain(..left.min(BATCH))));
             left -= batch.len();
             while let Some(waiter) = batch.pop_front() {
                 if let Err(error) = Waiter::wake(waiter.bind(py)) {
@@ -255,7 +260,10 @@ impl LoopQueue {
     }
 
     fn sound_alarms(&self, py: Python<'_>) {
-        let alarms = std::mem::take(&mut lock(&self.ready.line).alarms);
+        let alarms = self
+            .ready
+            .line
+            .with(|line| std::mem::take(&mut line.alarms));
         for alarm in alarms {
             if let Err(error) = alarm.get().call(py) {
                 error.write_unraisable(py, None);
@@ -264,19 +272,19 @@ impl LoopQueue {
     }
 
     fn put_back(&self, batch: VecDeque<Py<Waiter>>) {
-        let mut state = lock(&self.ready.line);
-        for waiter in batch.into_iter().rev() {
-            state.waiters.push_front(waiter);
-        }
+        self.ready.line.with(|line| {
+            for waiter in batch.into_iter().rev() {
+                line.waiters.push_front(waiter);
+            }
+        });
     }
 
     /// Ends one call of `drain`, with another to follow if there is more to do.
     fn finish(this: &Py<Self>, py: Python<'_>) {
-        let again = {
-            let mut state = lock(&this.get().ready.line);
-            state.scheduled = !state.waiters.is_empty() || !state.alarms.is_empty();
-            state.scheduled
-        };
+        let again = this.get().ready.line.with(|line| {
+            line.scheduled = !line.waiters.is_empty() || !line.alarms.is_empty();
+            line.scheduled
+        });
         if again {
             Self::ring_aside(this, py);
         }
@@ -284,19 +292,10 @@ impl LoopQueue {
 
     /// The loop is gone: messages on their way to its tasks go back, and its tasks are let go.
     fn close(&self, py: Python<'_>) {
-        let (waiters, alarms) = {
-            let mut state = lock(&self.ready.line);
-            state.closed = true;
-            (
-                std::mem::take(&mut state.waiters),
-                std::mem::take(&mut state.alarms),
-            )
-        };
+        let (waiters, alarms) = self.ready.line.with(Line::close);
         self.ready.has_bell.store(false, Ordering::Relaxed);
-        let removed: Vec<_> = lock(&QUEUES)
-            .extract_if(.., |(_, known)| std::ptr::eq(known.get(), self))
-            .collect();
-        lock(&self.ready.wire).take();
+        let removed = self.forget();
+        drop(self.ready.wire.take());
         for waiter in waiters {
             waiter.get().give_back(py);
         }
@@ -305,7 +304,7 @@ impl LoopQueue {
             Receiver::Alarm(alarm) => std::ptr::eq(alarm.get().queue(), self),
             Receiver::Thread(_) => false,
         };
-        let engines = std::mem::take(&mut *lock(&self.engines));
+        let engines = self.engines.with(std::mem::take);
         for engine in engines.iter().filter_map(Weak::upgrade) {
             drop(engine.forget_all(mine));
         }
@@ -463,8 +462,7 @@ impl Drain {
 impl Drain {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.called.store(true, Ordering::Relaxed);
-        let interrupt = lock(&self.interrupt).take();
-        match interrupt {
+        match self.interrupt.take() {
             Some(interrupt) => Err(interrupt),
             None => LoopQueue::drain(&self.queue, py),
         }
@@ -505,7 +503,7 @@ impl Bell {
             .and_then(|add_reader| context.call_method1("run", (add_reader, descriptor, bell)));
         match hung {
             Ok(_) => queue.get().ready.has_bell.store(true, Ordering::Relaxed),
-            Err(error) if cannot_read(py, &error) => drop(lock(&queue.get().ready.wire).take()),
+            Err(error) if cannot_read(py, &error) => drop(queue.get().ready.wire.take()),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -515,9 +513,7 @@ impl Bell {
 #[pymethods]
 impl Bell {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(wire) = &*lock(&self.queue.get().ready.wire) {
-            wire.quiet();
-        }
+        self.queue.get().ready.quiet_wire();
         // An exception that is kept keeps the frames that it passed through, and those keep what they called. The bell is to
         // be kept by the loop alone, so what interrupts it is raised from another call.
         match (
@@ -551,22 +547,15 @@ pub(crate) fn after_fork_in_child() {
     // The fork may have happened in a task that `drain` had woken; in this process that loop runs no more.
     DRAINED.set(0);
     // Without an interpreter lock another thread may have held one of these at the fork, and will never release it.
-    let queues = QUEUES
-        .try_lock()
-        .map(|mut queues| std::mem::take(&mut *queues));
+    let queues = QUEUES.try_lock();
+    let queues = queues.map(|mut queues| std::mem::take(&mut *queues));
     for (_, handle) in queues.unwrap_or_default() {
         let queue = handle.get();
         queue.ready.has_bell.store(false, Ordering::Relaxed);
-        if let Ok(mut wire) = queue.ready.wire.try_lock() {
-            wire.take();
-        }
-        if let Ok(mut engines) = queue.engines.try_lock() {
-            engines.clear();
-        }
-        if let Ok(mut state) = queue.ready.line.try_lock() {
-            state.closed = true;
-            std::mem::forget(std::mem::take(&mut state.waiters));
-            std::mem::forget(std::mem::take(&mut state.alarms));
-        }
+        drop(queue.ready.wire.try_lock().map(|mut wire| wire.take()));
+        let engines = queue.engines.try_lock();
+        drop(engines.map(|mut engines| std::mem::take(&mut *engines)));
+        let line = queue.ready.line.try_lock();
+        std::mem::forget(line.map(|mut line| line.close()));
     }
 }

@@ -1,8 +1,8 @@
 //! A channel's messages as an asynchronous iterator, with nothing allocated between two messages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Mutex;
 
+use headrace_core::sync::Mutex;
 use headrace_core::Overflow;
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -11,8 +11,9 @@ use pyo3::types::PyString;
 
 use crate::awaitable::Waiter;
 use crate::errors::to_python;
-use crate::event_loop::{lock, running_loop};
+use crate::event_loop::running_loop;
 use crate::layer::MemoryLayer;
+use crate::locks::{refer, visit};
 use crate::message::Message;
 use crate::receiver::{Alarm, Receiver};
 use crate::stub::NextMessage;
@@ -71,9 +72,7 @@ impl Inbox {
 
     /// The waiter of the latest wait if it serves for another, or a new one.
     fn waiter(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
-        let kept = lock(&self.waiter)
-            .as_ref()
-            .map(|waiter| waiter.clone_ref(py));
+        let kept = refer(py, &self.waiter, Option::as_ref);
         if let Some(waiter) = kept.filter(|waiter| waiter.get().is_of_use()) {
             return Ok(waiter);
         }
@@ -82,12 +81,10 @@ impl Inbox {
             self.channel.bind(py),
             &running_loop(py)?,
             true,
-            lock(&self.attendant)
-                .as_ref()
-                .map(|attendant| attendant.clone_ref(py)),
+            refer(py, &self.attendant, Option::as_ref),
         )?;
         let waiter = Py::new(py, waiter)?;
-        self.replace_waiter(Some(waiter.clone_ref(py)));
+        drop(self.replace_waiter(Some(waiter.clone_ref(py))));
         if self.called_away.swap(false, Ordering::Relaxed) {
             waiter.get().note_call();
         }
@@ -95,8 +92,9 @@ impl Inbox {
     }
 
     /// Puts another waiter in the place of the latest, or none. A call that the latest has not answered is kept.
+    #[must_use = "what it drops is dropped by the caller, without the lock"]
     fn replace_waiter(&self, waiter: Option<Py<Waiter>>) -> Option<Py<Waiter>> {
-        let former = std::mem::replace(&mut *lock(&self.waiter), waiter);
+        let former = self.waiter.with(|place| std::mem::replace(place, waiter));
         if former
             .as_ref()
             .is_some_and(|former| former.get().is_called_away())
@@ -138,7 +136,8 @@ impl Inbox {
     ///
     /// Args:
     ///     capacity: Messages that it holds.
-    ///     overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it).
+    ///     overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it; what
+    ///         the process sent before this call has no type then).
     ///     alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
     #[pyo3(signature = (capacity, overflow, alarm=None))]
     fn own(
@@ -151,7 +150,10 @@ impl Inbox {
         let overflow = match overflow {
             "drop_new" => Overflow::DropNew,
             "drop_old" => Overflow::DropOld,
-            "coalesce" => Overflow::Coalesce(Message::is_of_type_of),
+            "coalesce" => {
+                self.layer.get().compare_types();
+                Overflow::Coalesce(Message::is_of_type_of)
+            }
             other => {
                 return Err(PyValueError::new_err(format!(
                     "overflow must be 'drop_new', 'drop_old' or 'coalesce', got '{other}'"
@@ -179,16 +181,18 @@ impl Inbox {
     /// the same, with the exception as its attribute ``cancelled``.
     #[pyo3(signature = (attendant=None))]
     fn attend(&self, attendant: Option<Py<PyAny>>) {
-        let former = std::mem::replace(&mut *lock(&self.attendant), attendant);
-        let waiter = self.replace_waiter(None);
-        drop((former, waiter));
+        let former = self
+            .attendant
+            .with(|place| std::mem::replace(place, attendant));
+        drop((former, self.replace_waiter(None)));
     }
 
     /// End the iteration: whoever waits for the next message is told that there is none.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         self.ended.store(true, Ordering::Relaxed);
-        let waiter = lock(&self.waiter).take();
-        waiter.map_or(Ok(()), |waiter| Waiter::end_wait(waiter, py))
+        self.waiter
+            .take()
+            .map_or(Ok(()), |waiter| Waiter::end_wait(waiter, py))
     }
 
     /// Let the memberships of the channel expire as those of any other; to be called by who is done with it.
@@ -196,15 +200,10 @@ impl Inbox {
         self.let_go(py);
     }
 
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.layer)?;
-        if let Ok(attendant) = self.attendant.try_lock() {
-            visit.call(&*attendant)?;
-        }
-        match self.waiter.try_lock() {
-            Ok(waiter) => visit.call(&*waiter),
-            Err(_) => Ok(()),
-        }
+    fn __traverse__(&self, collector: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        collector.call(&self.layer)?;
+        visit(&collector, &self.attendant)?;
+        visit(&collector, &self.waiter)
     }
 
     fn __clear__(&self) {
@@ -235,7 +234,7 @@ impl Refusal {
     }
 
     fn __next__(&self) -> PyResult<()> {
-        let error = lock(&self.0).take();
+        let error = self.0.take();
         Err(error.unwrap_or_else(|| PyRuntimeError::new_err("this was awaited before")))
     }
 }

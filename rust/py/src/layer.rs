@@ -1,5 +1,6 @@
 //! The in-process layer as Python sees it: convert, call, convert back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub(crate) struct MemoryLayer {
     engine: Arc<Engine>,
     strict: bool,
     direct_wake: bool,
+    /// Whether there is, or was, a channel that compares the types of messages: else they are not read.
+    compares_types: AtomicBool,
     /// The pattern objects that the engine's capacity rules ask; kept here for the garbage collector.
     patterns: Vec<Arc<Py<PyAny>>>,
 }
@@ -39,6 +42,16 @@ impl MemoryLayer {
 
     pub(crate) fn wakes_directly(&self) -> bool {
         self.direct_wake
+    }
+
+    /// Reads the types of messages from now on: what is sent before has none to be compared by.
+    pub(crate) fn compare_types(&self) {
+        self.compares_types.store(true, Ordering::Relaxed);
+    }
+
+    fn message(&self, message: &Bound<'_, PyAny>) -> PyResult<Message> {
+        let compared = self.compares_types.load(Ordering::Relaxed);
+        Message::new(message, self.strict, compared)
     }
 
     /// As `receive_sync`; `in_line` is called when this thread is in line for a message.
@@ -86,9 +99,7 @@ impl MemoryLayer {
     }
 
     fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
-        read_pairs(&self.engine, pairs, kind, |message| {
-            Message::new(message, self.strict)
-        })
+        read_pairs(&self.engine, pairs, kind, |message| self.message(message))
     }
 }
 
@@ -190,6 +201,7 @@ impl MemoryLayer {
             engine: Arc::new(MemoryEngine::new(settings, LayerClock::new(clock)).burying(bury)),
             strict: config.strict,
             direct_wake: config.direct_wake,
+            compares_types: AtomicBool::new(false),
             patterns,
         })
     }
@@ -202,7 +214,7 @@ impl MemoryLayer {
         channel: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let message = Message::new(message, self.strict)?;
+        let message = self.message(message)?;
         let channel = self::channel(channel)?;
         let sent = self.engine.send(channel, message);
         sound_alarms(py, &self.engine)?;
@@ -222,7 +234,7 @@ impl MemoryLayer {
         message: &Bound<'_, PyAny>,
         exclude: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<SendReport> {
-        let message = Message::new(message, self.strict)?;
+        let message = self.message(message)?;
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let fan_out = self

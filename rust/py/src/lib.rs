@@ -18,6 +18,7 @@ mod errors;
 mod event_loop;
 mod inbox;
 mod layer;
+mod locks;
 mod message;
 mod receiver;
 mod redis;

@@ -55,31 +55,32 @@ struct Snapshot {
     value: Py<PyAny>,
     /// Holds nothing but values that are shared: one dict copy gives a receiver its own.
     flat: bool,
+    /// Its `type`, if that was asked for and is text.
+    kind: Option<Box<str>>,
 }
 
 impl Message {
-    /// Takes the snapshot.
-    pub(crate) fn new(message: &Bound<'_, PyAny>, strict: bool) -> PyResult<Self> {
+    /// Takes the snapshot. Its `type` is read if messages are to be compared by it.
+    pub(crate) fn new(message: &Bound<'_, PyAny>, strict: bool, compared: bool) -> PyResult<Self> {
         let dict = checked(message)?;
         let copier = Copier::new(strict);
-        let snapshot = if dict.is_exact_instance_of::<PyDict>() {
+        let (copy, flat) = if dict.is_exact_instance_of::<PyDict>() {
             let (copy, flat) = copier
                 .dict(dict, 1)
                 .map_err(|fault| fault.into_error(message))?;
-            Snapshot {
-                value: copy.into_any().unbind(),
-                flat,
-            }
+            (copy.into_any(), flat)
         } else {
             let copy = copier
                 .value(message, 1)
                 .map_err(|fault| fault.into_error(message))?;
-            Snapshot {
-                value: as_dict(copy)?.unbind(),
-                flat: false,
-            }
+            (as_dict(copy)?, false)
         };
-        Ok(Self(Arc::new(Content::Snapshot(snapshot))))
+        let kind = if compared { kind_of(&copy)? } else { None };
+        Ok(Self(Arc::new(Content::Snapshot(Snapshot {
+            value: copy.unbind(),
+            flat,
+            kind,
+        }))))
     }
 
     /// A message of another process: the payload is the msgpack within the bytes, and the kind the text of its `type` within
@@ -124,12 +125,12 @@ impl Message {
         }
     }
 
-    /// Whether the other message has the same `type`. No foreign code runs for it: the values are exact dicts, and the types
-    /// are compared only if they are text. Frames are compared without Python, whose lock the caller may not have: it
-    /// has the engine's.
+    /// Whether the other message has the same `type`: what was read before, because the caller has the engine's lock.
     pub(crate) fn is_of_type_of(&self, other: &Self) -> bool {
         match (&*self.0, &*other.0) {
-            (Content::Snapshot(one), Content::Snapshot(two)) => one.is_of_type_of(two),
+            (Content::Snapshot(one), Content::Snapshot(two)) => {
+                one.kind.is_some() && one.kind == two.kind
+            }
             (Content::Frame(one), Content::Frame(two)) => one.is_of_type_of(two),
             _ => false,
         }
@@ -155,17 +156,6 @@ fn answer_into_python(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
 }
 
 impl Snapshot {
-    fn is_of_type_of(&self, other: &Self) -> bool {
-        Python::attach(|py| {
-            let kinds = [self, other].map(|snapshot| {
-                let dict = snapshot.value.bind(py).cast_exact::<PyDict>().ok()?;
-                let kind = dict.get_item(intern!(py, "type")).ok()??;
-                kind.cast_into_exact::<PyString>().ok()
-            });
-            matches!(&kinds, [Some(one), Some(two)] if one.to_str().ok() == two.to_str().ok())
-        })
-    }
-
     fn copy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let value = self.value.bind(py);
         match value.cast_exact::<PyDict>() {
@@ -176,6 +166,16 @@ impl Snapshot {
             }
         }
     }
+}
+
+/// The `type` of a message, if that is text. To look for it may run Python, if a key is odd.
+fn kind_of(message: &Bound<'_, PyAny>) -> PyResult<Option<Box<str>>> {
+    let Ok(dict) = message.cast_exact::<PyDict>() else {
+        return Ok(None);
+    };
+    let kind = dict.get_item(intern!(message.py(), "type"))?;
+    let kind = kind.and_then(|kind| kind.cast_into_exact::<PyString>().ok());
+    Ok(kind.and_then(|kind| kind.to_str().ok().map(Box::from)))
 }
 
 /// The message as a dict, if it is one that a layer may be given.

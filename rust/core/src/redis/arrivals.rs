@@ -14,7 +14,7 @@ use super::requests::{Request, Then};
 use super::sends::Published;
 use super::sequence::Seen;
 use super::settings::Wire;
-use super::shared::{count, lock, smooth, Notice};
+use super::shared::{count, smooth, Notice};
 use crate::error::SendError;
 
 impl<H: Host> Driver<H> {
@@ -159,8 +159,8 @@ impl<H: Host> Driver<H> {
             Control::MembersChanged if sender != self.me => self.load_members(),
             Control::Flush if sender != self.me => {
                 self.engine.flush();
-                lock(&self.shared.plain).clear();
-                lock(&self.shared.depths).clear();
+                self.shared.plain.lock().clear();
+                self.shared.depths.lock().clear();
                 self.index_anew();
             }
             Control::MembersChanged | Control::Flush => {}

@@ -27,10 +27,11 @@ use super::queues::Queue;
 use super::requests::Request;
 use super::sequence::{Counters, Sequences};
 use super::settings::Settings;
-use super::shared::{lock, ConnectionState, Notice, Shared};
+use super::shared::{ConnectionState, Notice, Shared};
 use super::topics::TopicState;
 use crate::handoff::HandOff;
 use crate::memory::MemoryEngine;
+use crate::sync::assert_unlocked;
 
 /// How often connections are looked after when nothing else happens.
 const HEALTH: Duration = Duration::from_secs(1);
@@ -455,9 +456,9 @@ impl<H: Host> Driver<H> {
         }
         let done = self.tallies.remove(tally);
         if let Some(group) = &done.group {
-            let mut groups = lock(&self.shared.groups);
+            let mut groups = self.shared.groups.lock();
             if groups.len() >= GROUPS {
-                let plain = lock(&self.shared.plain);
+                let plain = self.shared.plain.lock();
                 groups.retain(|group, _| plain.has(group));
             }
             let known = groups.entry(group.clone()).or_default();
@@ -597,6 +598,7 @@ impl<H: Host> Driver<H> {
         if !self.answers.is_empty() || !self.hand_offs.is_empty() {
             let answers = std::mem::take(&mut self.answers);
             let hand_offs = std::mem::take(&mut self.hand_offs);
+            assert_unlocked();
             self.host.deliver(answers, hand_offs);
         }
     }

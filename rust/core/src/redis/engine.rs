@@ -5,7 +5,7 @@
 //! dropped there. A membership of a channel of this process is confirmed by the server before it is done.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
@@ -18,9 +18,10 @@ use super::keys::{process_of, Keys, ProcessId};
 use super::random;
 use super::runtime::Runtime;
 use super::settings::{Settings, Wire};
-use super::shared::{count, lock, ConnectionState, LinkStats, Notice, PlainSends, Shared};
+use super::shared::{count, ConnectionState, LinkStats, Notice, PlainSends, Shared};
 use crate::error::Error;
 use crate::name::{check_channel, check_group};
+use crate::sync::{assert_unlocked, Mutex};
 
 /// Mailboxes here, and the way to those elsewhere.
 pub struct RedisEngine<H: Host> {
@@ -160,11 +161,13 @@ impl<H: Host> RedisEngine<H> {
     }
 
     fn ask(&self, ask: Ask<H::Ticket>) {
-        if let Some((parts, asked)) = lock(&self.unstarted).take() {
+        let unstarted = self.unstarted.lock().take();
+        if let Some((parts, asked)) = unstarted {
             self.runtime.handle().spawn(Driver::run(parts, asked));
         }
         if let Err(refused) = self.asks.send(ask) {
             let answers = refused.0.refused().into_iter().collect();
+            assert_unlocked();
             self.host.deliver(answers, Vec::new());
         }
     }
@@ -200,13 +203,13 @@ impl<H: Host> RedisEngine<H> {
 
     /// Whether the connection has been made, and its subscriptions are confirmed.
     pub fn is_ready(&self) -> bool {
-        self.is_plain_wire() || lock(&self.shared.topics).contains(&self.inbox)
+        self.is_plain_wire() || self.shared.topics.lock().contains(&self.inbox)
     }
 
     /// Whether what is sent to a channel comes here without being asked for: it is one of this process, and subscribed to.
     pub fn is_subscribed(&self, channel: &str) -> bool {
         match self.place(channel) {
-            Place::Here if self.is_plain_wire() => lock(&self.shared.topics).contains(channel),
+            Place::Here if self.is_plain_wire() => self.shared.topics.lock().contains(channel),
             // Asked for each message: the state spares most of them the look at the topics.
             Place::Here => self.shared.meter.state() == ConnectionState::Up || self.is_ready(),
             Place::Elsewhere | Place::Queue => false,
@@ -339,15 +342,9 @@ impl<H: Host> RedisEngine<H> {
         let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
         match self.place(channel) {
             Place::Here => {
-                let topic = self.group_topic(group);
-                // Under the lock, so that the topic is not left between the look and the join.
-                let confirmed = lock(&self.shared.topics);
                 self.local.group_add(group, channel)?;
-                if confirmed.contains(&topic) {
-                    return Ok(Progress::Done(ticket));
-                }
-                drop(confirmed);
-                self.ask(Ask::Subscribe { topic, ticket });
+                // After the join: see `Driver::leave_topic`.
+                return Ok(self.listen(&self.group_topic(group), ticket));
             }
             Place::Elsewhere => {
                 let control = Control::Join {
@@ -407,7 +404,12 @@ impl<H: Host> RedisEngine<H> {
                 self.tell(channel, control, ticket);
             }
             Place::Queue => {
-                if !lock(&self.shared.plain).holds(group, channel, self.shared.now()) {
+                if !self
+                    .shared
+                    .plain
+                    .lock()
+                    .holds(group, channel, self.shared.now())
+                {
                     return Ok(Progress::Done(ticket));
                 }
                 self.ask(Ask::Membership {
@@ -421,13 +423,13 @@ impl<H: Host> RedisEngine<H> {
         Ok(Progress::Asked)
     }
 
-    /// Subscribes to a channel by its name, as `channels_redis` does.
-    pub fn listen(&self, channel: &str, ticket: H::Ticket) -> Progress<H::Ticket> {
-        if lock(&self.shared.topics).contains(channel) {
+    /// Subscribes to a pub/sub channel, by its name.
+    pub fn listen(&self, topic: &str, ticket: H::Ticket) -> Progress<H::Ticket> {
+        if self.shared.topics.lock().contains(topic) {
             return Progress::Done(ticket);
         }
         self.ask(Ask::Subscribe {
-            topic: channel.to_owned(),
+            topic: topic.to_owned(),
             ticket,
         });
         Progress::Asked
@@ -460,7 +462,7 @@ impl<H: Host> RedisEngine<H> {
             return Ok(());
         }
         let groups = self.plain_groups(channel);
-        let mut plain = lock(&self.shared.plain);
+        let mut plain = self.shared.plain.lock();
         for group in &groups {
             plain.remove(group, channel);
         }
@@ -481,17 +483,20 @@ impl<H: Host> RedisEngine<H> {
 
     /// The plain channels of a group, as far as this process knows.
     pub fn plain_members(&self, group: &str) -> Vec<String> {
-        lock(&self.shared.plain).of_group(group, self.shared.now())
+        self.shared.plain.lock().of_group(group, self.shared.now())
     }
 
     /// The groups of a plain channel, as far as this process knows.
     pub fn plain_groups(&self, channel: &str) -> Vec<String> {
-        lock(&self.shared.plain).of_channel(channel, self.shared.now())
+        self.shared
+            .plain
+            .lock()
+            .of_channel(channel, self.shared.now())
     }
 
     /// All memberships of plain channels, as group and channel.
     pub fn plain_memberships(&self) -> Vec<(String, String)> {
-        let plain = lock(&self.shared.plain);
+        let plain = self.shared.plain.lock();
         let memberships = plain.iter(self.shared.now());
         memberships
             .map(|(group, channel)| (group.to_owned(), channel.to_owned()))
@@ -500,7 +505,9 @@ impl<H: Host> RedisEngine<H> {
 
     /// What became of the messages that this process sent to the plain channels of a group.
     pub fn plain_sends(&self, group: &str) -> PlainSends {
-        lock(&self.shared.groups)
+        self.shared
+            .groups
+            .lock()
             .get(group)
             .copied()
             .unwrap_or_default()
@@ -508,12 +515,12 @@ impl<H: Host> RedisEngine<H> {
 
     /// How many messages a queue held when this process last looked.
     pub fn queue_depth(&self, channel: &str) -> u64 {
-        lock(&self.shared.depths).get(channel).copied().unwrap_or(0)
+        self.shared.depths.lock().get(channel).copied().unwrap_or(0)
     }
 
     /// The queues that held messages when this process last looked.
     pub fn queues(&self) -> Vec<String> {
-        lock(&self.shared.depths).keys().cloned().collect()
+        self.shared.depths.lock().keys().cloned().collect()
     }
 
     /// Removes what the layer has on the servers, here, and in all processes.
@@ -528,19 +535,23 @@ impl<H: Host> RedisEngine<H> {
 
     /// Whether it was ever used: else there is nothing to wait for at its end.
     pub fn is_started(&self) -> bool {
-        lock(&self.unstarted).is_none()
+        self.unstarted.lock().is_none()
     }
 
     /// Ends the connections. What waits in queues is left to other processes, and counted as dropped here.
     pub fn close(&self, ticket: H::Ticket) {
-        let left: u64 = lock(&self.shared.depths)
+        let left: u64 = self
+            .shared
+            .depths
+            .lock()
             .drain()
             .map(|(_, depth)| depth)
             .sum();
         count(&self.shared.meter.queue_dropped, left);
-        lock(&self.shared.plain).clear();
+        self.shared.plain.lock().clear();
         self.shared.meter.set_state(ConnectionState::Closed);
-        if lock(&self.unstarted).take().is_some() {
+        let unstarted = self.unstarted.lock().take();
+        if unstarted.is_some() {
             // There is nothing to end, and nobody to answer.
             self.shared.end_notices();
             return;

@@ -8,12 +8,12 @@
 //! busy ledger would be never done.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::Fault;
 use super::host::Answer;
-use super::shared::lock;
+use crate::sync::{Condvar, Mutex};
 
 /// Sends that nobody waited for, from any thread; for one engine or several.
 #[derive(Debug, Default)]
@@ -49,22 +49,22 @@ pub struct Mark(u64);
 impl Ledger {
     /// How many sends have no answer yet.
     pub fn pending(&self) -> u64 {
-        lock(&self.accounts).open.values().sum()
+        self.accounts.lock().open.values().sum()
     }
 
     /// How many sends failed.
     pub fn failed(&self) -> u64 {
-        lock(&self.accounts).failed
+        self.accounts.lock().failed
     }
 
     /// Why the latest that failed did so.
     pub fn fault(&self) -> Option<Fault> {
-        lock(&self.accounts).latest.clone()
+        self.accounts.lock().latest.clone()
     }
 
     /// Marks what was entered so far.
     pub fn mark(&self) -> Mark {
-        let mut accounts = lock(&self.accounts);
+        let mut accounts = self.accounts.lock();
         let mark = Mark(accounts.newest);
         accounts.newest += 1;
         mark
@@ -73,18 +73,17 @@ impl Ledger {
     /// Sleeps until all that was entered before the mark is struck off, or until the time is over; tells whether it is. Any
     /// number of threads may wait at once.
     pub fn wait(&self, mark: Mark, timeout: Duration) -> bool {
-        let mut accounts = lock(&self.accounts);
+        let mut accounts = self.accounts.lock();
         accounts.waiting += 1;
-        let (mut accounts, _) = self
+        let mut accounts = self
             .struck
-            .wait_timeout_while(accounts, timeout, |accounts| !accounts.is_settled(mark))
-            .unwrap_or_else(PoisonError::into_inner);
+            .wait_until(accounts, timeout, |accounts| accounts.is_settled(mark));
         accounts.waiting -= 1;
         accounts.is_settled(mark)
     }
 
     fn enter(self: &Arc<Self>) -> Line {
-        let mut accounts = lock(&self.accounts);
+        let mut accounts = self.accounts.lock();
         let generation = accounts.newest;
         *accounts.open.entry(generation).or_default() += 1;
         Line {
@@ -95,7 +94,7 @@ impl Ledger {
     }
 
     fn strike(&self, generation: u64, fault: Option<Fault>) {
-        let mut accounts = lock(&self.accounts);
+        let mut accounts = self.accounts.lock();
         if fault.is_some() {
             accounts.failed += 1;
             accounts.latest = fault;
@@ -225,11 +224,11 @@ mod tests {
                 thread::spawn(move || ledger.wait(ledger.mark(), SOON))
             })
             .collect();
-        while lock(&ledger.accounts).waiting < waits.len() {
+        while ledger.accounts.lock().waiting < waits.len() {
             thread::yield_now();
         }
         entry.answer(&failed("lost"));
         assert!(waits.into_iter().all(|wait| wait.join().expect("it ends")));
-        assert_eq!(lock(&ledger.accounts).waiting, 0);
+        assert_eq!(ledger.accounts.lock().waiting, 0);
     }
 }

@@ -13,7 +13,7 @@ use super::keys::{member_field, membership_of};
 use super::queues::{end_after, entry, HOUR};
 use super::requests::{integer, Request, Then};
 use super::settings::Wire;
-use super::shared::{count, lock};
+use super::shared::count;
 
 /// By how many milliseconds the clocks of servers may differ, one of which may take the other's place.
 const MARGIN: u64 = 60_000;
@@ -37,7 +37,7 @@ pub(super) enum BeforeMembers {
 impl<H: Host> Driver<H> {
     /// Removes a queue and what it holds.
     pub(super) fn close_queue(&mut self, channel: &str) {
-        lock(&self.shared.depths).remove(channel);
+        self.shared.depths.lock().remove(channel);
         if !self.members_read {
             self.when_members_are_read(BeforeMembers::Close {
                 channel: channel.to_owned(),
@@ -71,7 +71,7 @@ impl<H: Host> Driver<H> {
         let commands = match lasts {
             Some(lasts) => {
                 // As long as the longest of all: others may last longer than this one.
-                let last = lock(&self.shared.plain).last_deadline();
+                let last = self.shared.plain.lock().last_deadline();
                 let left = last.saturating_sub(self.shared.now()).max(lasts);
                 vec![
                     Command::new("HSET").text(&key).text(field).end_after(lasts),
@@ -98,7 +98,7 @@ impl<H: Host> Driver<H> {
         tally: usize,
     ) {
         let now = self.shared.now();
-        let mut plain = lock(&self.shared.plain);
+        let mut plain = self.shared.plain.lock();
         match lasts {
             Some(lasts) => plain.add(group, channel, now.saturating_add(lasts)),
             None => plain.remove(group, channel),
@@ -145,7 +145,11 @@ impl<H: Host> Driver<H> {
                 self.finish(tally, |_| {});
             }
             BeforeMembers::Close { channel } => {
-                let groups = lock(&self.shared.plain).of_channel(&channel, self.shared.now());
+                let groups = self
+                    .shared
+                    .plain
+                    .lock()
+                    .of_channel(&channel, self.shared.now());
                 for group in groups {
                     let tally = self.tally(1, None);
                     self.change_membership(group, channel.clone(), None, tally);
@@ -184,7 +188,7 @@ impl<H: Host> Driver<H> {
                 expired.push(field);
             }
         }
-        lock(&self.shared.plain).replace(memberships.into_iter());
+        self.shared.plain.lock().replace(memberships.into_iter());
         self.members_read = true;
         self.members_loaded();
         for asked in std::mem::take(&mut self.before_members) {
@@ -203,7 +207,7 @@ impl<H: Host> Driver<H> {
     /// Removes what the layer has: here, on the servers, and in the other processes.
     pub(super) fn flush(&mut self, tally: usize) {
         self.engine.flush();
-        lock(&self.shared.plain).clear();
+        self.shared.plain.lock().clear();
         if self.settings.wire == Wire::ChannelsRedis {
             self.finish(tally, |_| {});
             return;
@@ -274,7 +278,7 @@ impl<H: Host> Driver<H> {
         if let Some(known) = self.tallies.get_mut(tally) {
             known.left += requests.len();
         }
-        lock(&self.shared.depths).clear();
+        self.shared.depths.lock().clear();
         self.index_anew();
         for request in requests {
             self.submit(request.safe());

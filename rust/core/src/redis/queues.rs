@@ -23,7 +23,7 @@ use super::host::Host;
 use super::keys::hash_slot;
 use super::nodes::Node;
 use super::requests::{integer, Request, Then};
-use super::shared::{count, lock, Notice};
+use super::shared::{count, Notice};
 
 /// How many of the oldest entries of a full queue are looked at, to find some that have expired.
 const OLDEST: i64 = 16;
@@ -210,7 +210,7 @@ impl<H: Host> Driver<H> {
     }
 
     pub(super) fn note_depth(&mut self, channel: &str, depth: u64) {
-        let mut depths = lock(&self.shared.depths);
+        let mut depths = self.shared.depths.lock();
         if depth == 0 {
             depths.remove(channel);
         } else {

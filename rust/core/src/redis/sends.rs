@@ -10,7 +10,7 @@ use super::keys::process_of;
 use super::members::BeforeMembers;
 use super::requests::{Request, Then};
 use super::settings::Wire;
-use super::shared::{count, lock};
+use super::shared::count;
 
 /// What is published, as it travels.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl<H: Host> Driver<H> {
         entry: &Arc<[u8]>,
         tally: usize,
     ) {
-        let queues = lock(&self.shared.plain).of_group(group, self.shared.now());
+        let queues = self.shared.plain.lock().of_group(group, self.shared.now());
         if queues.is_empty() {
             return;
         }

@@ -2,17 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::server_clock::SharedClock;
+use crate::sync::{Condvar, Mutex};
 
 /// How many notices are kept for somebody to read.
 const NOTICES: usize = 1024;
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Whether messages can flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -291,7 +287,7 @@ impl Shared {
     }
 
     pub(crate) fn notice(&self, notice: Notice) {
-        let mut notices = lock(&self.notices);
+        let mut notices = self.notices.lock();
         if notices.waiting.len() >= NOTICES {
             notices.waiting.pop_front();
         }
@@ -302,26 +298,22 @@ impl Shared {
 
     /// There will be no more notices.
     pub(crate) fn end_notices(&self) {
-        lock(&self.notices).ended = true;
+        self.notices.lock().ended = true;
         self.noticed.notify_all();
     }
 
     /// Takes the oldest notice, or waits for one; none when the time is over, or the end has come.
     pub(crate) fn next_notice(&self, timeout: Duration) -> Option<Notice> {
-        let notices = lock(&self.notices);
-        let (mut notices, _) = self
-            .noticed
-            .wait_timeout_while(notices, timeout, |notices| {
-                notices.waiting.is_empty() && !notices.ended
-            })
-            .unwrap_or_else(PoisonError::into_inner);
+        let told = |notices: &Notices| !notices.waiting.is_empty() || notices.ended;
+        let mut notices = self.noticed.wait_until(self.notices.lock(), timeout, told);
         notices.waiting.pop_front()
     }
 
     pub(crate) fn stats(&self) -> LinkStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let meter = &self.meter;
-        let depths = lock(&self.depths);
+        let subscriptions = self.topics.lock().len() as u64;
+        let depths = self.depths.lock();
         LinkStats {
             state: meter.state(),
             reconnects: read(&meter.reconnects),
@@ -344,7 +336,7 @@ impl Shared {
             queues: depths.values().filter(|depth| **depth > 0).count() as u64,
             publish_latency: Duration::from_nanos(read(&meter.publish_latency)),
             lag: Duration::from_nanos(read(&meter.lag)),
-            subscriptions: lock(&self.topics).len() as u64,
+            subscriptions,
         }
     }
 }

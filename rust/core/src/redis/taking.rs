@@ -12,7 +12,7 @@ use super::keys::hash_slot;
 use super::nodes::NodeKey;
 use super::queues::{deadline, entries, entry, id};
 use super::requests::{integer, Request, Then};
-use super::shared::{count, lock};
+use super::shared::count;
 
 /// How many entries are taken with one request at most.
 const MOST: usize = 64;
@@ -244,7 +244,7 @@ impl<H: Host> Driver<H> {
                 self.hand_back_if_stale(&channel);
                 continue;
             }
-            let known = lock(&self.shared.depths).contains_key(&channel);
+            let known = self.shared.depths.lock().contains_key(&channel);
             let Some(queue) = self.queues.get_mut(&channel) else {
                 continue;
             };

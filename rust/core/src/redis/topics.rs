@@ -16,7 +16,7 @@ use super::host::Host;
 use super::keys::{hash_slot, Topic};
 use super::nodes::{Event, NodeKey, Role};
 use super::settings::Wire;
-use super::shared::{count, lock, ConnectionState, Notice};
+use super::shared::{count, ConnectionState, Notice};
 
 /// How long a subscription may be unconfirmed before it is asked for again.
 const UNCONFIRMED: std::time::Duration = std::time::Duration::from_millis(500);
@@ -177,7 +177,7 @@ impl<H: Host> Driver<H> {
 
     pub(super) fn subscriber_lost(&mut self, key: &NodeKey, fault: &Fault) {
         self.changed = true;
-        let mut confirmed = lock(&self.shared.topics);
+        let mut confirmed = self.shared.topics.lock();
         for (topic, state) in &mut self.topics {
             if state.node.as_ref() == Some(key) {
                 state.phase = Phase::Wanted;
@@ -265,7 +265,7 @@ impl<H: Host> Driver<H> {
         state.unsettled = state.was_confirmed.then(|| self.now + SETTLES);
         state.was_confirmed = true;
         let waiting = std::mem::take(&mut state.waiting);
-        lock(&self.shared.topics).insert(topic.to_owned());
+        self.shared.topics.lock().insert(topic.to_owned());
         // What was counted before a gap is no measure for what comes behind it.
         self.sequences.excuse_topic(topic);
         for (tally, _) in waiting {
@@ -293,7 +293,7 @@ impl<H: Host> Driver<H> {
         if state.was_confirmed {
             self.lost.push(topic.to_owned());
         }
-        lock(&self.shared.topics).remove(topic);
+        self.shared.topics.lock().remove(topic);
         self.remap();
         self.ask_for(vec![topic.to_owned()]);
     }
@@ -351,7 +351,7 @@ impl<H: Host> Driver<H> {
                 self.lost.push(topic.clone());
             }
             state.phase = Phase::Wanted;
-            lock(&self.shared.topics).remove(&topic);
+            self.shared.topics.lock().remove(&topic);
             moved.push(topic);
         }
         self.ask_for(moved);
@@ -422,17 +422,19 @@ impl<H: Host> Driver<H> {
     }
 
     fn leave_topic(&mut self, topic: &str) {
-        // Whoever joins sees that it is not confirmed any more, and asks; whoever joined before that is counted here.
-        let mut confirmed = lock(&self.shared.topics);
+        // A channel joins first and looks then whether the topic is confirmed. So one that still found it confirmed is a
+        // member by now, and counted here; any later one finds that it is not, and asks for it.
+        let confirmed = self.shared.topics.lock().remove(topic);
         let group = match self.settings.wire {
             Wire::ChannelsRedis => self.keys.channels_redis_group_of(topic),
             Wire::Headrace => self.keys.group_of(topic),
         };
         if group.is_some_and(|group| self.engine.group_count(group).unwrap_or(0) > 0) {
+            if confirmed {
+                self.shared.topics.lock().insert(topic.to_owned());
+            }
             return;
         }
-        confirmed.remove(topic);
-        drop(confirmed);
         let Some(state) = self.topics.remove(topic) else {
             return;
         };

@@ -14,7 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Waiter;
-use crate::event_loop::lock;
+use crate::locks::refer;
 use crate::receiver::{hand_out, Receiver};
 
 /// Messages attended to in one go; behind them the task is resumed, and other tasks have their turn.
@@ -42,7 +42,7 @@ impl Waiter {
             match left {
                 Ok(left) if left.is_none() => {}
                 left => {
-                    *lock(&waiter.left) = Some(left.map(Bound::unbind));
+                    drop(waiter.left.replace(left.map(Bound::unbind)));
                     return Ok(false);
                 }
             }
@@ -74,7 +74,8 @@ impl Waiter {
         if self.is_called_away() || future.call_method0(intern!(py, "done"))?.is_truthy()? {
             return Ok(None);
         }
-        let known = lock(&self.wake_up);
-        Ok(known.as_ref().map(|wake_up| wake_up.context.clone_ref(py)))
+        Ok(refer(py, &self.wake_up, |known| {
+            known.as_ref().map(|wake_up| &wake_up.context)
+        }))
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use headrace_core::sync::Mutex;
 use pyo3::prelude::*;
 
-use super::{lock, Wakes};
+use super::Wakes;
 use crate::awaitable::Waiter;
 use crate::receiver::Alarm;
 use crate::wire::Wire;
@@ -31,6 +32,21 @@ pub(super) struct Line {
     pub(super) closed: bool,
 }
 
+/// The waiters that were to be woken, and the functions that were to be called.
+type Left = (VecDeque<Py<Waiter>>, Vec<Py<Alarm>>);
+
+impl Line {
+    /// Takes no more, and gives up what is there.
+    #[must_use = "what it drops is dropped by the caller, without the lock"]
+    pub(super) fn close(&mut self) -> Left {
+        self.closed = true;
+        (
+            std::mem::take(&mut self.waiters),
+            std::mem::take(&mut self.alarms),
+        )
+    }
+}
+
 impl Ready {
     pub(super) fn new(wire: Option<Wire>) -> Self {
         Self {
@@ -42,8 +58,17 @@ impl Ready {
 
     pub(super) fn pull_wire(&self) -> bool {
         // Not under the lock: the loop wakes within the pull, and its first step takes the lock.
-        let wire = lock(&self.wire).clone();
-        wire.is_some_and(|wire| wire.pull())
+        self.wire().is_some_and(|wire| wire.pull())
+    }
+
+    pub(super) fn quiet_wire(&self) {
+        if let Some(wire) = self.wire() {
+            wire.quiet();
+        }
+    }
+
+    fn wire(&self) -> Option<Arc<Wire>> {
+        self.wire.with(|wire| wire.clone())
     }
 
     /// Adds without Python, and pulls the wire. False if that is not the way to this loop: then nothing was added.
@@ -51,19 +76,19 @@ impl Ready {
         if !self.has_bell.load(Ordering::Relaxed) {
             return false;
         }
-        let mut line = lock(&self.line);
-        if line.closed {
-            return false;
+        let scheduled = self.line.with(|line| {
+            if line.closed {
+                return None;
+            }
+            line.waiters.extend(batch.waiters.drain(..));
+            line.alarms.append(&mut batch.alarms);
+            Some(std::mem::replace(&mut line.scheduled, true))
+        });
+        if scheduled == Some(false) {
+            // A wire that takes no more has been pulled.
+            self.pull_wire();
         }
-        line.waiters.extend(batch.waiters.drain(..));
-        line.alarms.append(&mut batch.alarms);
-        if std::mem::replace(&mut line.scheduled, true) {
-            return true;
-        }
-        drop(line);
-        // A wire that takes no more has been pulled.
-        self.pull_wire();
-        true
+        scheduled.is_some()
     }
 }
 

@@ -4,8 +4,9 @@
 //! there, not for what is claimed.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::LazyLock;
 
+use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyUnicodeDecodeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
@@ -33,12 +34,13 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
         at: 0,
         containers: 0,
         items: Vec::new(),
-        keys: KEYS.try_lock().ok(),
+        keys: Keys::borrow(),
     };
     match decoder.message() {
         Ok(value) => Ok(Snapshot {
             value: value.into_any().unbind(),
             flat: decoder.containers == 1,
+            kind: None,
         }),
         Err(Fault::Bad(what)) => {
             let text = format!("{what} (byte {})", decoder.at);
@@ -106,7 +108,7 @@ struct Decoder<'py, 'a> {
     containers: usize,
     /// The items of the lists that are being read, those of the innermost last.
     items: Vec<Bound<'py, PyAny>>,
-    keys: Option<MutexGuard<'static, Keys>>,
+    keys: Borrowed,
 }
 
 impl<'py, 'a> Decoder<'py, 'a> {
@@ -226,7 +228,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         };
         let py = self.py;
         let bytes = self.take(length)?;
-        let place = self.keys.as_mut().and_then(|keys| keys.place(bytes));
+        let place = self.keys.0.as_mut().and_then(|keys| keys.place(bytes));
         let Some(place) = place else {
             return text(py, bytes);
         };
@@ -294,15 +296,31 @@ fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyString>, Faul
 /// Keys that were decoded lately, each in the place that its text gives it: most are those of the message before, and a dict
 /// takes a key that knows its hash more quickly than a new one.
 ///
-/// Nobody waits for the lock: who finds it taken (by another thread, or by a decode further down its own stack, in code that
-/// the garbage collector runs) makes new keys.
+/// A decoder takes them out while it works. One that finds none (another thread has them, or a decode further down its own
+/// stack, in code that the garbage collector runs) makes new keys.
 struct Keys([Option<Py<PyString>>; 256]);
 
-static KEYS: Mutex<Keys> = Mutex::new(Keys([const { None }; 256]));
+static KEYS: LazyLock<Mutex<Option<Box<Keys>>>> =
+    LazyLock::new(|| Mutex::new(Some(Box::new(Keys([const { None }; 256])))));
+
+/// Keys that go back when they are dropped.
+struct Borrowed(Option<Box<Keys>>);
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(keys) = self.0.take() {
+            drop(KEYS.replace(keys));
+        }
+    }
+}
 
 impl Keys {
     /// Longer ones are rarely names.
     const MAX_LENGTH: usize = 32;
+
+    fn borrow() -> Borrowed {
+        Borrowed(KEYS.take())
+    }
 
     fn place(&mut self, text: &[u8]) -> Option<&mut Option<Py<PyString>>> {
         if text.len() > Self::MAX_LENGTH {

@@ -7,8 +7,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
+use headrace_core::sync::Mutex;
 use pyo3::prelude::*;
 
 use super::decode::decode;
@@ -113,11 +114,9 @@ fn release_orphans() {
         return;
     }
     // Whoever holds it releases them.
-    let Ok(receiver) = ORPHANS.receiver.try_lock() else {
-        return;
-    };
-    ORPHANS.any.store(false, Ordering::Release);
-    let orphans: Vec<_> = receiver.try_iter().collect();
-    drop(receiver);
+    let orphans = ORPHANS.receiver.try_lock().map(|receiver| {
+        ORPHANS.any.store(false, Ordering::Release);
+        receiver.try_iter().collect::<Vec<_>>()
+    });
     drop(orphans);
 }

@@ -3,7 +3,6 @@
 //! What a real server does is the business of `tests/redis`; here are the moments that a real one seldom gives.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::sleep;
@@ -17,6 +16,7 @@ use crate::redis::host::Frame;
 use crate::redis::ring::Ring;
 use crate::redis::settings::{Endpoint, Host as ServerHost, Topology, Wire};
 use crate::redis::shared::Notice;
+use crate::sync::Mutex;
 
 const ME: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
 const OTHER: ProcessId = ProcessId(0xfedc_ba98_7654_3210);
@@ -45,11 +45,11 @@ impl Host for World {
     }
 
     fn deliver(&self, answers: Vec<(u32, Answer)>, hand_offs: Vec<HandOff<Vec<u8>, u32>>) {
-        lock(&self.answers).extend(answers);
+        self.answers.lock().extend(answers);
         let received = hand_offs
             .into_iter()
             .map(|hand_off| (hand_off.waiter, hand_off.envelope.message));
-        lock(&self.received).extend(received);
+        self.received.lock().extend(received);
     }
 }
 
@@ -73,7 +73,7 @@ struct Servers {
 impl Servers {
     /// The answer of a server that tells the time.
     fn time_at(&self, address: &str) -> Option<Reply> {
-        let (at, seconds) = lock(&self.clocks).get(address).copied()?;
+        let (at, seconds) = self.clocks.lock().get(address).copied()?;
         let time = Duration::from_secs(seconds) + at.elapsed();
         let word = |number: u64| Reply::BulkString(number.to_string().into_bytes());
         Some(Reply::Array(vec![
@@ -101,10 +101,10 @@ impl Transport for FakeTransport {
         let servers = Arc::clone(&self.0);
         let address = endpoint.to_string();
         Box::pin(async move {
-            if *lock(&servers.refusing) {
+            if *servers.refusing.lock() {
                 return Err(Fault::new(FaultKind::Unreachable, "nobody is there"));
             }
-            lock(&servers.sinks).extend(pushes.clone());
+            servers.sinks.lock().extend(pushes.clone());
             let link = FakeLink {
                 servers,
                 address,
@@ -120,18 +120,21 @@ impl Link for FakeLink {
         let mut replies = Some(Vec::new());
         for command in commands {
             let words = command.to_string();
-            lock(&self.servers.asked).push((self.address.clone(), words.clone()));
+            self.servers
+                .asked
+                .lock()
+                .push((self.address.clone(), words.clone()));
             if words.starts_with("RPUSH") {
-                *lock(&self.servers.pushed) = command.last_bytes();
+                *self.servers.pushed.lock() = command.last_bytes();
             }
             let written = (self.address.clone(), command.last_bytes());
-            lock(&self.servers.written).push(written);
-            let mut reply = lock(&self.servers.answer)(&words);
+            self.servers.written.lock().push(written);
+            let mut reply = self.servers.answer.lock()(&words);
             if words == "TIME" {
                 reply = self.servers.time_at(&self.address).or(reply);
             }
             if words.starts_with("LRANGE t:q:") && words.ends_with(" -1") {
-                let pushed = lock(&self.servers.pushed).clone();
+                let pushed = self.servers.pushed.lock().clone();
                 reply = Some(Reply::Array(vec![Reply::BulkString(pushed)]));
             }
             replies = replies.zip(reply).map(|(mut replies, reply)| {
@@ -283,13 +286,13 @@ impl Layer {
     }
 
     fn answering(&self, answer: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static) {
-        *lock(&self.servers.answer) = Box::new(answer);
+        *self.servers.answer.lock() = Box::new(answer);
     }
 
     /// The answer for a ticket; tokio's clock runs on until there is one.
     async fn answer(&self, ticket: u32) -> Answer {
         for _ in 0..2000 {
-            if let Some(answer) = lock(&self.world.answers).remove(&ticket) {
+            if let Some(answer) = self.world.answers.lock().remove(&ticket) {
                 return answer;
             }
             sleep(Duration::from_millis(10)).await;
@@ -307,7 +310,7 @@ impl Layer {
     }
 
     fn asked(&self, command: &str) -> Vec<String> {
-        let asked = lock(&self.servers.asked);
+        let asked = self.servers.asked.lock();
         let matching = asked.iter().filter(|(_, words)| words.starts_with(command));
         matching.map(|(address, _)| address.clone()).collect()
     }
@@ -315,12 +318,12 @@ impl Layer {
     /// Sets the clock of a server: so many seconds after the epoch it is now.
     fn set_clock(&self, address: &str, seconds: u64) {
         let clock = (Instant::now(), seconds);
-        lock(&self.servers.clocks).insert(address.to_owned(), clock);
+        self.servers.clocks.lock().insert(address.to_owned(), clock);
     }
 
     /// The deadlines of the messages that a server was given, in whole seconds after the epoch.
     fn deadlines(&self, address: &str) -> Vec<u64> {
-        let written = lock(&self.servers.written);
+        let written = self.servers.written.lock();
         let bytes = written.iter().filter(|(to, _)| to == address);
         let deadlines = bytes.filter_map(|(_, bytes)| {
             let envelope = envelope::decode(bytes.clone(), None).ok()?;
@@ -340,7 +343,7 @@ impl Layer {
     }
 
     fn push(&self, push: impl Fn() -> Push) {
-        for sink in lock(&self.servers.sinks).iter() {
+        for sink in self.servers.sinks.lock().iter() {
             sink(push());
         }
     }
@@ -421,7 +424,7 @@ async fn a_lost_connection_fails_what_was_on_it_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn a_sender_gives_up_at_its_time_when_no_server_is_there() {
     let layer = Layer::new(Topology::Shards, Box::new(|words| Some(willing(words))));
-    *lock(&layer.servers.refusing) = true;
+    *layer.servers.refusing.lock() = true;
     let before = Instant::now();
     let fault = layer.send("work", 1).await.fault.expect("nobody is there");
     assert_eq!(fault.kind(), FaultKind::Unreachable);
@@ -450,7 +453,7 @@ async fn a_slot_that_has_moved_is_followed() {
     let slot = crate::redis::keys::hash_slot(layer.keys.queue("work").as_bytes());
     let moved = Mutex::new(false);
     layer.answering(move |words| {
-        if words.starts_with("RPUSH") && !std::mem::replace(&mut *lock(&moved), true) {
+        if words.starts_with("RPUSH") && !std::mem::replace(&mut *moved.lock(), true) {
             return Some(refused(&format!("MOVED {slot} b:2")));
         }
         answer(words)
@@ -478,7 +481,7 @@ async fn what_was_taken_and_not_received_is_recovered_once() {
         })
     });
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(*lock(&layer.world.received), [(7, PAYLOAD.to_vec())]);
+    assert_eq!(*layer.world.received.lock(), [(7, PAYLOAD.to_vec())]);
     assert!(!layer.asked("LREM t:t:{work}").is_empty());
 }
 
@@ -495,7 +498,7 @@ async fn a_subscription_that_is_taken_away_is_asked_for_again_and_reported() {
         topic: topic.clone().into_bytes(),
     });
     sleep(Duration::from_secs(1)).await;
-    assert!(lock(&layer.shared.topics).contains(&topic));
+    assert!(layer.shared.topics.lock().contains(&topic));
     let notice = layer.shared.next_notice(Duration::ZERO);
     let expected = Notice::Gap {
         groups: vec!["room".to_owned()],
@@ -503,6 +506,26 @@ async fn a_subscription_that_is_taken_away_is_asked_for_again_and_reported() {
         missed: 0,
     };
     assert_eq!(notice, Some(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_left_when_its_group_has_had_no_member_for_a_while() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let topics: Vec<_> = ["used", "unused"]
+        .map(|group| layer.keys.group(group))
+        .into();
+    for (topic, ticket) in topics.iter().zip(1..) {
+        let topic = topic.clone();
+        layer.ask(Ask::Subscribe { topic, ticket });
+        assert_eq!(layer.answer(ticket).await.fault, None);
+    }
+    let channel = format!("specific.{ME}!a");
+    assert_eq!(layer.local.group_add("used", &channel), Ok(()));
+    sleep(Duration::from_secs(10)).await;
+    let confirmed = layer.shared.topics.lock().clone();
+    let left = topics.iter().map(|topic| !confirmed.contains(topic));
+    assert_eq!(left.collect::<Vec<_>>(), [false, true]);
+    assert_eq!(layer.send("work", 3).await.fault, None, "the driver runs");
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,7 +550,7 @@ async fn a_hole_in_a_senders_numbers_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_at_the_end_is_answered() {
     let layer = Layer::new(Topology::Shards, Box::new(|words| Some(willing(words))));
-    *lock(&layer.servers.refusing) = true;
+    *layer.servers.refusing.lock() = true;
     layer.ask(Ask::Send {
         channel: "work".to_owned(),
         entry: entry("work", ME, 0),
