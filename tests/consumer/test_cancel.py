@@ -236,7 +236,8 @@ class TestCancel:
     async def test_a_disconnect_that_never_ends_is_cut_off_after_a_while(
         self, wire: "MakeWire", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("headrace.dispatch.life.CLEAN_UP_SECONDS", 0.01)
+        # It has to begin in that time, on a machine with other work too.
+        monkeypatch.setattr("headrace.dispatch.life.CLEAN_UP_SECONDS", 0.5)
         consumer = Room()
         consumer.at_disconnect = "wait"
         client = wire(consumer)

@@ -471,6 +471,7 @@ async def test_consumers_and_routers_are_applications(app: Any, layer: FaultyLay
 
 
 async def test_a_sync_consumer_is_an_application() -> None:
+    Polite.codes.clear()
     async with WebsocketCommunicator(Polite, "/ws/") as ws:
         await ws.send_to(text_data="hello")
         assert await ws.receive_from() == "you said hello"

@@ -40,6 +40,9 @@ _HOOKS = {
 }
 """The method of the user's that each method of headrace's calls."""
 
+_NOT_AWAITABLE = ("'await' expression", "can't be awaited")
+"""How a TypeError says that what was awaited cannot be: until Python 3.13, and from 3.14."""
+
 _logger = logging.getLogger("headrace.consumer")
 
 
@@ -470,7 +473,7 @@ async def despite_cancel(ending: Coroutine[Any, Any, None] | asyncio.Task[None],
 
 def _explain(error: Exception, consumer: object, message: Any) -> Exception:
     """Return a clearer error where a method that has to be a coroutine function is none."""
-    if not isinstance(error, TypeError) or "'await' expression" not in str(error):
+    if not isinstance(error, TypeError) or not any(words in str(error) for words in _NOT_AWAITABLE):
         return error
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
