@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-redis test-browser chaos lint fmt stubs bench bench-instructions compare docs clean
+.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos lint fmt stubs bench bench-instructions compare docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ test-python: $(VENV)/.test $(VENV)/.channels42
 
 test-redis: $(VENV)/.test ## run the tests that need a Redis or Valkey server, which they start themselves
 	$(BIN)/python -m pytest $(PARALLEL) -m redis $(ARGS)
+
+# PYTHONS="3.12 3.14t" chooses. SHORT=1 runs the shorter form, TESTS="redis" these folders. MAY_LACK="3.14t" lets that one be missing.
+# What is not on the PATH or in pyenv comes from Debian sid, in a root below .pythons: that needs root on a Debian machine.
+test-pythons: ## run the tests on every supported Python, each on a wheel of its own (PYTHONS="3.12 3.14t" SHORT=1)
+	$(PYTHON) -m tests.pythons $(PYTHONS) $(if $(SHORT),--short) $(if $(TESTS),--tests $(TESTS)) \
+		$(if $(MAY_LACK),--may-lack $(MAY_LACK)) --args='$(ARGS)'
 
 # ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again.
 chaos: $(VENV)/.test ## break servers, networks and processes at random for three minutes, and count every message
@@ -85,7 +91,7 @@ docs: ## build the documentation of the Rust core
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p headrace-core --features redis
 
 clean: ## remove what was built
-	rm -rf $(VENV) target
+	rm -rf $(VENV) target .pythons
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
