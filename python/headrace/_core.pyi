@@ -136,6 +136,9 @@ class Inbox:
         It returns None if that was all; anything else resumes the task, as the value of its await. It is for one task, from
         the next wait on; None takes the function away. If the task is cancelled before it gets what is left, it gets it all
         the same, with the exception as its attribute ``cancelled``.
+
+        Raises:
+            TypeError: The attendant cannot be called.
         """
     def call_away(self, /) -> None:
         """
@@ -152,7 +155,7 @@ class Inbox:
         """
         End the iteration: whoever waits for the next message is told that there is none.
         """
-    def own(self, /, capacity: int, overflow: str, alarm: Any | None = None) -> None:
+    def own(self, /, capacity: "int", overflow: str, alarm: Any | None = None) -> None:
         """
         Say how many messages the channel holds and what becomes of the rest, until it is closed.
 
@@ -161,6 +164,12 @@ class Inbox:
             overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it; what
                 the process sent before this call has no type then).
             alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
+
+        Raises:
+            ValueError: The capacity is not positive, or the overflow is unknown.
+            TypeError: The alarm cannot be called.
+            RuntimeError: The inbox has ended, or there is an alarm and no running loop.
+            LayerClosed: The layer was closed.
         """
     def release(self, /) -> None:
         """

@@ -172,3 +172,29 @@ async def test_a_channel_that_is_closed_has_no_owner_any_more(layer: InMemoryCha
 async def test_an_unknown_overflow_is_refused(layer: InMemoryChannelLayer) -> None:
     with pytest.raises(ValueError, match="overflow must be 'drop_new', 'drop_old' or 'coalesce', got 'burn'"):
         layer._core.inbox("c").own(1, "burn")
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 2**70, 1.5, "2", None])
+@pytest.mark.parametrize("overflow", ["drop_new", "drop_old", "coalesce"])
+async def test_a_capacity_that_holds_nothing_is_refused(
+    layer: InMemoryChannelLayer, capacity: Any, overflow: str
+) -> None:
+    with pytest.raises(ValueError, match="capacity must be a positive integer, got "):
+        layer._core.inbox("c").own(capacity, overflow)
+    assert layer.stats().channels == 0
+
+
+async def test_what_cannot_be_called_is_refused_at_once(layer: InMemoryChannelLayer) -> None:
+    inbox: Any = layer._core.inbox("c")
+    with pytest.raises(TypeError, match="alarm must be callable, got int 1"):
+        inbox.own(1, "drop_new", 1)
+    with pytest.raises(TypeError, match="attendant must be callable, got str 'x'"):
+        inbox.attend("x")
+
+
+async def test_an_inbox_that_has_ended_owns_no_channel(layer: InMemoryChannelLayer) -> None:
+    async with layer.subscription("g") as inbox:
+        inbox.own(1, "drop_old")
+    with pytest.raises(RuntimeError, match="the inbox has ended"):
+        inbox.own(1, "drop_old")
+    assert layer.stats().channels == 0

@@ -9,6 +9,7 @@
 //! deadline, because all messages of an engine live equally long.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 
 use crate::clock::Moment;
 use crate::handoff::HandOff;
@@ -69,13 +70,13 @@ impl<M, W> Mailbox<M, W> {
     }
 
     /// Gives the mailbox an owner, who says how much it holds and what becomes of the rest.
-    pub(crate) fn own(&mut self, capacity: usize, overflow: Overflow<M>, alarm: Option<W>) {
+    pub(crate) fn own(&mut self, capacity: NonZeroUsize, overflow: Overflow<M>, alarm: Option<W>) {
         self.owned = Some(Box::new(Owned {
             overflow,
             alarm,
             former: self.capacity,
         }));
-        self.capacity = capacity;
+        self.capacity = capacity.get();
     }
 
     /// The owner has gone; gives the alarm that was not needed.

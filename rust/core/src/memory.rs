@@ -6,6 +6,7 @@
 //! finaliser that sends, say) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -341,7 +342,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     pub fn own(
         &self,
         channel: &str,
-        capacity: usize,
+        capacity: NonZeroUsize,
         overflow: Overflow<M>,
         alarm: Option<W>,
     ) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! The state behind the memory engine's lock: pure bookkeeping, one caller at a time.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,7 +299,7 @@ impl<M: Clone, W> State<M, W> {
     pub(crate) fn own(
         &mut self,
         channel: ChannelKey,
-        capacity: usize,
+        capacity: NonZeroUsize,
         overflow: Overflow<M>,
         alarm: Option<W>,
     ) {

@@ -1,16 +1,17 @@
 //! A channel's messages as an asynchronous iterator, with nothing allocated between two messages.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use headrace_core::sync::Mutex;
 use headrace_core::Overflow;
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::awaitable::Waiter;
-use crate::errors::to_python;
+use crate::errors::{show, to_python};
 use crate::event_loop::running_loop;
 use crate::layer::MemoryLayer;
 use crate::locks::{refer, visit};
@@ -103,6 +104,27 @@ impl Inbox {
         }
         former
     }
+
+    fn change_attendant(&self, attendant: Option<Py<PyAny>>) {
+        let former = self
+            .attendant
+            .with(|place| std::mem::replace(place, attendant));
+        drop((former, self.replace_waiter(None)));
+    }
+
+    fn overflow(&self, name: &str) -> PyResult<Overflow<Message>> {
+        match name {
+            "drop_new" => Ok(Overflow::DropNew),
+            "drop_old" => Ok(Overflow::DropOld),
+            "coalesce" => {
+                self.layer.get().compare_types();
+                Ok(Overflow::Coalesce(Message::is_of_type_of))
+            }
+            other => Err(PyValueError::new_err(format!(
+                "overflow must be 'drop_new', 'drop_old' or 'coalesce', got '{other}'"
+            ))),
+        }
+    }
 }
 
 #[pymethods]
@@ -139,31 +161,31 @@ impl Inbox {
     ///     overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it; what
     ///         the process sent before this call has no type then).
     ///     alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
-    #[pyo3(signature = (capacity, overflow, alarm=None))]
+    ///
+    /// Raises:
+    ///     ValueError: The capacity is not positive, or the overflow is unknown.
+    ///     TypeError: The alarm cannot be called.
+    ///     RuntimeError: The inbox has ended, or there is an alarm and no running loop.
+    ///     LayerClosed: The layer was closed.
+    #[pyo3(signature = (capacity: "int", overflow, alarm=None))]
     fn own(
         &self,
         py: Python<'_>,
-        capacity: usize,
+        capacity: &Bound<'_, PyAny>,
         overflow: &str,
-        alarm: Option<Py<PyAny>>,
+        alarm: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let overflow = match overflow {
-            "drop_new" => Overflow::DropNew,
-            "drop_old" => Overflow::DropOld,
-            "coalesce" => {
-                self.layer.get().compare_types();
-                Overflow::Coalesce(Message::is_of_type_of)
-            }
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "overflow must be 'drop_new', 'drop_old' or 'coalesce', got '{other}'"
-                )))
-            }
-        };
+        if self.ended.load(Ordering::Relaxed) {
+            let text = "the inbox has ended: its channel has no owner any more";
+            return Err(PyRuntimeError::new_err(text));
+        }
+        let capacity = positive("capacity", capacity)?;
+        let overflow = self.overflow(overflow)?;
         let engine = self.layer.get().engine();
         let alarm = match alarm {
             Some(callback) => {
-                let alarm = Alarm::new(engine, &running_loop(py)?, callback)?;
+                check_callable("alarm", &callback)?;
+                let alarm = Alarm::new(engine, &running_loop(py)?, callback.unbind())?;
                 Some(Receiver::Alarm(Py::new(py, alarm)?))
             }
             None => None,
@@ -179,12 +201,16 @@ impl Inbox {
     /// It returns None if that was all; anything else resumes the task, as the value of its await. It is for one task, from
     /// the next wait on; None takes the function away. If the task is cancelled before it gets what is left, it gets it all
     /// the same, with the exception as its attribute ``cancelled``.
+    ///
+    /// Raises:
+    ///     TypeError: The attendant cannot be called.
     #[pyo3(signature = (attendant=None))]
-    fn attend(&self, attendant: Option<Py<PyAny>>) {
-        let former = self
-            .attendant
-            .with(|place| std::mem::replace(place, attendant));
-        drop((former, self.replace_waiter(None)));
+    fn attend(&self, attendant: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        if let Some(attendant) = &attendant {
+            check_callable("attendant", attendant)?;
+        }
+        self.change_attendant(attendant.map(Bound::unbind));
+        Ok(())
     }
 
     /// End the iteration: whoever waits for the next message is told that there is none.
@@ -207,8 +233,24 @@ impl Inbox {
     }
 
     fn __clear__(&self) {
-        self.attend(None);
+        self.change_attendant(None);
     }
+}
+
+fn positive(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<NonZeroUsize> {
+    let number = value.extract().ok().and_then(NonZeroUsize::new);
+    number.ok_or_else(|| {
+        let text = format!("{argument} must be a positive integer, got {}", show(value));
+        PyValueError::new_err(text)
+    })
+}
+
+fn check_callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_callable() {
+        return Ok(());
+    }
+    let text = format!("{argument} must be callable, got {}", show(value));
+    Err(PyTypeError::new_err(text))
 }
 
 /// What is awaited where there is no message to wait for. `__anext__` itself must not raise: `anext(inbox, default)` would end

@@ -239,9 +239,10 @@ impl Run {
                     Overflow::Coalesce(replaces),
                 ][usize::from(overflow)];
                 let alarm = self.fresh();
+                let capacity = NonZeroUsize::new(CAPACITY).expect("there is room");
                 let owned = self
                     .engine
-                    .own(&name(channel), CAPACITY, overflow, Some(alarm));
+                    .own(&name(channel), capacity, overflow, Some(alarm));
                 prop_assert_eq!(owned, Ok(()));
                 self.model
                     .owned
