@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos lint fmt stubs bench bench-instructions compare docs clean
+.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos stress lint fmt stubs bench bench-instructions compare docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test-pythons: ## run the tests on every supported Python, each on a wheel of its
 # ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again.
 chaos: $(VENV)/.test ## break servers, networks and processes at random for three minutes, and count every message
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# It finds most on an interpreter without a global lock: make clean, then make stress PYTHON=python3.14t.
+stress: $(VENV)/.test ## use one layer from eight threads at once for two minutes, and count every message
+	$(BIN)/python -m tests.stress $(ARGS)
 
 test-browser: $(VENV)/.test ## drive the demo's page in a headless Chromium (skipped where there is none)
 	$(BIN)/python -m pytest tests/browser $(ARGS)
