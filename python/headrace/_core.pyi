@@ -439,7 +439,9 @@ class MemoryLayer:
     """
     Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
     """
-    def __new__(cls, /, config: Incomplete, clock: ManualClock | None = None) -> MemoryLayer: ...
+    def __new__(
+        cls, /, config: Incomplete, clock: ManualClock | None = None, owner: str | None = None
+    ) -> MemoryLayer: ...
     def channel_groups(self, /, channel: "str") -> list[str]: ...
     def channel_names(self, /) -> list[str]:
         """

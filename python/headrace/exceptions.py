@@ -10,7 +10,8 @@ Exception
 ├── ChannelEmpty              nothing was waiting on the channel
 ├── MessageTooLarge           the message is longer than the layer carries
 ├── AssertionError
-│   └── InvalidMessage        the message is not one that a layer can carry; nothing was sent
+│   ├── InvalidMessage        the message is not one that a layer can carry; nothing was sent
+│   └── ForeignChannel        nothing can be received here from this channel; a ValueError too
 ├── RuntimeError
 │   └── LayerClosed           the layer was closed by its owner
 ├── ConnectionError
@@ -33,6 +34,7 @@ __all__ = [
     "ChannelFull",
     "ConnectionClosed",
     "DenyConnection",
+    "ForeignChannel",
     "InvalidChannelLayerError",
     "InvalidMessage",
     "LayerClosed",
@@ -100,6 +102,13 @@ class InvalidMessage(AssertionError):
 
     An ``AssertionError``, because that is what Channels' layers raise; raised explicitly, so
     ``python -O`` keeps it.
+    """
+
+
+class ForeignChannel(AssertionError, ValueError):
+    """The channel is of another process, or of none: only who made a name with a ``!`` receives from it.
+
+    An ``AssertionError``, because that is what channels_redis raises.
     """
 
 

@@ -1,11 +1,14 @@
 """Names and messages that are none are refused, with Channels' exceptions, and change nothing."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from tests.support.ids import label
+
+from headrace.exceptions import ForeignChannel
 
 Drain = Callable[[Any, str], Awaitable[list[dict[str, Any]]]]
 
@@ -17,7 +20,8 @@ CHANNEL = (
 GROUP = CHANNEL.replace("Channel", "Group")
 
 NAMES = ["a", "A", "0", "-", "_", ".", "A-z_0.9", "a.b.c", "x" * 100]
-CHANNEL_NAMES = [*NAMES, "a!", "process!local", "specific.inmemory!aB3-_.", "x" * 99 + "!", "x!" + "y" * 98]
+# Of no process here.
+FOREIGN = ["a!", "process!local", "inmemory!a", "a.inmemory.b!c", "specific.0123456789abcdef!a", "x" * 99 + "!"]
 NO_NAMES: list[Any] = [
     *("", " ", "a b", "a\n", "\na", "a\0", "a:b", "a?", "a/b", "a,b", "a*"),
     *("caf\u00e9", "\u0661", "1\u0662", "\uff41", "a\u0301", "\udc80"),
@@ -32,14 +36,30 @@ NO_MESSAGES: list[Any] = [None, "text", b"bytes", 5, [("type", "hello")], ("type
 class TestChannelNames:
     """Letters, digits, hyphens, underscores and periods of ASCII, and one ``!`` that is not in front."""
 
-    @pytest.mark.parametrize("name", CHANNEL_NAMES)
+    @pytest.mark.parametrize("name", [*NAMES, "{own}!", "{own}!aB3-_.", "other.{own}!a", "{own}!" + "y" * 60])
     async def test_a_valid_name_works_everywhere(self, layer: Any, name: str) -> None:
+        name = name.format(own=layer.new_channel_sync().partition("!")[0])
         await layer.group_add("group", name)
         await layer.send(name, HELLO)
         assert await layer.receive(name) == HELLO
         assert layer.channel_groups(name) == ["group"]
         assert layer.channel_stats(name).groups == 1
         await layer.group_discard("group", name)
+
+    @pytest.mark.parametrize("name", FOREIGN)
+    async def test_nothing_is_received_from_a_channel_of_nobody_here(self, layer: Any, name: str) -> None:
+        if "0123456789abcdef" not in name:  # what is sent to another process goes on its way
+            await layer.send(name, HELLO)
+        before = layer.stats().waiters
+        for error in (AssertionError, ValueError, ForeignChannel):
+            for call in (layer.receive(name), layer.receive_many(name, 2), asyncio.to_thread(layer.receive_sync, name)):
+                with pytest.raises(error, match=re.escape(f"nothing comes here for {name!r}")):
+                    await asyncio.wait_for(call, 20)
+            with pytest.raises(error, match="receive from what new_channel\\(\\) gives, or from a name without"):
+                layer.receive_nowait(name)
+            with pytest.raises(error):
+                layer._inbox(name)
+        assert layer.stats().waiters == before
 
     @pytest.mark.parametrize("name", NO_CHANNEL_NAMES, ids=label)
     async def test_anything_else_is_a_type_error_with_channels_text(self, layer: Any, name: Any) -> None:

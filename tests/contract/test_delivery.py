@@ -36,16 +36,18 @@ async def test_a_waiting_receiver_is_given_the_next_message(layer: Any, receiver
 
 
 async def test_channels_do_not_mix(layer: Any, receivers: Receivers) -> None:
-    tasks = {name: (await receivers(layer, name))[0] for name in ("a", "p!a", "p!b", "p!")}
+    own = layer.new_channel_sync().partition("!")[0]
+    tasks = {name: (await receivers(layer, name))[0] for name in ("a", f"{own}!a", f"{own}!b", f"{own}!")}
     for name in reversed(tasks):
         await layer.send(name, {"type": name})
     assert {name: await task for name, task in tasks.items()} == {name: {"type": name} for name in tasks}
 
 
 async def test_a_specific_channel_is_received_from_by_its_full_name(layer: Any, drain: Drain) -> None:
-    await layer.send("process!a", {"type": "hello"})
-    assert await drain(layer, "process!") == []
-    assert await layer.receive("process!a") == {"type": "hello"}
+    own = layer.new_channel_sync().partition("!")[0]
+    await layer.send(f"{own}!a", {"type": "hello"})
+    assert await drain(layer, f"{own}!") == []
+    assert await layer.receive(f"{own}!a") == {"type": "hello"}
 
 
 async def test_receivers_are_served_in_the_order_in_which_they_came(layer: Any, receivers: Receivers) -> None:

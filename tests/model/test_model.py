@@ -31,7 +31,7 @@ from headrace.testing import ManualClock
 
 EXPIRY, GROUP_EXPIRY = 10, 25
 CAPACITY, SMALL = 3, 1
-CHANNELS = ["a", "b", "p!a", "small"]
+CHANNELS = ["a", "b", "p.inmemory!a", "small"]
 GROUPS = ["one", "two"]
 
 channels = st.sampled_from(CHANNELS)

@@ -21,7 +21,7 @@ from headrace.exceptions import ChannelEmpty, ChannelFull
 from headrace.layers import RedisChannelLayer
 
 CAPACITY, SMALL = 3, 1
-PLAIN = ["work", "small", "odd!name"]
+PLAIN = ["work", "small", "odd.name"]
 # The channels of the first and of the second layer, by what they are called here.
 SPECIFIC = ["first.a", "first.b", "second.a"]
 GROUPS = ["one", "two"]

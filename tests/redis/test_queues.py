@@ -13,7 +13,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
-from headrace.exceptions import ChannelEmpty, ChannelFull
+from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel
 from headrace.layers import RedisChannelLayer
 
 MakeLayer = Callable[..., RedisChannelLayer]
@@ -109,12 +109,14 @@ class TestDelivery:
         assert receiver.call("receive", "work") == {"n": 0}
         assert length(redis_server, redis_prefix) == 9
 
-    def test_an_odd_name_with_an_exclamation_mark_is_a_queue_too(
+    def test_a_name_with_an_exclamation_mark_and_no_process_is_sent_to_and_nobody_receives_from_it(
         self, make_peer: MakePeer, redis_server: Server, redis_prefix: str
     ) -> None:
         make_peer().call("send", "odd.0123!name", {"n": 1})
         assert length(redis_server, redis_prefix, "odd.0123!name") == 1
-        assert make_peer().call("receive", "odd.0123!name") == {"n": 1}
+        for how in ("receive", "receive_sync", "receive_nowait"):
+            with pytest.raises(ForeignChannel, match=r"nothing comes here for 'odd\.0123!name'"):
+                make_peer().call(how, "odd.0123!name")
 
 
 class TestOtherWaysToReceive:

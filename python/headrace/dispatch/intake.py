@@ -120,9 +120,7 @@ class Intake:
         self._most_in_hand: int | None = None
         self.client: list[Event] = []
         self.carried: list[Event] = _NOTHING
-        self.inbox: Inbox = self._owner._core.inbox(
-            channel if self._native and channel else f"consumer.{next(_numbers)}"
-        )
+        self.inbox: Inbox = self._owner._inbox(channel if self._native and channel else f"consumer.{next(_numbers)}")
         if layer is not None and channel is not None and not self._native:
             self._others = ((layer, channel, _held(layer, channel)),)
 

@@ -22,6 +22,10 @@ from headrace.layers.views import ChannelsView, GroupsView
 __all__ = ["InMemoryChannelLayer"]
 
 
+_OWNER = ".inmemory"
+"""What stands before the ``!`` in the names of its channels, at the end."""
+
+
 class InMemoryChannelLayer(NativeChannelLayer):
     """A channel layer in this process, for any number of threads and event loops.
 
@@ -64,7 +68,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         super().__init__(expiry, group_expiry, capacity, channel_capacity, strict=strict, wake=wake)
 
     def _start_empty(self) -> None:
-        core = MemoryLayer(self._config, self._clock)
+        core = MemoryLayer(self._config, self._clock, _OWNER)
         self._core = core
         # Bound once: a lookup less on every message.
         self._send = core.send
@@ -98,6 +102,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
 
         Raises:
             TypeError: The name is not valid.
+            ForeignChannel: It has a ``!``, and ``new_channel`` has not made it.
             LayerClosed: The layer was closed.
         """
         received: Message | Waiter = self._receive(channel)
@@ -195,7 +200,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
 
         Raises:
             ValueError: ``max`` is not a positive integer.
-            TypeError, LayerClosed: As ``receive``.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
         if not isinstance(max, int) or max < 1:
             raise ValueError(f"max must be a positive integer, got {max!r}")
@@ -207,7 +212,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
 
         Raises:
             ChannelEmpty: There is none.
-            TypeError, LayerClosed: As ``receive``.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
         return self._core.receive_nowait(channel)
 
@@ -225,7 +230,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         Raises:
             TimeoutError: The time is over; no message was taken.
             RuntimeError: A loop runs in this thread; it would stand still.
-            TypeError, LayerClosed: As ``receive``.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
         return self._core.receive_sync(channel, timeout)
 
@@ -234,7 +239,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         return self._new_name(prefix)
 
     def _new_name(self, prefix: str) -> str:
-        name = f"{prefix}.inmemory!{secrets.token_hex(12)}"
+        name = f"{prefix}{_OWNER}!{secrets.token_hex(12)}"
         if prefix != "specific":
             # By itself too: whatever it is, it became text in the name.
             self.require_valid_channel_name(prefix)

@@ -21,6 +21,7 @@ from typing import Any, Literal, overload
 from headrace._core import (
     ChannelStats,
     GroupStats,
+    Inbox,
     Ledger,
     LinkStats,
     MemoryLayer,
@@ -31,7 +32,7 @@ from headrace._core import (
     pack,
     unpack,
 )
-from headrace.exceptions import ChannelEmpty, ChannelFull, LayerClosed, LayerUnavailable
+from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
 from headrace.layers.base import Capacities
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
@@ -193,6 +194,10 @@ class RedisChannelLayer(NativeChannelLayer):
         self._gap = gap
         super().__init__(expiry, group_expiry, capacity, channel_capacity, strict=True, wake=wake)
 
+    def _inbox(self, channel: str) -> Inbox:
+        self._check_ours(channel)
+        return super()._inbox(channel)
+
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, None)
         self._core = core
@@ -249,7 +254,7 @@ class RedisChannelLayer(NativeChannelLayer):
 
         Raises:
             TypeError: The name is not valid.
-            ValueError: It is a channel of another process.
+            ForeignChannel: It is a channel of another process, or of none.
             LayerUnavailable: The server lacks what a queue needs, or does not allow it.
             LayerClosed: The layer was closed.
         """
@@ -274,10 +279,12 @@ class RedisChannelLayer(NativeChannelLayer):
         if self._plain_wire:
             # Not awaited: a server that is away is waited for here, and by nobody else.
             self._redis.listen_soon(channel)
-        elif self._redis.is_queue(channel):
-            self._redis.want(channel)
-        else:
+        elif "!" in channel:
             self._check_ours(channel)
+            if not self._redis.is_ready():
+                self._redis.connect_soon()
+        else:
+            self._redis.want(channel)
 
     async def _fetch(self, channel: str, most: int) -> None:
         """Take messages of a queue into the mailbox; from a server that is away none."""
@@ -297,14 +304,18 @@ class RedisChannelLayer(NativeChannelLayer):
         await self._fetch(channel, 1)
         self._takes_from_queues = self._redis.is_ready()
 
-    def _check_ours(self, channel: str) -> None:
-        owner = channel.partition("!")[0].rpartition(".")[2]
-        if owner != self.client_prefix:
-            raise ValueError(
-                f"{channel!r} is of process {owner}, which alone receives from it; this is {self.client_prefix}"
+    def _check_ours(self, channel: object) -> None:
+        """Refuse to receive from the channel of another process, or of none: nothing would ever come."""
+        if self._plain_wire or not isinstance(channel, str) or "!" not in channel:
+            return
+        self.require_valid_channel_name(channel)
+        owner = channel.partition("!")[0]
+        if not owner.endswith(f".{self.client_prefix}"):
+            raise ForeignChannel(
+                f"nothing comes here for {channel!r}: a name with a '!' is of the process that made it, and those of "
+                f"this one have '.{self.client_prefix}!' in them; receive from what new_channel() gives, or from a "
+                "name without a '!'"
             )
-        if not self._redis.is_ready():
-            self._redis.connect_soon()
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make the name of a channel of this process that nobody else has.
@@ -530,10 +541,11 @@ class RedisChannelLayer(NativeChannelLayer):
 
         Raises:
             ValueError: ``max`` is not a positive integer.
-            TypeError, LayerClosed: As ``receive``.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
         if not isinstance(max, int) or max < 1:
             raise ValueError(f"max must be a positive integer, got {max!r}")
+        self._check_ours(channel)
         most = min(max, sys.maxsize)
         queue = not self._plain_wire and self._redis.is_queue(channel)
         if queue:
@@ -561,8 +573,9 @@ class RedisChannelLayer(NativeChannelLayer):
         Raises:
             ChannelEmpty: There is none.
             LayerUnavailable: The server of a queue could not be reached in time.
-            TypeError, LayerClosed: As ``receive``.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
+        self._check_ours(channel)
         if not self._plain_wire and self._redis.is_queue(channel):
             here = self._core.channel_stats(channel)
             if here.waiters:
@@ -613,8 +626,9 @@ class RedisChannelLayer(NativeChannelLayer):
         Raises:
             TimeoutError: The time is over; no message was taken.
             RuntimeError: A loop runs in this thread; it would stand still.
-            TypeError, LayerClosed: As ``receive``.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
+        self._check_ours(channel)
         self._watch()
         return self._redis.receive_sync(channel, timeout)
 

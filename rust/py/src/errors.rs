@@ -13,13 +13,15 @@ use pyo3::sync::PyOnceLock;
 mod python {
     pyo3::import_exception!(headrace.exceptions, ChannelEmpty);
     pyo3::import_exception!(headrace.exceptions, ChannelFull);
+    pyo3::import_exception!(headrace.exceptions, ForeignChannel);
     pyo3::import_exception!(headrace.exceptions, InvalidMessage);
     pyo3::import_exception!(headrace.exceptions, LayerClosed);
     pyo3::import_exception!(headrace.exceptions, LayerUnavailable);
     pyo3::import_exception!(headrace.exceptions, MessageTooLarge);
 }
 pub(crate) use python::{
-    ChannelEmpty, ChannelFull, InvalidMessage, LayerClosed, LayerUnavailable, MessageTooLarge,
+    ChannelEmpty, ChannelFull, ForeignChannel, InvalidMessage, LayerClosed, LayerUnavailable,
+    MessageTooLarge,
 };
 
 pub(crate) fn to_python(error: Error) -> PyErr {
@@ -56,6 +58,14 @@ pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
         }),
     );
     error
+}
+
+/// The error for a receive from a channel with a `!` that this layer has not made.
+pub(crate) fn foreign_channel(channel: &str, owner: &str) -> PyErr {
+    ForeignChannel::new_err(format!(
+        "nothing comes here for '{channel}': a name with a '!' is of the process that made it, and those of this one \
+         have '{owner}!' in them; receive from what new_channel() gives, or from a name without a '!'"
+    ))
 }
 
 pub(crate) fn layer_closed() -> PyErr {

@@ -13,7 +13,7 @@ use pyo3::types::{PyList, PyString};
 
 use crate::awaitable::Waiter;
 use crate::config::{LayerClock, LayerConfig, ManualClock};
-use crate::errors::{not_text, send_to_python, show, to_python, ChannelEmpty};
+use crate::errors::{foreign_channel, not_text, send_to_python, show, to_python, ChannelEmpty};
 use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
@@ -31,6 +31,9 @@ pub(crate) struct MemoryLayer {
     direct_wake: bool,
     /// Whether there is, or was, a channel that compares the types of messages: else they are not read.
     compares_types: AtomicBool,
+    /// What stands before the `!` in the names of its channels, at the end: from others nothing is received. None if that is
+    /// for somebody else to look at.
+    owner: Option<String>,
     /// The pattern objects that the engine's capacity rules ask; kept here for the garbage collector.
     patterns: Vec<Arc<Py<PyAny>>>,
 }
@@ -62,7 +65,7 @@ impl MemoryLayer {
         timeout: Option<f64>,
         in_line: impl FnOnce(),
     ) -> PyResult<Py<PyAny>> {
-        let name = self::channel(channel)?;
+        let name = self.receivable(channel)?;
         let end = match timeout {
             Some(timeout) if timeout.is_nan() => {
                 return Err(PyValueError::new_err("timeout is not a number"))
@@ -96,6 +99,25 @@ impl MemoryLayer {
                 timeout.unwrap_or_default()
             ))),
         }
+    }
+
+    /// A channel that can be received from here.
+    fn receivable<'a>(&self, channel: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+        let name = self::channel(channel)?;
+        self.check_owner(name)?;
+        Ok(name)
+    }
+
+    fn check_owner(&self, name: &str) -> PyResult<()> {
+        let (Some(owner), Some((maker, _token))) = (&self.owner, name.split_once('!')) else {
+            return Ok(());
+        };
+        if maker.ends_with(owner) {
+            return Ok(());
+        }
+        let valid = NameKind::Channel.check(name);
+        valid.map_err(|invalid| to_python(invalid.into()))?;
+        Err(foreign_channel(name, owner))
     }
 
     fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
@@ -194,14 +216,20 @@ pub(crate) fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
 #[pymethods]
 impl MemoryLayer {
     #[new]
-    #[pyo3(signature = (config, clock=None))]
-    fn new(py: Python<'_>, config: LayerConfig, clock: Option<&ManualClock>) -> PyResult<Self> {
+    #[pyo3(signature = (config, clock=None, owner=None))]
+    fn new(
+        py: Python<'_>,
+        config: LayerConfig,
+        clock: Option<&ManualClock>,
+        owner: Option<String>,
+    ) -> PyResult<Self> {
         let (settings, patterns) = config.to_core(py)?;
         Ok(Self {
             engine: Arc::new(MemoryEngine::new(settings, LayerClock::new(clock)).burying(bury)),
             strict: config.strict,
             direct_wake: config.direct_wake,
             compares_types: AtomicBool::new(false),
+            owner,
             patterns,
         })
     }
@@ -286,6 +314,7 @@ impl MemoryLayer {
         let py = slf.py();
         let engine = &slf.get().engine;
         let (string, name) = text(channel, NameKind::Channel)?;
+        slf.get().check_owner(name)?;
         if let Some(found) = take_or_line_up(py, engine, name, drained_loop())? {
             return Ok(found);
         }
@@ -310,6 +339,7 @@ impl MemoryLayer {
         NameKind::Channel
             .check(name)
             .map_err(|invalid| to_python(invalid.into()))?;
+        slf.get().check_owner(name)?;
         let channel = string.clone().unbind();
         Ok(Inbox::new(slf.unbind(), channel, name))
     }
@@ -317,7 +347,7 @@ impl MemoryLayer {
     /// Take the oldest message.
     #[pyo3(signature = (channel: "str") -> "dict[str, object]")]
     fn receive_nowait(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let name = self::channel(channel)?;
+        let name = self.receivable(channel)?;
         match self.engine.take(name).map_err(to_python)? {
             Some(envelope) => hand_out(py, &self.engine, envelope),
             None => Err(ChannelEmpty::new_err(name.to_owned())),
@@ -332,7 +362,7 @@ impl MemoryLayer {
         channel: &Bound<'py, PyAny>,
         max: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let name = self::channel(channel)?;
+        let name = self.receivable(channel)?;
         let messages = PyList::empty(py);
         while messages.len() < max {
             // What was taken is not to be lost to an error: the next receive will meet it again.

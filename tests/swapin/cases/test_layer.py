@@ -52,7 +52,7 @@ async def test_a_message_sent_before_the_waiting_receiver_runs_stays_for_the_nex
 
 
 async def test_channels_do_not_mix(layer: Any) -> None:
-    tasks = {name: await receiving(layer, name) for name in ("a", "b!1", "b!2")}
+    tasks = {name: await receiving(layer, name) for name in ("a", "b.inmemory!1", "b.inmemory!2")}
     for name in reversed(tasks):
         await layer.send(name, {"type": name})
     assert {name: await task for name, task in tasks.items()} == {name: {"type": name} for name in tasks}

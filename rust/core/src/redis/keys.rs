@@ -35,7 +35,7 @@ impl fmt::Display for ProcessId {
 
 /// The process that reads a specific channel, `<anything>.<process>!<token>`; none for a plain one.
 ///
-/// A name with a `!` and anything else in front of it is a plain channel like any other.
+/// A name with a `!` and anything else in front of it is a plain channel, which nobody receives from.
 pub fn process_of(channel: &str) -> Option<ProcessId> {
     let (owner, _token) = channel.split_once('!')?;
     let (_anything, process) = owner.rsplit_once('.')?;
