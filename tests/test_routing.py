@@ -453,6 +453,48 @@ async def test_a_websocket_without_a_route_is_accepted_and_closed_with_4404(capl
     ]
 
 
+class Chain:
+    """Tries one router after the other, as applications of Channels do that load their routes from plugins."""
+
+    def __init__(self, *routers: Any) -> None:
+        self.routers = routers
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        for router in self.routers:
+            try:
+                return await router(scope, receive, send)
+            except ValueError as error:
+                if not str(error).startswith("No route found for path"):
+                    raise
+                self.error = error
+        raise self.error
+
+
+FROM_A_SERVER = {"type": "websocket", "asgi": {"version": "3.0"}}
+
+
+async def test_middleware_sees_that_a_router_has_no_route_and_asks_another() -> None:
+    chain = Chain(URLRouter([path("x/", App("first"))]), URLRouter([path("y/", App("second"))]))
+    application = ProtocolTypeRouter({"websocket": BaseMiddleware(chain)})
+    for name, expected in (("/x/", "first"), ("/y/", "second")):
+        assert await application({**FROM_A_SERVER, "path": name}, NOBODY, NOBODY) == expected
+
+
+async def test_the_outermost_router_by_type_answers_what_nobody_caught() -> None:
+    routers = URLRouter([]), URLRouter([path("x/", BaseMiddleware(URLRouter([])))])
+    for inner in (*routers, Chain(*routers), ProtocolTypeRouter({"websocket": BaseMiddleware(Chain(*routers))})):
+        sent = await events(ProtocolTypeRouter({"websocket": inner}), {"path": "/x/", "asgi": {}})
+        assert sent[-1] == {"type": "websocket.close", "code": 4404, "reason": "no route"}
+
+
+async def test_a_value_error_of_an_application_is_no_missing_route() -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("of the application")
+
+    with pytest.raises(ValueError, match=r"^of the application$"):
+        await ProtocolTypeRouter({"websocket": fails})({**FROM_A_SERVER, "path": "/x/"}, NOBODY, NOBODY)
+
+
 async def test_a_client_that_offers_subprotocols_is_given_one_so_that_it_sees_the_code() -> None:
     sent = await events(URLRouter([]), {"path": "/x/", "asgi": {}, "subprotocols": ["chat", "json"]})
     assert sent[0] == {"type": "websocket.accept", "subprotocol": "chat"}

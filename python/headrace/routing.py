@@ -7,6 +7,7 @@ makes an outer router go on to its next route; an error of a running application
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 NO_ROUTE = 4404
 """The code that a WebSocket is closed with when no route matches its path."""
+
+_answered_outside: ContextVar[bool] = ContextVar("_answered_outside", default=False)
+"""Whether a ``ProtocolTypeRouter`` around the running application answers if no route matches."""
 
 
 def get_default_application() -> Any:
@@ -67,16 +71,27 @@ class ProtocolTypeRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application of the scope's type.
 
+        A ``ValueError`` of a ``URLRouter`` that has no route is answered here, if no middleware in between caught it.
+
         Raises:
             ValueError: There is none. (A server that offers "lifespan" takes that for "not wanted".) HTTP and
                 WebSockets from a server are answered as by a ``URLRouter`` that has no route.
         """
         kind = scope["type"]
         if kind not in self.application_mapping:
-            if "asgi" in scope and kind in ("http", "websocket"):
-                return await _answer_no_route(scope.get("path", ""), scope, receive, send)
+            if _can_answer(scope):
+                return await _answer_no_route(scope, receive, send)
             raise ValueError(f"No application configured for scope type {kind!r}{_known(self.application_mapping)}")
-        return await as_application(self.application_mapping[kind])(scope, receive, send)
+        application = as_application(self.application_mapping[kind])
+        if not _can_answer(scope) or _answered_outside.get():
+            return await application(scope, receive, send)
+        answering = _answered_outside.set(True)
+        try:
+            return await application(scope, receive, send)
+        except _NoRoute:
+            return await _answer_no_route(scope, receive, send)
+        finally:
+            _answered_outside.reset(answering)
 
 
 class ChannelNameRouter:
@@ -152,9 +167,10 @@ class URLRouter:
     ``url_route`` has the captures of all routers so far: ``args``, one after the other, and ``kwargs``, in which the
     inner wins over the outer and the ``kwargs`` of a route over what it captured.
 
-    If no route matches, a WebSocket from a server is accepted and closed with 4404, and HTTP is answered with 404;
-    both are logged. Where there is no server to answer (the scope has no key "asgi") ``ValueError`` is raised, as
-    Channels does always. A router inside another one leaves the path to the next route of the outer one.
+    If no route matches, ``ValueError`` is raised, as Channels does, so that middleware can catch it. The outermost
+    ``ProtocolTypeRouter`` answers if nothing has caught it: a WebSocket is accepted and closed with 4404, HTTP gets a
+    404, and both are logged. A router that a server calls without a ``ProtocolTypeRouter`` around it answers itself.
+    A router inside another one leaves the path to the next route of the outer one.
 
     Differs from Channels' also in that it takes ``include()`` and pairs, finds routers behind middleware, leaves the
     route objects as they are, and does not try the next route when a consumer that is running raises Django's
@@ -181,7 +197,7 @@ class URLRouter:
         """Run the application of the first route that matches.
 
         Raises:
-            ValueError: No route matches and there is no server to tell, or the scope has no path.
+            ValueError: No route matches and the answer is not given here, or the scope has no path.
         """
         path = scope.get("path_remaining", scope.get("path"))
         if path is None:
@@ -190,7 +206,7 @@ class URLRouter:
         if not inner:
             root_path = scope.get("root_path", "")
             if root_path and not path.startswith(root_path):
-                return await _answer_no_route(path, scope, receive, send)
+                return await _find_no_route(path, scope, receive, send)
             path = path[len(root_path) :]
         path = path.lstrip("/")
         for entry, match in _matches(self._entries, path):
@@ -205,7 +221,7 @@ class URLRouter:
                     raise
         if inner:
             _decline(path)
-        return await _answer_no_route(path, scope, receive, send)
+        return await _find_no_route(path, scope, receive, send)
 
 
 def _routed(scope: Scope, match: Match) -> Scope:
@@ -256,7 +272,7 @@ class _Watch:
 
 
 class _NoRoute(ValueError):
-    """A router inside another one has no route; with Django in use also its ``Resolver404``, for Channels' router."""
+    """A router has no route. That of an inner router is Django's ``Resolver404`` too if Django is in use."""
 
 
 def _decline(path: str) -> NoReturn:
@@ -271,10 +287,20 @@ def _says_no_route(error: Exception) -> bool:
     return isinstance(error, _NoRoute) or (django is not None and isinstance(error, django.Resolver404))
 
 
-async def _answer_no_route(path: str, scope: Scope, receive: Receive, send: Send) -> None:
-    kind = scope.get("type")
-    if "asgi" not in scope or kind not in ("websocket", "http"):
-        raise ValueError(f"No route found for path {path!r}.")
+def _can_answer(scope: Scope) -> bool:
+    """Tell whether there is a server and a client to answer: a test that calls a router has no "asgi" in its scope."""
+    return "asgi" in scope and scope.get("type") in ("websocket", "http")
+
+
+async def _find_no_route(path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, or raise where a router or a test outside does that."""
+    if _answered_outside.get() or not _can_answer(scope):
+        raise _NoRoute(f"No route found for path {path!r}.")
+    await _answer_no_route(scope, receive, send)
+
+
+async def _answer_no_route(scope: Scope, receive: Receive, send: Send) -> None:
+    kind = scope["type"]
     logger.warning("no route found for %s path %r", kind, scope.get("path"))
     if kind == "http":
         body = b"no route found for this path\n"
