@@ -335,6 +335,35 @@ layer.group_send_sync("room", {"type": "test.no"})
 print(time.time())
 """
 
+AFTER_THE_END = """
+import atexit, sys
+
+def last():
+    calls = [
+        lambda: layer.group_send_sync("room", {"type": "test.late"}),
+        lambda: layer.group_send_sync("room", {"type": "test.late"}, confirm=True),
+        lambda: layer.send_sync("work", {"type": "test.late"}),
+        lambda: layer.send_sync(channel, {"type": "test.late"}),
+        lambda: layer.group_add_sync("room", channel),
+        lambda: layer.group_discard_sync("room", channel),
+        lambda: broadcaster.broadcast("topic", 1),
+        lambda: broadcaster.subscribe("topic"),
+    ]
+    for call in calls:
+        try:
+            print(call())
+        except Exception as error:
+            print(type(error).__name__)
+
+atexit.register(last)
+from headrace import Broadcaster, RedisChannelLayer
+
+layer = RedisChannelLayer([sys.argv[1]])
+channel = layer.new_channel_sync()
+layer.group_add_sync("room", channel)
+broadcaster = Broadcaster(layer=layer)
+"""
+
 UNATTENDED = """
 import sys, time
 from headrace._core import Ledger
@@ -410,6 +439,11 @@ class TestProcesses:
         reason = f"the layer was closed before a server was reached: {HOST}:{server.port}: "
         assert all(latest.startswith(reason) for _, latest in told), told
         assert time.time() - float(done.stdout) < 5
+
+    def test_what_comes_behind_the_end_is_refused(self, server: Server) -> None:
+        done = interpreted(AFTER_THE_END, server.url)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["LayerClosed"] * 8
 
     @pytest.mark.parametrize("script", [UNREACHABLE, WAITING, UNUSED], ids=["unreachable", "waiting", "unused"])
     def test_it_ends_at_once(self, server: Server, script: str) -> None:

@@ -405,6 +405,39 @@ def test_the_child_of_a_fork_begins_with_nothing_and_broadcasts(memory: InMemory
     assert hear_one(ears) == ("a", "of the parent")
 
 
+# Nobody there.
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "headrace.sockets"]
+
+
+def test_a_broadcast_that_no_socket_can_hear_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    layer = InMemoryChannelLayer()
+    for _ in range(2):
+        Broadcaster(layer=layer).broadcast("news", 1)
+    (warning,) = warnings_of(caplog)
+    assert "no socket of this process listens" in warning
+    assert "DJANGO_SOCKETS_CONFIG" in warning
+
+
+async def test_an_awaited_one_is_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    layer = InMemoryChannelLayer()
+    await Broadcaster(layer=layer).async_broadcast(["news", "sport"], 1)
+    await Broadcaster(layer=layer).async_broadcast("news", 1)
+    assert len(warnings_of(caplog)) == 1
+
+
+async def test_where_somebody_listens_or_has_listened_nobody_is_warned(caplog: pytest.LogCaptureFixture) -> None:
+    layer = InMemoryChannelLayer()
+    ears, mouth = Broadcaster(layer=layer), Broadcaster(layer=layer)
+    await ears.async_subscribe("sport")
+    mouth.broadcast("news", 1)
+    await ears.async_unsubscribe("sport")
+    await mouth.async_broadcast("news", 2)
+    assert warnings_of(caplog) == []
+
+
 # Loops that end.
 
 

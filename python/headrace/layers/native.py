@@ -43,6 +43,9 @@ class NativeChannelLayer(BaseChannelLayer):
     _decided_natively: ClassVar[Mapping[str, str]] = DECIDED_NATIVELY
     _overridden: ClassVar[frozenset[str]] = frozenset()
 
+    # It is known whether a socket of this process listens, or somebody was told that none does.
+    _has_listeners_known = False
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """See to it that what a subclass overrides is called, or refuse it."""
         super().__init_subclass__(**kwargs)

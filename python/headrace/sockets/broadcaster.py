@@ -10,10 +10,11 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from headrace.layers import InMemoryChannelLayer
 from headrace.layers.base import check_seconds
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
-from headrace.sockets.backend import backend_of
+from headrace.sockets.backend import SETTING, backend_of
 from headrace.sockets.later import Later
 from headrace.sockets.loop import background_loop, begun, ensure_running
 from headrace.sockets.mailbox import Mailbox
@@ -149,6 +150,22 @@ class Broadcaster:
     def _count(self, messages: int) -> None:
         with self._lock:
             self._broadcasts += messages
+        if not self.layer._has_listeners_known:
+            self.layer._has_listeners_known = True
+            self._look_for_listeners()
+
+    def _look_for_listeners(self) -> None:
+        """Warn if the first broadcast of a layer in this process was heard by nobody: the sockets may be elsewhere."""
+        if not isinstance(self.layer, InMemoryChannelLayer):
+            return
+        stats = self.layer.stats()
+        if not stats.memberships and not stats.sent:
+            _logger.warning(
+                "a broadcast reached nobody: no socket of this process listens, and without hosts it goes to no other "
+                "process. If the sockets are elsewhere, give hosts=[{'address': 'redis://localhost:6379'}] to them and "
+                "here, or set %s, or make the default of CHANNEL_LAYERS a RedisChannelLayer; this is said once",
+                SETTING,
+            )
 
     # Subscribing.
 

@@ -118,6 +118,9 @@ class Outgoing(Broadcaster):
             self._grace_began = now
         return now - self._grace_began >= self.grace_period
 
+    def _look_for_listeners(self) -> None:
+        """Do nothing: here is a socket, whether it listens or not."""
+
     def _check_subscribe(self) -> None:
         if self._phase is not Phase.OPEN:
             raise ConnectionClosed(f"{self!r} has been closed, so it cannot be subscribed to anything any more")

@@ -160,6 +160,14 @@ impl<H: Host> RedisEngine<H> {
         }
     }
 
+    /// Whether anything can be asked for: at the end of the process the connections end before the mailboxes.
+    fn check_open(&self) -> Result<(), Error> {
+        if self.shared.meter.state() == ConnectionState::Closed {
+            return Err(Error::Closed);
+        }
+        self.local.check_open()
+    }
+
     fn ask(&self, ask: Ask<H::Ticket>) {
         let unstarted = self.unstarted.lock().take();
         if let Some((parts, asked)) = unstarted {
@@ -238,7 +246,7 @@ impl<H: Host> RedisEngine<H> {
         ticket: Option<H::Ticket>,
     ) -> Result<Ask<H::Ticket>, Unsent> {
         check_channel(channel).map_err(Error::from)?;
-        self.local.check_open()?;
+        self.check_open()?;
         let here = !self.is_plain_wire() && self.place(channel) == Place::Here;
         if here && self.local.is_full(channel) {
             self.local.count_full(channel);
@@ -275,7 +283,7 @@ impl<H: Host> RedisEngine<H> {
         ticket: Option<H::Ticket>,
     ) -> Result<Ask<H::Ticket>, Unsent> {
         check_group(group).map_err(Error::from)?;
-        self.local.check_open()?;
+        self.check_open()?;
         Ok(Ask::GroupSend {
             group: group.to_owned(),
             exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
@@ -338,7 +346,7 @@ impl<H: Host> RedisEngine<H> {
     ) -> Result<Progress<H::Ticket>, Error> {
         check_group(group)?;
         check_channel(channel)?;
-        self.local.check_open()?;
+        self.check_open()?;
         let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
         match self.place(channel) {
             Place::Here => {
@@ -389,7 +397,7 @@ impl<H: Host> RedisEngine<H> {
     ) -> Result<Progress<H::Ticket>, Error> {
         check_group(group)?;
         check_channel(channel)?;
-        self.local.check_open()?;
+        self.check_open()?;
         match self.place(channel) {
             Place::Here => {
                 self.local.group_discard(group, channel)?;
