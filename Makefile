@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos stress lint fmt stubs bench bench-instructions compare docs clean
+.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos stress lint fmt stubs bench bench-instructions compare wheels docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ test-browser: $(VENV)/.test ## drive the demo's page in a headless Chromium (ski
 dev: $(VENV)/.lint ## build the extension in place, in release mode, for work on it
 	VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
 
-lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, and whether the stub is that of the binary
+lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, whether the stub is that of the binary, and the workflow
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --features headrace-core/redis -- -D warnings
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo clippy --quiet -p headrace-core --test loom -- -D warnings
@@ -66,6 +66,8 @@ lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, and whether the stub is that
 	$(MAKE) --no-print-directory target/stubs/headrace/_core.pyi
 	diff -u python/headrace/_core.pyi target/stubs/headrace/_core.pyi
 	$(BIN)/python -m mypy.stubtest headrace._core
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 
 fmt: $(VENV)/.lint ## format Rust and Python
 	cargo fmt --all
@@ -91,6 +93,10 @@ bench-instructions: $(VENV)/.bench ## instructions of the hot paths, counted by 
 compare: $(VENV)/.bench ## headrace beside Django Channels: a table, and files in benches/results
 	$(BIN)/python -m benches.compare
 
+# KINDS="sdist manylinux_2_17_x86_64" builds these, and fails if it cannot; ARGS="--for 3.12" what this Python takes.
+wheels: $(VENV)/.wheels ## build what is released, as far as this machine can, into dist/, and check each file
+	$(BIN)/python -m tests.wheels $(KINDS) $(ARGS)
+
 docs: ## build the documentation of the Rust core
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p headrace-core --features redis
 
@@ -106,6 +112,10 @@ $(BIN)/python:
 # The wheel of the working tree, built in release mode, with the extra of the target's name.
 $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[$*]'
+	@touch $@
+
+$(VENV)/.wheels: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --group wheels
 	@touch $@
 
 # The older Channels that headrace.django is tested with, beside the newer one.

@@ -47,8 +47,10 @@ class Machine:
     target = "target"
 
     def command(self, words: Iterable[str | Path], folder: Path) -> list[str]:
-        """Change to the folder, and no more."""
-        return ["env", f"--chdir={folder}", *map(str, words)]
+        """Change to the folder, where it is another, and no more."""
+        # Not every system's env can.
+        change = [] if folder == Path.cwd() else ["env", f"--chdir={folder}"]
+        return [*change, *map(str, words)]
 
 
 @dataclass(frozen=True, order=True)
