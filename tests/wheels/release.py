@@ -44,7 +44,8 @@ class Release:
         entry = Entry(packed.name)
         with reporting(entry):
             self._steps.say(f"a wheel from {packed.name}")
-            wheel = self._made("pip", "wheel", "--no-deps", packed, "--wheel-dir")
+            # What cargo has compiled before looks newer than these files, which are all dated long ago.
+            wheel = self._made("pip", "wheel", "--no-deps", packed, "--wheel-dir", anew=True)
             entry.good.append(f"{wheel.name} is built from it")
             self._install(wheel, entry)
             shutil.copy(packed, self._out)
@@ -70,12 +71,13 @@ class Release:
             shutil.copy(wheel, self._out)
         return entry
 
-    def _made(self, program: str, *words: str | Path) -> Path:
+    def _made(self, program: str, *words: str | Path, anew: bool = False) -> Path:
         """Run a command whose last word is an option for a folder, and return what it made there."""
         folder = Path(tempfile.mkdtemp(dir=self._temporary))
+        target = Path(tempfile.mkdtemp(dir=self._temporary)) if anew else ROOT / "target" / "wheels"
         # zig is beside the interpreter, and maturin looks on the PATH.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = {"PATH": path, "CARGO_TARGET_DIR": str(ROOT / "target" / "wheels")}
+        environment = {"PATH": path, "CARGO_TARGET_DIR": str(target)}
         quiet = {"MATURIN_NO_MISSING_BUILD_BACKEND_WARNING": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         self._steps.run([sys.executable, "-m", program, *words, folder], {**os.environ, **environment, **quiet})
         (made,) = folder.iterdir()
