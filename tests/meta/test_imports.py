@@ -35,7 +35,7 @@ RANKS = [
     ["headrace.dispatch.attendant", "headrace.dispatch.intake", "headrace.dispatch.threads"],
     ["headrace.dispatch.life"],
     ["headrace.dispatch"],
-    ["headrace.consumer"],
+    ["headrace.consumer", "headrace.sockets.keys"],
     [
         *("headrace.sockets.backend", "headrace.sockets.later", "headrace.sockets.loop"),
         *("headrace.sockets.stats", "headrace.sockets.topics", "headrace.sockets.turns"),

@@ -1,7 +1,10 @@
+import gc
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +39,107 @@ def test_equal_settings_have_one_layer() -> None:
     assert layer_of({"hosts": [dict(HOST)], "capacity": 7, "prefix": "one"}) is one
     assert Broadcaster(config={"hosts": [dict(HOST)], "capacity": 7, "prefix": "one"}).layer is one
     assert layer_of([HOST], {"prefix": "other", "capacity": 7}) is not one
+
+
+class Provider:
+    """Tells a password, and remembers that it did."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def get_credentials(self) -> tuple[str, str]:
+        self.asked = True
+        return "user", self.secret
+
+    def password(self) -> str:
+        return self.secret
+
+
+class Slotted:
+    """Has no state that could be looked at."""
+
+    __slots__ = ()
+
+    def __call__(self) -> str:
+        return "pw"
+
+
+def closing_over(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def told(secret: str, user: str = "user") -> tuple[str, str]:
+    return user, secret
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        lambda: lambda: "pw",
+        lambda: closing_over("pw"),
+        lambda: closing_over(["a", {"b": 1}]),
+        lambda: closing_over(lambda: closing_over("pw")),
+        lambda: partial(told, "pw", user="me"),
+        lambda: Provider("pw").password,
+    ],
+)
+def test_settings_with_functions_that_are_made_each_time_have_one_layer(password: Callable[[], Any]) -> None:
+    one = Broadcaster(hosts=[{**HOST, "password": password()}])
+    assert Broadcaster(hosts=[{"password": password(), **HOST}]).layer is one.layer
+
+
+def test_a_provider_of_passwords_is_itself_and_one_that_begins_alike() -> None:
+    provider = Provider("pw")
+    one = Broadcaster(hosts=[{**HOST, "credential_provider": provider}])
+    provider.get_credentials()
+    assert Broadcaster(hosts=[{**HOST, "credential_provider": provider}]).layer is one.layer
+    assert Broadcaster(hosts=[{**HOST, "credential_provider": Provider("pw")}]).layer is one.layer
+    assert Broadcaster(hosts=[{**HOST, "credential_provider": Provider("other")}]).layer is not one.layer
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (closing_over("pw"), closing_over("other")),
+        (lambda: "pw", lambda: "other"),
+        (partial(told, "pw"), partial(told, "other")),
+        (Provider("pw").password, Provider("other").password),
+        (Slotted(), Slotted()),
+    ],
+)
+def test_functions_that_differ_have_a_layer_each(one: Any, other: Any) -> None:
+    first = Broadcaster(hosts=[{**HOST, "password": one}])
+    assert Broadcaster(hosts=[{**HOST, "password": other}]).layer is not first.layer
+    assert Broadcaster(hosts=[{**HOST, "password": one}]).layer is first.layer
+
+
+def test_a_setting_that_holds_itself_is_equal_to_itself() -> None:
+    provider: Any = Provider("pw")
+    provider.itself = provider
+    one = Broadcaster(hosts=[{**HOST, "credential_provider": provider}])
+    assert Broadcaster(hosts=[{**HOST, "credential_provider": provider}]).layer is one.layer
+
+
+def test_layers_that_nobody_uses_are_let_go() -> None:
+    used = Broadcaster(hosts=[HOST], config={"prefix": "used"})
+    layers = [weakref.ref(layer_of([{**HOST, "password": Slotted()}])) for _ in range(20)]
+    assert Broadcaster(hosts=[HOST], config={"prefix": "used"}).layer is used.layer
+    gc.collect()
+    assert [layer for layer in layers if layer() is not None] == layers[-4:]
+
+
+def test_a_layer_that_is_asked_for_again_is_kept() -> None:
+    wanted = weakref.ref(layer_of([HOST], {"prefix": "wanted"}))
+    for _ in range(20):
+        layer_of([{**HOST, "password": Slotted()}])
+        layer_of([HOST], {"prefix": "wanted"})
+    gc.collect()
+    assert layer_of([HOST], {"prefix": "wanted"}) is wanted()
+
+
+def test_a_mark_of_a_cluster_is_not_overruled_in_silence() -> None:
+    with pytest.raises(ValueError, match="'cluster': True, and topology='single' is given"):
+        layer_of([{**HOST, "cluster": True}], {"topology": "single"})
 
 
 def test_all_servers_of_a_class_share_a_layer() -> None:

@@ -31,7 +31,7 @@ async def _layers_are_closed() -> AsyncIterator[None]:
     before = set(backend._made)
     yield
     for key in set(backend._made) - before:
-        layer: Any = backend._made.pop(key).layer
+        layer: Any = backend._made.pop(key).backend.layer
         await layer.close()
 
 
@@ -315,3 +315,23 @@ async def test_a_connect_that_cannot_subscribe_closes_with_1011(
     client.gives("connect")
     await client.ends()
     assert client.sent == [{"type": "websocket.accept"}, {"type": "websocket.close", "code": 1011}]
+
+
+def test_layers_that_nobody_uses_any_more_end_their_connections(redis_server: Server, redis_prefix: str) -> None:
+    config = {"hosts": [{"address": redis_server.url}], "prefix": redis_prefix}
+    ears = Broadcaster(config=config)
+    ears.subscribe("news")
+    before = len(redis_server.cli("CLIENT", "LIST").splitlines())
+    for number in range(12):
+        # What is no setting of its own makes the layers different.
+        hosts = [{"address": redis_server.url, "client_name": object()}]
+        Broadcaster(config={**config, "hosts": hosts}).broadcast("news", number)
+
+    async def heard() -> list[Any]:
+        return [(await ears.async_receive_broadcast())[1] for _ in range(12)]
+
+    assert sorted(asyncio.run(asyncio.wait_for(heard(), SECONDS))) == list(range(12))
+    eventually(
+        lambda: len(redis_server.cli("CLIENT", "LIST").splitlines()) <= before + 2 * 5,
+        "those of all but the last are gone",
+    )

@@ -9,8 +9,9 @@ import inspect
 import os
 import reprlib
 import threading
+import weakref
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from headrace.exceptions import InvalidChannelLayerError
@@ -18,6 +19,7 @@ from headrace.layers import InMemoryChannelLayer, RedisChannelLayer, get_channel
 from headrace.layers.native import NativeChannelLayer
 from headrace.layers.redis_config import RedisConfig, redis_config
 from headrace.settings import django_settings
+from headrace.sockets.keys import key_of
 
 __all__ = ["SETTING", "Backend", "backend_of", "redis_config_of_project"]
 
@@ -26,6 +28,9 @@ SETTING = "DJANGO_SOCKETS_CONFIG"
 
 LIMIT = 16 * 1024 * 1024
 """Bytes that a message may have, unless ``max_message_bytes`` says otherwise."""
+
+_UNUSED = 4
+"""Layers that are kept although nobody uses them."""
 
 _MEMORY_SETTINGS = {"expiry", "group_expiry", "capacity", "channel_capacity"}
 _OWN_SETTINGS = {"hosts", "allow_memory", "max_message_bytes"}
@@ -51,7 +56,31 @@ class Backend:
         return isinstance(self.layer, RedisChannelLayer) and self.layer._is_closed()
 
 
-_made: dict[Hashable, Backend] = {}
+class _Made:
+    """A layer that was made for some settings, and whether anybody uses it."""
+
+    def __init__(self, key: Hashable, backend: Backend) -> None:
+        # As the settings were then: what is in them may have changed since.
+        self.key = key
+        self.backend = backend
+        # What the users have: it is there as long as one of them is.
+        self._lease: weakref.ref[Backend] | None = None
+
+    def lease(self) -> Backend:
+        """Return the layer for one more user."""
+        lease = None if self._lease is None else self._lease()
+        if lease is None:
+            lease = replace(self.backend)
+            self._lease = weakref.ref(lease)
+        return lease
+
+    def is_used(self) -> bool:
+        """Tell whether a user is left."""
+        return self._lease is not None and self._lease() is not None
+
+
+# By their settings, the one that was asked for last at the end.
+_made: dict[Hashable, _Made] = {}
 _lock = threading.RLock()
 
 
@@ -147,26 +176,18 @@ def _default() -> Backend:
 
 def _shared(name: str, settings: dict[str, Any]) -> Backend:
     """Return the layer of these settings; make it if this is the first time, or if it was closed."""
-    key = _frozen(dict(sorted(settings.items(), key=lambda item: str(item[0]))))
-    backend = _made.get(key)
-    if backend is None or backend.is_closed():
-        with _lock:
-            backend = _made.get(key)
-            if backend is None or backend.is_closed():
-                backend = _made[key] = _make(name, settings)
-    return backend
-
-
-def _frozen(value: Any) -> Hashable:
-    """Return what is equal for equal settings."""
-    if type(value) is str:
-        return value
-    if isinstance(value, dict | Mapping):
-        # In their order: of the patterns of channel_capacity the first that matches counts.
-        return tuple((key, _frozen(item)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(map(_frozen, value))
-    return value if isinstance(value, Hashable) else id(value)
+    key = key_of(settings)
+    with _lock:
+        made = _made.pop(key, None)
+        if made is None or made.backend.is_closed():
+            made = _Made(key, _make(name, settings))
+        _made[made.key] = made
+        lease = made.lease()
+        # One that nobody uses is kept for the next who asks; it ends, and its connections, when it is forgotten.
+        unused = [key for key, made in _made.items() if not made.is_used()]
+        forgotten = [_made.pop(key) for key in unused[:-_UNUSED]]
+    del forgotten  # without the lock: what they hold is let go with them
+    return lease
 
 
 def _make(name: str, settings: dict[str, Any]) -> Backend:
@@ -207,7 +228,10 @@ def redis_config_of_project() -> tuple[RedisConfig, dict[str, Any]] | None:
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     servers, clustered = _servers(settings["hosts"])
-    return {**({"topology": "cluster"} if clustered else {}), **settings, "hosts": servers}
+    topology = settings.get("topology", "cluster")
+    if clustered and topology not in ("cluster", "auto"):
+        raise ValueError(f"hosts have 'cluster': True, and topology={topology!r} is given; leave one of them out")
+    return {**settings, **({"topology": "cluster"} if clustered else {}), "hosts": servers}
 
 
 def _make_in_memory(name: str, settings: dict[str, Any], limit: Any) -> Backend:
