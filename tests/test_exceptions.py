@@ -9,8 +9,9 @@ from typing import Any
 
 import channels.exceptions
 import pytest
+from tests.support import programs
 
-from headrace import exceptions
+from headrace import _core, exceptions
 
 SHARED = {
     "AcceptConnection": Exception,
@@ -91,3 +92,44 @@ def test_the_exceptions_do_not_import_django() -> None:
         assert "channels.exceptions" in sys.modules
         assert not any(name.partition(".")[0] == "django" for name in sys.modules)
     """)
+
+
+# What raises each exception of the native side, in a destructor at the end of the interpreter.
+AT_THE_END = {
+    "ChannelEmpty": "layer.receive_nowait('empty')",
+    "ChannelFull": "[layer.send_sync('full', {'type': 'n'}) for _ in range(2)]",
+    "InvalidMessage": "layer.send_sync('channel', [])",
+    "LayerClosed": "closed.send_sync('channel', {'type': 'n'})",
+    "LayerUnavailable": "unreachable.send_sync('channel', {'type': 'n'}, True)",
+    "MessageTooLarge": "pack({'type': 'n' * 100}, 10)",
+}
+
+LAST_OF_ALL = """if True:
+    import asyncio, os, sys
+    from headrace import InMemoryChannelLayer, RedisChannelLayer, _core
+
+    class Last:
+        def __init__(self, raises):
+            self.raises = raises
+
+        # By now the module has lost its names.
+        def __del__(self, write=os.write, Exception=Exception, type=type):
+            try:
+                self.raises()
+            except Exception as error:
+                write(1, type(error).__name__.encode())
+
+    pack = _core.pack
+    layer, closed = InMemoryChannelLayer(capacity=1), InMemoryChannelLayer()
+    asyncio.run(closed.close())
+    redis = RedisChannelLayer(hosts=["redis://127.0.0.1:1"], send_timeout=0.01)
+    # One that is not closed when the interpreter ends.
+    unreachable = _core.RedisLayer(redis._settings, redis._core, 60, _core.Runtime())
+    sys.last = Last(eval(f"lambda: {sys.argv[1]}", dict(globals())))
+"""
+
+
+@pytest.mark.parametrize("exception", _core.EXCEPTIONS, ids=lambda exception: exception.__name__)
+def test_an_exception_may_first_be_raised_when_nothing_can_be_imported_any_more(exception: type[Exception]) -> None:
+    ended = programs.run(LAST_OF_ALL, AT_THE_END[exception.__name__])
+    assert ended == programs.Ended(0, [exception.__name__], "")

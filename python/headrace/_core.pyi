@@ -2,12 +2,13 @@
 The native half of headrace. Import from `headrace` instead: this module is not public.
 """
 
-from collections.abc import Awaitable, Generator
-from typing import Any, final
+from collections.abc import Awaitable, Generator, Sequence
+from typing import Any, Final, final
 
 from _typeshed import Incomplete
 
 __all__ = [
+    "EXCEPTIONS",
     "ChannelStats",
     "GroupStats",
     "Inbox",
@@ -24,6 +25,8 @@ __all__ = [
     "pack",
     "unpack",
 ]
+
+EXCEPTIONS: Final[Sequence[type[Exception]]]
 
 @final
 class ChannelStats:

@@ -7,8 +7,13 @@ use pyo3::exceptions::{
     PyConnectionError, PyConnectionRefusedError, PyConnectionResetError, PyPermissionError,
     PyTimeoutError, PyTypeError,
 };
+#[cfg(feature = "stubs")]
+use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+#[cfg(feature = "stubs")]
+use pyo3::{type_hint_identifier, type_hint_subscript};
 
 mod python {
     pyo3::import_exception!(headrace.exceptions, ChannelEmpty);
@@ -23,6 +28,38 @@ pub(crate) use python::{
     ChannelEmpty, ChannelFull, ForeignChannel, InvalidMessage, LayerClosed, LayerUnavailable,
     MessageTooLarge,
 };
+
+/// The exceptions above, as a tuple of the module: so they are imported when it is made. PyO3 imports each when it is first
+/// raised, and panics when nothing can be imported any more, as in a destructor at the end of the interpreter.
+pub(crate) struct Exceptions;
+
+impl<'py> IntoPyObject<'py> for Exceptions {
+    type Target = PyTuple;
+    type Output = Bound<'py, PyTuple>;
+    type Error = PyErr;
+
+    #[cfg(feature = "stubs")]
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
+        type_hint_identifier!("collections.abc", "Sequence"),
+        type_hint_subscript!(
+            type_hint_identifier!("builtins", "type"),
+            type_hint_identifier!("builtins", "Exception")
+        )
+    );
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        py.import("headrace.exceptions")?;
+        let exceptions = [
+            py.get_type::<ChannelEmpty>(),
+            py.get_type::<ChannelFull>(),
+            py.get_type::<InvalidMessage>(),
+            py.get_type::<LayerClosed>(),
+            py.get_type::<LayerUnavailable>(),
+            py.get_type::<MessageTooLarge>(),
+        ];
+        PyTuple::new(py, exceptions)
+    }
+}
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     match error {
@@ -40,23 +77,35 @@ pub(crate) fn send_to_python<M>(error: SendError<M>, channel: &str) -> PyErr {
 
 /// What did not reach the server, or was refused there. What led to it, or else what it was, is the cause.
 pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
-    let error = match (fault.kind(), fault.cause()) {
+    let class = match (fault.kind(), fault.cause()) {
         (FaultKind::Closed, None) => return layer_closed(),
-        (FaultKind::Closed, Some(_)) => LayerClosed::new_err(fault.to_string()),
-        _ => LayerUnavailable::new_err(fault.to_string()),
+        (FaultKind::Closed, Some(_)) => py.get_type::<LayerClosed>(),
+        _ => py.get_type::<LayerUnavailable>(),
     };
     let cause = fault.cause().unwrap_or(fault);
-    let text = cause.to_string();
-    error.set_cause(
-        py,
-        Some(match cause.kind() {
-            FaultKind::Timeout => PyTimeoutError::new_err(text),
-            FaultKind::Lost => PyConnectionResetError::new_err(text),
-            FaultKind::Refused => PyConnectionRefusedError::new_err(text),
-            FaultKind::Lacking => PyPermissionError::new_err(text),
-            _ => PyConnectionError::new_err(text),
-        }),
-    );
+    let cause_class = match cause.kind() {
+        FaultKind::Timeout => py.get_type::<PyTimeoutError>(),
+        FaultKind::Lost => py.get_type::<PyConnectionResetError>(),
+        FaultKind::Refused => py.get_type::<PyConnectionRefusedError>(),
+        FaultKind::Lacking => py.get_type::<PyPermissionError>(),
+        _ => py.get_type::<PyConnectionError>(),
+    };
+    let cause = made(&cause_class, &cause.to_string());
+    with_cause(&class, &fault.to_string(), cause)
+}
+
+/// An error that is an object already. PyO3 makes one of any other when it is looked at, and panics at the end of the
+/// interpreter.
+fn made(class: &Bound<'_, PyType>, text: &str) -> PyErr {
+    class
+        .call1((text,))
+        .map_or_else(|error| error, PyErr::from_value)
+}
+
+/// An error that came of another, which is an object already.
+pub(crate) fn with_cause(class: &Bound<'_, PyType>, text: &str, cause: PyErr) -> PyErr {
+    let error = made(class, text);
+    error.set_cause(class.py(), Some(cause));
     error
 }
 

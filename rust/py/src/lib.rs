@@ -47,4 +47,7 @@ mod _core {
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
+
+    #[pymodule_export]
+    const EXCEPTIONS: crate::errors::Exceptions = crate::errors::Exceptions;
 }

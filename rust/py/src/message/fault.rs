@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{MAX_CONTAINERS, MAX_DEPTH};
-use crate::errors::MessageTooLarge;
+use crate::errors::{with_cause, MessageTooLarge};
 
 /// The path is collected from the inside out, on the way back.
 pub(super) struct Fault {
@@ -84,9 +84,8 @@ impl Fault {
                 "{path}: {kind} is not serialisable; a strict layer takes dict, list, str, bytes, int, float, bool and None"
             )),
             Reason::Uncopyable(kind, cause) => {
-                let error = PyTypeError::new_err(format!("{path}: {kind} cannot be copied: {cause}"));
-                error.set_cause(message.py(), Some(cause));
-                error
+                let text = format!("{path}: {kind} cannot be copied: {cause}");
+                with_cause(&message.py().get_type::<PyTypeError>(), &text, cause)
             }
             Reason::Python(error) => error,
         }
