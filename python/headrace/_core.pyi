@@ -158,6 +158,10 @@ class Inbox:
         """
         End the iteration: whoever waits for the next message is told that there is none.
         """
+    def expired(self, /) -> int:
+        """
+        Count the messages of the channel that expired before somebody took them.
+        """
     def own(self, /, capacity: "int", overflow: str, alarm: Any | None = None) -> None:
         """
         Say how many messages the channel holds and what becomes of the rest, until it is closed.

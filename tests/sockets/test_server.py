@@ -14,6 +14,7 @@ from headrace import sync_to_async
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
+from headrace.testing import ManualClock
 
 from .conftest import SECONDS, Client
 
@@ -1417,3 +1418,31 @@ def test_what_a_plain_program_puts_just_before_the_server_waits_is_taken(memory:
     server.start_listeners()
     assert connected.wait(SECONDS)
     server.close()
+
+
+async def test_broadcasts_that_expire_behind_a_slow_client_are_told_once(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    layer = InMemoryChannelLayer(expiry=10, clock=clock)
+    server, mouth = await client.connects(Subscribed, layer=layer), Broadcaster(layer=layer)
+    while not server.subscriptions:
+        await asyncio.sleep(0)
+    for number in range(1, 3):
+        client.open.clear()
+        await mouth.async_broadcast("news", "sent")
+        while layer.stats().waiters or layer.stats().depth:
+            await asyncio.sleep(0)
+        await mouth.async_broadcast("news", "expired")
+        clock.advance(10)
+        client.open.set()
+        await client.gets(1 + number)
+        while not layer.stats().waiters:
+            await asyncio.sleep(0)
+    assert [message.get("text") for message in client.sent] == [None, '"sent"', '"sent"']
+    assert server.stats().dropped_expired == 2
+    told = [record.getMessage() for record in caplog.records if "messages live" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith(
+        "<Subscribed at /ws/> was busy for longer than messages live: 1 expired before they could"
+    )

@@ -161,6 +161,11 @@ class Intake:
             self._make_room()
         return event, of_layer
 
+    def expired(self) -> int:
+        """Count the messages of its channels that expired before they were taken, where the mailboxes are in reach."""
+        others = sum(inbox.expired() for _, _, inbox in self._others if inbox is not None) if self._others else 0
+        return self.inbox.expired() + others
+
     def left(self) -> int:
         """Count the messages that wait, but for the client's last one."""
         waiting = (*self.client, *self.carried)

@@ -102,6 +102,7 @@ class Life:
         "_overrun",
         "_running",
         "_task",
+        "_told_expired",
     )
 
     def __init__(self, consumer: Consumer, direct: bool) -> None:
@@ -112,6 +113,7 @@ class Life:
         self._intake.limit(consumer, self._layer, self)
         self._concurrency: int = setting(consumer, "concurrency", 1)
         self._handler_timeout: float | None = setting(consumer, "handler_timeout")
+        self._told_expired = False
         self._direct = direct and self._handler_timeout is None
         self._failed = self._cancelled = self._overrun = self._has_ended = False
         # We have cancelled the task, and the cancel has not been dealt with yet.
@@ -253,10 +255,12 @@ class Life:
         async for message in intake.inbox:
             if isinstance(message, Rest):
                 await self._go_on(message)
+                self._look_for_expired()
             else:
                 await self._handle_all_waiting(message is not None)
                 if message is not None:
                     await self._handle(message, of_layer=True)
+                    self._look_for_expired()
             self._insist()
             if self._task is not None:
                 self._cancels = self._task.cancelling()
@@ -264,6 +268,20 @@ class Life:
             if not breath:
                 breath = _BREATH
                 await asyncio.sleep(0)
+
+    def _look_for_expired(self) -> None:
+        """Tell the log, once, that messages have expired while the consumer was busy."""
+        if self._told_expired or not (expired := self._intake.expired()):
+            return
+        self._told_expired = True
+        consumer = self._consumer
+        _logger.warning(
+            "%s at %r was busy for longer than messages live: %d expired before it could take them; more are only "
+            "counted, in dropped_expired of its layer",
+            type(consumer).__name__,
+            consumer.scope.get("path", consumer.scope.get("type")),
+            expired,
+        )
 
     async def _go_on(self, rest: Rest) -> None:
         """Finish what an attendant has begun."""
@@ -291,6 +309,7 @@ class Life:
         if isinstance(event, Failure):
             raise event.error
         await self._handle(event, of_layer)
+        self._look_for_expired()
         if not of_layer:
             self._intake.finish()
         self._insist()
@@ -369,6 +388,7 @@ class Life:
         try:
             async with asyncio.TaskGroup() as group:
                 async for message in self._intake.inbox:
+                    self._look_for_expired()
                     await self._start_waiting(group)
                     if message is not None:
                         await self._start(group, message, of_layer=True)

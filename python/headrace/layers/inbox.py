@@ -29,6 +29,7 @@ class OwnInbox:
         self.channel = native.channel
         self.own = native.own
         self.release = native.release
+        self.expired = native.expired
         self._has_ended = False
         self._reader: asyncio.Task[Any] | None = None
 

@@ -64,6 +64,8 @@ class Connection(Incoming):
     _has_begun = False
     _bad_messages = _errors = 0
 
+    _has_told_expired = False
+
     # Whether a broadcast goes to the client as it is, because nobody has changed what becomes of it.
     _passes_on: bool
 
@@ -280,10 +282,22 @@ class Connection(Incoming):
                 await message.finish()
             else:
                 await self._deliver(message)
+            self._look_for_expired(inbox)
             breath -= 1
             if not breath:
                 breath = _BREATH
                 await asyncio.sleep(0)
+
+    def _look_for_expired(self, inbox: Inbox) -> None:
+        """Tell the log, once, that messages have expired while one was delivered."""
+        if not self._has_told_expired and (expired := inbox.expired()):
+            self._has_told_expired = True
+            _logger.warning(
+                "%r was busy for longer than messages live: %d expired before they could be delivered; more are only "
+                "counted, in dropped_expired",
+                self,
+                expired,
+            )
 
     async def _deliver(self, message: dict[str, Any]) -> None:
         topic = message.get("topic")

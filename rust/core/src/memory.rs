@@ -494,6 +494,16 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
+    /// How many messages of a channel nobody took in time. Of one that does not exist, or of a closed engine, none.
+    pub fn expired(&self, channel: &str) -> u64 {
+        self.with(|state, now| {
+            let known = state.find(channel);
+            known.map_or(0, |channel| {
+                state.channel_stats(channel, now).dropped_expired
+            })
+        })
+    }
+
     /// A reading of one group.
     ///
     /// # Errors

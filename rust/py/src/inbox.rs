@@ -221,6 +221,12 @@ impl Inbox {
             .map_or(Ok(()), |waiter| Waiter::end_wait(waiter, py))
     }
 
+    /// Count the messages of the channel that expired before somebody took them.
+    fn expired(&self, py: Python<'_>) -> PyResult<u64> {
+        let name = self.channel.to_str(py)?;
+        Ok(self.layer.get().engine().expired(name))
+    }
+
     /// Let the memberships of the channel expire as those of any other; to be called by who is done with it.
     fn release(&self, py: Python<'_>) {
         self.let_go(py);

@@ -486,6 +486,7 @@ fn a_full_mailbox_makes_room_for_expired_messages() {
     assert!(matches!(engine.send("c", 3), Err(SendError::Full(3))));
     clock.advance(Duration::from_secs(EXPIRY));
     assert!(matches!(engine.send("c", 4), Ok(None)));
+    assert_eq!((engine.expired("c"), engine.expired("other")), (3, 0));
     assert_eq!(
         engine
             .take("c")
