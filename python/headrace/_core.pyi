@@ -595,8 +595,8 @@ class RedisLayer:
         ledger: Ledger | None = None,
     ) -> tuple[int, int, int] | None:
         """
-        Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, a ledger may
-        keep it.
+        Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, sleep while
+        too much waits already, and a ledger may keep it.
         """
     def is_queue(self, /, channel: "str") -> bool:
         """
@@ -675,7 +675,8 @@ class RedisLayer:
         self, /, channel: "str", message: "dict[str, object]", confirm: "bool"
     ) -> tuple[int, int, int] | None:
         """
-        Send one message, and sleep until it is known what became of it, if that is wanted.
+        Send one message, and sleep until it is known what became of it, if that is wanted; if not, sleep while too much waits
+        already.
         """
     def stats(self, /) -> LinkStats: ...
     def unattended(self, /) -> Ledger:

@@ -318,22 +318,6 @@ class TestUnconfirmed:
         finally:
             await layer.close()
 
-    async def test_what_waits_for_the_server_has_a_limit(self, start_redis: Start) -> None:
-        server = start_redis()
-        layer = RedisChannelLayer([server.url], send_timeout=20)
-        try:
-            await layer.connect()
-            server.kill()
-            await until(lambda: layer.stats().connection.state == "down", "the loss is noticed")
-            message = {"type": "test.big", "data": bytes(900_000)}
-            for _ in range(80):
-                layer.group_send_sync("room", message)
-            with pytest.raises(LayerUnavailable, match="too much waits"):
-                await layer.group_send("room", message)
-            assert layer.stats().connection.unsent > 0
-        finally:
-            await layer.close()
-
 
 class TestRefusals:
     async def test_a_server_that_has_too_many_clients(self, start_redis: Start) -> None:

@@ -232,13 +232,23 @@ class TestFailures:
         await asyncio.to_thread(eventually, lambda: told(caplog), "it is told")
         assert told(caplog) == 1
 
-    async def test_other_sends_are_not_told_of(
+    async def test_sends_without_a_ledger_are_logged_as_well(
         self, alone: RedisChannelLayer, caplog: pytest.LogCaptureFixture
     ) -> None:
-        alone.group_send_sync("room", HELLO)
+        for _ in range(200):
+            alone.group_send_sync("room", HELLO)
+        await asyncio.to_thread(eventually, lambda: told(caplog) >= 200, "they are told of")
+        assert told(caplog) == 200
+        assert len(lines(caplog)) <= 3
+
+    async def test_sends_whose_sender_is_told_are_not_logged(
+        self, alone: RedisChannelLayer, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with pytest.raises(LayerUnavailable):
             await alone.group_send("room", HELLO)
-        alone._group_send_soon("room", HELLO, Ledger())
+        with pytest.raises(LayerUnavailable):
+            await asyncio.to_thread(alone.group_send_sync, "room", HELLO, confirm=True)
+        alone.group_send_sync("room", HELLO)
         await asyncio.to_thread(eventually, lambda: told(caplog), "one is told of")
         assert told(caplog) == 1
 

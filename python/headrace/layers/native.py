@@ -119,7 +119,7 @@ class NativeChannelLayer(BaseChannelLayer):
         return self._core.inbox(channel)
 
     def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
-        """Send to a group from any thread, and wait for nothing, not even for queues that are in it.
+        """Send to a group from any thread, and wait for nothing but room, not even for queues that are in it.
 
         What can be told at once is raised. What fails later is counted in the ledger, and logged as a warning.
 

@@ -592,7 +592,8 @@ class RedisChannelLayer(NativeChannelLayer):
         """Do what ``send`` does, from any thread, with or without a loop.
 
         To a channel of a process it does not wait for the server unless asked to; what the server does not take in
-        time is counted in ``stats().connection.unsent``. A queue is always waited for, because it may be full.
+        time is counted in ``stats().connection.unsent``, and told to the log. A queue is always waited for, because it
+        may be full. While 64 MiB wait for the server it blocks for up to ``send_timeout`` seconds, until there is room.
 
         Args:
             channel: The channel.
@@ -666,7 +667,8 @@ class RedisChannelLayer(NativeChannelLayer):
         """Do what ``group_send`` does, from any thread, with or without a loop, in a few microseconds.
 
         It does not wait for the server unless asked to; what the server does not take in time is counted in
-        ``stats().connection.unsent``. If there are queues in the group it waits, because they may be full.
+        ``stats().connection.unsent``, and told to the log. If there are queues in the group it waits, because they may
+        be full. While 64 MiB wait for the server it blocks for up to ``send_timeout`` seconds, until there is room.
 
         Returns:
             As ``group_send``, but ``delivered`` is no evidence: it counts the members here before the server has the

@@ -23,6 +23,8 @@ LAST_WORDS = 1.0
 _LOOK = 1.0
 """Seconds between two looks, at most."""
 
+_UNATTENDED = "sends failed that nobody waited for: %d; the latest: %s"
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -67,14 +69,14 @@ def _watch(reference: "weakref.ref[_Layer]", redis: RedisLayer) -> None:
             _tell(reference(), notice)
         told = _tell_failures(unattended, told)
     # At its end the layer gives up what it could not send.
+    while (notice := redis.next_notice(LAST_WORDS)) is not None:
+        _tell(reference(), notice)
     unattended.settle(LAST_WORDS)
     _tell_failures(unattended, told)
 
 
 def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
-    """Tell a layer that is still there; in a frame of its own, so that the thread does not keep it alive."""
-    if layer is None:
-        return
+    """Tell what happened; in a frame of its own, so that the thread does not keep the layer alive."""
     match notice["kind"]:
         case "disconnected":
             _logger.warning("disconnected: %s", notice["reason"])
@@ -86,6 +88,8 @@ def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
                 notice["server"],
                 notice["milliseconds"] / 1000,
             )
+        case "unsent":
+            _logger.warning(_UNATTENDED, notice["messages"], notice["reason"])
         case "late":
             _logger.warning(
                 "a message came after its deadline and was dropped; those that follow are only counted, in "
@@ -98,7 +102,7 @@ def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
                 notice["channel"],
             )
         case "gap":
-            _tell_gap(Gap(tuple(notice["groups"]), notice["direct"], notice["missed"]), layer._gap)
+            _tell_gap(Gap(tuple(notice["groups"]), notice["direct"], notice["missed"]), layer._gap if layer else None)
 
 
 def _tell_gap(gap: Gap, hook: Callable[[Gap], object] | None) -> None:
@@ -120,5 +124,5 @@ def _tell_failures(unattended: Ledger, told: int) -> int:
     """Log, in one line, what failed since so many failures were logged; return how many there are."""
     failed = unattended.failed
     if failed > told:
-        _logger.warning("sends failed that nobody waited for: %d; the latest: %s", failed - told, unattended.fault())
+        _logger.warning(_UNATTENDED, failed - told, unattended.fault())
     return failed

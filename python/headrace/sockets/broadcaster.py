@@ -91,6 +91,8 @@ class Broadcaster:
     def broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:
         """Send data to a topic, or to each of several, in a few microseconds.
 
+        With hosts it blocks for up to ``send_timeout`` seconds while 64 MiB wait for the server, until there is room.
+
         Args:
             channel: The topic, or a list, tuple or set of topics.
             data: What JSON can hold: dict, list, tuple, str, int, float, bool, None. Bytes too, for subscribers that
@@ -99,6 +101,7 @@ class Broadcaster:
         Raises:
             TypeError, ValueError: A topic or the data cannot be carried; nothing was sent.
             MessageTooLarge: The data takes more bytes than ``max_message_bytes``.
+            LayerUnavailable: There was no room in time; some of several topics may have been sent to.
             LayerClosed: The layer was closed.
         """
         messages = self._messages(channel, data)

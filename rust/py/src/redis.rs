@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
 use headrace_core::redis::{
-    Answer, Notice, Place, Progress, RedisEngine, Runtime as Thread, Unsent,
+    Answer, Notice, Place, Prepared, Progress, RedisEngine, Runtime as Thread, Unsent,
 };
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -19,6 +19,7 @@ use crate::errors::{fault_to_python, to_python, ChannelFull};
 use crate::event_loop::running_loop;
 use crate::layer::{channel, excluded, group, read_pairs, MemoryLayer};
 use crate::message::encode::encode_into;
+use crate::receiver::sleep;
 
 mod config;
 mod host;
@@ -87,6 +88,34 @@ impl RedisLayer {
             Progress::Asked => Ok(Some(waiter)),
             Progress::Done(_) => Ok(None),
         }
+    }
+
+    /// Sends a message and sleeps until it is known what became of it.
+    fn confirmed(&self, py: Python<'_>, message: Prepared) -> PyResult<Option<Outcome>> {
+        let answer = slept(py, None, |ticket| {
+            self.engine.send(message, Some(ticket));
+            Ok(true)
+        })?;
+        answer.map(|answer| outcome(py, answer)).transpose()
+    }
+
+    /// Sends a message that nobody waits for, as soon as there is room for it.
+    fn send_with_room(
+        &self,
+        py: Python<'_>,
+        message: Prepared,
+        ticket: Option<Ticket>,
+    ) -> PyResult<Option<Outcome>> {
+        if !message.has_room() {
+            let end = Instant::now().checked_add(self.engine.send_timeout());
+            if !sleep(py, end, |time| message.wait_for_room(time))? {
+                return Err(fault_to_python(py, &self.engine.give_up(message)));
+            }
+            // It may have been closed meanwhile, which makes room.
+            self.engine.check_open().map_err(to_python)?;
+        }
+        self.engine.send(message, ticket);
+        Ok(None)
     }
 
     fn encode(&self, message: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -215,14 +244,15 @@ impl RedisLayer {
         let payload = self.encode(message)?;
         let channel = self::channel(channel)?;
         let waiter = self.waiter(py)?;
+        let message = self.engine.prepare_send(channel, &payload);
+        let message = message.map_err(|error| unsent(error, channel))?;
         let ticket = Ticket::Task(waiter.clone_ref(py));
-        self.engine
-            .send(channel, &payload, Some(ticket))
-            .map_err(|error| unsent(error, channel))?;
+        self.engine.send(message, Some(ticket));
         Ok(waiter)
     }
 
-    /// Send one message, and sleep until it is known what became of it, if that is wanted.
+    /// Send one message, and sleep until it is known what became of it, if that is wanted; if not, sleep while too much waits
+    /// already.
     #[pyo3(signature = (channel: "str", message: "dict[str, object]", confirm: "bool"))]
     fn send_sync(
         &self,
@@ -233,18 +263,12 @@ impl RedisLayer {
     ) -> PyResult<Option<Outcome>> {
         let payload = self.encode(message)?;
         let channel = self::channel(channel)?;
-        let failed = |error| unsent(error, channel);
-        if !confirm {
-            self.engine.send(channel, &payload, None).map_err(failed)?;
-            return Ok(None);
+        let message = self.engine.prepare_send(channel, &payload);
+        let message = message.map_err(|error| unsent(error, channel))?;
+        if confirm {
+            return self.confirmed(py, message);
         }
-        let answer = slept(py, None, |ticket| {
-            self.engine
-                .send(channel, &payload, Some(ticket))
-                .map_err(failed)?;
-            Ok(true)
-        })?;
-        answer.map(|answer| outcome(py, answer)).transpose()
+        self.send_with_room(py, message, None)
     }
 
     /// Send to the members of a group but the excluded.
@@ -261,15 +285,15 @@ impl RedisLayer {
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let group = self::group(group)?;
         let waiter = self.waiter(py)?;
+        let message = self.engine.prepare_group_send(group, &payload, &exclude);
+        let message = message.map_err(|error| unsent(error, group))?;
         let ticket = Ticket::Task(waiter.clone_ref(py));
-        self.engine
-            .group_send(group, &payload, &exclude, Some(ticket))
-            .map_err(|error| unsent(error, group))?;
+        self.engine.send(message, Some(ticket));
         Ok(waiter)
     }
 
-    /// Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, a ledger may
-    /// keep it.
+    /// Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, sleep while
+    /// too much waits already, and a ledger may keep it.
     #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude, confirm: "bool", ledger=None))]
     fn group_send_sync(
         &self,
@@ -284,22 +308,13 @@ impl RedisLayer {
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let group = self::group(group)?;
-        let failed = |error| unsent(error, group);
-        if !confirm {
-            let enter = |ledger: &Bound<'_, Ledger>| ledger.get().enter(&self.unattended);
-            let ticket = ledger.map(enter).map(Ticket::Ledger);
-            self.engine
-                .group_send(group, &payload, &exclude, ticket)
-                .map_err(failed)?;
-            return Ok(None);
+        let message = self.engine.prepare_group_send(group, &payload, &exclude);
+        let message = message.map_err(|error| unsent(error, group))?;
+        if confirm {
+            return self.confirmed(py, message);
         }
-        let answer = slept(py, None, |ticket| {
-            self.engine
-                .group_send(group, &payload, &exclude, Some(ticket))
-                .map_err(failed)?;
-            Ok(true)
-        })?;
-        answer.map(|answer| outcome(py, answer)).transpose()
+        let enter = |ledger: &Bound<'_, Ledger>| ledger.get().enter(&self.unattended);
+        self.send_with_room(py, message, ledger.map(enter).map(Ticket::Ledger))
     }
 
     /// Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the wait.
@@ -603,6 +618,11 @@ impl RedisLayer {
                 told.set_item("kind", "clock set")?;
                 told.set_item("server", server)?;
                 told.set_item("milliseconds", milliseconds)?;
+            }
+            Notice::Unsent { messages, reason } => {
+                told.set_item("kind", "unsent")?;
+                told.set_item("messages", messages)?;
+                told.set_item("reason", reason)?;
             }
             Notice::Late => told.set_item("kind", "late")?,
             Notice::QueueExpired { channel } => {

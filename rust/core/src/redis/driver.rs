@@ -15,6 +15,7 @@ use slab::Slab;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
+use super::backlog::Claim;
 use super::connection::Transport;
 use super::discovery::Map;
 use super::envelope::Control;
@@ -23,11 +24,13 @@ use super::host::{Answer, Host};
 use super::keys::{Keys, ProcessId};
 use super::members::BeforeMembers;
 use super::nodes::{Event, Node, NodeKey};
+use super::outbox::Outbox;
 use super::queues::Queue;
 use super::requests::Request;
+use super::sends::Dispatch;
 use super::sequence::{Counters, Sequences};
 use super::settings::Settings;
-use super::shared::{ConnectionState, Notice, Shared};
+use super::shared::{count, ConnectionState, Notice, Shared};
 use super::topics::TopicState;
 use crate::handoff::HandOff;
 use crate::memory::MemoryEngine;
@@ -54,21 +57,18 @@ pub(super) type Local<H> =
 pub(crate) enum Ask<T> {
     /// Be connected, with the process's inbox subscribed to.
     Connect { ticket: T },
-    /// Carry a message to a channel. The envelope has room for what is known only when it is sent.
-    Send {
-        channel: String,
-        entry: Vec<u8>,
-        ticket: Option<T>,
-    },
-    /// Carry a message to a group.
-    GroupSend {
-        group: String,
-        exclude: Vec<String>,
-        entry: Vec<u8>,
+    /// Carry a message.
+    Carry {
+        dispatch: Dispatch,
+        claim: Claim,
         ticket: Option<T>,
     },
     /// Carry several, with one answer for all.
-    Many { sends: Vec<Ask<T>>, ticket: T },
+    CarryAll {
+        dispatches: Vec<Dispatch>,
+        claim: Claim,
+        ticket: T,
+    },
     /// Be subscribed to a pub/sub channel, of a group or (on the wire of `channels_redis`) of a channel.
     Subscribe { topic: String, ticket: T },
     /// Make a plain channel a member of a group, for so many milliseconds, or take it out.
@@ -107,8 +107,12 @@ pub(crate) enum Ask<T> {
 #[derive(Debug)]
 pub(super) struct Tally<T> {
     pub(super) left: usize,
+    /// When it is given up, whatever is left.
+    pub(super) until: Instant,
     pub(super) answer: Answer,
     ticket: Option<T>,
+    /// The room that its messages take up.
+    pub(super) claim: Option<Claim>,
     /// Which process waits to be told that it is done, and what it calls it.
     pub(super) acknowledge: Option<(ProcessId, u64)>,
     /// It is about telling another process something: who waits for that one's answer, if nobody is reached.
@@ -143,11 +147,11 @@ pub(crate) struct Driver<H: Host> {
     /// Whether all connections so far could carry sharded channels.
     pub(super) sharding: bool,
     /// Requests that cannot be sent before the map is known.
-    pub(super) unrouted: VecDeque<Request>,
+    pub(super) unrouted: Outbox,
     /// Requests to be sent again at their time.
     pub(super) delayed: Vec<(Instant, Request)>,
-    /// How much waits to be written or answered, in bytes.
-    pub(super) backlog: usize,
+    /// Messages for which there is no room yet, in their order.
+    pub(super) crowd: VecDeque<(Vec<Dispatch>, usize)>,
     /// Why the last attempt to connect failed.
     pub(super) last_fault: Option<Fault>,
 
@@ -176,6 +180,8 @@ pub(crate) struct Driver<H: Host> {
     pub(super) next_told: u64,
     /// What is to be told as soon as the answer can come.
     to_tell: Vec<(ProcessId, Control, usize, Instant)>,
+    /// Messages that were given up and that nobody waits for, and why the latest was, until the owner is told.
+    unsent: Option<(u64, Fault)>,
     /// What the owner was told of once, and is not told of again.
     told_once: HashSet<Discriminant<Notice>>,
     /// Probes of the way through the server and back, by number.
@@ -224,9 +230,9 @@ impl<H: Host> Driver<H> {
             nodes: HashMap::new(),
             attempts: 0,
             sharding: true,
-            unrouted: VecDeque::new(),
+            unrouted: Outbox::default(),
             delayed: Vec::new(),
-            backlog: 0,
+            crowd: VecDeque::new(),
             last_fault: None,
             topics: HashMap::new(),
             changed: true,
@@ -243,6 +249,7 @@ impl<H: Host> Driver<H> {
             told: HashMap::new(),
             next_told: 0,
             to_tell: Vec::new(),
+            unsent: None,
             told_once: HashSet::new(),
             probe: None,
             sequences: Sequences::new(WATCHED),
@@ -300,7 +307,7 @@ impl<H: Host> Driver<H> {
     /// Nobody is left who could ask; what was asked for before still goes out, if that does not take long.
     async fn finish_sending(&mut self, inbound: &mut UnboundedReceiver<Event>) {
         let end = Instant::now() + LAST_WORDS;
-        while self.outstanding > 0 && self.now < end {
+        while !self.has_carried_all() && self.now < end {
             tokio::select! {
                 Some(event) = inbound.recv() => {
                     self.now = Instant::now();
@@ -318,6 +325,7 @@ impl<H: Host> Driver<H> {
     fn refuse_rest(&mut self, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
         asks.close();
         while let Ok(ask) = asks.try_recv() {
+            count(&self.shared.meter.unsent, ask.messages());
             self.answers.extend(ask.refused());
         }
         self.deliver();
@@ -335,26 +343,22 @@ impl<H: Host> Driver<H> {
         true
     }
 
-    fn ask(&mut self, mut ask: Ask<H::Ticket>) {
+    fn ask(&mut self, ask: Ask<H::Ticket>) {
         match ask {
             Ask::Connect { ticket } => {
                 let tally = self.tally(1, Some(ticket));
                 self.connects.push((tally, self.until()));
             }
-            Ask::Send { .. } | Ask::GroupSend { .. } => {
-                let ticket = ask.take_ticket();
-                // One part more until all parts are known, so that it is not done before.
-                let tally = self.tally(1, ticket);
-                self.carry(ask, tally);
-                self.finish(tally, |_| {});
-            }
-            Ask::Many { sends, ticket } => {
-                let tally = self.tally(1, Some(ticket));
-                for send in sends {
-                    self.carry(send, tally);
-                }
-                self.finish(tally, |_| {});
-            }
+            Ask::Carry {
+                dispatch,
+                claim,
+                ticket,
+            } => self.carry_when_there_is_room([dispatch], claim, ticket),
+            Ask::CarryAll {
+                dispatches,
+                claim,
+                ticket,
+            } => self.carry_when_there_is_room(dispatches, claim, Some(ticket)),
             Ask::Subscribe { topic, ticket } => {
                 let tally = self.tally(1, Some(ticket));
                 self.want_topic(topic, Some(tally));
@@ -407,20 +411,6 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Carries one message; the tally grows by what has to be done for it.
-    fn carry(&mut self, send: Ask<H::Ticket>, tally: usize) {
-        match send {
-            Ask::Send { channel, entry, .. } => self.send(&channel, entry, tally),
-            Ask::GroupSend {
-                group,
-                exclude,
-                entry,
-                ..
-            } => self.group_send(&group, &exclude, entry, tally),
-            _ => {}
-        }
-    }
-
     pub(super) fn until(&self) -> Instant {
         self.now + self.settings.send_timeout
     }
@@ -428,12 +418,25 @@ impl<H: Host> Driver<H> {
     pub(super) fn tally(&mut self, left: usize, ticket: Option<H::Ticket>) -> usize {
         self.tallies.insert(Tally {
             left,
+            until: self.until(),
             answer: Answer::default(),
             ticket,
+            claim: None,
             acknowledge: None,
             instead: None,
             group: None,
         })
+    }
+
+    /// Notes that a tally has one part more; gives when that is given up.
+    pub(super) fn add_part(&mut self, tally: usize) -> Instant {
+        match self.tallies.get_mut(tally) {
+            Some(known) => {
+                known.left += 1;
+                known.until
+            }
+            None => self.until(),
+        }
     }
 
     /// Notes that one part of a tally is done.
@@ -472,8 +475,31 @@ impl<H: Host> Driver<H> {
         if let Some(number) = done.instead.filter(|_| done.answer.receivers == 0) {
             self.told_nobody(number, done.answer.fault.clone());
         }
-        if let Some(ticket) = done.ticket {
-            self.answers.push((ticket, done.answer));
+        self.close_tally(done);
+    }
+
+    /// Gives the answer to whoever waits for it.
+    fn close_tally(&mut self, done: Tally<H::Ticket>) {
+        match (done.ticket, done.answer.fault) {
+            (Some(ticket), fault) => {
+                let answer = Answer {
+                    fault,
+                    ..done.answer
+                };
+                self.answers.push((ticket, answer));
+            }
+            (None, Some(fault)) if done.claim.is_some() => {
+                let before = self.unsent.take().map_or(0, |(messages, _)| messages);
+                self.unsent = Some((before + 1, fault));
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn tell_unsent(&mut self) {
+        if let Some((messages, fault)) = self.unsent.take() {
+            let reason = fault.to_string();
+            self.shared.notice(Notice::Unsent { messages, reason });
         }
     }
 
@@ -509,6 +535,7 @@ impl<H: Host> Driver<H> {
             || !self.connects.is_empty()
             || !self.to_tell.is_empty()
             || !self.told.is_empty()
+            || !self.crowd.is_empty()
             || self.awaiting
             || self.needs_map();
         let soon = Instant::now() + BUSY;
@@ -531,8 +558,10 @@ impl<H: Host> Driver<H> {
             self.check_links();
             self.sweep_topics();
             self.audit_queues();
+            self.tell_unsent();
         }
         self.tell_what_waits();
+        self.admit_crowd();
         self.write();
         if std::mem::take(&mut self.changed) {
             self.note_state();
@@ -587,7 +616,7 @@ impl<H: Host> Driver<H> {
                 self.connects.push((tally, until));
             }
         }
-        if self.outstanding == 0 && self.before_members.is_empty() {
+        if self.has_carried_all() && self.before_members.is_empty() {
             for tally in std::mem::take(&mut self.drains) {
                 self.finish_when_back(tally);
             }
@@ -613,29 +642,38 @@ impl<H: Host> Driver<H> {
             _ => Fault::new(FaultKind::Closed, "the layer was closed"),
         };
         self.give_up_all(&fault);
+        for (messages, _) in self.crowd.drain(..) {
+            count(&self.shared.meter.unsent, messages.len() as u64);
+        }
         let tallies: Vec<usize> = self.tallies.iter().map(|(tally, _)| tally).collect();
         for tally in tallies {
             let mut done = self.tallies.remove(tally);
             done.answer.fault = Some(fault.clone());
-            if let Some(ticket) = done.ticket {
-                self.answers.push((ticket, done.answer));
-            }
+            self.close_tally(done);
         }
+        self.tell_unsent();
         self.shared.meter.set_state(ConnectionState::Closed);
         self.shared.end_notices();
     }
 }
 
 impl<T> Ask<T> {
+    /// How many messages it is to carry.
+    fn messages(&self) -> u64 {
+        match self {
+            Self::Carry { .. } => 1,
+            Self::CarryAll { dispatches, .. } => dispatches.len() as u64,
+            _ => 0,
+        }
+    }
+
     /// The answer to what is asked of a layer that was closed.
     pub(crate) fn refused(self) -> Option<(T, Answer)> {
         let ticket = match self {
-            Self::Send { ticket, .. }
-            | Self::GroupSend { ticket, .. }
-            | Self::Membership { ticket, .. } => ticket?,
+            Self::Carry { ticket, .. } | Self::Membership { ticket, .. } => ticket?,
             Self::Want { .. } | Self::CloseQueue { .. } => return None,
             Self::Connect { ticket }
-            | Self::Many { ticket, .. }
+            | Self::CarryAll { ticket, .. }
             | Self::Subscribe { ticket, .. }
             | Self::Tell { ticket, .. }
             | Self::Fetch { ticket, .. }
@@ -651,14 +689,6 @@ impl<T> Ask<T> {
                 ..Answer::default()
             },
         ))
-    }
-
-    /// Takes out who waits for the answer to one message.
-    fn take_ticket(&mut self) -> Option<T> {
-        match self {
-            Self::Send { ticket, .. } | Self::GroupSend { ticket, .. } => ticket.take(),
-            _ => None,
-        }
     }
 }
 

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 
+use super::backlog::Claim;
 use super::connection::RedisTransport;
 use super::driver::{Ask, Driver, Local, Parts};
 use super::envelope::{self, Control, Header, Outgoing, Seal, Unsendable};
+use super::fault::Fault;
 use super::host::Host;
 use super::keys::{process_of, Keys, ProcessId};
 use super::random;
 use super::runtime::Runtime;
+use super::sends::Dispatch;
 use super::settings::{Settings, Wire};
 use super::shared::{count, ConnectionState, LinkStats, Notice, PlainSends, Shared};
 use crate::error::Error;
@@ -52,6 +55,25 @@ pub enum Place {
     Elsewhere,
     /// A queue, for whoever is there.
     Queue,
+}
+
+/// A message that is ready to go, and takes up room.
+#[derive(Debug)]
+pub struct Prepared {
+    dispatch: Dispatch,
+    claim: Claim,
+}
+
+impl Prepared {
+    /// Whether it may go now: not if too much waits already.
+    pub fn has_room(&self) -> bool {
+        self.claim.is_admitted()
+    }
+
+    /// Sleeps until there is room for it, or until the time is over.
+    pub fn wait_for_room(&self, timeout: Duration) -> bool {
+        self.claim.wait(timeout)
+    }
 }
 
 /// Whether something is done already, or has been asked for.
@@ -161,7 +183,10 @@ impl<H: Host> RedisEngine<H> {
     }
 
     /// Whether anything can be asked for: at the end of the process the connections end before the mailboxes.
-    fn check_open(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// It was closed.
+    pub fn check_open(&self) -> Result<(), Error> {
         if self.shared.meter.state() == ConnectionState::Closed {
             return Err(Error::Closed);
         }
@@ -224,27 +249,56 @@ impl<H: Host> RedisEngine<H> {
         }
     }
 
-    /// Sends a message, given as msgpack, to a channel. Without a ticket nobody learns what became of it but the counters.
+    /// Makes a message, given as msgpack, ready to go to a channel.
     ///
     /// # Errors
     /// A name is invalid, the layer is closed, or the mailbox is here and full.
-    pub fn send(
-        &self,
-        channel: &str,
-        payload: &[u8],
-        ticket: Option<H::Ticket>,
-    ) -> Result<(), Unsent> {
-        let ask = self.send_ask(channel, payload, ticket)?;
-        self.ask(ask);
-        Ok(())
+    pub fn prepare_send(&self, channel: &str, payload: &[u8]) -> Result<Prepared, Unsent> {
+        Ok(self.claimed(self.to_channel(channel, payload)?))
     }
 
-    fn send_ask(
+    /// Makes a message, given as msgpack, ready to go to the members of a group.
+    ///
+    /// # Errors
+    /// A name is invalid, or the layer is closed, or more channels are excluded than an envelope names.
+    pub fn prepare_group_send(
         &self,
-        channel: &str,
+        group: &str,
         payload: &[u8],
-        ticket: Option<H::Ticket>,
-    ) -> Result<Ask<H::Ticket>, Unsent> {
+        exclude: &[&str],
+    ) -> Result<Prepared, Unsent> {
+        Ok(self.claimed(self.to_group(group, payload, exclude)?))
+    }
+
+    fn claimed(&self, dispatch: Dispatch) -> Prepared {
+        let claim = Claim::new(&self.shared.backlog, 1, dispatch.len());
+        Prepared { dispatch, claim }
+    }
+
+    /// Sends a message. Without a ticket nobody learns what became of it but the counters. If there is no room for it, it
+    /// waits for some, and is given up if that takes too long; what nobody waits for is to wait before.
+    pub fn send(&self, message: Prepared, ticket: Option<H::Ticket>) {
+        let Prepared { dispatch, claim } = message;
+        self.ask(Ask::Carry {
+            dispatch,
+            claim,
+            ticket,
+        });
+    }
+
+    /// How long a sender waits for the servers.
+    pub fn send_timeout(&self) -> Duration {
+        self.settings.send_timeout
+    }
+
+    /// Counts a message for which there was no room in that time, and says why.
+    pub fn give_up(&self, message: Prepared) -> Fault {
+        drop(message);
+        count(&self.shared.meter.unsent, 1);
+        self.shared.crowded(self.settings.send_timeout)
+    }
+
+    fn to_channel(&self, channel: &str, payload: &[u8]) -> Result<Dispatch, Unsent> {
         check_channel(channel).map_err(Error::from)?;
         self.check_open()?;
         let here = !self.is_plain_wire() && self.place(channel) == Place::Here;
@@ -252,75 +306,61 @@ impl<H: Host> RedisEngine<H> {
             self.local.count_full(channel);
             return Err(Unsent::Full);
         }
-        Ok(Ask::Send {
+        Ok(Dispatch::Channel {
             channel: channel.to_owned(),
             entry: self.entry(Outgoing::Direct { channel, payload })?,
-            ticket,
         })
     }
 
-    /// Sends a message, given as msgpack, to the members of a group.
-    ///
-    /// # Errors
-    /// A name is invalid, or the layer is closed, or more channels are excluded than an envelope names.
-    pub fn group_send(
-        &self,
-        group: &str,
-        payload: &[u8],
-        exclude: &[&str],
-        ticket: Option<H::Ticket>,
-    ) -> Result<(), Unsent> {
-        let ask = self.group_send_ask(group, payload, exclude, ticket)?;
-        self.ask(ask);
-        Ok(())
-    }
-
-    fn group_send_ask(
-        &self,
-        group: &str,
-        payload: &[u8],
-        exclude: &[&str],
-        ticket: Option<H::Ticket>,
-    ) -> Result<Ask<H::Ticket>, Unsent> {
+    fn to_group(&self, group: &str, payload: &[u8], exclude: &[&str]) -> Result<Dispatch, Unsent> {
         check_group(group).map_err(Error::from)?;
         self.check_open()?;
-        Ok(Ask::GroupSend {
+        Ok(Dispatch::Group {
             group: group.to_owned(),
             exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
             entry: self.entry(Outgoing::Group { exclude, payload })?,
-            ticket,
         })
     }
 
     /// Sends messages to channels, with one answer for all; a full mailbox here is counted and no error.
     ///
     /// # Errors
-    /// As `send`, but for full mailboxes. Nothing was sent then.
+    /// As `prepare_send`, but for full mailboxes. Nothing was sent then.
     pub fn send_many(&self, messages: &[Addressed], ticket: H::Ticket) -> Result<usize, Unsent> {
-        let mut sends = Vec::with_capacity(messages.len());
+        let mut dispatches = Vec::with_capacity(messages.len());
         let mut full = 0;
         for (channel, payload) in messages {
-            match self.send_ask(channel, payload, None) {
-                Ok(ask) => sends.push(ask),
+            match self.to_channel(channel, payload) {
+                Ok(dispatch) => dispatches.push(dispatch),
                 Err(Unsent::Full) => full += 1,
                 Err(unsent) => return Err(unsent),
             }
         }
-        self.ask(Ask::Many { sends, ticket });
+        self.send_all(dispatches, ticket);
         Ok(full)
     }
 
     /// Sends messages to groups, with one answer for all.
     ///
     /// # Errors
-    /// As `group_send`. Nothing was sent then.
+    /// As `prepare_group_send`. Nothing was sent then.
     pub fn group_send_many(&self, messages: &[Addressed], ticket: H::Ticket) -> Result<(), Unsent> {
-        let sends = messages
+        let dispatches = messages
             .iter()
-            .map(|(group, payload)| self.group_send_ask(group, payload, &[], None))
+            .map(|(group, payload)| self.to_group(group, payload, &[]))
             .collect::<Result<_, _>>()?;
-        self.ask(Ask::Many { sends, ticket });
+        self.send_all(dispatches, ticket);
         Ok(())
+    }
+
+    fn send_all(&self, dispatches: Vec<Dispatch>, ticket: H::Ticket) {
+        let bytes = dispatches.iter().map(Dispatch::len).sum();
+        let claim = Claim::new(&self.shared.backlog, dispatches.len(), bytes);
+        self.ask(Ask::CarryAll {
+            dispatches,
+            claim,
+            ticket,
+        });
     }
 
     fn group_topic(&self, group: &str) -> String {

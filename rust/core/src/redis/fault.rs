@@ -25,7 +25,7 @@ pub enum FaultKind {
     Refused,
     /// The server has no such command, or does not let the user run it: it will not be otherwise before somebody changes that.
     Lacking,
-    /// Too much waits already for the connection to come back. Nothing was sent.
+    /// Too much waits already to be sent, or for an answer. Nothing was sent.
     Backlog,
     /// The layer was closed before it was done.
     Closed,

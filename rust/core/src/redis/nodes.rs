@@ -1,6 +1,5 @@
 //! The servers, and the two connections to each: one that asks, one that subscribes.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::discovery::{self, Address, Opened};
 use super::driver::Driver;
 use super::fault::{Fault, FaultKind};
 use super::host::Host;
+use super::outbox::Outbox;
 use super::requests::{Request, Then};
 use super::server_clock::{Reading, ServerClock};
 use super::settings::Host as ServerHost;
@@ -57,6 +57,7 @@ pub(super) enum Event {
         node: NodeKey,
         generation: u64,
         requests: Vec<Request>,
+        bytes: usize,
         replies: Result<Vec<Reply>, Fault>,
     },
     Refused {
@@ -101,7 +102,9 @@ pub(super) struct Node {
     pub(super) writer: LinkState,
     pub(super) subscriber: LinkState,
     /// What waits to be written.
-    pub(super) outbox: VecDeque<Request>,
+    pub(super) outbox: Outbox,
+    /// What was written on the connection that is there, and not answered, in bytes.
+    pub(super) unanswered: usize,
     /// What time it is there, as soon as that is known.
     pub(super) clock: Option<ServerClock>,
 }
@@ -168,7 +171,8 @@ impl Node {
             server,
             writer: LinkState::new(now),
             subscriber: LinkState::new(now),
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
+            unanswered: 0,
             clock: None,
         }
     }
@@ -213,8 +217,9 @@ impl<H: Host> Driver<H> {
                 node,
                 generation,
                 requests,
+                bytes,
                 replies,
-            } => self.replied(&node, generation, requests, replies),
+            } => self.replied(&node, generation, requests, bytes, replies),
             Event::Refused {
                 node,
                 generation,
@@ -257,6 +262,15 @@ impl<H: Host> Driver<H> {
             }
             Event::Succeeded { node, address } => self.succeeded(&node, &address),
             Event::Mapped(found) => self.mapped(found),
+        }
+    }
+
+    /// Requests were answered, or given up.
+    pub(super) fn note_answered(&mut self, node: &NodeKey, generation: u64, bytes: usize) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            if node.writer.generation == generation {
+                node.unanswered = node.unanswered.saturating_sub(bytes);
+            }
         }
     }
 
@@ -421,6 +435,9 @@ impl<H: Host> Driver<H> {
         state.address = None;
         self.attempts += 1;
         state.generation = self.attempts;
+        if role == Role::Writer {
+            node.unanswered = 0;
+        }
         self.last_fault = Some(fault.clone());
         if role == Role::Subscriber {
             self.subscriber_lost(key, fault);

@@ -87,9 +87,7 @@ impl<H: Host> Driver<H> {
             commands.push(self.take(channel));
             commands.push(self.expire(&self.keys.taken(channel, self.me)));
         }
-        if let Some(known) = self.tallies.get_mut(tally) {
-            known.left += 1;
-        }
+        let until = self.add_part(tally);
         let pushed = Pushed {
             channel: channel.to_owned(),
             entry: Arc::default(),
@@ -97,7 +95,7 @@ impl<H: Host> Driver<H> {
             tally,
             follows,
         };
-        let request = Request::new(channel, &key, commands, self.until(), Then::Queued(pushed));
+        let request = Request::new(channel, &key, commands, until, Then::Queued(pushed));
         self.submit(request);
     }
 

@@ -14,13 +14,13 @@ use super::fault::{Fault, FaultKind};
 use super::host::Host;
 use super::keys::hash_slot;
 use super::nodes::{Event, NodeKey, Role};
+use super::outbox::Outbox;
 use super::queues::Pushed;
 use super::shared::{count, smooth};
 
-/// How many requests go into one pipeline.
-const PIPELINE: usize = 512;
-/// How much may wait to be written, in bytes.
-const BACKLOG: usize = 64 << 20;
+/// How much is written to a server before it has answered, in bytes, and a request more: enough to keep it busy, and little
+/// enough for it to answer in time whether it is there. What waits is held once, and what is written several times.
+const WINDOW: usize = 2 << 20;
 /// How long to wait before something is asked again that the server cannot do just now.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -174,7 +174,8 @@ impl Request {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Roughly how many bytes it takes on the wire.
+    pub(super) fn len(&self) -> usize {
         self.commands.iter().map(Command::len).sum()
     }
 
@@ -239,12 +240,6 @@ impl<H: Host> Driver<H> {
         if request.then.carries_a_message() {
             self.outstanding += 1;
         }
-        if self.backlog > BACKLOG {
-            let text = "too much waits already for the connection to come back";
-            self.fail(request, &Fault::new(FaultKind::Backlog, text));
-            return;
-        }
-        self.backlog += request.bytes();
         self.route(request);
     }
 
@@ -264,18 +259,17 @@ impl<H: Host> Driver<H> {
 
     /// Sends those that had nowhere to go.
     pub(super) fn route_again(&mut self) {
-        for request in std::mem::take(&mut self.unrouted) {
+        for request in self.unrouted.take() {
             self.route(request);
         }
     }
 
     /// Takes what waited for a server that is no part of the cluster any more.
-    pub(super) fn reroute(&mut self, outbox: impl IntoIterator<Item = Request>) {
-        for request in outbox {
+    pub(super) fn reroute(&mut self, mut outbox: Outbox) {
+        for request in outbox.take() {
             match request.place {
                 Place::Name { .. } => self.route(request),
                 Place::Node(_) => {
-                    self.backlog = self.backlog.saturating_sub(request.bytes());
                     let fault = Fault::new(FaultKind::Lost, "the server has left the cluster");
                     self.fail(request, &fault);
                 }
@@ -292,9 +286,10 @@ impl<H: Host> Driver<H> {
             };
             let time = node.clock.map(|clock| clock.milliseconds(self.now));
             let time = time.unwrap_or_else(|| self.shared.now());
-            while !node.outbox.is_empty() {
-                let take = node.outbox.len().min(PIPELINE);
-                let mut requests: Vec<Request> = node.outbox.drain(..take).collect();
+            while node.unanswered < WINDOW && !node.outbox.is_empty() {
+                let room = WINDOW - node.unanswered;
+                let (mut requests, bytes) = node.outbox.pipeline(room);
+                node.unanswered += bytes;
                 let mut commands = Vec::with_capacity(requests.len() * 2);
                 let mut until = self.now;
                 for request in &mut requests {
@@ -322,6 +317,7 @@ impl<H: Host> Driver<H> {
                         node,
                         generation,
                         requests,
+                        bytes,
                         replies,
                     });
                 });
@@ -334,18 +330,16 @@ impl<H: Host> Driver<H> {
         node: &NodeKey,
         generation: u64,
         requests: Vec<Request>,
+        bytes: usize,
         replies: Result<Vec<Reply>, Fault>,
     ) {
-        // Until now: what a server has not answered is held as much as what waits to be written.
-        let answered: usize = requests.iter().map(Request::bytes).sum();
-        self.backlog = self.backlog.saturating_sub(answered);
+        self.note_answered(node, generation, bytes);
         let replies = match replies {
             Ok(replies) => replies,
             Err(fault) => {
                 self.lose(node, Role::Writer, generation, &fault);
                 for request in requests {
                     if request.safe && request.until > self.now {
-                        self.backlog += request.bytes();
                         self.route(request);
                     } else {
                         self.fail(request, &fault);
@@ -405,7 +399,6 @@ impl<H: Host> Driver<H> {
             self.fail(request, &Fault::new(FaultKind::Refused, text));
             return;
         }
-        self.backlog += request.bytes();
         request.asking = false;
         match (refusal.elsewhere(), refusal.code.as_str()) {
             (Some((slot, host, port)), "MOVED") => {
@@ -449,20 +442,19 @@ impl<H: Host> Driver<H> {
         let now = self.now;
         let mut late = Vec::new();
         for node in self.nodes.values_mut() {
-            late.extend(node.outbox.extract_late(now));
+            late.extend(node.outbox.take_late(now));
         }
-        late.extend(self.unrouted.extract_late(now));
+        late.extend(self.unrouted.take_late(now));
         for request in late {
-            self.backlog = self.backlog.saturating_sub(request.bytes());
             let fault = self.unreachable();
             self.fail(request, &fault);
         }
     }
 
     pub(super) fn give_up_all(&mut self, fault: &Fault) {
-        let mut all: Vec<Request> = self.unrouted.drain(..).collect();
+        let mut all: Vec<Request> = self.unrouted.take().collect();
         for node in self.nodes.values_mut() {
-            all.extend(node.outbox.drain(..));
+            all.extend(node.outbox.take());
         }
         all.extend(self.delayed.drain(..).map(|(_, request)| request));
         for request in all {
@@ -564,21 +556,5 @@ pub(super) fn integer(reply: Option<&Reply>) -> u64 {
     match reply {
         Some(Reply::Int(number)) => u64::try_from(*number).unwrap_or(0),
         _ => 0,
-    }
-}
-
-trait ExtractLate {
-    fn extract_late(&mut self, now: Instant) -> Vec<Request>;
-}
-
-impl ExtractLate for std::collections::VecDeque<Request> {
-    fn extract_late(&mut self, now: Instant) -> Vec<Request> {
-        if self.iter().all(|request| request.until > now) {
-            return Vec::new();
-        }
-        let is_late = |request: &Request| request.until <= now;
-        let (late, kept): (Vec<_>, Vec<_>) = std::mem::take(self).into_iter().partition(is_late);
-        self.extend(kept);
-        late
     }
 }

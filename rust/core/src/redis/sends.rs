@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::backlog::Claim;
 use super::connection::Command;
 use super::driver::Driver;
 use super::envelope;
@@ -11,6 +12,28 @@ use super::members::BeforeMembers;
 use super::requests::{Request, Then};
 use super::settings::Wire;
 use super::shared::count;
+
+/// A message on its way out. Its envelope has room for what is known only when it is sent.
+#[derive(Debug)]
+pub(crate) enum Dispatch {
+    /// To a channel.
+    Channel { channel: String, entry: Vec<u8> },
+    /// To a group.
+    Group {
+        group: String,
+        exclude: Vec<String>,
+        entry: Vec<u8>,
+    },
+}
+
+impl Dispatch {
+    /// How many bytes travel.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Channel { entry, .. } | Self::Group { entry, .. } => entry.len(),
+        }
+    }
+}
 
 /// What is published, as it travels.
 #[derive(Debug)]
@@ -34,6 +57,69 @@ impl<H: Host> Driver<H> {
     pub(super) fn numbered(&mut self, destination: &str, mut entry: Vec<u8>) -> Arc<[u8]> {
         envelope::set_sequence(&mut entry, self.counters.next(destination));
         Arc::from(entry)
+    }
+
+    /// Carries messages, with one answer for all; those for which there is no room when there is some.
+    pub(super) fn carry_when_there_is_room(
+        &mut self,
+        messages: impl IntoIterator<Item = Dispatch>,
+        claim: Claim,
+        ticket: Option<H::Ticket>,
+    ) {
+        // One part more until all parts are known, so that it is not done before.
+        let tally = self.tally(1, ticket);
+        let admitted = claim.is_admitted() || self.crowd.is_empty() && claim.admit();
+        if let Some(known) = self.tallies.get_mut(tally) {
+            known.claim = Some(claim);
+        }
+        if admitted {
+            self.carry(messages, tally);
+        } else {
+            self.crowd
+                .push_back((messages.into_iter().collect(), tally));
+        }
+    }
+
+    /// Carries the first of those that wait for room, as far as there is some, and gives up those that waited too long.
+    pub(super) fn admit_crowd(&mut self) {
+        while let Some((_, tally)) = self.crowd.front() {
+            let known = self.tallies.get(*tally);
+            let admitted =
+                known.is_some_and(|known| known.claim.as_ref().is_some_and(Claim::admit));
+            let late = known.is_none_or(|known| known.until <= self.now);
+            if !admitted && !late {
+                return;
+            }
+            let Some((messages, tally)) = self.crowd.pop_front() else {
+                return;
+            };
+            if admitted {
+                self.carry(messages, tally);
+            } else {
+                count(&self.shared.meter.unsent, messages.len() as u64);
+                let fault = self.shared.crowded(self.settings.send_timeout);
+                self.finish_with(tally, fault);
+            }
+        }
+    }
+
+    fn carry(&mut self, messages: impl IntoIterator<Item = Dispatch>, tally: usize) {
+        for message in messages {
+            match message {
+                Dispatch::Channel { channel, entry } => self.send(&channel, entry, tally),
+                Dispatch::Group {
+                    group,
+                    exclude,
+                    entry,
+                } => self.group_send(&group, &exclude, entry, tally),
+            }
+        }
+        self.finish(tally, |_| {});
+    }
+
+    /// Whether every message has been taken by a server or given up.
+    pub(super) fn has_carried_all(&self) -> bool {
+        self.outstanding == 0 && self.crowd.is_empty()
     }
 
     /// Carries a message to a channel: to the process that has it, or into its queue.
@@ -75,9 +161,7 @@ impl<H: Host> Driver<H> {
             self.push_to_members(group, exclude, &entry, tally);
             return;
         }
-        if let Some(known) = self.tallies.get_mut(tally) {
-            known.left += 1;
-        }
+        self.add_part(tally);
         self.when_members_are_read(BeforeMembers::Message {
             group: group.to_owned(),
             exclude: exclude.to_vec(),
@@ -120,10 +204,8 @@ impl<H: Host> Driver<H> {
             }
         };
         count(&self.shared.meter.bytes_out, length as u64);
-        if let Some(known) = self.tallies.get_mut(tally) {
-            known.left += 1;
-        }
-        let (at, until) = (self.now, self.until());
+        let until = self.add_part(tally);
+        let at = self.now;
         let then = Then::Published { tally, at, inbox };
         self.submit(Request::new(name, topic, vec![command], until, then));
     }

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::backlog::{Backlog, MOST};
+use super::fault::{Fault, FaultKind};
 use super::server_clock::SharedClock;
 use crate::sync::{Condvar, Mutex};
 
@@ -51,6 +54,13 @@ pub enum Notice {
         server: String,
         /// Forward, or, if negative, back.
         milliseconds: i64,
+    },
+    /// Messages were given up of which nobody waits to hear.
+    Unsent {
+        /// How many since the last time.
+        messages: u64,
+        /// Why the latest was, in words.
+        reason: String,
     },
     /// A message came after its deadline and was dropped, for the first time; the others are counted.
     Late,
@@ -274,6 +284,8 @@ pub(crate) struct Shared {
     pub(crate) depths: Mutex<HashMap<String, u64>>,
     /// The time at the server that has the memberships of plain channels.
     pub(crate) clock: SharedClock,
+    /// What waits to be sent, or for an answer.
+    pub(super) backlog: Arc<Backlog>,
     /// What became of messages to groups that have plain channels in them.
     pub(crate) groups: Mutex<HashMap<String, PlainSends>>,
     notices: Mutex<Notices>,
@@ -284,6 +296,23 @@ impl Shared {
     /// The server's time, in milliseconds since the epoch.
     pub(crate) fn now(&self) -> u64 {
         self.clock.now()
+    }
+
+    /// Why there is no room for a message: whether the servers are slow, or away.
+    pub(super) fn crowded(&self, waited: Duration) -> Fault {
+        let (most, seconds) = (MOST >> 20, waited.as_secs_f64());
+        let text = if self.meter.state() == ConnectionState::Up {
+            format!(
+                "messages are sent faster than the server takes them: {most} MiB wait for it, and there was no room for \
+                 another in {seconds} s"
+            )
+        } else {
+            format!(
+                "{most} MiB of messages wait for the connection to come back, and there was no room for another in \
+                 {seconds} s"
+            )
+        };
+        Fault::new(FaultKind::Backlog, text)
     }
 
     pub(crate) fn notice(&self, notice: Notice) {

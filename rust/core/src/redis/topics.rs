@@ -71,11 +71,13 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Whether all of the process's own topics are confirmed, and there is a server to send to.
+    /// Whether all of the process's own topics are confirmed, and their servers can be sent to.
     pub(super) fn is_connected(&self) -> bool {
         let confirmed = |topic: &str| {
             let known = self.topics.get(topic);
-            known.is_some_and(|state| state.phase == Phase::Confirmed)
+            let known = known.filter(|state| state.phase == Phase::Confirmed);
+            let node = known.and_then(|state| self.nodes.get(state.node.as_ref()?));
+            node.is_some_and(|node| node.writer.link().is_some())
         };
         match self.settings.wire {
             Wire::Headrace => {

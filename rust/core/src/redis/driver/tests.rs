@@ -10,8 +10,9 @@ use tokio::time::sleep;
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::Config;
+use crate::redis::backlog;
 use crate::redis::connection::{Command, Link, Pending, Push, PushSink, Refusal, Reply};
-use crate::redis::envelope::{self, Header, Outgoing};
+use crate::redis::envelope::{self, Header};
 use crate::redis::host::Frame;
 use crate::redis::ring::Ring;
 use crate::redis::settings::{Endpoint, Host as ServerHost, Topology, Wire};
@@ -300,12 +301,24 @@ impl Layer {
         panic!("ticket {ticket} was not answered")
     }
 
-    async fn send(&self, channel: &str, ticket: u32) -> Answer {
-        self.ask(Ask::Send {
-            channel: channel.to_owned(),
-            entry: entry(channel, ME, 0),
+    fn begin_to_send(&self, channel: &str, ticket: u32) {
+        self.begin_to_send_bytes(channel, 0, ticket);
+    }
+
+    /// Sends a message as if it had so many bytes more than it has.
+    fn begin_to_send_bytes(&self, channel: &str, bytes: usize, ticket: u32) {
+        self.ask(Ask::Carry {
+            dispatch: Dispatch::Channel {
+                channel: channel.to_owned(),
+                entry: entry(channel, ME, 0),
+            },
+            claim: Claim::new(&self.shared.backlog, 1, bytes),
             ticket: Some(ticket),
         });
+    }
+
+    async fn send(&self, channel: &str, ticket: u32) -> Answer {
+        self.begin_to_send(channel, ticket);
         self.answer(ticket).await
     }
 
@@ -359,7 +372,7 @@ fn dated_entry(channel: &str, sender: ProcessId, sequence: u64, deadline: u64) -
         sequence,
         deadline,
     };
-    let body = Outgoing::Direct {
+    let body = envelope::Outgoing::Direct {
         channel,
         payload: PAYLOAD,
     };
@@ -551,11 +564,7 @@ async fn a_hole_in_a_senders_numbers_is_reported() {
 async fn what_waits_at_the_end_is_answered() {
     let layer = Layer::new(Topology::Shards, Box::new(|words| Some(willing(words))));
     *layer.servers.refusing.lock() = true;
-    layer.ask(Ask::Send {
-        channel: "work".to_owned(),
-        entry: entry("work", ME, 0),
-        ticket: Some(1),
-    });
+    layer.begin_to_send("work", 1);
     layer.ask(Ask::Close { ticket: 2 });
     let fault = layer.answer(1).await.fault.map(|fault| fault.kind());
     assert_eq!(fault, Some(FaultKind::Closed));
@@ -664,4 +673,66 @@ async fn a_message_that_was_sent_just_now_is_not_late_whatever_a_clock_says() {
         (layer.local.depth(&channel), layer.shared.stats().late),
         (1, 0)
     );
+}
+
+/// A message that fills all room but a little.
+const HUGE: usize = backlog::MOST - 1;
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_which_there_is_no_room_waits_for_those_before_it() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    for ticket in 1..=4 {
+        layer.begin_to_send_bytes(&format!("work-{ticket}"), HUGE, ticket);
+    }
+    for ticket in 1..=4 {
+        let answer = layer.answer(ticket).await;
+        assert_eq!((answer.queued, answer.fault), (1, None));
+    }
+    let pushed = layer.servers.asked.lock().clone();
+    let pushed = pushed
+        .iter()
+        .filter(|(_, words)| words.starts_with("RPUSH"));
+    let queues: Vec<_> = pushed
+        .filter_map(|(_, words)| words.split(' ').nth(1))
+        .collect();
+    assert_eq!(
+        queues,
+        [
+            "t:q:{work-1}",
+            "t:q:{work-2}",
+            "t:q:{work-3}",
+            "t:q:{work-4}"
+        ]
+    );
+    assert!(Claim::new(&layer.shared.backlog, 1, 1).is_admitted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_which_no_room_comes_is_given_up_at_its_time() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let all = Claim::new(&layer.shared.backlog, 0, backlog::MOST);
+    let before = Instant::now();
+    let fault = layer.send("work", 1).await.fault.expect("there is no room");
+    assert_eq!(fault.kind(), FaultKind::Backlog);
+    assert!(
+        fault
+            .to_string()
+            .contains("faster than the server takes them"),
+        "{fault}"
+    );
+    assert_eq!(before.elapsed().as_secs(), 5);
+    assert_eq!(layer.shared.stats().unsent, 1);
+    drop(all);
+    assert_eq!(layer.send("work", 2).await.fault, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_ends_gives_up_what_waits_for_room() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let _all = Claim::new(&layer.shared.backlog, 0, backlog::MOST);
+    layer.begin_to_send("work", 1);
+    layer.ask(Ask::Close { ticket: 2 });
+    let fault = layer.answer(1).await.fault.map(|fault| fault.kind());
+    assert_eq!(fault, Some(FaultKind::Closed));
+    assert_eq!(layer.shared.stats().unsent, 1);
 }
