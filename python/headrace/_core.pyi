@@ -23,6 +23,7 @@ __all__ = [
     "Waiter",
     "after_fork_in_child",
     "pack",
+    "threads_are_greenlets",
     "unpack",
 ]
 
@@ -764,6 +765,11 @@ def pack(message: "dict[str, object]", limit: "int") -> bytes:
         InvalidMessage: It is not a dict, or uses a reserved key.
         TypeError: It holds what is not serialisable.
         ValueError: It holds itself, is nested too deep, or has text or integers that msgpack cannot carry.
+    """
+
+def threads_are_greenlets() -> bool:
+    """
+    Whether gevent or eventlet has made greenlets of this process's threads.
     """
 
 def unpack(data: "bytes") -> "dict[str, object]":

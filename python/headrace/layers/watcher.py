@@ -6,12 +6,13 @@ alive, and ends with it.
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from headrace._core import Ledger, RedisLayer
+from headrace._core import Ledger, RedisLayer, threads_are_greenlets
 
 __all__ = ["LAST_WORDS", "Gap", "join_watchers", "start_watcher"]
 
@@ -22,6 +23,9 @@ LAST_WORDS = 1.0
 
 _LOOK = 1.0
 """Seconds between two looks, at most."""
+
+_PAUSE = 0.25
+"""Seconds between two looks where threads are greenlets, which must not stop in a native wait."""
 
 _UNATTENDED = "sends failed that nobody waited for: %d; the latest: %s"
 
@@ -64,15 +68,26 @@ def join_watchers() -> None:
 def _watch(reference: "weakref.ref[_Layer]", redis: RedisLayer) -> None:
     unattended, told = redis.unattended(), 0
     while reference() is not None and redis.stats().state != "closed":
-        notice = redis.next_notice(_LOOK)
+        notice = _next_notice(redis, _LOOK)
         if notice is not None:
             _tell(reference(), notice)
         told = _tell_failures(unattended, told)
     # At its end the layer gives up what it could not send.
-    while (notice := redis.next_notice(LAST_WORDS)) is not None:
+    while (notice := _next_notice(redis, LAST_WORDS)) is not None:
         _tell(reference(), notice)
     unattended.settle(LAST_WORDS)
     _tell_failures(unattended, told)
+
+
+def _next_notice(redis: RedisLayer, seconds: float) -> dict[str, Any] | None:
+    """Wait for the next notice, at most so many seconds; where threads are greenlets, for a pause."""
+    if not threads_are_greenlets():
+        return redis.next_notice(seconds)
+    notice = redis.next_notice(0)
+    if notice is None:
+        time.sleep(_PAUSE)
+        notice = redis.next_notice(0)
+    return notice
 
 
 def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:

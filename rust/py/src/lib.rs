@@ -16,6 +16,7 @@ mod awaitable;
 mod config;
 mod errors;
 mod event_loop;
+mod greenlets;
 mod inbox;
 mod layer;
 mod locks;
@@ -35,6 +36,8 @@ mod _core {
     use crate::config::ManualClock;
     #[pymodule_export]
     use crate::event_loop::after_fork_in_child;
+    #[pymodule_export]
+    use crate::greenlets::threads_are_greenlets;
     #[pymodule_export]
     use crate::inbox::Inbox;
     #[pymodule_export]

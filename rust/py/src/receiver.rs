@@ -13,6 +13,7 @@ use crate::awaitable::Waiter;
 use crate::config::LayerClock;
 use crate::errors::layer_closed;
 use crate::event_loop::{LoopQueue, Wakes};
+use crate::greenlets;
 use crate::message::Message;
 
 pub(crate) type Engine = MemoryEngine<Message, Receiver, LayerClock>;
@@ -105,6 +106,9 @@ pub(crate) fn sleep(
     end: Option<Instant>,
     asleep: impl Fn(Duration) -> bool + Sync,
 ) -> PyResult<bool> {
+    if let Some(woken) = greenlets::wait(py, end, || asleep(Duration::ZERO))? {
+        return Ok(woken);
+    }
     loop {
         let left = end.map_or(Duration::MAX, |end| {
             end.saturating_duration_since(Instant::now())

@@ -1,0 +1,53 @@
+//! Waiting in a process whose threads are greenlets: gevent and eventlet replace `threading`, and all that a program takes for
+//! threads shares one. A wait that stops that thread stops them all, and most often whom it waits for.
+
+use std::time::{Duration, Instant};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// The first pause between two looks, and the longest. The pauses double, so a wait takes at most twice as long as needed, or
+/// the longest pause more.
+const FIRST: Duration = Duration::from_micros(200);
+const LONGEST: Duration = Duration::from_millis(25);
+
+/// The `time.sleep` that gives other greenlets their turn, if this process has been patched.
+fn patched_sleep(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    static TIME: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let import = || py.import("time").map(Bound::unbind);
+    let time = TIME.get_or_try_init(py, import).ok()?;
+    let sleep = time.bind(py).getattr(intern!(py, "sleep")).ok()?;
+    let module = sleep.getattr(intern!(py, "__module__")).ok()?;
+    let module: String = module.extract().ok()?;
+    let patched = ["gevent.", "eventlet."].map(|name| module.starts_with(name));
+    patched.contains(&true).then_some(sleep)
+}
+
+/// Whether gevent or eventlet has made greenlets of this process's threads.
+#[pyfunction]
+pub(crate) fn threads_are_greenlets(py: Python<'_>) -> bool {
+    patched_sleep(py).is_some()
+}
+
+/// Looks again and again, and gives other greenlets their turn in between, until it is there or the time is over; tells
+/// whether it is. None if this process has threads.
+pub(crate) fn wait(
+    py: Python<'_>,
+    end: Option<Instant>,
+    is_there: impl Fn() -> bool,
+) -> PyResult<Option<bool>> {
+    let Some(sleep) = patched_sleep(py) else {
+        return Ok(None);
+    };
+    let mut pause = FIRST;
+    while !is_there() {
+        let left = end.map_or(LONGEST, |end| end.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Ok(Some(false));
+        }
+        sleep.call1((pause.min(left).as_secs_f64(),))?;
+        pause = (pause * 2).min(LONGEST);
+    }
+    Ok(Some(true))
+}
