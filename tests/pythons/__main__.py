@@ -55,6 +55,7 @@ def one(version: Version, root: Root, folder: Path, steps: Steps, given: argpars
     try:
         interpreter = find(version) or root.interpreter(version)
     except NotHad as lacking:
+        steps.say(f"{name}: not had: {lacking}")
         return Row(name, lacking=str(lacking), may_lack=name in given.may_lack)
     tests = given.tests or (SHORT if given.short else ())
     row = Row(name, interpreter.place.name, form=" ".join(given.tests) or ("short" if given.short else "full"))
@@ -66,6 +67,7 @@ def one(version: Version, root: Root, folder: Path, steps: Steps, given: argpars
         row.outcome = suite.run(tests, given.args.split(), given.minutes)
         row.outcome.found = found
     except NotRun as reason:
+        steps.say(f"{name}: not run: {reason}")
         row.outcome = Outcome(complaint=str(reason))
     return row
 
