@@ -134,10 +134,12 @@ class Counter(BaseSocketServer):
         await self.async_subscribe("news")
 
     def receive(self, data: Any) -> None:
+        topics = ["news"]
         if "unsubscribe" in data:
             self.unsubscribe("news")
             self.subscribe("other")
-        self.broadcast(["news", "other"], data)
+            topics.append("other")
+        self.broadcast(topics, data)
 
 
 @pytest.mark.parametrize("overrides", [Groups, Tenant])
