@@ -172,6 +172,7 @@ class TestPool:
                 pool.resize(wrong)  # type: ignore[arg-type]  # wrong on purpose
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+    @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
     def test_a_child_has_a_pool_of_its_own(self) -> None:
         sync_pool.executor().submit(int).result()
         child = os.fork()

@@ -82,7 +82,7 @@ def forget(tasks: list[asyncio.Task[Any]]) -> None:
 def interpreted(script: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a script in another interpreter, to its end."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:.*fork.*:DeprecationWarning", "-c", script, *words],
+        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", script, *words],
         cwd=ROOT,
         capture_output=True,
         text=True,

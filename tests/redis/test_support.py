@@ -251,6 +251,7 @@ class TestGuard:
             for port, folder in started:
                 gone(int(port), Path(folder).parent)
 
+    @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
     def test_a_fork_ends_none_of_its_parents_and_has_its_own(self, redis_server: Server, redis_binary: Binary) -> None:
         parents = guard.folder()
         child = os.fork()
