@@ -13,6 +13,19 @@ from cryptography.x509.oid import NameOID
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
@@ -34,7 +47,12 @@ class Authority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._own = self._sign(
-            x509.CertificateBuilder().subject_name(_name("headrace tests")).public_key(self._key.public_key()),
+            x509.CertificateBuilder()
+            .subject_name(_name("headrace tests"))
+            .public_key(self._key.public_key())
+            # Without these two, Python 3.13 and later trust no authority.
+            .add_extension(_SIGNS, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False),
             x509.BasicConstraints(ca=True, path_length=0),
         )
         self.certificate = self._own.public_bytes(Encoding.PEM)

@@ -133,6 +133,9 @@ class Server:
             raise RuntimeError(f"{self!r} runs already")
         self._write_files()
         self._own.clear()
+        if self.binary.name == "valkey" and self.binary.version >= (9, 1):
+            # What it asks itself when it starts.
+            self._own["config|get"] = 2
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
