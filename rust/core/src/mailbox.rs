@@ -260,9 +260,9 @@ impl<M, W> Mailbox<M, W> {
         self.queue.iter().map(|envelope| &envelope.message)
     }
 
-    /// All waiters that the mailbox refers to: in line, spare, or to be told when it is full.
+    /// The waiters that are in line, or to be told when the mailbox is full.
     pub(crate) fn waiters(&self) -> impl Iterator<Item = &W> {
         let alarm = self.owned.as_ref().and_then(|owned| owned.alarm.as_ref());
-        self.waiters.iter().chain(&self.spare).chain(alarm)
+        self.waiters.iter().chain(alarm)
     }
 }

@@ -580,24 +580,23 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         self.with(|state, _| state.known_channels())
     }
 
-    /// Shows every message and every waiter, for a garbage collector. It does nothing, and says so, when another
-    /// thread holds the lock.
+    /// Shows every message, every waiter in line or to be alarmed, and every spare one, for a garbage collector. It waits for
+    /// the lock: a collector that is shown something the first time and not the second takes it for garbage.
     ///
     /// # Errors
-    /// The first error of `message` or `waiter`.
+    /// The first error of a function. They are called under the lock, and must run no foreign code.
     pub fn visit<E>(
         &self,
         mut message: impl FnMut(&M) -> Result<(), E>,
         mut waiter: impl FnMut(&W) -> Result<(), E>,
-    ) -> Result<bool, E> {
-        let Some(state) = self.state.try_lock() else {
-            return Ok(false);
-        };
-        for mailbox in state.mailboxes() {
+        mut spare: impl FnMut(&W) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for mailbox in self.state.lock().mailboxes() {
             mailbox.messages().try_for_each(&mut message)?;
             mailbox.waiters().try_for_each(&mut waiter)?;
+            mailbox.spare().map_or(Ok(()), &mut spare)?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -31,6 +31,10 @@ pub(crate) struct MemoryLayer {
     direct_wake: bool,
     /// Whether there is, or was, a channel that compares the types of messages: else they are not read.
     compares_types: AtomicBool,
+    /// Whether messages come from other processes too.
+    connected: AtomicBool,
+    /// The process that made it.
+    process: u32,
     /// What stands before the `!` in the names of its channels, at the end: from others nothing is received. None if that is
     /// for somebody else to look at.
     owner: Option<String>,
@@ -50,6 +54,11 @@ impl MemoryLayer {
     /// Reads the types of messages from now on: what is sent before has none to be compared by.
     pub(crate) fn compare_types(&self) {
         self.compares_types.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that messages come from other processes too.
+    pub(crate) fn connect(&self) {
+        self.connected.store(true, Ordering::Relaxed);
     }
 
     fn message(&self, message: &Bound<'_, PyAny>) -> PyResult<Message> {
@@ -229,6 +238,8 @@ impl MemoryLayer {
             strict: config.strict,
             direct_wake: config.direct_wake,
             compares_types: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            process: std::process::id(),
             owner,
             patterns,
         })
@@ -512,15 +523,23 @@ impl MemoryLayer {
         for pattern in &self.patterns {
             visit.call(&**pattern)?;
         }
-        let visited = self.engine.visit(
+        // In the child of a fork another thread of the parent may have the engine's lock for ever.
+        if self.process != std::process::id() {
+            return Ok(());
+        }
+        let show = |receiver: &Receiver| match receiver {
+            Receiver::Task(waiter) => visit.call(waiter),
+            Receiver::Alarm(alarm) => visit.call(alarm),
+            Receiver::Thread(_) => Ok(()),
+        };
+        // A receiver of messages from elsewhere is no garbage, even if nobody here knows it; and the thread that delivers
+        // them may take it out of line while the collector runs.
+        let reachable = self.connected.load(Ordering::Relaxed);
+        self.engine.visit(
             |message| message.traverse(&visit),
-            |receiver| match receiver {
-                Receiver::Task(waiter) => visit.call(waiter),
-                Receiver::Alarm(alarm) => visit.call(alarm),
-                Receiver::Thread(_) => Ok(()),
-            },
-        );
-        visited.map(|_| ())
+            |receiver| if reachable { Ok(()) } else { show(receiver) },
+            show,
+        )
     }
 
     /// The layer and everything that it refers to is unreachable: nobody is left to be woken or to receive.

@@ -174,6 +174,7 @@ impl RedisLayer {
     ) -> PyResult<Self> {
         let limit = config.max_message_bytes;
         let settings = config.into_core(seconds(expiry)?)?;
+        local.get().connect();
         let engine = Arc::clone(local.get().engine());
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
         let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
