@@ -736,3 +736,60 @@ async fn a_layer_that_ends_gives_up_what_waits_for_room() {
     assert_eq!(fault, Some(FaultKind::Closed));
     assert_eq!(layer.shared.stats().unsent, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_is_read_back_before_anything_else_is_taken() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    for waiter in [7, 8] {
+        let _ = layer.local.wait("work", waiter, None);
+    }
+    layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
+    let want = || Ask::Want {
+        channel: "work".to_owned(),
+    };
+    layer.ask(want());
+    // The server has moved an entry, and the connection breaks before it says so; then a bell rings.
+    *layer.servers.refusing.lock() = true;
+    sleep(Duration::from_millis(20)).await;
+    layer.ask(want());
+    layer.ask(want());
+    sleep(Duration::from_millis(200)).await;
+    layer.servers.asked.lock().clear();
+    layer.answering(|words| {
+        let empty = words.starts_with("LLEN").then_some(Reply::Int(0));
+        Some(empty.unwrap_or_else(|| willing(words)))
+    });
+    *layer.servers.refusing.lock() = false;
+    sleep(Duration::from_secs(1)).await;
+    let asked = layer.servers.asked.lock().clone();
+    let first = |command: &str| {
+        let mut places = asked.iter().enumerate();
+        let place = places.find(|(_, (_, words))| words.starts_with(command));
+        place.map(|(place, _)| place).expect(command)
+    };
+    assert!(
+        first("LRANGE t:t:{work}") < first("LMOVE t:q:{work}"),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_members_that_are_none_are_counted_and_not_used() {
+    let specific = format!("specific.{OTHER}!a");
+    let fields = ["room\0work", "room\0{", "room\0", "no group\0work", "room"].map(str::to_owned);
+    let fields = fields.into_iter().chain([format!("room\0{specific}")]);
+    let end = Reply::BulkString(u64::MAX.to_string().into_bytes());
+    let pair = |field: String| [Reply::BulkString(field.into_bytes()), end.clone()];
+    let members = Reply::Array(fields.flat_map(pair).collect());
+    let answer = move |words: &str| {
+        Some(match words.split(' ').next() {
+            Some("HGETALL") => members.clone(),
+            _ => willing(words),
+        })
+    };
+    let layer = Layer::connected(Topology::Shards, Box::new(answer)).await;
+    sleep(Duration::from_millis(10)).await;
+    let memberships: Vec<_> = layer.shared.plain.lock().of_group("room", 0);
+    assert_eq!(memberships, ["work"]);
+    assert_eq!(layer.shared.stats().malformed, 4);
+}
