@@ -454,26 +454,3 @@ class TestProcesses:
         assert ended - float(printed) < 3
         if server.running:
             eventually(lambda: not server.clients(), "no connection is left")
-
-
-async def test_a_task_that_waits_for_messages_from_elsewhere_is_kept_by_nobody_else(
-    redis_server: Server, redis_prefix: str, layer: RedisChannelLayer
-) -> None:
-    received: list[Any] = []
-
-    async def receive() -> None:
-        other = RedisChannelLayer(hosts=[redis_server.url], prefix=redis_prefix)
-        received.append(await other.new_channel())
-        received.append(await other.receive(received[0]))
-        await other.close()
-
-    asyncio.ensure_future(receive())  # noqa: RUF006 - nobody refers to it: that is the case
-    while not received:
-        await asyncio.sleep(0.01)
-    for _ in range(3):
-        await asyncio.sleep(0)
-        gc.collect()
-    await layer.send(received[0], {"type": "n"})
-    while len(received) < 2:
-        await asyncio.sleep(0.01)
-    assert received[1] == {"type": "n"}
