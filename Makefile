@@ -10,7 +10,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-all: lint test demo-once ## everything that CI runs on the Python that is here
+all: lint test demo-once ## everything that CI runs
 
 # LAYER=redis://localhost:6379 serves it by two workers on that server, or by WORKERS=n; LAYER=redis-server on one of its own.
 demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: and end; LAYER=redis://...: over workers)
