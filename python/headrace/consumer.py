@@ -44,8 +44,8 @@ class AsyncConsumer:
 
     Whatever ends it, its groups in a layer of headrace are left and its channel is closed.
 
-    Differs from Channels: a layer's message cannot call the methods of this interface, a closed connection gets no more
-    messages from the layer, and ``on_error`` is called for what a handler raises.
+    Differs from Channels: a layer's message cannot call the methods of this interface unless the class overrides them,
+    a closed connection gets no more messages from the layer, and ``on_error`` is called for what a handler raises.
 
     Attributes:
         channel_layer_alias: Which channel layer it listens to.

@@ -9,6 +9,9 @@ __all__ = ["FORWARD", "Handlers", "get_handler_name"]
 FORWARD = "_forward"
 """The method that forwards a message to the socket without a handler."""
 
+_HANDLERS_FOR_ALL = frozenset({"send_json", "receive_json", "websocket_receive", "websocket_disconnect"})
+"""Methods of headrace's own classes that messages from the layer may call, as projects on Channels have them do."""
+
 
 def get_handler_name(message: Mapping[str, Any]) -> str:
     """Return the name of the method that handles a message: its type, with underscores for dots.
@@ -40,7 +43,7 @@ class Handlers:
     def __init__(self, consumer_class: type, forwarded: Mapping[str, str | None]) -> None:
         self._class = consumer_class
         self._forwarded = frozenset(forwarded)
-        self._reserved = _api_of(consumer_class)
+        self._reserved = _reserved_by(consumer_class)
         self.of_client: dict[str, str] = {}
         self.of_layer: dict[str, str] = dict.fromkeys(forwarded, FORWARD)
 
@@ -58,8 +61,8 @@ class Handlers:
         """Return the name of the handler of a message from the layer.
 
         Raises:
-            ValueError: No handler can have its type, or its type names a method of the consumer's own interface, which
-                is not for others to call.
+            ValueError: No handler can have its type, or its type names what headrace defines and the consumer's class
+                does not override, and what only the server or the consumer itself may call.
         """
         name = get_handler_name(message)
         if message["type"] in self._forwarded:
@@ -67,7 +70,8 @@ class Handlers:
         if name in self._reserved:
             raise ValueError(
                 f"message type {message['type']!r} from the channel layer names {self._class.__name__}.{name}, which "
-                "is no handler but a method of the consumer's interface; send a type of your own and handle that"
+                "is no handler but a method of the consumer's interface; send a type of your own and handle that, or "
+                "override the method"
             )
         self._keep(self.of_layer, message["type"], name)
         return name
@@ -102,17 +106,21 @@ class Handlers:
             names[kind] = name
 
 
-def _api_of(consumer_class: type) -> frozenset[str]:
-    """Name what headrace's own classes define, but for settings that a class replaced by a method of its own."""
+def _reserved_by(consumer_class: type) -> frozenset[str]:
+    """Name what headrace's own classes define and no message from the layer may call.
+
+    What the user's class overrides with a method is a handler of the user's.
+    """
     own = [base for base in consumer_class.__mro__ if base.__module__.startswith("headrace.")]
     # Annotated is what instances get: the scope, and base_send.
     names = {name for base in own for name in (*vars(base), *inspect.get_annotations(base))}
     return frozenset(
-        name for name in names if not name.startswith("_") and not _is_replaced_setting(consumer_class, own, name)
+        name
+        for name in names - _HANDLERS_FOR_ALL
+        if not name.startswith("_") and not _is_overridden(consumer_class, own, name)
     )
 
 
-def _is_replaced_setting(consumer_class: type, own: list[type], name: str) -> bool:
-    values = [vars(base)[name] for base in own if name in vars(base)]
-    is_setting = bool(values) and not any(callable(value) or isinstance(value, classmethod) for value in values)
-    return is_setting and inspect.isroutine(getattr(consumer_class, name))
+def _is_overridden(consumer_class: type, own: list[type], name: str) -> bool:
+    definer = next((base for base in consumer_class.__mro__ if name in vars(base)), None)
+    return definer is not None and definer not in own and callable(getattr(consumer_class, name))
