@@ -2,8 +2,8 @@
 
 ``python -m tests.pythons 3.12 3.14t`` looks for each interpreter on the PATH and in pyenv. Those that are not there are
 installed into a root of Debian sid, which it makes in a folder (as root, on a Debian machine), and a free-threaded one
-is built there from Debian's source package. At the end it prints a table; its status is 1 if a test failed, or if an
-interpreter could not be had.
+is built there from Debian's source package; that one runs the stress test too. At the end it prints a table; its status
+is 1 if a test failed, or if an interpreter could not be had.
 """
 
 import argparse
@@ -66,6 +66,8 @@ def one(version: Version, root: Root, folder: Path, steps: Steps, given: argpars
         found = suite.prepare(folder / "wheels")
         row.outcome = suite.run(tests, given.args.split(), given.minutes)
         row.outcome.found = found
+        if version.free_threaded and not tests:
+            row.outcome.complaint = row.outcome.complaint or suite.stress()
     except NotRun as reason:
         steps.say(f"{name}: not run: {reason}")
         row.outcome = Outcome(complaint=str(reason))

@@ -30,6 +30,8 @@ PINS = {"3.11": ["Django==5.2.*"], "3.12": ["Django==5.2.*", "redis==5.*"], "3.1
 WITHOUT = {"3.14t": ("django_sockets",)}
 # The older Channels that headrace.django is tested with, beside the newer one.
 OLDER_CHANNELS = "channels==4.2.*"
+# How long the stress test, which takes two, may take.
+_STRESS_MINUTES = 10
 
 
 class NotRun(Exception):
@@ -42,15 +44,21 @@ class Outcome:
 
     Attributes:
         found: What ``tests.pythons.probe`` prints.
+        failures: The tests that failed, by name.
         skips: The reason of each test that was skipped, and how many tests have it.
         complaint: Why the run counts as failed although no test did.
     """
 
     found: dict[str, Any] = field(default_factory=dict)
     passed: int = 0
-    failed: int = 0
+    failures: list[str] = field(default_factory=list)
     skips: Counter[str] = field(default_factory=Counter)
     complaint: str | None = None
+
+    @property
+    def failed(self) -> int:
+        """Count the failed tests."""
+        return len(self.failures)
 
     @property
     def skipped(self) -> int:
@@ -107,15 +115,30 @@ class Suite:
         self._steps.say(f"{self._version}: the tests")
         chosen = [f"tests/{name}" for name in tests] or ["--ignore=tests/browser"]
         words: list[str | Path] = [self._python, "-m", "pytest", "-q", *PARALLEL, f"--junit-xml={self._report}"]
-        command = self._command([*words, *chosen, *arguments])
-        pytest = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._environment(), start_new_session=True)
-        try:
-            pytest.wait(minutes * 60)
-        except subprocess.TimeoutExpired:
+        status = self._watched([*words, *chosen, *arguments], minutes)
+        if status is None:
             return Outcome(complaint=f"did not end in {minutes:g} minutes")
+        return judge(self._report, status)
+
+    def stress(self) -> str | None:
+        """Use one layer from many threads for two minutes, as ``make stress`` does, and say what failed."""
+        self._steps.say(f"{self._version}: the stress test")
+        status = self._watched([self._python, "-m", "tests.stress"], _STRESS_MINUTES)
+        if status is None:
+            return f"the stress test did not end in {_STRESS_MINUTES} minutes"
+        return f"the stress test ended with status {status}" if status else None
+
+    def _watched(self, words: Sequence[str | Path], minutes: float) -> int | None:
+        """Run a command of the tests and give its status, or None if it had to be ended."""
+        process = subprocess.Popen(
+            self._command(words), stdin=subprocess.DEVNULL, env=self._environment(), start_new_session=True
+        )
+        try:
+            return process.wait(minutes * 60)
+        except subprocess.TimeoutExpired:
+            return None
         finally:
-            _end(pytest)
-        return judge(self._report, pytest.returncode)
+            _end(process)
 
     def _wheel(self, wheels: Path) -> Path:
         """Give the wheel that this interpreter installs; one for several interpreters is built once."""
@@ -165,14 +188,14 @@ def judge(report: Path, status: int) -> Outcome:
     outcome = Outcome()
     for case in ElementTree.parse(report).iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
-            outcome.failed += 1
+            outcome.failures.append(f"{case.get('classname', '')}::{case.get('name', '')}")
         elif (skipped := case.find("skipped")) is not None:
             outcome.skips[skipped.get("message", "")] += 1
         else:
             outcome.passed += 1
-    if status != 0 and not outcome.failed:
+    if status != 0 and not outcome.failures:
         outcome.complaint = f"pytest ended with status {status}"
-    elif not outcome.passed and not outcome.failed:
+    elif not outcome.passed and not outcome.failures:
         outcome.complaint = "no test was run"
     return outcome
 

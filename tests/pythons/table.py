@@ -65,6 +65,7 @@ def _notes(row: Row) -> list[str]:
     lines = [f"{row.name}: {', '.join([*peers, *found.get('servers', [])])}"]
     if row.outcome.complaint is not None:
         lines.append(f"  failed: {row.outcome.complaint}")
+    lines += [f"  failed: {name}" for name in row.outcome.failures]
     lines += [f"  {count} skipped: {reason}" for reason, count in row.outcome.skips.most_common()]
     return lines
 

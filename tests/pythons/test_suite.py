@@ -6,8 +6,8 @@ import pytest
 from tests.pythons.suite import PINS, ROOT, WITHOUT, judge, not_copied, requirements
 
 PASSED = '<testcase name="passes"/>'
-FAILED = '<testcase name="fails"><failure message="no">...</failure></testcase>'
-BROKEN = '<testcase name="breaks"><error message="no fixture">...</error></testcase>'
+FAILED = '<testcase classname="tests.test_x" name="fails"><failure message="no">...</failure></testcase>'
+BROKEN = '<testcase classname="tests.test_x" name="breaks"><error message="no fixture">...</error></testcase>'
 SKIPPED = '<testcase name="is skipped"><skipped type="pytest.skip" message="no server">...</skipped></testcase>'
 
 
@@ -24,6 +24,7 @@ def write(report: Path, *cases: str) -> Path:
 def test_every_test_is_counted(report: Path) -> None:
     outcome = judge(write(report, PASSED, PASSED, FAILED, BROKEN, SKIPPED, SKIPPED, SKIPPED), 1)
     assert (outcome.passed, outcome.failed, outcome.skipped) == (2, 2, 3)
+    assert outcome.failures == ["tests.test_x::fails", "tests.test_x::breaks"]
     assert outcome.skips == {"no server": 3}
     assert outcome.complaint is None
 

@@ -32,11 +32,15 @@ def test_what_ended_badly_says_why() -> None:
     assert "  failed: did not end in 60 minutes" in render([row(complaint="did not end in 60 minutes")])
 
 
+def test_failed_tests_are_named() -> None:
+    assert "  failed: tests.test_x::fails" in render([row(failures=["tests.test_x::fails"])]).splitlines()
+
+
 @pytest.mark.parametrize(
     ("given", "good"),
     [
         (row(passed=1), True),
-        (row(passed=1, failed=1), False),
+        (row(passed=1, failures=["tests.test_x::fails"]), False),
         (row(passed=1, complaint="pytest ended with status 3"), False),
         (Row("3.14t", lacking="no source"), False),
         (Row("3.14t", lacking="no source", may_lack=True), True),
