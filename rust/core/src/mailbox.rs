@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::handoff::HandOff;
 use crate::line::Line;
 use crate::message::Envelope;
@@ -170,8 +170,8 @@ impl<M, W> Mailbox<M, W> {
     }
 
     /// Takes the oldest message that has not expired.
-    pub(crate) fn take(&mut self, now: Moment, expired: &mut Vec<M>) -> Option<Envelope<M>> {
-        self.expire(now, expired);
+    pub(crate) fn take(&mut self, clock: &impl Clock, expired: &mut Vec<M>) -> Option<Envelope<M>> {
+        self.expire_if(|deadline| clock.reached(deadline), expired);
         let envelope = self.queue.pop_front()?;
         self.counters.delivered += 1;
         Some(envelope)
@@ -232,10 +232,14 @@ impl<M, W> Mailbox<M, W> {
 
     /// Drops the messages past their deadline; they are at the front.
     pub(crate) fn expire(&mut self, now: Moment, expired: &mut Vec<M>) {
+        self.expire_if(|deadline| deadline <= now, expired);
+    }
+
+    fn expire_if(&mut self, reached: impl Fn(Moment) -> bool, expired: &mut Vec<M>) {
         while self
             .queue
             .front()
-            .is_some_and(|oldest| oldest.deadline <= now)
+            .is_some_and(|oldest| reached(oldest.deadline))
         {
             expired.extend(self.queue.pop_front().map(|envelope| envelope.message));
             self.counters.dropped_expired += 1;

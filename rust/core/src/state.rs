@@ -335,7 +335,7 @@ impl<M: Clone, W> State<M, W> {
             return None;
         }
         let before = self.dropped.len();
-        let taken = mailbox.take(clock.now(), &mut self.dropped);
+        let taken = mailbox.take(clock, &mut self.dropped);
         self.count_expired(before);
         if taken.is_some() {
             self.totals.depth -= 1;

@@ -121,4 +121,11 @@ impl Clock for LayerClock {
             Self::Manual(clock) => clock.now(),
         }
     }
+
+    fn exact(&self) -> Moment {
+        match self {
+            Self::Monotonic(clock) => clock.exact(),
+            Self::Manual(clock) => clock.exact(),
+        }
+    }
 }

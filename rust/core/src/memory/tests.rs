@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{Clock, ManualClock, Moment};
 use crate::config::{Capacities, CapacityRule};
 use crate::engine::LayerStats;
 
@@ -493,6 +493,37 @@ fn a_full_mailbox_makes_room_for_expired_messages() {
         Ok(Some(4))
     );
     assert_eq!(engine.stats().dropped_expired, 3);
+}
+
+/// A clock that is behind, as the coarse one of a system is, unless it is asked for the exact moment.
+#[derive(Debug)]
+struct CoarseClock(Arc<ManualClock>);
+
+impl Clock for CoarseClock {
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+
+    fn exact(&self) -> Moment {
+        self.0.now().after(Duration::from_millis(4))
+    }
+}
+
+#[test]
+fn an_expired_message_is_not_delivered_while_the_coarse_clock_is_behind() {
+    let clock = Arc::new(ManualClock::default());
+    let config = Config {
+        expiry: Duration::from_secs(EXPIRY),
+        group_expiry: Duration::from_secs(GROUP_EXPIRY),
+        capacities: Capacities::new(CAPACITY),
+    };
+    let engine = MemoryEngine::<u64, u64, _>::new(config, CoarseClock(Arc::clone(&clock)));
+    assert!(matches!(engine.send("fresh", 1), Ok(None)));
+    assert!(matches!(engine.send("expired", 2), Ok(None)));
+    clock.advance(Duration::from_millis(EXPIRY * 1_000 - 5));
+    assert!(matches!(engine.take("fresh"), Ok(Some(_))));
+    clock.advance(Duration::from_millis(1));
+    assert!(matches!(engine.take("expired"), Ok(None)));
 }
 
 #[test]
