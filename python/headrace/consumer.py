@@ -3,34 +3,40 @@
 The API is that of ``channels.consumer``. What differs is how messages get to the methods: see ``headrace.dispatch``.
 """
 
-import asyncio
 import functools
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
-from asgiref.sync import SyncToAsync, async_to_sync, markcoroutinefunction
+from asgiref.sync import async_to_sync, markcoroutinefunction
 
+from headrace.db import aclose_old_connections, database_sync_to_async
 from headrace.dispatch import (
     GRACE_SECONDS,
     ConsumerStats,
-    Counters,
-    Handlers,
-    Intake,
     Life,
-    call_in_thread,
-    check_settings,
-    forwarded_fields,
+    Session,
+    Shared,
+    SyncSession,
     get_handler_name,
-    setting,
-    uses_pool,
 )
-from headrace.exceptions import ConnectionClosed
+from headrace.exceptions import StopConsumer
 from headrace.layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace.typing import Application, ChannelLayer, Message, Receive, Scope, Send
+from headrace.utils import await_many_dispatch
 
-__all__ = ["AsyncConsumer", "SyncConsumer", "consumer_stats", "get_handler_name"]
+# Some only because Channels' module has them, and projects import them from there.
+__all__ = [
+    "AsyncConsumer",
+    "StopConsumer",
+    "SyncConsumer",
+    "aclose_old_connections",
+    "async_to_sync",
+    "await_many_dispatch",
+    "consumer_stats",
+    "database_sync_to_async",
+    "get_handler_name",
+]
 
 _logger = logging.getLogger("headrace.consumer")
 
@@ -83,36 +89,15 @@ class AsyncConsumer:
     channel_name: str
     base_send: Any
 
+    # As in Channels.
     _sync: ClassVar[bool] = False
-    _counters: Counters = Counters()
-    _handlers: Handlers
-    # The loop that it is served in; None until then.
-    _loop: asyncio.AbstractEventLoop | None = None
-    # None until it serves a connection.
-    _intake: Intake | None = None
-    _asgi_send: Send
-    _fields: Mapping[str, str | None] = {}
-    # What is set on an instance while it serves.
-    _state: ClassVar[tuple[str, ...]] = ("_closed", "_grace_began", "_gone", "_has_begun")
-    # The connection has ended, from whichever side: nothing can be sent, and the layer is not listened to.
-    _closed = False
-    # When the grace period of what still sends began, in the loop's time; None if the connection has not ended, or
-    # nobody has sent since.
-    _grace_began: float | None = None
-    # Between the beginning and the end of a connection.
-    _serving = False
-    # The client is known to have gone; its last message may have to wait for a handler.
-    _gone = False
-    # There is something that has to be finished, whatever ends the consumer.
-    _has_begun = False
+    # Everything else that is not for users.
+    _headrace: ClassVar[Shared[Session]] = Shared(Session)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the settings of the class, and prepare what its instances share."""
         super().__init_subclass__(**kwargs)
-        check_settings(cls)
-        cls._counters = Counters()
-        cls._fields = forwarded_fields(cls)
-        cls._handlers = Handlers(cls, cls._fields)
+        cls._headrace = cls._headrace.of_subclass(cls)
 
     def __init__(self, scope: Scope | None = None) -> None:
         if scope is not None:
@@ -135,29 +120,9 @@ class AsyncConsumer:
         Raises:
             TypeError: Called with anything else.
         """
-        receive, send = self._accept_call(arguments)
-        life = await self._begin(send)
+        receive, send = _accept_call(self, arguments)
+        life = await _begin(self, send)
         await life.run(receive)
-
-    async def _begin(self, send: Send) -> Life:
-        """Prepare to serve one connection."""
-        if self._serving:
-            raise RuntimeError(
-                f"this instance of {type(self).__name__} serves a connection already; give the class, or its "
-                "as_asgi(), to whoever has several"
-            )
-        if self._closed:  # it has served another before
-            for name in self._state:
-                vars(self).pop(name, None)
-        layer = get_channel_layer(self.channel_layer_alias)
-        self.channel_layer = cast(ChannelLayer, layer)
-        if layer is not None:
-            self.channel_name = await layer.new_channel()
-        self._asgi_send = send
-        self._loop = asyncio.get_running_loop()
-        if not self._sync:
-            self.base_send = send
-        return Life(self, direct=getattr(self.dispatch, "__func__", None) is _DISPATCH)
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of a message.
@@ -165,7 +130,7 @@ class AsyncConsumer:
         Raises:
             ValueError: The message has no type, or one that has no handler.
         """
-        await self._find_handler(message)(message)
+        await self._headrace.find_handler(self, message)(message)
 
     async def send(self, message: Message) -> None:
         """Send a message to the client's server.
@@ -175,9 +140,10 @@ class AsyncConsumer:
         Raises:
             ConnectionClosed: The connection has ended, and ``raise_after_close`` is set or the grace period is over.
         """
-        await self._send(message)
+        session = self._headrace
+        await session.send(self, message)
         if message.get("type") == "websocket.close":
-            self._closed = True
+            session.closed = True
 
     async def on_error(self, exc: Exception, message: Message) -> None:
         """Report what a handler raised. Override it to tell others, or to go on after an error.
@@ -196,98 +162,35 @@ class AsyncConsumer:
     async def on_idle(self) -> None:
         """React to a client that has been silent for ``idle_timeout``: to be overridden, say to close or to ping."""
 
-    def _accept_call(self, arguments: tuple[Any, ...]) -> tuple[Receive, Send]:
-        if len(arguments) == 3:
-            self.scope = arguments[0]
-            return arguments[1], arguments[2]
-        if len(arguments) == 2 and hasattr(self, "scope"):
-            return arguments[0], arguments[1]
-        raise TypeError(
-            f"{type(self).__name__} must be called with scope, receive and send, or made with a scope and called with "
-            f"receive and send; got {len(arguments)} arguments"
+
+def _accept_call(consumer: AsyncConsumer, arguments: tuple[Any, ...]) -> tuple[Receive, Send]:
+    if len(arguments) == 3:
+        consumer.scope = arguments[0]
+        return arguments[1], arguments[2]
+    if len(arguments) == 2 and hasattr(consumer, "scope"):
+        return arguments[0], arguments[1]
+    raise TypeError(
+        f"{type(consumer).__name__} must be called with scope, receive and send, or made with a scope and called with "
+        f"receive and send; got {len(arguments)} arguments"
+    )
+
+
+async def _begin(consumer: AsyncConsumer, send: Send) -> Life:
+    """Prepare to serve one connection."""
+    session = consumer._headrace
+    if session.serving:
+        raise RuntimeError(
+            f"this instance of {type(consumer).__name__} serves a connection already; give the class, or its "
+            "as_asgi(), to whoever has several"
         )
-
-    def _find_handler(self, message: Message) -> Any:
-        handlers = self._handlers
-        try:
-            name = handlers.of_client[message["type"]]
-        except (KeyError, TypeError):
-            name = handlers.name_for_client(message)
-        return handlers.find(self, name, message)
-
-    async def _emit(self, message: Message) -> None:
-        """Send, whether it can be sent or not."""
-        await self.base_send(message)
-
-    async def _send(self, message: Message) -> None:
-        """Send, unless the connection has ended."""
-        if self._closed:
-            self._drop_after_close()
-            return
-        await self.base_send(message)
-
-    def _drop_after_close(self) -> None:
-        if self._is_overdue():
-            raise ConnectionClosed(
-                f"the connection of {type(self).__name__} ended more than its grace_period of "
-                f"{self._grace_seconds()} s ago; end what still sends to it, in disconnect() at the latest"
-            )
-        if setting(self, "raise_after_close", False):
-            raise ConnectionClosed(f"the connection of {type(self).__name__} has ended; nothing can be sent to it")
-        self._counters.add(dropped_after_close=1)
-
-    def _is_overdue(self) -> bool:
-        """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
-        if not self._closed or self._loop is None:
-            return False
-        now = self._loop.time()
-        if self._grace_began is None:
-            self._grace_began = now
-        grace = self._grace_seconds()
-        return grace is not None and now - self._grace_began >= grace
-
-    def _grace_seconds(self) -> float | None:
-        grace: float | None = setting(self, "grace_period", GRACE_SECONDS)
-        return grace
-
-    def _begin_leaving(self) -> None:
-        """Note that ``disconnect`` is about to be called: what it sends is dropped, however long ago the end was."""
-        self._has_begun = False
-        self._grace_began = None
-
-    # What the dispatch calls.
-
-    def _note_gone(self, message: Message) -> None:
-        """Note that the client has gone, with its last message, which is handled when its turn comes."""
-        self._gone = True
-
-    async def _report(self, error: Exception, message: Message) -> None:
-        if inspect.isawaitable(told := self.on_error(error, message)):
-            await told
-
-    async def _be_idle(self) -> None:
-        await self.on_idle()
-
-    async def _excuses(self, error: Exception) -> bool:
-        """Tell whether forwarding failed because the client has gone."""
-        return False
-
-    def _forward(self, message: Message) -> Awaitable[None]:
-        raise TypeError(f"forward is for WebSocket consumers, and {type(self).__name__} is none")
-
-    async def _close_failed(self) -> None:
-        """Close the connection after an exception, where the server would not know the code."""
-
-    async def _dismisses_client(self) -> bool:
-        """Close the connection of a client that sent what cannot be decoded; tell whether that ends the matter."""
-        return False
-
-    async def _close_overrun(self) -> None:
-        """Close the connection because the consumer does not keep up."""
-        self._counters.add(closed_overrun=1)
-
-    async def _finish(self) -> None:
-        """End what was begun and has not ended yet."""
+    if session.closed:  # it has served another before
+        session = session.shared.new_session(consumer)
+    layer = get_channel_layer(consumer.channel_layer_alias)
+    consumer.channel_layer = cast(ChannelLayer, layer)
+    if layer is not None:
+        consumer.channel_name = await layer.new_channel()
+    session.open(consumer, send)
+    return Life(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
 
 
 class _Application:
@@ -310,7 +213,7 @@ class _Application:
         if self.consumer_class.__call__ is AsyncConsumer.__call__:
             # The same with one frame less, for as long as the connection lasts.
             consumer.scope = scope
-            life = await consumer._begin(send)
+            life = await _begin(consumer, send)
             await life.run(receive)
         else:
             await consumer(scope, receive, send)
@@ -336,11 +239,7 @@ class SyncConsumer(AsyncConsumer):
     thread_sensitive: bool | None = None
 
     _sync = True
-    _pooled = False
-
-    async def _begin(self, send: Send) -> Life:
-        self._pooled = uses_pool(setting(self, "thread_sensitive"))
-        return await super()._begin(send)
+    _headrace: ClassVar[Shared[SyncSession]] = Shared(SyncSession)
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of a message in a thread.
@@ -349,7 +248,8 @@ class SyncConsumer(AsyncConsumer):
             ValueError: The message has no type, or one that has no handler.
             TypeError: The handler is a coroutine function.
         """
-        await self._in_thread(self._find_handler(message), message)
+        session = self._headrace
+        await session.in_thread(session.find_handler(self, message), message)
 
     def send(self, message: Message) -> None:  # type: ignore[override]  # the sync twin, as in Channels
         """Send a message to the client's server, from a handler's thread; see ``AsyncConsumer``.
@@ -357,59 +257,19 @@ class SyncConsumer(AsyncConsumer):
         Raises:
             ConnectionClosed: The connection has ended, and ``raise_after_close`` is set or the grace period is over.
         """
-        self._send_sync(message)
+        session = self._headrace
+        session.send_sync(self, message)
         if message.get("type") == "websocket.close":
-            self._closed = True
+            session.closed = True
 
     def on_idle(self) -> None:  # type: ignore[override]  # the sync twin
         """React to a client that has been silent for ``idle_timeout``: to be overridden."""
 
     def base_send(self, message: Message) -> None:
         """Send a message to the client's server, from a handler's thread; as it is, whether it can be sent or not."""
-        self._in_loop(self._emit, message)
+        session = self._headrace
+        session.in_loop(session.emit, self, message)
 
-    async def _emit(self, message: Message) -> None:
-        await self._asgi_send(message)
-
-    def _in_loop(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
-        """Run a coroutine function in the consumer's loop: from a handler's thread, or from any other."""
-        of_handler = getattr(SyncToAsync.threadlocal, "main_event_loop", None) is not None
-        if of_handler or self._loop is None or asyncio._get_running_loop() is not None:
-            return async_to_sync(function)(*arguments)
-        return asyncio.run_coroutine_threadsafe(function(*arguments), self._loop).result()
-
-    def _send_sync(self, message: Message) -> None:
-        if self._closed:
-            self._drop_after_close()
-            return
-        self.base_send(message)
-
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> None:
-        await call_in_thread(self._pooled, self._plain, function, *arguments)
-
-    def _plain(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
-        """Call a method; refuse one that is a coroutine function, which nobody here would run."""
-        result = function(*arguments, **keywords)
-        if inspect.iscoroutine(result):
-            result.close()
-            name = type(self).__name__
-            raise TypeError(
-                f"{name}.{getattr(function, '__name__', 'handler')} is a coroutine function, but {name} is a sync "
-                "consumer: write 'def', or use an async consumer"
-            )
-
-    async def _report(self, error: Exception, message: Message) -> None:
-        if inspect.iscoroutinefunction(self.on_error):
-            await self.on_error(error, message)
-        else:
-            await self._in_thread(self.on_error, error, message)
-
-    async def _be_idle(self) -> None:
-        await self._in_thread(self.on_idle)
-
-
-# A class does for its subclasses what nobody has done for itself.
-AsyncConsumer._handlers = Handlers(AsyncConsumer, {})
 
 # What has been put in their place, by a subclass or by a tracer, has to be called.
 _CALL, _DISPATCH = AsyncConsumer.__call__, AsyncConsumer.dispatch
@@ -422,5 +282,5 @@ def consumer_stats(consumer_class: type[AsyncConsumer]) -> ConsumerStats:
         TypeError: Not a class of consumers.
     """
     if isinstance(consumer_class, type) and issubclass(consumer_class, AsyncConsumer):
-        return consumer_class._counters.read()
+        return consumer_class._headrace.counters.read()
     raise TypeError(f"consumer_class must be a class of consumers, got {consumer_class!r}")

@@ -148,7 +148,7 @@ class TestCancel:
                 await asyncio.sleep(0)
             if client.task.done():
                 break
-            began = consumer._has_begun
+            began = consumer._headrace.has_begun
             client.task.cancel()
             error = await client.outcome()
             assert error is None or isinstance(error, asyncio.CancelledError)

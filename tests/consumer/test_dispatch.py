@@ -156,12 +156,12 @@ class TestNames:
         client = wire(Tolerant())
         client.connect()
         await settle()
-        before = len(Tolerant._handlers.of_client), len(Tolerant._handlers.of_layer)
+        before = len(Tolerant._headrace.handlers.of_client), len(Tolerant._headrace.handlers.of_layer)
         for n in range(50):
             client.say({"type": f"made.up.{n}"})
             await layer.group_send("all", {"type": f"made.up.{n}"})
         await settle()
-        assert (len(Tolerant._handlers.of_client), len(Tolerant._handlers.of_layer)) == before
+        assert (len(Tolerant._headrace.handlers.of_client), len(Tolerant._headrace.handlers.of_layer)) == before
         client.leave()
         await client.end()
 

@@ -162,7 +162,7 @@ class TestOnError:
             self.send(text_data="sorry")
 
         async def on_error_async(self: WebsocketConsumer, exc: Exception, message: Any) -> None:
-            await self._asgi_send({"type": "websocket.send", "text": "sorry"})
+            await self._headrace.asgi_send({"type": "websocket.send", "text": "sorry"})
 
         client = wire(type("Own", (Plain,), {"on_error": on_error_async if is_async else on_error})())
         client.connect("fail", "a")
@@ -409,7 +409,7 @@ class TestAfterClose:
         await consumer.close(4000)
         await consumer.send(text_data="late")
         await consumer.send(bytes_data=b"late", close=True)
-        await consumer.send_json({})
+        await consumer.send(text_data="later")
         await consumer.close(4001)
         assert [message["type"] for message in client.sent] == ["websocket.accept", "websocket.close"]
         assert consumer_stats(Closing).dropped_after_close == 3
@@ -427,7 +427,7 @@ class TestAfterClose:
         client.connect()
         await settle()
         await consumer.close()
-        for sending in (consumer.send(text_data="x"), consumer.send_json({}), consumer.send(bytes_data=b"x")):
+        for sending in (consumer.send(text_data="x"), consumer.send(bytes_data=b"x")):
             with pytest.raises(ConnectionClosed, match="Strict"):
                 await sending
         await consumer.close()

@@ -153,7 +153,7 @@ async def until(condition: Callable[[], Any]) -> None:
 async def leaves(client: "Wire", consumer: Any, code: int = 1001) -> None:
     """Let the client go, and wait until the consumer knows it."""
     client.leave(code)
-    await until(lambda: consumer._gone)
+    await until(lambda: consumer._headrace.gone)
 
 
 @every_way
@@ -233,7 +233,7 @@ class TestEnd:
         await client.heard(3)
         client.broken = OSError("gone")
         client.leave()
-        await until(lambda: consumer._grace_began is not None)
+        await until(lambda: consumer._headrace.grace_began is not None)
         skip(GRACE)
         await client.end()
         assert consumer.log == ["ConnectionClosed", 1006]

@@ -116,13 +116,15 @@ class TestArguments:
             await call(consumer, "send", bytes_data=data)
         assert [bytes(message["bytes"]) for message in sent] == [b"x", b"x"]
 
-    async def test_send_json_is_there(self, unconnected: MakeConsumer, kind: type[Any]) -> None:
-        consumer, sent = unconnected(kind)
-        await call(consumer, "send_json", {"a": "\u00e4"}, close=4000)
-        assert sent == [
-            {"type": "websocket.send", "text": json.dumps({"a": "\u00e4"})},
-            {"type": "websocket.close", "code": 4000},
-        ]
+
+@pytest.mark.parametrize("kind", [AsyncJsonWebsocketConsumer, JsonWebsocketConsumer])
+async def test_send_json_sends_json_and_closes(unconnected: MakeConsumer, kind: type[Any]) -> None:
+    consumer, sent = unconnected(kind)
+    await call(consumer, "send_json", {"a": "\u00e4"}, close=4000)
+    assert sent == [
+        {"type": "websocket.send", "text": json.dumps({"a": "\u00e4"})},
+        {"type": "websocket.close", "code": 4000},
+    ]
 
 
 class TestTwins:
@@ -162,7 +164,7 @@ class TestSeed:
     async def test_receive_without_bytes_data(self, layer: InMemoryChannelLayer) -> None:
         class Chat(AsyncWebsocketConsumer):
             async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as the seed has it
-                await self.send_json({"got": text_data})
+                await self.send(json.dumps({"got": text_data}))
 
         async with WebsocketCommunicator(Chat.as_asgi(), "/ws/") as client:
             await client.send_to("x")
@@ -171,7 +173,7 @@ class TestSeed:
     async def test_receive_without_bytes_data_says_so_when_bytes_come(self, layer: InMemoryChannelLayer) -> None:
         class Chat(AsyncWebsocketConsumer):
             async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as the seed has it
-                await self.send_json({"got": text_data})
+                await self.send(json.dumps({"got": text_data}))
 
         client = WebsocketCommunicator(Chat.as_asgi(), "/ws/")
         await client.connect()

@@ -33,6 +33,7 @@ RANKS = [
     ["headrace.sync", "headrace.db", "headrace.utils", "headrace.paths"],
     ["headrace.dispatch.counters", "headrace.dispatch.handlers", "headrace.dispatch.settings"],
     ["headrace.dispatch.attendant", "headrace.dispatch.intake", "headrace.dispatch.threads"],
+    ["headrace.dispatch.session"],
     ["headrace.dispatch.life"],
     ["headrace.dispatch"],
     ["headrace.consumer", "headrace.sockets.keys"],

@@ -104,8 +104,8 @@ class Greeter(AsyncWebsocketConsumer):
         await self.accept()
 
 
-class Customer(AsyncWebsocketConsumer):
-    """Sends JSON although its frames are plain, from a method that runs in a thread."""
+class Customer(AsyncJsonWebsocketConsumer):
+    """Sends what a method has found in a thread."""
 
     async def connect(self):
         await self.accept()

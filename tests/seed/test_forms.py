@@ -66,7 +66,6 @@ async def test_a_path_that_no_pair_has_is_closed(forms: "Forms") -> None:
 
 
 async def test_a_method_decorated_with_database_sync_to_async_runs_without_django(forms: "Forms") -> None:
-    """And a consumer of plain frames has ``send_json()``."""
     socket = await forms.open("/customer/")
     assert await forms.hear_json(socket) == {"type": "customer", "customer": {"number": 7, "name": "ada"}}
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from headrace import AsyncWebsocketConsumer, WebsocketConsumer, database_sync_to_async
+from headrace import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, JsonWebsocketConsumer, database_sync_to_async
 from headrace.exceptions import DenyConnection
 from headrace.paths import ImproperlyConfigured
 from headrace.sockets import BaseSocketServer
@@ -320,7 +320,7 @@ async def test_the_token_is_not_in_the_log_nor_in_a_repr(caplog: pytest.LogCaptu
     assert SECRET not in repr(middleware)
 
 
-class Who(AsyncWebsocketConsumer):
+class Who(AsyncJsonWebsocketConsumer):
     chosen: str | None = None
 
     async def connect(self) -> None:
@@ -330,7 +330,7 @@ class Who(AsyncWebsocketConsumer):
         await self.send_json({"user": self.scope["user"].name})
 
 
-class SyncWho(WebsocketConsumer):
+class SyncWho(JsonWebsocketConsumer):
     chosen: str | None = None
 
     def connect(self) -> None:

@@ -145,7 +145,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def on_error(self, exc: Exception, message: Message) -> None:
         """Answer a frame that was refused or could not be sent, and go on; any other error ends the connection."""
         if isinstance(exc, BadFrame | LayerUnavailable):
-            await self.send_json({"type": "error", "error": str(exc)})
+            await self.send(encode_once({"type": "error", "error": str(exc)}))
         elif isinstance(exc, ChannelFull):
             # It reads so slowly that not even `joined` or `left` finds room.
             await self.close(TRY_AGAIN_LATER)
@@ -174,7 +174,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self._stay(visit)
         report = await self._publish(visit, "message", text=frame.text, ref=frame.ref)
         dropped = report.dropped_full + report.dropped_other
-        await self.send_json({"type": "sent", "ref": frame.ref, "delivered": report.delivered, "dropped": dropped})
+        sent = {"type": "sent", "ref": frame.ref, "delivered": report.delivered, "dropped": dropped}
+        await self.send(encode_once(sent))
 
     async def _depart(self, visit: Visit) -> None:
         self.visit = None

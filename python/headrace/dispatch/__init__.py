@@ -5,6 +5,7 @@ from headrace.dispatch.counters import ConsumerStats, Counters
 from headrace.dispatch.handlers import Handlers, get_handler_name
 from headrace.dispatch.intake import Intake
 from headrace.dispatch.life import CLEAN_UP_SECONDS, Life, despite_cancel
+from headrace.dispatch.session import Session, Shared, SyncSession
 from headrace.dispatch.settings import (
     GRACE_SECONDS,
     check_backlog,
@@ -24,7 +25,10 @@ __all__ = [
     "Intake",
     "Life",
     "Rest",
+    "Session",
+    "Shared",
     "SyncPool",
+    "SyncSession",
     "call_in_thread",
     "check_backlog",
     "check_grace",

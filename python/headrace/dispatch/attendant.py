@@ -96,14 +96,15 @@ def begin(life: "Life", message: Any) -> Any:
     Returns:
         None if that is all, a ``Rest``, or the message if it is the task's to handle.
     """
-    consumer, intake, task = life._consumer, life._intake, life._task
-    if consumer._closed or intake.client or intake.carried or task is None or connections_open():
+    session, intake, task = life._session, life._intake, life._task
+    if session.closed or intake.client or intake.carried or task is None or connections_open():
         return message
     kind = message.get("type")
-    name = consumer._handlers.of_layer.get(kind) if kind.__class__ is str else None
+    name = session.shared.handlers.of_layer.get(kind) if kind.__class__ is str else None
     if name is None or not (life._direct or name is FORWARD):
         return message
-    return stand_in(task, getattr(consumer, name), message)
+    handler = session.forward if name is FORWARD else getattr(life._consumer, name)
+    return stand_in(task, handler, message)
 
 
 def stand_in(task: "asyncio.Task[Any]", handler: Callable[[Any], Any], message: Any) -> Rest | None:

@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["FORWARD", "Handlers", "get_handler_name"]
 
 FORWARD = "_forward"
-"""The method that forwards a message to the socket without a handler."""
+"""Stands for a handler where a message goes to the socket without one; no handler can have this name."""
 
 _HANDLERS_FOR_ALL = frozenset({"send_json", "receive_json", "websocket_receive", "websocket_disconnect"})
 """Methods of headrace's own classes that messages from the layer may call, as projects on Channels have them do."""

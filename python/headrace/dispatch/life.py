@@ -7,15 +7,15 @@ begun is finished once, its groups are left, its channel is closed, and only the
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from types import MethodType
 from typing import Any, ClassVar, Protocol, cast
 
 from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.dispatch.attendant import Rest, begin
-from headrace.dispatch.counters import Counters
-from headrace.dispatch.handlers import FORWARD, Handlers
+from headrace.dispatch.handlers import FORWARD
 from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
+from headrace.dispatch.session import Session
 from headrace.dispatch.settings import setting
 from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.settings import django_settings
@@ -35,8 +35,8 @@ _HOOKS = {
     "websocket_disconnect": "disconnect",
     "receive": "receive_json",
     "http_request": "handle",
-    "_leave": "disconnect",
-    "_be_idle": "on_idle",
+    "leave": "disconnect",
+    "be_idle": "on_idle",
 }
 """The method of the user's that each method of headrace's calls."""
 
@@ -53,27 +53,8 @@ class Consumer(Protocol):
     channel_layer: ChannelLayer
     channel_name: str
     _sync: ClassVar[bool]
-    _closed: bool
-    _grace_began: float | None
-    _has_begun: bool
-    _serving: bool
-    _gone: bool
-    _counters: Counters
-    _intake: Intake | None
-    _handlers: Handlers
 
     async def dispatch(self, message: Any) -> None: ...
-    def _note_gone(self, message: Message) -> None: ...
-    def _grace_seconds(self) -> float | None: ...
-    def _is_overdue(self) -> bool: ...
-    async def _report(self, error: Exception, message: Any) -> None: ...
-    def _forward(self, message: Any) -> Awaitable[None]: ...
-    async def _excuses(self, error: Exception) -> bool: ...
-    async def _be_idle(self) -> None: ...
-    async def _close_failed(self) -> None: ...
-    async def _dismisses_client(self) -> bool: ...
-    async def _close_overrun(self) -> None: ...
-    async def _finish(self) -> None: ...
 
 
 class Life:
@@ -81,6 +62,7 @@ class Life:
 
     Args:
         consumer: The consumer.
+        session: What is kept of it.
         direct: Whether handlers may be called without ``dispatch``, because nobody has changed it.
     """
 
@@ -101,15 +83,17 @@ class Life:
         "_layer",
         "_overrun",
         "_running",
+        "_session",
         "_task",
         "_told_expired",
     )
 
-    def __init__(self, consumer: Consumer, direct: bool) -> None:
+    def __init__(self, consumer: Consumer, session: Session, direct: bool) -> None:
         self._consumer = consumer
+        self._session = session
         self._layer: ChannelLayer | None = consumer.channel_layer
         self._channel: str | None = getattr(consumer, "channel_name", None)
-        self._intake = consumer._intake = Intake(self._layer, self._channel)
+        self._intake = session.intake = Intake(self._layer, self._channel)
         self._intake.limit(consumer, self._layer, self)
         self._concurrency: int = setting(consumer, "concurrency", 1)
         self._handler_timeout: float | None = setting(consumer, "handler_timeout")
@@ -133,9 +117,9 @@ class Life:
         Raises:
             BaseException: Whatever ended it, if that was no ordinary end.
         """
-        consumer = self._consumer
-        consumer._serving = True
-        consumer._counters.add(opened=1, open=1)
+        consumer, session = self._consumer, self._session
+        session.serving = True
+        session.shared.counters.add(opened=1, open=1)
         self._task = asyncio.current_task()
         if django_settings() is not None:
             enter_consumer()
@@ -153,7 +137,7 @@ class Life:
                 # Nobody is to send to it any more, however long the close takes.
                 self._intake.leave_layer()
                 await self._intake.close()
-                await consumer._close_overrun()
+                await session.close_overrun()
             elif failure := self._intake.failure():
                 self._cancelled = isinstance(failure.error, asyncio.CancelledError)
                 self._failed = not self._cancelled
@@ -174,15 +158,15 @@ class Life:
             finally:
                 if self._interrupted and self._task is not None:
                     self._task.uncancel()
-                consumer._closed = True
-                consumer._serving = False
+                session.closed = True
+                session.serving = False
                 self._task = None
                 self._intake.leave_layer()
-                consumer._counters.add(open=-1, dropped_unhandled=self._intake.left())
+                session.shared.counters.add(open=-1, dropped_unhandled=self._intake.left())
 
     def gone(self, message: Message) -> None:
         """Note that the client has gone: handlers that run side by side need not go on."""
-        self._consumer._note_gone(message)
+        self._session.note_gone(message)
         for task in self._running:
             task.cancel()
         self._give_grace()
@@ -195,16 +179,16 @@ class Life:
 
     def overrun(self) -> None:
         """Interrupt the handler, because the channel is full and the consumer wants to be closed then."""
-        if not self._consumer._closed:
+        if not self._session.closed:
             self._overrun = self._interrupt()
 
     def _give_grace(self) -> None:
         """Let the handler that is at work, or the next one, go on for the grace period: the client has gone."""
         self._end_grace()
-        seconds = self._consumer._grace_seconds()
+        seconds = self._session.grace_seconds(self._consumer)
         if seconds is not None and seconds != math.inf:
             loop = asyncio.get_running_loop()
-            self._consumer._grace_began = loop.time()
+            self._session.grace_began = loop.time()
             self._grace = loop.call_later(seconds, self._expire)
 
     def _end_grace(self) -> None:
@@ -214,9 +198,9 @@ class Life:
 
     def _expire(self) -> None:
         """Interrupt the handler, because its client has gone and the grace period is over."""
-        self._consumer._closed = True
+        self._session.closed = True
         # A loop's timers may be a moment early.
-        self._consumer._grace_began = -math.inf
+        self._session.grace_began = -math.inf
         if self._interrupt():
             self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_SECONDS, self._report_stuck)
 
@@ -298,7 +282,7 @@ class Life:
             while self._intake.client or self._intake.carried:
                 await self._handle_waiting()
         except BaseException:
-            self._consumer._counters.add(dropped_unhandled=int(more))
+            self._session.shared.counters.add(dropped_unhandled=int(more))
             raise
 
     async def _handle_waiting(self) -> None:
@@ -317,21 +301,21 @@ class Life:
 
     async def _handle(self, event: Any, of_layer: bool) -> None:
         """Call the handler of a message, and ``on_error`` if that fails."""
-        consumer = self._consumer
-        if of_layer and consumer._closed:
+        consumer, session = self._consumer, self._session
+        if of_layer and session.closed:
             self._drop()
             return
-        if consumer._gone and is_disconnect(event):
-            consumer._closed = True
+        if session.gone and is_disconnect(event):
+            session.closed = True
             self._end_grace()
         try:
             if connections_open():
                 await aclose_old_connections()
             if isinstance(event, Idle):
-                if not consumer._closed:
-                    await consumer._be_idle()
+                if not session.closed:
+                    await session.be_idle(consumer)
             elif of_layer:
-                await self._call(consumer._handlers.name_for_layer(event), event)
+                await self._call(session.shared.handlers.name_for_layer(event), event)
             else:
                 await self._call("", event)
         except StopConsumer:
@@ -340,11 +324,10 @@ class Life:
             await self._fail(error, {"type": "on_idle"} if isinstance(event, Idle) else event)
 
     async def _call(self, name: str, message: Any) -> None:
-        consumer = self._consumer
         if name == FORWARD:
-            await consumer._forward(message)
+            await self._session.forward(message)
         elif self._handler_timeout is None:
-            await consumer.dispatch(message)
+            await self._consumer.dispatch(message)
         else:
             await self._call_in_time(self._handler_timeout, message)
 
@@ -362,23 +345,23 @@ class Life:
 
     def _drop(self) -> None:
         """Count a message of the layer for a consumer that has closed, and see to it that no more come."""
-        self._consumer._counters.add(dropped_unhandled=1)
+        self._session.shared.counters.add(dropped_unhandled=1)
         self._intake.leave_layer()
 
     async def _fail(self, error: Exception, message: Any) -> None:
-        consumer = self._consumer
+        consumer, session = self._consumer, self._session
         if consumer.scope.get("type") == "lifespan":
             # A server asks every application whether it has one, and takes this for the answer.
             raise error
-        if consumer._handlers.forwards(message) and await consumer._excuses(error):
+        if session.shared.handlers.forwards(message) and await session.excuses(consumer, error):
             return
-        if isinstance(error, ConnectionClosed) and consumer._is_overdue():
+        if isinstance(error, ConnectionClosed) and session.is_overdue(consumer):
             raise StopConsumer from None
-        consumer._counters.add(errors=1)
+        session.shared.counters.add(errors=1)
         try:
-            await consumer._report(_explain(error, consumer, message), message)
+            await session.report(consumer, _explain(error, consumer, message), message)
         except Exception:
-            if await consumer._dismisses_client():
+            if await session.dismisses_client(consumer):
                 raise StopConsumer from None
             raise
 
@@ -406,7 +389,7 @@ class Life:
                 await asyncio.wait(self._running)
             if self._is_first or isinstance(event, Failure | Idle) or is_disconnect(event):
                 self._is_first = False
-                if self._running and self._consumer._gone:
+                if self._running and self._session.gone:
                     await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
                 await self._handle_waiting()
             else:
@@ -416,7 +399,7 @@ class Life:
         running = cast("set[asyncio.Task[None]]", self._running)
         while len(running) >= self._concurrency:
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        if self._consumer._closed or self._consumer._gone:
+        if self._session.closed or self._session.gone:
             self._drop()
             return
         task = group.create_task(self._handle(event, of_layer))
@@ -451,12 +434,12 @@ class Life:
 
     async def _finish(self) -> None:
         """End what the consumer has begun. Called again, it goes on where it was cut off."""
-        consumer = self._consumer
+        consumer, session = self._consumer, self._session
         await self._intake.close()
         try:
             if self._failed:
-                await consumer._close_failed()
-            await consumer._finish()
+                await session.close_failed(consumer)
+            await session.finish(consumer)
         except Exception as error:
             try:
                 await self._fail(error, {"type": "disconnect"})

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
+
+from asgiref.sync import async_to_sync
 
 from headrace.consumer import AsyncConsumer
+from headrace.dispatch import Session, Shared, SyncSession
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.typing import Message
 
-__all__ = ["UNDECODABLE", "Connection"]
+__all__ = ["UNDECODABLE", "Connection", "SyncWebsocketSession", "WebsocketSession"]
 
 NO_CODE = 1005
 ABNORMAL = 1006
@@ -23,25 +26,29 @@ MAX_REASON = 123
 """Bytes that fit in the frame of a close."""
 
 
-class Connection(AsyncConsumer):
-    """What sync and async WebSocket consumers share: the shapes of messages, and how a connection ends."""
+class WebsocketSession(Session):
+    """What headrace keeps of a WebSocket consumer.
 
-    groups: Iterable[str] | None = None
+    Attributes:
+        accepted: The connection was accepted.
+        code: The code that the connection was closed with, as far as it is known.
+        failure: The code to close with after a failure.
+    """
 
-    _state = (*AsyncConsumer._state, "_accepted", "_code", "_failure")
-    _accepted = False
-    # The code that the connection was closed with, as far as it is known.
-    _code: int | None = None
-    # The code to close with after a failure.
-    _failure = FAILED
+    __slots__ = ("accepted", "code", "failure")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make a consumer; arguments are accepted and ignored, as in Channels, but for a scope."""
-        super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
-        if self.groups is None:
-            self.groups = []
+    def __init__(self, shared: Shared[Any]) -> None:
+        super().__init__(shared)
+        self.accepted = False
+        self.code: int | None = None
+        self.failure = FAILED
 
-    def _accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
+    def accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
+        """Return what accepts the connection.
+
+        Raises:
+            TypeError: An argument is of the wrong kind.
+        """
         if subprotocol is not None and not isinstance(subprotocol, str):
             self._refuse("accept", "subprotocol must be a str or None", subprotocol)
         message: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
@@ -51,7 +58,13 @@ class Connection(AsyncConsumer):
                 self._refuse("accept", "headers must be pairs of bytes", headers)
         return message
 
-    def _send_message(self, text_data: str | None, bytes_data: bytes | None) -> Message:
+    def send_message(self, text_data: str | None, bytes_data: bytes | None) -> Message:
+        """Return what sends a frame.
+
+        Raises:
+            ValueError: There is neither text nor bytes.
+            TypeError: An argument is of the wrong kind.
+        """
         if text_data is not None:
             if not isinstance(text_data, str):
                 self._refuse("send", "text_data must be a str (bytes go into bytes_data)", text_data)
@@ -62,7 +75,12 @@ class Connection(AsyncConsumer):
             self._refuse("send", "bytes_data must be bytes (text goes into text_data)", bytes_data)
         return {"type": "websocket.send", "bytes": bytes_data}
 
-    def _close_message(self, code: int | bool | None, reason: str | None) -> Message:
+    def close_message(self, code: int | bool | None, reason: str | None) -> Message:
+        """Return what closes the connection.
+
+        Raises:
+            TypeError, ValueError: An argument is of the wrong kind.
+        """
         message: Message = {"type": "websocket.close"}
         if code is not None and code is not True:
             if not isinstance(code, int):
@@ -77,26 +95,27 @@ class Connection(AsyncConsumer):
         return message
 
     def _refuse(self, method: str, expected: str, got: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__}.{method}(): {expected}, got {got!r}")
+        raise TypeError(f"{self.shared.name}.{method}(): {expected}, got {got!r}")
 
-    def _note_closed(self, message: Message) -> None:
-        self._closed = True
-        self._code = message.get("code", 1000)
+    def note_closed(self, message: Message) -> None:
+        """Note that the consumer closes its connection."""
+        self.closed = True
+        self.code = message.get("code", 1000)
 
-    def _code_of(self, message: Message) -> int:
+    def code_of(self, message: Message) -> int:
         """Return the code that the connection ended with: the server's if it has one, else that of our own close."""
         code = message.get("code")
         if code is not None and code != NO_CODE:
             return int(code)
-        return NO_CODE if self._code is None else self._code
+        return NO_CODE if self.code is None else self.code
 
-    async def _send_close(self, message: Message) -> None:
+    async def send_close(self, consumer: Any, message: Message) -> None:
         """Send a close; if it is held back, stop asking the server for messages meanwhile, as granian wants it."""
-        intake = self._intake
+        intake = self.intake
         if intake is None:
-            await self._emit(message)
+            await self.emit(consumer, message)
             return
-        closing = asyncio.ensure_future(self._emit(message))
+        closing = asyncio.ensure_future(self.emit(consumer, message))
         try:
             await asyncio.wait({closing}, timeout=PATIENCE)
             if not closing.done():
@@ -104,24 +123,79 @@ class Connection(AsyncConsumer):
             await closing
         except (OSError, RuntimeError) as error:
             intake.resume()
-            await self._excuse(error)
+            await self.excuse(error)
         finally:
             closing.cancel()
             intake.resume()
 
-    def _group_layer(self) -> Any:
-        layer: Any = self.channel_layer
+    def group_layer(self, consumer: Any) -> Any:
+        """Return the channel layer of a consumer that has groups.
+
+        Raises:
+            InvalidChannelLayerError: There is none, or it has no groups.
+        """
+        layer = consumer.channel_layer
         if layer is not None and hasattr(layer, "group_add"):
             return layer
         raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
 
-    def _frame_of(self, message: Message) -> Message:
-        """Return the frame that a message from the layer stands for.
+    async def join(self, consumer: Any) -> None:
+        """Join the groups of the class."""
+        for group in consumer.groups or ():
+            await self.group_layer(consumer).group_add(group, consumer.channel_name)
+
+    async def leave(self, consumer: Any, code: int) -> None:
+        """Leave the groups of the class, and call ``disconnect``."""
+        failed: Exception | None = None
+        for group in consumer.groups or ():
+            try:
+                await self.group_layer(consumer).group_discard(group, consumer.channel_name)
+            except Exception as error:
+                failed = failed or error
+        self.begin_leaving()
+        await consumer.disconnect(code)
+        if failed is not None:
+            raise failed
+
+    async def excuse(self, error: Exception) -> None:
+        """Go on after a send that failed because the client has gone; raise any other error again.
+
+        The specification has servers raise an ``OSError`` then. Some raise a ``RuntimeError`` instead, and have the
+        client's last message ready by then: a turn of the loop later it has been read.
+        """
+        if isinstance(error, OSError):
+            self.closed = True
+            return
+        await asyncio.sleep(0)
+        if not self.gone:
+            raise error
+
+    # What the dispatch calls.
+
+    def note_gone(self, message: Message) -> None:
+        """Note that the client has gone, and its code."""
+        super().note_gone(message)
+        self.code = self.code_of(message)
+
+    async def report(self, consumer: Any, error: Exception, message: Message) -> None:
+        """Call ``on_error``."""
+        await super().report(consumer, error, message)
+        # The consumer goes on, and what it may fail of later is another matter.
+        self.failure = FAILED
+
+    def forward(self, message: Message) -> Awaitable[None]:
+        """Send the client the frame that a message from the layer holds.
 
         Raises:
             ValueError: It holds neither text nor bytes where it should.
         """
-        field = self._fields[message["type"]]
+        payload = message.get(self.shared.fields[message["type"]] or "text")
+        if payload.__class__ is str:
+            return self.asgi_send({"type": "websocket.send", "text": payload})
+        return self.asgi_send(self._frame_of(message))
+
+    def _frame_of(self, message: Message) -> Message:
+        field = self.shared.fields[message["type"]]
         payload = message.get(field or "text")
         if field is None and payload is None:
             payload = message.get("bytes")
@@ -130,89 +204,110 @@ class Connection(AsyncConsumer):
         if isinstance(payload, bytes):
             return {"type": "websocket.send", "bytes": payload}
         where = "'text' must be a str, or 'bytes' bytes" if field is None else f"{field!r} must be a str or bytes"
-        raise ValueError(f"{type(self).__name__} forwards {message['type']!r}, in which {where}, got {message!r}")
+        raise ValueError(f"{self.shared.name} forwards {message['type']!r}, in which {where}, got {message!r}")
 
-    async def _excuse(self, error: Exception) -> None:
-        """Go on after a send that failed because the client has gone; raise any other error again.
-
-        The specification has servers raise an ``OSError`` then. Some raise a ``RuntimeError`` instead, and have the
-        client's last message ready by then: a turn of the loop later it has been read.
-        """
-        if isinstance(error, OSError):
-            self._closed = True
-            return
-        await asyncio.sleep(0)
-        if not self._gone:
-            raise error
-
-    # What the dispatch calls.
-
-    def _note_gone(self, message: Message) -> None:
-        super()._note_gone(message)
-        self._code = self._code_of(message)
-
-    async def _report(self, error: Exception, message: Message) -> None:
-        await super()._report(error, message)
-        # The consumer goes on, and what it may fail of later is another matter.
-        self._failure = FAILED
-
-    def _forward(self, message: Message) -> Awaitable[None]:
-        payload = message.get(self._fields[message["type"]] or "text")
-        if payload.__class__ is str:
-            return self._asgi_send({"type": "websocket.send", "text": payload})
-        return self._asgi_send(self._frame_of(message))
-
-    async def _excuses(self, error: Exception) -> bool:
+    async def excuses(self, consumer: Any, error: Exception) -> bool:
+        """Tell whether forwarding failed because the client has gone; count it then."""
         if isinstance(error, OSError | RuntimeError):
             try:
-                await self._excuse(error)
+                await self.excuse(error)
             except type(error):
                 return False
-            self._drop_after_close()
+            self.drop_after_close(consumer)
             return True
         return False
 
-    async def _close_failed(self) -> None:
+    async def close_failed(self, consumer: Any) -> None:
+        """Close the connection after an exception, where the server would not know the code."""
         # Where there is no server, as in a test, the exception is all there is to see; so it is in Channels.
-        if self._accepted and not self._closed and not self._gone and "asgi" in self.scope:
-            self._code = self._failure
-            await self._close_now({"type": "websocket.close", "code": self._failure})
+        if self._is_open() and "asgi" in consumer.scope:
+            self.code = self.failure
+            await self._close_now({"type": "websocket.close", "code": self.failure})
 
-    async def _dismisses_client(self) -> bool:
+    async def dismisses_client(self, consumer: Any) -> bool:
+        """Close the connection of a client that sent what cannot be decoded; tell whether that ends the matter."""
         # The client's fault and not the server's: its server is not to log a traceback for it.
-        is_its_fault = self._failure == UNDECODABLE and self._accepted and not self._closed and not self._gone
-        if not is_its_fault or "asgi" not in self.scope:
+        if self.failure != UNDECODABLE or not self._is_open() or "asgi" not in consumer.scope:
             return False
-        self._code = UNDECODABLE
-        if self._intake is not None:
-            await self._intake.close()
+        self.code = UNDECODABLE
+        if self.intake is not None:
+            await self.intake.close()
         return await self._close_now({"type": "websocket.close", "code": UNDECODABLE})
 
-    async def _close_overrun(self) -> None:
-        await super()._close_overrun()
-        self._code = OVERRUN
+    async def close_overrun(self) -> None:
+        """Close the connection because the consumer does not keep up."""
+        await super().close_overrun()
+        self.code = OVERRUN
         if not await self._close_now({"type": "websocket.close", "code": OVERRUN}):
             # Daphne sends no code but 1000 and those from 3000 on.
             await self._close_now({"type": "websocket.close"})
 
+    def _is_open(self) -> bool:
+        return self.accepted and not self.closed and not self.gone
+
     async def _close_now(self, message: Message) -> bool:
         """Close, even if the client does not read what it was sent before; tell whether the server took it."""
-        self._closed = True
+        self.closed = True
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._asgi_send(message)
+                await self.asgi_send(message)
         except TimeoutError:
             return True  # it is on its way, to a client that does not read
         except Exception:  # whatever a server raises then: there is nobody left to tell
             return False
         return True
 
-    async def _finish(self) -> None:
-        if self._has_begun:
-            await self._leave(ABNORMAL if self._code is None else self._code)
+    async def finish(self, consumer: Any) -> None:
+        """Leave the groups and call ``disconnect``, if that was not done."""
+        if self.has_begun:
+            await self.leave(consumer, ABNORMAL if self.code is None else self.code)
 
-    async def _leave(self, code: int) -> None:
+
+class SyncWebsocketSession(WebsocketSession, SyncSession):
+    """What headrace keeps of a WebSocket consumer whose methods are plain."""
+
+    __slots__ = ()
+
+    def join_sync(self, consumer: Any) -> None:
+        """Join the groups of the class."""
+        for group in consumer.groups or ():
+            self._in_layer(consumer, "group_add", group)
+
+    async def leave(self, consumer: Any, code: int) -> None:
         """Leave the groups of the class, and call ``disconnect``."""
+        await self.in_thread(self.leave_sync, consumer, code)
+
+    def leave_sync(self, consumer: Any, code: int) -> None:
+        """Leave the groups of the class, and call ``disconnect``."""
+        failed: Exception | None = None
+        for group in consumer.groups or ():
+            try:
+                self._in_layer(consumer, "group_discard", group)
+            except Exception as error:
+                failed = failed or error
+        self.begin_leaving()
+        self.call(consumer.disconnect, code)
+        if failed is not None:
+            raise failed
+
+    def _in_layer(self, consumer: Any, method: str, group: str) -> None:
+        layer = self.group_layer(consumer)
+        call = getattr(layer, f"{method}_sync", None) or async_to_sync(getattr(layer, method))
+        call(group, consumer.channel_name)
+
+
+class Connection(AsyncConsumer):
+    """What sync and async WebSocket consumers share."""
+
+    groups: Iterable[str] | None = None
+
+    _headrace: ClassVar[Shared[WebsocketSession]] = Shared(WebsocketSession)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make a consumer; arguments are accepted and ignored, as in Channels, but for a scope."""
+        super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
+        if self.groups is None:
+            self.groups = []
 
 
 def _is_header(pair: object) -> bool:

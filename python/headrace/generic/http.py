@@ -2,14 +2,16 @@
 
 import enum
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, ClassVar
 
 from headrace.consumer import AsyncConsumer
-from headrace.dispatch import Life
+from headrace.db import aclose_old_connections
+from headrace.dispatch import Session, Shared
 from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.typing import Message, Send
 
-__all__ = ["AsyncHttpConsumer"]
+# Some only because Channels' module has them, and projects import them from there.
+__all__ = ["AsyncConsumer", "AsyncHttpConsumer", "StopConsumer", "aclose_old_connections"]
 
 _LAST = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 """The messages that end a response, unless they have ``more_body``."""
@@ -23,6 +25,82 @@ class _Phase(enum.Enum):
     COMPLETE = enum.auto()
 
 
+class _HttpSession(Session):
+    """What headrace keeps of an HTTP consumer.
+
+    Attributes:
+        phase: How far the response has come.
+        handlers_running: Handlers that run.
+    """
+
+    __slots__ = ("handlers_running", "phase")
+
+    def __init__(self, shared: Shared[Any]) -> None:
+        super().__init__(shared)
+        self.phase = _Phase.NONE
+        self.handlers_running = 0
+
+    def open(self, consumer: Any, send: Send) -> None:
+        """Prepare to serve a connection, in its loop."""
+        # Its base_send is a method, which follows the response.
+        self.attach(send)
+        consumer.body = []
+
+    async def send(self, consumer: Any, message: Message) -> None:
+        """Send, unless the connection has ended."""
+        # What servers take from a stream whose client has gone, they throw away.
+        if self.gone:
+            self.closed = True
+        await super().send(consumer, message)
+
+    def follow(self, message: Message) -> None:
+        """Note what was sent; end the consumer if the response is whole."""
+        if message["type"] in _LAST and not message.get("more_body"):
+            self.phase = _Phase.COMPLETE
+            if not self.handlers_running and self.intake is not None:
+                # Something else than a handler has finished it.
+                self.intake.stop()
+
+    async def complete(self, consumer: Any) -> None:
+        """End a response that was begun; refuse to end without one, unless there is no client any more.
+
+        Raises:
+            RuntimeError: The response was not begun.
+        """
+        if self.gone or self.closed:
+            return
+        if self.phase is _Phase.NONE:
+            raise RuntimeError(
+                f"{self.shared.name}.handle() has ended without a response: await send_response(), or at least "
+                "send_headers() before it returns, if a task or a handler is to send the rest"
+            )
+        if self.phase is _Phase.BEGUN:
+            await consumer.send_body(b"")
+
+    def grace_seconds(self, consumer: Any) -> float | None:
+        """Return the grace period in seconds, or None if there is no limit."""
+        # What is done after the whole response is no concern of the client.
+        return None if self.phase is _Phase.COMPLETE else super().grace_seconds(consumer)
+
+    async def report(self, consumer: Any, error: Exception, message: Message) -> None:
+        """Call ``on_error``; end the consumer if there is no response."""
+        try:
+            await super().report(consumer, error, message)
+        finally:
+            unanswered = self.phase is _Phase.NONE and not (self.gone or self.closed)
+            if unanswered:
+                # A task that would begin the response now would not get to its end.
+                self.closed = True
+        if unanswered:
+            raise error
+
+    async def finish(self, consumer: Any) -> None:
+        """Call ``disconnect``, if the request was begun."""
+        if self.has_begun:
+            self.has_begun = False
+            await consumer.disconnect()
+
+
 class AsyncHttpConsumer(AsyncConsumer):
     """An HTTP request whose body is read whole, and answered by ``handle``.
 
@@ -34,11 +112,7 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     raise_after_close = True
 
-    _state = (*AsyncConsumer._state, "_response_phase", "_handlers_running")
-
-    _response_phase = _Phase.NONE
-    # Handlers that run.
-    _handlers_running = 0
+    _headrace: ClassVar[Shared[_HttpSession]] = Shared(_HttpSession)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make a consumer; arguments are accepted and ignored, as in Channels, but for a scope."""
@@ -66,7 +140,7 @@ class AsyncHttpConsumer(AsyncConsumer):
             pairs = list(headers.items())
         else:
             pairs = list(headers)
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        await self._headrace.send(self, {"type": "http.response.start", "status": status, "headers": pairs})
 
     async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
         """Send a part of the response.
@@ -81,7 +155,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         """
         if not isinstance(body, bytes):
             raise AssertionError(f"Body is not bytes: got {body!r}")
-        await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
+        await self._headrace.send(self, {"type": "http.response.body", "body": body, "more_body": more_body})
 
     async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
         """Send the whole response; further arguments are those of ``send_headers``."""
@@ -103,32 +177,23 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     async def http_request(self, message: Message) -> None:
         """Collect the body, and call ``handle`` with the whole of it."""
-        self._has_begun = True
+        session = self._headrace
+        session.has_begun = True
         if "body" in message:
             self.body.append(message["body"])
         if message.get("more_body"):
             return
         await self.handle(b"".join(self.body))
-        if self._response_phase is not _Phase.BEGUN:
+        if session.phase is not _Phase.BEGUN:
             raise StopConsumer
-
-    async def _begin(self, send: Send) -> Life:
-        self.body = []
-        life = await super()._begin(send)
-        # Behind it the response could not be followed.
-        del self.base_send
-        return life
 
     async def base_send(self, message: Message) -> None:
         """Send a message to the client's server, as it is, whether it can be sent or not."""
-        if self._response_phase is _Phase.NONE:
-            self._response_phase = _Phase.BEGUN
-        await self._asgi_send(message)
-        if message["type"] in _LAST and not message.get("more_body"):
-            self._response_phase = _Phase.COMPLETE
-            if not self._handlers_running and self._intake is not None:
-                # Something else than a handler has finished it.
-                self._intake.stop()
+        session = self._headrace
+        if session.phase is _Phase.NONE:
+            session.phase = _Phase.BEGUN
+        await session.asgi_send(message)
+        session.follow(message)
 
     async def http_disconnect(self, message: Message) -> None:
         """End the consumer: the client has gone."""
@@ -140,56 +205,18 @@ class AsyncHttpConsumer(AsyncConsumer):
         Raises:
             RuntimeError: The consumer has ended without a response.
         """
-        self._handlers_running += 1
+        session = self._headrace
+        session.handlers_running += 1
         try:
             await super().dispatch(message)
         except ConnectionClosed:
-            if not self._closed:
+            if not session.closed:
                 raise
             raise StopConsumer from None
         except StopConsumer:
-            await self._complete_response()
+            await session.complete(self)
             raise
         finally:
-            self._handlers_running -= 1
-        if self._response_phase is _Phase.COMPLETE:
+            session.handlers_running -= 1
+        if session.phase is _Phase.COMPLETE:
             raise StopConsumer
-
-    async def _complete_response(self) -> None:
-        """End a response that was begun; refuse to end without one, unless there is no client any more."""
-        if self._gone or self._closed:
-            return
-        if self._response_phase is _Phase.NONE:
-            name = type(self).__name__
-            raise RuntimeError(
-                f"{name}.handle() has ended without a response: await send_response(), or at least send_headers() "
-                "before it returns, if a task or a handler is to send the rest"
-            )
-        if self._response_phase is _Phase.BEGUN:
-            await self.send_body(b"")
-
-    async def _send(self, message: Message) -> None:
-        # What servers take from a stream whose client has gone, they throw away.
-        if self._gone:
-            self._closed = True
-        await super()._send(message)
-
-    def _grace_seconds(self) -> float | None:
-        # What is done after the whole response is no concern of the client.
-        return None if self._response_phase is _Phase.COMPLETE else super()._grace_seconds()
-
-    async def _report(self, error: Exception, message: Message) -> None:
-        try:
-            await super()._report(error, message)
-        finally:
-            unanswered = self._response_phase is _Phase.NONE and not (self._gone or self._closed)
-            if unanswered:
-                # A task that would begin the response now would not get to its end.
-                self._closed = True
-        if unanswered:
-            raise error
-
-    async def _finish(self) -> None:
-        if self._has_begun:
-            self._has_begun = False
-            await self.disconnect()

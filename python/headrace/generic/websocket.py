@@ -3,28 +3,38 @@
 All four have the same methods; those of the sync consumers are plain, and run in threads.
 
 Differs from Channels: ``disconnect`` is called whatever ends the consumer (with 1006 if no code is known), and once;
-``send_json`` and ``encode_json`` are there on the plain consumers too; arguments of the wrong kind are refused with an
-error that says so; over a real server a failed consumer closes with 1011, and with 1003 if the client sent what cannot
-be decoded.
+arguments of the wrong kind are refused with an error that says so; over a real server a failed consumer closes with
+1011, and with 1003 if the client sent what cannot be decoded.
 """
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync
 
 from headrace import json_text
-from headrace.consumer import SyncConsumer
-from headrace.exceptions import AcceptConnection, DenyConnection, StopConsumer
-from headrace.generic.connection import UNDECODABLE, Connection
+from headrace.consumer import AsyncConsumer, SyncConsumer
+from headrace.db import aclose_old_connections
+from headrace.dispatch import Shared
+from headrace.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
+from headrace.generic.connection import UNDECODABLE, Connection, SyncWebsocketSession
 from headrace.typing import Message
 
+# Some only because Channels' module has them, and projects import them from there.
 __all__ = [
+    "AcceptConnection",
+    "AsyncConsumer",
     "AsyncJsonWebsocketConsumer",
     "AsyncWebsocketConsumer",
+    "DenyConnection",
+    "InvalidChannelLayerError",
     "JsonWebsocketConsumer",
+    "StopConsumer",
+    "SyncConsumer",
     "WebsocketConsumer",
+    "aclose_old_connections",
+    "async_to_sync",
     "encode_once",
 ]
 
@@ -56,9 +66,9 @@ class AsyncWebsocketConsumer(Connection):
         Raises:
             InvalidChannelLayerError: There are groups, and no channel layer that has groups.
         """
-        self._has_begun = True
-        for group in self.groups or ():
-            await self._group_layer().group_add(group, self.channel_name)
+        session = self._headrace
+        session.has_begun = True
+        await session.join(self)
         try:
             await self.connect()
         except AcceptConnection:
@@ -82,8 +92,9 @@ class AsyncWebsocketConsumer(Connection):
         Raises:
             TypeError: An argument is of the wrong kind.
         """
-        await self._send(self._accept_message(subprotocol, headers))
-        self._accepted = True
+        session = self._headrace
+        await session.send(self, session.accept_message(subprotocol, headers))
+        session.accepted = True
 
     async def websocket_receive(self, message: Message) -> None:
         """Pass a frame to ``receive``, as ``text_data`` or as ``bytes_data``; the other is not passed."""
@@ -113,32 +124,21 @@ class AsyncWebsocketConsumer(Connection):
             TypeError: An argument is of the wrong kind.
             ConnectionClosed: The connection has ended, and ``raise_after_close`` is set or the grace period is over.
         """
+        session = self._headrace
         if text_data.__class__ is str:
             message: Message = {"type": "websocket.send", "text": text_data}
         else:
-            message = self._send_message(text_data, bytes_data)
-        if self._closed:
-            self._drop_after_close()
+            message = session.send_message(text_data, bytes_data)
+        if session.closed:
+            session.drop_after_close(self)
         else:
             try:
                 await self.base_send(message)
             except (OSError, RuntimeError) as error:
-                await self._excuse(error)
-                self._drop_after_close()
+                await session.excuse(error)
+                session.drop_after_close(self)
         if close:
             await self.close(close)
-
-    async def send_json(self, content: Any, close: bool | int = False) -> None:
-        """Send JSON to the client, in a text frame; see ``send``.
-
-        Differs from Channels: the plain consumers have it too.
-        """
-        await self.send(text_data=await self.encode_json(content), close=close)
-
-    @classmethod
-    async def encode_json(cls, content: Any) -> str:
-        """Encode what ``send_json`` sends."""
-        return json.dumps(content)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or refuse it if it was not accepted. Does nothing if it has ended.
@@ -150,15 +150,17 @@ class AsyncWebsocketConsumer(Connection):
         Raises:
             TypeError, ValueError: An argument is of the wrong kind.
         """
-        message = self._close_message(code, reason)
-        if not self._closed:
-            self._note_closed(message)
-            await self._send_close(message)
+        session = self._headrace
+        message = session.close_message(code, reason)
+        if not session.closed:
+            session.note_closed(message)
+            await session.send_close(self, message)
 
     async def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups of the class, call ``disconnect``, and end the consumer."""
-        self._code = self._code_of(message)
-        await self._leave(self._code)
+        session = self._headrace
+        session.code = session.code_of(message)
+        await session.leave(self, session.code)
         raise StopConsumer
 
     async def disconnect(self, code: int) -> None:
@@ -167,18 +169,6 @@ class AsyncWebsocketConsumer(Connection):
     async def on_idle(self) -> None:
         """React to a client that has been silent for ``idle_timeout``: close the connection."""
         await self.close()
-
-    async def _leave(self, code: int) -> None:
-        failed: Exception | None = None
-        for group in self.groups or ():
-            try:
-                await self._group_layer().group_discard(group, self.channel_name)
-            except Exception as error:
-                failed = failed or error
-        self._begin_leaving()
-        await self.disconnect(code)
-        if failed is not None:
-            raise failed
 
 
 class WebsocketConsumer(Connection, SyncConsumer):
@@ -190,13 +180,15 @@ class WebsocketConsumer(Connection, SyncConsumer):
         groups: Groups that every connection joins before ``connect`` and leaves before ``disconnect``.
     """
 
+    _headrace: ClassVar[Shared[SyncWebsocketSession]] = Shared(SyncWebsocketSession)
+
     def websocket_connect(self, message: Message) -> None:
         """Open the connection: join the groups of the class, then let ``connect`` decide."""
-        self._has_begun = True
-        for group in self.groups or ():
-            self._in_layer("group_add", group)
+        session = self._headrace
+        session.has_begun = True
+        session.join_sync(self)
         try:
-            self._plain(self.connect)
+            session.call(self.connect)
         except AcceptConnection:
             self.accept()
         except DenyConnection:
@@ -208,16 +200,17 @@ class WebsocketConsumer(Connection, SyncConsumer):
 
     def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
         """Accept the connection; see ``AsyncWebsocketConsumer.accept``."""
-        self._send_sync(self._accept_message(subprotocol, headers))
-        self._accepted = True
+        session = self._headrace
+        session.send_sync(self, session.accept_message(subprotocol, headers))
+        session.accepted = True
 
     def websocket_receive(self, message: Message) -> None:
         """Pass a frame to ``receive``, as ``text_data`` or as ``bytes_data``; the other is not passed."""
         text = message.get("text")
         if text is not None:
-            self._plain(self.receive, text_data=text)
+            self._headrace.call(self.receive, text_data=text)
         else:
-            self._plain(self.receive, bytes_data=message["bytes"])
+            self._headrace.call(self.receive, bytes_data=message["bytes"])
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Take a frame of the client: to be overridden. Only the argument that came is passed."""
@@ -226,38 +219,32 @@ class WebsocketConsumer(Connection, SyncConsumer):
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
     ) -> None:
         """Send a frame to the client; see ``AsyncWebsocketConsumer.send``."""
-        message = self._send_message(text_data, bytes_data)
+        session = self._headrace
+        message = session.send_message(text_data, bytes_data)
         try:
-            self._send_sync(message)
+            session.send_sync(self, message)
         except (OSError, RuntimeError) as error:
-            self._in_loop(self._excuse, error)
-            self._drop_after_close()
+            session.in_loop(session.excuse, error)
+            session.drop_after_close(self)
         if close:
             self.close(close)
 
-    def send_json(self, content: Any, close: bool | int = False) -> None:
-        """Send JSON to the client, in a text frame; see ``send``."""
-        self.send(text_data=self.encode_json(content), close=close)
-
-    @classmethod
-    def encode_json(cls, content: Any) -> str:
-        """Encode what ``send_json`` sends."""
-        return json.dumps(content)
-
     def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or refuse it; see ``AsyncWebsocketConsumer.close``."""
-        message = self._close_message(code, reason)
-        if not self._closed:
-            self._note_closed(message)
-            if self._intake is None:
+        session = self._headrace
+        message = session.close_message(code, reason)
+        if not session.closed:
+            session.note_closed(message)
+            if session.intake is None:
                 self.base_send(message)
             else:
-                self._in_loop(self._send_close, message)
+                session.in_loop(session.send_close, self, message)
 
     def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups of the class, call ``disconnect``, and end the consumer."""
-        self._code = self._code_of(message)
-        self._leave_plainly(self._code)
+        session = self._headrace
+        session.code = session.code_of(message)
+        session.leave_sync(self, session.code)
         raise StopConsumer
 
     def disconnect(self, code: int) -> None:
@@ -266,26 +253,6 @@ class WebsocketConsumer(Connection, SyncConsumer):
     def on_idle(self) -> None:  # type: ignore[override]  # the sync twin
         """React to a client that has been silent for ``idle_timeout``: close the connection."""
         self.close()
-
-    def _in_layer(self, method: str, group: str) -> None:
-        layer = self._group_layer()
-        call = getattr(layer, f"{method}_sync", None) or async_to_sync(getattr(layer, method))
-        call(group, self.channel_name)
-
-    async def _leave(self, code: int) -> None:
-        await self._in_thread(self._leave_plainly, code)
-
-    def _leave_plainly(self, code: int) -> None:
-        failed: Exception | None = None
-        for group in self.groups or ():
-            try:
-                self._in_layer("group_discard", group)
-            except Exception as error:
-                failed = failed or error
-        self._begin_leaving()
-        self._plain(self.disconnect, code)
-        if failed is not None:
-            raise failed
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
@@ -298,17 +265,26 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
             ValueError: The frame has no text, or no JSON; it closes the connection with 1003.
         """
         if not text_data:
-            self._failure = UNDECODABLE
+            self._headrace.failure = UNDECODABLE
             raise ValueError(NO_TEXT)
         try:
             content = await self.decode_json(text_data)
         except (ValueError, RecursionError):  # a decoder of one's own may be recursive
-            self._failure = UNDECODABLE
+            self._headrace.failure = UNDECODABLE
             raise
         await self.receive_json(content, **kwargs)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Take the content of a frame of the client: to be overridden."""
+
+    async def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Send JSON to the client, in a text frame; see ``send``."""
+        await self.send(text_data=await self.encode_json(content), close=close)
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        """Encode what ``send_json`` sends."""
+        return json.dumps(content)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
@@ -329,17 +305,26 @@ class JsonWebsocketConsumer(WebsocketConsumer):
             ValueError: The frame has no text, or no JSON; it closes the connection with 1003.
         """
         if not text_data:
-            self._failure = UNDECODABLE
+            self._headrace.failure = UNDECODABLE
             raise ValueError(NO_TEXT)
         try:
             content = self.decode_json(text_data)
         except (ValueError, RecursionError):  # a decoder of one's own may be recursive
-            self._failure = UNDECODABLE
+            self._headrace.failure = UNDECODABLE
             raise
-        self._plain(self.receive_json, content, **kwargs)
+        self._headrace.call(self.receive_json, content, **kwargs)
 
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Take the content of a frame of the client: to be overridden."""
+
+    def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Send JSON to the client, in a text frame; see ``send``."""
+        self.send(text_data=self.encode_json(content), close=close)
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        """Encode what ``send_json`` sends."""
+        return json.dumps(content)
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
