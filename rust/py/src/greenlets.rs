@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 /// The first pause between two looks, and the longest. The pauses double, so a wait takes at most twice as long as needed, or
 /// the longest pause more.
@@ -13,12 +11,12 @@ const FIRST: Duration = Duration::from_micros(200);
 const LONGEST: Duration = Duration::from_millis(25);
 
 /// The `time.sleep` that gives other greenlets their turn, if this process has been patched.
+///
+/// Nothing is cached, and no name interned: a thread of the layer is the first to call this, and `PyOnceLock` lets others
+/// run while it is initialised. A child of a process that was forked in that moment would wait for it without end.
 fn patched_sleep(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    static TIME: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let import = || py.import("time").map(Bound::unbind);
-    let time = TIME.get_or_try_init(py, import).ok()?;
-    let sleep = time.bind(py).getattr(intern!(py, "sleep")).ok()?;
-    let module = sleep.getattr(intern!(py, "__module__")).ok()?;
+    let sleep = py.import("time").ok()?.getattr("sleep").ok()?;
+    let module = sleep.getattr("__module__").ok()?;
     let module: String = module.extract().ok()?;
     let patched = ["gevent.", "eventlet."].map(|name| module.starts_with(name));
     patched.contains(&true).then_some(sleep)
