@@ -68,6 +68,44 @@ def test_exceptions_can_be_pickled(name: str) -> None:
     assert copy.args == ("why",)
 
 
+WITH_REDIS_PY = """
+    import copy, pickle, sys
+    from headrace.exceptions import LayerUnavailable
+
+    assert type(LayerUnavailable("why")) is LayerUnavailable
+    assert "redis" not in sys.modules
+    import redis
+
+    for error in (made := LayerUnavailable("why"), copy.copy(made), pickle.loads(pickle.dumps(made))):
+        assert isinstance(error, LayerUnavailable)
+        assert isinstance(error, ConnectionError)
+        assert isinstance(error, redis.exceptions.ConnectionError)
+        assert (repr(error), str(error), error.args) == ("LayerUnavailable('why')", "why", ("why",))
+        assert f"{type(error).__module__}.{type(error).__qualname__}" == "headrace.exceptions.LayerUnavailable"
+"""
+
+
+def test_an_unavailable_layer_is_an_error_of_redis_py_where_that_is_imported() -> None:
+    run(WITH_REDIS_PY)
+
+
+def test_the_native_side_raises_it_as_an_error_of_redis_py() -> None:
+    run("""
+        import redis
+        from headrace import LayerUnavailable, RedisChannelLayer
+
+        layer = RedisChannelLayer(hosts=["redis://127.0.0.1:1"])
+        try:
+            layer.send_sync("channel", {"type": "n"}, confirm=True)
+        except redis.RedisError as error:
+            assert isinstance(error, LayerUnavailable)
+            assert "127.0.0.1:1" in str(error)
+            assert error.__cause__ is not None
+        else:
+            raise AssertionError("nothing was raised")
+    """)
+
+
 def test_without_channels_the_tree_has_the_same_names_and_bases() -> None:
     shared = {name: base.__name__ for name, base in SHARED.items()}
     run(f"""

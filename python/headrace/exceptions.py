@@ -15,7 +15,8 @@ Exception
 ├── RuntimeError
 │   └── LayerClosed           the layer was closed by its owner
 ├── ConnectionError
-│   └── LayerUnavailable      the server could not be reached, or did not answer in time; with the cause
+│   └── LayerUnavailable      the server could not be reached, or did not answer in time; with the cause; where
+│                             redis-py is imported a ``redis.exceptions.ConnectionError`` too
 ├── ConnectionClosed          the client can no longer be sent to
 └── ValueError
     └── InvalidChannelLayerError    a channel layer is configured wrongly
@@ -25,8 +26,10 @@ when channels can be imported: either import then catches what either package ra
 them does not import Django.
 """
 
+import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
 
 __all__ = [
     "AcceptConnection",
@@ -86,7 +89,38 @@ class LayerUnavailable(ConnectionError):
     """The layer's server could not be reached, or did not answer in time; the cause is ``__cause__``.
 
     A message that was being sent may or may not have got through.
+
+    In a process that has imported redis-py it is a ``redis.exceptions.ConnectionError`` too, for code that catches
+    what channels_redis raises. Nothing else is imported for that: redis-py takes longer than all of headrace.
     """
+
+    def __new__(cls, *args: object) -> Self:
+        # At the end of the interpreter there are no modules any more.
+        redis = sys.modules.get("redis.exceptions") if sys.modules else None
+        base = getattr(redis, "ConnectionError", None)
+        made: type[Any] = _also(base) if base and cls is LayerUnavailable else cls
+        error: Self = super().__new__(made, *args)
+        return error
+
+
+@cache
+def _also(base: type[Exception]) -> type[LayerUnavailable]:
+    """Give the class of those that are redis-py's too. It shows and pickles as LayerUnavailable."""
+
+    class Both(LayerUnavailable, base):  # type: ignore[valid-type, misc]
+        def __init__(self, *args: object) -> None:
+            # OSError's does not call that of redis-py, which sets attributes.
+            base.__init__(self, *args)
+
+        def __repr__(self) -> str:
+            return ConnectionError.__repr__(self)
+
+        def __reduce__(self) -> tuple[type[LayerUnavailable], tuple[object, ...]]:
+            return LayerUnavailable, self.args
+
+    Both.__name__ = LayerUnavailable.__name__
+    Both.__qualname__ = LayerUnavailable.__qualname__
+    return Both
 
 
 class ChannelEmpty(Exception):
