@@ -35,12 +35,12 @@ class Side:
         gaps: What the hook was told.
     """
 
-    def __init__(self, url: Any, prefix: str = "t", **options: Any) -> None:
+    def __init__(self, url: Any, prefix: str = "t", send_timeout: float = SEND_TIMEOUT, **options: Any) -> None:
         self.gaps: list[Gap] = []
         self.layer = RedisChannelLayer(
             [url],
             prefix=prefix,
-            send_timeout=SEND_TIMEOUT,
+            send_timeout=send_timeout,
             on_disconnect="test.lost",
             on_reconnect="test.back",
             on_gap="test.gap",
@@ -286,14 +286,38 @@ class TestStart:
                 await side.layer.connect()
             assert side.still_reads()
             proxy.flow()
+            await until(lambda: side.layer.stats().connection.state == "up", "it connects", BACK)
             channel = await side.join()
             await flows(side, side, channel)
+
+    async def test_a_server_that_is_not_there_refuses_at_once(self, start_redis: Start) -> None:
+        server = start_redis()
+        server.kill()
+        # Whatever waits for longer than the test may take has not heard of the refusal.
+        async with sides(server.url, send_timeout=600) as (side,):
+            for ask in (
+                lambda: side.layer.group_send("room", {"type": "test.no"}),
+                lambda: side.layer.send("work", {"type": "test.no"}),
+                side.layer.new_channel,
+                lambda: side.layer.group_add("room", "work"),
+                side.layer.flush,
+                lambda: asyncio.to_thread(side.layer.group_send_sync, "room", {"type": "test.no"}),
+                lambda: asyncio.to_thread(side.layer.send_sync, "work", {"type": "test.no"}, confirm=True),
+            ):
+                with pytest.raises(LayerUnavailable, match="refused"):
+                    await ask()
+            side.read("work")
+            assert side.layer.stats().connection.unsent == 4
+            server.start()
+            await until(lambda: side.layer.stats().connection.state == "up", "it connects", BACK)
+            await side.layer.send("work", {"type": "test.work"})
+            await until(lambda: side.kinds("work") == ["test.work"], "the queue flows", BACK)
 
 
 class TestUnconfirmed:
     async def test_what_was_not_taken_is_counted(self, start_redis: Start) -> None:
         server = start_redis()
-        async with sides(server.url) as (side,):
+        async with sides(server.url, send_timeout=2) as (side,):
             channel = await side.join()
             server.kill()
             before = side.layer.stats().connection.unsent

@@ -135,9 +135,9 @@ async def test_what_the_server_does_not_take_in_time_is_counted(
     start_redis: Callable[..., Server], make_layer: MakeLayer
 ) -> None:
     server = start_redis()
-    layer = make_layer(hosts=[server.url], send_timeout=0.3)
+    layer = make_layer(hosts=[server.url], send_timeout=2)
     channel = await layer.new_channel()
-    server.stop()
+    server.kill()
     for _ in range(3):
         layer.send_sync(channel, {})
     layer.group_send_sync("room", {})
@@ -148,7 +148,12 @@ async def test_what_the_server_does_not_take_in_time_is_counted(
         layer.group_send_sync("room", {}, confirm=True)
     with pytest.raises(LayerUnavailable):
         layer.send_sync("work", {})
-    assert layer.stats().connection.unsent == 7
+    # Now that it is known to be away.
+    with pytest.raises(LayerUnavailable, match="no server could be reached"):
+        layer.send_sync(channel, {})
+    with pytest.raises(LayerUnavailable, match="no server could be reached"):
+        layer.group_send_sync("room", {})
+    assert layer.stats().connection.unsent == 9
     server.start()
     await asyncio.to_thread(eventually, lambda: layer.stats().connection.state == "up", "it is back")
     layer.send_sync(channel, {"n": 1})
@@ -184,7 +189,7 @@ def test_no_channel_is_made_while_the_server_is_away(start_redis: Callable[..., 
     server = start_redis()
     layer = make_layer(hosts=[server.url], send_timeout=0.3)
     server.stop()
-    with pytest.raises(LayerUnavailable, match=r"0\.3 s"):
+    with pytest.raises(LayerUnavailable, match=r"(?i)no server could be reached: 127\.0\.0\.1:\d+: connection refused"):
         layer.new_channel_sync()
     server.start()
     channel = eventually(lambda: layer.stats().connection.state == "up" and layer.new_channel_sync(), "it is back")

@@ -104,8 +104,9 @@ class RedisChannelLayer(NativeChannelLayer):
     process that made it, with a capacity of its own; a send to it is one PUBLISH. A group_send is one PUBLISH,
     whatever the number of members. Every other name is a queue: each message goes to exactly one receiver of the fleet.
 
-    What waits for the server gives up after ``send_timeout`` with ``LayerUnavailable``; receivers go on waiting
-    while it is away. After a fork the child has an empty layer of its own; the parent's is not affected.
+    What waits for the server gives up after ``send_timeout`` with ``LayerUnavailable``, and at once while the server
+    is known to be away; receivers go on waiting. After a fork the child has an empty layer of its own; the parent's is
+    not affected.
 
     Args:
         hosts: Servers, as channels_redis takes them: URLs, tuples, dicts, Sentinel dicts. None is localhost:6379.
@@ -604,8 +605,8 @@ class RedisChannelLayer(NativeChannelLayer):
             With ``confirm``, how many processes got it: 0 if that of the channel is gone, and 1 for a queue.
 
         Raises:
-            ChannelFull, LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As
-                ``send``.
+            LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
+            ChannelFull, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
         """
         self._watch()
         queue = not self._plain_wire and self._redis.is_queue(channel)
@@ -675,7 +676,8 @@ class RedisChannelLayer(NativeChannelLayer):
             message. With ``confirm``, how many processes got it.
 
         Raises:
-            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+            LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
+            TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
         """
         self._watch()
         self._check_exclude(exclude)

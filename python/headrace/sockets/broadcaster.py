@@ -101,7 +101,8 @@ class Broadcaster:
         Raises:
             TypeError, ValueError: A topic or the data cannot be carried; nothing was sent.
             MessageTooLarge: The data takes more bytes than ``max_message_bytes``.
-            LayerUnavailable: There was no room in time; some of several topics may have been sent to.
+            LayerUnavailable: No server can be reached, or there was no room in time; some of several topics may have
+                been sent to.
             LayerClosed: The layer was closed.
         """
         messages = self._messages(channel, data)

@@ -106,6 +106,9 @@ impl RedisLayer {
         message: Prepared,
         ticket: Option<Ticket>,
     ) -> PyResult<Option<Outcome>> {
+        if let Some(fault) = self.engine.refuse_unreachable() {
+            return Err(fault_to_python(py, &fault));
+        }
         if !message.has_room() {
             let end = Instant::now().checked_add(self.engine.send_timeout());
             if !sleep(py, end, |time| message.wait_for_room(time))? {

@@ -377,7 +377,8 @@ fn lacks_resp3(error: &RedisError) -> bool {
 }
 
 fn unreachable_text(endpoint: &Endpoint, error: &RedisError) -> Fault {
-    let kind = if error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some() {
+    let refused = error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some();
+    let kind = if refused && !refusal(error).passes() {
         FaultKind::Refused
     } else {
         FaultKind::Unreachable

@@ -329,6 +329,21 @@ impl<H: Host> Driver<H> {
         matches!(self.map, Map::Slots(_)) && !self.publishes_sharded()
     }
 
+    /// All servers that messages go to; none before the map is known.
+    pub(super) fn servers(&self) -> Vec<NodeKey> {
+        match &self.map {
+            Map::Unknown => Vec::new(),
+            Map::Shards => (0..self.settings.hosts.len()).map(NodeKey::Shard).collect(),
+            Map::Slots(slots) => {
+                let address = |range: &SlotRange| NodeKey::Address(range.host.clone(), range.port);
+                let mut servers: Vec<NodeKey> = slots.iter().map(address).collect();
+                servers.sort_unstable();
+                servers.dedup();
+                servers
+            }
+        }
+    }
+
     /// The server to which a name belongs, or a slot.
     pub(super) fn node_of(&self, name: &str, slot: u16) -> Option<NodeKey> {
         match &self.map {
@@ -364,19 +379,29 @@ impl<H: Host> Driver<H> {
 
     /// The record of a server, made if there is none.
     pub(super) fn node_entry(&mut self, key: &NodeKey) -> Option<&mut Node> {
-        let server = match key {
-            NodeKey::Shard(shard) => self.settings.hosts.get(*shard)?.clone(),
+        if !self.nodes.contains_key(key) {
+            let node = self.new_node(key)?;
+            self.nodes.insert(key.clone(), node);
+        }
+        self.nodes.get_mut(key)
+    }
+
+    fn new_node(&self, key: &NodeKey) -> Option<Node> {
+        match key {
+            NodeKey::Shard(shard) => {
+                let server = self.settings.hosts.get(*shard)?.clone();
+                Some(Node::new(server, self.now))
+            }
             NodeKey::Address(host, port) => {
                 let seed = self.settings.hosts.first()?;
-                ServerHost {
+                let server = ServerHost {
                     endpoint: seed.endpoint.at(host, *port),
                     sentinels: Vec::new(),
                     master_name: None,
-                }
+                };
+                Some(Node::new(server, self.now).named(self.now))
             }
-        };
-        let entry = self.nodes.entry(key.clone());
-        Some(entry.or_insert_with(|| Node::new(server, self.now)))
+        }
     }
 
     /// Has the map looked at again, if there is one that changes.
@@ -430,11 +455,15 @@ impl<H: Host> Driver<H> {
             Ok(Found::NoCluster) => self.map = Map::Shards,
             Ok(Found::Slots(slots)) => self.map = Map::Slots(slots),
             Err(fault) => {
+                if self.needs_map() {
+                    self.unmapped = Some(fault.clone());
+                }
                 self.not_reached(fault);
                 self.mapping = true;
                 return;
             }
         }
+        self.unmapped = None;
         self.leave_nodes();
         self.route_again();
         self.place_topics();

@@ -154,6 +154,8 @@ pub(crate) struct Driver<H: Host> {
     pub(super) crowd: VecDeque<(Vec<Dispatch>, usize)>,
     /// Why the last attempt to connect failed.
     pub(super) last_fault: Option<Fault>,
+    /// Why the map is not known, if the last look failed and none succeeded.
+    pub(super) unmapped: Option<Fault>,
 
     pub(super) topics: HashMap<String, TopicState>,
     /// Something has changed about topics or connections since it was last seen whether all is whole.
@@ -234,6 +236,7 @@ impl<H: Host> Driver<H> {
             delayed: Vec::new(),
             crowd: VecDeque::new(),
             last_fault: None,
+            unmapped: None,
             topics: HashMap::new(),
             changed: true,
             awaiting: true,
@@ -507,9 +510,7 @@ impl<H: Host> Driver<H> {
     pub(super) fn unreachable(&self) -> Fault {
         let seconds = self.settings.send_timeout.as_secs_f64();
         match &self.last_fault {
-            Some(fault) if matches!(fault.kind(), FaultKind::Refused | FaultKind::Lacking) => {
-                fault.clone()
-            }
+            Some(fault) if fault.is_refusal() => fault.clone(),
             Some(fault) => Fault::new(
                 FaultKind::Unreachable,
                 format!("no server could be reached in {seconds} s: {fault}"),
@@ -563,6 +564,7 @@ impl<H: Host> Driver<H> {
         self.tell_what_waits();
         self.admit_crowd();
         self.write();
+        self.note_away();
         if std::mem::take(&mut self.changed) {
             self.note_state();
         }
@@ -591,12 +593,14 @@ impl<H: Host> Driver<H> {
     }
 
     fn tell_what_waits(&mut self) {
-        let up = !self.to_tell.is_empty() && self.is_connected();
+        if self.to_tell.is_empty() {
+            return;
+        }
+        let up = self.is_connected();
         for (process, control, tally, until) in std::mem::take(&mut self.to_tell) {
             if up {
                 self.tell(process, control, tally);
-            } else if until <= self.now {
-                let fault = self.unreachable();
+            } else if let Some(fault) = self.not_connected(until) {
                 self.finish_with(tally, fault);
             } else {
                 self.to_tell.push((process, control, tally, until));
@@ -604,18 +608,24 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    fn answer_waiting(&mut self) {
+    fn answer_connects(&mut self) {
+        if self.connects.is_empty() {
+            return;
+        }
         let up = self.is_connected();
         for (tally, until) in std::mem::take(&mut self.connects) {
             if up {
                 self.finish(tally, |_| {});
-            } else if until <= self.now {
-                let fault = self.unreachable();
+            } else if let Some(fault) = self.not_connected(until) {
                 self.finish_with(tally, fault);
             } else {
                 self.connects.push((tally, until));
             }
         }
+    }
+
+    fn answer_waiting(&mut self) {
+        self.answer_connects();
         if self.has_carried_all() && self.before_members.is_empty() {
             for tally in std::mem::take(&mut self.drains) {
                 self.finish_when_back(tally);

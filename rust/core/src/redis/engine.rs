@@ -286,6 +286,14 @@ impl<H: Host> RedisEngine<H> {
         });
     }
 
+    /// Why a message would be given up at once, if no server can be reached; it is counted as that then. For senders that
+    /// do not wait for the answer, in which the others find it.
+    pub fn refuse_unreachable(&self) -> Option<Fault> {
+        let fault = self.shared.away()?;
+        count(&self.shared.meter.unsent, 1);
+        Some(fault)
+    }
+
     /// How long a sender waits for the servers.
     pub fn send_timeout(&self) -> Duration {
         self.settings.send_timeout

@@ -53,6 +53,11 @@ impl Fault {
         self.cause.as_deref()
     }
 
+    /// Whether a server is there and said no.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.kind, FaultKind::Refused | FaultKind::Lacking)
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> FaultKind {
         self.kind

@@ -120,6 +120,10 @@ pub(super) struct LinkState {
     pub(super) since: Instant,
     /// Whether it was there before.
     pub(super) was_open: bool,
+    /// When it was lost, or its server named by another: it is waited for until `send_timeout` after that.
+    pub(super) lost: Option<Instant>,
+    /// Why the latest attempt failed.
+    pub(super) failure: Option<Fault>,
 }
 
 enum Phase {
@@ -147,6 +151,8 @@ impl LinkState {
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             since: now,
             was_open: false,
+            lost: None,
+            failure: None,
         }
     }
 
@@ -180,6 +186,13 @@ impl Node {
     pub(super) fn next_attempt(&self) -> Option<Instant> {
         let both = [self.writer.next_attempt(), self.subscriber.next_attempt()];
         both.into_iter().flatten().min()
+    }
+
+    /// The same, of a server that others named: it may be about to take another's place.
+    pub(super) fn named(mut self, now: Instant) -> Self {
+        self.writer.lost = Some(now);
+        self.subscriber.lost = Some(now);
+        self
     }
 
     fn state(&mut self, role: Role) -> &mut LinkState {
@@ -372,6 +385,7 @@ impl<H: Host> Driver<H> {
                 state.phase = Phase::Open(link);
                 state.backoff.reset();
                 state.was_open = true;
+                state.failure = None;
                 self.sharding &= shards;
                 match role {
                     Role::Writer => {
@@ -383,6 +397,7 @@ impl<H: Host> Driver<H> {
             }
             Err(fault) => {
                 state.phase = Phase::Waiting(now + state.backoff.next(super::random::fraction()));
+                state.failure = Some(fault.clone());
                 self.not_reached(fault);
                 self.remap();
             }
@@ -433,6 +448,7 @@ impl<H: Host> Driver<H> {
         }
         state.phase = Phase::Waiting(now + state.backoff.next(super::random::fraction()));
         state.address = None;
+        state.lost = Some(now);
         self.attempts += 1;
         state.generation = self.attempts;
         if role == Role::Writer {

@@ -449,6 +449,7 @@ impl<H: Host> Driver<H> {
             let fault = self.unreachable();
             self.fail(request, &fault);
         }
+        self.give_up_in_vain();
     }
 
     pub(super) fn give_up_all(&mut self, fault: &Fault) {

@@ -286,6 +286,8 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     /// What waits to be sent, or for an answer.
     pub(super) backlog: Arc<Backlog>,
+    /// Why no server can be sent to, as far as the driver knows.
+    pub(super) away: Mutex<Option<Fault>>,
     /// What became of messages to groups that have plain channels in them.
     pub(crate) groups: Mutex<HashMap<String, PlainSends>>,
     notices: Mutex<Notices>,
@@ -296,6 +298,19 @@ impl Shared {
     /// The server's time, in milliseconds since the epoch.
     pub(crate) fn now(&self) -> u64 {
         self.clock.now()
+    }
+
+    /// Why a message would be given up at once, if every server is away.
+    pub(super) fn away(&self) -> Option<Fault> {
+        let may_be = matches!(
+            self.meter.state(),
+            ConnectionState::Connecting | ConnectionState::Down
+        );
+        if may_be {
+            self.away.lock().clone()
+        } else {
+            None
+        }
     }
 
     /// Why there is no room for a message: whether the servers are slow, or away.

@@ -26,7 +26,7 @@ const SETTLES: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct TopicState {
     /// Where it was asked for.
-    node: Option<NodeKey>,
+    pub(super) node: Option<NodeKey>,
     phase: Phase,
     /// Who waits for the confirmation, and until when.
     waiting: Vec<(usize, Instant)>,
@@ -361,10 +361,16 @@ impl<H: Host> Driver<H> {
 
     pub(super) fn give_up_topics(&mut self) {
         let now = self.now;
+        let given_up = self.nodes_given_up();
         let mut again = Vec::new();
         let mut late = Vec::new();
+        let mut in_vain = Vec::new();
         for (topic, state) in &mut self.topics {
             late.extend(state.waiting.extract_if(.., |(_, until)| *until <= now));
+            if let Some(fault) = given_up.get(&state.node) {
+                let waiting = state.waiting.drain(..);
+                in_vain.extend(waiting.map(|(tally, _)| (tally, fault.clone())));
+            }
             match state.phase {
                 Phase::Asked(at) if at + UNCONFIRMED <= now => again.push(topic.clone()),
                 _ => {}
@@ -376,6 +382,9 @@ impl<H: Host> Driver<H> {
         }
         for (tally, _) in late {
             let fault = self.unreachable();
+            self.finish_with(tally, fault);
+        }
+        for (tally, fault) in in_vain {
             self.finish_with(tally, fault);
         }
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::*;
@@ -61,6 +62,8 @@ struct Servers {
     /// `None` loses the connection.
     answer: Mutex<Box<Answerer>>,
     refusing: Mutex<bool>,
+    /// What they refuse who connects with, if they do.
+    refusal: Mutex<Option<Fault>>,
     asked: Mutex<Vec<(String, String)>>,
     /// The last bytes of what each server was asked.
     written: Mutex<Vec<(String, Vec<u8>)>>,
@@ -69,6 +72,8 @@ struct Servers {
     /// What was pushed last; it is what stands beyond the capacity.
     pushed: Mutex<Vec<u8>>,
     sinks: Mutex<Vec<PushSink>>,
+    /// The connections that ask last until these are dropped.
+    ends: Mutex<Vec<watch::Sender<()>>>,
 }
 
 impl Servers {
@@ -104,6 +109,9 @@ impl Transport for FakeTransport {
         Box::pin(async move {
             if *servers.refusing.lock() {
                 return Err(Fault::new(FaultKind::Unreachable, "nobody is there"));
+            }
+            if let Some(refusal) = servers.refusal.lock().clone() {
+                return Err(refusal);
             }
             servers.sinks.lock().extend(pushes.clone());
             let link = FakeLink {
@@ -170,7 +178,11 @@ impl Link for FakeLink {
     }
 
     fn ended(&self) -> Option<Pending<()>> {
-        None
+        let (end, mut ended) = watch::channel(());
+        self.servers.ends.lock().push(end);
+        Some(Box::pin(async move {
+            let _ = ended.changed().await;
+        }))
     }
 }
 
@@ -253,11 +265,13 @@ impl Layer {
         let servers = Arc::new(Servers {
             answer: Mutex::new(answer),
             refusing: Mutex::new(false),
+            refusal: Mutex::default(),
             asked: Mutex::default(),
             written: Mutex::default(),
             clocks: Mutex::default(),
             pushed: Mutex::default(),
             sinks: Mutex::default(),
+            ends: Mutex::default(),
         });
         let keys = Keys::new("t").expect("a plain prefix");
         let layer = Self {
@@ -355,6 +369,13 @@ impl Layer {
         sleep(Duration::from_millis(1)).await;
     }
 
+    /// Loses all connections.
+    async fn lose_all(&self) {
+        self.push(|| Push::Lost);
+        self.servers.ends.lock().clear();
+        sleep(Duration::from_millis(1)).await;
+    }
+
     fn push(&self, push: impl Fn() -> Push) {
         for sink in self.servers.sinks.lock().iter() {
             sink(push());
@@ -435,18 +456,82 @@ async fn a_lost_connection_fails_what_was_on_it_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_gives_up_at_its_time_when_no_server_is_there() {
-    let layer = Layer::new(Topology::Shards, Box::new(|words| Some(willing(words))));
+async fn a_server_that_refuses_at_once_fails_all_that_waits_for_it_at_once() {
+    let layer = willing_layer(settings(Topology::Shards));
     *layer.servers.refusing.lock() = true;
     let before = Instant::now();
-    let fault = layer.send("work", 1).await.fault.expect("nobody is there");
-    assert_eq!(fault.kind(), FaultKind::Unreachable);
-    assert!(fault.to_string().contains("nobody is there"), "{fault}");
-    let waited = before.elapsed();
-    assert!(
-        waited >= Duration::from_secs(5) && waited < Duration::from_secs(6),
-        "{waited:?}"
-    );
+    for round in [10, 20] {
+        layer.begin_to_send("work", round);
+        layer.begin_to_send(&format!("specific.{OTHER}!a"), round + 1);
+        layer.ask(Ask::Connect { ticket: round + 2 });
+        let topic = layer.keys.group("room");
+        layer.ask(Ask::Subscribe {
+            topic,
+            ticket: round + 3,
+        });
+        layer.ask(Ask::Tell {
+            process: OTHER,
+            control: Control::Flush,
+            ticket: round + 4,
+        });
+        for ticket in round..round + 5 {
+            let fault = layer.answer(ticket).await.fault.expect("nobody is there");
+            assert_eq!(fault.kind(), FaultKind::Unreachable);
+            assert_eq!(
+                fault.to_string(),
+                "no server could be reached: nobody is there"
+            );
+        }
+    }
+    assert!(before.elapsed() < Duration::from_secs(1));
+    assert!(layer.shared.away().is_some());
+    *layer.servers.refusing.lock() = false;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(layer.send("work", 1).await.fault, None);
+    assert_eq!(layer.shared.away(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_lost_is_waited_for_once() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    *layer.servers.refusing.lock() = true;
+    layer.lose_all().await;
+    // It is back in time.
+    layer.begin_to_send("work", 1);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(layer.shared.away(), None);
+    *layer.servers.refusing.lock() = false;
+    assert_eq!(layer.answer(1).await.fault, None);
+    // It is not.
+    *layer.servers.refusing.lock() = true;
+    layer.lose_all().await;
+    let lost = Instant::now();
+    layer.send("work", 2).await.fault.expect("nobody is there");
+    assert_eq!(lost.elapsed().as_secs(), 5);
+    layer.send("work", 3).await.fault.expect("nobody is there");
+    assert_eq!(lost.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_server_that_refuses_who_connects_is_not_waited_for() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let wrong = Fault::new(FaultKind::Refused, "WRONGPASS");
+    *layer.servers.refusal.lock() = Some(wrong.clone());
+    layer.lose_all().await;
+    let lost = Instant::now();
+    assert_eq!(layer.send("work", 1).await.fault, Some(wrong));
+    assert!(lost.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_of_which_no_server_is_there_fails_at_once() {
+    let layer = willing_layer(settings(Topology::Cluster));
+    *layer.servers.refusing.lock() = true;
+    let before = Instant::now();
+    layer.send("work", 1).await.fault.expect("nobody is there");
+    layer.ask(Ask::Connect { ticket: 2 });
+    layer.answer(2).await.fault.expect("nobody is there");
+    assert!(before.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
