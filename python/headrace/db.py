@@ -24,7 +24,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
-from headrace.settings import django_settings
+from headrace.settings import django_settings, installed
 
 __all__ = [
     "DatabaseSyncToAsync",
@@ -32,20 +32,13 @@ __all__ = [
     "connections_open",
     "database_sync_to_async",
     "enter_consumer",
-    "keep_connections",
-    "spare_channels",
+    "spare_transactions",
     "watch_connections",
 ]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Route: TypeAlias = tuple[object, asyncio.AbstractEventLoop]
-
-keep_connections: ContextVar[bool] = ContextVar("headrace_keep_connections", default=False)
-"""Set to True by testing communicators: in that context nothing here closes a connection.
-
-A test's transaction, and a database in memory, live as long as their connection.
-"""
 
 _in_consumer: ContextVar[bool] = ContextVar("headrace_in_consumer", default=False)
 
@@ -95,9 +88,9 @@ def connections_open() -> bool:
     """Tell whether ``aclose_old_connections()`` could find anything to close; costs next to nothing if not.
 
     True as long as one of the noticed connections is open, so with persistent connections (``CONN_MAX_AGE``) before
-    every handler, as in Channels. Always False where ``keep_connections`` is set.
+    every handler, as in Channels.
     """
-    return bool(_opened) and not keep_connections.get() and any(map(_is_open, list(_opened)))
+    return bool(_opened) and any(map(_is_open, list(_opened)))
 
 
 def enter_consumer() -> None:
@@ -121,25 +114,31 @@ def watch_connections() -> None:
         _watching = True
 
 
-def spare_channels() -> None:
-    """Let ``channels.db`` spare connections too where ``keep_connections`` is set; for testing communicators."""
-    channels_db = sys.modules.get("channels.db")
-    closing = getattr(channels_db, "close_old_connections", None)
-    if closing is None or hasattr(closing, "__wrapped__"):
+def spare_transactions() -> None:
+    """Let ``channels.db`` close no connection in a transaction either; for testing communicators.
+
+    Its own closings run in a thread outside of the context of the task that asked, so that what a communicator sets in
+    the context of its application is not seen there; the transaction is.
+    """
+    if django_settings() is None or not installed("channels"):
+        return
+    channels_db = import_module("channels.db")
+    closing = channels_db.close_old_connections
+    if hasattr(closing, "__wrapped__"):
         return
 
     @functools.wraps(closing)
-    def close_unless_kept(*args: Any, **kwargs: Any) -> None:
-        if not keep_connections.get():
+    def close_outside_of_transactions(*args: Any, **kwargs: Any) -> None:
+        if not _in_transaction():
             closing(*args, **kwargs)
 
-    setattr(channels_db, "close_old_connections", close_unless_kept)  # noqa: B010  # of a module that has no types
+    setattr(channels_db, "close_old_connections", close_outside_of_transactions)  # noqa: B010  # it has no types
 
 
 def _between_closings(function: Callable[[], _R]) -> _R:
-    """Call a function between two closings, if Django is in use and this context does not keep connections."""
+    """Call a function between two closings, if Django is in use."""
     watch_connections()
-    if not _watching or keep_connections.get():
+    if not _watching:
         return function()
     _close_old_connections()
     try:
@@ -149,14 +148,18 @@ def _between_closings(function: Callable[[], _R]) -> _R:
 
 
 def _close_old_connections() -> None:
-    """Close what is old in this thread, unless it is in a transaction.
+    """Close what is old in this thread, unless it is in a transaction."""
+    if not _in_transaction():
+        sys.modules["django.db"].close_old_connections()
 
-    Django would break a transaction off, and the only ones that can be open here enclose the work of a consumer:
-    those of a ``TestCase``.
+
+def _in_transaction() -> bool:
+    """Tell whether a connection of this thread is in a transaction, which closing it would break off.
+
+    The only ones that can be open between handlers enclose the work of a consumer: those of a ``TestCase``.
     """
-    database = sys.modules["django.db"]
-    if not any(connection.in_atomic_block for connection in database.connections.all(initialized_only=True)):
-        database.close_old_connections()
+    connections = sys.modules["django.db"].connections.all(initialized_only=True)
+    return any(connection.in_atomic_block for connection in connections)
 
 
 def _close_here() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import asgiref.testing
 import pytest
 
-from headrace.db import keep_connections
 from headrace.testing import ApplicationCommunicator, settle
 from headrace.typing import Receive, Scope, Send
 
@@ -60,25 +59,24 @@ async def test_the_application_starts_with_the_first_use_and_not_before() -> Non
     assert started == [{"type": "test", "user": "ada"}]
 
 
-async def test_the_application_starts_in_a_context_of_its_own_that_keeps_database_connections() -> None:
+async def test_the_application_starts_in_an_empty_context() -> None:
     leaked: contextvars.ContextVar[str] = contextvars.ContextVar("leaked", default="nothing")
     leaked.set("of the test")
     seen: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "stop":
-            seen.append((leaked.get(), keep_connections.get()))
+            seen.append(leaked.get())
         await asyncio.create_task(child())
 
     async def child() -> None:
-        seen.append((leaked.get(), keep_connections.get()))
+        seen.append(leaked.get())
 
     communicator = ApplicationCommunicator(app, {"type": "test"})
     await communicator.send_input({"type": "hello"})
     await communicator.send_input({"type": "stop"})
     await communicator.wait()
-    assert seen == [("nothing", True), ("nothing", True)]
-    assert not keep_connections.get()
+    assert seen == ["nothing", "nothing"]
 
 
 async def test_a_class_with_as_asgi_is_an_application() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import asgiref.testing
 
-from headrace.db import keep_connections, spare_channels
+from headrace.db import spare_transactions
 from headrace.testing.loops import settle
 from headrace.typing import Message, Receive, Scope, Send
 
@@ -24,8 +24,9 @@ class ApplicationCommunicator(asgiref.testing.ApplicationCommunicator):
     Also a context manager: ``async with ApplicationCommunicator(app, scope) as communicator``. At its end the client
     goes away, the application ends, and its exception is raised unless it was raised before.
 
-    The application runs in an empty context, as it would in a server, but for one variable: while it runs, headrace
-    leaves Django's database connections alone, so that the transaction of a test lives on.
+    The application runs in an empty context, as it would in a server. Old database connections of Django's are closed
+    as in a server, but not in a transaction, so that the one of a ``TestCase`` lives on; Channels' own
+    ``database_sync_to_async`` spares it too from then on.
 
     Differs from Channels: needs neither Django nor daphne; ``application`` may be a consumer class; a receive that
     waits raises the application's exception when it happens, and not when the time is over; ``wait`` does not swallow
@@ -68,11 +69,9 @@ class ApplicationCommunicator(asgiref.testing.ApplicationCommunicator):
         """The task of the application; starts it if it is not started."""
         if self._future is None:
             loop = asyncio.get_running_loop()
-            context = contextvars.Context()
-            context.run(keep_connections.set, True)
-            spare_channels()
+            spare_transactions()
             work = _run(self.application, self.scope, self._input_queue.get, self._output_queue.put)
-            self._future = loop.create_task(work, context=context)
+            self._future = loop.create_task(work, context=contextvars.Context())
             # Not a method of self: a communicator that nobody holds any more cancels its application.
             news = self._news
             self._future.add_done_callback(lambda _: news.set())

@@ -21,7 +21,6 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import TestCase
 
-from headrace import db
 from headrace.django import patch
 
 if TYPE_CHECKING:
@@ -222,15 +221,6 @@ async def test_a_replaced_close_old_connections_is_called_instead(is_open: Calla
     assert replaced.call_count == 1
     assert await is_open()
     await socket.disconnect()
-
-
-async def test_keep_connections_keeps_them(is_open: Callable[[], Any]) -> None:
-    db.keep_connections.set(True)
-    socket = await connected()
-    await socket.say("orm")
-    await socket.say("hello")
-    await socket.disconnect()
-    assert await is_open()
 
 
 def test_the_patch_can_be_applied_and_reverted_again_and_again() -> None:

@@ -101,16 +101,6 @@ async def test_database_sync_to_async_closes_in_the_thread_of_an_executor(
     assert not db.connections_open()
 
 
-async def test_keep_connections_keeps_them(hops: "Hops", query: Query, is_open: Callable[[], Any]) -> None:
-    db.keep_connections.set(True)
-    await db.database_sync_to_async(query)()
-    assert hops.taken() == 1
-    assert not db.connections_open()
-    await db.aclose_old_connections()
-    assert hops.taken() == 0
-    assert await is_open()
-
-
 async def test_a_thread_that_no_hop_leads_to_is_forgotten_after_one(
     hops: "Hops", query: Query, pool: ThreadPoolExecutor
 ) -> None:
