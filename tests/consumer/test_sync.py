@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
+from tests.support.leaving import Leaving
 
 from headrace.consumer import SyncConsumer, consumer_stats
+from headrace.db import database_sync_to_async
 from headrace.dispatch.threads import SyncPool, sync_pool
 from headrace.exceptions import ConnectionClosed, StopConsumer
-from headrace.generic.websocket import WebsocketConsumer
+from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
+from headrace.testing import settle
 
 if TYPE_CHECKING:
     from tests.consumer.conftest import Wire
@@ -285,6 +288,108 @@ class TestCancel:
         assert isinstance(await client.outcome(), asyncio.CancelledError)
         assert client.texts == ["sent"]
         assert consumer.log == ["disconnect 1006"]
+
+    async def test_a_handler_that_leaves_its_send(self, wire: "MakeWire", thread_sensitive: bool) -> None:
+        leaving = Leaving()
+
+        class Sending(Recorder):
+            def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                with leaving.held():
+                    self.send(text_data="sent")
+                self.log.append("handler returned")
+
+        Sending.thread_sensitive = thread_sensitive
+        consumer = Sending()
+        client = wire(consumer)
+        client.connect("x")
+        await until(leaving.reached.is_set)
+        client.task.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert consumer.log == []
+        leaving.go_on.set()
+        assert isinstance(await client.outcome(), asyncio.CancelledError)
+        assert client.texts == ["sent"]
+        assert consumer.log == ["handler returned", "disconnect 1006"]
+
+    async def test_a_handler_that_begins_to_send(self, wire: "MakeWire", thread_sensitive: bool) -> None:
+        """The loop has the send only after the cancel."""
+        loop, go_on = asyncio.get_running_loop(), threading.Event()
+
+        class Sending(Recorder):
+            def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                loop.call_soon_threadsafe(client.task.cancel)
+                self.send(text_data="sent")
+                go_on.wait(SECONDS)
+                self.log.append("handler returned")
+
+        Sending.thread_sensitive = thread_sensitive
+        consumer = Sending()
+        client = wire(consumer)
+        client.connect("x")
+        await client.heard(1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert consumer.log == []
+        go_on.set()
+        assert isinstance(await client.outcome(), asyncio.CancelledError)
+        assert consumer.log == ["handler returned", "disconnect 1006"]
+
+
+class TestAsyncCancel:
+    """A handler that is cancelled while its thread leaves a call of the layer."""
+
+    @pytest.mark.parametrize("to_thread", [sync_to_async, database_sync_to_async])
+    async def test_disconnect_has_threads(self, wire: "MakeWire", layer: InMemoryChannelLayer, to_thread: Any) -> None:
+        leaving = Leaving()
+        log: list[int] = []
+
+        def tell() -> None:
+            with leaving.held():
+                async_to_sync(layer.group_send)("others", {"type": "note"})
+
+        class Telling(AsyncWebsocketConsumer):
+            async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                await to_thread(tell)()
+
+            async def disconnect(self, code: int) -> None:
+                await to_thread(log.append)(code)
+
+        client = wire(Telling.as_asgi())
+        client.connect("x")
+        await until(leaving.reached.is_set)
+        client.task.cancel()
+        await settle()
+        leaving.go_on.set()
+        assert isinstance(await client.outcome(), asyncio.CancelledError)
+        assert log == [1006]
+
+    async def test_the_next_handler_has_threads_after_a_timeout(
+        self, wire: "MakeWire", layer: InMemoryChannelLayer
+    ) -> None:
+        leaving = Leaving()
+        log: list[Any] = []
+
+        def tell() -> None:
+            with leaving.held():
+                async_to_sync(layer.group_send)("others", {"type": "note"})
+
+        class Telling(AsyncWebsocketConsumer):
+            handler_timeout = 0.2
+
+            async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                await sync_to_async(tell if text_data == "tell" else lambda: log.append(text_data))()
+
+            async def on_error(self, exc: Exception, message: Any) -> None:
+                log.append(type(exc))
+                leaving.go_on.set()
+
+        client = wire(Telling.as_asgi())
+        client.connect("tell", "more")
+        await until(lambda: len(log) == 2)
+        assert log == [TimeoutError, "more"]
+        client.leave()
+        await client.end()
 
 
 class Gate(asyncio.Event):

@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.support.leaving import Leaving
 from tests.support.waiting import eventually
 
-from headrace import sync_to_async
+from headrace import async_to_sync, sync_to_async
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
-from headrace.testing import ManualClock
+from headrace.testing import ManualClock, settle
 
 from .conftest import SECONDS, Client
 
@@ -989,6 +990,35 @@ async def test_a_server_that_is_cancelled_takes_leave(client: Client, memory: In
     assert server._task.cancelled()
     assert server.noted == [("disconnect", 1005)]
     assert memory.stats().memberships == 0
+
+
+async def test_disconnect_has_threads_after_a_cancel_that_met_a_call_of_the_layer(
+    client: Client, memory: InMemoryChannelLayer
+) -> None:
+    leaving = Leaving()
+
+    def tell() -> None:
+        with leaving.held():
+            async_to_sync(memory.group_send)("others", {"type": "note"})
+
+    class Telling(Noting):
+        async def receive(self, data: Any) -> None:
+            await sync_to_async(tell)()
+
+        async def disconnect(self, code: int = 1000) -> None:
+            await sync_to_async(self.noted.append)(("disconnect", code))
+
+    server = await client.connects(Telling)
+    client.says("hello")
+    async with asyncio.timeout(SECONDS):
+        while not leaving.reached.is_set():
+            await asyncio.sleep(0)
+    assert server._task is not None
+    server._task.cancel()
+    await settle()
+    leaving.go_on.set()
+    await client.ends()
+    assert server.noted == ["connect", ("disconnect", 1005)]
 
 
 async def test_a_cancel_during_the_end_waits_for_it(client: Client) -> None:

@@ -14,7 +14,14 @@ from headrace.dispatch.settings import (
     forwarded_fields,
     setting,
 )
-from headrace.dispatch.threads import SyncPool, call_in_thread, sync_pool, uses_pool
+from headrace.dispatch.threads import (
+    SyncPool,
+    call_in_thread,
+    current_executor,
+    restore_executor,
+    sync_pool,
+    uses_pool,
+)
 
 __all__ = [
     "CLEAN_UP_SECONDS",
@@ -33,9 +40,11 @@ __all__ = [
     "check_backlog",
     "check_grace",
     "check_settings",
+    "current_executor",
     "despite_cancel",
     "forwarded_fields",
     "get_handler_name",
+    "restore_executor",
     "setting",
     "stand_in",
     "sync_pool",

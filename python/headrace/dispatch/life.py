@@ -17,6 +17,7 @@ from headrace.dispatch.handlers import FORWARD
 from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
 from headrace.dispatch.session import Session
 from headrace.dispatch.settings import setting
+from headrace.dispatch.threads import current_executor, restore_executor
 from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.settings import django_settings
 from headrace.typing import ChannelLayer, Message, Receive, Scope
@@ -73,6 +74,7 @@ class Life:
         "_concurrency",
         "_consumer",
         "_direct",
+        "_executor",
         "_failed",
         "_grace",
         "_handler_timeout",
@@ -121,6 +123,7 @@ class Life:
         session.serving = True
         session.shared.counters.add(opened=1, open=1)
         self._task = asyncio.current_task()
+        self._executor = current_executor()
         if django_settings() is not None:
             enter_consumer()
         most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
@@ -350,6 +353,8 @@ class Life:
 
     async def _fail(self, error: Exception, message: Any) -> None:
         consumer, session = self._consumer, self._session
+        # A handler's timeout is a cancel.
+        restore_executor(self._executor)
         if consumer.scope.get("type") == "lifespan":
             # A server asks every application whether it has one, and takes this for the answer.
             raise error
@@ -421,6 +426,7 @@ class Life:
     async def _end(self) -> None:
         """End the consumer: in its own task, but what a cancel cuts off or forbids there, in another."""
         self._has_ended = True
+        restore_executor(self._executor)
         if not self._cancelled:
             try:
                 await self._finish()

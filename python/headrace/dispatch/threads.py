@@ -14,11 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, cast
 
+from asgiref.sync import AsyncToSync
+
 from headrace.db import DatabaseSyncToAsync
 from headrace.layers.base import check_capacity
 from headrace.settings import django_settings
 
-__all__ = ["SyncPool", "call_in_thread", "sync_pool", "uses_pool"]
+__all__ = ["SyncPool", "call_in_thread", "current_executor", "restore_executor", "sync_pool", "uses_pool"]
 
 THREADS = 32
 """Threads of the pool, unless the settings say otherwise; they are started as they are needed."""
@@ -97,15 +99,33 @@ async def call_in_thread(pooled: bool, function: Callable[..., Any], *arguments:
     task = asyncio.current_task()
     cancels = task.cancelling() if task is not None else 0
     place = _Pooled() if pooled else None
+    executor = current_executor()
     try:
         result = await _in_thread(place)(function, *arguments)
     except asyncio.CancelledError:
+        restore_executor(executor)
         await _despite_cancel(place.left() if place is not None else _in_thread(None)(_nothing))
         raise
     # asgiref forgets a cancel if the function then returned.
     if task is not None and task.cancelling() > cancels:
         raise asyncio.CancelledError
     return result
+
+
+def current_executor() -> Any:
+    """Return where asgiref sends the thread-sensitive work of this context; None if that is not said."""
+    return getattr(AsyncToSync.executors, "current", None)
+
+
+def restore_executor(executor: Any) -> None:
+    """Send the thread-sensitive work of this context where it went before a cancel.
+
+    When a call in a thread is cancelled, asgiref takes over the context of the thread. If the function was in
+    ``async_to_sync`` just then, that context has an executor which ends with the call: the next call would run in the
+    midst of the function, or be refused.
+    """
+    if current_executor() is not executor:
+        AsyncToSync.executors.current = executor
 
 
 class _Pooled:

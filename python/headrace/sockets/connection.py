@@ -16,7 +16,15 @@ from functools import partial
 from typing import Any, ClassVar
 
 from headrace._core import Inbox
-from headrace.dispatch import CLEAN_UP_SECONDS, Rest, call_in_thread, despite_cancel, stand_in
+from headrace.dispatch import (
+    CLEAN_UP_SECONDS,
+    Rest,
+    call_in_thread,
+    current_executor,
+    despite_cancel,
+    restore_executor,
+    stand_in,
+)
 from headrace.exceptions import ConnectionClosed
 from headrace.sockets.incoming import Incoming
 from headrace.sockets.loop import begun
@@ -103,7 +111,7 @@ class Connection(Incoming):
         self._task = asyncio.current_task()
         self._loop = loop = asyncio.get_running_loop()
         self._may_run_loop = False
-        cancelled = False
+        cancelled, executor = False, current_executor()
         try:
             if self.overflow == "close":
                 await self._mailbox.arm(self._overrun)
@@ -125,6 +133,7 @@ class Connection(Incoming):
                 self._mailbox.close()
                 self._phase = Phase.ENDED
             else:
+                restore_executor(executor)
                 await self._finish(cancelled)
 
     async def _take(self, message: Message) -> None:
