@@ -41,6 +41,8 @@ pub(super) struct Queue {
     pub(super) following: usize,
     /// Entries may have been taken whose coming was not seen: the list of those taken has to be read.
     pub(super) unsure: bool,
+    /// That list is being read.
+    pub(super) recovering: bool,
     /// The bell was heard since entries were asked for, which may have been done before that.
     pub(super) rung: bool,
     /// Entries that have come, and may still be on the list of those taken.
@@ -80,7 +82,7 @@ impl<H: Host> Driver<H> {
         // was asked for before is no reason not to: it was done before this push, and cannot have taken this.
         let waiting = self.engine.waiters(channel);
         let queue = self.queues.entry(channel.to_owned()).or_default();
-        let follows = waiting > queue.following;
+        let follows = waiting > queue.following && !queue.unsure;
         if follows {
             queue.following += 1;
             queue.fetching += 1;

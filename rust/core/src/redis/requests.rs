@@ -243,14 +243,27 @@ impl<H: Host> Driver<H> {
         self.route(request);
     }
 
-    fn route(&mut self, request: Request) {
-        let node = match &request.place {
+    /// Sends a request before all that wait for the same connection.
+    pub(super) fn submit_first(&mut self, request: Request) {
+        let node = self.place_of(&request);
+        match node.and_then(|key| self.node_entry(&key)) {
+            Some(node) => node.outbox.push_front(request),
+            None => self.unrouted.push_front(request),
+        }
+    }
+
+    fn place_of(&self, request: &Request) -> Option<NodeKey> {
+        match &request.place {
             Place::Node(node) => Some(node.clone()),
             Place::Name { name, slot } if request.publishes() => {
                 self.node_of_published(name, *slot)
             }
             Place::Name { name, slot } => self.node_of(name, *slot),
-        };
+        }
+    }
+
+    fn route(&mut self, request: Request) {
+        let node = self.place_of(&request);
         match node.and_then(|key| self.node_entry(&key)) {
             Some(node) => node.outbox.push_back(request),
             None => self.unrouted.push_back(request),
@@ -512,7 +525,8 @@ impl<H: Host> Driver<H> {
         }
         match request.then {
             // The members are read again when the control topic is confirmed again.
-            Then::Ignored | Then::Recovered { .. } | Then::Acknowledged { .. } => {}
+            Then::Ignored | Then::Acknowledged { .. } => {}
+            Then::Recovered { channel } => self.not_recovered(&channel),
             Then::Members => self.members_unread(fault),
             Then::Fetched {
                 channel,

@@ -28,8 +28,12 @@ impl<H: Host> Driver<H> {
         self.fetch(channel);
     }
 
-    /// Takes as many entries as receivers wait here.
+    /// Takes as many entries as receivers wait here. What was taken before and may not have come is older, and comes first.
     pub(super) fn fetch(&mut self, channel: &str) {
+        if self.queues.get(channel).is_some_and(|queue| queue.unsure) {
+            self.recover(channel);
+            return;
+        }
         let missing = self.missing(channel);
         if missing > 0 {
             self.ask_entries(channel, missing, None);
@@ -204,13 +208,27 @@ impl<H: Host> Driver<H> {
         for channel in channels {
             let slot = hash_slot(self.keys.queue(&channel).as_bytes());
             if self.node_of(&channel, slot).as_ref() == Some(node) {
+                // A reading that was lost with the connection is none.
+                self.not_recovered(&channel);
                 self.recover(&channel);
             }
         }
     }
 
+    /// The list of what was taken could not be read.
+    pub(super) fn not_recovered(&mut self, channel: &str) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.recovering = false;
+        }
+    }
+
+    /// Asks for the list of what was taken. Where there is no connection the request waits, and has one be made: the queue may
+    /// be at a server now that nothing else is asked of.
     fn recover(&mut self, channel: &str) {
-        if !self.can_write_to(channel) {
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        if std::mem::replace(&mut queue.recovering, true) {
             return;
         }
         let taken = self.keys.taken(channel, self.me);
@@ -219,12 +237,13 @@ impl<H: Host> Driver<H> {
             channel: channel.to_owned(),
         };
         let request = Request::new(channel, &taken, vec![command], self.until(), then);
-        self.submit(request.safe());
+        self.submit_first(request.safe());
     }
 
     pub(super) fn recovered(&mut self, channel: &str, replies: Vec<Reply>) {
         if let Some(queue) = self.queues.get_mut(channel) {
             queue.unsure = false;
+            queue.recovering = false;
         }
         let entries: Vec<Vec<u8>> = entries(replies).collect();
         self.deliver_entries(channel, entries);

@@ -2,7 +2,7 @@
 //!
 //! What a real server does is the business of `tests/redis`; here are the moments that a real one seldom gives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
@@ -62,6 +62,8 @@ struct Servers {
     /// `None` loses the connection.
     answer: Mutex<Box<Answerer>>,
     refusing: Mutex<bool>,
+    /// The addresses at which nobody is.
+    gone: Mutex<HashSet<String>>,
     /// What they refuse who connects with, if they do.
     refusal: Mutex<Option<Fault>>,
     asked: Mutex<Vec<(String, String)>>,
@@ -107,7 +109,7 @@ impl Transport for FakeTransport {
         let servers = Arc::clone(&self.0);
         let address = endpoint.to_string();
         Box::pin(async move {
-            if *servers.refusing.lock() {
+            if *servers.refusing.lock() || servers.gone.lock().contains(&address) {
                 return Err(Fault::new(FaultKind::Unreachable, "nobody is there"));
             }
             if let Some(refusal) = servers.refusal.lock().clone() {
@@ -265,6 +267,7 @@ impl Layer {
         let servers = Arc::new(Servers {
             answer: Mutex::new(answer),
             refusing: Mutex::new(false),
+            gone: Mutex::default(),
             refusal: Mutex::default(),
             asked: Mutex::default(),
             written: Mutex::default(),
@@ -820,4 +823,91 @@ async fn a_layer_that_ends_gives_up_what_waits_for_room() {
     let fault = layer.answer(1).await.fault.map(|fault| fault.kind());
     assert_eq!(fault, Some(FaultKind::Closed));
     assert_eq!(layer.shared.stats().unsent, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_is_read_back_before_anything_else_is_taken() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    for waiter in [7, 8] {
+        let _ = layer.local.wait("work", waiter, None);
+    }
+    layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
+    let want = || Ask::Want {
+        channel: "work".to_owned(),
+    };
+    layer.ask(want());
+    // The server has moved an entry, and the connection breaks before it says so; then a bell rings.
+    *layer.servers.refusing.lock() = true;
+    sleep(Duration::from_millis(20)).await;
+    layer.ask(want());
+    layer.ask(want());
+    sleep(Duration::from_millis(200)).await;
+    layer.servers.asked.lock().clear();
+    layer.answering(|words| {
+        let empty = words.starts_with("LLEN").then_some(Reply::Int(0));
+        Some(empty.unwrap_or_else(|| willing(words)))
+    });
+    *layer.servers.refusing.lock() = false;
+    sleep(Duration::from_secs(1)).await;
+    let asked = layer.servers.asked.lock().clone();
+    let first = |command: &str| {
+        let mut places = asked.iter().enumerate();
+        let place = places.find(|(_, (_, words))| words.starts_with(command));
+        place.map(|(place, _)| place).expect(command)
+    };
+    assert!(
+        first("LRANGE t:t:{work}") < first("LMOVE t:q:{work}"),
+        "{asked:?}"
+    );
+}
+
+/// The map of a cluster of many, as `CLUSTER SLOTS` gives it. One of them has this slot and no other.
+fn slots(slot: u16, host: &str) -> Reply {
+    let range = |first: u16, last: u16, host: String| {
+        let master = vec![Reply::BulkString(host.into_bytes()), Reply::Int(1)];
+        Reply::Array(vec![
+            Reply::Int(first.into()),
+            Reply::Int(last.into()),
+            Reply::Array(master),
+        ])
+    };
+    let mut ranges = vec![range(slot, slot, host.to_owned())];
+    // As what is not sharded is spread over all servers, that one has no topics.
+    ranges.extend((0..slot).step_by(100).map(|first| {
+        let last = (first + 99).min(slot - 1);
+        range(first, last, format!("other-{first}"))
+    }));
+    ranges.push(range(slot + 1, 16383, "last".to_owned()));
+    Reply::Array(ranges)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_is_read_back_from_a_server_that_was_not_needed_before() {
+    let mut settings = settings(Topology::Cluster);
+    settings.hosts[0].endpoint.protocol = 2;
+    let slot = crate::redis::keys::hash_slot(b"t:q:{work}");
+    let answer = move |words: &str, master| match words {
+        "CLUSTER SLOTS" => slots(slot, master),
+        _ => willing(words),
+    };
+    let layer = Layer::with(settings, Box::new(move |words| Some(answer(words, "old"))));
+    assert_eq!(layer.send("work", 1).await.fault, None);
+    let _ = layer.local.wait("work", 7, None);
+    layer.servers.gone.lock().insert("old:1".to_owned());
+    // The old master moves the entry, and is gone; the new one has its list. Nothing but the queue is there.
+    layer.answering(move |words| {
+        (!words.starts_with("LMOVE")).then(|| match words.split(' ').next() {
+            Some("LRANGE") => Reply::Array(vec![Reply::BulkString(entry("work", OTHER, 1))]),
+            _ => answer(words, "new"),
+        })
+    });
+    layer.ask(Ask::Want {
+        channel: "work".to_owned(),
+    });
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        layer.asked("LRANGE t:t:{work}").last().map(String::as_str),
+        Some("new:1")
+    );
+    assert_eq!(*layer.world.received.lock(), [(7, PAYLOAD.to_vec())]);
 }
