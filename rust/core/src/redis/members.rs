@@ -9,11 +9,12 @@ use super::driver::Driver;
 use super::envelope::Control;
 use super::fault::Fault;
 use super::host::Host;
-use super::keys::{member_field, membership_of};
+use super::keys::{member_field, membership_of, process_of};
 use super::queues::{end_after, entry, HOUR};
 use super::requests::{integer, Request, Then};
 use super::settings::Wire;
 use super::shared::count;
+use crate::name::{check_channel, check_group};
 
 /// By how many milliseconds the clocks of servers may differ, one of which may take the other's place.
 const MARGIN: u64 = 60_000;
@@ -181,7 +182,11 @@ impl<H: Host> Driver<H> {
             else {
                 continue;
             };
-            if deadline > now {
+            // Whoever can write to the server can write any names there.
+            let valid = check_group(group).is_ok() && check_channel(channel).is_ok();
+            if !valid || process_of(channel).is_some() {
+                count(&self.shared.meter.malformed, 1);
+            } else if deadline > now {
                 memberships.push((group.to_owned(), channel.to_owned(), deadline));
             } else if deadline.saturating_add(MARGIN) < now {
                 // Not at once: it may be renewed between the reading and the removal.

@@ -911,3 +911,24 @@ async fn what_was_taken_is_read_back_from_a_server_that_was_not_needed_before() 
     );
     assert_eq!(*layer.world.received.lock(), [(7, PAYLOAD.to_vec())]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn names_of_members_that_are_none_are_counted_and_not_used() {
+    let specific = format!("specific.{OTHER}!a");
+    let fields = ["room\0work", "room\0{", "room\0", "no group\0work", "room"].map(str::to_owned);
+    let fields = fields.into_iter().chain([format!("room\0{specific}")]);
+    let end = Reply::BulkString(u64::MAX.to_string().into_bytes());
+    let pair = |field: String| [Reply::BulkString(field.into_bytes()), end.clone()];
+    let members = Reply::Array(fields.flat_map(pair).collect());
+    let answer = move |words: &str| {
+        Some(match words.split(' ').next() {
+            Some("HGETALL") => members.clone(),
+            _ => willing(words),
+        })
+    };
+    let layer = Layer::connected(Topology::Shards, Box::new(answer)).await;
+    sleep(Duration::from_millis(10)).await;
+    let memberships: Vec<_> = layer.shared.plain.lock().of_group("room", 0);
+    assert_eq!(memberships, ["work"]);
+    assert_eq!(layer.shared.stats().malformed, 4);
+}
