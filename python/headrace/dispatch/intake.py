@@ -111,8 +111,8 @@ class Intake:
         # The channels that the inbox does not have; of those of our own layers with an inbox that holds them.
         self._others: tuple[tuple[ChannelLayer, str, Inbox | None], ...] = ()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
-        # Resolved when a message is taken; made by a reader that waits for that.
-        self._room: asyncio.Future[None] | None = None
+        # Set when a message is taken; made by a reader that waits for that.
+        self._room: asyncio.Event | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._last_heard = 0.0
         # For a worker: messages taken and not finished, and how many there may be.
@@ -187,10 +187,16 @@ class Intake:
             self._in_hand -= 1
             self._make_room()
 
+    async def finish_and_read(self) -> None:
+        """Do what ``finish`` does, and return when the next message is asked for: if it is there, it is in its lane."""
+        self.finish()
+        # Behind the reader, which has been woken.
+        await asyncio.sleep(0)
+
     def _make_room(self) -> None:
         room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        if room is not None:
+            room.set()
 
     def read(
         self,
@@ -310,9 +316,8 @@ class Intake:
     async def _has_room(self) -> None:
         """Wait until a message was taken."""
         if self._room is None:
-            self._room = asyncio.get_running_loop().create_future()
-        # Another reader may wait for it too.
-        await asyncio.shield(self._room)
+            self._room = asyncio.Event()
+        await self._room.wait()
 
     def _is_last(self, message: Message) -> bool:
         """Note that the client was heard; tell whether this was its last message."""

@@ -53,7 +53,7 @@ async def await_many_dispatch(
                 if isinstance(event, Failure):
                     raise event.error
                 await dispatch(event)
-                intake.finish()
+                await intake.finish_and_read()
             if message is not None:
                 await dispatch(message)
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -16,6 +17,7 @@ from channels.consumer import SyncConsumer
 from channels.db import database_sync_to_async
 from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.db import connections
@@ -93,6 +95,63 @@ async def connected(application: Any = None) -> Socket:
     socket = Socket(application or Bank.as_asgi())
     await socket.connect()
     return socket
+
+
+ORDER: list[Any] = []
+GO_ON = threading.Event()
+
+
+class InOrder(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """Writes down what it handles, in a group; its connection is opened when it may go on."""
+
+    groups = ("ordered",)
+
+    async def connect(self) -> None:
+        await sync_to_async(GO_ON.wait)(20)
+        await self.accept()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await sync_to_async(ORDER.append)(text_data)
+
+    async def note(self, event: dict[str, Any]) -> None:
+        ORDER.append("layer")
+
+
+class SyncInOrder(WebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """The same in threads."""
+
+    groups = ("ordered",)
+
+    def connect(self) -> None:
+        GO_ON.wait(20)
+        self.accept()
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        ORDER.append(text_data)
+
+    def note(self, event: dict[str, Any]) -> None:
+        ORDER.append("layer")
+
+
+@pytest.mark.parametrize("consumer", [InOrder, SyncInOrder])
+async def test_frames_of_the_client_go_before_a_later_message_of_the_layer(consumer: Any) -> None:
+    ORDER.clear()
+    GO_ON.clear()
+    layer: Any = get_channel_layer()
+    socket = Socket(consumer.as_asgi())
+    socket.inbox.put_nowait({"type": "websocket.connect"})
+    for text in ("first", "second", "third"):
+        socket.inbox.put_nowait({"type": "websocket.receive", "text": text})
+    async with asyncio.timeout(20):
+        while not layer.group_count("ordered"):
+            await asyncio.sleep(0)
+    await layer.group_send("ordered", {"type": "note"})
+    GO_ON.set()
+    async with asyncio.timeout(20):
+        while len(ORDER) < 4:
+            await asyncio.sleep(0)
+    assert ORDER == ["first", "second", "third", "layer"]
+    await socket.disconnect()
 
 
 async def test_no_message_hops_while_the_database_is_not_used(hops: "Hops") -> None:
