@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
+from tests.support.binaries import Binary
 from tests.support.envelopes import ahead
 from tests.support.proxy import Proxy
 from tests.support.resp import Connection
-from tests.support.servers import Server
+from tests.support.servers import Server, output_limit
 from tests.support.waiting import eventually
 
 from headrace.exceptions import LayerUnavailable
@@ -509,8 +510,8 @@ class TestNotices:
 
 
 class TestSlowness:
-    async def test_the_limit_of_the_output_buffer(self, start_redis: Start) -> None:
-        server = start_redis(options={"client-output-buffer-limit": "pubsub 64kb 64kb 1"})
+    async def test_the_limit_of_the_output_buffer(self, redis_binary: Binary, start_redis: Start) -> None:
+        server = start_redis(options=output_limit(redis_binary, "pubsub 64kb 64kb 1"))
         async with sides(server.url, server.url) as (sender, receiver):
             channel = await receiver.join()
             sends = [sender.layer.group_send("room", {"type": "test.big", "text": "x" * 400_000}) for _ in range(10)]

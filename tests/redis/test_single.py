@@ -35,7 +35,7 @@ async def test_a_unix_socket(redis_server: Server, redis_prefix: str) -> None:
     async with Fleet([redis_server.unix_url], redis_prefix) as fleet:
         await exchange(fleet)
         assert redis_server.clients()
-        assert any(client["addr"].startswith(str(redis_server.socket)) for client in redis_server.clients())
+        assert any(str(redis_server.socket) in client["addr"] for client in redis_server.clients())
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 3])

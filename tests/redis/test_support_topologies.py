@@ -16,7 +16,7 @@ from tests.support.proxy import Proxy
 from tests.support.resp import Connection, ReplyError
 from tests.support.sentinel import Sentinels
 from tests.support.serverless import ENDPOINT, Serverless
-from tests.support.servers import Server
+from tests.support.servers import Server, output_limit
 from tests.support.waiting import eventually
 
 SECONDS = 20
@@ -99,9 +99,9 @@ class TestProxy:
                 assert [connection.read(), late.read()] == [b"PONG", b"PONG"]
 
     def test_a_slow_client_is_slow_for_the_server(
-        self, start_redis: Callable[..., Server], start_proxy: Callable[[Server], Proxy]
+        self, redis_binary: Binary, start_redis: Callable[..., Server], start_proxy: Callable[[Server], Proxy]
     ) -> None:
-        server = start_redis(options={"client-output-buffer-limit": "pubsub 1mb 0 0"})
+        server = start_redis(options=output_limit(redis_binary, "pubsub 1mb 0 0"))
         proxy = start_proxy(server)
         with through(proxy) as connection:
             connection.ask("SUBSCRIBE", "channel")

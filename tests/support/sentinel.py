@@ -9,7 +9,7 @@ from typing import Self
 
 from tests.support.binaries import Binary, find
 from tests.support.ports import HOST
-from tests.support.resp import Word
+from tests.support.resp import ReplyError, Word
 from tests.support.servers import ADMIN, Options, Server
 from tests.support.waiting import eventually
 
@@ -171,12 +171,22 @@ class Sentinels:
         if kill:
             old.kill()
         else:
-            self.sentinels[0].ask("SENTINEL", "FAILOVER", self.name)
+            eventually(self._begins_failover, "the sentinel has fresh news of the replica")
         eventually(lambda: self._is_master(new), f"{new!r} is the master")
         if not kill:
             # The sentinels would do it too, after many seconds; what it takes until then is lost.
             old.ask("REPLICAOF", HOST, new.port)
         return new
+
+    def _begins_failover(self) -> bool:
+        try:
+            self.sentinels[0].ask("SENTINEL", "FAILOVER", self.name)
+        except ReplyError as refused:
+            # A replica of which it has not heard for a moment, as on a busy machine, is not suitable.
+            if "NOGOODSLAVE" not in str(refused):
+                raise
+            return False
+        return True
 
     def heal(self) -> None:
         """Undo what was done to it: start what was ended, let go what was paused, wait until all is well."""

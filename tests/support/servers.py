@@ -44,6 +44,20 @@ _DEFAULTS: Options = {
 _MOST_DENIED = 128
 
 
+def output_limit(binary: Binary, limit: str) -> dict[str, Word]:
+    """Give the options of a server that gives up clients which do not read.
+
+    Args:
+        binary: The server.
+        limit: When it does, as in its configuration: ``pubsub 1mb 0 0``.
+    """
+    options: dict[str, Word] = {"client-output-buffer-limit": limit}
+    if binary.name == "valkey" and binary.version >= (9, 1):
+        # It does not count long messages, unless it is to copy them.
+        options["min-string-size-avoid-copy-reply"] = 0
+    return options
+
+
 class ServerFailed(Exception):
     """A server ended by itself; the message has its last words."""
 
