@@ -237,8 +237,10 @@ class _Instance:
         # How many calls of receive() wait, and whether that is more than there are messages. Set at the end, too.
         self._receiving = 0
         self._wanting = asyncio.Event()
+        self._ended = False
+        # An eager task runs here, until it first waits: everything that it uses has been set.
         self.task = asyncio.create_task(self._run())
-        self.task.add_done_callback(lambda _: self._wanting.set())
+        self.task.add_done_callback(self._end)
 
     @property
     def waiting(self) -> bool:
@@ -286,6 +288,10 @@ class _Instance:
         self._stopping = True
         self._messages.put_nowait(None)
 
+    def _end(self, _: "asyncio.Task[None]") -> None:
+        self._ended = True
+        self._wanting.set()
+
     async def _run(self) -> None:
         application = guarantee_single_callable(self._worker.application)  # type: ignore[no-untyped-call]  # asgiref
         try:
@@ -316,7 +322,7 @@ class _Instance:
         if self._receiving > self._messages.qsize():
             self._worker._asked(self.channel, self)
             self._wanting.set()
-        elif not self.task.done():
+        elif not self._ended:
             self._wanting.clear()
 
     async def _send(self, message: Message) -> None:
