@@ -51,6 +51,12 @@ mod _core {
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::message::prepare();
+        Ok(())
+    }
+
     #[pymodule_export]
     const EXCEPTIONS: crate::errors::Exceptions = crate::errors::Exceptions;
 }

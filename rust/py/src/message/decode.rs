@@ -303,6 +303,11 @@ struct Keys([Option<Py<PyString>>; 256]);
 static KEYS: LazyLock<Mutex<Option<Box<Keys>>>> =
     LazyLock::new(|| Mutex::new(Some(Box::new(Keys([const { None }; 256])))));
 
+/// Makes the keys, before a second thread can be the first that needs them.
+pub(super) fn prepare() {
+    LazyLock::force(&KEYS);
+}
+
 /// Keys that go back when they are dropped.
 struct Borrowed(Option<Box<Keys>>);
 

@@ -109,6 +109,11 @@ static ORPHANS: LazyLock<Orphans> = LazyLock::new(|| {
     }
 });
 
+/// Makes the channel, before the thread of input and output can be the first that needs it.
+pub(super) fn prepare() {
+    LazyLock::force(&ORPHANS);
+}
+
 fn release_orphans() {
     if !ORPHANS.any.load(Ordering::Acquire) {
         return;
