@@ -12,6 +12,8 @@ django.setup()
 from asgiref.sync import SyncToAsync, sync_to_async  # noqa: E402  # after Django, as in a project
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, connections  # noqa: E402
+from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
+from django.db.backends.signals import connection_created  # noqa: E402
 
 from headrace.django import patch  # noqa: E402
 
@@ -36,11 +38,25 @@ def _tables() -> None:
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
-    """Leave no connection to the next test, in this thread or in that of thread-sensitive work."""
+    """Leave no connection to the next test, in this thread, in that of thread-sensitive work, or in one that ended."""
+    opened: list[Any] = []
+
+    def note(connection: BaseDatabaseWrapper, **_: Any) -> None:
+        # Not the wrapper: the tests see when it is let go.
+        opened.append(connection.connection)
+
+    connection_created.connect(note)
     yield
-    if not connection.in_atomic_block:  # of a TestCase, for all tests of the class
+    connection_created.disconnect(note)
+    kept = None
+    if connection.in_atomic_block:  # of a TestCase, for all tests of the class
+        kept = connection.connection
+    else:
         connections.close_all()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+    for raw in opened:
+        if raw is not kept:
+            raw.close()
 
 
 @pytest.fixture
