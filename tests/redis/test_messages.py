@@ -65,6 +65,18 @@ HOSTILE = {
 }
 
 
+async def test_what_channels_redis_carries_is_carried(make_layer: MakeLayer) -> None:
+    layer = make_layer()
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    sent = {"array": bytearray(b"\xff"), "view": memoryview(b"\xff"), "keys": {b"\xff": {b"": 2**64 - 1}}}
+    received = {"array": b"\xff", "view": b"\xff", "keys": {b"\xff": {b"": 2**64 - 1}}}
+    await layer.send(channel, sent)
+    await layer.group_send("room", sent)
+    await layer.send("work", sent)
+    assert [await layer.receive(name) for name in (channel, channel, "work")] == [received] * 3
+
+
 class TestTooLong:
     async def test_it_is_refused_wherever_it_is_sent(self, make_layer: MakeLayer) -> None:
         layer = make_layer(max_message_bytes=2000)

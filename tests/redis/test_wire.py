@@ -15,9 +15,9 @@ MESSAGE = {
     "type": "chat.message",
     "text": "grüße",
     "bytes": b"\x00\xff",
-    "numbers": [0, -1, 2**63 - 1, -(2**63), 0.5],
+    "numbers": [0, -1, 2**63 - 1, 2**64 - 1, -(2**63), 0.5],
     "nothing": None,
-    "deep": {"yes": True, "no": [[], {}]},
+    "deep": {"yes": True, "no": [[], {}], "raw": {b"\xff": 1}},
 }
 KEYS = ["new key", "old key"]
 

@@ -43,8 +43,9 @@ class InMemoryChannelLayer(NativeChannelLayer):
         capacity: How many messages a mailbox holds.
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first
             match counts.
-        strict: Accept only messages that every engine can carry: dict with str keys, list, str, bytes, int of 64
-            bits, float, bool and None. Tuples become lists. Without it, whatever ``copy.deepcopy`` can copy.
+        strict: Accept only messages that every engine can carry: dict with keys of str or bytes, list, str, bytes,
+            int from -2**63 to 2**64 - 1, float, bool and None. Tuples become lists; bytearray and memoryview become
+            bytes. Without it, whatever ``copy.deepcopy`` can copy, and a memoryview as bytes.
         wake: ``"direct"`` resumes all tasks that got a message from one callback of their loop;
             ``"future"`` gives each an ``asyncio.Future``, for loops or tasks that insist on one.
         clock: A clock to use in place of the machine's, for tests.

@@ -21,7 +21,9 @@ use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
+};
 use pyo3::{intern, IntoPyObjectExt};
 
 use self::fault::{Fault, Reason, Step};
@@ -262,6 +264,10 @@ impl Copier {
         if self.strict {
             return self.plain(value, depth);
         }
+        if value.is_exact_instance_of::<PyMemoryView>() {
+            // It cannot be copied, and what it shows may change.
+            return Ok(bytes_of(value)?.map_or_else(|| value.clone(), Bound::into_any));
+        }
         deepcopy(value)
     }
 
@@ -307,13 +313,8 @@ impl Copier {
         // Walked in a copy: the look of a key may run code that changes the original.
         for (key, value) in &dict.copy()? {
             let at_key = |fault: Fault| fault.at(Step::of(&key));
-            let text = key
-                .cast::<PyString>()
-                .map_err(|_| at_key(Fault::new(Reason::Key)))?;
-            let text = text
-                .to_str()
-                .map_err(|_| at_key(Fault::new(Reason::Surrogates)))?;
-            plain.set_item(text, self.value(&value, depth + 1).map_err(at_key)?)?;
+            let own = plain_key(&key).map_err(at_key)?;
+            plain.set_item(own, self.value(&value, depth + 1).map_err(at_key)?)?;
         }
         Ok(plain)
     }
@@ -360,14 +361,12 @@ impl Copier {
     ) -> Result<Bound<'py, PyAny>, Fault> {
         let py = value.py();
         let plain = if let Ok(text) = value.cast::<PyString>() {
-            let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
-            PyString::new(py, text).into_any()
+            plain_text(text)?
         } else if value.is_instance_of::<PyInt>() {
-            let number: i64 = value.extract().map_err(|_| Fault::new(Reason::Range))?;
-            number.into_bound_py_any(py)?
+            plain_int(value)?
         } else if let Ok(number) = value.cast::<PyFloat>() {
             PyFloat::new(py, number.value()).into_any()
-        } else if let Ok(bytes) = value.cast::<PyBytes>() {
+        } else if let Some(bytes) = bytes_of(value)? {
             PyBytes::new(py, bytes.as_bytes()).into_any()
         } else if let Ok(list) = value.cast::<PyList>() {
             return self
@@ -383,6 +382,48 @@ impl Copier {
         };
         Ok(plain)
     }
+}
+
+/// A key that every engine can carry.
+fn plain_key<'py>(key: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
+    if let Ok(text) = key.cast::<PyString>() {
+        plain_text(text)
+    } else if let Ok(bytes) = key.cast::<PyBytes>() {
+        Ok(PyBytes::new(key.py(), bytes.as_bytes()).into_any())
+    } else {
+        Err(Fault::new(Reason::Key))
+    }
+}
+
+fn plain_text<'py>(text: &Bound<'py, PyString>) -> Result<Bound<'py, PyAny>, Fault> {
+    let plain = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+    Ok(PyString::new(text.py(), plain).into_any())
+}
+
+/// An integer that msgpack has, of an int or a subclass.
+fn plain_int<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
+    let py = value.py();
+    if let Ok(number) = value.extract::<i64>() {
+        return Ok(number.into_bound_py_any(py)?);
+    }
+    let large: u64 = value.extract().map_err(|_| Fault::new(Reason::Range))?;
+    Ok(large.into_bound_py_any(py)?)
+}
+
+/// The bytes of a value that is bytes, a bytearray or a memoryview; None of any other.
+fn bytes_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let py = value.py();
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Some(bytes.clone()));
+    }
+    if let Ok(array) = value.cast::<PyByteArray>() {
+        return Ok(Some(PyBytes::new(py, &array.to_vec())));
+    }
+    if value.is_exact_instance_of::<PyMemoryView>() {
+        let bytes = value.call_method0(intern!(py, "tobytes"))?;
+        return Ok(bytes.cast_into::<PyBytes>().ok());
+    }
+    Ok(None)
 }
 
 /// What a dict of a type of its own shows of itself.
@@ -406,9 +447,7 @@ fn check_leaf(value: &Bound<'_, PyAny>) -> Result<(), Fault> {
     if let Ok(text) = value.cast_exact::<PyString>() {
         text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
     } else if value.is_exact_instance_of::<PyInt>() {
-        value
-            .extract::<i64>()
-            .map_err(|_| Fault::new(Reason::Range))?;
+        plain_int(value)?;
     }
     Ok(())
 }

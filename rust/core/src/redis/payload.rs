@@ -1,7 +1,7 @@
 //! What a message must be before anything decodes it: msgpack that Python can hold, and nothing behind it.
 //!
 //! The scan keeps its place in a fixed array, allocates nothing and takes time in proportion to the bytes, not to what
-//! they claim. It accepts exactly: one map whose keys, and those of all maps in it, are valid UTF-8 strings; nil,
+//! they claim. It accepts exactly: one map whose keys, and those of all maps in it, are valid UTF-8 strings or binaries; nil,
 //! booleans, integers up to 2^64 - 1, floats, strings, binaries, arrays and maps as values; at most [`MAX_DEPTH`]
 //! containers in each other and [`MAX_CONTAINERS`] in all. Extension types are refused, the timestamp too: no
 //! message of a channel layer has them, and decoders differ about them.
@@ -61,8 +61,8 @@ pub enum Fault {
     NoMap,
     /// The bytes end too early, or a length claims more than there are.
     Truncated,
-    /// A map has a key that is no string.
-    KeyNotText,
+    /// A map has a key that is neither a string nor a binary.
+    Key,
     /// A string is not UTF-8.
     NotUtf8,
     /// An extension type.
@@ -82,7 +82,7 @@ impl fmt::Display for BadPayload {
         match self.fault {
             Fault::NoMap => write!(f, "the message is not a map"),
             Fault::Truncated => write!(f, "the message ends within a value"),
-            Fault::KeyNotText => write!(f, "a key of a map is not a string"),
+            Fault::Key => write!(f, "a key of a map is neither a string nor a binary"),
             Fault::NotUtf8 => write!(f, "a string is not valid UTF-8"),
             Fault::Extension => write!(f, "the message holds an extension type"),
             Fault::Reserved => write!(
@@ -120,8 +120,9 @@ struct Open {
 
 /// One value, without what is in it.
 enum Token {
-    /// Nil, a boolean, a number or a binary.
+    /// Nil, a boolean or a number.
     Other,
+    Binary,
     Text(Range<usize>),
     Array(usize),
     Map(usize),
@@ -158,13 +159,14 @@ impl<'a> Scan<'a> {
     fn run(&mut self) -> Result<(), Fault> {
         match self.token()? {
             Token::Map(pairs) => self.enter(pairs, true)?,
-            Token::Other | Token::Text(_) | Token::Array(_) => return Err(Fault::NoMap),
+            _ => return Err(Fault::NoMap),
         }
         while let Some(is_key) = self.advance() {
             self.at = self.position;
             match self.token()? {
                 Token::Text(text) => self.text(text, is_key)?,
-                _ if is_key => return Err(Fault::KeyNotText),
+                Token::Binary if is_key => {}
+                _ if is_key => return Err(Fault::Key),
                 token => {
                     if self.depth == 1 && std::mem::take(&mut self.expects_kind) {
                         self.kind = None;
@@ -172,7 +174,7 @@ impl<'a> Scan<'a> {
                     match token {
                         Token::Array(length) => self.enter(length, false)?,
                         Token::Map(pairs) => self.enter(pairs, true)?,
-                        Token::Other | Token::Text(_) => {}
+                        Token::Other | Token::Binary | Token::Text(_) => {}
                     }
                 }
             }
@@ -241,7 +243,7 @@ impl<'a> Scan<'a> {
             0xc4..=0xc6 => {
                 let length = self.length(marker - 0xc4)?;
                 self.skip(length)?;
-                Token::Other
+                Token::Binary
             }
             0xcc | 0xd0 => self.other(1)?,
             0xcd | 0xd1 => self.other(2)?,
@@ -343,7 +345,8 @@ mod tests {
 
     #[test]
     fn what_python_sends_passes() {
-        // 2**64 - 1, -2**63, 1.5, b"x", True, None
+        // {b"a": 1}, and {"a": [2**64 - 1, -2**63, 1.5, b"x", True, None]}
+        assert_eq!(fault(b"\x81\xc4\x01a\x01"), None);
         let bytes = b"\x81\xa1a\x96\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xd3\x80\0\0\0\0\0\0\0\
             \xcb\x3f\xf8\0\0\0\0\0\0\xc4\x01x\xc3\xc0";
         assert_eq!(fault(bytes), None);
@@ -359,11 +362,10 @@ mod tests {
             (b"\x81", Fault::Truncated),
             (b"\x81\xa1a", Fault::Truncated),
             (b"\x81\xa2a", Fault::Truncated),
-            (b"\x81\x01\x01", Fault::KeyNotText),
-            (b"\x81\xc4\x01a\x01", Fault::KeyNotText),
-            (b"\x81\xc0\x01", Fault::KeyNotText),
-            (b"\x81\x90\x01", Fault::KeyNotText),
-            (b"\x81\xa1a\x81\x01\x01", Fault::KeyNotText),
+            (b"\x81\x01\x01", Fault::Key),
+            (b"\x81\xc0\x01", Fault::Key),
+            (b"\x81\x90\x01", Fault::Key),
+            (b"\x81\xa1a\x81\x01\x01", Fault::Key),
             (b"\x81\xa1\xff\x01", Fault::NotUtf8),
             (b"\x81\xa1a\xa2\xc3\x28", Fault::NotUtf8),
             (b"\x81\xa1a\xd4\x05\x00", Fault::Extension),
@@ -433,7 +435,11 @@ mod tests {
             1 => (any::<i8>(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(t, b)| Value::Ext(t, b)),
         ];
         let value = odd.prop_recursive(4, 24, 5, |inner| {
-            let key = prop_oneof![40 => "(type|[a-z]{0,3})".prop_map(Value::from), 1 => scalars()];
+            let key = prop_oneof![
+                40 => "(type|[a-z]{0,3})".prop_map(Value::from),
+                4 => "(type|[a-z]{0,3})".prop_map(|key| Value::Binary(key.into_bytes())),
+                1 => scalars(),
+            ];
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
                 prop::collection::vec((key, inner), 0..6).prop_map(Value::Map),
@@ -453,7 +459,9 @@ mod tests {
             Value::String(text) => text.is_str(),
             Value::Array(values) => values.iter().all(allowed),
             Value::Map(pairs) => pairs.iter().all(|(key, value)| {
-                matches!(key, Value::String(text) if text.is_str()) && allowed(value)
+                let is_key = matches!(key, Value::Binary(_))
+                    || matches!(key, Value::String(text) if text.is_str());
+                is_key && allowed(value)
             }),
             _ => true,
         }

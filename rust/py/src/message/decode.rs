@@ -59,7 +59,7 @@ enum Fault {
 enum Bad {
     NoMap,
     Truncated,
-    KeyNotText,
+    Key,
     NotUtf8,
     Extension,
     Reserved,
@@ -73,7 +73,7 @@ impl fmt::Display for Bad {
         match self {
             Self::NoMap => write!(f, "the message is not a map"),
             Self::Truncated => write!(f, "the message ends within a value"),
-            Self::KeyNotText => write!(f, "a key of a map is not a string"),
+            Self::Key => write!(f, "a key of a map is neither a string nor a binary"),
             Self::NotUtf8 => write!(f, "a string is not valid UTF-8"),
             Self::Extension => write!(f, "the message holds an extension type"),
             Self::Reserved => write!(
@@ -218,14 +218,30 @@ impl<'py, 'a> Decoder<'py, 'a> {
         Ok(PyList::new(self.py, self.items.drain(start..))?.into_any())
     }
 
-    fn key(&mut self) -> Result<Bound<'py, PyString>, Fault> {
-        let length = match self.marker()? {
+    fn key(&mut self) -> Result<Bound<'py, PyAny>, Fault> {
+        let marker = self.marker()?;
+        let length = match marker {
             Marker::FixStr(length) => usize::from(length),
             Marker::Str8 => self.length::<1>()?,
             Marker::Str16 => self.length::<2>()?,
             Marker::Str32 => self.length::<4>()?,
-            _ => return Err(Bad::KeyNotText.into()),
+            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => return self.bytes_key(marker),
+            _ => return Err(Bad::Key.into()),
         };
+        Ok(self.text_key(length)?.into_any())
+    }
+
+    fn bytes_key(&mut self, marker: Marker) -> Result<Bound<'py, PyAny>, Fault> {
+        let length = match marker {
+            Marker::Bin8 => self.length::<1>()?,
+            Marker::Bin16 => self.length::<2>()?,
+            _ => self.length::<4>()?,
+        };
+        self.binary(length)
+    }
+
+    /// A key that is text; those that come again and again are remembered.
+    fn text_key(&mut self, length: usize) -> Result<Bound<'py, PyString>, Fault> {
         let py = self.py;
         let bytes = self.take(length)?;
         let place = self.keys.0.as_mut().and_then(|keys| keys.place(bytes));

@@ -8,7 +8,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use rmp::Marker;
 
 use super::fault::{Fault, Reason, Step};
-use super::{checked, plain_dict, MAX_CONTAINERS, MAX_DEPTH};
+use super::{bytes_of, checked, plain_dict, MAX_CONTAINERS, MAX_DEPTH};
 use crate::errors::type_name;
 
 /// Lengths have 32 bits, so nothing longer than this has one that does not fit.
@@ -131,8 +131,8 @@ impl Encoder<'_> {
             self.int(value)?;
         } else if let Ok(number) = value.cast::<PyFloat>() {
             self.put(Marker::F64, &number.value().to_be_bytes());
-        } else if let Ok(bytes) = value.cast::<PyBytes>() {
-            self.binary(bytes)?;
+        } else if let Some(bytes) = bytes_of(value)? {
+            self.binary(&bytes)?;
         } else if let Ok(list) = value.cast::<PyList>() {
             return self.list(&list.get_slice(0, list.len()), depth);
         } else if let Ok(tuple) = value.cast::<PyTuple>() {
@@ -154,13 +154,20 @@ impl Encoder<'_> {
         }
         for (key, value) in own {
             let at_key = |fault: Fault| fault.at(Step::of(&key));
-            let text = key
-                .cast::<PyString>()
-                .map_err(|_| at_key(Fault::new(Reason::Key)))?;
-            self.text(text).map_err(at_key)?;
+            self.key(&key).map_err(at_key)?;
             self.value(&value, depth + 1).map_err(at_key)?;
         }
         self.fits(0)
+    }
+
+    fn key(&mut self, key: &Bound<'_, PyAny>) -> Result<(), Fault> {
+        if let Ok(text) = key.cast::<PyString>() {
+            self.text(text)
+        } else if let Ok(bytes) = key.cast::<PyBytes>() {
+            self.binary(bytes)
+        } else {
+            Err(Fault::new(Reason::Key))
+        }
     }
 
     /// A list that nobody else can change.
@@ -207,7 +214,11 @@ impl Encoder<'_> {
 
     /// An integer in as few bytes as it takes: without a sign if it is not negative.
     fn int(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Fault> {
-        let number: i64 = value.extract().map_err(|_| Fault::new(Reason::Range))?;
+        let Ok(number) = value.extract::<i64>() else {
+            let large: u64 = value.extract().map_err(|_| Fault::new(Reason::Range))?;
+            self.put(Marker::U64, &large.to_be_bytes());
+            return Ok(());
+        };
         let wide = number.to_be_bytes();
         let [.., b3, b2, b1, b0] = wide;
         match number {

@@ -71,8 +71,8 @@ impl Fault {
                 "{path}: more than {MAX_CONTAINERS} containers; one that stands in many places is copied for each"
             )),
             Reason::Depth => PyValueError::new_err(self.depth_text(message)),
-            Reason::Key => PyTypeError::new_err(format!("{path}: a key is not a str")),
-            Reason::Range => PyValueError::new_err(format!("{path}: the integer does not fit in 64 bits with a sign")),
+            Reason::Key => PyTypeError::new_err(format!("{path}: a key is neither a str nor bytes")),
+            Reason::Range => PyValueError::new_err(format!("{path}: the integer is not between -2**63 and 2**64 - 1")),
             Reason::Surrogates => {
                 PyValueError::new_err(format!("{path}: the text has lone surrogates, which UTF-8 cannot carry"))
             }
@@ -81,7 +81,8 @@ impl Fault {
                  URL, or raise the limit of the layer"
             )),
             Reason::Type(kind) => PyTypeError::new_err(format!(
-                "{path}: {kind} is not serialisable; a strict layer takes dict, list, str, bytes, int, float, bool and None"
+                "{path}: {kind} is not serialisable; a strict layer takes dict, list, str, bytes, bytearray, memoryview, int, \
+                 float, bool and None"
             )),
             Reason::Uncopyable(kind, cause) => {
                 let text = format!("{path}: {kind} cannot be copied: {cause}");
