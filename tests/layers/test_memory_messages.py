@@ -258,7 +258,21 @@ class TestStrict:
 
     @pytest.mark.parametrize(
         "value",
-        [None, True, False, 0, 2**63 - 1, 2**64 - 1, -(2**63), 0.5, float("inf"), "", "text \u00e9\U0001f600", b"", b"\xff"],
+        [
+            None,
+            True,
+            False,
+            0,
+            2**63 - 1,
+            2**64 - 1,
+            -(2**63),
+            0.5,
+            float("inf"),
+            "",
+            "text \u00e9\U0001f600",
+            b"",
+            b"\xff",
+        ],
     )
     def test_the_types_of_the_specification_pass(self, strict: InMemoryChannelLayer, value: Any) -> None:
         message = {"type": "hello", "value": value, "list": [value, [value]], "dict": {"a": {"b": value}}}
