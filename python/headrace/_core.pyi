@@ -405,6 +405,11 @@ class LinkStats:
         Lost connections that came back.
         """
     @property
+    def replayed(self, /) -> int:
+        """
+        Authenticated messages that came before.
+        """
+    @property
     def state(self, /) -> str:
         """
         "idle", "connecting", "up", "down" or "closed".
@@ -413,6 +418,11 @@ class LinkStats:
     def subscriptions(self, /) -> int:
         """
         Pub/sub channels that are subscribed to.
+        """
+    @property
+    def unauthenticated(self, /) -> int:
+        """
+        Messages, and memberships of queues, that no key of this layer authenticates.
         """
     @property
     def unreachable(self, /) -> int:

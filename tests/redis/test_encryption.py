@@ -4,12 +4,15 @@ import asyncio
 import base64
 import hashlib
 import logging
+import re
 import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet, MultiFernet
+from tests.support.envelopes import ENCRYPTED, HEADER, header, membership, seal, unseal
 from tests.support.peers import Peer
 from tests.support.ports import HOST, Port
 from tests.support.servers import Server
@@ -22,7 +25,8 @@ MakeLayer = Callable[..., RedisChannelLayer]
 MakePeer = Callable[..., Peer]
 
 KEY, OLD = "the key of today", "the key of yesterday"
-HEADER, ENCRYPTED = 26, 16
+COUNTED = ("malformed", "unauthenticated", "replayed", "late", "gaps")
+PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 
 def fernet(*keys: str) -> MultiFernet:
@@ -57,14 +61,99 @@ class TestRotation:
         eventually(lambda: owner.call("channel_groups", channel) == [], "it was told to flush")
 
 
-class TestTokens:
-    async def test_cryptography_reads_them(
+class TestUpgrade:
+    """Processes with version 1, as earlier releases have it, and with version 2, side by side."""
+
+    def exchange(self, sender: Peer, receiver: Peer) -> None:
+        channel = receiver.call("new_channel")
+        sender.call("group_add", "room", channel)
+        sender.call("group_add", "room", "work")
+        eventually(lambda: "work" in receiver.call("group_channels", "room"), "both know the members")
+        sender.call("send", channel, {"n": 1})
+        sender.call("group_send", "room", {"n": 2})
+        assert [receiver.call("receive", channel)["n"] for _ in range(2)] == [1, 2]
+        assert receiver.call("receive", "work") == {"n": 2}
+        sender.call("group_discard", "room", channel)
+        sender.call("group_discard", "room", "work")
+        eventually(lambda: receiver.call("group_channels", "room") == [], "both have left")
+        assert [peer.link()[name] for peer in (sender, receiver) for name in COUNTED] == [0] * 2 * len(COUNTED)
+
+    def test_each_step_understands_the_one_before(self, make_peer: MakePeer) -> None:
+        for older, newer in (([1], [1, 2]), ([1, 2], [2, 1]), ([2, 1], [2])):
+            peers = [make_peer(symmetric_encryption_keys=[KEY], encryption_versions=step) for step in (older, newer)]
+            for sender, receiver in (peers, peers[::-1]):
+                self.exchange(sender, receiver)
+
+    def test_by_default_what_is_only_half_authenticated_is_refused(self, make_peer: MakePeer) -> None:
+        new, old = (make_peer(symmetric_encryption_keys=[KEY], **step) for step in ({}, {"encryption_versions": [1]}))
+        for peer, other in ((new, old), (old, new)):
+            other.call("send", peer.call("new_channel"), {"n": 1})
+        eventually(lambda: [peer.link()["unauthenticated"] for peer in (new, old)] == [1, 1], "both are counted")
+
+    @pytest.mark.parametrize("versions", [[], [3], [1, 1], [2, 1, 2], 2, None, "2", [None]])
+    def test_other_versions_are_an_error(self, versions: Any) -> None:
+        with pytest.raises(ValueError, match=r"encryption_versions must be \[2\]"):
+            RedisChannelLayer(symmetric_encryption_keys=[KEY], encryption_versions=versions)
+
+
+class TestVersion2:
+    def test_the_examples_of_the_protocol(self) -> None:
+        head = header(2, ENCRYPTED, 0x0123456789ABCDEF, 7, 1700000060000)
+        body = b"\x00\x81\xa4type\xa4ping"
+        envelope = seal("first secret", "asgi:g:room", head, body, bytes(range(16)))
+        example = PROTOCOL.read_text().split("02 10 ")[1].split("```")[0]
+        written = re.findall(r"\b[0-9a-f]{2}\b", re.sub(r"  +\S.*", "", example))
+        assert "0210" + "".join(written) == envelope.hex()
+        assert membership("first secret", "asgi:m", "room\0work", 1700000060000) in PROTOCOL.read_text()
+
+    async def test_it_is_read_as_the_protocol_says(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
     ) -> None:
         layer = make_layer(symmetric_encryption_keys=[KEY, OLD])
         await layer.send("work", {"type": "secret"})
         (entry,) = queued(redis_server, redis_prefix)
-        assert entry[1] & ENCRYPTED
+        assert entry[:2] == bytes([2, 1 | ENCRYPTED])
+        body = unseal(KEY, f"{redis_prefix}:q:{{work}}", entry)
+        assert body == b"\x04work" + layer.serialize({"type": "secret"})
+        assert b"secret" not in entry
+        assert b"work" not in entry
+
+    async def test_it_is_written_as_the_protocol_says(
+        self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
+    ) -> None:
+        layer = make_layer(symmetric_encryption_keys=[KEY, OLD])
+        channel = await layer.new_channel()
+        await layer.group_add("room", channel)
+        topic = f"{redis_prefix}:g:room"
+        head = header(2, ENCRYPTED, 9, 1, 2**62)
+        envelope = seal(OLD, topic, head, b"\x00" + layer.serialize({"n": 1}))
+        await asyncio.to_thread(redis_server.cli, "PUBLISH", topic, envelope)
+        assert await layer.receive(channel) == {"n": 1}
+
+    async def test_what_goes_back_to_its_queue_is_authenticated_anew(
+        self, make_layer: MakeLayer, make_peer: MakePeer
+    ) -> None:
+        layer, peer = make_layer(symmetric_encryption_keys=[KEY]), make_peer(symmetric_encryption_keys=[KEY])
+        task = asyncio.create_task(layer.receive("work"))
+        await asyncio.to_thread(eventually, lambda: layer.channel_stats("work").waiters == 1, "it waits")
+        peer.call("send", "work", {"n": 1})
+        eventually(lambda: layer.channel_stats("work").waiters == 0, "it is on its way")
+        task.cancel()
+        assert await asyncio.to_thread(peer.call, "receive", "work") == {"n": 1}
+        assert layer.stats().connection.handed_back == 1
+        assert peer.link()["unauthenticated"] == 0
+
+
+class TestTokens:
+    """Version 1, for fleets that are upgraded."""
+
+    async def test_cryptography_reads_them(
+        self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
+    ) -> None:
+        layer = make_layer(symmetric_encryption_keys=[KEY, OLD], encryption_versions=[1, 2])
+        await layer.send("work", {"type": "secret"})
+        (entry,) = queued(redis_server, redis_prefix)
+        assert entry[:2] == bytes([1, 1 | ENCRYPTED])
         body = fernet(KEY).decrypt(entry[HEADER:])
         assert body == b"\x04work" + layer.serialize({"type": "secret"})
         assert b"secret" not in entry
@@ -73,12 +162,12 @@ class TestTokens:
     async def test_those_of_cryptography_are_read(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
     ) -> None:
-        layer = make_layer(symmetric_encryption_keys=[KEY, OLD])
+        layer = make_layer(symmetric_encryption_keys=[KEY, OLD], encryption_versions=[2, 1])
         channel = await layer.new_channel()
         await layer.group_add("room", channel)
-        header = bytes([1, ENCRYPTED]) + bytes(24)
+        head = bytes([1, ENCRYPTED]) + bytes(24)
         token = fernet(OLD).encrypt(b"\x00" + layer.serialize({"n": 1}))
-        await asyncio.to_thread(redis_server.cli, "PUBLISH", f"{redis_prefix}:g:room", header + token)
+        await asyncio.to_thread(redis_server.cli, "PUBLISH", f"{redis_prefix}:g:room", head + token)
         assert await layer.receive(channel) == {"n": 1}
 
 
@@ -92,10 +181,10 @@ class TestOthersKeys:
         receiver, sender = good
         channel = receiver.call("new_channel")
         receiver.call("group_add", "room", channel)
-        before = receiver.link()["malformed"]
+        before = receiver.link()["unauthenticated"]
         odd.call("group_send", "room", {"n": "odd"})
         odd.call("send", channel, {"n": "odd"})
-        eventually(lambda: receiver.link()["malformed"] >= before + 2, "both are counted")
+        eventually(lambda: receiver.link()["unauthenticated"] >= before + 2, "both are counted")
         sender.call("group_send", "room", {"n": 1})
         assert receiver.call("receive", channel) == {"n": 1}
 
@@ -104,7 +193,7 @@ class TestOthersKeys:
         odd.call("send", "work", {"n": "odd"})
         good.call("send", "work", {"n": 1})
         assert good.call("receive", "work") == {"n": 1}
-        assert good.link()["malformed"] >= 1
+        assert good.link()["unauthenticated"] >= 1
 
 
 SECRETS = [KEY, "pa55word", "pa55%2Fword", "s3ntinel"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from tests.support.envelopes import ENCRYPTED, header, seal
 from tests.support.peers import Peer
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -189,6 +190,8 @@ class TestHostileBytes:
         chance = random.Random(20261121)
         topics = [f"{redis_prefix}:{name}" for name in ("g:room", f"p:{layer.client_prefix}", "c")]
         good = envelope(b"\x00" + PAYLOAD)
+        if keys:
+            good = seal("key", topics[0], header(2, ENCRYPTED, 9, 1, 2**62), b"\x00" + PAYLOAD)
 
         def damaged() -> bytes:
             kind = chance.randrange(4)
@@ -209,7 +212,8 @@ class TestHostileBytes:
         # Some of it was a message still, of which a text or a number was changed.
         while (await asyncio.wait_for(layer.receive(channel), 10)).get("type") != "last":
             pass
-        assert layer.stats().connection.malformed > 500
+        link = layer.stats().connection
+        assert link.malformed + link.unauthenticated > 500
         await layer.send(channel, {"n": 1})
         assert await layer.receive(channel) == {"n": 1}
         assert layer.stats().connection.reconnects == 0

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.support.envelopes import CONTROL, ENCRYPTED, header, seal
 from tests.support.peers import Peer
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
@@ -61,7 +62,7 @@ async def until(ask: Callable[[], Any], what: str) -> None:
 def test_each_field_is_tested_here() -> None:
     """Who adds one adds what moves it."""
     assert {
-        *("reconnects", "gaps", "missed", "unsent", "unreachable", "malformed", "late"),
+        *("reconnects", "gaps", "missed", "unsent", "unreachable", "malformed", "unauthenticated", "replayed", "late"),
         *("queue_expired", "queued", "fetched", "queue_full", "queue_dropped", "handed_back"),
     } == COUNTERS
 
@@ -222,6 +223,27 @@ async def test_malformed(layer: RedisChannelLayer, reading: Reading, redis_serve
     redis_server.cli("PUBLISH", f"{redis_prefix}:c", "what is this?")
     await until(lambda: layer.stats().connection.malformed == 1, "it is counted")
     assert reading.moved() == {"malformed": 1}
+
+
+async def test_unauthenticated(make_layer: MakeLayer, redis_server: Server, redis_prefix: str) -> None:
+    layer = make_layer(symmetric_encryption_keys=["key"])
+    await layer.connect()
+    reading = Reading(layer)
+    redis_server.cli("PUBLISH", f"{redis_prefix}:c", bytes([1, 2]) + bytes(24) + b"\x05")
+    await until(lambda: layer.stats().connection.unauthenticated == 1, "it is counted")
+    assert reading.moved() == {"unauthenticated": 1}
+
+
+async def test_replayed(make_layer: MakeLayer, redis_server: Server, redis_prefix: str) -> None:
+    layer = make_layer(symmetric_encryption_keys=["key"])
+    await layer.connect()
+    reading = Reading(layer)
+    topic = f"{redis_prefix}:c"
+    flush = seal("key", topic, header(2, CONTROL | ENCRYPTED, 9, 1, 2**62), b"\x05")
+    for _ in range(2):
+        redis_server.cli("PUBLISH", topic, flush)
+    await until(lambda: layer.stats().connection.replayed == 1, "it is counted")
+    assert reading.moved() == {"replayed": 1}
 
 
 async def test_late(

@@ -119,6 +119,8 @@ class RedisChannelLayer(NativeChannelLayer):
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
         on_reconnect: The same, when it is back.
         symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
+        encryption_versions: How it is encrypted: the first is sent, all are read. Version 2 authenticates all that
+            travels, version 1 of earlier releases only what is in messages. For a fleet that is upgraded.
         random_prefix_length: Accepted for channels_redis' sake; nothing here needs it.
         serializer_format: ``"msgpack"``.
         on_gap: The ``type`` of a message to the members here of a group that may have missed messages; it has the keys
@@ -164,6 +166,7 @@ class RedisChannelLayer(NativeChannelLayer):
         connect_timeout: float = 5,
         subscription_linger: float = 5,
         max_message_bytes: int = 8 * 1024 * 1024,
+        encryption_versions: Sequence[int] = (2,),
         wake: Literal["direct", "future"] = "direct",
     ) -> None:
         if gap is not None and not callable(gap):
@@ -179,6 +182,7 @@ class RedisChannelLayer(NativeChannelLayer):
             on_reconnect=on_reconnect,
             on_gap=on_gap,
             symmetric_encryption_keys=symmetric_encryption_keys,
+            encryption_versions=encryption_versions,
             serializer_format=serializer_format,
             random_prefix_length=random_prefix_length,
             wire=wire,

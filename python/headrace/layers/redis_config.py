@@ -37,6 +37,7 @@ class RedisConfig:
         topology: "auto" leaves it to the first host, which says whether it is part of a cluster; else the hosts are
             shards. Never "auto" with sentinels.
         encryption_keys: The keys as given, the one to encrypt with first. Empty if messages are not encrypted.
+        encryption_versions: The versions of encryption that are read, the one that is sent first.
         ignored: The options that were given and have no effect, each with the reason.
     """
 
@@ -47,6 +48,7 @@ class RedisConfig:
     wire: Wire
     ring: Ring
     encryption_keys: tuple[bytes, ...]
+    encryption_versions: tuple[int, ...]
     send_timeout: float
     connect_timeout: float
     subscription_linger: float
@@ -74,6 +76,7 @@ def redis_config(
     on_reconnect: str | None = None,
     on_gap: str | None = None,
     symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+    encryption_versions: Sequence[int] = (2,),
     serializer_format: str = "msgpack",
     random_prefix_length: int | None = None,
     wire: Wire | None = None,
@@ -118,6 +121,7 @@ def redis_config(
         wire=chosen_wire,
         ring=_ring(ring, chosen_wire, len(parsed)),
         encryption_keys=_encryption_keys(symmetric_encryption_keys),
+        encryption_versions=_encryption_versions(encryption_versions),
         send_timeout=float(check_seconds("send_timeout", send_timeout)),
         connect_timeout=float(check_seconds("connect_timeout", connect_timeout)),
         subscription_linger=_linger(subscription_linger),
@@ -217,6 +221,15 @@ def _encryption_keys(keys: object) -> tuple[bytes, ...]:
             what = "an empty one" if isinstance(key, str | bytes) else f"a {type(key).__name__}"
             raise ValueError(f"{text} of text or bytes, got {what} at position {position}: is a variable not set?")
     return tuple(key.encode() if isinstance(key, str) else key for key in keys)
+
+
+def _encryption_versions(versions: object) -> tuple[int, ...]:
+    if isinstance(versions, list | tuple) and tuple(versions) in ((2,), (1, 2), (2, 1), (1,)):
+        return tuple(versions)
+    raise ValueError(
+        f"encryption_versions must be [2], or [1, 2], [2, 1] or [1] in a fleet that is upgraded, the version to send "
+        f"first; got {reprlib.repr(versions)}"
+    )
 
 
 def _linger(seconds: float) -> float:

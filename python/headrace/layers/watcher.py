@@ -116,6 +116,14 @@ def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
                 "stats().connection.queue_expired",
                 notice["channel"],
             )
+        case "refused":
+            _logger.warning(
+                "refused what came by %s and names the process %s: %s; those that follow are only counted, in "
+                "stats().connection",
+                notice["place"],
+                notice["sender"],
+                notice["reason"],
+            )
         case "gap":
             _tell_gap(Gap(tuple(notice["groups"]), notice["direct"], notice["missed"]), layer._gap if layer else None)
 

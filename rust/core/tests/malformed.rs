@@ -2,9 +2,9 @@
 //! is not in order. `PROPTEST_CASES=1000000` makes it a longer search.
 #![cfg(feature = "redis")]
 
-use headrace_core::redis::crypt::{Crypt, MaxAge};
+use headrace_core::redis::crypt::{Crypt, MaxAge, Version};
 use headrace_core::redis::envelope::{
-    decode, encode, Body, Control, Envelope, Header, Outgoing, Seal, HEADER,
+    decode, encode, Body, Control, Date, Envelope, Header, Malformed, Outgoing, Seal, HEADER,
 };
 use headrace_core::redis::keys::ProcessId;
 use headrace_core::redis::payload::{inspect, BadPayload, Fault};
@@ -93,7 +93,11 @@ fn envelopes() -> impl Strategy<Value = Envelope> {
                 sequence,
                 deadline,
             };
-            Envelope { header, body }
+            Envelope {
+                header,
+                body,
+                authenticated: false,
+            }
         },
     )
 }
@@ -118,16 +122,97 @@ fn written(envelope: &Envelope, crypt: Option<&Crypt>) -> Vec<u8> {
         crypt,
         now: 1_700_000_000,
     });
-    encode(&envelope.header, body, seal).unwrap_or_default()
+    let Ok(mut draft) = encode(&envelope.header, body, seal) else {
+        return Vec::new();
+    };
+    if draft.is_sealed() {
+        let date = Date {
+            now: envelope.header.deadline,
+            expiry: 0,
+            crypt,
+        };
+        draft.date(&date, PLACE);
+    }
+    draft.bytes().to_vec()
+}
+
+/// Where all of these are written to.
+const PLACE: &str = "asgi:g:room";
+
+fn read(bytes: &[u8], crypt: Option<&Crypt>) -> Result<Envelope, Malformed> {
+    decode(bytes.to_vec(), PLACE, crypt)
 }
 
 fn keys() -> Option<Crypt> {
     Crypt::new(["a secret", "an older secret"])
 }
 
+/// The same for version 1, which authenticates bodies alone.
+fn old_keys() -> Option<Crypt> {
+    keys().map(|keys| keys.with_versions(vec![Version::One]))
+}
+
+/// What somebody without a key may make of an envelope that he recorded.
+#[derive(Clone, Debug)]
+enum Forgery {
+    Flip(Vec<(Index, u8)>),
+    Cut(Index),
+    Extend(Vec<u8>),
+    /// A field of the header: its place, and its bytes.
+    Header(usize, Vec<u8>),
+    /// The beginning of it, and the end of another one from the same place on.
+    Join(Index),
+    /// Two blocks of the body change places.
+    Swap(Index, Index),
+    Move(String),
+}
+
+fn forgeries() -> impl Strategy<Value = Forgery> {
+    let header = (0..HEADER, bytes(9)).prop_map(|(at, bytes)| Forgery::Header(at, bytes));
+    prop_oneof![
+        3 => prop::collection::vec(any::<(Index, u8)>(), 1..5).prop_map(Forgery::Flip),
+        1 => any::<Index>().prop_map(Forgery::Cut),
+        1 => bytes(64).prop_map(Forgery::Extend),
+        3 => header,
+        1 => any::<Index>().prop_map(Forgery::Join),
+        1 => any::<(Index, Index)>().prop_map(|(one, other)| Forgery::Swap(one, other)),
+        1 => "(asgi|other):(g:[a-z]{1,8}|q:\\{[a-z]{1,8}\\}|c|p:[0-9a-f]{16})".prop_map(Forgery::Move),
+    ]
+}
+
+/// The forged envelope, and where it is put.
+fn forged(bytes: &[u8], other: &[u8], forgery: &Forgery) -> (Vec<u8>, String) {
+    let mut forged = bytes.to_vec();
+    let mut place = PLACE.to_owned();
+    match forgery {
+        Forgery::Flip(flips) => flip(&mut forged, flips),
+        Forgery::Cut(cut) => forged.truncate(cut.index(bytes.len())),
+        Forgery::Extend(more) => forged.extend(more),
+        Forgery::Header(at, field) => {
+            for (to, byte) in forged[*at..HEADER].iter_mut().zip(field) {
+                *to = *byte;
+            }
+        }
+        Forgery::Join(at) => {
+            let at = at.index(bytes.len().min(other.len()));
+            forged.truncate(at);
+            forged.extend(&other[at..]);
+        }
+        Forgery::Swap(one, other) => {
+            let blocks = (bytes.len() - HEADER) / 16;
+            for byte in 0..16 {
+                let at = |index: &Index| HEADER + index.index(blocks) * 16 + byte;
+                forged.swap(at(one), at(other));
+            }
+        }
+        Forgery::Move(to) => place.clone_from(to),
+    }
+    (forged, place)
+}
+
 /// Whatever passes the decoder is what the encoder would have written, and what passes the scanner is a message.
 fn only_what_is_in_order_passes(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let Ok(envelope) = decode(bytes.to_vec(), None) else {
+    let Ok(envelope) = read(bytes, None) else {
         return Ok(());
     };
     prop_assert_eq!(written(&envelope, None), bytes);
@@ -167,7 +252,11 @@ proptest! {
         only_what_is_in_order_passes(&bytes)?;
         only_messages_pass(&bytes)?;
         let keys = keys();
-        prop_assert!(decode(bytes.clone(), keys.as_ref()).is_err());
+        prop_assert!(read(&bytes, keys.as_ref()).is_err());
+        prop_assert!(read(&bytes, old_keys().as_ref()).is_err());
+        let mut sealed = vec![2, 16 | kind];
+        sealed.extend(&bytes);
+        prop_assert!(read(&sealed, keys.as_ref()).is_err());
         prop_assert!(keys.is_some_and(|keys| keys.decrypt(&bytes, None).is_err()));
         // The same as the body of an envelope, and as the rest of a map.
         let mut body = vec![1, kind];
@@ -196,10 +285,10 @@ proptest! {
 
     #[test]
     fn flipped_bits_of_an_encrypted_body(envelope in envelopes(), flipped in any::<(Index, u8)>()) {
-        let keys = keys();
+        let keys = old_keys();
         let mut bytes = written(&envelope, keys.as_ref());
         flip(&mut bytes[HEADER..], &[flipped]);
-        prop_assert!(decode(bytes, keys.as_ref()).is_err());
+        prop_assert!(read(&bytes, keys.as_ref()).is_err());
     }
 
     #[test]
@@ -208,13 +297,14 @@ proptest! {
         let cut_off = &bytes[..cut.index(bytes.len())];
         only_what_is_in_order_passes(cut_off)?;
         if let Ok(Envelope { body: Body::Group { payload, .. } | Body::Direct { payload, .. }, .. }) =
-            decode(cut_off.to_vec(), None)
+            read(cut_off, None)
         {
             prop_assert!(inspect(payload.as_bytes()).is_err());
         }
-        let keys = keys();
-        let bytes = written(&envelope, keys.as_ref());
-        prop_assert!(decode(bytes[..cut.index(bytes.len())].to_vec(), keys.as_ref()).is_err());
+        for keys in [keys(), old_keys()] {
+            let bytes = written(&envelope, keys.as_ref());
+            prop_assert!(read(&bytes[..cut.index(bytes.len())], keys.as_ref()).is_err());
+        }
     }
 
     /// A length that claims more than there is, in the place of any value.
@@ -243,8 +333,35 @@ proptest! {
         let header = |kind| [vec![1, kind], vec![0; HEADER - 2]].concat();
         let rest: Vec<u8> = rest.into_iter().take(usize::from(length) - 1).collect();
         let group = [header(0), vec![count, length], rest.clone()].concat();
-        prop_assert!(decode(group, None).is_err());
+        prop_assert!(read(&group, None).is_err());
         let direct = [header(1), vec![length], rest].concat();
-        prop_assert!(decode(direct, None).is_err());
+        prop_assert!(read(&direct, None).is_err());
+    }
+}
+
+/// Envelopes of each search below, and forgeries of each.
+const SEARCHED: u32 = 1000;
+const FORGERIES: usize = 60;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases().cases.min(SEARCHED), ..cases() })]
+
+    /// Of what somebody without a key makes of authenticated envelopes nothing is accepted but these envelopes themselves.
+    #[test]
+    fn no_forgery_is_accepted(
+        envelope in envelopes(),
+        other in envelopes(),
+        forgeries in prop::collection::vec(forgeries(), FORGERIES),
+    ) {
+        let keys = keys();
+        let (bytes, other) = (written(&envelope, keys.as_ref()), written(&other, keys.as_ref()));
+        let original = read(&bytes, keys.as_ref());
+        prop_assert!(original.is_ok_and(|envelope| envelope.authenticated));
+        for forgery in &forgeries {
+            let (forged, place) = forged(&bytes, &other, forgery);
+            let genuine = place == PLACE && (forged == bytes || forged == other);
+            let read = decode(forged, &place, keys.as_ref());
+            prop_assert_eq!(read.is_ok(), genuine, "{:?}", forgery);
+        }
     }
 }

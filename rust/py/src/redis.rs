@@ -633,6 +633,16 @@ impl RedisLayer {
                 told.set_item("kind", "queue expired")?;
                 told.set_item("channel", channel)?;
             }
+            Notice::Refused {
+                place,
+                sender,
+                reason,
+            } => {
+                told.set_item("kind", "refused")?;
+                told.set_item("place", place)?;
+                told.set_item("sender", sender)?;
+                told.set_item("reason", reason)?;
+            }
             Notice::Gap {
                 groups,
                 direct,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::driver::Driver;
-use super::envelope::{self, Body, Control, Envelope, Payload};
+use super::envelope::{self, Body, Control, Draft, Envelope, Header, Malformed, Payload};
 use super::fault::{Fault, FaultKind};
 use super::host::{Frame, Host};
 use super::keys::{ProcessId, Topic};
@@ -30,33 +30,21 @@ impl<H: Host> Driver<H> {
             self.rung(&channel);
             return;
         }
-        match envelope::decode(bytes, self.settings.crypt.as_deref()) {
+        let sender = envelope::sender(&bytes);
+        match envelope::decode(bytes, topic, self.settings.crypt.as_deref()) {
             Ok(envelope) => self.opened_envelope(node, topic, envelope),
-            Err(_) => count(&self.shared.meter.malformed, 1),
+            Err(malformed) => self.refuse(topic, sender, malformed),
         }
     }
 
-    fn opened_envelope(
-        &mut self,
-        node: &NodeKey,
-        topic: &str,
-        Envelope { header, body }: Envelope,
-    ) {
-        match self.sequences.note(header.sender, topic, header.sequence) {
-            Seen::Again if self.is_unsettled(topic) => {
-                count(&self.shared.meter.late, 1);
-                return;
-            }
-            // An older number comes late when it had to be sent again, because its slot was moving.
-            Seen::First | Seen::Next | Seen::Again => {}
-            Seen::Gap(missed) => {
-                self.unsettle(topic);
-                self.tell_gap(&[topic.to_owned()], missed);
-            }
-        }
-        if header.deadline != 0 && self.is_late(node, header.deadline) {
-            count(&self.shared.meter.late, 1);
-            self.tell_once(Notice::Late);
+    fn opened_envelope(&mut self, node: &NodeKey, topic: &str, envelope: Envelope) {
+        let Envelope { header, body, .. } = envelope;
+        let due = if envelope.authenticated {
+            self.is_due(node, topic, &header)
+        } else {
+            self.is_probably_due(node, topic, &header)
+        };
+        if !due {
             return;
         }
         match (self.keys.topic(topic), body) {
@@ -74,16 +62,39 @@ impl<H: Host> Driver<H> {
         }
     }
 
+    /// Whether a message is to be delivered of which nothing is authenticated but its body.
+    fn is_probably_due(&mut self, node: &NodeKey, topic: &str, header: &Header) -> bool {
+        match self.sequences.note(header.sender, topic, header.sequence) {
+            Seen::Again if self.is_unsettled(topic) => {
+                count(&self.shared.meter.late, 1);
+                return false;
+            }
+            // An older number comes late when it had to be sent again, because its slot was moving.
+            Seen::First | Seen::Next | Seen::Again | Seen::Late => {}
+            Seen::Gap(missed) => {
+                self.unsettle(topic);
+                self.tell_gap(&[topic.to_owned()], missed);
+            }
+        }
+        if header.deadline != 0 && self.is_late(node, header.deadline) {
+            count(&self.shared.meter.late, 1);
+            self.tell_once(Notice::Late);
+            return false;
+        }
+        true
+    }
+
     /// As `channels_redis` sends it: a payload, encrypted or not, on the topic of a group or of a channel.
     fn arrived_plainly(&mut self, topic: &str, bytes: Vec<u8>) {
         let payload = match &self.settings.crypt {
-            Some(crypt) => {
-                let Ok(bytes) = crypt.decrypt(&bytes, None) else {
-                    count(&self.shared.meter.malformed, 1);
+            Some(crypt) => match crypt.decrypt(&bytes, None) {
+                Ok(bytes) => bytes,
+                Err(why) => {
+                    let nobody = ProcessId::default();
+                    self.refuse(topic, nobody, Malformed::Undecryptable(why));
                     return;
-                };
-                bytes
-            }
+                }
+            },
             None => bytes,
         };
         match self.keys.channels_redis_group_of(topic) {
@@ -238,8 +249,8 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    fn sealed(&mut self, topic: &str, control: &Control) -> Result<Arc<[u8]>, Fault> {
-        let header = envelope::Header {
+    fn sealed(&mut self, topic: &str, control: &Control) -> Result<Draft, Fault> {
+        let header = Header {
             sender: self.me,
             sequence: self.counters.next(topic),
             deadline: 0,
@@ -249,7 +260,6 @@ impl<H: Host> Driver<H> {
             now: self.shared.now() / 1000,
         });
         envelope::encode(&header, envelope::Outgoing::Control(control), seal)
-            .map(Arc::from)
             .map_err(|error| Fault::new(FaultKind::Refused, error.to_string()))
     }
 

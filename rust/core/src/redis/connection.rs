@@ -20,8 +20,9 @@ use redis::{
 };
 use tokio::sync::watch;
 
-use super::envelope;
+use super::envelope::{Date, Draft};
 use super::fault::{Fault, FaultKind};
+use super::membership;
 use super::settings::{Credentials, Endpoint, Tls};
 
 /// An answer of a server.
@@ -84,7 +85,7 @@ enum Word {
     Text(String),
     Bytes(Arc<[u8]>),
     /// An envelope, whose deadline depends on when and to whom it is written.
-    Envelope(Arc<[u8]>),
+    Envelope(Draft),
     /// The time at which something ends that lasts for so many milliseconds from when it is written.
     End(u64),
 }
@@ -129,7 +130,7 @@ impl Command {
         self
     }
 
-    pub(crate) fn envelope(mut self, word: Arc<[u8]>) -> Self {
+    pub(crate) fn envelope(mut self, word: Draft) -> Self {
         self.0.push(Word::Envelope(word));
         self
     }
@@ -139,23 +140,24 @@ impl Command {
         self
     }
 
-    /// Sets what depends on the time at the server, which it is now; messages last for so many milliseconds.
-    pub(crate) fn date(&mut self, now: u64, expiry: u64) {
-        for word in &mut self.0 {
-            match word {
-                Word::Envelope(envelope) => {
-                    envelope::set_deadline(Arc::make_mut(envelope), now.saturating_add(expiry));
+    /// Sets what depends on the server and on the time there, which it is now.
+    pub(crate) fn date(&mut self, date: &Date<'_>) {
+        match self.0.as_mut_slice() {
+            [_, Word::Text(destination), Word::Envelope(draft)] => draft.date(date, destination),
+            [_, Word::Text(key), Word::Text(field), end] => {
+                if let Word::End(lasts) = *end {
+                    let at = date.now.saturating_add(lasts);
+                    *end = Word::Text(membership::value(key, field, at, date.crypt));
                 }
-                Word::End(lasts) => *word = Word::Text(now.saturating_add(*lasts).to_string()),
-                Word::Publish | Word::Name(_) | Word::Text(_) | Word::Bytes(_) => {}
             }
+            _ => {}
         }
     }
 
     /// The envelope that it carries.
     pub(crate) fn carried(&self) -> Option<&Arc<[u8]>> {
         self.0.iter().find_map(|word| match word {
-            Word::Envelope(envelope) => Some(envelope),
+            Word::Envelope(envelope) => Some(envelope.bytes()),
             _ => None,
         })
     }
@@ -166,8 +168,9 @@ impl Command {
             Word::Publish => 8,
             Word::Name(name) => name.len(),
             Word::Text(text) => text.len(),
-            Word::Bytes(bytes) | Word::Envelope(bytes) => bytes.len(),
-            Word::End(_) => 20,
+            Word::Bytes(bytes) => bytes.len(),
+            Word::Envelope(envelope) => envelope.len(),
+            Word::End(_) => 64,
         };
         self.0.iter().map(|each| word(each) + 8).sum()
     }
@@ -179,7 +182,8 @@ impl Command {
                 Word::Publish => command.arg("PUBLISH"),
                 Word::Name(name) => command.arg(*name),
                 Word::Text(text) => command.arg(text.as_str()),
-                Word::Bytes(bytes) | Word::Envelope(bytes) => command.arg(&bytes[..]),
+                Word::Bytes(bytes) => command.arg(&bytes[..]),
+                Word::Envelope(envelope) => command.arg(&envelope.bytes()[..]),
                 Word::End(lasts) => command.arg(lasts),
             };
         }
@@ -192,7 +196,8 @@ impl Command {
     /// The last of its words that are bytes.
     pub(crate) fn last_bytes(&self) -> Vec<u8> {
         let bytes = self.0.iter().rev().find_map(|word| match word {
-            Word::Bytes(bytes) | Word::Envelope(bytes) => Some(bytes.to_vec()),
+            Word::Bytes(bytes) => Some(bytes.to_vec()),
+            Word::Envelope(envelope) => Some(envelope.bytes().to_vec()),
             _ => None,
         });
         bytes.unwrap_or_default()
@@ -209,9 +214,8 @@ impl std::fmt::Display for Command {
                 Word::Publish => "PUBLISH".to_owned(),
                 Word::Name(name) => (*name).to_owned(),
                 Word::Text(text) => text.clone(),
-                Word::Bytes(bytes) | Word::Envelope(bytes) => {
-                    String::from_utf8_lossy(bytes).into_owned()
-                }
+                Word::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Word::Envelope(envelope) => String::from_utf8_lossy(envelope.bytes()).into_owned(),
                 Word::End(lasts) => lasts.to_string(),
             })
             .collect();

@@ -1,5 +1,7 @@
-//! Encryption as `channels_redis` does it: Fernet tokens, with keys made from any secret, and more than one of them so
-//! that a fleet can change keys while it runs.
+//! Encryption in two versions, with keys made from any secret, and more than one of them so that a fleet can change keys
+//! while it runs. What travels in version 2 is authenticated as a whole: see [`sealing`].
+//!
+//! Version 1 is as `channels_redis` does it, which knows no other: Fernet tokens.
 //!
 //! A token is base64 (URL-safe, padded) of `0x80`, the time in seconds (8 bytes), an initialisation vector (16 bytes),
 //! the text by AES-128-CBC, and HMAC-SHA256 of all that. The SHA-256 of a secret is the key: its first half signs, its
@@ -27,10 +29,14 @@ use base64::Engine;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
+pub mod sealing;
+
+use sealing::SealingKey;
+
 const VERSION: u8 = 0x80;
-const IV: usize = 16;
+pub(super) const IV: usize = 16;
 const BLOCK: usize = 16;
-const MAC: usize = 32;
+pub(super) const MAC: usize = 32;
 /// Version, time and initialisation vector.
 const HEAD: usize = 1 + 8 + IV;
 
@@ -45,6 +51,17 @@ const MAX_CLOCK_SKEW: u64 = 60;
 pub struct Crypt {
     /// Never empty; the first one encrypts.
     keys: Vec<Key>,
+    /// Never empty; the first one is sent, and all are read.
+    versions: Vec<Version>,
+}
+
+/// How an envelope is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The body is a Fernet token, and nothing else is authenticated.
+    One,
+    /// The whole envelope is authenticated, and its destination with it.
+    Two,
 }
 
 /// Both halves of a key, already scheduled: that is done once, not per message.
@@ -53,6 +70,7 @@ struct Key {
     sign: Hmac<Sha256>,
     encrypt: Aes128Enc,
     decrypt: Aes128Dec,
+    sealing: SealingKey,
 }
 
 /// The age from which on a token is refused.
@@ -70,7 +88,7 @@ pub struct MaxAge {
 pub enum Undecryptable {
     /// It is no Fernet token.
     NoToken,
-    /// No key of this layer made it, or somebody changed it.
+    /// No key of this layer made it, or somebody changed it, or it was written to another destination.
     WrongKey,
     /// It is older than allowed.
     TooOld,
@@ -81,8 +99,10 @@ pub enum Undecryptable {
 impl fmt::Display for Undecryptable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoToken => "not a Fernet token",
-            Self::WrongKey => "none of the keys fits the token",
+            Self::NoToken => "it is not encrypted in that way",
+            Self::WrongKey => {
+                "none of the keys fits: another key made it, or it was changed or moved"
+            }
             Self::TooOld => "the token is too old",
             Self::FromTheFuture => "the token's time is in the future",
         })
@@ -114,13 +134,33 @@ impl fmt::Debug for Crypt {
 }
 
 impl Crypt {
-    /// Keys made from the secrets; none without any. The first encrypts, all decrypt.
+    /// Keys made from the secrets; none without any. The first encrypts, all decrypt; only version 2.
     pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Option<Self> {
         let keys: Vec<Key> = secrets
             .into_iter()
             .map(|secret| Key::new(secret.as_ref()))
             .collect();
-        (!keys.is_empty()).then_some(Self { keys })
+        let versions = vec![Version::Two];
+        (!keys.is_empty()).then_some(Self { keys, versions })
+    }
+
+    /// The same keys for these versions: the first is sent, all are read. Without any it stays as it is.
+    #[must_use]
+    pub fn with_versions(mut self, versions: Vec<Version>) -> Self {
+        if !versions.is_empty() {
+            self.versions = versions;
+        }
+        self
+    }
+
+    /// Whether what is sent is of this version.
+    pub fn sends(&self, version: Version) -> bool {
+        self.versions.first() == Some(&version)
+    }
+
+    /// Whether what comes may be of this version.
+    pub fn reads(&self, version: Version) -> bool {
+        self.versions.contains(&version)
     }
 
     /// The token of a text, made at `now` (seconds since the Unix epoch).
@@ -200,6 +240,7 @@ impl Key {
             sign: Hmac::new(&block),
             encrypt: Aes128Enc::new(&encrypt),
             decrypt: Aes128Dec::new(&encrypt),
+            sealing: SealingKey::new(secret),
         }
     }
 
@@ -257,11 +298,7 @@ mod tests {
         YISCaUr05NBOrGOrs2fIqgg7P1YRT74=";
 
     fn crypt(secrets: &[&str]) -> Crypt {
-        let keys = secrets
-            .iter()
-            .map(|secret| Key::new(secret.as_bytes()))
-            .collect();
-        Crypt { keys }
+        Crypt::new(secrets).expect("there are secrets")
     }
 
     #[test]
@@ -320,6 +357,15 @@ mod tests {
         assert!(Crypt::new(Vec::<String>::new()).is_none());
         assert!(Crypt::new(["a", "b"]).is_some());
         assert!(Crypt::new([b"\xff"]).is_some());
+    }
+
+    #[test]
+    fn only_version_2_is_used_unless_others_are_asked_for() {
+        let keys = crypt(&["a"]);
+        assert!(keys.sends(Version::Two) && keys.reads(Version::Two) && !keys.reads(Version::One));
+        let both = keys.with_versions(vec![Version::One, Version::Two]);
+        assert!(both.sends(Version::One) && both.reads(Version::Two) && both.reads(Version::One));
+        assert!(both.with_versions(Vec::new()).sends(Version::One));
     }
 
     #[test]

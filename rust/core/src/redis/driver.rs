@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::backlog::Claim;
 use super::connection::Transport;
+use super::crypt::Version;
 use super::discovery::Map;
 use super::envelope::Control;
 use super::fault::{Fault, FaultKind};
@@ -26,6 +27,7 @@ use super::members::BeforeMembers;
 use super::nodes::{Event, Node, NodeKey};
 use super::outbox::Outbox;
 use super::queues::Queue;
+use super::refusals::Refusals;
 use super::requests::Request;
 use super::sends::Dispatch;
 use super::sequence::{Counters, Sequences};
@@ -191,6 +193,7 @@ pub(crate) struct Driver<H: Host> {
 
     pub(super) sequences: Sequences,
     pub(super) counters: Counters,
+    pub(super) refusals: Refusals,
     /// Messages on their way to a server.
     pub(super) outstanding: usize,
     drains: Vec<usize>,
@@ -216,6 +219,10 @@ impl<H: Host> Driver<H> {
     fn new(parts: Parts<H>, events: UnboundedSender<Event>) -> Self {
         let now = Instant::now();
         let map = Map::first(&parts.settings);
+        let counters = match &parts.settings.crypt {
+            Some(crypt) if crypt.sends(Version::Two) => Counters::rising(WATCHED),
+            _ => Counters::new(WATCHED),
+        };
         Self {
             host: parts.host,
             engine: parts.engine,
@@ -256,7 +263,8 @@ impl<H: Host> Driver<H> {
             told_once: HashSet::new(),
             probe: None,
             sequences: Sequences::new(WATCHED),
-            counters: Counters::new(WATCHED),
+            counters,
+            refusals: Refusals::default(),
             outstanding: 0,
             drains: Vec::new(),
             connects: Vec::new(),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 use super::backlog::Claim;
 use super::connection::RedisTransport;
 use super::driver::{Ask, Driver, Local, Parts};
-use super::envelope::{self, Control, Header, Outgoing, Seal, Unsendable};
+use super::envelope::{self, Control, Draft, Header, Outgoing, Seal, Unsendable};
 use super::fault::Fault;
 use super::host::Host;
 use super::keys::{process_of, Keys, ProcessId};
@@ -212,15 +212,16 @@ impl<H: Host> RedisEngine<H> {
         })
     }
 
-    fn entry(&self, body: Outgoing<'_>) -> Result<Vec<u8>, Unsendable> {
+    fn entry(&self, body: Outgoing<'_>) -> Result<Draft, Unsendable> {
         if self.is_plain_wire() {
             let (Outgoing::Group { payload, .. } | Outgoing::Direct { payload, .. }) = body else {
-                return Ok(Vec::new());
+                return Ok(Vec::new().into());
             };
-            return match self.seal() {
-                Some(Seal { crypt, now }) => Ok(crypt.encrypt(payload, now)?),
-                None => Ok(payload.to_vec()),
+            let bytes = match self.seal() {
+                Some(Seal { crypt, now }) => crypt.encrypt(payload, now)?,
+                None => payload.to_vec(),
             };
+            return Ok(bytes.into());
         }
         let header = Header {
             sender: self.me,

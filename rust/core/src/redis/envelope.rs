@@ -2,7 +2,7 @@
 //!
 //! | bytes | |
 //! |---|---|
-//! | 0 | version, 1 |
+//! | 0 | version: 1, or 2 if the envelope is authenticated |
 //! | 1 | flags: the kind in the low four bits (0 group, 1 direct, 2 control), 16 if the body is encrypted |
 //! | 2..10 | the sender, a process id |
 //! | 10..18 | the sequence: counted per sender and destination, from 1 |
@@ -11,9 +11,12 @@
 //!
 //! Numbers are big-endian. A name is its length in one byte and its text. The body of a group message is a byte that
 //! counts the excluded channels, their names, and the payload; of a direct one the channel's name and the payload; of a
-//! control message an operation (one byte) and its fields. An encrypted body is a Fernet token of that
-//! ([`crate::redis::crypt`]); the header never is, so that a sequence and a deadline can be stamped on a message that
-//! is encrypted already.
+//! control message an operation (one byte) and its fields.
+//!
+//! The body is encrypted where it is sent, the sequence and the deadline are set later: a [`Draft`] is what is between.
+//! An encrypted body of version 1 is a Fernet token of it ([`crypt`](crate::redis::crypt)), and nothing else is authenticated. In version 2 it is
+//! an initialisation vector, the text by AES-128-CBC, and a code that authenticates all that and the destination
+//! ([`sealing`](crate::redis::crypt::sealing)).
 //!
 //! [`decode`] refuses whatever it does not know in full: it never guesses, skips or repairs. It does not look into
 //! payloads; [`crate::redis::payload`] does. It copies no payload and allocates no more than it was given.
@@ -31,17 +34,22 @@
 use std::fmt;
 
 use self::wire::{put_name, Reader};
-use super::crypt::Crypt;
+use super::crypt::sealing::OVERHEAD;
+use super::crypt::{Crypt, Version, IV};
 use super::keys::ProcessId;
 
 mod control;
+mod draft;
 mod error;
 mod wire;
 
 pub use control::Control;
+pub use draft::{Date, Draft};
 pub use error::{Malformed, Unsendable};
 
 const VERSION: u8 = 1;
+/// The version of envelopes that are authenticated as a whole.
+const SEALED: u8 = 2;
 const ENCRYPTED: u8 = 0x10;
 const KIND: u8 = 0x0f;
 
@@ -55,7 +63,7 @@ pub const HEADER: usize = 26;
 /// The excluded channels that one group message can name.
 pub const MAX_EXCLUDED: usize = 255;
 
-/// What every envelope begins with. It is not encrypted, and not signed either.
+/// What every envelope begins with. It is not encrypted, and authenticated only in version 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Who sent it.
@@ -163,6 +171,8 @@ pub struct Envelope {
     pub header: Header,
     /// What.
     pub body: Body,
+    /// Whether all of it is as a process wrote it that has a key, and where it wrote it.
+    pub authenticated: bool,
 }
 
 /// How to encrypt what is sent: with which keys, at what time (seconds since the Unix epoch).
@@ -174,7 +184,7 @@ pub struct Seal<'a> {
     pub now: u64,
 }
 
-/// The bytes of an envelope.
+/// Writes an envelope, but for what is known only later.
 ///
 /// # Errors
 /// Names more channels than fit, a name that is too long, or no random bytes for encryption.
@@ -182,7 +192,7 @@ pub fn encode(
     header: &Header,
     body: Outgoing<'_>,
     seal: Option<Seal<'_>>,
-) -> Result<Vec<u8>, Unsendable> {
+) -> Result<Draft, Unsendable> {
     let (kind, length) = match body {
         Outgoing::Group { exclude, payload } => {
             let names: usize = exclude.iter().map(|name| 1 + name.len()).sum();
@@ -191,24 +201,33 @@ pub fn encode(
         Outgoing::Direct { channel, payload } => (DIRECT, 1 + channel.len() + payload.len()),
         Outgoing::Control(_) => (CONTROL, 64),
     };
-    let mut bytes = Vec::with_capacity(HEADER + length);
-    bytes.push(VERSION);
-    bytes.push(if seal.is_some() {
-        kind | ENCRYPTED
-    } else {
-        kind
-    });
-    bytes.extend(header.sender.0.to_be_bytes());
-    bytes.extend(header.sequence.to_be_bytes());
-    bytes.extend(header.deadline.to_be_bytes());
-    let Some(Seal { crypt, now }) = seal else {
-        put_body(&mut bytes, body)?;
-        return Ok(bytes);
+    let put_header = |bytes: &mut Vec<u8>, version, flags| {
+        bytes.extend([version, flags]);
+        bytes.extend(header.sender.0.to_be_bytes());
+        bytes.extend(header.sequence.to_be_bytes());
+        bytes.extend(header.deadline.to_be_bytes());
     };
+    let Some(Seal { crypt, now }) = seal else {
+        let mut bytes = Vec::with_capacity(HEADER + length);
+        put_header(&mut bytes, VERSION, kind);
+        put_body(&mut bytes, body)?;
+        return Ok(bytes.into());
+    };
+    if crypt.sends(Version::Two) {
+        let mut bytes = Vec::with_capacity(HEADER + length + OVERHEAD);
+        put_header(&mut bytes, SEALED, kind | ENCRYPTED);
+        bytes.extend([0; IV]);
+        put_body(&mut bytes, body)?;
+        let digest = crypt.seal(&mut bytes, HEADER)?;
+        return Ok(Draft::sealed(bytes, digest));
+    }
     let mut text = Vec::with_capacity(length);
     put_body(&mut text, body)?;
-    bytes.extend(crypt.encrypt(&text, now)?);
-    Ok(bytes)
+    let token = crypt.encrypt(&text, now)?;
+    let mut bytes = Vec::with_capacity(HEADER + token.len());
+    put_header(&mut bytes, VERSION, kind | ENCRYPTED);
+    bytes.extend(token);
+    Ok(bytes.into())
 }
 
 fn put_body(bytes: &mut Vec<u8>, body: Outgoing<'_>) -> Result<(), Unsendable> {
@@ -229,37 +248,28 @@ fn put_body(bytes: &mut Vec<u8>, body: Outgoing<'_>) -> Result<(), Unsendable> {
     }
 }
 
-/// Writes the sequence into an envelope that was encoded before it was known; bytes that are too short for a header stay
-/// as they are.
-pub fn set_sequence(envelope: &mut [u8], sequence: u64) {
-    set_number(envelope, HEADER - 16, sequence);
+/// The sender that an envelope names, whoever wrote it; 0 if it is too short.
+pub fn sender(envelope: &[u8]) -> ProcessId {
+    let mut reader = Reader::new(envelope.get(2..).unwrap_or_default());
+    ProcessId(reader.number().unwrap_or_default())
 }
 
-/// The same for the deadline.
-pub fn set_deadline(envelope: &mut [u8], deadline: u64) {
-    set_number(envelope, HEADER - 8, deadline);
-}
-
-fn set_number(envelope: &mut [u8], at: usize, number: u64) {
-    if let Some(field) = envelope
-        .get_mut(..HEADER)
-        .and_then(|header| header.get_mut(at..at + 8))
-    {
-        field.copy_from_slice(&number.to_be_bytes());
-    }
-}
-
-/// Reads an envelope; the payload stays in the buffer, or in that of the decrypted body.
+/// Reads an envelope that was written to a destination, a key or a pub/sub channel; the payload stays in the buffer, or in
+/// that of the decrypted body.
 ///
 /// With keys, a body that is not encrypted is refused: else whoever can publish could do without them.
 ///
 /// # Errors
 /// Says what is wrong with the bytes.
-pub fn decode(bytes: Vec<u8>, crypt: Option<&Crypt>) -> Result<Envelope, Malformed> {
+pub fn decode(
+    mut bytes: Vec<u8>,
+    destination: &str,
+    crypt: Option<&Crypt>,
+) -> Result<Envelope, Malformed> {
     let mut reader = Reader::new(&bytes);
-    match reader.byte()? {
-        VERSION => {}
-        version => return Err(Malformed::Version(version)),
+    let version = reader.byte()?;
+    if version != VERSION && version != SEALED {
+        return Err(Malformed::Version(version));
     }
     let flags = reader.byte()?;
     if flags & !(KIND | ENCRYPTED) != 0 {
@@ -274,18 +284,30 @@ pub fn decode(bytes: Vec<u8>, crypt: Option<&Crypt>) -> Result<Envelope, Malform
         sequence: reader.number()?,
         deadline: reader.number()?,
     };
+    let sealed = version == SEALED;
     let body = match (crypt, flags & ENCRYPTED != 0) {
+        (None, false) if sealed => Err(Malformed::Flags(flags)),
         (None, false) => read_body(kind, bytes, HEADER),
-        (Some(crypt), true) => {
+        (Some(crypt), true) if sealed && crypt.reads(Version::Two) => {
+            let opened = crypt.open(&mut bytes, HEADER, destination);
+            opened.map_err(Malformed::Undecryptable)?;
+            read_body(kind, bytes, HEADER + IV)
+        }
+        (Some(crypt), true) if !sealed && crypt.reads(Version::One) => {
             let text = crypt
                 .decrypt(reader.rest(), None)
                 .map_err(Malformed::Undecryptable)?;
             read_body(kind, text, 0)
         }
+        (Some(_), true) => Err(Malformed::Unaccepted(version)),
         (None, true) => Err(Malformed::Encrypted),
         (Some(_), false) => Err(Malformed::NotEncrypted),
     }?;
-    Ok(Envelope { header, body })
+    Ok(Envelope {
+        header,
+        body,
+        authenticated: sealed,
+    })
 }
 
 fn read_body(kind: u8, bytes: Vec<u8>, start: usize) -> Result<Body, Malformed> {
@@ -344,8 +366,44 @@ mod tests {
         digits.chunks(2).filter_map(byte).collect()
     }
 
+    /// Where all of these are written to.
+    const PLACE: &str = "asgi:g:room";
+
+    fn written(draft: Result<Draft, Unsendable>) -> Vec<u8> {
+        draft.map_or_else(|_| Vec::new(), |draft| draft.bytes().to_vec())
+    }
+
     fn plain(body: Outgoing<'_>) -> Vec<u8> {
-        encode(&HEAD, body, None).unwrap_or_default()
+        written(encode(&HEAD, body, None))
+    }
+
+    /// Bytes of version 1 or 2, as they are when they are written so that the deadline is that of the header.
+    fn sealed(header: &Header, body: Outgoing<'_>, crypt: &Crypt) -> Vec<u8> {
+        let seal = Seal {
+            crypt,
+            now: 1_700_000_000,
+        };
+        let Ok(mut draft) = encode(header, body, Some(seal)) else {
+            return Vec::new();
+        };
+        if draft.is_sealed() {
+            let lasts = if matches!(body, Outgoing::Control(_)) {
+                60_000
+            } else {
+                0
+            };
+            let date = Date {
+                now: header.deadline - lasts,
+                expiry: 0,
+                crypt: Some(crypt),
+            };
+            draft.date(&date, PLACE);
+        }
+        draft.bytes().to_vec()
+    }
+
+    fn read(bytes: &[u8], crypt: Option<&Crypt>) -> Result<Envelope, Malformed> {
+        decode(bytes.to_vec(), PLACE, crypt)
     }
 
     fn ping(exclude: &[&str]) -> Vec<u8> {
@@ -355,8 +413,13 @@ mod tests {
         })
     }
 
-    fn crypt(secret: &str) -> Option<Crypt> {
-        Crypt::new([secret])
+    fn crypt(secret: &str) -> Crypt {
+        Crypt::new([secret]).expect("there is a secret")
+    }
+
+    /// The same key, for version 1.
+    fn old(secret: &str) -> Crypt {
+        crypt(secret).with_versions(vec![Version::One])
     }
 
     fn controls() -> [Control; 5] {
@@ -380,7 +443,7 @@ mod tests {
     }
 
     fn malformed(bytes: &[u8]) -> Option<Malformed> {
-        decode(bytes.to_vec(), None).err()
+        read(bytes, None).err()
     }
 
     /// The example of docs/protocol.md: a direct message.
@@ -416,55 +479,143 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_body_is_a_token() {
-        let keys = crypt("first secret");
-        let seal = keys.as_ref().map(|crypt| Seal {
-            crypt,
-            now: 1_700_000_000,
-        });
+    fn an_encrypted_body_of_version_1_is_a_token() {
+        let keys = old("first secret");
         let group = Outgoing::Group {
             exclude: &["a"],
             payload: PING,
         };
-        let sealed = encode(&HEAD, group, seal).unwrap_or_default();
-        assert_eq!(sealed[..HEADER], hex(&format!("01 10 {HEAD_HEX}")));
-        assert!(sealed[HEADER..].starts_with(b"gAAAAABlU_EA"));
-        let expected = Body::Group {
-            exclude: vec!["a".to_owned()],
-            payload: PING.to_vec().into(),
+        let token = sealed(&HEAD, group, &keys);
+        assert_eq!(token[..HEADER], hex(&format!("01 10 {HEAD_HEX}")));
+        assert!(token[HEADER..].starts_with(b"gAAAAABlU_EA"));
+        let expected = Envelope {
+            header: HEAD,
+            body: Body::Group {
+                exclude: vec!["a".to_owned()],
+                payload: PING.to_vec().into(),
+            },
+            authenticated: false,
         };
-        assert_eq!(
-            decode(sealed.clone(), keys.as_ref()),
-            Ok(Envelope {
-                header: HEAD,
-                body: expected
-            })
-        );
-        assert_eq!(malformed(&sealed), Some(Malformed::Encrypted));
-        let wrong = decode(sealed, crypt("second secret").as_ref());
+        assert_eq!(read(&token, Some(&keys)), Ok(expected));
+        assert_eq!(malformed(&token), Some(Malformed::Encrypted));
+        let wrong = read(&token, Some(&old("second secret")));
         assert_eq!(
             wrong,
             Err(Malformed::Undecryptable(Undecryptable::WrongKey))
         );
-        assert_eq!(
-            decode(ping(&[]), keys.as_ref()),
-            Err(Malformed::NotEncrypted)
-        );
+        assert_eq!(read(&ping(&[]), Some(&keys)), Err(Malformed::NotEncrypted));
         // A good token around a bad body.
         let mut empty = hex(&format!("01 11 {HEAD_HEX}"));
-        empty.extend(
-            keys.as_ref()
-                .and_then(|crypt| crypt.encrypt(b"", 0).ok())
-                .unwrap_or_default(),
-        );
-        assert_eq!(decode(empty, keys.as_ref()), Err(Malformed::Truncated));
+        empty.extend(keys.encrypt(b"", 0).unwrap_or_default());
+        assert_eq!(read(&empty, Some(&keys)), Err(Malformed::Truncated));
+    }
+
+    /// The example of docs/protocol.md, whose initialisation vector is the bytes 0 to 15.
+    #[test]
+    fn bytes_of_version_2_are_those_of_the_protocol() {
+        let keys = crypt("first secret");
+        let mut bytes = hex(&format!("02 10 {HEAD_HEX}"));
+        bytes.extend([0; IV]);
+        bytes.push(0);
+        bytes.extend(PING);
+        let iv = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        let digest = keys.seal_with(&mut bytes, HEADER, iv);
+        let mut draft = Draft::sealed(bytes, digest);
+        let date = Date {
+            now: 1_700_000_000_000,
+            expiry: 60_000,
+            crypt: Some(&keys),
+        };
+        draft.date(&date, PLACE);
+        let expected = hex(&format!(
+            "02 10 {HEAD_HEX} 000102030405060708090a0b0c0d0e0f a999382d04847caa9ccf30d6c920a43c
+             fdb2d546ecd56f8ef06acc440f2151071fb6ec3b862afbc5e1bd005b9117e52e"
+        ));
+        assert_eq!(draft.bytes()[..], expected);
     }
 
     #[test]
-    fn sequence_and_deadline_are_set_and_nothing_else() {
-        let mut stamped = ping(&["a"]);
-        set_sequence(&mut stamped, 8);
-        set_deadline(&mut stamped, 9);
+    fn an_envelope_of_version_2_is_authenticated_as_a_whole() {
+        let keys = crypt("first secret");
+        let group = Outgoing::Group {
+            exclude: &["a"],
+            payload: PING,
+        };
+        let bytes = sealed(&HEAD, group, &keys);
+        let envelope = read(&bytes, Some(&keys)).expect("it is in order");
+        assert!(envelope.authenticated);
+        assert_eq!(envelope.header, HEAD);
+        let refused = Err(Malformed::Undecryptable(Undecryptable::WrongKey));
+        for place in ["asgi:g:admin", "asgi:q:{room}", "other:g:room", ""] {
+            let moved = decode(bytes.clone(), place, Some(&keys));
+            assert_eq!(moved, refused, "{place}");
+        }
+        for place in [2, 10, 17, 18, 25, HEADER, HEADER + IV, bytes.len() - 1] {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            assert_eq!(read(&changed, Some(&keys)), refused, "{place}");
+        }
+        let mut kind = bytes.clone();
+        kind[1] ^= 1;
+        assert_eq!(read(&kind, Some(&keys)), refused);
+        assert_eq!(read(&bytes, Some(&crypt("second secret"))), refused);
+        assert_eq!(malformed(&bytes), Some(Malformed::Encrypted));
+        let mut bare = bytes.clone();
+        bare[1] = 0;
+        assert_eq!(read(&bare, Some(&keys)), Err(Malformed::NotEncrypted));
+        assert_eq!(malformed(&bare), Some(Malformed::Flags(0)));
+    }
+
+    #[test]
+    fn only_the_versions_that_were_asked_for_are_read() {
+        let (new, old) = (crypt("a"), old("a"));
+        let both = crypt("a").with_versions(vec![Version::Two, Version::One]);
+        let of = |keys: &Crypt| sealed(&HEAD, Outgoing::Control(&Control::Flush), keys);
+        assert_eq!(of(&both)[0], 2);
+        assert_eq!(read(&of(&old), Some(&new)), Err(Malformed::Unaccepted(1)));
+        assert_eq!(read(&of(&new), Some(&old)), Err(Malformed::Unaccepted(2)));
+        for (sender, authenticated) in [(&new, true), (&old, false), (&both, true)] {
+            let read = read(&of(sender), Some(&both));
+            assert!(read.is_ok_and(|envelope| envelope.authenticated == authenticated));
+        }
+    }
+
+    #[test]
+    fn a_draft_may_be_dated_again_and_for_another_place() {
+        let keys = crypt("a");
+        let group = Outgoing::Group {
+            exclude: &[],
+            payload: PING,
+        };
+        let seal = Seal {
+            crypt: &keys,
+            now: 0,
+        };
+        let mut draft = encode(&HEAD, group, Some(seal)).expect("it fits");
+        draft.number(9);
+        for (now, place) in [(1, "asgi:q:{one}"), (2, "asgi:q:{two}")] {
+            let date = Date {
+                now,
+                expiry: 10,
+                crypt: Some(&keys),
+            };
+            draft.date(&date, place);
+            let read = decode(draft.bytes().to_vec(), place, Some(&keys));
+            let header = read.expect("it is in order").header;
+            assert_eq!((header.sequence, header.deadline), (9, now + 10));
+        }
+    }
+
+    #[test]
+    fn number_and_deadline_are_set_and_nothing_else() {
+        let mut stamped = Draft::from(ping(&["a"]));
+        stamped.number(8);
+        let date = Date {
+            now: 4,
+            expiry: 5,
+            crypt: None,
+        };
+        stamped.date(&date, PLACE);
         let header = Header {
             sequence: 8,
             deadline: 9,
@@ -479,10 +630,10 @@ mod tests {
             None,
         );
         assert_eq!(Ok(stamped), expected);
-        let mut short = vec![1; HEADER - 1];
-        set_sequence(&mut short, 8);
-        set_deadline(&mut short, 9);
-        assert_eq!(short, [1; HEADER - 1]);
+        let mut short = Draft::from(vec![1; HEADER - 1]);
+        short.number(8);
+        short.date(&date, PLACE);
+        assert_eq!(short.bytes()[..], [1; HEADER - 1]);
     }
 
     #[test]
@@ -493,7 +644,7 @@ mod tests {
             malformed(&bytes)
         };
         assert_eq!(changed(0, 0), Some(Malformed::Version(0)));
-        assert_eq!(changed(0, 2), Some(Malformed::Version(2)));
+        assert_eq!(changed(0, 3), Some(Malformed::Version(3)));
         assert_eq!(changed(1, 3), Some(Malformed::Kind(3)));
         assert_eq!(changed(1, 0x0f), Some(Malformed::Kind(0x0f)));
         assert_eq!(changed(1, 0x1f), Some(Malformed::Kind(0x0f)));
@@ -570,7 +721,7 @@ mod tests {
         let Ok(Envelope {
             body: Body::Group { payload, .. },
             ..
-        }) = decode(bytes, None)
+        }) = decode(bytes, PLACE, None)
         else {
             panic!("not a group message")
         };
@@ -581,10 +732,12 @@ mod tests {
     }
 
     fn headers() -> impl Strategy<Value = Header> {
-        any::<(u64, u64, u64)>().prop_map(|(sender, sequence, deadline)| Header {
-            sender: ProcessId(sender),
-            sequence,
-            deadline,
+        (any::<u64>(), any::<u64>(), 60_000..u64::MAX).prop_map(|(sender, sequence, deadline)| {
+            Header {
+                sender: ProcessId(sender),
+                sequence,
+                deadline,
+            }
         })
     }
 
@@ -619,7 +772,7 @@ mod tests {
         ]
     }
 
-    fn encoded(envelope: &Envelope, seal: Option<Seal<'_>>) -> Vec<u8> {
+    fn encoded(envelope: &Envelope, crypt: Option<&Crypt>) -> Vec<u8> {
         let exclude: Vec<&str>;
         let body = match &envelope.body {
             Body::Group {
@@ -638,29 +791,42 @@ mod tests {
             },
             Body::Control(control) => Outgoing::Control(control),
         };
-        encode(&envelope.header, body, seal).unwrap_or_default()
+        match crypt {
+            Some(crypt) => sealed(&envelope.header, body, crypt),
+            None => written(encode(&envelope.header, body, None)),
+        }
     }
 
     proptest! {
         #[test]
-        fn what_was_encoded_decodes(header in headers(), body in bodies(), secret in prop::option::of("[a-z]{1,9}")) {
-            let envelope = Envelope { header, body };
-            let keys = secret.as_deref().and_then(crypt);
-            let bytes = encoded(&envelope, keys.as_ref().map(|crypt| Seal { crypt, now: 0 }));
-            prop_assert_eq!(decode(bytes, keys.as_ref()), Ok(envelope));
+        fn what_was_encoded_decodes(
+            header in headers(),
+            body in bodies(),
+            keys in prop::option::of(("[a-z]{1,9}", any::<bool>())),
+        ) {
+            let keys = keys.map(|(secret, authenticated)| {
+                let keys = if authenticated { crypt(&secret) } else { old(&secret) };
+                (keys, authenticated)
+            });
+            let authenticated = keys.as_ref().is_some_and(|(_, authenticated)| *authenticated);
+            let keys = keys.map(|(keys, _)| keys);
+            let envelope = Envelope { header, body, authenticated };
+            let bytes = encoded(&envelope, keys.as_ref());
+            prop_assert_eq!(sender(&bytes), header.sender);
+            prop_assert_eq!(read(&bytes, keys.as_ref()), Ok(envelope));
         }
 
         /// A payload has no end of its own, so a shorter one is another message; all in front of it must be there.
         #[test]
         fn truncations_are_refused_or_shorten_the_payload(header in headers(), body in bodies()) {
-            let envelope = Envelope { header, body };
+            let envelope = Envelope { header, body, authenticated: false };
             let bytes = encoded(&envelope, None);
             let payload = match &envelope.body {
                 Body::Group { payload, .. } | Body::Direct { payload, .. } => payload.as_bytes().len(),
                 Body::Control(_) => 0,
             };
             for length in 0..bytes.len() {
-                let decoded = decode(bytes[..length].to_vec(), None);
+                let decoded = read(&bytes[..length], None);
                 prop_assert_eq!(decoded.is_ok(), length >= bytes.len() - payload);
             }
         }

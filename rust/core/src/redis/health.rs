@@ -124,6 +124,13 @@ impl<H: Host> Driver<H> {
         }
     }
 
+    /// Whether a deadline is past at a server, or here if the time there is not known yet.
+    pub(super) fn is_expired(&self, key: &NodeKey, deadline: u64) -> bool {
+        let clock = self.nodes.get(key).and_then(|node| node.clock);
+        let now = clock.map_or_else(|| self.shared.now(), |clock| clock.milliseconds(self.now));
+        deadline <= now
+    }
+
     /// Whether a message that a server passes on comes after its deadline.
     ///
     /// Not if the deadline is before the moment after which the message was sent: then the server's clock was set, and the

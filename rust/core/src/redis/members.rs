@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use super::connection::{Command, Reply};
 use super::driver::Driver;
-use super::envelope::Control;
+use super::envelope::{Control, Draft};
 use super::fault::Fault;
 use super::host::Host;
 use super::keys::{member_field, membership_of, process_of};
+use super::membership::{self, NoMembership};
 use super::queues::{end_after, entry, HOUR};
 use super::requests::{integer, Request, Then};
 use super::settings::Wire;
@@ -28,7 +28,7 @@ pub(super) enum BeforeMembers {
     Message {
         group: String,
         exclude: Vec<String>,
-        entry: Arc<[u8]>,
+        entry: Draft,
         tally: usize,
     },
     /// To take this channel out of all its groups.
@@ -168,7 +168,7 @@ impl<H: Host> Driver<H> {
             Some(Reply::Array(words)) => words,
             _ => Vec::new(),
         };
-        let now = self.shared.now();
+        let (now, key) = (self.shared.now(), self.keys.members());
         let mut expired = Vec::new();
         let mut memberships = Vec::new();
         let mut words = words.into_iter();
@@ -177,16 +177,25 @@ impl<H: Host> Driver<H> {
             let (Some(field), Some(deadline)) = (text(field), text(deadline)) else {
                 continue;
             };
-            let (Some((group, channel)), Ok(deadline)) =
-                (membership_of(&field), deadline.parse::<u64>())
-            else {
+            let Some((group, channel)) = membership_of(&field) else {
                 continue;
             };
             // Whoever can write to the server can write any names there.
             let valid = check_group(group).is_ok() && check_channel(channel).is_ok();
             if !valid || process_of(channel).is_some() {
                 count(&self.shared.meter.malformed, 1);
-            } else if deadline > now {
+                continue;
+            }
+            let crypt = self.settings.crypt.as_deref();
+            let deadline = match membership::end(&key, &field, &deadline, crypt) {
+                Ok(deadline) => deadline,
+                Err(NoMembership::Malformed) => continue,
+                Err(NoMembership::Unauthenticated) => {
+                    self.refuse_member(group, channel);
+                    continue;
+                }
+            };
+            if deadline > now {
                 memberships.push((group.to_owned(), channel.to_owned(), deadline));
             } else if deadline.saturating_add(MARGIN) < now {
                 // Not at once: it may be renewed between the reading and the removal.
@@ -200,7 +209,6 @@ impl<H: Host> Driver<H> {
             self.do_before_members(asked);
         }
         if !expired.is_empty() {
-            let key = self.keys.members();
             let command = expired
                 .into_iter()
                 .fold(Command::new("HDEL").text(&key), Command::text);

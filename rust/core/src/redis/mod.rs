@@ -3,8 +3,8 @@
 //! What can be decided without a socket is decided in pure modules: [`keys`], [`ring`], [`envelope`], [`crypt`],
 //! [`payload`], [`sequence`], [`backoff`], `server_clock`. `connection` alone touches sockets. One task, the `driver`, keeps all state
 //! of a layer and makes every decision: about servers (`nodes`, `discovery`, `health`, `away`), what is asked of them (`requests`, `outbox`), what this
-//! process is subscribed to (`topics`), what goes out (`sends`, `backlog`), plain channels (`queues`, `taking`, `members`) and what comes
-//! in (`arrivals`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what became of sends that nobody waited for.
+//! process is subscribed to (`topics`), what goes out (`sends`, `backlog`), plain channels (`queues`, `taking`, `members`, `membership`) and what comes
+//! in (`arrivals`, `refusals`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what became of sends that nobody waited for.
 //! `docs/protocol.md` describes what travels.
 
 mod arrivals;
@@ -23,12 +23,14 @@ mod host;
 pub mod keys;
 mod ledger;
 mod members;
+mod membership;
 mod nodes;
 mod notices;
 mod outbox;
 pub mod payload;
 mod queues;
 mod random;
+mod refusals;
 mod requests;
 pub mod ring;
 mod runtime;

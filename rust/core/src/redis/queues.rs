@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::connection::{Command, Reply};
 use super::driver::Driver;
-use super::envelope::HEADER;
+use super::envelope::{Draft, HEADER};
 use super::host::Host;
 use super::keys::hash_slot;
 use super::nodes::Node;
@@ -69,7 +69,7 @@ pub(super) struct Pushed {
 }
 
 impl<H: Host> Driver<H> {
-    pub(super) fn push(&mut self, channel: &str, entry: Arc<[u8]>, tally: usize) {
+    pub(super) fn push(&mut self, channel: &str, entry: Draft, tally: usize) {
         count(&self.shared.meter.bytes_out, entry.len() as u64);
         self.index(channel);
         let key = self.keys.queue(channel);

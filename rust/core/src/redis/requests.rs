@@ -10,6 +10,7 @@ use super::connection::{Command, Refusal, Reply};
 use super::discovery::address;
 use super::discovery::Map;
 use super::driver::Driver;
+use super::envelope::Date;
 use super::fault::{Fault, FaultKind};
 use super::host::Host;
 use super::keys::hash_slot;
@@ -167,10 +168,10 @@ impl Request {
         self
     }
 
-    /// Sets what depends on the time at the server that it is written to, which it is now.
-    fn date(&mut self, now: u64, expiry: u64) {
+    /// Sets what depends on the server that it is written to, and on the time there, which it is now.
+    fn date(&mut self, date: &Date<'_>) {
         for command in &mut self.commands {
-            command.date(now, expiry);
+            command.date(date);
         }
     }
 
@@ -298,7 +299,11 @@ impl<H: Host> Driver<H> {
                 continue;
             };
             let time = node.clock.map(|clock| clock.milliseconds(self.now));
-            let time = time.unwrap_or_else(|| self.shared.now());
+            let date = Date {
+                now: time.unwrap_or_else(|| self.shared.now()),
+                expiry,
+                crypt: self.settings.crypt.as_deref(),
+            };
             while node.unanswered < WINDOW && !node.outbox.is_empty() {
                 let room = WINDOW - node.unanswered;
                 let (mut requests, bytes) = node.outbox.pipeline(room);
@@ -306,7 +311,7 @@ impl<H: Host> Driver<H> {
                 let mut commands = Vec::with_capacity(requests.len() * 2);
                 let mut until = self.now;
                 for request in &mut requests {
-                    request.date(time, expiry);
+                    request.date(&date);
                     until = until.max(request.until);
                     for command in request.open() {
                         if request.asking {

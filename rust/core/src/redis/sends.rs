@@ -1,11 +1,9 @@
 //! Where a message goes that was given to be sent: to the inbox of a process, to the topic of a group, or into a queue.
 
-use std::sync::Arc;
-
 use super::backlog::Claim;
 use super::connection::Command;
 use super::driver::Driver;
-use super::envelope;
+use super::envelope::Draft;
 use super::host::Host;
 use super::keys::process_of;
 use super::members::BeforeMembers;
@@ -17,12 +15,12 @@ use super::shared::count;
 #[derive(Debug)]
 pub(crate) enum Dispatch {
     /// To a channel.
-    Channel { channel: String, entry: Vec<u8> },
+    Channel { channel: String, entry: Draft },
     /// To a group.
     Group {
         group: String,
         exclude: Vec<String>,
-        entry: Vec<u8>,
+        entry: Draft,
     },
 }
 
@@ -39,13 +37,13 @@ impl Dispatch {
 #[derive(Debug)]
 pub(super) enum Published {
     /// The envelope of a message for a group.
-    Group(Arc<[u8]>),
+    Group(Draft),
     /// That of a message for a channel of a process. If nobody gets it, the process is gone.
-    Direct(Arc<[u8]>),
-    /// What one engine says to another; it has no deadline.
-    Control(Arc<[u8]>),
+    Direct(Draft),
+    /// What one engine says to another; it has a deadline only if it is authenticated.
+    Control(Draft),
     /// A message as `channels_redis` sends it, without an envelope.
-    Payload(Arc<[u8]>),
+    Payload(Draft),
 }
 
 impl<H: Host> Driver<H> {
@@ -54,9 +52,9 @@ impl<H: Host> Driver<H> {
     }
 
     /// Gives an envelope its number. Its deadline is set when it is written.
-    pub(super) fn numbered(&mut self, destination: &str, mut entry: Vec<u8>) -> Arc<[u8]> {
-        envelope::set_sequence(&mut entry, self.counters.next(destination));
-        Arc::from(entry)
+    pub(super) fn numbered(&mut self, destination: &str, mut entry: Draft) -> Draft {
+        entry.number(self.counters.next(destination));
+        entry
     }
 
     /// Carries messages, with one answer for all; those for which there is no room when there is some.
@@ -123,9 +121,9 @@ impl<H: Host> Driver<H> {
     }
 
     /// Carries a message to a channel: to the process that has it, or into its queue.
-    pub(super) fn send(&mut self, channel: &str, entry: Vec<u8>, tally: usize) {
+    pub(super) fn send(&mut self, channel: &str, entry: Draft, tally: usize) {
         if self.settings.wire == Wire::ChannelsRedis {
-            let message = Published::Payload(Arc::from(entry));
+            let message = Published::Payload(entry);
             self.publish(channel, channel, message, tally);
             return;
         }
@@ -144,18 +142,18 @@ impl<H: Host> Driver<H> {
         &mut self,
         group: &str,
         exclude: &[String],
-        entry: Vec<u8>,
+        entry: Draft,
         tally: usize,
     ) {
         if self.settings.wire == Wire::ChannelsRedis {
             let topic = self.keys.channels_redis_group(group);
-            let message = Published::Payload(Arc::from(entry));
+            let message = Published::Payload(entry);
             self.publish(&topic, &topic, message, tally);
             return;
         }
         let topic = self.keys.group(group);
         let entry = self.numbered(&topic, entry);
-        let message = Published::Group(Arc::clone(&entry));
+        let message = Published::Group(entry.clone());
         self.publish(group, &topic, message, tally);
         if self.members_read {
             self.push_to_members(group, exclude, &entry, tally);
@@ -174,7 +172,7 @@ impl<H: Host> Driver<H> {
         &mut self,
         group: &str,
         exclude: &[String],
-        entry: &Arc<[u8]>,
+        entry: &Draft,
         tally: usize,
     ) {
         let queues = self.shared.plain.lock().of_group(group, self.shared.now());
@@ -186,7 +184,7 @@ impl<H: Host> Driver<H> {
         }
         for channel in queues {
             if !exclude.contains(&channel) {
-                self.push(&channel, Arc::clone(entry), tally);
+                self.push(&channel, entry.clone(), tally);
             }
         }
     }
@@ -196,11 +194,12 @@ impl<H: Host> Driver<H> {
         let inbox = matches!(message, Published::Direct(_));
         let command = Command::publish(topic);
         let (length, command) = match message {
-            Published::Group(bytes) | Published::Direct(bytes) => {
-                (bytes.len(), command.envelope(bytes))
+            Published::Control(draft) if !draft.is_sealed() => {
+                (draft.len(), command.bytes(draft.into_bytes()))
             }
-            Published::Control(bytes) | Published::Payload(bytes) => {
-                (bytes.len(), command.bytes(bytes))
+            Published::Payload(draft) => (draft.len(), command.bytes(draft.into_bytes())),
+            Published::Group(draft) | Published::Direct(draft) | Published::Control(draft) => {
+                (draft.len(), command.envelope(draft))
             }
         };
         count(&self.shared.meter.bytes_out, length as u64);

@@ -4,6 +4,10 @@
 //! forgot begins at 1 again, and a receiver takes a 1 for a beginning, always: so forgetting never looks like
 //! a hole, and never like a message that came twice. The price: a first message that is lost or comes twice is not
 //! noticed. Time and memory per message are constant.
+//!
+//! Where envelopes are authenticated a number never comes again: a sender that forgot goes on above all that it used before,
+//! so the receiver can refuse what it has seen, and what is far below the highest number. How often a sender forgot is in
+//! the upper bits.
 
 use std::sync::Arc;
 
@@ -14,6 +18,11 @@ use super::keys::ProcessId;
 use crate::clock::Moment;
 use crate::expiry::ExpiryList;
 
+/// From one beginning of a sender that never uses a number again to the next.
+const EPOCH: u64 = 1 << 40;
+/// How far below the highest number, of those that come once, one may come that was overtaken.
+const WINDOW: u64 = 64;
+
 /// What a number says about those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -21,8 +30,11 @@ pub enum Seen {
     First,
     /// The one expected.
     Next,
-    /// Not above the last one: it came twice or late, or the sender began anew and its first message was lost.
+    /// Not above the last one: it came twice or late, or the sender began anew and its first message was lost. Among numbers
+    /// that come once: it was seen, or is too far below to know.
     Again,
+    /// Not above the last one, and not seen before.
+    Late,
     /// So many between the last one and this never came.
     Gap(u64),
 }
@@ -44,7 +56,12 @@ impl Sequences {
     /// Takes note of a message. The highest number stays the last one, except that 1 (and 0, which nobody sends) begins
     /// anew.
     pub fn note(&mut self, sender: ProcessId, topic: &str, sequence: u64) -> Seen {
-        let (seen, last) = match self.book.get(sender, topic) {
+        let known = self.book.entry(sender, topic);
+        if known.is_some_and(Entry::is_once) {
+            // What is not authenticated is no measure of what is.
+            return Seen::First;
+        }
+        let (seen, last) = match known.map(|entry| entry.last) {
             None => (Seen::First, sequence),
             Some(last) if sequence > last && self.book.is_excused(sender, topic) => {
                 (Seen::First, sequence)
@@ -60,15 +77,35 @@ impl Sequences {
         seen
     }
 
+    /// Takes note of a message whose number its sender uses once. The first number that is seen of a sender is a beginning:
+    /// those below it count as seen.
+    pub fn note_once(&mut self, sender: ProcessId, topic: &str, sequence: u64) -> Seen {
+        if let Some(entry) = self.book.use_once(sender, topic) {
+            return entry.note_once(sequence);
+        }
+        self.book.set(sender, topic, sequence);
+        if let Some(entry) = self.book.entry_mut(sender, topic) {
+            entry.seen = u64::MAX;
+        }
+        Seen::First
+    }
+
+    /// Whether a sender whose numbers come once was seen on a topic.
+    pub fn knows(&self, sender: ProcessId, topic: &str) -> bool {
+        self.book.entry(sender, topic).is_some_and(Entry::is_once)
+    }
+
     /// Takes the next hole of each sender on a topic for a new beginning: after its subscription was interrupted. What is not
     /// above the last number is still told, because the former server may pass it on late.
     pub fn excuse_topic(&mut self, topic: &str) {
         self.book.excuse_topic(topic);
     }
 
-    /// Forgets all senders on a topic: after its subscription ended.
+    /// Forgets all senders on a topic, after its subscription ended; but not the numbers that come once, or what was seen could
+    /// come again.
     pub fn forget_topic(&mut self, topic: &str) {
         self.book.remove_topic(topic);
+        self.book.excuse_topic(topic);
     }
 
     /// Forgets everything: after a connection was lost.
@@ -91,6 +128,10 @@ impl Sequences {
 #[derive(Debug)]
 pub struct Counters {
     book: Book,
+    /// The number before the first of a destination that is new.
+    begun: u64,
+    /// Whether a destination that was forgotten goes on above all numbers that it had.
+    rising: bool,
 }
 
 impl Counters {
@@ -98,17 +139,30 @@ impl Counters {
     pub fn new(capacity: usize) -> Self {
         Self {
             book: Book::new(capacity),
+            begun: 0,
+            rising: false,
         }
     }
 
-    /// The number of the next message: 1 for a destination that is new or was forgotten.
+    /// The same, but no destination gets a number twice.
+    pub fn rising(capacity: usize) -> Self {
+        Self {
+            rising: true,
+            ..Self::new(capacity)
+        }
+    }
+
+    /// The number of the next message: 1 for a destination that is new or was forgotten, or, if numbers rise, one more than a
+    /// multiple of 2^40.
     pub fn next(&mut self, destination: &str) -> u64 {
         // All entries are of one sender, so any id will do.
         let sender = ProcessId(0);
-        let next = self
-            .book
-            .get(sender, destination)
-            .map_or(1, |last| last.saturating_add(1));
+        let last = self.book.get(sender, destination);
+        if last.is_none() && self.rising && self.book.is_full() {
+            // Another one is forgotten for it.
+            self.begun = self.begun.saturating_add(EPOCH);
+        }
+        let next = last.unwrap_or(self.begun).saturating_add(1);
         self.book.set(sender, destination, next);
         next
     }
@@ -136,6 +190,40 @@ struct Entry {
     sender: ProcessId,
     last: u64,
     excused: bool,
+    /// Which of the last and those below it were seen, from the lowest bit on; 0 where numbers may come again.
+    seen: u64,
+}
+
+impl Entry {
+    fn is_once(&self) -> bool {
+        self.seen != 0
+    }
+
+    fn note_once(&mut self, sequence: u64) -> Seen {
+        let ahead = sequence.saturating_sub(self.last);
+        if ahead == 0 {
+            let below = self.last - sequence;
+            let bit = if below < WINDOW { 1 << below } else { 0 };
+            if self.seen & bit == bit {
+                return Seen::Again;
+            }
+            self.seen |= bit;
+            return Seen::Late;
+        }
+        let begins = self.last / EPOCH < sequence / EPOCH;
+        let missed = if begins { sequence % EPOCH } else { ahead }.saturating_sub(1);
+        let shifted = u32::try_from(ahead)
+            .ok()
+            .and_then(|by| self.seen.checked_shl(by));
+        self.seen = shifted.unwrap_or(0) | 1;
+        self.last = sequence;
+        match missed {
+            _ if std::mem::take(&mut self.excused) => Seen::First,
+            0 if begins => Seen::First,
+            0 => Seen::Next,
+            missed => Seen::Gap(missed),
+        }
+    }
 }
 
 impl Book {
@@ -153,9 +241,30 @@ impl Book {
         self.topics.get(topic)?.get(&sender).copied()
     }
 
-    fn get(&self, sender: ProcessId, topic: &str) -> Option<u64> {
+    fn entry(&self, sender: ProcessId, topic: &str) -> Option<&Entry> {
+        self.entries.get(self.place(sender, topic)? as usize)
+    }
+
+    fn entry_mut(&mut self, sender: ProcessId, topic: &str) -> Option<&mut Entry> {
         let place = self.place(sender, topic)?;
-        self.entries.get(place as usize).map(|entry| entry.last)
+        self.entries.get_mut(place as usize)
+    }
+
+    fn get(&self, sender: ProcessId, topic: &str) -> Option<u64> {
+        self.entry(sender, topic).map(|entry| entry.last)
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= self.capacity
+    }
+
+    /// The entry of a sender whose numbers come once, which is used now.
+    fn use_once(&mut self, sender: ProcessId, topic: &str) -> Option<&mut Entry> {
+        let place = self.place(sender, topic)?;
+        let entry = self.entries.get_mut(place as usize);
+        let entry = entry.filter(|entry| entry.is_once())?;
+        self.order.arm(place, Moment::default());
+        Some(entry)
     }
 
     fn set(&mut self, sender: ProcessId, topic: &str, last: u64) {
@@ -171,10 +280,7 @@ impl Book {
     }
 
     fn is_excused(&self, sender: ProcessId, topic: &str) -> bool {
-        let entry = self
-            .place(sender, topic)
-            .and_then(|place| self.entries.get(place as usize));
-        entry.is_some_and(|entry| entry.excused)
+        self.entry(sender, topic).is_some_and(|entry| entry.excused)
     }
 
     fn excuse_topic(&mut self, topic: &str) {
@@ -186,7 +292,7 @@ impl Book {
     }
 
     fn insert(&mut self, sender: ProcessId, topic: &str) -> u32 {
-        if self.entries.len() >= self.capacity {
+        if self.is_full() {
             self.remove_oldest();
         }
         let known = self
@@ -199,6 +305,7 @@ impl Book {
             sender,
             last: 0,
             excused: false,
+            seen: 0,
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -225,15 +332,22 @@ impl Book {
         }
     }
 
+    /// Removes what is known of the senders on a topic, except of those whose numbers come once.
     fn remove_topic(&mut self, topic: &str) {
-        for place in self
-            .topics
-            .remove(topic)
-            .into_iter()
-            .flat_map(HashMap::into_values)
-        {
-            self.order.disarm(place);
-            self.entries.try_remove(place as usize);
+        let Some(senders) = self.topics.get_mut(topic) else {
+            return;
+        };
+        senders.retain(|_, place| {
+            let known = self.entries.get(*place as usize);
+            let kept = known.is_some_and(Entry::is_once);
+            if !kept {
+                self.order.disarm(*place);
+                self.entries.try_remove(*place as usize);
+            }
+            kept
+        });
+        if senders.is_empty() {
+            self.topics.remove(topic);
         }
     }
 
@@ -354,6 +468,76 @@ mod tests {
         assert_eq!((counters.next("a"), counters.next("a")), (1, 2));
     }
 
+    #[test]
+    fn a_number_that_comes_once_is_seen_once() {
+        let mut seen = Sequences::new(8);
+        for (sequence, expected) in [
+            (5, Seen::First),
+            (5, Seen::Again),
+            // It may have been delivered before this process looked.
+            (4, Seen::Again),
+            (6, Seen::Next),
+            (10, Seen::Gap(3)),
+            (8, Seen::Late),
+            (8, Seen::Again),
+            (6, Seen::Again),
+            (1, Seen::Again),
+            (0, Seen::Again),
+            (10 + WINDOW, Seen::Gap(WINDOW - 1)),
+            (10, Seen::Again),
+            (11, Seen::Late),
+            (EPOCH - 1, Seen::Gap(EPOCH - 1 - 10 - WINDOW - 1)),
+            (EPOCH + 1, Seen::First),
+            (EPOCH - 1, Seen::Again),
+            (EPOCH + 2, Seen::Next),
+            (1, Seen::Again),
+            (3 * EPOCH + 3, Seen::Gap(2)),
+            (u64::MAX, Seen::Gap(EPOCH - 2)),
+            (u64::MAX, Seen::Again),
+        ] {
+            assert_eq!(seen.note_once(A, "room", sequence), expected, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn what_comes_once_outlives_the_subscription() {
+        let mut seen = Sequences::new(8);
+        assert_eq!(seen.note_once(A, "room", 7), Seen::First);
+        seen.forget_topic("room");
+        assert_eq!(seen.note_once(A, "room", 7), Seen::Again);
+        assert_eq!(
+            seen.note_once(A, "room", 9),
+            Seen::First,
+            "the hole is excused"
+        );
+        assert_eq!(seen.note_once(A, "room", 11), Seen::Gap(1));
+    }
+
+    #[test]
+    fn what_is_not_authenticated_is_no_measure_of_what_is() {
+        let mut seen = Sequences::new(8);
+        assert_eq!(seen.note(A, "room", 1 << 60), Seen::First);
+        assert!(!seen.knows(A, "room"));
+        assert_eq!(seen.note_once(A, "room", 7), Seen::First);
+        assert_eq!(seen.note(A, "room", 1 << 60), Seen::First);
+        assert_eq!(seen.note_once(A, "room", 8), Seen::Next);
+    }
+
+    #[test]
+    fn rising_numbers_are_new_to_whoever_remembers() {
+        let (mut counters, mut seen) = (Counters::rising(2), Sequences::new(8));
+        let mut send = |topic| {
+            let number = counters.next(topic);
+            (number, seen.note_once(A, topic, number))
+        };
+        assert_eq!(send("a"), (1, Seen::First));
+        assert_eq!(send("b"), (1, Seen::First));
+        assert_eq!(send("a"), (2, Seen::Next));
+        assert_eq!(send("c"), (EPOCH + 1, Seen::First));
+        assert_eq!(send("b"), (2 * EPOCH + 1, Seen::First));
+        assert_eq!(send("b"), (2 * EPOCH + 2, Seen::Next));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Note(u64, usize, u64),
@@ -369,6 +553,26 @@ mod tests {
     }
 
     proptest! {
+        /// Against a set of all numbers that came.
+        #[test]
+        fn nothing_that_comes_once_is_new_twice(sequences in prop::collection::vec(1..200_u64, 1..80)) {
+            let mut seen = Sequences::new(1);
+            let mut model: Vec<u64> = Vec::new();
+            for sequence in sequences {
+                let top = model.iter().max().copied();
+                let lost = |top: u64| model.contains(&sequence) || top - sequence >= WINDOW || sequence < model[0];
+                let expected = match top {
+                    None => Seen::First,
+                    Some(top) if sequence == top + 1 => Seen::Next,
+                    Some(top) if sequence > top => Seen::Gap(sequence - top - 1),
+                    Some(top) if lost(top) => Seen::Again,
+                    Some(_) => Seen::Late,
+                };
+                prop_assert_eq!(seen.note_once(A, "room", sequence), expected);
+                model.push(sequence);
+            }
+        }
+
         /// Against a vector in the order of use.
         #[test]
         fn behaves_like_a_vector(steps in steps(), capacity in 1..8_usize) {

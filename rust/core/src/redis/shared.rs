@@ -69,6 +69,16 @@ pub enum Notice {
         /// The queue.
         channel: String,
     },
+    /// Something was refused because of its encryption, for the first time from this sender for this reason; the others are
+    /// counted.
+    Refused {
+        /// The pub/sub channel or the key that it came by.
+        place: String,
+        /// The process that sent it, if it is right about that.
+        sender: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// These groups and queues may have missed messages.
     Gap {
         /// Groups whose subscription was interrupted, or in whose messages there is a hole.
@@ -93,6 +103,8 @@ pub(crate) struct Meter {
     pub(crate) unsent: AtomicU64,
     pub(crate) unreachable: AtomicU64,
     pub(crate) malformed: AtomicU64,
+    pub(crate) unauthenticated: AtomicU64,
+    pub(crate) replayed: AtomicU64,
     pub(crate) late: AtomicU64,
     pub(crate) queue_expired: AtomicU64,
     pub(crate) queued: AtomicU64,
@@ -160,6 +172,10 @@ pub struct LinkStats {
     pub unreachable: u64,
     /// Messages that could not be read.
     pub malformed: u64,
+    /// Messages, and memberships of queues, that no key of this layer authenticates.
+    pub unauthenticated: u64,
+    /// Authenticated messages that came before.
+    pub replayed: u64,
     /// Messages that arrived after their deadline, or after a gap was told of them.
     pub late: u64,
     /// Messages of queues that nobody took in time.
@@ -369,6 +385,8 @@ impl Shared {
             unsent: read(&meter.unsent),
             unreachable: read(&meter.unreachable),
             malformed: read(&meter.malformed),
+            unauthenticated: read(&meter.unauthenticated),
+            replayed: read(&meter.replayed),
             late: read(&meter.late),
             queue_expired: read(&meter.queue_expired),
             queued: read(&meter.queued),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::connection::{Command, Reply};
 use super::driver::Driver;
-use super::envelope::{self, Body, Header, Outgoing};
+use super::envelope::{self, Body, Draft, Envelope, Header, Outgoing};
 use super::host::Host;
 use super::keys::hash_slot;
 use super::nodes::NodeKey;
-use super::queues::{deadline, entries, entry, id};
+use super::queues::{entries, entry, id};
 use super::requests::{integer, Request, Then};
 use super::shared::count;
 
@@ -20,6 +20,15 @@ const MOST: usize = 64;
 const REMEMBERED: usize = 4096;
 /// How long a message waits here for a receiver that left, before it goes back to its queue.
 const STALE: Duration = Duration::from_secs(1);
+
+/// Where entries come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The queue, which holds each once.
+    Queue,
+    /// The list of what this process took, which may hold some that have come.
+    Taken,
+}
 
 impl<H: Host> Driver<H> {
     /// Somebody here waits for a message of a queue.
@@ -141,17 +150,17 @@ impl<H: Host> Driver<H> {
         self.fetch_failed(channel, asked);
         let taken: Vec<Vec<u8>> = replies.into_iter().filter_map(entry).collect();
         let count = taken.len() as u64;
-        self.deliver_entries(channel, taken);
+        self.deliver_entries(channel, taken, Source::Queue);
         self.heed_bell(channel);
         count
     }
 
     /// Puts entries into the local mailbox, and removes them from the list of what was taken.
-    fn deliver_entries(&mut self, channel: &str, entries: Vec<Vec<u8>>) {
+    fn deliver_entries(&mut self, channel: &str, entries: Vec<Vec<u8>>, source: Source) {
         if entries.is_empty() {
             return;
         }
-        let taken = self.keys.taken(channel, self.me);
+        let (key, taken) = (self.keys.queue(channel), self.keys.taken(channel, self.me));
         let mut acknowledged = Vec::with_capacity(entries.len());
         let mut commands = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -164,7 +173,9 @@ impl<H: Host> Driver<H> {
             acknowledged.push(id);
             let queue = self.queues.entry(channel.to_owned()).or_default();
             if queue.come.insert(id) {
-                self.deliver_entry(channel, entry);
+                self.deliver_entry(channel, &key, id, entry);
+            } else if source == Source::Queue && self.settings.crypt.is_some() {
+                self.refuse_replay(&key, envelope::sender(&entry));
             }
         }
         let then = Then::Acknowledged {
@@ -175,20 +186,30 @@ impl<H: Host> Driver<H> {
         self.submit(request.safe());
     }
 
-    fn deliver_entry(&mut self, channel: &str, entry: Vec<u8>) {
+    fn deliver_entry(&mut self, channel: &str, key: &str, id: u64, entry: Vec<u8>) {
         count(&self.shared.meter.bytes_in, entry.len() as u64);
-        let now = self.time_at_queue(channel);
-        if deadline(&entry).is_some_and(|deadline| deadline <= now) {
+        let sender = envelope::sender(&entry);
+        match envelope::decode(entry, key, self.settings.crypt.as_deref()) {
+            Ok(envelope) => self.opened_entry(channel, key, id, envelope),
+            Err(malformed) => self.refuse(key, sender, malformed),
+        }
+    }
+
+    fn opened_entry(&mut self, channel: &str, key: &str, id: u64, envelope: Envelope) {
+        let Envelope { header, body, .. } = envelope;
+        if header.deadline <= self.time_at_queue(channel) {
             self.expired(channel, 1);
             return;
         }
-        match envelope::decode(entry, self.settings.crypt.as_deref()).map(|envelope| envelope.body)
-        {
-            Ok(Body::Group { payload, .. } | Body::Direct { payload, .. }) => {
+        if envelope.authenticated && !self.is_taken_once(key, id, header.sender) {
+            return;
+        }
+        match body {
+            Body::Group { payload, .. } | Body::Direct { payload, .. } => {
                 count(&self.shared.meter.fetched, 1);
                 self.deliver_to_channel(channel, payload);
             }
-            Ok(Body::Control(_)) | Err(_) => count(&self.shared.meter.malformed, 1),
+            Body::Control(_) => count(&self.shared.meter.malformed, 1),
         }
     }
 
@@ -246,7 +267,7 @@ impl<H: Host> Driver<H> {
             queue.recovering = false;
         }
         let entries: Vec<Vec<u8>> = entries(replies).collect();
-        self.deliver_entries(channel, entries);
+        self.deliver_entries(channel, entries, Source::Taken);
         self.fetch(channel);
     }
 
@@ -347,7 +368,7 @@ impl<H: Host> Driver<H> {
         self.submit(request);
     }
 
-    fn entry_of(&mut self, channel: &str, message: &H::Message) -> Option<Arc<[u8]>> {
+    fn entry_of(&mut self, channel: &str, message: &H::Message) -> Option<Draft> {
         let payload = self.host.payload(message)?.to_vec();
         let header = Header {
             sender: self.me,

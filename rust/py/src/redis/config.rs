@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headrace_core::redis::crypt::Crypt;
+use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::ring::Ring;
 use headrace_core::redis::{Credentials, Endpoint, Server, Settings, Tls, Topology, Wire};
 use pyo3::exceptions::PyValueError;
@@ -20,6 +20,7 @@ pub(crate) struct RedisConfig {
     wire: String,
     ring: String,
     encryption_keys: Vec<Vec<u8>>,
+    encryption_versions: Vec<u8>,
     send_timeout: f64,
     connect_timeout: f64,
     subscription_linger: f64,
@@ -99,6 +100,9 @@ impl Credentials for PasswordSource {
 
 impl RedisConfig {
     pub(crate) fn into_core(self, expiry: std::time::Duration) -> PyResult<Settings> {
+        let versions = self.encryption_versions.into_iter().map(version);
+        let versions = versions.collect::<PyResult<Vec<_>>>()?;
+        let crypt = Crypt::new(self.encryption_keys);
         Ok(Settings {
             topology: match self.topology.as_str() {
                 "auto" => Topology::Auto,
@@ -119,7 +123,7 @@ impl RedisConfig {
             },
             prefix: self.prefix,
             hosts: self.hosts.into_iter().map(HostConfig::into_core).collect(),
-            crypt: Crypt::new(self.encryption_keys).map(Arc::new),
+            crypt: crypt.map(|crypt| Arc::new(crypt.with_versions(versions))),
             expiry,
             send_timeout: seconds(self.send_timeout)?,
             connect_timeout: seconds(self.connect_timeout)?,
@@ -128,6 +132,14 @@ impl RedisConfig {
             on_reconnect: self.on_reconnect,
             on_gap: self.on_gap,
         })
+    }
+}
+
+fn version(number: u8) -> PyResult<Version> {
+    match number {
+        1 => Ok(Version::One),
+        2 => Ok(Version::Two),
+        other => Err(unknown("encryption version", &other.to_string())),
     }
 }
 

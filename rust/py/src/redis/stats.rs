@@ -27,6 +27,10 @@ pub(crate) struct LinkStats {
     unreachable: u64,
     /// Messages that could not be read.
     malformed: u64,
+    /// Messages, and memberships of queues, that no key of this layer authenticates.
+    unauthenticated: u64,
+    /// Authenticated messages that came before.
+    replayed: u64,
     /// Messages that came after their deadline, or after a gap was told of them.
     late: u64,
     /// Messages of queues that nobody took in time.
@@ -82,6 +86,8 @@ impl From<core::LinkStats> for LinkStats {
             unsent: source.unsent,
             unreachable: source.unreachable,
             malformed: source.malformed,
+            unauthenticated: source.unauthenticated,
+            replayed: source.replayed,
             late: source.late,
             queue_expired: source.queue_expired,
             queued: source.queued,

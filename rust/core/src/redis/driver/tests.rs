@@ -20,6 +20,8 @@ use crate::redis::settings::{Endpoint, Host as ServerHost, Topology, Wire};
 use crate::redis::shared::Notice;
 use crate::sync::Mutex;
 
+mod authenticated;
+
 const ME: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
 const OTHER: ProcessId = ProcessId(0xfedc_ba98_7654_3210);
 /// `{"type": "x"}`
@@ -327,7 +329,7 @@ impl Layer {
         self.ask(Ask::Carry {
             dispatch: Dispatch::Channel {
                 channel: channel.to_owned(),
-                entry: entry(channel, ME, 0),
+                entry: entry(channel, ME, 0).into(),
             },
             claim: Claim::new(&self.shared.backlog, 1, bytes),
             ticket: Some(ticket),
@@ -356,7 +358,7 @@ impl Layer {
         let written = self.servers.written.lock();
         let bytes = written.iter().filter(|(to, _)| to == address);
         let deadlines = bytes.filter_map(|(_, bytes)| {
-            let envelope = envelope::decode(bytes.clone(), None).ok()?;
+            let envelope = envelope::decode(bytes.clone(), "", None).ok()?;
             Some(envelope.header.deadline / 1000)
         });
         deadlines.filter(|deadline| *deadline > 0).collect()
@@ -400,7 +402,8 @@ fn dated_entry(channel: &str, sender: ProcessId, sequence: u64, deadline: u64) -
         channel,
         payload: PAYLOAD,
     };
-    envelope::encode(&header, body, None).expect("it fits")
+    let draft = envelope::encode(&header, body, None).expect("it fits");
+    draft.bytes().to_vec()
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{MAX_EXCLUDED, VERSION};
+use super::{MAX_EXCLUDED, SEALED, VERSION};
 use crate::name::MAX_LENGTH;
 use crate::redis::crypt::{NoRandomness, Undecryptable};
 
@@ -58,11 +58,13 @@ pub enum Malformed {
     Truncated,
     /// A version that this release does not read.
     Version(u8),
-    /// A kind of body that version 1 does not have.
+    /// A version of encryption that this layer does not accept.
+    Unaccepted(u8),
+    /// An unknown kind of body.
     Kind(u8),
-    /// Flags that version 1 does not have.
+    /// Unknown flags.
     Flags(u8),
-    /// A control operation that version 1 does not have.
+    /// An unknown control operation.
     Operation(u8),
     /// A name that is none: too long, empty, or with characters that names don't have.
     Name,
@@ -76,6 +78,16 @@ pub enum Malformed {
     Undecryptable(Undecryptable),
 }
 
+impl Malformed {
+    /// Whether it may well be an envelope, but nothing says that a process with a key of this layer wrote it.
+    pub fn is_unauthenticated(&self) -> bool {
+        matches!(
+            self,
+            Self::Unaccepted(_) | Self::NotEncrypted | Self::Undecryptable(_)
+        )
+    }
+}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -83,17 +95,21 @@ impl fmt::Display for Malformed {
             Self::Version(version) => {
                 write!(
                     f,
-                    "the envelope has version {version}, and this release reads {VERSION}"
+                    "the envelope has version {version}, and this release reads {VERSION} and {SEALED}"
                 )
             }
+            Self::Unaccepted(version) => write!(
+                f,
+                "it is encrypted as in version {version}, which is not among the encryption_versions of this layer"
+            ),
             Self::Kind(kind) => write!(f, "the envelope is of unknown kind {kind}"),
             Self::Flags(flags) => write!(f, "the envelope has unknown flags {flags:#04x}"),
             Self::Operation(operation) => write!(f, "unknown control operation {operation}"),
             Self::Name => write!(f, "the envelope holds an invalid channel or group name"),
             Self::Trailing => write!(f, "more bytes follow the control message"),
-            Self::Encrypted => write!(f, "the body is encrypted, and this layer has no keys"),
-            Self::NotEncrypted => write!(f, "the body is not encrypted, and this layer has keys"),
-            Self::Undecryptable(why) => write!(f, "the body can't be decrypted: {why}"),
+            Self::Encrypted => write!(f, "it is encrypted, and this layer has no keys"),
+            Self::NotEncrypted => write!(f, "it is not encrypted, and this layer has keys"),
+            Self::Undecryptable(why) => write!(f, "it can't be decrypted: {why}"),
         }
     }
 }

@@ -1,0 +1,268 @@
+//! Version 2 of encryption: a message is valid in one place, until one moment, and once.
+//!
+//! Each secret gives three keys, `HMAC-SHA256(SHA-256(secret), label)`: one to encrypt, one to authenticate envelopes, one to
+//! authenticate memberships. The first 16 bytes of the first are the key of AES-128-CBC.
+//!
+//! What is authenticated of an envelope is known in two steps: the body where it is sent, its header and its destination
+//! when it is written to a server. So the body goes in as its SHA-256, which is made where the body is encrypted, and the
+//! rest costs the same for a message of any length.
+
+use aes::cipher::block_padding::Pkcs7;
+use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use aes::{Aes128Dec, Aes128Enc};
+use hmac::{Hmac, Mac};
+use sha2::{Digest as _, Sha256};
+
+use super::{Crypt, Decryptor, Encryptor, NoRandomness, Undecryptable, BLOCK, IV, MAC};
+
+/// The SHA-256 of an encrypted body.
+pub type Digest = [u8; MAC];
+
+/// What a body grows by at most: initialisation vector, padding and the code that authenticates it.
+pub const OVERHEAD: usize = IV + BLOCK + MAC;
+
+/// The three keys of a secret.
+#[derive(Clone)]
+pub(super) struct SealingKey {
+    encrypt: Aes128Enc,
+    decrypt: Aes128Dec,
+    envelopes: Hmac<Sha256>,
+    members: Hmac<Sha256>,
+}
+
+impl SealingKey {
+    pub(super) fn new(secret: &[u8]) -> Self {
+        let hashed = keyed(&Sha256::digest(secret).into());
+        let derived = |label: &str| -> [u8; MAC] {
+            let derived = hashed.clone().chain_update(label.as_bytes());
+            derived.finalize().into_bytes().into()
+        };
+        let mut cipher = [0; 16];
+        for (to, byte) in cipher.iter_mut().zip(derived("headrace 2 encryption")) {
+            *to = byte;
+        }
+        Self {
+            encrypt: Aes128Enc::new(&cipher.into()),
+            decrypt: Aes128Dec::new(&cipher.into()),
+            envelopes: keyed(&derived("headrace 2 envelope")),
+            members: keyed(&derived("headrace 2 members")),
+        }
+    }
+
+    /// Header and digest have a fixed length, so nothing else gives the same bytes.
+    fn envelope(&self, header: &[u8], digest: &Digest, destination: &str) -> Hmac<Sha256> {
+        let mac = self.envelopes.clone().chain_update(header);
+        mac.chain_update(digest).chain_update(destination)
+    }
+
+    /// A field holds one NUL, and neither the key nor the end has one.
+    fn member(&self, key: &str, field: &str, end: &str) -> Hmac<Sha256> {
+        let mac = self.members.clone().chain_update(key).chain_update([0]);
+        mac.chain_update(field).chain_update([0]).chain_update(end)
+    }
+}
+
+/// HMAC under a key of its own length, which cannot fail.
+fn keyed(key: &[u8; MAC]) -> Hmac<Sha256> {
+    let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+    block.iter_mut().zip(key).for_each(|(to, byte)| *to = *byte);
+    Hmac::new(&block)
+}
+
+impl Crypt {
+    /// Encrypts a text where it is: from `start` on there is room for an initialisation vector, and the text. Gives the
+    /// digest of both.
+    ///
+    /// # Errors
+    /// Only if the operating system has no random bytes.
+    pub fn seal(&self, bytes: &mut Vec<u8>, start: usize) -> Result<Digest, NoRandomness> {
+        let mut iv = [0; IV];
+        getrandom::fill(&mut iv).map_err(NoRandomness)?;
+        Ok(self.seal_with(bytes, start, iv))
+    }
+
+    pub(in crate::redis) fn seal_with(
+        &self,
+        bytes: &mut Vec<u8>,
+        start: usize,
+        iv: [u8; IV],
+    ) -> Digest {
+        if let Some(room) = bytes.get_mut(start..start + IV) {
+            room.copy_from_slice(&iv);
+        }
+        let text = start + IV;
+        let length = bytes.len().saturating_sub(text);
+        bytes.resize(text + (length / BLOCK + 1) * BLOCK, 0);
+        if let (Some(key), Some(buffer)) = (self.keys.first(), bytes.get_mut(text..)) {
+            let cipher = Encryptor::inner_iv_init(key.sealing.encrypt.clone(), &iv.into());
+            // There is room for the padding.
+            let encrypted = cipher.encrypt_padded::<Pkcs7>(buffer, length).is_ok();
+            debug_assert!(encrypted, "the buffer is a whole number of blocks");
+        }
+        digest(bytes.get(start..).unwrap_or_default())
+    }
+
+    /// The code that authenticates an envelope at its destination.
+    pub fn authenticate(&self, header: &[u8], digest: &Digest, destination: &str) -> [u8; MAC] {
+        let mac = |key: &super::Key| key.sealing.envelope(header, digest, destination);
+        // There is a first key, by construction.
+        self.keys
+            .first()
+            .map_or([0; MAC], |key| mac(key).finalize().into_bytes().into())
+    }
+
+    /// Decrypts an envelope where it is, if it came to the destination that it was written to. The text begins as long as
+    /// an initialisation vector behind the header, and nothing is behind it.
+    ///
+    /// # Errors
+    /// Says why not. Takes the same time for every wrong code.
+    pub fn open(
+        &self,
+        bytes: &mut Vec<u8>,
+        header: usize,
+        destination: &str,
+    ) -> Result<(), Undecryptable> {
+        let end = bytes.len().checked_sub(MAC).ok_or(Undecryptable::NoToken)?;
+        let (signed, mac) = bytes.split_at_mut(end);
+        let (header, body) = signed
+            .split_at_mut_checked(header)
+            .ok_or(Undecryptable::NoToken)?;
+        let digest = digest(body);
+        let (&mut iv, text) = body
+            .split_first_chunk_mut::<IV>()
+            .ok_or(Undecryptable::NoToken)?;
+        let whole_blocks = !text.is_empty() && text.len().is_multiple_of(BLOCK);
+        if !whole_blocks {
+            return Err(Undecryptable::NoToken);
+        }
+        let mut keys = self.keys.iter().map(|key| &key.sealing);
+        let key = keys
+            .find(|key| {
+                let expected = key.envelope(header, &digest, destination);
+                expected.verify_slice(mac).is_ok()
+            })
+            .ok_or(Undecryptable::WrongKey)?;
+        let cipher = Decryptor::inner_iv_init(key.decrypt.clone(), &iv.into());
+        let length = text.len();
+        let text = cipher.decrypt_padded::<Pkcs7>(text);
+        // Who holds the key padded it wrongly; without the key nobody gets here, so nothing can be learnt from it.
+        let padding = length - text.map_err(|_| Undecryptable::NoToken)?.len();
+        bytes.truncate(end - padding);
+        Ok(())
+    }
+
+    /// The code that authenticates a membership: a field of a hash, and when it ends.
+    pub fn authenticate_member(&self, key: &str, field: &str, end: &str) -> [u8; MAC] {
+        let mac = |known: &super::Key| known.sealing.member(key, field, end);
+        self.keys
+            .first()
+            .map_or([0; MAC], |known| mac(known).finalize().into_bytes().into())
+    }
+
+    /// Whether that is the code of a membership, by any of the keys.
+    pub fn knows_member(&self, key: &str, field: &str, end: &str, mac: &[u8]) -> bool {
+        let mut keys = self.keys.iter();
+        keys.any(|known| {
+            let expected = known.sealing.member(key, field, end);
+            expected.verify_slice(mac).is_ok()
+        })
+    }
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLACE: &str = "asgi:g:room";
+
+    fn crypt(secrets: &[&str]) -> Crypt {
+        Crypt::new(secrets).expect("there are secrets")
+    }
+
+    fn sealed(crypt: &Crypt, header: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut bytes = [header, &[0; IV], text].concat();
+        let digest = crypt
+            .seal(&mut bytes, header.len())
+            .expect("there is randomness");
+        let mac = crypt.authenticate(header, &digest, PLACE);
+        bytes.extend(mac);
+        bytes
+    }
+
+    fn opened(
+        crypt: &Crypt,
+        mut bytes: Vec<u8>,
+        header: usize,
+        place: &str,
+    ) -> Result<Vec<u8>, Undecryptable> {
+        crypt.open(&mut bytes, header, place)?;
+        Ok(bytes.split_off(header + IV))
+    }
+
+    #[test]
+    fn any_key_opens_and_the_first_seals() {
+        let (old, new) = (crypt(&["old"]), crypt(&["new", "old"]));
+        let by_old = sealed(&old, b"head", b"text");
+        assert_eq!(opened(&new, by_old, 4, PLACE), Ok(b"text".to_vec()));
+        let by_new = sealed(&new, b"head", b"text");
+        assert_eq!(opened(&old, by_new, 4, PLACE), Err(Undecryptable::WrongKey));
+    }
+
+    #[test]
+    fn what_is_too_short_is_no_token() {
+        let keys = crypt(&["a"]);
+        let whole = sealed(&keys, b"head", b"text");
+        for length in 0..whole.len() {
+            let error = opened(&keys, whole[..length].to_vec(), 4, PLACE);
+            assert!(error.is_err(), "{length}");
+        }
+        let least = 4 + IV + BLOCK + MAC;
+        assert_eq!(whole.len(), least);
+        let error = opened(&keys, vec![0; least - BLOCK], 4, PLACE);
+        assert_eq!(error, Err(Undecryptable::NoToken));
+        assert_eq!(
+            opened(&keys, vec![0; least], 4, PLACE),
+            Err(Undecryptable::WrongKey)
+        );
+    }
+
+    #[test]
+    fn a_membership_is_known_by_all_of_its_parts() {
+        let keys = crypt(&["new", "old"]);
+        let mac = crypt(&["old"]).authenticate_member("asgi:m", "room\0work", "1700000060000");
+        assert!(keys.knows_member("asgi:m", "room\0work", "1700000060000", &mac));
+        for (key, field, end) in [
+            ("other:m", "room\0work", "1700000060000"),
+            ("asgi:m", "room\0evil", "1700000060000"),
+            ("asgi:m", "room\0work", "1700000060001"),
+        ] {
+            assert!(
+                !keys.knows_member(key, field, end, &mac),
+                "{key} {field} {end}"
+            );
+        }
+        assert!(!crypt(&["new"]).knows_member("asgi:m", "room\0work", "1700000060000", &mac));
+        assert!(!keys.knows_member("asgi:m", "room\0work", "1700000060000", &mac[1..]));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens(
+            header in prop::collection::vec(any::<u8>(), 0..40),
+            text in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let keys = crypt(&["a"]);
+            let bytes = sealed(&keys, &header, &text);
+            prop_assert!(bytes.len() <= header.len() + text.len() + OVERHEAD);
+            prop_assert_eq!(opened(&keys, bytes.clone(), header.len(), PLACE), Ok(text));
+            let elsewhere = opened(&keys, bytes, header.len(), "asgi:g:admin");
+            prop_assert_eq!(elsewhere, Err(Undecryptable::WrongKey));
+        }
+    }
+}
