@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos stress lint fmt stubs bench bench-instructions compare wheels docs clean
+.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-all: lint test demo-once ## everything that CI runs
+all: lint test demo-once ## everything that CI runs on the Python that is here
 
 # LAYER=redis://localhost:6379 serves it by two workers on that server, or by WORKERS=n; LAYER=redis-server on one of its own.
 demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: and end; LAYER=redis://...: over workers)
@@ -44,6 +44,10 @@ test-pythons: ## run the tests on every supported Python, each on a wheel of its
 # ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again.
 chaos: $(VENV)/.test ## break servers, networks and processes at random for three minutes, and count every message
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# ARGS="--seconds 60 --server redis" plays a shorter one.
+soak: $(VENV)/.test ## serve clients that come, go and never read over failing servers for ten minutes, and see that nothing grows
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # It finds most on an interpreter without a global lock: make clean, then make stress PYTHON=python3.14t.
 stress: $(VENV)/.test ## use one layer from eight threads at once for two minutes, and count every message
