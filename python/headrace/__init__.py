@@ -31,6 +31,7 @@ from headrace.generic.websocket import (
     encode_once,
 )
 from headrace.layers import (
+    DEFAULT_CHANNEL_LAYER,
     BaseChannelLayer,
     InMemoryChannelLayer,
     RedisChannelLayer,
@@ -47,6 +48,7 @@ from headrace.sync import async_to_sync, sync_to_async
 __version__ = version("headrace")
 
 __all__ = [
+    "DEFAULT_CHANNEL_LAYER",
     "AcceptConnection",
     "AsyncConsumer",
     "AsyncHttpConsumer",

@@ -69,8 +69,7 @@ class TestArguments:
             ({"text_data": b"x"}, "text_data must be a str (bytes go into bytes_data), got b'x'"),
             ({"text_data": {"a": 1}}, "text_data must be a str"),
             ({"text_data": 0}, "text_data must be a str"),
-            ({"bytes_data": "x"}, "bytes_data must be bytes (text goes into text_data), got 'x'"),
-            ({"bytes_data": [1]}, "bytes_data must be bytes"),
+            ({"bytes_data": [1]}, "bytes_data must be bytes, got [1]"),
         ],
     )
     async def test_of_send(
@@ -109,6 +108,11 @@ class TestArguments:
         # It has not closed: what is right is sent.
         await call(consumer, "close", 4000, "x" * 123)
         assert sent == [{"type": "websocket.close", "code": 4000, "reason": "x" * 123}]
+
+    async def test_text_in_the_place_of_bytes_is_its_utf8(self, unconnected: MakeConsumer, kind: type[Any]) -> None:
+        consumer, sent = unconnected(kind)
+        await call(consumer, "send", bytes_data="H\u00e9llo")
+        assert sent == [{"type": "websocket.send", "bytes": "H\u00e9llo".encode()}]
 
     async def test_buffers_are_bytes(self, unconnected: MakeConsumer, kind: type[Any]) -> None:
         consumer, sent = unconnected(kind)

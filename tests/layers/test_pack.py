@@ -128,7 +128,7 @@ leaves = st.one_of(
     st.builds(Text, st.text()),
     st.builds(Raw, st.binary()),
     st.builds(bytearray, st.binary()),
-    st.binary().map(memoryview),
+    st.binary().map(memoryview),  # type: ignore[arg-type]  # which is generic
     st.builds(Real, st.floats()),
     st.just(Number.ONE),
 )

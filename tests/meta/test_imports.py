@@ -56,7 +56,7 @@ RANKS = [
     ["headrace.sockets.middleware"],
     ["headrace"],
     ["headrace.testing.loops", "headrace.testing.faults"],
-    ["headrace.testing.communicator"],
+    ["headrace.testing.application"],
     ["headrace.testing.http", "headrace.testing.websocket"],
     ["headrace.testing"],
     ["headrace.testing.plugin"],

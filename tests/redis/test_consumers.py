@@ -9,12 +9,21 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import channels_redis.core
 import pytest
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from tests.support.peers import Peer
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
-from headrace import AsyncConsumer, AsyncJsonWebsocketConsumer, ChannelNameRouter, WebsocketConsumer, channel_layers
+from headrace import (
+    AsyncConsumer,
+    AsyncJsonWebsocketConsumer,
+    ChannelNameRouter,
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+    channel_layers,
+)
 from headrace.dispatch.intake import receives_natively
 from headrace.layers import RedisChannelLayer
 from headrace.testing import WebsocketCommunicator
@@ -274,3 +283,40 @@ asyncio.run(asyncio.wait_for(main(), 30))
 
 def test_the_app_takes_their_messages_natively(redis_server: Server, redis_prefix: str) -> None:
     run(["-W", "error", "-c", PATCHED, json.dumps({"hosts": [redis_server.url], "prefix": redis_prefix})])
+
+
+class Grouped(AsyncJsonWebsocketConsumer):
+    """In a group of its class."""
+
+    groups = ["grouped"]  # noqa: RUF012  # channels' way of saying it
+
+    async def note(self, event: Event) -> None:
+        await self.send_json(event["n"])
+
+
+class SyncGrouped(JsonWebsocketConsumer):
+    """The same, in threads."""
+
+    groups = ["grouped"]  # noqa: RUF012  # channels' way of saying it
+
+    def note(self, event: Event) -> None:
+        self.send_json(event["n"])
+
+
+@pytest.mark.parametrize("consumer", [Grouped, SyncGrouped])
+@pytest.mark.parametrize("layer_class", [channels_redis.core.RedisChannelLayer, RedisPubSubChannelLayer])
+async def test_groups_of_a_class_on_the_layers_of_channels_redis(
+    redis_server: Server, redis_prefix: str, consumer: type[Any], layer_class: type[Any]
+) -> None:
+    layer = layer_class(hosts=[{"address": redis_server.url, "socket_timeout": None}], prefix=redis_prefix)
+    before = channel_layers.set("default", layer)
+    try:
+        async with WebsocketCommunicator(consumer, "/") as client:
+            await layer.group_send("grouped", {"type": "note", "n": 1})
+            assert await client.receive_json_from(10) == 1
+    finally:
+        await layer.flush()
+        await layer.close_pools() if hasattr(layer, "close_pools") else None
+        channel_layers.backends.pop("default")
+        if before is not None:
+            channel_layers.set("default", before)

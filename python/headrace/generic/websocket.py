@@ -108,7 +108,7 @@ class AsyncWebsocketConsumer(Connection):
         """Take a frame of the client: to be overridden. Only the argument that came is passed."""
 
     async def send(  # type: ignore[override]  # of a frame and not of a message, as in Channels
-        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+        self, text_data: str | None = None, bytes_data: bytes | str | None = None, close: bool | int = False
     ) -> None:
         """Send a frame to the client.
 
@@ -116,7 +116,7 @@ class AsyncWebsocketConsumer(Connection):
 
         Args:
             text_data: Text.
-            bytes_data: Bytes, if there is no text.
+            bytes_data: Bytes, if there is no text; of a str its UTF-8.
             close: Close the connection afterwards; a number is the code.
 
         Raises:
@@ -216,7 +216,7 @@ class WebsocketConsumer(Connection, SyncConsumer):
         """Take a frame of the client: to be overridden. Only the argument that came is passed."""
 
     def send(  # type: ignore[override]  # of a frame and not of a message, as in Channels
-        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+        self, text_data: str | None = None, bytes_data: bytes | str | None = None, close: bool | int = False
     ) -> None:
         """Send a frame to the client; see ``AsyncWebsocketConsumer.send``."""
         session = self._headrace

@@ -1,13 +1,16 @@
 """What tests of real-time code need: communicators, time that moves when it is told to, and faults at will.
 
 ``ApplicationCommunicator``, ``HttpCommunicator`` and ``WebsocketCommunicator`` are those of Django Channels, without
-Django and daphne. ``ChannelsLiveServerTestCase`` stays Channels' own: import it from ``channels.testing``.
+Django and daphne. ``ChannelsLiveServerTestCase`` is Channels' own, imported when it is asked for, and needs both.
 
 The fixtures of ``headrace.testing.plugin`` are there in every pytest run; this package does not import pytest.
 """
 
+from importlib import import_module
+from typing import Any
+
 from headrace._core import ManualClock
-from headrace.testing.communicator import ApplicationCommunicator
+from headrace.testing.application import ApplicationCommunicator
 from headrace.testing.faults import Fault, Faults, FaultyLayer
 from headrace.testing.http import HttpCommunicator
 from headrace.testing.loops import settle
@@ -24,3 +27,10 @@ __all__ = [
     "WebsocketCommunicator",
     "settle",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Pass on what stays Channels'."""
+    if name == "ChannelsLiveServerTestCase":
+        return import_module("channels.testing").ChannelsLiveServerTestCase
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from headrace.testing.communicator import ApplicationCommunicator
+from headrace.testing.application import ApplicationCommunicator
 from headrace.typing import Message
 
 __all__ = ["HttpCommunicator"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 from urllib.parse import unquote, urlparse
 
-from headrace.testing.communicator import ApplicationCommunicator
+from headrace.testing.application import ApplicationCommunicator
 from headrace.typing import Message
 
 __all__ = ["ConnectionRejected", "WebsocketCommunicator"]

@@ -345,7 +345,7 @@ async def test_wait_does_not_swallow_the_cancellation_of_the_test() -> None:
 
 
 async def test_an_application_that_ignores_its_cancellation_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.testing.communicator._CANCEL_TIMEOUT", 0.01)
+    monkeypatch.setattr("headrace.testing.application._CANCEL_TIMEOUT", 0.01)
     ended = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
