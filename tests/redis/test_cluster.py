@@ -20,6 +20,14 @@ async def fleet(redis_cluster: Cluster, redis_prefix: str) -> AsyncIterator[Flee
         yield fleet
 
 
+@pytest.fixture
+async def encrypted_fleet(redis_cluster: Cluster, redis_prefix: str) -> AsyncIterator[Fleet]:
+    """Give layers that authenticate what travels, and refuse what comes twice."""
+    settings = {"topology": "cluster", "on_gap": "gap", "symmetric_encryption_keys": ["a key"]}
+    async with Fleet([redis_cluster.nodes[0].url], redis_prefix, **settings) as fleet:
+        yield fleet
+
+
 def commands(cluster: Cluster) -> list[Counter[str]]:
     """Count what the masters carried out until now."""
     return [node.commands_seen() for node in masters(cluster)]
@@ -80,6 +88,18 @@ async def test_messages_flow_while_slots_move(redis_cluster: Cluster, fleet: Fle
     busy.report()
     busy.check()
     assert not busy.group.failed + busy.queue.failed
+
+
+async def test_encrypted_messages_flow_while_slots_and_masters_change(
+    redis_cluster: Cluster, encrypted_fleet: Fleet, redis_prefix: str
+) -> None:
+    async with Busy(encrypted_fleet) as busy:
+        await busy.flows()
+        await move_slots(redis_cluster, busy, redis_prefix)
+        assert not busy.group.failed + busy.queue.failed
+        await change_masters(redis_cluster, busy, redis_prefix, kill=True)
+    busy.report()
+    busy.check()
 
 
 async def move_slots(cluster: Cluster, busy: Busy, prefix: str) -> None:
