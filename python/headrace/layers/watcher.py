@@ -118,11 +118,11 @@ def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
             )
         case "refused":
             _logger.warning(
-                "refused what came by %s and names the process %s: %s; those that follow are only counted, in "
-                "stats().connection",
+                "refused what came by %s%s: %s; those that follow are only counted, in stats().connection.%s",
                 notice["place"],
-                notice["sender"],
+                f" from process {notice['sender']}" if notice["sender"] else "",
                 notice["reason"],
+                notice["counter"],
             )
         case "gap":
             _tell_gap(Gap(tuple(notice["groups"]), notice["direct"], notice["missed"]), layer._gap if layer else None)

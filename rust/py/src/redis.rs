@@ -637,11 +637,13 @@ impl RedisLayer {
                 place,
                 sender,
                 reason,
+                counter,
             } => {
                 told.set_item("kind", "refused")?;
                 told.set_item("place", place)?;
                 told.set_item("sender", sender)?;
                 told.set_item("reason", reason)?;
+                told.set_item("counter", counter)?;
             }
             Notice::Gap {
                 groups,

@@ -33,7 +33,7 @@ impl<H: Host> Driver<H> {
         let sender = envelope::sender(&bytes);
         match envelope::decode(bytes, topic, self.settings.crypt.as_deref()) {
             Ok(envelope) => self.opened_envelope(node, topic, envelope),
-            Err(malformed) => self.refuse(topic, sender, malformed),
+            Err(malformed) => self.refuse(topic, Some(sender), malformed),
         }
     }
 
@@ -90,8 +90,7 @@ impl<H: Host> Driver<H> {
             Some(crypt) => match crypt.decrypt(&bytes, None) {
                 Ok(bytes) => bytes,
                 Err(why) => {
-                    let nobody = ProcessId::default();
-                    self.refuse(topic, nobody, Malformed::Undecryptable(why));
+                    self.refuse(topic, None, Malformed::Undecryptable(why));
                     return;
                 }
             },

@@ -1,7 +1,7 @@
 //! What is refused though it looks like a message of this layer: it is counted, and of each kind and sender the owner is told
 //! once.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem::{discriminant, Discriminant};
 
 use super::driver::Driver;
@@ -12,15 +12,15 @@ use super::nodes::NodeKey;
 use super::sequence::Seen;
 use super::shared::{count, Notice};
 
-/// Of how many pairs of kind and sender the owner is told. Whoever forges messages may invent senders.
-const TOLD: usize = 64;
+/// Of how many senders the owner is told for each kind: who forges messages may invent senders.
+const TOLD: usize = 16;
 /// How many entries of queues are remembered, so that none is taken twice.
 const REMEMBERED: usize = 65_536;
 
 /// What was refused, as far as it matters for what comes.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    told: HashSet<(Kind, ProcessId)>,
+    told: HashMap<Kind, HashSet<Option<ProcessId>>>,
     taken: HashSet<u64>,
     /// The same, in the order in which they were taken.
     order: VecDeque<u64>,
@@ -52,18 +52,20 @@ impl Refusals {
 
 impl<H: Host> Driver<H> {
     /// Refuses what is no envelope, or none that this layer accepts.
-    pub(super) fn refuse(&mut self, place: &str, sender: ProcessId, malformed: Malformed) {
+    pub(super) fn refuse(&mut self, place: &str, sender: Option<ProcessId>, malformed: Malformed) {
         let meter = &self.shared.meter;
-        if malformed.is_unauthenticated() {
+        let counter = if malformed.is_unauthenticated() {
             count(&meter.unauthenticated, 1);
+            "unauthenticated"
         } else {
             count(&meter.malformed, 1);
             if malformed != Malformed::Encrypted {
                 return;
             }
-        }
+            "malformed"
+        };
         let kind = Kind::Malformed(discriminant(&malformed));
-        self.tell_refused(kind, place, sender, malformed.to_string());
+        self.tell_refused(kind, place, sender, malformed.to_string(), counter);
     }
 
     /// Refuses what came before.
@@ -71,7 +73,8 @@ impl<H: Host> Driver<H> {
         count(&self.shared.meter.replayed, 1);
         let reason =
             "it came before: somebody recorded it and sent it again, or a server gave it twice";
-        self.tell_refused(Kind::Replayed, place, sender, reason.to_owned());
+        let (kind, sender) = (Kind::Replayed, Some(sender));
+        self.tell_refused(kind, place, sender, reason.to_owned(), "replayed");
     }
 
     /// Refuses a membership that no key authenticates; nobody says who wrote it.
@@ -79,23 +82,31 @@ impl<H: Host> Driver<H> {
         count(&self.shared.meter.unauthenticated, 1);
         let reason = format!("no key authenticates that '{channel}' is in the group '{group}'");
         let place = self.keys.members();
-        self.tell_refused(Kind::Member, &place, ProcessId::default(), reason);
+        self.tell_refused(Kind::Member, &place, None, reason, "unauthenticated");
     }
 
-    fn tell_refused(&mut self, kind: Kind, place: &str, sender: ProcessId, reason: String) {
-        let told = &mut self.refusals.told;
-        if told.len() < TOLD && told.insert((kind, sender)) {
+    fn tell_refused(
+        &mut self,
+        kind: Kind,
+        place: &str,
+        sender: Option<ProcessId>,
+        reason: String,
+        counter: &'static str,
+    ) {
+        let told = self.refusals.told.entry(kind).or_default();
+        if told.len() < TOLD && told.insert(sender) {
             self.shared.notice(Notice::Refused {
                 place: place.to_owned(),
-                sender: sender.to_string(),
+                sender: sender.map(|sender| sender.to_string()),
                 reason,
+                counter,
             });
         }
     }
 
     /// Whether an authenticated message is to be delivered: none is after its deadline, and none twice.
     ///
-    /// Without exception: who records messages could have any of them delivered where one is made for clocks that are set.
+    /// No clock that was set excuses a deadline, as it does without keys: a recorded message would be excused at any later time.
     pub(super) fn is_due(&mut self, node: &NodeKey, topic: &str, header: &Header) -> bool {
         let expired = self.is_expired(node, header.deadline);
         // What expired is no measure of what comes, if nothing else of its sender is known.

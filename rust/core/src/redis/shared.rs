@@ -74,10 +74,12 @@ pub enum Notice {
     Refused {
         /// The pub/sub channel or the key that it came by.
         place: String,
-        /// The process that sent it, if it is right about that.
-        sender: String,
+        /// The process that it names as its sender, if it names one.
+        sender: Option<String>,
         /// Why, in words.
         reason: String,
+        /// The field of [`LinkStats`] that counts it.
+        counter: &'static str,
     },
     /// These groups and queues may have missed messages.
     Gap {

@@ -191,7 +191,7 @@ impl<H: Host> Driver<H> {
         let sender = envelope::sender(&entry);
         match envelope::decode(entry, key, self.settings.crypt.as_deref()) {
             Ok(envelope) => self.opened_entry(channel, key, id, envelope),
-            Err(malformed) => self.refuse(key, sender, malformed),
+            Err(malformed) => self.refuse(key, Some(sender), malformed),
         }
     }
 
