@@ -68,7 +68,8 @@ class AsyncConsumer:
             next send raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many seconds
             after the connection has ended.
         forward: Types of messages from the layer that go to a WebSocket as they are, without a handler; or a mapping of
-            types to the field that holds the text or the bytes. A set means ``text`` or ``bytes``.
+            types to the field that holds the text or the bytes. A set means ``text`` or ``bytes``. A message without
+            that is told to ``on_error`` and dropped; the connection stays, as the mistake is its sender's.
         raise_after_close: Whether sending to a client that has gone raises ``ConnectionClosed``; else it is dropped and
             counted.
     """

@@ -58,6 +58,14 @@ class Point(NamedTuple):
     y: list[int]
 
 
+class Raw(bytes):
+    """Bytes of a type of their own."""
+
+
+class Text(str):
+    """Text of a type of its own."""
+
+
 class TestAnyValue:
     """Without ``strict`` a message may hold whatever ``copy.deepcopy`` can copy, and it arrives as it was."""
 
@@ -106,6 +114,27 @@ class TestAnyValue:
         layer.send_sync("channel", {"type": "hello", "value": wrap(memoryview(memory))})
         memory[:] = b"more"
         assert layer.receive_nowait("channel") == {"type": "hello", "value": wrap(b"sent")}
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {"a": "\udc80"},
+            {"a": Text("x\udc80")},
+            {"a": [{"b": "\ud83d"}]},
+            {"a": ("\ud83d",)},
+            {"a": {"\ud83d": 1}},
+            {"\ud83d": 1},
+        ],
+        ids=label,
+    )
+    def test_text_that_no_client_can_be_sent_is_an_error_of_its_sender(
+        self, layer: InMemoryChannelLayer, message: dict[str, Any]
+    ) -> None:
+        layer.group_add_sync("group", "channel")
+        for send in (layer.send_sync, layer.group_send_sync):
+            with pytest.raises(ValueError, match=r"message\[.*\]: the text has lone surrogates"):
+                send("channel" if send == layer.send_sync else "group", message)
+        assert layer.stats().sent == 0
 
     def test_it_is_nobody_elses(self, layer: InMemoryChannelLayer) -> None:
         model = Model("name", ["tag"])
@@ -237,14 +266,6 @@ class TestTrees:
         inner: list[Any] = [1]
         message = {"a": inner, "b": [inner, {"c": inner}]}
         assert carried(layer, message) == copy.deepcopy(message)
-
-
-class Raw(bytes):
-    """Bytes of a type of their own."""
-
-
-class Text(str):
-    """Text of a type of its own."""
 
 
 class Number(enum.IntEnum):

@@ -358,14 +358,18 @@ class Life:
         if consumer.scope.get("type") == "lifespan":
             # A server asks every application whether it has one, and takes this for the answer.
             raise error
-        if session.shared.handlers.forwards(message) and await session.excuses(consumer, error):
+        forwarded = session.shared.handlers.forwards(message)
+        if forwarded and await session.excuses(consumer, error):
             return
         if isinstance(error, ConnectionClosed) and session.is_overdue(consumer):
             raise StopConsumer from None
         session.shared.counters.add(errors=1)
         try:
             await session.report(consumer, _explain(error, consumer, message), message)
-        except Exception:
+        except Exception as raised:
+            if forwarded and isinstance(error, ValueError) and raised is error:
+                # One sender's mistake: it must not end the connections of all its receivers.
+                return
             if await session.dismisses_client(consumer):
                 raise StopConsumer from None
             raise

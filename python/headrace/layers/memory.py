@@ -45,7 +45,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
             match counts.
         strict: Accept only messages that every engine can carry: dict with keys of str or bytes, list, str, bytes,
             int from -2**63 to 2**64 - 1, float, bool and None. Tuples become lists; bytearray and memoryview become
-            bytes. Without it, whatever ``copy.deepcopy`` can copy, and a memoryview as bytes.
+            bytes. Without it, whatever ``copy.deepcopy`` can copy, and a memoryview as bytes. Text with lone surrogates
+            is refused in any case: a receiver could not send it on.
         wake: ``"direct"`` resumes all tasks that got a message from one callback of their loop;
             ``"future"`` gives each an ``asyncio.Future``, for loops or tasks that insist on one.
         clock: A clock to use in place of the machine's, for tests.

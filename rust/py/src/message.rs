@@ -169,7 +169,7 @@ impl Snapshot {
         match value.cast_exact::<PyDict>() {
             Ok(dict) if self.flat => Ok(dict.copy()?.into_any().unbind()),
             _ => {
-                let copy = Copier::new(false).value(value, 1);
+                let copy = Copier::of_snapshot().value(value, 1);
                 Ok(as_dict(copy.map_err(|fault| fault.into_error(value))?)?.unbind())
             }
         }
@@ -216,6 +216,9 @@ struct Copier {
     /// Accept only what the specification of channel layers lets a message hold, and make it so plain that every engine
     /// can carry it: tuples become lists, subclasses their base.
     strict: bool,
+    /// Refuse text that UTF-8 cannot carry. A receiver that sent it on to its client would fail of it: one sender could end
+    /// the connections of all others.
+    checks_text: bool,
     /// How many containers were copied.
     containers: Cell<usize>,
 }
@@ -224,7 +227,16 @@ impl Copier {
     fn new(strict: bool) -> Self {
         Self {
             strict,
+            checks_text: true,
             containers: Cell::new(0),
+        }
+    }
+
+    /// For what was checked when it was sent.
+    fn of_snapshot() -> Self {
+        Self {
+            checks_text: false,
+            ..Self::new(false)
         }
     }
 
@@ -246,9 +258,7 @@ impl Copier {
         depth: usize,
     ) -> Result<Bound<'py, PyAny>, Fault> {
         if is_leaf(value) {
-            if self.strict {
-                check_leaf(value)?;
-            }
+            self.check_leaf(value)?;
             return Ok(value.clone());
         }
         if let Ok(dict) = value.cast_exact::<PyDict>() {
@@ -268,7 +278,24 @@ impl Copier {
             // It cannot be copied, and what it shows may change.
             return Ok(bytes_of(value)?.map_or_else(|| value.clone(), Bound::into_any));
         }
+        self.check_text(value)?;
         deepcopy(value)
+    }
+
+    fn check_leaf(&self, value: &Bound<'_, PyAny>) -> Result<(), Fault> {
+        if self.strict && value.is_exact_instance_of::<PyInt>() {
+            plain_int(value)?;
+        }
+        self.check_text(value)
+    }
+
+    fn check_text(&self, value: &Bound<'_, PyAny>) -> Result<(), Fault> {
+        if self.checks_text {
+            if let Ok(text) = value.cast::<PyString>() {
+                text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+            }
+        }
+        Ok(())
     }
 
     /// Copies a dict, and tells whether it holds nothing but shared values. The copy is walked, not the original: nobody
@@ -286,13 +313,14 @@ impl Copier {
         let mut flat = true;
         let mut replaced = Vec::new();
         for (key, value) in &copy {
+            let at_key = |fault: Fault| fault.at(Step::of(&key));
+            self.check_text(&key).map_err(at_key)?;
             if is_leaf(&value) {
+                self.check_leaf(&value).map_err(at_key)?;
                 continue;
             }
             flat = false;
-            let own = self
-                .value(&value, depth + 1)
-                .map_err(|fault| fault.at(Step::of(&key)))?;
+            let own = self.value(&value, depth + 1).map_err(at_key)?;
             if !own.is(&value) {
                 replaced.push((key, own));
             }
@@ -346,11 +374,11 @@ impl Copier {
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
-        self.enter(depth)?;
+        let own = self.list(tuple.to_list(), depth)?;
         if tuple.iter().all(|value| is_leaf(&value)) {
             return Ok(tuple.clone().into_any());
         }
-        Ok(self.list(tuple.to_list(), depth)?.to_tuple().into_any())
+        Ok(own.to_tuple().into_any())
     }
 
     /// The plain form of a value whose type is a subclass of one that a message may hold.
@@ -441,15 +469,6 @@ fn is_leaf(value: &Bound<'_, PyAny>) -> bool {
         || value.is_exact_instance_of::<PyBool>()
         || value.is_exact_instance_of::<PyFloat>()
         || value.is_exact_instance_of::<PyBytes>()
-}
-
-fn check_leaf(value: &Bound<'_, PyAny>) -> Result<(), Fault> {
-    if let Ok(text) = value.cast_exact::<PyString>() {
-        text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
-    } else if value.is_exact_instance_of::<PyInt>() {
-        plain_int(value)?;
-    }
-    Ok(())
 }
 
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
