@@ -302,6 +302,7 @@ class TestCoroutines:
         consumer.at_connect = "wait"
         client = wire(consumer)
         client.connect()
+        await until(lambda: consumer.begun)
         await leaves(client, consumer)
         skip(GRACE)
         await client.end()
@@ -379,6 +380,7 @@ class TestCoroutines:
         consumer.at_connect = "wait"
         client = wire(consumer)
         client.connect()
+        await until(lambda: consumer.begun)
         await leaves(client, consumer)
         client.task.cancel()
         skip(GRACE)
