@@ -137,7 +137,8 @@ class Inbox:
         """
         Have a function called with each message that comes while a task waits here, in the task's stead and context.
 
-        It returns None if that was all; anything else resumes the task, as the value of its await. It is for one task, from
+        It returns None if that was all; the loop has a turn then before the next message. It returns True if what waits may
+        be attended to at once. Anything else resumes the task, as the value of its await. It is for one task, from
         the next wait on; None takes the function away. If the task is cancelled before it gets what is left, it gets it all
         the same, with the exception as its attribute ``cancelled``.
 
@@ -158,6 +159,13 @@ class Inbox:
     def end(self, /) -> None:
         """
         End the iteration: whoever waits for the next message is told that there is none.
+        """
+    def end_turn(self, /) -> None:
+        """
+        Let the event loop have a turn before the next message, so that what the last one has started runs before.
+
+        To be called in the thread of the event loop of the one who takes the messages. Without it a task that finds one
+        message after the other gives way after about a millisecond.
         """
     def expired(self, /) -> int:
         """

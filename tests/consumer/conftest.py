@@ -14,7 +14,7 @@ from headrace.layers.registry import channel_layers
 from headrace.testing import settle
 
 # What depends on how a loop resumes its tasks.
-ON_EVERY_LOOP = ("test_attendant.py", "test_cancel.py", "test_order.py")
+ON_EVERY_LOOP = ("test_attendant.py", "test_cancel.py", "test_order.py", "test_turns.py")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:

@@ -94,7 +94,9 @@ def begin(life: "Life", message: Any) -> Any:
     """Handle a message in the place of a consumer's task.
 
     Returns:
-        None if that is all, a ``Rest``, or the message if it is the task's to handle.
+        None if that is all: the loop has a turn before the next message, which may cancel a task that the handler has
+        started. True if the next message may follow at once, because no handler was called. Else a ``Rest``, or the
+        message if it is the task's to handle.
     """
     session, intake, task = life._session, life._intake, life._task
     if session.closed or intake.client or intake.carried or task is None or connections_open():
@@ -104,7 +106,8 @@ def begin(life: "Life", message: Any) -> Any:
     if name is None or not (life._direct or name is FORWARD):
         return message
     handler = session.forward if name is FORWARD else getattr(life._consumer, name)
-    return stand_in(task, handler, message)
+    left = stand_in(task, handler, message)
+    return True if name is FORWARD and left is None else left
 
 
 def stand_in(task: "asyncio.Task[Any]", handler: Callable[[Any], Any], message: Any) -> Rest | None:

@@ -148,6 +148,10 @@ class Intake:
         else:
             self.inbox.own(backlog, overflow)
 
+    def waits(self) -> bool:
+        """Tell whether a message waits that goes before any of the inbox."""
+        return bool(self.client or self.carried)
+
     def take(self) -> tuple[Event, bool]:
         """Take the oldest message that waits, the client's first, and tell whether it came from a layer.
 

@@ -7,7 +7,8 @@ begun is finished once, its groups are left, its channel is closed, and only the
 import asyncio
 import logging
 import math
-from collections.abc import Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from functools import partial
 from types import MethodType
 from typing import Any, ClassVar, Protocol, cast
 
@@ -26,9 +27,6 @@ __all__ = ["Consumer", "Life", "despite_cancel"]
 
 CLEAN_UP_SECONDS = 10
 """How long the end of a consumer may take when it was cancelled."""
-
-_BREATH = 64
-"""Messages handled in one go before other tasks of the loop get a turn."""
 
 _HOOKS = {
     "websocket_connect": "connect",
@@ -236,25 +234,25 @@ class Life:
             raise asyncio.CancelledError
 
     async def _in_turn(self) -> None:
-        """Handle one message at a time; the client's first when both sources have one."""
-        intake, breath = self._intake, _BREATH
-        intake.inbox.attend(MethodType(begin, self))
-        async for message in intake.inbox:
+        """Handle one message at a time; the client's first when both sources have one.
+
+        Between two messages the loop has a turn: a task that the first started runs before the second may cancel it.
+        """
+        inbox = self._intake.inbox
+        inbox.attend(MethodType(begin, self))
+        async for message in inbox:
             if isinstance(message, Rest):
                 await self._go_on(message)
                 self._look_for_expired()
             else:
-                await self._handle_all_waiting(message is not None)
+                await self._clear_lanes(self._handle_waiting, message is not None)
                 if message is not None:
                     await self._handle(message, of_layer=True)
                     self._look_for_expired()
+            inbox.end_turn()
             self._insist()
             if self._task is not None:
                 self._cancels = self._task.cancelling()
-            breath -= 1
-            if not breath:
-                breath = _BREATH
-                await asyncio.sleep(0)
 
     def _look_for_expired(self) -> None:
         """Tell the log, once, that messages have expired while the consumer was busy."""
@@ -279,11 +277,13 @@ class Life:
         except Exception as error:
             await self._fail(error, rest.message)
 
-    async def _handle_all_waiting(self, more: bool) -> None:
+    async def _clear_lanes(self, handle: Callable[[], Awaitable[None]], more: bool) -> None:
         """Handle the messages that go before any of the inbox; if they end the consumer, count the one of the inbox."""
         try:
-            while self._intake.client or self._intake.carried:
-                await self._handle_waiting()
+            while self._intake.waits():
+                await handle()
+                if more or self._intake.waits():
+                    await asyncio.sleep(0)
         except BaseException:
             self._session.shared.counters.add(dropped_unhandled=int(more))
             raise
@@ -381,28 +381,29 @@ class Life:
             async with asyncio.TaskGroup() as group:
                 async for message in self._intake.inbox:
                     self._look_for_expired()
-                    await self._start_waiting(group)
+                    await self._clear_lanes(partial(self._start_waiting, group), message is not None)
                     if message is not None:
                         await self._start(group, message, of_layer=True)
+                    self._intake.inbox.end_turn()
         except BaseExceptionGroup as several:
             # One at a time is what callers of an application expect; the others were told to on_error.
             errors = [error for error in several.exceptions if not isinstance(error, StopConsumer)]
             raise (errors or several.exceptions)[0] from None
 
     async def _start_waiting(self, group: asyncio.TaskGroup) -> None:
+        """Start the handler of the first message that waits in a lane, or handle it if it has to be alone."""
         intake = self._intake
-        while intake.client or intake.carried:
-            event = (intake.client or intake.carried)[0]
-            if isinstance(event, Failure) and self._running:
-                # What it was given before the source failed, a worker's stop say, is finished.
-                await asyncio.wait(self._running)
-            if self._is_first or isinstance(event, Failure | Idle) or is_disconnect(event):
-                self._is_first = False
-                if self._running and self._session.gone:
-                    await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
-                await self._handle_waiting()
-            else:
-                await self._start(group, *intake.take())
+        event = (intake.client or intake.carried)[0]
+        if isinstance(event, Failure) and self._running:
+            # What it was given before the source failed, a worker's stop say, is finished.
+            await asyncio.wait(self._running)
+        if self._is_first or isinstance(event, Failure | Idle) or is_disconnect(event):
+            self._is_first = False
+            if self._running and self._session.gone:
+                await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
+            await self._handle_waiting()
+        else:
+            await self._start(group, *intake.take())
 
     async def _start(self, group: asyncio.TaskGroup, event: Event, of_layer: bool) -> None:
         running = cast("set[asyncio.Task[None]]", self._running)

@@ -34,6 +34,8 @@ async def await_many_dispatch(
 ) -> None:
     """Dispatch messages one after the other, the client's first, as Channels' function of this name does.
 
+    Between two of them the loop has a turn, as there: what the first starts runs before the second is handled.
+
     Args:
         otherwise: Channels' own, for sources that are not a client and a channel of headrace's layer.
         sources: What to await for the next message of each source.
@@ -56,6 +58,7 @@ async def await_many_dispatch(
                 await intake.finish_and_read()
             if message is not None:
                 await dispatch(message)
+            intake.inbox.end_turn()
     finally:
         intake.inbox.release()
         await intake.close()

@@ -30,7 +30,7 @@ class OwnInbox:
         self.own = native.own
         self.release = native.release
         self.expired = native.expired
-        self._has_ended = False
+        self._has_ended = self._turn_ended = False
         self._reader: asyncio.Task[Any] | None = None
 
     def __aiter__(self) -> Self:
@@ -41,6 +41,9 @@ class OwnInbox:
             raise StopAsyncIteration
         self._reader = reader = asyncio.current_task()
         try:
+            if self._turn_ended:
+                self._turn_ended = False
+                await asyncio.sleep(0)
             return await self._receive(self.channel)
         except asyncio.CancelledError:
             if self._has_ended and reader is not None and reader.uncancel() == 0:
@@ -51,6 +54,10 @@ class OwnInbox:
 
     def attend(self, attendant: Callable[[Any], Any] | None = None) -> None:
         """Do nothing: a task that waits in a coroutine cannot be stood in for."""
+
+    def end_turn(self) -> None:
+        """Let the event loop have a turn before the next message."""
+        self._turn_ended = True
 
     def end(self) -> None:
         """End the iteration; to be called in the loop of the one who waits."""

@@ -26,7 +26,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::to_python;
-use crate::event_loop::{address, drained_loop, running_loop, LoopQueue, Wakes};
+use crate::event_loop::{address, drained_loop, running_loop, LoopQueue, Pace, Turn, Wakes};
 use crate::layer::MemoryLayer;
 use crate::message::Message;
 use crate::receiver::{give_back, hand_out, Receiver};
@@ -63,6 +63,8 @@ pub(crate) struct Waiter {
     left: Mutex<Option<PyResult<Py<PyAny>>>>,
     /// Set when the future was cancelled or resolved: this waiter serves no further wait.
     spent: AtomicBool,
+    /// Of an inbox: how long the task that takes the messages has gone on without a turn of the loop.
+    pace: Pace,
 }
 
 /// How a parked task is resumed: a method of the task, and the context to call it in.
@@ -138,6 +140,7 @@ impl Waiter {
             attendant,
             left: Mutex::default(),
             spent: AtomicBool::new(false),
+            pace: Pace::default(),
         })
     }
 
@@ -224,6 +227,23 @@ impl Waiter {
         self.called_away.store(true, Ordering::Relaxed);
     }
 
+    /// Has the loop take a turn before the next message.
+    pub(crate) fn end_turn(&self) {
+        self.pace.end();
+    }
+
+    /// Whether the loop is to have a turn before the task looks for a message, because the task has ended its own and
+    /// would go on at once: it is called away, or the next call of `drain` comes before what the task has started.
+    fn owes_turn(&self) -> bool {
+        self.pace.has_ended() && (self.is_called_away() || self.queue().is_called())
+    }
+
+    /// Gives what the task yields to be resumed in the loop's next turn.
+    fn give_way<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.pace.rest();
+        py.None().into_bound(py)
+    }
+
     /// Gives back what was handed over and not taken.
     pub(crate) fn give_back(&self, py: Python<'_>) {
         if let Some(envelope) = self.slot.release() {
@@ -260,7 +280,12 @@ impl Waiter {
             Received::Ready(envelope) => {
                 // Nobody else knows of this slot: the message passes through it, and leaves it ready for the next.
                 let _ = waiter.slot.fill(envelope);
-                waiter.deliver(py)
+                if !waiter.pace.is_over(waiter.queue().born()) {
+                    return waiter.deliver(py);
+                }
+                // The message waits in the slot for the task's next step.
+                waiter.woken.store(true, Ordering::Relaxed);
+                Ok(Some(waiter.give_way(py)))
             }
             Received::Waiting | Received::Empty => waiter.park(py).map(Some),
         }
@@ -302,6 +327,7 @@ impl Waiter {
     /// Parks the task that is about to wait: gives the future for it to be told of.
     fn park<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.awaited.store(true, Ordering::Relaxed);
+        self.pace.rest();
         let future = if let Some(future) = self.future.get() {
             future.bind(py).clone()
         } else {
@@ -321,7 +347,7 @@ impl Waiter {
     ///
     /// An exception goes to the loop's handler, as it would from a handle; what is to end the loop (`KeyboardInterrupt`,
     /// `SystemExit`) is returned.
-    pub(crate) fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(crate) fn wake(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<()> {
         let (py, waiter) = (slf.py(), slf.get());
         // A receiver that has left since may be waiting again already: then this wake is not for it.
         if !matches!(
@@ -337,7 +363,7 @@ impl Waiter {
         };
         let future = future.bind(py);
         if waiter.layer.get().wakes_directly() {
-            if Self::attend(slf, future)? {
+            if Self::attend(slf, future, turn)? {
                 return Ok(());
             }
             let known = match waiter.wake_up.take() {
@@ -435,6 +461,9 @@ impl Waiter {
                 if let Some(left) = waiter.left.take() {
                     // Whatever it is: unlike a message it may be what an exception is made from.
                     return Err(PyStopIteration::new_err((left?,)));
+                }
+                if waiter.owes_turn() {
+                    return Ok(Some(waiter.give_way(py)));
                 }
                 if waiter.called_away.swap(false, Ordering::Relaxed) {
                     return Ok(None);

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use headrace_core::sync::Mutex;
 use pyo3::intern;
@@ -27,15 +27,17 @@ use crate::wire::Wire;
 
 mod calls;
 mod ready;
+mod turn;
 
 use calls::{Bell, Drain};
 pub(crate) use ready::DetachedWakes;
 use ready::{Line, Ready};
+pub(crate) use turn::{Pace, Turn};
 
-/// How long one call of `drain` may keep the loop from its other work.
-const BUDGET: Duration = Duration::from_micros(800);
-/// After how many waiters `drain` looks at the clock.
+/// How many waiters `drain` takes out of the line at once.
 const BATCH: usize = 16;
+/// After how many waiters it looks at the clock; at first earlier, because where one handler is slow most are.
+const LOOK: usize = 8;
 
 /// The queues of all loops of the process, by the address of the loop; there are few of them. It is the one global of
 /// this crate, because a running loop is one: several layers share its queue, and a fork has to find all descriptors.
@@ -48,6 +50,7 @@ pub(crate) struct LoopQueue {
     address: usize,
     reference: Py<PyWeakrefReference>,
     ready: Arc<Ready>,
+    born: Instant,
     /// The layers on which this loop's tasks have waited, for its end; the last of them also by address.
     engines: Mutex<Vec<Weak<Engine>>>,
     last_engine: AtomicUsize,
@@ -95,6 +98,7 @@ impl LoopQueue {
             address: address(event_loop),
             reference: PyWeakrefReference::new(event_loop)?.unbind(),
             ready: Arc::new(Ready::new(wire)),
+            born: Instant::now(),
             engines: Mutex::default(),
             last_engine: AtomicUsize::new(0),
         };
@@ -145,6 +149,16 @@ impl LoopQueue {
     /// Whether the loop is there, and its end will be noticed.
     pub(crate) fn has_bell(&self) -> bool {
         self.ready.has_bell.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call of `drain` is on its way; the one that is being made does not count.
+    pub(crate) fn is_called(&self) -> bool {
+        drained_loop() != Some(self.address) && self.ready.line.with(|line| line.scheduled)
+    }
+
+    /// What the times of this loop's tasks are counted from.
+    pub(crate) fn born(&self) -> Instant {
+        self.born
     }
 
     /// Whether the loop was closed or collected; only a loop without a bell has to be asked.
@@ -234,29 +248,38 @@ impl LoopQueue {
         self.ready.pull_wire()
     }
 
-    /// Wakes the waiters that are there now, as long as the budget lasts; the rest has its turn in the loop's next round.
+    /// Wakes the waiters that are there now, as long as the turn lasts; the rest is woken in the loop's next turn.
     fn drain(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {
-        let (queue, started) = (this.get(), Instant::now());
+        let queue = this.get();
         let _draining = Draining::new(queue.address);
-        queue.sound_alarms(py);
-        let line = &queue.ready.line;
-        let mut left = line.with(|line| line.waiters.len());
+        let drained = queue.wake_all(py, &Turn::begin());
+        Self::finish(this, py);
+        drained
+    }
+
+    fn wake_all(&self, py: Python<'_>, turn: &Turn) -> PyResult<()> {
+        self.sound_alarms(py);
+        let line = &self.ready.line;
+        let there = line.with(|line| line.waiters.len());
         let mut batch = VecDeque::with_capacity(BATCH);
-        while left > 0 {
-            line.with(|line| batch.extend(line.waiters.drain(..left.min(BATCH))));
-            left -= batch.len();
-            while let Some(waiter) = batch.pop_front() {
-                if let Err(error) = Waiter::wake(waiter.bind(py)) {
-                    queue.put_back(batch);
-                    Self::finish(this, py);
-                    return Err(error);
-                }
+        for woken in 1..=there {
+            if batch.is_empty() {
+                line.with(|line| {
+                    // Fewer than there were, if the loop was closed meanwhile.
+                    let next = (there + 1 - woken).min(BATCH).min(line.waiters.len());
+                    batch.extend(line.waiters.drain(..next));
+                });
             }
-            if started.elapsed() >= BUDGET {
+            let Some(waiter) = batch.pop_front() else {
                 break;
+            };
+            let result = Waiter::wake(waiter.bind(py), turn);
+            let looks = woken.is_power_of_two() || woken % LOOK == 0;
+            if result.is_err() || (looks && turn.is_over()) {
+                self.put_back(batch);
+                return result;
             }
         }
-        Self::finish(this, py);
         Ok(())
     }
 

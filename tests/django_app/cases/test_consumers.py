@@ -3,8 +3,9 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
 import channels
@@ -151,6 +152,69 @@ async def test_frames_of_the_client_go_before_a_later_message_of_the_layer(consu
         while len(ORDER) < 4:
             await asyncio.sleep(0)
     assert ORDER == ["first", "second", "third", "layer"]
+    await socket.disconnect()
+
+
+class Starter(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """Starts a task at one message, and cancels it at the next."""
+
+    groups = ("starters",)
+
+    async def receive(self, text_data: str = "", bytes_data: bytes | None = None) -> None:
+        await self.order({"order": text_data})
+
+    async def order(self, event: dict[str, Any]) -> None:
+        if event["order"] == "start":
+            self.job = asyncio.ensure_future(self.work())
+        else:
+            self.job.cancel()
+
+    async def work(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.send(text_data="stopped")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("client", "client"), ("client", "layer"), ("layer", "client"), ("layer", "layer")]
+)
+async def test_what_a_message_starts_runs_before_the_next_is_handled(first: str, second: str) -> None:
+    socket = await connected(Starter.as_asgi())
+    for way, order in ((first, "start"), (second, "stop")):
+        if way == "client":
+            socket.inbox.put_nowait({"type": "websocket.receive", "text": order})
+        else:
+            await get_channel_layer().group_send("starters", {"type": "order", "order": order})
+    assert (await asyncio.wait_for(socket.answer(), 20))["text"] == "stopped"
+    await socket.disconnect()
+
+
+class Busy(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """Takes a millisecond for each message, and never waits."""
+
+    groups = ("busy",)
+    handled: ClassVar[list[Any]] = []
+
+    async def note(self, event: dict[str, Any]) -> None:
+        end = time.perf_counter() + 0.001
+        while time.perf_counter() < end:
+            pass
+        self.handled.append(event)
+
+
+async def test_a_busy_consumer_gives_the_loop_its_turns() -> None:
+    """So it does in Channels, by going to a thread before each message."""
+    socket = await connected(Busy.as_asgi())
+    handled = Busy.handled
+    for _ in range(50):
+        await get_channel_layer().group_send("busy", {"type": "note"})
+    most = before = 0
+    async with asyncio.timeout(20):
+        while len(handled) < 50:
+            await asyncio.sleep(0)
+            most, before = max(most, len(handled) - before), len(handled)
+    assert most == 1
     await socket.disconnect()
 
 

@@ -3,7 +3,8 @@
 //! A task that handles one message after the other is resumed for each, only to call a function and to wait again. Its
 //! inbox may have an attendant instead: a Python function that is called by the loop's callback itself, in the task's
 //! context, while the task stays parked. What the attendant cannot finish at once it returns, and the task is resumed
-//! with that as the value of its `await`.
+//! with that as the value of its `await`. After a message that may have started something the loop has a turn, and so it has
+//! when messages have been attended to for long enough.
 //!
 //! Only while the task is parked, was not cancelled, and is not called away: whoever attends has nothing to decide.
 
@@ -12,17 +13,20 @@ use std::sync::atomic::Ordering;
 use headrace_core::Received;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 
 use super::Waiter;
+use crate::event_loop::{Turn, Wakes};
 use crate::locks::refer;
 use crate::receiver::{hand_out, Receiver};
 
-/// Messages attended to in one go; behind them the task is resumed, and other tasks have their turn.
-const IN_ONE_GO: usize = 64;
-
 impl Waiter {
     /// Calls the attendant, if there is one and the task is fit to be stood in for. True if the task goes on waiting.
-    pub(super) fn attend(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub(super) fn attend(
+        slf: &Bound<'_, Self>,
+        future: &Bound<'_, PyAny>,
+        turn: &Turn,
+    ) -> PyResult<bool> {
         let (py, waiter) = (slf.py(), slf.get());
         let Some(attendant) = &waiter.attendant else {
             return Ok(false);
@@ -30,7 +34,7 @@ impl Waiter {
         let Some(context) = waiter.context_to_attend_in(future)? else {
             return Ok(false);
         };
-        for _ in 0..IN_ONE_GO {
+        loop {
             let Some(envelope) = waiter.slot.take() else {
                 return Ok(false);
             };
@@ -39,22 +43,29 @@ impl Waiter {
                 let run = intern!(py, "run");
                 context.bind(py).call_method1(run, (attendant, message))
             });
-            match left {
-                Ok(left) if left.is_none() => {}
+            let goes_on = match left {
+                Ok(left) if left.is_none() => false,
+                Ok(left) if left.is(PyBool::new(py, true)) => true,
                 left => {
                     drop(waiter.left.replace(left.map(Bound::unbind)));
                     return Ok(false);
                 }
-            }
-            if waiter.is_called_away() {
-                return Ok(false);
-            }
+            };
             waiter.slot.reset();
+            if waiter.is_called_away() {
+                waiter.slot.call_away();
+                return Self::wake_again(slf);
+            }
             let in_line = Receiver::Task(slf.clone().unbind());
             let engine = waiter.layer.get().engine();
             match engine.wait(waiter.channel(py), in_line, None) {
                 // Nobody else knows of this slot: it takes the message.
-                Ok(Received::Ready(next)) => drop(waiter.slot.fill(next)),
+                Ok(Received::Ready(next)) => {
+                    drop(waiter.slot.fill(next));
+                    if !goes_on || turn.is_over() {
+                        return Self::wake_again(slf);
+                    }
+                }
                 Ok(Received::Waiting | Received::Empty) => {
                     waiter.woken.store(false, Ordering::Relaxed);
                     return Ok(true);
@@ -65,7 +76,14 @@ impl Waiter {
                 }
             }
         }
-        Ok(false)
+    }
+
+    /// Has the waiter woken again in the loop's next turn. The task waits on.
+    fn wake_again(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        slf.get().woken.store(false, Ordering::Relaxed);
+        let mut wakes = Wakes::default();
+        wakes.add(slf.py(), slf.clone().unbind());
+        wakes.ring(slf.py()).map(|()| true)
     }
 
     /// The context of the task that is parked on the future, if it is known and the task has not been cancelled.

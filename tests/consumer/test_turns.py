@@ -1,0 +1,220 @@
+"""Turns of the loop: between two messages of a consumer, and while one that is busy has more."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headrace.generic.websocket import AsyncWebsocketConsumer
+from headrace.layers import InMemoryChannelLayer
+from headrace.testing import settle
+from headrace.typing import Message
+
+if TYPE_CHECKING:
+    from tests.consumer.conftest import Wire
+
+    MakeWire = Callable[..., Wire]
+
+MANY = 100
+
+
+class Starter(AsyncWebsocketConsumer):
+    """Starts a task at one message, and cancels it at the next."""
+
+    groups = ("all",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = False
+        self.gate = asyncio.Event()
+
+    async def do(self, order: str) -> None:
+        if order in ("wait", "start late"):
+            self.waits = True
+            await self.gate.wait()
+        if order in ("start", "start late"):
+            self.job = asyncio.ensure_future(self.work())
+        if order == "stop":
+            self.job.cancel()
+
+    async def work(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.send(text_data="stopped")
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.do(str(text_data))
+
+    async def order(self, event: dict[str, Any]) -> None:
+        await self.do(event["order"])
+
+
+class ConcurrentStarter(Starter):
+    """The same, several messages at a time."""
+
+    concurrency = 3
+
+
+def give(client: "Wire", layer: InMemoryChannelLayer, way: str, order: str) -> None:
+    """Give an order, by the client or by the layer."""
+    if way == "client":
+        client.write(order)
+    else:
+        layer.group_send_sync("all", {"type": "order", "order": order})
+
+
+every_two_ways = pytest.mark.parametrize(
+    ("first", "second"), [("client", "client"), ("client", "layer"), ("layer", "client"), ("layer", "layer")]
+)
+
+
+@pytest.mark.parametrize(("first", "second"), [("client", "client"), ("client", "layer"), ("layer", "layer")])
+@pytest.mark.parametrize("base", [Starter, ConcurrentStarter])
+async def test_what_a_message_starts_runs_before_the_next_is_handled(
+    wire: "MakeWire", layer: InMemoryChannelLayer, base: type[Starter], first: str, second: str
+) -> None:
+    """Both messages are there at once; if they come by different ways, the client's is handled first."""
+    client = wire(base())
+    client.connect()
+    await settle()
+    give(client, layer, first, "start")
+    give(client, layer, second, "stop")
+    await client.heard(1)
+    client.leave()
+    await client.end()
+    assert client.texts == ["stopped"]
+
+
+@pytest.mark.parametrize("way", ["client", "layer"])
+async def test_so_it_does_behind_a_message_whose_handler_waits(
+    wire: "MakeWire", layer: InMemoryChannelLayer, way: str
+) -> None:
+    """The task of the consumer handles the others then, and nobody in its place."""
+    consumer = Starter()
+    client = wire(consumer)
+    client.connect()
+    await settle()
+    for order in ("wait", "start", "stop"):
+        give(client, layer, way, order)
+    await settle()
+    consumer.gate.set()
+    await client.heard(1)
+    client.leave()
+    await client.end()
+    assert client.texts == ["stopped"]
+
+
+@every_two_ways
+async def test_so_does_what_a_handler_starts_that_has_waited(
+    wire: "MakeWire", layer: InMemoryChannelLayer, first: str, second: str
+) -> None:
+    """The next message comes while it waits."""
+    consumer = Starter()
+    client = wire(consumer)
+    client.connect()
+    await settle()
+    give(client, layer, first, "start late")
+    while not consumer.waits:
+        await asyncio.sleep(0)
+    give(client, layer, second, "stop")
+    await settle()
+    consumer.gate.set()
+    await client.heard(1)
+    client.leave()
+    await client.end()
+    assert client.texts == ["stopped"]
+
+
+@every_two_ways
+async def test_so_it_does_if_the_next_comes_while_the_first_is_handled(
+    wire: "MakeWire", layer: InMemoryChannelLayer, first: str, second: str
+) -> None:
+    class Hasty(Starter):
+        async def do(self, order: str) -> None:
+            await super().do(order)
+            if order == "start":
+                give(client, layer, second, "stop")
+
+    client = wire(Hasty())
+    client.connect()
+    await settle()
+    give(client, layer, first, "start")
+    await client.heard(1)
+    client.leave()
+    await client.end()
+    assert client.texts == ["stopped"]
+
+
+class Busy(AsyncWebsocketConsumer):
+    """Takes a millisecond for each message, and never waits."""
+
+    groups = ("all",)
+    forward = ("forwarded",)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data=str(text_data))
+
+    async def note(self, event: dict[str, Any]) -> None:
+        await self.send(text_data="x")
+
+
+class Turns:
+    """Counts what is sent between two turns of the loop."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.most = 0
+        self.counting = asyncio.ensure_future(self.count())
+
+    async def count(self) -> None:
+        while True:
+            before = self.sent
+            await asyncio.sleep(0)
+            self.most = max(self.most, self.sent - before)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.send":
+            end = time.perf_counter() + 0.001
+            while time.perf_counter() < end:
+                pass
+            self.sent += 1
+
+
+@pytest.fixture
+async def turns() -> Any:
+    turns = Turns()
+    yield turns
+    turns.counting.cancel()
+
+
+@pytest.mark.parametrize(
+    ("kind", "consumers"), [("note", 1), ("forwarded", 1), ("note", 20), ("forwarded", 20), ("", 1)]
+)
+async def test_a_busy_consumer_gives_the_loop_its_turns(
+    layer: InMemoryChannelLayer, turns: Turns, kind: str, consumers: int
+) -> None:
+    """A handler holds the loop for as long as it takes, and not one after the other."""
+    queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(consumers)]
+    scope = {"type": "websocket", "path": "/"}
+    tasks = [asyncio.ensure_future(Busy.as_asgi()(scope, queue.get, turns.send)) for queue in queues]
+    for queue in queues:
+        queue.put_nowait({"type": "websocket.connect"})
+    while layer.group_count("all") < consumers:
+        await asyncio.sleep(0)
+    for _ in range(MANY // consumers):
+        if kind:
+            await layer.group_send("all", {"type": kind, "text": "x"})
+        else:
+            queues[0].put_nowait({"type": "websocket.receive", "text": "x"})
+    async with asyncio.timeout(20):
+        while turns.sent < MANY:
+            await asyncio.sleep(0)
+    for queue in queues:
+        queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await asyncio.wait(tasks)
+    # A look at the clock comes after at most four. Tasks that are not asyncio's own are resumed by handles of the loop.
+    limit = 4 if type(asyncio.current_task()) is asyncio.Task else consumers
+    assert turns.most <= min(limit, consumers)
