@@ -45,9 +45,6 @@ FAILED, NO_CODE = 1011, 1005
 _STATUS = {NOBODY: 401, FAILED: 500}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
-_BREATH = 64
-"""Messages delivered in one go before other tasks of the loop get a turn."""
-
 
 class Connection(Incoming):
     """The state of one WebSocket, and the two tasks that it lives in."""
@@ -284,18 +281,20 @@ class Connection(Incoming):
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(self._delivering_ended)
-            inbox.attend(partial(stand_in, task, self._deliver))
-        breath = _BREATH
+            inbox.attend(partial(self._attend, task))
         async for message in inbox:
             if isinstance(message, Rest):
                 await message.finish()
             else:
                 await self._deliver(message)
             self._look_for_expired(inbox)
-            breath -= 1
-            if not breath:
-                breath = _BREATH
-                await asyncio.sleep(0)
+            if not self._passes_on:
+                inbox.end_turn()
+
+    def _attend(self, task: "asyncio.Task[Any]", message: dict[str, Any]) -> Rest | bool | None:
+        """Deliver in the place of the task; return True if the next may follow at once: no handler was called."""
+        left = stand_in(task, self._deliver, message)
+        return True if self._passes_on and left is None else left
 
     def _look_for_expired(self, inbox: Inbox) -> None:
         """Tell the log, once, that messages have expired while one was delivered."""

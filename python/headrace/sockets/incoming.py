@@ -54,8 +54,10 @@ class Incoming(Outgoing):
         self._task = self._reading = self._look_timer = self._grace_timer = None
 
     async def _next(self) -> Message:
+        """Wait for the next message. The loop has a turn before: what the last hook started runs first."""
         self._is_receiving = True
         try:
+            await asyncio.sleep(0)
             if self._sends is not None:
                 # Whoever does not read is not read from: answers would heap up here.
                 await self._sends.before()
