@@ -24,6 +24,8 @@ CASES = {
     "the same, Channels' consumers",
     "the same, Channels' consumers, headrace.django",
     "echo through one consumer",
+    "worst echo beside a busy consumer",
+    "the same, worst echo, headrace.django",
     "connected AsyncWebsocketConsumer, idle",
     "connected WebsocketConsumer, idle",
     "2,000 messages from a thread, each",

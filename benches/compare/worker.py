@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 
 from benches.compare import (
+    busy,
     consumers,
     fanout,
     memory,
@@ -32,6 +33,7 @@ FAMILIES: dict[str, Callable[[str, Scale], AsyncIterator[Row]]] = {
     "ready": ready.measure,
     "fanout": fanout.measure,
     "consumers": consumers.measure,
+    "busy": busy.measure,
     "sockets": sockets.measure,
     "threads": threads.measure,
     "memory": memory.measure,
@@ -49,7 +51,7 @@ SETS = {
     "socket-servers": ["redis-socket-servers", "redis-broadcasters", "redis-idle-sockets"],
 }
 # These need no more than one processor, and are steadier if they stay on it.
-PINNED = {"ready", "fanout", "consumers"}
+PINNED = {"ready", "fanout", "consumers", "busy"}
 
 
 async def run(family: str, loop: str, scale: Scale) -> None:
