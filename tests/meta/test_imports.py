@@ -19,8 +19,8 @@ RANKS = [
     ["headrace.exceptions", "headrace.json_text", "headrace.settings", "headrace.typing"],
     ["headrace._core"],
     [
-        *("headrace.layers.base", "headrace.layers.inbox", "headrace.layers.overrides", "headrace.layers.registry"),
-        *("headrace.layers.subscription", "headrace.layers.views"),
+        *("headrace.layers.absent", "headrace.layers.base", "headrace.layers.inbox", "headrace.layers.overrides"),
+        *("headrace.layers.registry", "headrace.layers.subscription", "headrace.layers.views"),
     ],
     ["headrace.layers.native"],
     ["headrace.layers.memory", "headrace.layers.watcher"],

@@ -30,7 +30,7 @@ from headrace.layers.options import (
 )
 from headrace.layers.tls import Tls, tls_of
 
-__all__ = ["Endpoint", "Host", "HostSetting", "parse_hosts", "redacted"]
+__all__ = ["Endpoint", "Host", "HostSetting", "as_mappings", "parse_hosts", "redacted"]
 
 Credentials: TypeAlias = str | tuple[str, str]
 HostSetting: TypeAlias = str | bytes | Sequence[str | int] | Mapping[str, Any]
@@ -184,6 +184,19 @@ def _shown(entry: object) -> str:
 def _shown_option(option: object, value: object) -> str:
     no_number = option in _NUMBERS and isinstance(value, str) and not value.isdecimal()
     return HIDDEN if no_number or not _may_be_shown(option) else _shown(value)
+
+
+def as_mappings(hosts: Iterable[HostSetting] | None) -> list[dict[str, Any]]:
+    """Return the hosts as they were given, each as a mapping, as channels_redis keeps them: with their passwords."""
+    return [_as_mapping(host) for host in hosts or ["redis://localhost:6379"]]
+
+
+def _as_mapping(host: HostSetting) -> dict[str, Any]:
+    if isinstance(host, Mapping):
+        return dict(host)
+    if isinstance(host, str | bytes):
+        return {"address": host}
+    return dict(zip(("host", "port"), host, strict=False))
 
 
 def parse_hosts(hosts: Iterable[HostSetting] | None) -> tuple[Host, ...]:

@@ -33,8 +33,9 @@ from headrace._core import (
     unpack,
 )
 from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
+from headrace.layers.absent import ABSENT_OVER_REDIS
 from headrace.layers.base import Capacities
-from headrace.layers.hosts import HostSetting
+from headrace.layers.hosts import HostSetting, as_mappings
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
 from headrace.layers.overrides import DECIDED_NATIVELY
 from headrace.layers.redis_config import Ring, Topology, Wire, redis_config
@@ -142,6 +143,7 @@ class RedisChannelLayer(NativeChannelLayer):
     """
 
     _decided_natively = _DECIDED_NATIVELY
+    _absent = ABSENT_OVER_REDIS
 
     def __init__(
         self,
@@ -169,6 +171,8 @@ class RedisChannelLayer(NativeChannelLayer):
         encryption_versions: Sequence[int] = (2,),
         wake: Literal["direct", "future"] = "direct",
     ) -> None:
+        if isinstance(hosts, Iterator):
+            hosts = list(hosts)
         if gap is not None and not callable(gap):
             raise ValueError(f"gap must be callable with a Gap, got {gap!r}; a message type is on_gap's")
         self._settings = redis_config(
@@ -197,6 +201,7 @@ class RedisChannelLayer(NativeChannelLayer):
         for option, reason in self._settings.ignored.items():
             _logger.debug("the option %s has no effect: %s", option, reason)
         self._gap = gap
+        self._hosts = hosts
         super().__init__(expiry, group_expiry, capacity, channel_capacity, strict=True, wake=wake)
 
     def _inbox(self, channel: str) -> Inbox:
@@ -224,6 +229,21 @@ class RedisChannelLayer(NativeChannelLayer):
 
     def __repr__(self) -> str:
         return f"<RedisChannelLayer {self._settings!r}>"
+
+    @property
+    def prefix(self) -> str:
+        """What keeps projects on one server apart."""
+        return self._settings.prefix
+
+    @property
+    def hosts(self) -> list[dict[str, Any]]:
+        """The servers as they were given, each as a mapping, as channels_redis has it: with their passwords."""
+        return as_mappings(self._hosts)
+
+    @property
+    def ring_size(self) -> int:
+        """How many hosts were given."""
+        return len(self.hosts)
 
     @property
     def client_prefix(self) -> str:

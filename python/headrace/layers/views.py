@@ -1,11 +1,11 @@
 """Live mappings over the in-process layer, where Channels has dicts of queues and of join times.
 
-They hold nothing: each look asks the layer, and each deletion acts on it. After a fork they show the child's layer.
+They hold nothing: each look asks the layer, and each change acts on it. After a fork they show the child's layer.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Protocol
 
 from headrace._core import MemoryLayer
 from headrace.exceptions import LayerClosed
@@ -87,8 +87,11 @@ class ChannelsView(Mapping[str, ChannelView]):
             self._layer._core.close_channel(channel)
 
 
-class GroupView(Mapping[str, float]):
-    """The members of one group, each with the time of its latest ``group_add``. Deleting one discards it."""
+class GroupView(MutableMapping[str, float]):
+    """The members of one group, each with the time of its latest ``group_add``.
+
+    Deleting one discards it. Setting one adds it, now: whatever the value is.
+    """
 
     def __init__(self, layer: _Layer, group: str) -> None:
         self._layer = layer
@@ -103,6 +106,9 @@ class GroupView(Mapping[str, float]):
 
     def __getitem__(self, channel: str) -> float:
         return self._members()[channel]
+
+    def __setitem__(self, channel: str, _time: object) -> None:
+        self._layer._core.group_add(self._group, channel)
 
     def __delitem__(self, channel: str) -> None:
         if channel not in self:
@@ -119,8 +125,11 @@ class GroupView(Mapping[str, float]):
         return repr(self._members())
 
 
-class GroupsView(Mapping[str, GroupView]):
-    """The groups that have members. Deleting one discards all its members."""
+class GroupsView(MutableMapping[str, Mapping[str, float]]):
+    """The groups that have members.
+
+    Deleting one discards all its members. Setting one makes the keys of a mapping its members.
+    """
 
     def __init__(self, layer: _Layer) -> None:
         self._layer = layer
@@ -138,9 +147,31 @@ class GroupsView(Mapping[str, GroupView]):
             raise KeyError(group)
         return GroupView(self._layer, group)
 
+    def __setitem__(self, group: str, members: Iterable[str]) -> None:
+        wanted = list(members)
+        here = GroupView(self._layer, group)
+        for channel in set(here).difference(wanted):
+            del here[channel]
+        for channel in wanted:
+            here[channel] = None
+
     def __delitem__(self, group: str) -> None:
         for channel in self[group]:
             self._layer._core.group_discard(group, channel)
+
+    def setdefault(self, group: str, default: Iterable[str] | None = None) -> GroupView:
+        """Return the members of a group, to be added to; those of the default if it has none."""
+        if group not in self:
+            self[group] = default or ()
+        return GroupView(self._layer, group)
+
+    def pop(self, group: str, *default: Any) -> Any:
+        """Discard all members of a group; return them, each with the time of its latest ``group_add``."""
+        if group not in self and default:
+            return default[0]
+        members = dict(self[group])
+        del self[group]
+        return members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layer._core.group_names())
