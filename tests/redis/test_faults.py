@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -112,10 +112,9 @@ async def flows(sender: Side, receiver: Side, channel: str, seconds: float = BAC
     mark = f"test.mark{began}"
     while mark not in receiver.kinds(channel):
         assert time.monotonic() - began < seconds, f"no message in {seconds} s: {receiver.layer.stats().connection}"
-        try:
+        with suppress(LayerUnavailable):
             await sender.layer.group_send("room", {"type": mark})
-        except LayerUnavailable:
-            continue
+        # A server that is away refuses at once.
         await asyncio.sleep(0.01)
     return time.monotonic() - began
 
@@ -412,10 +411,8 @@ class TestRefusals:
             began = time.monotonic()
             while "test.work" not in side.kinds("work"):
                 assert time.monotonic() - began < BACK
-                try:
+                with suppress(LayerUnavailable):
                     await side.layer.send("work", {"type": "test.work"})
-                except LayerUnavailable:
-                    continue
                 await asyncio.sleep(0.01)
             await flows(side, side, channel)
 
@@ -469,7 +466,7 @@ class TestSubscriptions:
         count = 3000
         server = start_redis()
         # Each group's gap is a message to its member.
-        async with sides(server.url, capacity=2 * count) as (side,):
+        async with sides(server.url, capacity=2 * count, send_timeout=SILENT) as (side,):
             channel = await side.join()
             groups = [f"group-{number}" for number in range(count)]
             await asyncio.gather(*(side.layer.group_add(group, channel) for group in groups))
@@ -481,6 +478,34 @@ class TestSubscriptions:
             await side.layer.group_send_many((group, {"type": group}) for group in some)
             await until(lambda: set(some) <= set(side.kinds(channel)), "messages flow", BACK)
             assert server.ask("PUBSUB", "NUMSUB", "t:g:group-0")[1] == 1
+
+    @pytest.mark.parametrize(("protocol", "count"), [(2, 20_000), (3, 100_000)])
+    async def test_each_of_very_many_is_asked_for_once(self, start_redis: Start, protocol: int, count: int) -> None:
+        together = 5000
+        server = start_redis()
+
+        def asked() -> int:
+            stats = server.ask("INFO", "commandstats")
+            return int(stats.partition("cmdstat_subscribe:calls=")[2].partition(",")[0])
+
+        host = {"address": server.url, "protocol": protocol}
+        async with sides(host, send_timeout=60) as (side,):
+            channel = await side.join()
+            for first in range(0, count, together):
+                joins = (
+                    side.layer.group_add(f"group-{number}", f"{channel}{number}")
+                    for number in range(first, first + together)
+                )
+                await asyncio.gather(*joins)
+            # The inbox, what all processes hear, and the room.
+            assert asked() == count + 3
+            server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: side.gaps, "all are back", 60)
+            assert asked() == 2 * (count + 3)
+            assert len(side.gaps[0].groups) == count + 1
+            link = side.layer.stats().connection
+            assert (link.state, link.reconnects, link.gaps) == ("up", 1, 1)
+            await flows(side, side, channel)
 
 
 class TestNotices:

@@ -152,7 +152,7 @@ impl<H: Host> Driver<H> {
                 let topic = self.keys.group(&group);
                 let tally = self.tally(1, None);
                 self.acknowledge_when(sender, request, tally);
-                self.want_topic(topic, Some(tally));
+                self.want_topic(&topic, Some(tally));
             }
             Control::Leave {
                 request,

@@ -83,7 +83,7 @@ impl<H: Host> Driver<H> {
             return nodes.find_map(|key| self.given_up(Some(key)));
         }
         let topics = [self.keys.inbox(self.me), self.keys.control()];
-        let place = |topic: &String| self.topics.get(topic)?.node.clone();
+        let place = |topic: &String| self.topics.get(topic)?.node().cloned();
         let mut places = topics.iter().filter_map(place);
         places.find_map(|key| self.given_up(Some(&key)))
     }

@@ -61,16 +61,48 @@ pub(crate) trait Transport: Send + Sync + 'static {
 pub(crate) trait Link: Send + Sync {
     /// Sends commands, each a list of words, and gives their answers in order; an error of the server is an answer.
     fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>>;
-    /// Subscribes to one channel.
-    fn subscribe(&self, topic: &[u8], sharded: bool) -> Pending<Result<(), Refusal>>;
-    /// Unsubscribes from one channel.
-    fn unsubscribe(&self, topic: &[u8], sharded: bool) -> Pending<()>;
+    /// Subscribes to channels and unsubscribes from others, in this order. When all are answered it gives what was refused,
+    /// by place; of a lost connection nothing, which is told by itself.
+    fn change(&self, changes: &[Change], sharded: bool) -> Pending<Vec<(usize, Refusal)>>;
     /// Whether the server answers.
     fn ping(&self) -> Pending<bool>;
     /// Whether it can carry sharded channels.
     fn can_shard(&self) -> bool;
     /// Waits until it is lost, or let go; none if that shows only when it is used.
     fn ended(&self) -> Option<Pending<()>>;
+}
+
+/// What is to be changed about the topics of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) topic: String,
+    /// Subscribe, or unsubscribe.
+    pub(crate) joins: bool,
+}
+
+impl Change {
+    pub(crate) fn join(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            joins: true,
+        }
+    }
+
+    pub(crate) fn leave(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            joins: false,
+        }
+    }
+
+    fn command(&self, sharded: bool) -> &'static str {
+        match (self.joins, sharded) {
+            (true, false) => "SUBSCRIBE",
+            (true, true) => "SSUBSCRIBE",
+            (false, false) => "UNSUBSCRIBE",
+            (false, true) => "SUNSUBSCRIBE",
+        }
+    }
 }
 
 /// One command, word by word.
@@ -507,20 +539,6 @@ struct Multiplexed {
     ended: Option<watch::Receiver<()>>,
 }
 
-impl Multiplexed {
-    fn subscription(&self, command: &'static str, topic: &[u8]) -> Pending<Result<(), Refusal>> {
-        let mut connection = self.connection.clone();
-        let mut command = redis::cmd(command);
-        command.arg(topic);
-        Box::pin(async move {
-            match connection.send_packed_command(&command).await {
-                Ok(reply) => Refusal::of(&reply).map_or(Ok(()), Err),
-                Err(error) => Err(refusal(&error)),
-            }
-        })
-    }
-}
-
 fn refusal(error: &RedisError) -> Refusal {
     Refusal {
         code: error.code().unwrap_or_default().to_owned(),
@@ -545,20 +563,18 @@ impl Link for Multiplexed {
         })
     }
 
-    fn subscribe(&self, topic: &[u8], sharded: bool) -> Pending<Result<(), Refusal>> {
-        self.subscription(if sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" }, topic)
-    }
-
-    fn unsubscribe(&self, topic: &[u8], sharded: bool) -> Pending<()> {
-        let command = if sharded {
-            "SUNSUBSCRIBE"
-        } else {
-            "UNSUBSCRIBE"
-        };
-        let asked = self.subscription(command, topic);
+    fn change(&self, changes: &[Change], sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+        let mut connection = self.connection.clone();
+        let mut pipeline = redis::Pipeline::with_capacity(changes.len());
+        for change in changes {
+            pipeline.cmd(change.command(sharded)).arg(&change.topic);
+        }
+        let count = changes.len();
         Box::pin(async move {
-            // The push tells, or the end of the connection.
-            let _ = asked.await;
+            let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+            let replies = replies.unwrap_or_default().into_iter().enumerate();
+            let refused = |(place, reply): (usize, Reply)| Some((place, Refusal::of(&reply)?));
+            replies.filter_map(refused).collect()
         })
     }
 
@@ -624,22 +640,27 @@ impl Link for Resp2Subscriber {
         Box::pin(async move { Err(Fault::new(FaultKind::Refused, text)) })
     }
 
-    fn subscribe(&self, topic: &[u8], _sharded: bool) -> Pending<Result<(), Refusal>> {
-        let (mut sink, pushes) = (self.sink.clone(), Arc::clone(&self.pushes));
-        let topic = topic.to_vec();
+    fn change(&self, changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+        let (sink, pushes) = (self.sink.clone(), Arc::clone(&self.pushes));
+        let changes = changes.to_vec();
         Box::pin(async move {
-            sink.subscribe(&topic)
-                .await
-                .map_err(|error| refusal(&error))?;
-            pushes(Push::Subscribed { topic });
-            Ok(())
-        })
-    }
-
-    fn unsubscribe(&self, topic: &[u8], _sharded: bool) -> Pending<()> {
-        let (mut sink, topic) = (self.sink.clone(), topic.to_vec());
-        Box::pin(async move {
-            let _ = sink.unsubscribe(topic).await;
+            let answers = changes.into_iter().enumerate().map(|(place, change)| {
+                let (mut sink, pushes) = (sink.clone(), Arc::clone(&pushes));
+                async move {
+                    if !change.joins {
+                        let _ = sink.unsubscribe(change.topic).await;
+                        return None;
+                    }
+                    if let Err(error) = sink.subscribe(&change.topic).await {
+                        return Some((place, refusal(&error)));
+                    }
+                    let topic = change.topic.into_bytes();
+                    pushes(Push::Subscribed { topic });
+                    None
+                }
+            });
+            let refusals = futures_util::future::join_all(answers).await;
+            refusals.into_iter().flatten().collect()
         })
     }
 

@@ -499,10 +499,10 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// A slot has a new master.
-    pub(super) fn moved(&mut self, named_by: &NodeKey, slot: u16, host: &str, port: u16) {
+    /// A slot has a new master. The topics are still to be given their places.
+    pub(super) fn moved(&mut self, named_by: &NodeKey, slot: u16, host: &str, port: u16) -> bool {
         let NodeKey::Address(host, port) = address(named_by, host, port) else {
-            return;
+            return false;
         };
         if let Map::Slots(slots) = &mut self.map {
             let place = slots.partition_point(|range| range.last < slot);
@@ -533,8 +533,8 @@ impl<H: Host> Driver<H> {
                 slots.splice(place..=place, parts);
             }
         }
-        self.place_topics();
         self.mapping = true;
+        true
     }
 }
 

@@ -33,7 +33,7 @@ use super::sends::Dispatch;
 use super::sequence::{Counters, Sequences};
 use super::settings::Settings;
 use super::shared::{count, ConnectionState, Notice, Shared};
-use super::topics::TopicState;
+use super::wanted::Topics;
 use crate::handoff::HandOff;
 use crate::memory::MemoryEngine;
 use crate::sync::assert_unlocked;
@@ -159,13 +159,19 @@ pub(crate) struct Driver<H: Host> {
     /// Why the map is not known, if the last look failed and none succeeded.
     pub(super) unmapped: Option<Fault>,
 
-    pub(super) topics: HashMap<String, TopicState>,
+    pub(super) topics: Topics,
+    /// Who waits for a confirmation, by the time at which that is given up.
+    pub(super) waits: VecDeque<(Instant, String)>,
+    /// The topics that were refused, and when they are asked for again.
+    pub(super) refused: VecDeque<(Instant, String)>,
     /// Something has changed about topics or connections since it was last seen whether all is whole.
     pub(super) changed: bool,
     /// Some topics were not confirmed then.
     pub(super) awaiting: bool,
     /// Topics that may have missed messages since the connection was whole.
     pub(super) lost: Vec<String>,
+    /// A connection was made, or all topics of one were confirmed, since that was last told.
+    pub(super) node_is_back: bool,
     pub(super) disconnected: bool,
     /// Nothing could be reached since all was whole, and the owner was told.
     pub(super) unreached: bool,
@@ -244,10 +250,13 @@ impl<H: Host> Driver<H> {
             crowd: VecDeque::new(),
             last_fault: None,
             unmapped: None,
-            topics: HashMap::new(),
+            topics: Topics::default(),
+            waits: VecDeque::new(),
+            refused: VecDeque::new(),
             changed: true,
             awaiting: true,
             lost: Vec::new(),
+            node_is_back: false,
             disconnected: false,
             unreached: false,
             queues: HashMap::new(),
@@ -372,7 +381,7 @@ impl<H: Host> Driver<H> {
             } => self.carry_when_there_is_room(dispatches, claim, Some(ticket)),
             Ask::Subscribe { topic, ticket } => {
                 let tally = self.tally(1, Some(ticket));
-                self.want_topic(topic, Some(tally));
+                self.want_topic(&topic, Some(tally));
             }
             Ask::Membership {
                 group,
@@ -572,6 +581,7 @@ impl<H: Host> Driver<H> {
         self.tell_what_waits();
         self.admit_crowd();
         self.write();
+        self.write_changes();
         self.note_away();
         if std::mem::take(&mut self.changed) {
             self.note_state();
@@ -595,9 +605,8 @@ impl<H: Host> Driver<H> {
                 self.finish_with(tally, Fault::new(FaultKind::Timeout, text));
             }
         }
-        if self.awaiting {
-            self.give_up_topics();
-        }
+        self.give_up_waits();
+        self.ask_again_for_refused();
     }
 
     fn tell_what_waits(&mut self) {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::discovery::{self, Address};
 use super::driver::Driver;
+use super::fault::{Fault, FaultKind};
 use super::host::Host;
 use super::keys::hash_slot;
 use super::nodes::{Event, LinkState, Node, NodeKey, Role, SILENCE};
@@ -32,6 +33,7 @@ impl<H: Host> Driver<H> {
             return;
         };
         let (events, node, generation) = (self.events.clone(), key.clone(), state.generation);
+        let asked = Instant::now();
         tokio::spawn(async move {
             let event = match discovery::time_at(&*link, SILENCE).await {
                 Ok(time) => Event::Timed {
@@ -43,6 +45,7 @@ impl<H: Host> Driver<H> {
                     node,
                     role: Role::Writer,
                     generation,
+                    asked,
                 },
             };
             let _ = events.send(event);
@@ -66,10 +69,23 @@ impl<H: Host> Driver<H> {
                     node,
                     role: Role::Subscriber,
                     generation,
+                    asked,
                 }
             };
             let _ = events.send(event);
         });
+    }
+
+    /// A connection has not answered in time. It is lost, unless other things came on it meanwhile.
+    pub(super) fn is_silent(&mut self, key: &NodeKey, role: Role, generation: u64, asked: Instant) {
+        let heard = self.nodes.get(key).map(|node| match role {
+            Role::Writer => node.writer.heard,
+            Role::Subscriber => node.subscriber.heard,
+        });
+        if heard.is_none_or(|heard| heard <= asked) {
+            let fault = Fault::new(FaultKind::Timeout, "the server has gone silent");
+            self.lose(key, role, generation, &fault);
+        }
     }
 
     /// Asks the Sentinels whether the server is still the master.

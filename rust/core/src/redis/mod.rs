@@ -3,8 +3,9 @@
 //! What can be decided without a socket is decided in pure modules: [`keys`], [`ring`], [`envelope`], [`crypt`],
 //! [`payload`], [`sequence`], [`backoff`], `server_clock`. `connection` alone touches sockets. One task, the `driver`, keeps all state
 //! of a layer and makes every decision: about servers (`nodes`, `discovery`, `health`, `away`), what is asked of them (`requests`, `outbox`), what this
-//! process is subscribed to (`topics`), what goes out (`sends`, `backlog`), plain channels (`queues`, `taking`, `members`, `membership`) and what comes
-//! in (`arrivals`, `refusals`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what became of sends that nobody waited for.
+//! process is subscribed to (`topics`, `wanted`, `subscribing`), what goes out (`sends`, `backlog`), plain channels (`queues`, `taking`,
+//! `members`, `membership`) and what comes in (`arrivals`, `refusals`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what
+//! became of sends that nobody waited for.
 //! `docs/protocol.md` describes what travels.
 
 mod arrivals;
@@ -39,8 +40,10 @@ pub mod sequence;
 mod server_clock;
 mod settings;
 mod shared;
+mod subscribing;
 mod taking;
 mod topics;
+mod wanted;
 
 pub use engine::{Addressed, Place, Prepared, Progress, RedisEngine, Unsent};
 pub use fault::{Fault, FaultKind};

@@ -1,12 +1,13 @@
 //! The servers, and the two connections to each: one that asks, one that subscribes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::connection::{Command, Link, Push, PushSink, Refusal, Reply};
+use super::connection::{Change, Command, Link, Push, PushSink, Refusal, Reply};
 use super::discovery::{self, Address, Opened};
 use super::driver::Driver;
 use super::fault::{Fault, FaultKind};
@@ -60,11 +61,12 @@ pub(super) enum Event {
         bytes: usize,
         replies: Result<Vec<Reply>, Fault>,
     },
-    Refused {
+    /// A batch of changes was answered; these of them were refused.
+    Changed {
         node: NodeKey,
         generation: u64,
-        topic: String,
-        refusal: Refusal,
+        batch: Vec<Change>,
+        refusals: Vec<(usize, Refusal)>,
     },
     /// A server has said what time it is, or would not.
     Timed {
@@ -78,10 +80,12 @@ pub(super) enum Event {
         generation: u64,
         asked: Instant,
     },
+    /// A connection has not answered what it was asked at that moment.
     Silent {
         node: NodeKey,
         role: Role,
         generation: u64,
+        asked: Instant,
     },
     /// A connection that asks has ended. One that subscribes says so itself.
     Ended {
@@ -105,6 +109,9 @@ pub(super) struct Node {
     pub(super) outbox: Outbox,
     /// What was written on the connection that is there, and not answered, in bytes.
     pub(super) unanswered: usize,
+    /// What waits to be changed about the topics, and how many batches of that were asked for and not answered.
+    pub(super) changes: VecDeque<Change>,
+    pub(super) batches: usize,
     /// What time it is there, as soon as that is known.
     pub(super) clock: Option<ServerClock>,
 }
@@ -118,6 +125,8 @@ pub(super) struct LinkState {
     backoff: Backoff,
     /// The latest moment of which is known that what comes now was sent after it.
     pub(super) since: Instant,
+    /// When something came on it for the last time.
+    pub(super) heard: Instant,
     /// Whether it was there before.
     pub(super) was_open: bool,
     /// When it was lost, or its server named by another: it is waited for until `send_timeout` after that.
@@ -150,6 +159,7 @@ impl LinkState {
             address: None,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             since: now,
+            heard: now,
             was_open: false,
             lost: None,
             failure: None,
@@ -179,6 +189,8 @@ impl Node {
             subscriber: LinkState::new(now),
             outbox: Outbox::default(),
             unanswered: 0,
+            changes: VecDeque::new(),
+            batches: 0,
             clock: None,
         }
     }
@@ -233,14 +245,14 @@ impl<H: Host> Driver<H> {
                 bytes,
                 replies,
             } => self.replied(&node, generation, requests, bytes, replies),
-            Event::Refused {
+            Event::Changed {
                 node,
                 generation,
-                topic,
-                refusal,
+                batch,
+                refusals,
             } => {
                 if self.is_current(&node, Role::Subscriber, generation) {
-                    self.subscription_refused(&topic, refusal);
+                    self.changes_answered(&node, &batch, refusals);
                 }
             }
             Event::Timed {
@@ -265,10 +277,8 @@ impl<H: Host> Driver<H> {
                 node,
                 role,
                 generation,
-            } => {
-                let fault = Fault::new(FaultKind::Timeout, "the server has gone silent");
-                self.lose(&node, role, generation, &fault);
-            }
+                asked,
+            } => self.is_silent(&node, role, generation, asked),
             Event::Ended { node, generation } => {
                 let fault = Fault::new(FaultKind::Lost, "the connection was lost");
                 self.lose(&node, Role::Writer, generation, &fault);
@@ -283,6 +293,7 @@ impl<H: Host> Driver<H> {
         if let Some(node) = self.nodes.get_mut(node) {
             if node.writer.generation == generation {
                 node.unanswered = node.unanswered.saturating_sub(bytes);
+                node.writer.heard = self.now;
             }
         }
     }
@@ -386,6 +397,7 @@ impl<H: Host> Driver<H> {
                 state.backoff.reset();
                 state.was_open = true;
                 state.failure = None;
+                self.node_is_back = true;
                 self.sharding &= shards;
                 match role {
                     Role::Writer => {

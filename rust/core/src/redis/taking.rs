@@ -33,7 +33,7 @@ enum Source {
 impl<H: Host> Driver<H> {
     /// Somebody here waits for a message of a queue.
     pub(super) fn want(&mut self, channel: &str) {
-        self.want_topic(self.keys.bell(channel), None);
+        self.want_topic(&self.keys.bell(channel), None);
         self.fetch(channel);
     }
 

@@ -4,70 +4,24 @@
 //! server that takes a subscription away, and a connection that comes back to another server end the same way: the
 //! topic is wanted and not confirmed, so it is asked for again where it belongs now.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use tokio::time::Instant;
-
 use super::connection::{Push, Refusal};
 use super::driver::Driver;
 use super::fault::Fault;
 use super::host::Host;
-use super::keys::{hash_slot, Topic};
-use super::nodes::{Event, NodeKey, Role};
+use super::keys::Topic;
+use super::nodes::{NodeKey, Role};
 use super::settings::Wire;
 use super::shared::{count, ConnectionState, Notice};
+use super::wanted::{Phase, TopicState};
 
-/// How long a subscription may be unconfirmed before it is asked for again.
-const UNCONFIRMED: std::time::Duration = std::time::Duration::from_millis(500);
 /// How long after a subscription is back a message may come that was sent before newer ones.
 const SETTLES: std::time::Duration = std::time::Duration::from_secs(5);
-
-#[derive(Debug)]
-pub(super) struct TopicState {
-    /// Where it was asked for.
-    pub(super) node: Option<NodeKey>,
-    phase: Phase,
-    /// Who waits for the confirmation, and until when.
-    waiting: Vec<(usize, Instant)>,
-    /// Since when nobody here needs it.
-    unused: Option<Instant>,
-    /// It was confirmed once: what it missed since is a gap.
-    was_confirmed: bool,
-    /// Until when messages may come that a former server of it passes on.
-    unsettled: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Wanted,
-    Asked(Instant),
-    Confirmed,
-}
-
-impl TopicState {
-    fn new() -> Self {
-        Self {
-            node: None,
-            phase: Phase::Wanted,
-            waiting: Vec::new(),
-            unused: None,
-            was_confirmed: false,
-            unsettled: None,
-        }
-    }
-
-    /// Whether its confirmation is still to come.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.phase != Phase::Confirmed
-    }
-}
 
 impl<H: Host> Driver<H> {
     pub(super) fn subscribe_to_own_topics(&mut self) {
         if self.settings.wire == Wire::Headrace {
-            self.want_topic(self.keys.inbox(self.me), None);
-            self.want_topic(self.keys.control(), None);
+            self.want_topic(&self.keys.inbox(self.me), None);
+            self.want_topic(&self.keys.control(), None);
         }
     }
 
@@ -75,8 +29,8 @@ impl<H: Host> Driver<H> {
     pub(super) fn is_connected(&self) -> bool {
         let confirmed = |topic: &str| {
             let known = self.topics.get(topic);
-            let known = known.filter(|state| state.phase == Phase::Confirmed);
-            let node = known.and_then(|state| self.nodes.get(state.node.as_ref()?));
+            let known = known.filter(|state| state.is_confirmed());
+            let node = known.and_then(|state| self.nodes.get(state.node()?));
             node.is_some_and(|node| node.writer.link().is_some())
         };
         match self.settings.wire {
@@ -90,7 +44,7 @@ impl<H: Host> Driver<H> {
     }
 
     /// The name by which a topic is placed among shards: that of its group, queue or process.
-    fn place_name(&self, topic: &str) -> String {
+    pub(super) fn place_name(&self, topic: &str) -> String {
         if self.settings.wire == Wire::ChannelsRedis {
             return topic.to_owned();
         }
@@ -101,92 +55,58 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    fn node_of_topic(&self, topic: &str) -> Option<NodeKey> {
-        self.node_of_published(&self.place_name(topic), hash_slot(topic.as_bytes()))
+    /// Whether it is one of those by which this process is reached.
+    pub(super) fn is_own(&self, topic: &str) -> bool {
+        matches!(
+            self.keys.topic(topic),
+            Some(Topic::Inbox(_) | Topic::Control)
+        )
     }
 
     /// Subscribes to a topic, and notes who waits for that.
-    pub(super) fn want_topic(&mut self, topic: String, tally: Option<usize>) {
+    pub(super) fn want_topic(&mut self, topic: &str, tally: Option<usize>) {
         let until = self.until();
-        let state = self
-            .topics
-            .entry(topic.clone())
-            .or_insert_with(TopicState::new);
+        let state = self.topics.want(topic);
         state.unused = None;
-        if state.phase == Phase::Confirmed {
+        if state.is_confirmed() {
             if let Some(tally) = tally {
                 self.finish(tally, |_| {});
             }
             return;
         }
         self.changed = true;
-        state.waiting.extend(tally.map(|tally| (tally, until)));
-        if state.phase == Phase::Wanted {
-            self.ask_for(vec![topic]);
+        if let Some(tally) = tally {
+            state.waiting.push((tally, until));
+            self.waits.push_back((until, topic.to_owned()));
         }
-    }
-
-    /// Asks the servers for topics that are wanted, where there is a connection.
-    fn ask_for(&mut self, topics: Vec<String>) {
-        let sharded = self.publishes_sharded();
-        self.changed = true;
-        for topic in topics {
-            let node = self.node_of_topic(&topic);
-            let Some(key) = node else { continue };
-            let Some(node) = self.node_entry(&key) else {
-                continue;
-            };
-            let generation = node.subscriber.generation;
-            let link = node.subscriber.link().map(Arc::clone);
-            let Some(state) = self.topics.get_mut(&topic) else {
-                continue;
-            };
-            state.node = Some(key.clone());
-            let Some(link) = link else {
-                state.phase = Phase::Wanted;
-                continue;
-            };
-            state.phase = Phase::Asked(self.now);
-            let asked = link.subscribe(topic.as_bytes(), sharded);
-            let events = self.events.clone();
-            tokio::spawn(async move {
-                if let Err(refusal) = asked.await {
-                    let _ = events.send(Event::Refused {
-                        node: key,
-                        generation,
-                        topic,
-                        refusal,
-                    });
-                }
-            });
+        if state.phase() == Phase::Wanted {
+            self.ask_for(topic);
         }
     }
 
     pub(super) fn subscriber_opened(&mut self, key: &NodeKey) {
-        self.changed = true;
-        let mut wanted = Vec::new();
-        for (topic, state) in &mut self.topics {
-            if state.node.as_ref() == Some(key) {
-                state.phase = Phase::Wanted;
-            }
-            if state.phase == Phase::Wanted {
-                wanted.push(topic.clone());
-            }
+        let wanted = self.topics.wanted();
+        let here = |topic: &String| self.node_of_topic(topic).as_ref() == Some(key);
+        let wanted: Vec<String> = wanted.map(String::clone).filter(here).collect();
+        for topic in wanted {
+            self.ask_for(&topic);
         }
-        wanted.retain(|topic| self.node_of_topic(topic).as_ref() == Some(key));
-        self.ask_for(wanted);
     }
 
     pub(super) fn subscriber_lost(&mut self, key: &NodeKey, fault: &Fault) {
         self.changed = true;
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.changes.clear();
+            node.batches = 0;
+        }
         let mut confirmed = self.shared.topics.lock();
-        for (topic, state) in &mut self.topics {
-            if state.node.as_ref() == Some(key) {
-                state.phase = Phase::Wanted;
-                confirmed.remove(topic);
-                if state.was_confirmed {
-                    self.lost.push(topic.clone());
-                }
+        for topic in self.topics.at(key) {
+            let known = self.topics.get(&topic);
+            let was_confirmed = known.is_some_and(TopicState::is_confirmed);
+            self.topics.set_phase(&topic, Phase::Wanted);
+            if was_confirmed {
+                confirmed.remove(&topic);
+                self.lost.push(topic);
             }
         }
         drop(confirmed);
@@ -202,10 +122,13 @@ impl<H: Host> Driver<H> {
     }
 
     pub(super) fn pushed(&mut self, key: &NodeKey, generation: u64, push: Push) {
-        let current = self.nodes.get(key).map(|node| node.subscriber.generation);
-        if current != Some(generation) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        if node.subscriber.generation != generation {
             return;
         }
+        node.subscriber.heard = self.now;
         match push {
             Push::Message { topic, payload } => {
                 count(&self.shared.meter.bytes_in, payload.len() as u64);
@@ -252,21 +175,22 @@ impl<H: Host> Driver<H> {
 
     fn is_elsewhere(&self, key: &NodeKey, topic: &str) -> bool {
         let known = self.topics.get(topic);
-        known.is_some_and(|state| state.node.as_ref() != Some(key))
+        known.is_some_and(|state| state.node() != Some(key))
     }
 
     fn confirmed(&mut self, key: &NodeKey, topic: &str) {
         let Some(state) = self.topics.get_mut(topic) else {
             return;
         };
-        if state.node.as_ref() != Some(key) || state.phase == Phase::Confirmed {
+        if state.node() != Some(key) || state.is_confirmed() {
             return;
         }
         self.changed = true;
-        state.phase = Phase::Confirmed;
         state.unsettled = state.was_confirmed.then(|| self.now + SETTLES);
         state.was_confirmed = true;
         let waiting = std::mem::take(&mut state.waiting);
+        self.topics.set_phase(topic, Phase::Confirmed);
+        self.node_is_back |= !self.topics.are_awaited_at(key);
         self.shared.topics.lock().insert(topic.to_owned());
         // What was counted before a gap is no measure for what comes behind it.
         self.sequences.excuse_topic(topic);
@@ -283,116 +207,122 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// The server has ended a subscription. If that was not asked for, its slot has moved.
+    /// The server has ended a subscription. If that was not asked for, its slot has moved; if it was, and the topic is wanted
+    /// again, it was asked for again behind that.
     fn taken_away(&mut self, key: &NodeKey, topic: &str) {
-        let Some(state) = self.topics.get_mut(topic) else {
-            return;
-        };
-        if state.node.as_ref() != Some(key) {
+        let known = self.topics.get(topic);
+        if !known.is_some_and(|state| state.is_confirmed() && state.node() == Some(key)) {
             return;
         }
-        state.phase = Phase::Wanted;
-        if state.was_confirmed {
-            self.lost.push(topic.to_owned());
-        }
+        self.topics.set_phase(topic, Phase::Wanted);
+        self.lost.push(topic.to_owned());
         self.shared.topics.lock().remove(topic);
         self.remap();
-        self.ask_for(vec![topic.to_owned()]);
+        self.ask_for(topic);
     }
 
-    pub(super) fn subscription_refused(&mut self, topic: &str, refusal: Refusal) {
+    /// A server has refused a topic; tells whether that is because its slot has moved.
+    pub(super) fn subscription_refused(
+        &mut self,
+        key: &NodeKey,
+        topic: &str,
+        refusal: Refusal,
+    ) -> bool {
         let Some(state) = self.topics.get_mut(topic) else {
-            return;
+            return false;
         };
-        if state.phase == Phase::Confirmed {
-            return;
+        if state.is_confirmed() {
+            return false;
         }
-        state.phase = Phase::Asked(self.now);
         if let Some((slot, host, port)) = refusal.elsewhere() {
-            if let Some(node) = state.node.clone() {
-                self.moved(&node, slot, &host, port);
-            }
-            return;
+            return self.moved(key, slot, &host, port);
         }
         if refusal.code.is_empty() || refusal.passes() {
             // The connection is lost, which is told by itself, or it will pass.
             self.remap();
-            return;
+            return false;
         }
         let fault = refusal.into_fault();
         self.last_fault = Some(fault.clone());
         for (tally, _) in std::mem::take(&mut state.waiting) {
             self.finish_with(tally, fault.clone());
         }
+        false
     }
 
     /// Gives every topic its place after the map has changed.
     pub(super) fn place_topics(&mut self) {
-        let places: Vec<(String, Option<NodeKey>)> = self
-            .topics
-            .keys()
-            .map(|topic| (topic.clone(), self.node_of_topic(topic)))
-            .collect();
+        let place = |topic: &String| (topic.clone(), self.node_of_topic(topic));
+        let places: Vec<_> = self.topics.iter().map(|(topic, _)| place(topic)).collect();
         let sharded = self.publishes_sharded();
-        let mut moved = Vec::new();
         for (topic, place) in places {
-            let Some(state) = self.topics.get_mut(&topic) else {
+            let Some(state) = self.topics.get(&topic) else {
                 continue;
             };
             // What is not sharded is heard on every server of a cluster, wherever its slot is.
-            let hears = state.node == place
-                || !sharded
-                    && state
-                        .node
-                        .as_ref()
-                        .is_some_and(|node| self.nodes.contains_key(node));
-            if hears && state.phase != Phase::Wanted {
+            let is_there = |node: &NodeKey| self.nodes.contains_key(node);
+            let hears =
+                state.node() == place.as_ref() || !sharded && state.node().is_some_and(is_there);
+            if hears && state.phase() != Phase::Wanted {
                 continue;
             }
-            if state.node != place && state.was_confirmed && state.phase == Phase::Confirmed {
+            if state.is_confirmed() {
                 self.lost.push(topic.clone());
+                self.shared.topics.lock().remove(&topic);
             }
-            state.phase = Phase::Wanted;
-            self.shared.topics.lock().remove(&topic);
-            moved.push(topic);
+            self.topics.set_phase(&topic, Phase::Wanted);
+            self.ask_for(&topic);
         }
-        self.ask_for(moved);
     }
 
-    pub(super) fn give_up_topics(&mut self) {
+    /// Gives up the waits for confirmations that are late, or in vain.
+    pub(super) fn give_up_waits(&mut self) {
         let now = self.now;
+        while self.waits.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, topic)) = self.waits.pop_front() else {
+                break;
+            };
+            let Some(state) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            let late: Vec<_> = state
+                .waiting
+                .extract_if(.., |(_, until)| *until <= now)
+                .collect();
+            for (tally, _) in late {
+                let fault = self.unreachable();
+                self.finish_with(tally, fault);
+            }
+        }
+        self.give_up_waits_in_vain();
+    }
+
+    fn give_up_waits_in_vain(&mut self) {
+        if self.waits.is_empty() {
+            return;
+        }
         let given_up = self.nodes_given_up();
-        let mut again = Vec::new();
-        let mut late = Vec::new();
-        let mut in_vain = Vec::new();
-        for (topic, state) in &mut self.topics {
-            late.extend(state.waiting.extract_if(.., |(_, until)| *until <= now));
-            if let Some(fault) = given_up.get(&state.node) {
-                let waiting = state.waiting.drain(..);
-                in_vain.extend(waiting.map(|(tally, _)| (tally, fault.clone())));
+        if given_up.is_empty() {
+            return;
+        }
+        for (until, topic) in std::mem::take(&mut self.waits) {
+            let Some(state) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            if let Some(fault) = given_up.get(&state.node().cloned()) {
+                for (tally, _) in std::mem::take(&mut state.waiting) {
+                    self.finish_with(tally, fault.clone());
+                }
+            } else if !state.waiting.is_empty() {
+                self.waits.push_back((until, topic));
             }
-            match state.phase {
-                Phase::Asked(at) if at + UNCONFIRMED <= now => again.push(topic.clone()),
-                _ => {}
-            }
-        }
-        if !again.is_empty() {
-            self.remap();
-            self.ask_for(again);
-        }
-        for (tally, _) in late {
-            let fault = self.unreachable();
-            self.finish_with(tally, fault);
-        }
-        for (tally, fault) in in_vain {
-            self.finish_with(tally, fault);
         }
     }
 
     /// Unsubscribes from what nobody here has needed for a while.
     pub(super) fn sweep_topics(&mut self) {
         let mut over = Vec::new();
-        for (topic, state) in &mut self.topics {
+        for (topic, state) in self.topics.iter_mut() {
             let used = !state.waiting.is_empty()
                 || match self.settings.wire {
                     Wire::ChannelsRedis => match self.keys.channels_redis_group_of(topic) {
@@ -451,18 +381,14 @@ impl<H: Host> Driver<H> {
         };
         self.changed = true;
         self.sequences.forget_topic(topic);
-        let link = state
-            .node
-            .and_then(|key| self.nodes.get(&key)?.subscriber.link().map(Arc::clone));
-        if let Some(link) = link {
-            let left = link.unsubscribe(topic.as_bytes(), self.publishes_sharded());
-            tokio::spawn(left);
+        if let (Some(key), Phase::Asked | Phase::Confirmed) = (state.node(), state.phase()) {
+            self.ask_to_leave(topic, key);
         }
     }
 
     /// Notes whether messages can flow, and tells those who asked to be told.
     pub(super) fn note_state(&mut self) {
-        self.awaiting = self.topics.values().any(TopicState::is_awaited);
+        self.awaiting = self.topics.are_awaited();
         let whole = !self.awaiting
             && !self.needs_map()
             && self.nodes.values().all(super::nodes::Node::is_open)
@@ -503,20 +429,14 @@ impl<H: Host> Driver<H> {
 
     /// Tells what was missed on servers that are back, while others stay away.
     fn tell_gaps_of_whole_servers(&mut self) {
-        if self.lost.is_empty() {
+        if self.lost.is_empty() || !std::mem::take(&mut self.node_is_back) {
             return;
         }
-        let awaited: HashSet<&NodeKey> = self
-            .topics
-            .values()
-            .filter(|state| state.is_awaited())
-            .filter_map(|state| state.node.as_ref())
-            .collect();
         let is_open = |key: &NodeKey| {
             let node = self.nodes.get(key);
-            node.is_some_and(super::nodes::Node::is_open) && !awaited.contains(key)
+            node.is_some_and(super::nodes::Node::is_open) && !self.topics.are_awaited_at(key)
         };
-        let is_back = |topic: &String| match self.topics.get(topic).map(|state| &state.node) {
+        let is_back = |topic: &String| match self.topics.get(topic).map(TopicState::node) {
             Some(Some(node)) => is_open(node),
             Some(None) => false,
             None => self.nodes.keys().all(is_open),

@@ -12,7 +12,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::redis::backlog;
-use crate::redis::connection::{Command, Link, Pending, Push, PushSink, Refusal, Reply};
+use crate::redis::connection::{Change, Command, Link, Pending, Push, PushSink, Refusal, Reply};
 use crate::redis::envelope::{self, Header};
 use crate::redis::host::Frame;
 use crate::redis::ring::Ring;
@@ -21,6 +21,7 @@ use crate::redis::shared::Notice;
 use crate::sync::Mutex;
 
 mod authenticated;
+mod topics;
 
 const ME: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
 const OTHER: ProcessId = ProcessId(0xfedc_ba98_7654_3210);
@@ -78,6 +79,7 @@ struct Servers {
     sinks: Mutex<Vec<PushSink>>,
     /// The connections that ask last until these are dropped.
     ends: Mutex<Vec<watch::Sender<()>>>,
+    subscriptions: Mutex<Subscriptions>,
 }
 
 impl Servers {
@@ -90,6 +92,31 @@ impl Servers {
             word(time.as_secs()),
             word(time.subsec_micros().into()),
         ]))
+    }
+}
+
+/// What subscriber connections were asked, and how they answer.
+#[derive(Debug, Default)]
+struct Subscriptions {
+    changes: Vec<Change>,
+    unanswered: usize,
+    most_unanswered: usize,
+    /// How long they take to answer.
+    pause: Duration,
+    no_pong: bool,
+    /// What these topics are refused with, each once.
+    refusals: HashMap<String, Refusal>,
+}
+
+impl Subscriptions {
+    fn asked(&mut self, changes: &[Change]) {
+        self.changes.extend_from_slice(changes);
+        self.unanswered += changes.len();
+        self.most_unanswered = self.most_unanswered.max(self.unanswered);
+    }
+
+    fn refuse(&mut self, topic: &str) -> Option<Refusal> {
+        self.refusals.remove(topic)
     }
 }
 
@@ -159,22 +186,34 @@ impl Link for FakeLink {
         Box::pin(async move { replies.ok_or_else(lost) })
     }
 
-    fn subscribe(&self, topic: &[u8], _sharded: bool) -> Pending<Result<(), Refusal>> {
-        let (topic, pushes) = (topic.to_vec(), self.pushes.clone());
+    fn change(&self, changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+        let (changes, pushes) = (changes.to_vec(), self.pushes.clone());
+        let servers = Arc::clone(&self.servers);
+        servers.subscriptions.lock().asked(&changes);
         Box::pin(async move {
-            if let Some(pushes) = pushes {
-                pushes(Push::Subscribed { topic });
+            let pause = servers.subscriptions.lock().pause;
+            sleep(pause).await;
+            let mut refusals = Vec::new();
+            for (place, change) in changes.iter().enumerate() {
+                if let Some(refusal) = servers.subscriptions.lock().refuse(&change.topic) {
+                    refusals.push((place, refusal));
+                } else if let Some(pushes) = &pushes {
+                    let topic = change.topic.clone().into_bytes();
+                    pushes(if change.joins {
+                        Push::Subscribed { topic }
+                    } else {
+                        Push::Unsubscribed { topic }
+                    });
+                }
             }
-            Ok(())
+            servers.subscriptions.lock().unanswered -= changes.len();
+            refusals
         })
     }
 
-    fn unsubscribe(&self, _topic: &[u8], _sharded: bool) -> Pending<()> {
-        Box::pin(async {})
-    }
-
     fn ping(&self) -> Pending<bool> {
-        Box::pin(async { true })
+        let answers = !self.servers.subscriptions.lock().no_pong;
+        Box::pin(async move { answers || std::future::pending().await })
     }
 
     fn can_shard(&self) -> bool {
@@ -277,6 +316,7 @@ impl Layer {
             pushed: Mutex::default(),
             sinks: Mutex::default(),
             ends: Mutex::default(),
+            subscriptions: Mutex::default(),
         });
         let keys = Keys::new("t").expect("a plain prefix");
         let layer = Self {

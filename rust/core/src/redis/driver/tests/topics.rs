@@ -1,0 +1,153 @@
+//! What servers are asked for topics, and what becomes of it.
+
+use super::*;
+
+impl Layer {
+    /// Joins so many groups, each with a member, and gives their topics.
+    async fn join(&self, groups: u32) -> Vec<String> {
+        let channel = format!("specific.{ME}!a");
+        let mut topics = Vec::new();
+        for ticket in 0..groups {
+            let group = format!("group-{ticket}");
+            self.local.group_add(&group, &channel).expect("valid names");
+            let topic = self.keys.group(&group);
+            topics.push(topic.clone());
+            self.ask(Ask::Subscribe { topic, ticket });
+        }
+        for ticket in 0..groups {
+            assert_eq!(self.answer(ticket).await.fault, None);
+        }
+        topics
+    }
+
+    /// Forgets what was asked until now.
+    fn forget_changes(&self) {
+        let mut subscriptions = self.servers.subscriptions.lock();
+        subscriptions.changes.clear();
+        subscriptions.most_unanswered = 0;
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        self.servers.subscriptions.lock().changes.clone()
+    }
+
+    async fn is_up(&self) {
+        while self.shared.stats().state != ConnectionState::Up {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_topics_are_each_asked_for_once_and_few_at_a_time() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    let topics = layer.join(20_000).await;
+    layer.forget_changes();
+    // Slower than any pause after which something used to be asked for again, or a connection was taken for lost.
+    layer.servers.subscriptions.lock().pause = Duration::from_millis(700);
+    layer.lose_all().await;
+    layer.is_up().await;
+    let changes = layer.changes();
+    let own = [layer.keys.inbox(ME), layer.keys.control()];
+    let first: HashSet<&String> = changes.iter().take(2).map(|change| &change.topic).collect();
+    assert_eq!(first, own.iter().collect());
+    let mut asked: Vec<_> = changes.iter().map(|change| change.topic.clone()).collect();
+    let mut expected: Vec<_> = topics.into_iter().chain(own).collect();
+    asked.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(asked, expected);
+    assert!(layer.servers.subscriptions.lock().most_unanswered <= 1024);
+    assert_eq!(layer.shared.stats().reconnects, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_be_asked_on_a_lost_connection_is_dropped_with_it() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    layer.join(5000).await;
+    layer.servers.subscriptions.lock().pause = Duration::from_secs(1);
+    for _ in 0..5 {
+        layer.lose_all().await;
+        sleep(Duration::from_millis(600)).await;
+    }
+    layer.forget_changes();
+    layer.lose_all().await;
+    layer.is_up().await;
+    assert_eq!(layer.changes().len(), 5002);
+    let gap = std::iter::from_fn(|| layer.shared.next_notice(Duration::ZERO));
+    let told = gap.filter_map(|notice| match notice {
+        Notice::Gap { groups, .. } => Some(groups.len()),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [5000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_silent_only_if_nothing_comes_on_it() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    layer.servers.subscriptions.lock().no_pong = true;
+    let inbox = layer.keys.inbox(ME).into_bytes();
+    for _ in 0..20 {
+        layer.push(|| Push::Message {
+            topic: inbox.clone(),
+            payload: Vec::new(),
+        });
+        sleep(Duration::from_millis(500)).await;
+    }
+    let lost = |layer: &Layer| layer.shared.next_notice(Duration::ZERO).is_some();
+    assert!(!lost(&layer));
+    sleep(Duration::from_secs(4)).await;
+    assert!(lost(&layer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_refused_is_asked_for_again() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    let topics = ["passing", "forbidden"].map(|group| layer.keys.group(group));
+    for (topic, code) in topics.iter().zip(["LOADING", "NOPERM"]) {
+        let refusal = Refusal {
+            code: code.to_owned(),
+            detail: String::new(),
+        };
+        let mut subscriptions = layer.servers.subscriptions.lock();
+        subscriptions.refusals.insert(topic.clone(), refusal);
+    }
+    for (topic, ticket) in topics.iter().zip([1, 2]) {
+        let topic = topic.clone();
+        layer.ask(Ask::Subscribe { topic, ticket });
+    }
+    let began = Instant::now();
+    let fault = layer.answer(2).await.fault.map(|fault| fault.kind());
+    assert_eq!(fault, Some(FaultKind::Lacking));
+    assert_eq!(layer.answer(1).await.fault, None);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    let confirmed = layer.shared.topics.lock().clone();
+    assert!(topics.iter().all(|topic| confirmed.contains(topic)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_left_and_wanted_again_is_asked_for_in_that_order() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    let topic = layer.join(1).await.remove(0);
+    layer.forget_changes();
+    let channel = format!("specific.{ME}!a");
+    layer
+        .local
+        .group_discard("group-0", &channel)
+        .expect("valid names");
+    while layer.changes().is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    layer.join(1).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        layer.changes(),
+        [Change::leave(&topic), Change::join(&topic)]
+    );
+    assert!(layer.shared.topics.lock().contains(&topic));
+    assert_eq!(layer.shared.stats().gaps, 0);
+}
