@@ -4,6 +4,7 @@ The API is that of ``channels.consumer``. What differs is how messages get to th
 """
 
 import functools
+import inspect
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, cast
@@ -112,7 +113,11 @@ class AsyncConsumer:
 
         Args:
             **initkwargs: What to make it with.
+
+        Raises:
+            TypeError: No constructor of the class takes an argument of that name. Channels drops it.
         """
+        _check_arguments(cls, initkwargs)
         return _Application(cls, initkwargs)
 
     async def __call__(self, *arguments: Any) -> None:
@@ -162,6 +167,27 @@ class AsyncConsumer:
 
     async def on_idle(self) -> None:
         """React to a client that has been silent for ``idle_timeout``: to be overridden, say to close or to ping."""
+
+
+def _check_arguments(consumer_class: type[AsyncConsumer], initkwargs: Iterable[str]) -> None:
+    """Refuse what nobody would ever look at: our own constructors take any arguments, because Channels' do."""
+    taken: set[str] = set()
+    for base in consumer_class.__mro__[: consumer_class.__mro__.index(AsyncConsumer) + 1]:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if passes_on and not base.__module__.startswith("headrace."):
+            return  # it may take any
+        taken |= {parameter.name for parameter in parameters}
+        if not passes_on:
+            break
+    if unknown := sorted(set(initkwargs) - taken):
+        name = consumer_class.__name__
+        raise TypeError(
+            f"{name}.as_asgi() got {', '.join(map(repr, unknown))}, which no constructor of {name} takes: define "
+            f"__init__(self, *args, {unknown[0]}, **kwargs), or set an attribute of the class"
+        )
 
 
 def _accept_call(consumer: AsyncConsumer, arguments: tuple[Any, ...]) -> tuple[Receive, Send]:

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import iscoroutinefunction
 
-from headrace.consumer import AsyncConsumer, consumer_stats
+from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
 from headrace.exceptions import InvalidChannelLayerError, StopConsumer
-from headrace.generic.websocket import AsyncWebsocketConsumer
+from headrace.generic.http import AsyncHttpConsumer
+from headrace.generic.websocket import (
+    AsyncJsonWebsocketConsumer,
+    AsyncWebsocketConsumer,
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+)
 from headrace.layers import InMemoryChannelLayer
 from headrace.layers.registry import channel_layers
 from headrace.testing import settle
@@ -259,3 +265,43 @@ class TestLayers:
         await client.end()
         stats = second.stats()
         assert (stats.channels, stats.memberships, stats.waiters) == (0, 0, 0)
+
+
+class TestArguments:
+    """What ``as_asgi`` is given is looked at by somebody."""
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            *(AsyncConsumer, SyncConsumer, AsyncHttpConsumer, AsyncWebsocketConsumer),
+            *(WebsocketConsumer, AsyncJsonWebsocketConsumer, JsonWebsocketConsumer),
+        ],
+    )
+    def test_what_no_constructor_takes_is_refused_by_name(self, kind: type[Any]) -> None:
+        named: Any = type("Named", (kind,), {"template": None})
+        with pytest.raises(TypeError, match=r"Named.as_asgi\(\) got 'template', which no constructor of Named takes"):
+            named.as_asgi(template="x.html")
+
+    def test_what_a_constructor_takes_is_passed_on(self) -> None:
+        class Taking(AsyncWebsocketConsumer):
+            def __init__(self, *args: Any, template: str, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.template = template
+
+        class Only(AsyncWebsocketConsumer):
+            def __init__(self, template: str) -> None:
+                super().__init__()
+
+        class Heir(Only):
+            pass
+
+        for kind in (Taking, Only, Heir):
+            kind.as_asgi(template="x.html")
+        Taking.as_asgi(template="x.html", whatever="its **kwargs may be for")
+        for kind in (Only, Heir):
+            with pytest.raises(TypeError, match=r"got 'other'"):
+                kind.as_asgi(template="x.html", other=1)
+
+    def test_the_scope_is_one(self) -> None:
+        AsyncWebsocketConsumer.as_asgi()
+        AsyncConsumer.as_asgi(scope={"type": "websocket"})

@@ -318,10 +318,14 @@ async def errors_go_on(base: Any) -> Any:
 
 @case
 async def arguments_of_the_class(base: Any) -> Any:
-    app = base.as_asgi(foo=1, bar=2)
+    def take(self: Any, *args: Any, foo: int = 0, **kwargs: Any) -> None:
+        base.__init__(self, *args, **kwargs)
+
+    taking = type("Taking", (base,), {"__init__": take})
+    app = taking.as_asgi(foo=1, bar=2)
     result = await Run(app)(CONNECT, LEAVE)
-    about = (app.__name__, app.__doc__ == base.__doc__, app.__module__ == base.__module__, app.__wrapped__ is base)
-    result["log"] = repr((about, app.consumer_class is base, app.consumer_initkwargs, base(1, 2, x=3).groups))
+    about = (app.__name__, app.__doc__ == taking.__doc__, app.__module__ == __name__, app.__wrapped__ is taking)
+    result["log"] = repr((about, app.consumer_class is taking, app.consumer_initkwargs, base(1, 2, x=3).groups))
     return result
 
 
