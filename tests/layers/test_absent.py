@@ -82,7 +82,9 @@ class TestRedis:
 
 
 @pytest.mark.parametrize(
-    ("layer", "absent"), [(InMemoryChannelLayer(), ABSENT), (RedisChannelLayer(), ABSENT_OVER_REDIS)], ids=str
+    ("layer", "absent"),
+    [(InMemoryChannelLayer(), ABSENT), (RedisChannelLayer(), ABSENT_OVER_REDIS)],
+    ids=["memory", "redis"],
 )
 class TestAbsent:
     """What is not there says what is."""
