@@ -51,13 +51,6 @@ mod _core {
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
-    #[pymodule_init]
-    #[expect(clippy::unnecessary_wraps, reason = "PyO3 takes a result")]
-    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        crate::message::prepare();
-        Ok(())
-    }
-
     #[pymodule_export]
     const EXCEPTIONS: crate::errors::Exceptions = crate::errors::Exceptions;
 }

@@ -38,12 +38,6 @@ const MAX_DEPTH: usize = 64;
 /// unfold without end.
 const MAX_CONTAINERS: usize = 1 << 22;
 
-/// Makes what all messages share. In the child of a fork, what another thread was making at that moment stays half made.
-pub(crate) fn prepare() {
-    decode::prepare();
-    frame::prepare();
-}
-
 /// A message between its sender and its receivers.
 #[derive(Clone, Debug)]
 pub(crate) struct Message(Arc<Content>);

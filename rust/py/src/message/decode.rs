@@ -4,7 +4,6 @@
 //! there, not for what is claimed.
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyUnicodeDecodeError, PyValueError};
@@ -316,13 +315,7 @@ fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyString>, Faul
 /// stack, in code that the garbage collector runs) makes new keys.
 struct Keys([Option<Py<PyString>>; 256]);
 
-static KEYS: LazyLock<Mutex<Option<Box<Keys>>>> =
-    LazyLock::new(|| Mutex::new(Some(Box::new(Keys([const { None }; 256])))));
-
-/// Makes the keys, before a second thread can be the first that needs them.
-pub(super) fn prepare() {
-    LazyLock::force(&KEYS);
-}
+static KEYS: Mutex<Option<Box<Keys>>> = Mutex::new(None);
 
 /// Keys that go back when they are dropped.
 struct Borrowed(Option<Box<Keys>>);
@@ -340,7 +333,10 @@ impl Keys {
     const MAX_LENGTH: usize = 32;
 
     fn borrow() -> Borrowed {
-        Borrowed(KEYS.take())
+        let keys = KEYS.take();
+        Borrowed(Some(
+            keys.unwrap_or_else(|| Box::new(Self([const { None }; 256]))),
+        ))
     }
 
     fn place(&mut self, text: &[u8]) -> Option<&mut Option<Py<PyString>>> {

@@ -5,11 +5,9 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
-use headrace_core::sync::Mutex;
+use crossbeam_queue::SegQueue;
 use pyo3::prelude::*;
 
 use super::decode::decode;
@@ -85,43 +83,17 @@ impl fmt::Debug for Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         if let Some(decoded) = self.decoded.take() {
-            // Fails if there is no receiver, and it is static.
-            let _ = ORPHANS.sender.send(decoded.value);
-            ORPHANS.any.store(true, Ordering::Release);
+            ORPHANS.push(decoded.value);
         }
     }
 }
 
-/// Values to be released under Python's lock. A channel, because to send on it takes no lock: one that a thread holds during
-/// a fork is held in the child for ever.
-struct Orphans {
-    any: AtomicBool,
-    sender: Sender<Py<PyAny>>,
-    receiver: Mutex<Receiver<Py<PyAny>>>,
-}
-
-static ORPHANS: LazyLock<Orphans> = LazyLock::new(|| {
-    let (sender, receiver) = channel();
-    Orphans {
-        any: AtomicBool::new(false),
-        sender,
-        receiver: Mutex::new(receiver),
-    }
-});
-
-/// Makes the channel, before the thread of input and output can be the first that needs it.
-pub(super) fn prepare() {
-    LazyLock::force(&ORPHANS);
-}
+/// Values to be released under Python's lock. Neither a lock nor made at its first use: what a thread holds or makes during a
+/// fork is held, or half made, in the child.
+static ORPHANS: SegQueue<Py<PyAny>> = SegQueue::new();
 
 fn release_orphans() {
-    if !ORPHANS.any.load(Ordering::Acquire) {
-        return;
+    while let Some(orphan) = ORPHANS.pop() {
+        drop(orphan);
     }
-    // Whoever holds it releases them.
-    let orphans = ORPHANS.receiver.try_lock().map(|receiver| {
-        ORPHANS.any.store(false, Ordering::Release);
-        receiver.try_iter().collect::<Vec<_>>()
-    });
-    drop(orphans);
 }
