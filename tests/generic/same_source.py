@@ -321,7 +321,7 @@ async def arguments_of_the_class(base: Any) -> Any:
     def take(self: Any, *args: Any, foo: int = 0, **kwargs: Any) -> None:
         base.__init__(self, *args, **kwargs)
 
-    taking = type("Taking", (base,), {"__init__": take})
+    taking: Any = type("Taking", (base,), {"__init__": take})
     app = taking.as_asgi(foo=1, bar=2)
     result = await Run(app)(CONNECT, LEAVE)
     about = (app.__name__, app.__doc__ == taking.__doc__, app.__module__ == __name__, app.__wrapped__ is taking)

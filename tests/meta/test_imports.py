@@ -39,7 +39,7 @@ RANKS = [
     ["headrace.consumer", "headrace.sockets.keys"],
     [
         *("headrace.sockets.backend", "headrace.sockets.later", "headrace.sockets.loop"),
-        *("headrace.sockets.stats", "headrace.sockets.topics", "headrace.sockets.turns"),
+        *("headrace.sockets.nobody", "headrace.sockets.stats", "headrace.sockets.topics", "headrace.sockets.turns"),
     ],
     ["headrace.sockets.mailbox", "headrace.sockets.payload"],
     ["headrace.sockets.broadcaster"],

@@ -126,6 +126,25 @@ async def test_a_scope_without_query_and_subprotocols_is_anonymous() -> None:
     assert await ByToken(app)({"type": "websocket"}, NOBODY, NOBODY)
 
 
+async def test_a_scope_without_a_type_is_that_of_a_websocket() -> None:
+    """As those are that are made by hand."""
+    seen: list[Any] = []
+
+    class Noting(BaseSocketServer):
+        async def connect(self) -> None:
+            seen.append(self.scope["user"].name)
+
+    async def send(message: Any) -> None:
+        seen.append(message["type"])
+
+    incoming: asyncio.Queue[Any] = asyncio.Queue()
+    incoming.put_nowait({"type": "websocket.connect"})
+    incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    query = f"token={SECRET}".encode()
+    await ByToken(Noting.as_asgi())({"query_string": query}, incoming.get, send)
+    assert seen == ["websocket.accept", ADA.name]
+
+
 async def test_anonymous_answers_what_djangos_does() -> None:
     nobody = (await seen(ByToken))["user"]
     assert (nobody.is_authenticated, nobody.is_active, nobody.is_staff, nobody.is_superuser) == (False,) * 4

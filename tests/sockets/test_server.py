@@ -234,6 +234,61 @@ def test_receive_and_send_are_functions() -> None:
         BaseSocketServer({}, asyncio.Queue(), None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("takes_code", [True, False])
+async def test_a_disconnect_may_come_without_a_connect(client: Client, takes_code: bool) -> None:
+    if takes_code:
+        server = client.meets(Noting)
+        await client.leaves(4002)
+        assert server.noted == [("disconnect", 4002)]
+        return
+
+    class Plain(Noting):
+        def disconnect(self) -> None:  # type: ignore[override]  # as django_sockets has it
+            self.noted.append("disconnect")
+
+    plain = client.meets(Plain)
+    await client.leaves()
+    assert plain.noted == ["disconnect"]
+
+
+async def test_who_was_not_let_in_does_not_disconnect(client: Client) -> None:
+    class Guarded(Noting):
+        def authorize(self) -> bool:
+            return True
+
+    server = client.meets(Guarded)
+    await client.leaves()
+    assert server.noted == []
+
+
+@pytest.mark.complains
+async def test_a_server_without_a_client_listens_to_its_topics_and_sends_nowhere(
+    memory: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Any] = []
+
+    class Listener(BaseSocketServer):
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            heard.append(data)
+            await self.async_send(data)
+
+    server = Listener({}, None, None, layer=memory)
+    server.start_listeners()
+    await server.async_subscribe("news")
+    Broadcaster(layer=memory).broadcast("news", [1])
+    Broadcaster(layer=memory).broadcast("news", [2])
+    async with asyncio.timeout(SECONDS):
+        while len(heard) < 2:
+            await asyncio.sleep(0)
+    assert server.is_alive
+    assert caplog.text.count("Listener was made without a send") == 1
+    await server.async_close()
+    async with asyncio.timeout(SECONDS):
+        assert server._task is not None
+        await asyncio.wait({server._task})
+    assert heard == [[1], [2]]
+
+
 # The handshake.
 
 

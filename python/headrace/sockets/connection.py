@@ -141,6 +141,8 @@ class Connection(Incoming):
             await self._open()
         elif kind == "websocket.disconnect":
             if self._phase is Phase.OPEN:
+                # As with frames, a connect before it is no condition where nobody has to be let in.
+                self._has_begun = self._has_begun or not self._is_guarded
                 self._note_closed(message.get("code"), owes_close=False)
         else:
             _logger.warning("%r got a message of type %r, which a WebSocket does not have", self, kind)

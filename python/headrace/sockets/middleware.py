@@ -106,7 +106,7 @@ class TokenAuthMiddleware(BaseMiddleware):
         Raises:
             RuntimeError: ``get_user`` failed; the log says how.
         """
-        if scope["type"] != "websocket":
+        if scope.get("type", "websocket") != "websocket":
             return await super().__call__(scope, receive, send)
         offered = _offered(scope.get("subprotocols", ()))
         token = _argument(scope.get("query_string", b"")) or (offered or "").removeprefix(_SUBPROTOCOL)

@@ -14,6 +14,7 @@ from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
 from headrace.sockets.backend import backend_of
 from headrace.sockets.connection import NO_CODE, Connection
+from headrace.sockets.nobody import Nowhere, receive_nothing
 from headrace.sockets.outgoing import CLOSE_SECONDS, Phase, result
 from headrace.sockets.payload import Encoder, decode, encode, frame
 from headrace.sockets.stats import SocketStats
@@ -39,8 +40,8 @@ class BaseSocketServer(Connection):
 
     Args:
         scope: The ASGI scope.
-        receive: Returns the client's next message, when awaited.
-        send: Sends one to it.
+        receive: Returns the client's next message, when awaited; None if there is no client to listen to.
+        send: Sends one to it; None if there is no client: what is sent is dropped, and that is logged once.
         hosts: As for ``Broadcaster``; a mapping counts as ``config``.
         ws_encoder: Turns data into what is sent to the client.
         ws_encoder_is_bytes: Whether that goes in binary frames.
@@ -90,8 +91,8 @@ class BaseSocketServer(Connection):
     def __init__(
         self,
         scope: Scope,
-        receive: Receive,
-        send: Send,
+        receive: Receive | None,
+        send: Send | None,
         hosts: Sequence[HostSetting] | Mapping[str, Any] | None = None,
         ws_encoder: Encoder = encode,
         ws_encoder_is_bytes: bool = False,
@@ -103,8 +104,12 @@ class BaseSocketServer(Connection):
         allow_memory: bool | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        receive = receive_nothing if receive is None else receive
+        send = Nowhere(type(self).__name__) if send is None else send
         if not (callable(receive) and callable(send)):
-            raise TypeError("receive and send must be functions that return awaitables, as an ASGI server's do")
+            raise TypeError(
+                "receive and send must be functions that return awaitables, as an ASGI server's do, or None"
+            )
         if not isinstance(scope, Mapping):
             raise TypeError(f"scope must be a mapping, as an ASGI server's is, got {scope!r}")
         self.scope = scope
@@ -424,7 +429,7 @@ class _Application:
         markcoroutinefunction(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
+        if scope.get("type", "websocket") != "websocket":
             raise ValueError(
                 f"{self.server_class.__name__} is for WebSockets, got a scope of type {scope['type']!r}; put a "
                 "ProtocolTypeRouter before it that takes it elsewhere"
