@@ -236,7 +236,14 @@ class TestCertificates:
 
     def test_files_are_read(self, files: Path) -> None:
         url = f"rediss://cache?ssl_ca_certs={files}/ca&ssl_certfile={files}/cert&ssl_keyfile={files}/key"
-        assert only(url).tls == Tls(ca=CERTIFICATE.encode(), certificate=CERTIFICATE.encode(), key=KEY.encode())
+        tls = only(url).tls
+        assert tls is not None
+        assert tls.files is not None
+        read = (CERTIFICATE.encode(), CERTIFICATE.encode(), KEY.encode())
+        assert (tls.ca, tls.certificate, tls.key) == tls.files.read() == read
+        assert only(url).tls == tls
+        (files / "cert").write_text(CERTIFICATE + CERTIFICATE)
+        assert tls.files.read()[1] == (CERTIFICATE + CERTIFICATE).encode()
 
     def test_a_certificate_may_hold_its_key(self, files: Path) -> None:
         tls = only({"ssl": True, "ssl_certfile": files / "both"}).tls

@@ -126,6 +126,30 @@ async def test_tls(start_redis_tls: Start) -> None:
         await exchange(fleet)
 
 
+async def test_certificates_are_read_again_for_each_connection(start_redis_tls: Start, tmp_path: Path) -> None:
+    server = start_redis_tls(options={"tls-auth-clients": "yes"})
+    authority, certificate, key = (tmp_path / name for name in ("ca.pem", "client.pem", "client.key"))
+    # As if they had run out: the server does not trust this client, nor this client the server.
+    authority.write_bytes(Authority().certificate)
+    for file, content in zip((certificate, key), Authority().issue("client"), strict=True):
+        file.write_bytes(content)
+    files = {"ssl_ca_certs": str(authority), "ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+    async with Fleet([{"address": server.url, **files}], "asgi", send_timeout=5) as fleet:
+        layer = fleet.layer()
+        assert "certificate" in await refused(layer)
+        authority.write_bytes(Path(server.ca).read_bytes())
+        certificate.write_bytes((server.folder / "client.pem").read_bytes())
+        key.write_bytes((server.folder / "client.key").read_bytes())
+        await soon(lambda: layer.stats().connection.state == "up", "it connects with the renewed ones")
+        await exchange(fleet, here=layer)
+        certificate.unlink()
+        server.cli("CLIENT", "KILL", "TYPE", "normal")
+        server.cli("CLIENT", "KILL", "TYPE", "pubsub")
+        await soon(lambda: layer.stats().connection.state == "down", "it cannot connect")
+        with pytest.raises(LayerUnavailable, match="'ssl_certfile' cannot be read: No such file or directory"):
+            await layer.send("work", {"type": "number"})
+
+
 async def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(start_redis_tls: Start) -> None:
     server = start_redis_tls()
     async with Fleet([server.url], "asgi", send_timeout=0.5) as fleet:

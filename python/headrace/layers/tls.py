@@ -15,7 +15,8 @@ __all__ = ["Tls", "tls_of"]
 class Tls:
     """How to encrypt a connection. Certificates and the key are PEM.
 
-    Without ``ca`` the system's authorities count.
+    Without ``ca`` the system's authorities count. What is in files is read from ``files`` again for each connection,
+    because certificates are renewed.
     """
 
     verify: bool = True
@@ -23,6 +24,7 @@ class Tls:
     ca: bytes | None = None
     certificate: bytes | None = None
     key: bytes | None = None
+    files: "TlsFiles | None" = None
 
     def __repr__(self) -> str:
         given = [name for name in ("ca", "certificate", "key") if getattr(self, name) is not None]
@@ -30,8 +32,46 @@ class Tls:
         return f"Tls(verify={self.verify}, verify_hostname={self.verify_hostname}{shown})"
 
 
+@dataclass(frozen=True, repr=False)
+class TlsFiles:
+    """Where certificates and the key are."""
+
+    ca_certs: Any = None
+    ca_data: Any = None
+    ca_path: Any = None
+    certificate: Any = None
+    key: Any = None
+
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Read the authorities, the certificate and its key.
+
+        Raises:
+            Refused: One cannot be read, or is not what it has to be.
+        """
+        certificate = _pem("ssl_certfile", self.certificate)
+        # As in redis-py, the key may be in the certificate's file.
+        key = _pem("ssl_keyfile", self.key, "PRIVATE KEY") if self.key else certificate
+        if key is not None and (certificate is None or b"PRIVATE KEY-----" not in key):
+            raise Refused("'ssl_certfile' and 'ssl_keyfile' must both be given, or one file have both")
+        if key is not None and b"ENCRYPTED" in key:
+            raise Refused("the key is encrypted; decrypt its file with 'openssl pkey', and guard it by its permissions")
+        return self._authorities(), certificate, key
+
+    def _authorities(self) -> bytes | None:
+        parts = [_pem("ssl_ca_certs", self.ca_certs)]
+        if self.ca_data:
+            text = read_text("ssl_ca_data", self.ca_data) or ""
+            if "-----BEGIN CERTIFICATE-----" not in text:
+                raise Refused("'ssl_ca_data' must be the text of certificates in PEM")
+            parts.append(text.encode())
+        if self.ca_path:
+            parts += _folder_of_pem("ssl_ca_path", self.ca_path)
+        found = [part for part in parts if part is not None]
+        return b"\n".join(found) if found else None
+
+
 def tls_of(options: Mapping[str, Any], by_class: bool) -> Tls | None:
-    """Read the options of TLS; certificates are read from their files. None is plain TCP.
+    """Read the options of TLS; certificates are read from their files, to see that they can be. None is plain TCP.
 
     Args:
         options: The options of a server.
@@ -51,15 +91,10 @@ def tls_of(options: Mapping[str, Any], by_class: bool) -> Tls | None:
     hostname = read_flag("ssl_check_hostname", options.get("ssl_check_hostname"))
     if hostname and not required:
         raise Refused("'ssl_check_hostname' is True, but 'ssl_cert_reqs' verifies nothing; leave one of them out")
-    certificate = _pem("ssl_certfile", options.get("ssl_certfile"))
-    keyfile = options.get("ssl_keyfile")
-    # As in redis-py, the key may be in the certificate's file.
-    key = _pem("ssl_keyfile", keyfile, "PRIVATE KEY") if keyfile else certificate
-    if key is not None and (certificate is None or b"PRIVATE KEY-----" not in key):
-        raise Refused("'ssl_certfile' and 'ssl_keyfile' must both be given, or one file have both")
-    if key is not None and b"ENCRYPTED" in key:
-        raise Refused("the key is encrypted; decrypt its file with 'openssl pkey', and guard it by its permissions")
-    return Tls(required, required and hostname is not False, _authorities(options), certificate, key)
+    names = ("ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+    files = TlsFiles(*(options.get(name) for name in names))
+    read = files.read()
+    return Tls(required, required and hostname is not False, *read, files if any(read) else None)
 
 
 def _refuse_tls_options(options: Mapping[str, Any]) -> None:
@@ -76,19 +111,6 @@ def _verified(value: object) -> bool:
     if value not in ("none", "optional", "required"):
         raise Refused("'ssl_cert_reqs' must be 'required', 'optional', 'none' or one of ssl.VerifyMode")
     return value != "none"
-
-
-def _authorities(options: Mapping[str, Any]) -> bytes | None:
-    parts = [_pem("ssl_ca_certs", options.get("ssl_ca_certs"))]
-    if data := options.get("ssl_ca_data"):
-        text = read_text("ssl_ca_data", data) or ""
-        if "-----BEGIN CERTIFICATE-----" not in text:
-            raise Refused("'ssl_ca_data' must be the text of certificates in PEM")
-        parts.append(text.encode())
-    if folder := options.get("ssl_ca_path"):
-        parts += _folder_of_pem("ssl_ca_path", folder)
-    found = [part for part in parts if part is not None]
-    return b"\n".join(found) if found else None
 
 
 def _folder_of_pem(option: str, folder: Any) -> list[bytes]:

@@ -361,6 +361,7 @@ impl Transport for RedisTransport {
 }
 
 async fn open(endpoint: &Endpoint, pushes: Option<PushSink>) -> Result<Arc<dyn Link>, Fault> {
+    let endpoint = &with_certificates(endpoint).await?;
     let credentials = credentials(endpoint).await?;
     if endpoint.protocol != 2 {
         match open_with(
@@ -381,6 +382,28 @@ async fn open(endpoint: &Endpoint, pushes: Option<PushSink>) -> Result<Arc<dyn L
 }
 
 type NameAndPassword = (Option<String>, Option<String>);
+
+/// The same, with the certificates that there are now.
+async fn with_certificates(endpoint: &Endpoint) -> Result<Endpoint, Fault> {
+    let mut endpoint = endpoint.clone();
+    let Some(tls) = &mut endpoint.tls else {
+        return Ok(endpoint);
+    };
+    let Some(source) = tls.source.clone() else {
+        return Ok(endpoint);
+    };
+    let fetched = tokio::task::spawn_blocking(move || source.fetch()).await;
+    let why = match fetched {
+        Ok(Ok(certificates)) => {
+            tls.certificates = certificates;
+            return Ok(endpoint);
+        }
+        Ok(Err(reason)) => reason,
+        Err(_) => "it panicked".to_owned(),
+    };
+    let text = format!("the certificates for {endpoint} could not be had: {why}");
+    Err(Fault::new(FaultKind::Unreachable, text))
+}
 
 async fn credentials(endpoint: &Endpoint) -> Result<NameAndPassword, Fault> {
     let Some(source) = &endpoint.credentials else {
@@ -502,13 +525,14 @@ fn client(endpoint: &Endpoint, settings: RedisConnectionInfo) -> Result<Client, 
 fn certificates(tls: &Tls) -> TlsCertificates {
     TlsCertificates {
         client_tls: tls
+            .certificates
             .identity
             .clone()
             .map(|(client_cert, client_key)| ClientTlsConfig {
                 client_cert,
                 client_key,
             }),
-        root_cert: tls.authorities.clone(),
+        root_cert: tls.certificates.authorities.clone(),
     }
 }
 

@@ -50,5 +50,8 @@ pub use fault::{Fault, FaultKind};
 pub use host::{Answer, Frame, Host};
 pub use ledger::{Entry, Ledger, Mark};
 pub use runtime::Runtime;
-pub use settings::{Credentials, Endpoint, Host as Server, Settings, Tls, Topology, Wire};
+pub use settings::{
+    CertificateSource, Certificates, Credentials, Endpoint, Host as Server, Settings, Tls,
+    Topology, Wire,
+};
 pub use shared::{ConnectionState, LinkStats, Notice, PlainSends};

@@ -101,10 +101,28 @@ pub struct Tls {
     pub verify: bool,
     /// Whether its certificate has to be for its host's name.
     pub verify_hostname: bool,
-    /// Authorities to trust in the place of the system's, as PEM.
+    /// Certificates.
+    pub certificates: Certificates,
+    /// Gives them anew for each connection, in the place of those above: they are renewed.
+    pub source: Option<Arc<dyn CertificateSource>>,
+}
+
+/// Certificates, as PEM.
+#[derive(Clone, Default)]
+pub struct Certificates {
+    /// Authorities to trust in the place of the system's.
     pub authorities: Option<Vec<u8>>,
-    /// Our own certificate and key, as PEM.
+    /// Our own certificate and key.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Gives the certificates of the next connection.
+pub trait CertificateSource: Send + Sync {
+    /// The certificates. It may block: it is called in a thread of its own.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    fn fetch(&self) -> Result<Certificates, String>;
 }
 
 /// Gives the credentials of the next connection, for tokens that expire.
@@ -141,6 +159,13 @@ impl fmt::Display for Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endpoint({self})")
+    }
+}
+
+/// No key is shown.
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").finish_non_exhaustive()
     }
 }
 

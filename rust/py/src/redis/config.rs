@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::ring::Ring;
-use headrace_core::redis::{Credentials, Endpoint, Server, Settings, Tls, Topology, Wire};
+use headrace_core::redis::{
+    CertificateSource, Certificates, Credentials, Endpoint, Server, Settings, Tls, Topology, Wire,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -60,6 +62,52 @@ struct TlsConfig {
     ca: Option<Vec<u8>>,
     certificate: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
+    files: Option<Py<PyAny>>,
+}
+
+/// `headrace.layers.tls.TlsFiles`, which are read in a thread that does nothing else.
+struct TlsFiles(Option<Py<PyAny>>);
+
+impl Drop for TlsFiles {
+    /// As of a `PasswordSource`.
+    fn drop(&mut self) {
+        let files = self.0.take();
+        Python::try_attach(|_| drop(files));
+    }
+}
+
+impl CertificateSource for TlsFiles {
+    fn fetch(&self) -> Result<Certificates, String> {
+        let read = Python::try_attach(|py| {
+            let Some(files) = &self.0 else {
+                return Ok(Certificates::default());
+            };
+            let (authorities, certificate, key) = files.bind(py).call_method0("read")?.extract()?;
+            Ok(made(authorities, certificate, key))
+        });
+        match read {
+            Some(Ok(certificates)) => Ok(certificates),
+            Some(Err(error)) => {
+                Err(Python::try_attach(|py: Python<'_>| error_text(py, &error)).unwrap_or_default())
+            }
+            None => Err("the interpreter is gone".to_owned()),
+        }
+    }
+}
+
+fn made(
+    authorities: Option<Vec<u8>>,
+    certificate: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+) -> Certificates {
+    Certificates {
+        authorities,
+        identity: certificate.zip(key),
+    }
+}
+
+fn error_text(py: Python<'_>, error: &PyErr) -> String {
+    error.value(py).to_string()
 }
 
 /// A Python function that gives credentials. It is called in a thread that does nothing else.
@@ -180,11 +228,12 @@ impl EndpointConfig {
 
 impl TlsConfig {
     fn into_core(self) -> Tls {
+        let source = |files| Arc::new(TlsFiles(Some(files))) as Arc<dyn CertificateSource>;
         Tls {
             verify: self.verify,
             verify_hostname: self.verify_hostname,
-            authorities: self.ca,
-            identity: self.certificate.zip(self.key),
+            certificates: made(self.ca, self.certificate, self.key),
+            source: self.files.map(source),
         }
     }
 }
