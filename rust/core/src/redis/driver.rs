@@ -177,6 +177,8 @@ pub(crate) struct Driver<H: Host> {
     pub(super) unreached: bool,
 
     pub(super) queues: HashMap<String, Queue>,
+    /// Counts the looks at how long a queue is.
+    pub(super) looks: u64,
     /// The plain members of groups have been read once.
     pub(super) members_read: bool,
     /// They are being read, and have changed since that was asked for.
@@ -260,6 +262,7 @@ impl<H: Host> Driver<H> {
             disconnected: false,
             unreached: false,
             queues: HashMap::new(),
+            looks: 0,
             members_read: false,
             members_loading: false,
             members_stale: false,

@@ -49,6 +49,8 @@ pub(super) struct Queue {
     pub(super) come: HashSet<u64>,
     /// Of these, the latest that were removed from that list: a replica that takes over may not have heard of it.
     pub(super) removed: VecDeque<u64>,
+    /// When it was last looked how long it is, by the number of the look.
+    pub(super) looked: u64,
     /// Since when messages wait here for nobody.
     pub(super) stale: Option<Instant>,
     /// The hour in whose index its name is.
@@ -215,6 +217,8 @@ impl<H: Host> Driver<H> {
             depths.remove(channel);
         } else {
             depths.insert(channel.to_owned(), depth);
+            // What is known of it may have been forgotten while the answer was on its way; it is looked at from now on.
+            self.queues.entry(channel.to_owned()).or_default();
         }
     }
 

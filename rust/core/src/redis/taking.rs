@@ -18,6 +18,8 @@ use super::shared::count;
 const MOST: usize = 64;
 /// How many entries that have come are remembered, for a list that still holds them when the connection is back.
 const REMEMBERED: usize = 4096;
+/// How many queues at which nobody waits here are looked at in a second.
+const LOOKS: usize = 64;
 /// How long a message waits here for a receiver that left, before it goes back to its queue.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -275,6 +277,7 @@ impl<H: Host> Driver<H> {
     /// and forgets the queues that nobody uses.
     pub(super) fn audit_queues(&mut self) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
+        let mut known_ones = Vec::new();
         for channel in channels {
             if self.engine.waiters(&channel) > 0 {
                 self.fetch(&channel);
@@ -292,15 +295,31 @@ impl<H: Host> Driver<H> {
             if queue.unsure {
                 self.recover(&channel);
             } else if known && queue.fetching == 0 {
-                self.look_at(&channel);
+                known_ones.push((queue.looked, channel));
             } else if !known && queue.fetching == 0 && queue.come.len() == queue.removed.len() {
                 self.queues.remove(&channel);
             }
+        }
+        self.look_at_some(known_ones);
+    }
+
+    /// Asks how long those queues are that were not looked at for longest: nobody but `stats()` needs to know.
+    fn look_at_some(&mut self, mut queues: Vec<(u64, String)>) {
+        if queues.len() > LOOKS {
+            queues.select_nth_unstable(LOOKS);
+            queues.truncate(LOOKS);
+        }
+        for (_, channel) in queues {
+            self.look_at(&channel);
         }
     }
 
     /// Asks how long a queue is.
     fn look_at(&mut self, channel: &str) {
+        self.looks += 1;
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.looked = self.looks;
+        }
         let key = self.keys.queue(channel);
         let command = Command::new("LLEN").text(&key);
         let then = Then::Fetched {

@@ -975,3 +975,30 @@ async fn names_of_members_that_are_none_are_counted_and_not_used() {
     assert_eq!(memberships, ["work"]);
     assert_eq!(layer.shared.stats().malformed, 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn queues_that_only_the_statistics_need_are_looked_at_in_turn() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    for ticket in 0..200 {
+        layer.send(&format!("work-{ticket}"), ticket).await;
+    }
+    let look = |words: &str| words.starts_with("LLEN").then(|| words.to_owned());
+    let looks = || {
+        let mut asked = layer.servers.asked.lock();
+        let asked = asked.drain(..);
+        asked
+            .filter_map(|(_, words)| look(&words))
+            .collect::<Vec<_>>()
+    };
+    looks();
+    let (mut seen, mut counts) = (HashSet::new(), Vec::new());
+    for _ in 0..4 {
+        sleep(Duration::from_secs(1)).await;
+        let looks = looks();
+        assert!(looks.len() <= 64, "{}", looks.len());
+        counts.push(looks.len());
+        seen.extend(looks);
+    }
+    // Those too whose message was on its way when it was last decided which queues nobody uses.
+    assert_eq!(seen.len(), 200, "{counts:?}");
+}
