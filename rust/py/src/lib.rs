@@ -18,6 +18,7 @@ mod errors;
 mod event_loop;
 mod greenlets;
 mod inbox;
+mod interpreters;
 mod layer;
 mod locks;
 mod message;
@@ -50,6 +51,11 @@ mod _core {
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::interpreters::claim(module.py())
+    }
 
     #[pymodule_export]
     const EXCEPTIONS: crate::errors::Exceptions = crate::errors::Exceptions;
