@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.layers.options import HIDDEN, TLS_OPTIONS, Refused, quoted, read_flag, read_number, read_text
 
-__all__ = ["Tls", "tls_of"]
+__all__ = ["Tls", "TlsFiles", "tls_of"]
 
 
 @dataclass(frozen=True, repr=False)
