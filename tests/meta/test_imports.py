@@ -22,7 +22,7 @@ RANKS = [
         *("headrace.layers.absent", "headrace.layers.base", "headrace.layers.inbox", "headrace.layers.overrides"),
         *("headrace.layers.registry", "headrace.layers.subscription", "headrace.layers.views"),
     ],
-    ["headrace.layers.native"],
+    ["headrace.layers.limits", "headrace.layers.native"],
     ["headrace.layers.memory", "headrace.layers.watcher"],
     ["headrace.layers.options"],
     ["headrace.layers.tls"],

@@ -78,6 +78,34 @@ async def test_what_channels_redis_carries_is_carried(make_layer: MakeLayer) -> 
     assert [await layer.receive(name) for name in (channel, channel, "work")] == [received] * 3
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prefix": ""},
+        {"prefix": "my app"},
+        {"prefix": "gr\u00fcn:\n*"},
+        {"capacity": "100", "expiry": "60", "group_expiry": "86400", "channel_capacity": {"work": "2"}},
+        {"expiry": "2.5"},
+        {"capacity": 0, "group_expiry": 0, "channel_capacity": {"work": 0}},
+        {"capacity": "0", "group_expiry": "0"},
+        {"serializer_format": "json"},
+    ],
+    ids=str,
+)
+async def test_settings_in_the_forms_of_real_projects_work(
+    make_layer: MakeLayer, redis_server: Server, redis_prefix: str, settings: dict[str, Any]
+) -> None:
+    # Each test has a prefix of its own, and so have the names here.
+    room, work = f"room.{redis_prefix}"[:90].replace(":", "."), "work"
+    layer = make_layer(**settings)
+    channel = await layer.new_channel()
+    await layer.group_add(room, channel)
+    await layer.group_send(room, {"n": 1})
+    await layer.send(channel, {"n": 2})
+    await layer.send(work, {"n": 3})
+    assert [await layer.receive(name) for name in (channel, channel, work)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
 class TestTooLong:
     async def test_it_is_refused_wherever_it_is_sent(self, make_layer: MakeLayer) -> None:
         layer = make_layer(max_message_bytes=2000)

@@ -152,7 +152,7 @@ def _check_entry(where: str, entry: object) -> Iterator[CheckMessage]:
             id="headrace.E002",
         )
         return
-    wrong = [*_check_keys(where, str(backend), layer_class, config), *_check_capacities(where, config)]
+    wrong = [*_check_keys(where, str(backend), layer_class, config), *_check_capacities(where, str(backend), config)]
     yield from wrong or _check_values(where, str(backend), layer_class, config)
     if backend in _IN_MEMORY:
         yield from _check_in_memory(where, str(backend))
@@ -215,13 +215,13 @@ def _parameters(layer_class: Callable[..., Any]) -> set[str] | None:
     return {parameter.name for parameter in parameters}
 
 
-def _check_capacities(where: str, config: _Entry) -> Iterator[CheckMessage]:
+def _check_capacities(where: str, backend: str, config: _Entry) -> Iterator[CheckMessage]:
     capacities = {"capacity": config.get("capacity", 1)}
     by_pattern = config.get("channel_capacity") or {}
     if isinstance(by_pattern, Mapping):
         capacities |= {f"channel_capacity[{pattern!r}]": capacity for pattern, capacity in by_pattern.items()}
     for name, capacity in capacities.items():
-        if isinstance(capacity, int | float) and capacity < 1:
+        if isinstance(capacity, int | float) and capacity < 1 and not (capacity == 0 and backend in _OVER_REDIS):
             yield Error(
                 f"{where}['CONFIG'] has {name} = {capacity!r}: a channel of that capacity refuses every message",
                 hint="A capacity is how many messages may wait on a channel; give at least 1, 100 is usual.",

@@ -196,7 +196,7 @@ def _as_mapping(host: HostSetting) -> dict[str, Any]:
         return dict(host)
     if isinstance(host, str | bytes):
         return {"address": host}
-    return dict(zip(("host", "port"), host, strict=False))
+    return dict(zip(("host", "port", "db"), host, strict=False))
 
 
 def parse_hosts(hosts: Iterable[HostSetting] | None) -> tuple[Host, ...]:
@@ -245,9 +245,11 @@ def _options(entry: object) -> dict[str, Any]:
             options |= url_options
         return options
     if isinstance(entry, list | tuple):
-        if len(entry) != 2:
-            raise Refused("a pair must be (host, port); give more as {'host': ..., 'port': ..., 'password': ...}")
-        return {"host": entry[0], "port": entry[1]}
+        if len(entry) not in (2, 3) or not all(str(number).isdecimal() for number in entry[2:]):
+            raise Refused(
+                "a pair must be (host, port), with a number of a database perhaps; give more as {'host': ...}"
+            )
+        return dict(zip(("host", "port", "db"), entry, strict=False))
     missing = "; is an environment variable not set?" if entry is None else ""
     raise Refused(f"expected a URL, a pair (host, port), or a mapping of options{missing}")
 

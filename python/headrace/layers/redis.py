@@ -36,6 +36,7 @@ from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, Layer
 from headrace.layers.absent import ABSENT_OVER_REDIS
 from headrace.layers.base import Capacities
 from headrace.layers.hosts import HostSetting, as_mappings
+from headrace.layers.limits import limits_of
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
 from headrace.layers.overrides import DECIDED_NATIVELY
 from headrace.layers.redis_config import Ring, Topology, Wire, redis_config
@@ -202,7 +203,10 @@ class RedisChannelLayer(NativeChannelLayer):
             _logger.debug("the option %s has no effect: %s", option, reason)
         self._gap = gap
         self._hosts = hosts
-        super().__init__(expiry, group_expiry, capacity, channel_capacity, strict=True, wake=wake)
+        limits = limits_of(expiry, group_expiry, capacity, channel_capacity)
+        super().__init__(
+            limits.expiry, limits.group_expiry, limits.capacity, limits.channel_capacity, strict=True, wake=wake
+        )
 
     def _inbox(self, channel: str) -> Inbox:
         self._check_ours(channel)

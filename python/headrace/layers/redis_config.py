@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from headrace.layers.base import BaseChannelLayer, Capacities, check_seconds
 from headrace.layers.hosts import Host, HostSetting, parse_hosts
+from headrace.layers.limits import limits_of
 from headrace.layers.native import LayerConfig
 from headrace.layers.options import IGNORED
 
@@ -24,6 +25,7 @@ _SMALLEST_LIMIT = 1024
 # What Redis stores in one string at most, unless its configuration says otherwise.
 _LARGEST_LIMIT = 512 * 1024 * 1024
 _LONGEST_PREFIX = 100
+_JSON = "messages are msgpack, which holds all that JSON does"
 _RANDOM_PREFIX = "it keeps equal messages apart in channels_redis's sorted sets, which this layer does not have"
 
 
@@ -98,17 +100,20 @@ def redis_config(
     arranged = _arranged(_one_of("topology", topology, get_args(Topology)), parsed)
     _refuse_cluster_with(arranged, parsed, chosen_wire)
     _one_of("wake", wake, ("direct", "future"))
-    _refuse_other_formats(serializer_format)
+    _refuse_other_formats(serializer_format, chosen_wire)
     ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
     if random_prefix_length is not None:
         ignored["random_prefix_length"] = _RANDOM_PREFIX
-    base = BaseChannelLayer(expiry, capacity, channel_capacity)
-    globs = channel_capacity.items() if isinstance(channel_capacity, Mapping) else None
+    if serializer_format != "msgpack":
+        ignored["serializer_format"] = _JSON
+    limits = limits_of(expiry, group_expiry, capacity, channel_capacity)
+    base = BaseChannelLayer(limits.expiry, limits.capacity, limits.channel_capacity)
+    globs = limits.channel_capacity.items() if isinstance(limits.channel_capacity, Mapping) else None
     return RedisConfig(
         local=LayerConfig(
-            expiry=float(expiry),
-            group_expiry=float(check_seconds("group_expiry", group_expiry)),
-            capacity=capacity,
+            expiry=float(limits.expiry),
+            group_expiry=float(check_seconds("group_expiry", limits.group_expiry)),
+            capacity=limits.capacity,
             # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
             channel_capacity=list(globs) if globs else list(base.channel_capacity),
             # Only what msgpack can carry leaves the process.
@@ -191,20 +196,26 @@ def _prefix(prefix: object) -> str:
     if not isinstance(prefix, str):
         # The first sentence is channels_redis's, which programs may match on.
         raise ValueError(f"Prefix must be unicode. Got {reprlib.repr(prefix)}: give text, such as 'asgi'")
-    if re.fullmatch(rf"[!-z|~]{{1,{_LONGEST_PREFIX}}}", prefix):
+    if re.fullmatch(rf"[^{{}}\ud800-\udfff]{{0,{_LONGEST_PREFIX}}}", prefix, re.DOTALL):
         return prefix
     raise ValueError(
-        f"prefix must be 1 to {_LONGEST_PREFIX} printable characters of ASCII without spaces and braces, "
-        f"which would move keys to other slots of a cluster; got {reprlib.repr(prefix)}"
+        f"prefix must be at most {_LONGEST_PREFIX} characters without braces, which would move keys to other slots of "
+        f"a cluster; got {reprlib.repr(prefix)}"
     )
 
 
-def _refuse_other_formats(serializer_format: object) -> None:
-    if serializer_format != "msgpack":
+def _refuse_other_formats(serializer_format: object, wire: Wire) -> None:
+    if serializer_format == "msgpack" or (serializer_format == "json" and wire == "headrace"):
+        return
+    if serializer_format == "json":
         raise ValueError(
-            f"serializer_format must be 'msgpack', got {reprlib.repr(serializer_format)}: messages are msgpack, "
-            "which all processes of a fleet have to read; leave it out, and turn other values to text before you send"
+            "serializer_format='json' does not go with wire='channels_redis': this layer writes msgpack, which the "
+            "other processes would not read; set 'msgpack' in all of them first"
         )
+    raise ValueError(
+        f"serializer_format must be 'msgpack' or 'json', got {reprlib.repr(serializer_format)}: messages are msgpack, "
+        "and no serializer of one's own is called; leave it out, and turn other values to text before you send"
+    )
 
 
 def _encryption_keys(keys: object) -> tuple[bytes, ...]:

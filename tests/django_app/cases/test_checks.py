@@ -198,8 +198,8 @@ def test_a_layer_of_channels_redis_is_a_warning_that_says_how_to_move(backend: s
 
 
 def test_what_stands_in_the_way_of_moving_is_in_the_hint() -> None:
-    (found,) = check({"default": layer(PUBSUB, serializer_format="json")})
-    assert "But before, correct this: serializer_format must be 'msgpack', got 'json'" in found.hint
+    (found,) = check({"default": layer(PUBSUB, serializer_format="mine")})
+    assert "But before, correct this: serializer_format must be 'msgpack' or 'json', got 'mine'" in found.hint
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,11 @@ def test_a_backend_that_tells_nothing_of_its_arguments_is_not_complained_about(m
     for kind in (Opaque, Open):
         monkeypatch.setattr(sys.modules["channels_redis"], "Layer", kind, raising=False)
         assert check({"default": layer("channels_redis.Layer", anything=1, channel_capacity=[])}) == []
+
+
+def test_no_limit_over_redis_is_no_error() -> None:
+    assert check({"default": layer(REDIS, capacity=0, channel_capacity={"a.*": 0})}) == []
+    assert ids(check({"default": layer(REDIS, capacity=-1)})) == ["E004"]
 
 
 @pytest.mark.parametrize("config", [{"capacity": "50"}, {"expiry": -1}, {"group_expiry": None}])
