@@ -280,6 +280,7 @@ async def test_what_the_server_does_not_take_is_logged_counted_and_raised_by_flu
     client = await subscribed(config=config)
     mouth, other = Broadcaster(config=config), Broadcaster(config=config)
     server.kill()
+    await asyncio.to_thread(eventually, lambda: mouth.layer.stats().connection.state != "up", "the loss is noticed")
     for number in range(3):
         mouth.broadcast("news", number)
     with pytest.raises(LayerUnavailable, match="calls of Broadcaster that nobody waited for failed: 3; the latest"):

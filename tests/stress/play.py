@@ -79,9 +79,11 @@ class Play:
 
     def _play(self, role: Callable[..., None], name: str, chance: random.Random) -> None:
         try:
-            while time.monotonic() < self._end and not self.faults:
+            while not self.faults:
                 role(name, chance)
                 self.operations[role.__name__] += 1
+                if time.monotonic() > self._end:
+                    return
         except BaseException as error:
             self.faults.append(f"{name}: {error!r}")
 

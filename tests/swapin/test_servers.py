@@ -40,7 +40,12 @@ def serve(server: str, environment: dict[str, str]) -> Iterator[str]:
         yield f"{host}:{port}"
     finally:
         process.terminate()
-        process.wait(SECONDS)
+        try:
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 @pytest.fixture(
