@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use super::backlog::Claim;
@@ -136,7 +136,10 @@ pub(crate) struct Driver<H: Host> {
     pub(super) me: ProcessId,
     pub(super) shared: Arc<Shared>,
     pub(super) transport: Arc<dyn Transport>,
+    /// What the connections that ask say, and what else is to be handled at once.
     pub(super) events: UnboundedSender<Event>,
+    /// What those say that subscribe, in its order.
+    pub(super) pushes: UnboundedSender<Event>,
     pub(super) now: Instant,
 
     pub(super) map: Map,
@@ -212,6 +215,13 @@ pub(crate) struct Driver<H: Host> {
     pub(super) hand_offs: Vec<HandOff<H::Message, H::Waiter>>,
 }
 
+/// What the driver is told. Messages may come faster than they can be delivered: a sender does not wait behind them for its
+/// answer.
+struct Inbound {
+    events: UnboundedReceiver<Event>,
+    pushes: UnboundedReceiver<Event>,
+}
+
 /// What a driver is made from.
 pub(crate) struct Parts<H: Host> {
     pub(crate) host: Arc<H>,
@@ -224,14 +234,20 @@ pub(crate) struct Parts<H: Host> {
 }
 
 impl<H: Host> Driver<H> {
-    fn new(parts: Parts<H>, events: UnboundedSender<Event>) -> Self {
+    fn new(parts: Parts<H>) -> (Self, Inbound) {
         let now = Instant::now();
         let map = Map::first(&parts.settings);
         let counters = match &parts.settings.crypt {
             Some(crypt) if crypt.sends(Version::Two) => Counters::rising(WATCHED),
             _ => Counters::new(WATCHED),
         };
-        Self {
+        let (events, handled_first) = unbounded_channel();
+        let (pushes, in_order) = unbounded_channel();
+        let inbound = Inbound {
+            events: handled_first,
+            pushes: in_order,
+        };
+        let driver = Self {
             host: parts.host,
             engine: parts.engine,
             settings: parts.settings,
@@ -240,6 +256,7 @@ impl<H: Host> Driver<H> {
             shared: parts.shared,
             transport: parts.transport,
             events,
+            pushes,
             now,
             map,
             mapping: false,
@@ -283,13 +300,13 @@ impl<H: Host> Driver<H> {
             next_health: now + HEALTH,
             answers: Vec::new(),
             hand_offs: Vec::new(),
-        }
+        };
+        (driver, inbound)
     }
 
     /// Runs until the layer is closed, or until nobody is left who could ask.
     pub(crate) async fn run(parts: Parts<H>, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
-        let (events, mut inbound) = tokio::sync::mpsc::unbounded_channel();
-        let mut driver = Self::new(parts, events);
+        let (mut driver, mut inbound) = Self::new(parts);
         driver.shared.meter.set_state(ConnectionState::Connecting);
         driver.subscribe_to_own_topics();
         loop {
@@ -306,16 +323,17 @@ impl<H: Host> Driver<H> {
                         return;
                     }
                 }
-                Some(event) = inbound.recv() => {
+                Some(event) = inbound.events.recv() => {
+                    driver.now = Instant::now();
+                    driver.handle(event);
+                }
+                Some(event) = inbound.pushes.recv() => {
                     driver.now = Instant::now();
                     driver.handle(event);
                 }
                 () = tokio::time::sleep_until(wake) => driver.now = Instant::now(),
             }
-            for _ in 0..BATCH {
-                let Ok(event) = inbound.try_recv() else { break };
-                driver.handle(event);
-            }
+            let more = driver.handle_some(&mut inbound);
             for _ in 0..BATCH {
                 let Ok(ask) = asks.try_recv() else { break };
                 if driver.is_last(ask) {
@@ -324,15 +342,34 @@ impl<H: Host> Driver<H> {
                 }
             }
             driver.end_turn();
+            if more {
+                // Who writes and reads the connections has a turn too.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
+    /// Handles what has come, up to a number; tells whether there may be more.
+    fn handle_some(&mut self, inbound: &mut Inbound) -> bool {
+        let mut more = false;
+        for events in [&mut inbound.events, &mut inbound.pushes] {
+            let some = std::iter::from_fn(|| events.try_recv().ok());
+            let handled = some.take(BATCH).map(|event| self.handle(event)).count();
+            more |= handled == BATCH;
+        }
+        more
+    }
+
     /// Nobody is left who could ask; what was asked for before still goes out, if that does not take long.
-    async fn finish_sending(&mut self, inbound: &mut UnboundedReceiver<Event>) {
+    async fn finish_sending(&mut self, inbound: &mut Inbound) {
         let end = Instant::now() + LAST_WORDS;
         while !self.has_carried_all() && self.now < end {
             tokio::select! {
-                Some(event) = inbound.recv() => {
+                Some(event) = inbound.events.recv() => {
+                    self.now = Instant::now();
+                    self.handle(event);
+                }
+                Some(event) = inbound.pushes.recv() => {
                     self.now = Instant::now();
                     self.handle(event);
                 }

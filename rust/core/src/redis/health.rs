@@ -54,7 +54,7 @@ impl<H: Host> Driver<H> {
 
     fn check_subscriber(&self, key: &NodeKey, state: &LinkState) {
         let Some(link) = state.link() else { return };
-        let (events, node, generation) = (self.events.clone(), key.clone(), state.generation);
+        let (pushes, node, generation) = (self.pushes.clone(), key.clone(), state.generation);
         let (asked, answer) = (Instant::now(), link.ping());
         tokio::spawn(async move {
             let answered = tokio::time::timeout(SILENCE, answer).await;
@@ -72,7 +72,8 @@ impl<H: Host> Driver<H> {
                     asked,
                 }
             };
-            let _ = events.send(event);
+            // Behind the messages that came before it.
+            let _ = pushes.send(event);
         });
     }
 

@@ -334,10 +334,10 @@ impl<H: Host> Driver<H> {
     fn open(&self, node: NodeKey, role: Role, generation: u64, server: ServerHost) {
         let events = self.events.clone();
         let pushes: Option<PushSink> = (role == Role::Subscriber).then(|| {
-            let (events, node) = (events.clone(), node.clone());
+            let (pushes, node) = (self.pushes.clone(), node.clone());
             let sink = move |push| {
                 // Nobody is left to be told when the driver has ended.
-                let _ = events.send(Event::Pushed {
+                let _ = pushes.send(Event::Pushed {
                     node: node.clone(),
                     generation,
                     push,

@@ -90,11 +90,12 @@ impl<H: Host> Driver<H> {
                 }
                 node.batches += 1;
                 let answer = link.change(&batch, sharded);
-                let (events, node, generation) =
-                    (self.events.clone(), key.clone(), node.subscriber.generation);
+                // Behind the confirmations.
+                let (pushes, node, generation) =
+                    (self.pushes.clone(), key.clone(), node.subscriber.generation);
                 tokio::spawn(async move {
                     let refusals = answer.await;
-                    let _ = events.send(Event::Changed {
+                    let _ = pushes.send(Event::Changed {
                         node,
                         generation,
                         batch,

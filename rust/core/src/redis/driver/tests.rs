@@ -4,7 +4,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -1001,4 +1000,27 @@ async fn queues_that_only_the_statistics_need_are_looked_at_in_turn() {
     }
     // Those too whose message was on its way when it was last decided which queues nobody uses.
     assert_eq!(seen.len(), 200, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_does_not_wait_behind_messages_that_have_come() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let (inbox, channel) = (layer.keys.inbox(ME), format!("specific.{ME}!a"));
+    let before = layer.shared.stats().bytes_in;
+    let payload = entry(&channel, OTHER, 1);
+    for _ in 0..100_000 {
+        layer.push(|| Push::Message {
+            topic: inbox.clone().into_bytes(),
+            payload: payload.clone(),
+        });
+    }
+    layer.begin_to_send("work", 1);
+    let mut answer = None;
+    while answer.is_none() {
+        tokio::task::yield_now().await;
+        answer = layer.world.answers.lock().remove(&1);
+    }
+    assert_eq!(answer.and_then(|answer| answer.fault), None);
+    let came = layer.shared.stats().bytes_in - before;
+    assert!(came < (payload.len() * 50_000) as u64, "{came}");
 }
