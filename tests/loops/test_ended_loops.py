@@ -151,15 +151,15 @@ class TestClosed:
         gc.collect()
         assert received + rest(layer) == list(range(1, 40))
 
-    def test_its_tasks_can_be_collected(self, layer: InMemoryChannelLayer, new_loop: NewLoop) -> None:
+    def test_it_and_its_tasks_can_be_collected(self, layer: InMemoryChannelLayer, new_loop: NewLoop) -> None:
         loop = new_loop()
         tasks = start(loop, layer, count=3)
         layer.send_sync("channel", {"n": 0})
         loop.close()
-        references = [weakref.ref(task) for task in tasks]
+        references: list[weakref.ref[Any]] = [weakref.ref(loop), *map(weakref.ref, tasks)]
         del tasks, loop
         gc.collect()
-        assert [reference() for reference in references] == [None] * 3
+        assert [reference() for reference in references] == [None] * 4
         assert rest(layer) == [0]
 
     def test_another_loop_can_take_its_place(self, layer: InMemoryChannelLayer, new_loop: NewLoop) -> None:

@@ -226,6 +226,23 @@ class TestEnds:
         left.check()
         assert reference() is None
 
+    @pytest.mark.parametrize("channel", ["work", "specific"])
+    def test_a_loop_that_was_closed_while_its_tasks_waited_is_collected(
+        self, layer: RedisChannelLayer, channel: str
+    ) -> None:
+        loop = asyncio.new_event_loop()
+        name = layer.new_channel_sync() if channel == "specific" else channel
+        task = loop.create_task(layer.receive(name))
+        while not layer.stats().waiters:
+            loop.run_until_complete(asyncio.sleep(0))
+        forget([task])
+        loop.close()
+        references: list[weakref.ref[Any]] = [weakref.ref(loop), weakref.ref(task)]
+        del loop, task
+        gc.collect()
+        assert [reference() for reference in references] == [None, None]
+        assert layer.stats().waiters == 0
+
     def _forget(self, server: Server) -> "weakref.ref[RedisChannelLayer]":
         layer = RedisChannelLayer([server.url])
         loop = asyncio.new_event_loop()
