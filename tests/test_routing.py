@@ -764,3 +764,38 @@ def test_the_default_application_is_the_one_that_the_settings_name() -> None:
 def test_without_django_there_is_no_default_application() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^Cannot find ASGI_APPLICATION setting\.$"):
         get_default_application()
+
+
+async def closed_at(router: Any, path: str, root_path: str) -> None:
+    """Connect as a server does, where no route is."""
+    sent: list[Any] = []
+    incoming: asyncio.Queue[Any] = asyncio.Queue()
+    incoming.put_nowait({"type": "websocket.connect"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "asgi": {}, "path": path, "root_path": root_path}
+    await router(scope, incoming.get, send)
+    assert sent[-1]["code"] == 4404
+
+
+async def test_the_log_names_the_root_path(caplog: pytest.LogCaptureFixture) -> None:
+    router = URLRouter([path("ws/", AsyncWebsocketConsumer)])
+    await closed_at(router, "/ws/", "/sub")
+    assert "path '/ws/', which does not begin with the server's root_path '/sub'" in caplog.text
+    caplog.clear()
+    await closed_at(router, "/sub/other/", "/sub")
+    assert "no route found for websocket path '/sub/other/' below root_path '/sub'" in caplog.text
+    caplog.clear()
+    await closed_at(router, "/other/", "")
+    assert caplog.messages == ["no route found for websocket path '/other/'"]
+
+
+def test_a_route_that_matches_nothing_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    routes = [path("ws/", AsyncWebsocketConsumer), re_path("^ws/$", AsyncWebsocketConsumer)]
+    URLRouter([*routes, ("/ws/", AsyncWebsocketConsumer), path("a", include([path("/b", AsyncWebsocketConsumer)]))])
+    assert caplog.text == ""
+    URLRouter([*routes, path("/ws/", AsyncWebsocketConsumer), re_path("^/ws/$", AsyncWebsocketConsumer)])
+    assert "routes[2], '/ws/', matches nothing" in caplog.text
+    assert "routes[3], '^/ws/$', matches nothing" in caplog.text

@@ -299,9 +299,18 @@ async def _find_no_route(path: str, scope: Scope, receive: Receive, send: Send) 
     await _answer_no_route(scope, receive, send)
 
 
+def _below(scope: Scope) -> str:
+    root_path, path = scope.get("root_path"), scope.get("path", "")
+    if not root_path:
+        return ""
+    if path.startswith(root_path):
+        return f" below root_path {root_path!r}"
+    return f", which does not begin with the server's root_path {root_path!r}: the proxy or the server takes it off"
+
+
 async def _answer_no_route(scope: Scope, receive: Receive, send: Send) -> None:
     kind = scope["type"]
-    logger.warning("no route found for %s path %r", kind, scope.get("path"))
+    logger.warning("no route found for %s path %r%s", kind, scope.get("path"), _below(scope))
     if kind == "http":
         body = b"no route found for this path\n"
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
@@ -326,6 +335,7 @@ def _entry(route: Any, where: str) -> _Entry:
         return _leaf(_SlashlessPath(route[0], is_endpoint=not leads_to_router(application)), {}, application)
     pattern: Any = getattr(route, "pattern", None)
     if hasattr(pattern, "match"):
+        _warn_of_slash(pattern, where)
         if hasattr(route, "url_patterns"):
             inner = _entries(route.url_patterns, f"{where}.include")
             return _Entry(pattern.match, dict(route.default_kwargs), children=inner, included=True)
@@ -338,6 +348,15 @@ def _entry(route: Any, where: str) -> _Entry:
         f"{where} must be a path() or re_path(), or a tuple of a path and an application or consumer class, "
         f"got {route!r}"
     )
+
+
+def _warn_of_slash(pattern: Any, where: str) -> None:
+    """Warn of a route that no path can match; what is included may begin with a slash."""
+    route, regex = getattr(pattern, "_route", None), getattr(pattern, "_regex", None)
+    written = route if isinstance(route, str) else getattr(regex, "pattern", regex)
+    never = isinstance(written, str) and written.startswith("/" if isinstance(route, str) else "^/")
+    if never and ".include" not in where:
+        logger.warning("%s, %r, matches nothing: routes are compared without the slash at the start", where, written)
 
 
 def _application(view: Any, where: str) -> Any:

@@ -94,6 +94,27 @@ class TestNames:
         assert consumer.log == ["disconnect 1006"]
         assert consumer_stats(type(consumer)).errors == 1
 
+    @pytest.mark.parametrize(
+        ("kind", "text"),
+        [
+            ("chat-message", "no method can have this name; send a type of words with dots between them"),
+            ("1.message", "no method can have this name"),
+            ("class", "no method can have this name"),
+            ("chat.message", "define its method chat_message(self, message)"),
+            ("room", "its room is no method but a str"),
+        ],
+    )
+    async def test_the_error_says_what_to_do(
+        self, wire: "MakeWire", layer: InMemoryChannelLayer, kind: str, text: str
+    ) -> None:
+        client = wire(type("Here", (Recorder,), {"room": "lobby"})())
+        client.connect()
+        await settle()
+        await layer.group_send("all", {"type": kind})
+        error = await client.outcome()
+        assert isinstance(error, ValueError)
+        assert text in str(error)
+
     @pytest.mark.parametrize("concurrency", [1, 3])
     @pytest.mark.parametrize("message", [None, 3, "text", ["type"]])
     async def test_a_server_that_gives_no_message_ends_the_consumer(

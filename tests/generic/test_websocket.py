@@ -109,6 +109,31 @@ class TestArguments:
         await call(consumer, "close", 4000, "x" * 123)
         assert sent == [{"type": "websocket.close", "code": 4000, "reason": "x" * 123}]
 
+    @pytest.mark.parametrize("code", [403, 999, 1004, 1005, 1006, 1015, 2000, 5000, -1])
+    async def test_a_code_that_no_frame_can_carry_is_refused_before_anything_is_sent(
+        self, unconnected: MakeConsumer, kind: type[Any], code: int
+    ) -> None:
+        consumer, sent = unconnected(kind)
+        await call(consumer, "accept")
+        refused = f"a WebSocket cannot be closed with code {code}: take 1000"
+        with pytest.raises(ValueError, match=refused):
+            await call(consumer, "close", code)
+        with pytest.raises(ValueError, match=refused):
+            await call(consumer, "send", text_data="x", close=code)
+        assert [message["type"] for message in sent] == ["websocket.accept"]
+
+    @pytest.mark.parametrize("code", [1000, 1003, 1011, 3000, 4999])
+    async def test_any_other_code_is_sent(self, unconnected: MakeConsumer, kind: type[Any], code: int) -> None:
+        consumer, sent = unconnected(kind)
+        await call(consumer, "accept")
+        await call(consumer, "close", code)
+        assert sent[-1] == {"type": "websocket.close", "code": code}
+
+    async def test_before_it_is_accepted_any_code_refuses(self, unconnected: MakeConsumer, kind: type[Any]) -> None:
+        consumer, sent = unconnected(kind)
+        await call(consumer, "close", 403)
+        assert sent == [{"type": "websocket.close", "code": 403}]
+
     async def test_text_in_the_place_of_bytes_is_its_utf8(self, unconnected: MakeConsumer, kind: type[Any]) -> None:
         consumer, sent = unconnected(kind)
         await call(consumer, "send", bytes_data="H\u00e9llo")

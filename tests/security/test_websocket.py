@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.paths import ImproperlyConfigured
 from headrace.security.websocket import AllowedHostsOriginValidator, OriginValidator, WebsocketDenier
+from headrace.testing import WebsocketCommunicator
 
 NOBODY: Any = None
 
@@ -217,3 +218,33 @@ def test_allowed_hosts_are_those_of_djangos_settings(configured: str, allowed: l
         check=False,
     )
     assert (process.stderr, process.stdout) == ("", f"{allowed}\n")
+
+
+async def refusal(origins: list[bytes], allowed: list[str], caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Connect with Origins, and return what the log says."""
+    headers = [(b"origin", origin) for origin in origins]
+    communicator = WebsocketCommunicator(OriginValidator(AsyncWebsocketConsumer.as_asgi(), allowed), "/ws/", headers)
+    assert (await communicator.connect())[0] is False
+    await communicator.wait()
+    return [record.getMessage() for record in caplog.records if record.name == "headrace.security"]
+
+
+async def test_a_refusal_names_the_origin_and_the_patterns(caplog: pytest.LogCaptureFixture) -> None:
+    (said,) = await refusal([b"https://evil.example"], ["good.example", ".other.example"], caplog)
+    assert "a WebSocket to '/ws/' is refused" in said
+    assert "its Origin 'https://evil.example' is not allowed by ['good.example', '.other.example']" in said
+
+
+async def test_a_refusal_without_an_origin_says_so_and_a_long_one_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    (said,) = await refusal([], ["good.example"], caplog)
+    assert "its Origin is missing or cannot be parsed" in said
+    caplog.clear()
+    (said,) = await refusal([b"https://" + b"x" * 10_000], ["good.example"], caplog)
+    assert len(said) < 400
+
+
+def test_a_pattern_that_allows_nothing_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    OriginValidator(AsyncWebsocketConsumer, ["*", ".example.com", "https://example.com"])
+    assert caplog.text == ""
+    OriginValidator(AsyncWebsocketConsumer, ["*.example.com"])
+    assert "'*.example.com' in allowed_origins allows nothing" in caplog.text

@@ -1,6 +1,7 @@
 """Which method of a consumer handles a message: decided once for each class and type of message."""
 
 import inspect
+import keyword
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -87,22 +88,25 @@ class Handlers:
         Raises:
             ValueError: The consumer has none.
         """
-        handler: Callable[[Any], Any] | None = getattr(consumer, name, None)
-        if handler:
-            return handler
+        handler: Any = getattr(consumer, name, None)
+        if callable(handler):
+            called: Callable[[Any], Any] = handler
+            return called
         if name == "http_request" and hasattr(self._class, "websocket_connect"):
             raise ValueError(
                 f"No handler for message type {message['type']} in {self._class.__name__}, which is for WebSockets; "
                 "put a ProtocolTypeRouter before it that takes HTTP elsewhere"
             )
-        raise ValueError(
-            f"No handler for message type {message['type']} in {self._class.__name__}; "
-            f"define its method {name}(self, message)"
-        )
+        no_handler = f"No handler for message type {message['type']} in {self._class.__name__}"
+        if handler is not None:
+            raise ValueError(f"{no_handler}: its {name} is no method but a {type(handler).__name__}")
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(f"{no_handler}: no method can have this name; send a type of words with dots between them")
+        raise ValueError(f"{no_handler}; define its method {name}(self, message)")
 
     def _keep(self, names: dict[str, str], kind: str, name: str) -> None:
         # Only what the class has: types that somebody makes up must not fill the memory.
-        if getattr(self._class, name, None):
+        if callable(getattr(self._class, name, None)):
             names[kind] = name
 
 

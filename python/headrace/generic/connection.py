@@ -88,6 +88,12 @@ class WebsocketSession(Session):
         if code is not None and code is not True:
             if not isinstance(code, int):
                 self._refuse("close", "code must be an int", code)
+            # Before accept() it refuses the handshake, and the server makes a status of it; of 0 it makes 1000.
+            if self.accepted and not self.closed and code and not _may_close_with(code):
+                raise ValueError(
+                    f"{self.shared.name}.close(): a WebSocket cannot be closed with code {code}: take 1000, or one "
+                    "of your own from 3000 to 4999"
+                )
             message["code"] = code
         if reason:
             if not isinstance(reason, str):
@@ -314,6 +320,11 @@ class Connection(AsyncConsumer):
         super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
         if self.groups is None:
             self.groups = []
+
+
+def _may_close_with(code: int) -> bool:
+    """Tell whether a code may stand in the frame of a close (RFC 6455, 7.4)."""
+    return 3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014
 
 
 def _is_header(pair: object) -> bool:

@@ -129,6 +129,8 @@ class AsyncWebsocketConsumer(Connection):
             message: Message = {"type": "websocket.send", "text": text_data}
         else:
             message = session.send_message(text_data, bytes_data)
+        if close:
+            session.close_message(close, None)  # refused now, if it is
         if session.closed:
             session.drop_after_close(self)
         else:
@@ -221,6 +223,8 @@ class WebsocketConsumer(Connection, SyncConsumer):
         """Send a frame to the client; see ``AsyncWebsocketConsumer.send``."""
         session = self._headrace
         message = session.send_message(text_data, bytes_data)
+        if close:
+            session.close_message(close, None)  # refused now, if it is
         try:
             session.send_sync(self, message)
         except (OSError, RuntimeError) as error:

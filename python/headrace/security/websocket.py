@@ -5,6 +5,7 @@ whose page it is. An application that trusts cookies has to look at it. What is 
 likes: this protects users from other sites, and nobody from clients of other kinds.
 """
 
+import logging
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import ParseResult, urlparse
@@ -18,6 +19,12 @@ __all__ = ["AllowedHostsOriginValidator", "OriginValidator", "WebsocketDenier"]
 
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _DEBUG_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+
+_LONGEST = 200
+"""Characters of an Origin that go to the log."""
+
+_logger = logging.getLogger("headrace.security")
 
 
 class OriginValidator:
@@ -57,8 +64,15 @@ class OriginValidator:
         for name, value in scope.get("headers", []):
             if name == b"origin":
                 origin = _parsed(value.decode("latin1"))
-        application = self.application if self.valid_origin(origin) else WebsocketDenier()
-        return await application(scope, receive, send)
+        if self.valid_origin(origin):
+            return await self.application(scope, receive, send)
+        _logger.warning(
+            "a WebSocket to %r is refused: its Origin %s is not allowed by %r",
+            scope.get("path"),
+            "is missing or cannot be parsed, which" if origin is None else repr(origin.geturl()[:_LONGEST]),
+            list(self.allowed_origins),
+        )
+        return await WebsocketDenier()(scope, receive, send)
 
     def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
         """Tell whether an Origin is allowed; None stands for one that is missing or cannot be parsed."""
@@ -112,6 +126,11 @@ def _check_pattern(pattern: str) -> None:
         raise TypeError(f"a pattern of allowed_origins must be a str, got {pattern!r}")
     try:
         _ = _parsed_pattern(pattern).port
+        if pattern != "*" and "*" in pattern:
+            _logger.warning(
+                "%r in allowed_origins allows nothing: '*' stands alone, and '.example.com' is a host and all below it",
+                pattern,
+            )
     except ValueError as error:
         raise ValueError(f"{pattern!r} in allowed_origins is not [scheme://]host[:port]: {error}") from error
 
