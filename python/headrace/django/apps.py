@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import register
 
-from headrace.django.checks import check_channel_layers, check_sockets_config
+from headrace.django.checks import check_channel_layers, check_runserver, check_sockets_config
 from headrace.django.patch import apply
 
 __all__ = ["HeadraceConfig"]
@@ -21,5 +21,6 @@ class HeadraceConfig(AppConfig):  # type: ignore[misc]  # Django has no types
         """Register the checks, and patch Channels unless ``HEADRACE_PATCH_CHANNELS`` is False."""
         register(check_channel_layers)
         register(check_sockets_config)
+        register(check_runserver)
         if getattr(settings, "HEADRACE_PATCH_CHANNELS", True):
             apply()

@@ -19,6 +19,8 @@ Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
 - ``headrace.W008``: an entry has keys that nobody reads.
 - ``headrace.W009``: a layer of channels_redis; headrace's takes its settings.
 - ``headrace.I001``: the Redis layer takes these options and does not need them.
+- ``headrace.I002``: a database number is all that keeps this project apart on its server; pub/sub knows none.
+- ``headrace.I003``: ``ASGI_APPLICATION`` is set, and ``runserver`` is Django's own, which serves no WebSockets.
 """
 
 import inspect
@@ -29,12 +31,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning
+from django.core.management import get_commands
 from django.utils.module_loading import import_string
 
-from headrace.layers.redis_config import redis_config
+from headrace.layers.redis_config import RedisConfig, redis_config
 from headrace.sockets.backend import SETTING, redis_config_of_project
 
-__all__ = ["check_channel_layers", "check_sockets_config"]
+__all__ = ["check_channel_layers", "check_runserver", "check_sockets_config"]
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
@@ -64,6 +67,11 @@ _TAKES_ANYTHING = {
     _CHANNELS: {"expiry", "group_expiry", "capacity", "channel_capacity"},
     _PUBSUB: {*("hosts", "prefix", "on_disconnect", "on_reconnect", "symmetric_encryption_keys", "serializer_format")},
 }
+
+_PREFIX = "asgi"
+"""What ``prefix`` is if nobody sets it."""
+
+_WSGI_RUNSERVERS = ("django.core", "django.contrib.staticfiles")
 
 # How servers and process managers are told, by the environment, how many processes to start.
 _PROCESSES = ("WEB_CONCURRENCY", "UVICORN_WORKERS", "GRANIAN_WORKERS")
@@ -104,6 +112,22 @@ def check_sockets_config(**_kwargs: object) -> list[CheckMessage]:
         named = str(error) if SETTING in str(error) else f"{SETTING}: {error}"
         return [Error(named, hint=hint, id="headrace.E006")]
     return []
+
+
+def check_runserver(**_kwargs: object) -> list[CheckMessage]:
+    """Tell whether ``manage.py runserver`` serves WebSockets, where it may be used."""
+    if not settings.DEBUG or not getattr(settings, "ASGI_APPLICATION", None):
+        return []
+    if get_commands().get("runserver") not in _WSGI_RUNSERVERS:
+        return []
+    return [
+        Info(
+            "ASGI_APPLICATION is set, but runserver is Django's own: it serves HTTP by WSGI, and no WebSockets",
+            hint="Put 'daphne' at the head of INSTALLED_APPS, or run an ASGI server: uvicorn mysite.asgi:application "
+            "--reload.",
+            id="headrace.I003",
+        )
+    ]
 
 
 def _no_default(layers: _Entry) -> CheckMessage:
@@ -168,7 +192,9 @@ def _check_values(where: str, backend: str, layer_class: Callable[..., Any], con
         return
     try:
         if backend in _OVER_REDIS:
-            yield from _explain_ignored(where, redis_config(**_of_redis(config)).ignored)
+            parsed = redis_config(**_of_redis(config))
+            yield from _explain_ignored(where, parsed.ignored)
+            yield from _explain_databases(where, parsed)
         else:
             layer_class(**config)
     except (TypeError, ValueError) as error:
@@ -182,6 +208,16 @@ def _explain_ignored(where: str, ignored: Mapping[str, str]) -> Iterator[CheckMe
             f"{where}['CONFIG'] has options that this layer takes and does not need: {reasons}",
             hint="Take them out once channels_redis no longer reads them.",
             id="headrace.I001",
+        )
+
+
+def _explain_databases(where: str, config: RedisConfig) -> Iterator[CheckMessage]:
+    if config.prefix == _PREFIX and (numbers := {host.endpoint.database for host in config.hosts} - {0}):
+        yield Info(
+            f"{where} has database {', '.join(map(str, sorted(numbers)))} and no prefix: pub/sub knows no "
+            "databases, so projects and environments on this server hear each other's groups",
+            hint="Give each a 'prefix' of its own in CONFIG.",
+            id="headrace.I002",
         )
 
 

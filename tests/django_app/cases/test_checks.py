@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import INFO, CheckMessage
 from django.test import override_settings
 
-from headrace.django.checks import check_channel_layers, check_sockets_config
+from headrace.django.checks import check_channel_layers, check_runserver, check_sockets_config
 from headrace.layers.redis_config import redis_config
 
 OURS = "headrace.layers.InMemoryChannelLayer"
@@ -266,3 +266,24 @@ def test_no_limit_over_redis_is_no_error() -> None:
 @pytest.mark.parametrize("config", [{"capacity": "50"}, {"expiry": -1}, {"group_expiry": None}])
 def test_a_value_that_the_layer_refuses_is_an_error(config: dict[str, Any]) -> None:
     assert ids(check({"default": {"BACKEND": OURS, "CONFIG": config}})) in (["E004"], ["E005"])
+
+
+def test_a_database_number_keeps_nobody_apart() -> None:
+    (found,) = check({"default": layer(REDIS, hosts=["redis://one/1", "redis://one/2"])})
+    assert (found.id, found.level) == ("headrace.I002", INFO)
+    assert "has database 1, 2 and no prefix" in found.msg
+    assert check({"default": layer(REDIS, hosts=["redis://one/1"], prefix="staging")}) == []
+    assert check({"default": layer(REDIS, hosts=["redis://one/0"])}) == []
+
+
+@pytest.mark.parametrize(
+    ("command_of", "told"), [("django.core", True), ("django.contrib.staticfiles", True), ("daphne", False)]
+)
+def test_a_runserver_without_websockets_is_told(monkeypatch: pytest.MonkeyPatch, command_of: str, told: bool) -> None:
+    monkeypatch.setattr("headrace.django.checks.get_commands", lambda: {"runserver": command_of})
+    with override_settings(DEBUG=True, ASGI_APPLICATION="mysite.asgi.application"):
+        assert ids(check_runserver()) == (["I003"] if told else [])
+    with override_settings(DEBUG=False, ASGI_APPLICATION="mysite.asgi.application"):
+        assert check_runserver() == []
+    with override_settings(DEBUG=True, ASGI_APPLICATION=None):
+        assert check_runserver() == []
