@@ -6,8 +6,8 @@
 //! noticed. Time and memory per message are constant.
 //!
 //! Where envelopes are authenticated a number never comes again: a sender that forgot goes on above all that it used before,
-//! so the receiver can refuse what it has seen, and what is far below the highest number. How often a sender forgot is in
-//! the upper bits.
+//! so the receiver can refuse what it has seen, and what is far below the highest number. The upper bits are raised for each
+//! destination that is forgotten.
 
 use std::sync::Arc;
 
@@ -18,8 +18,9 @@ use super::keys::ProcessId;
 use crate::clock::Moment;
 use crate::expiry::ExpiryList;
 
-/// From one beginning of a sender that never uses a number again to the next.
-const EPOCH: u64 = 1 << 40;
+/// From one beginning of a sender that never uses a number again to the next. There are 2^40 of them: enough to forget a thousand
+/// destinations a second for 34 years.
+const EPOCH: u64 = 1 << 24;
 /// How far below the highest number, of those that come once, one may come that was overtaken.
 const WINDOW: u64 = 64;
 
@@ -128,7 +129,7 @@ impl Sequences {
 #[derive(Debug)]
 pub struct Counters {
     book: Book,
-    /// The number before the first of a destination that is new.
+    /// The number before the first of a destination that is new: a multiple of `EPOCH`.
     begun: u64,
     /// Whether a destination that was forgotten goes on above all numbers that it had.
     rising: bool,
@@ -153,23 +154,27 @@ impl Counters {
     }
 
     /// The number of the next message: 1 for a destination that is new or was forgotten, or, if numbers rise, one more than a
-    /// multiple of 2^40.
+    /// multiple of 2^24.
     pub fn next(&mut self, destination: &str) -> u64 {
         // All entries are of one sender, so any id will do.
         let sender = ProcessId(0);
         let last = self.book.get(sender, destination);
-        if last.is_none() && self.rising && self.book.is_full() {
-            // Another one is forgotten for it.
-            self.begun = self.begun.saturating_add(EPOCH);
+        if last.is_none() && self.rising {
+            self.make_room();
         }
         let next = last.unwrap_or(self.begun).saturating_add(1);
         self.book.set(sender, destination, next);
         next
     }
 
-    /// Begins anew with every destination.
-    pub fn clear(&mut self) {
-        self.book.clear();
+    /// Forgets a destination if there is no room for another, and begins the next ones above all numbers that it had.
+    fn make_room(&mut self) {
+        if self.book.is_full() {
+            let last = self.book.remove_oldest().unwrap_or(0);
+            // It may have had more numbers than there are from one beginning to the next.
+            let used = last - last % EPOCH;
+            self.begun = self.begun.max(used).saturating_add(EPOCH);
+        }
     }
 }
 
@@ -316,20 +321,23 @@ impl Book {
         place
     }
 
-    fn remove_oldest(&mut self) {
-        let Some(place) = self.order.first() else {
-            return;
-        };
+    /// Removes the one that was set longest ago, and gives its last number.
+    fn remove_oldest(&mut self) -> Option<u64> {
+        let place = self.order.first()?;
         self.order.disarm(place);
-        let Some(Entry { topic, sender, .. }) = self.entries.try_remove(place as usize) else {
-            return;
-        };
+        let Entry {
+            topic,
+            sender,
+            last,
+            ..
+        } = self.entries.try_remove(place as usize)?;
         if let Some(senders) = self.topics.get_mut(&topic) {
             senders.remove(&sender);
             if senders.is_empty() {
                 self.topics.remove(&topic);
             }
         }
+        Some(last)
     }
 
     /// Removes what is known of the senders on a topic, except of those whose numbers come once.
@@ -458,8 +466,6 @@ mod tests {
         assert_eq!(send("b"), Seen::First);
         assert_eq!(send("a"), Seen::First);
         assert_eq!(send("a"), Seen::Next);
-        counters.clear();
-        assert_eq!(counters.next("a"), 1);
     }
 
     #[test]
@@ -536,6 +542,35 @@ mod tests {
         assert_eq!(send("c"), (EPOCH + 1, Seen::First));
         assert_eq!(send("b"), (2 * EPOCH + 1, Seen::First));
         assert_eq!(send("b"), (2 * EPOCH + 2, Seen::Next));
+    }
+
+    #[test]
+    fn a_sender_that_forgot_many_destinations_goes_on() {
+        let (mut counters, mut seen) = (Counters::rising(1), Sequences::new(8));
+        // As after that many were forgotten.
+        counters.begun = ((1 << 24) - 1) * EPOCH;
+        for topic in ["a", "b", "a", "b"] {
+            for expected in [Seen::First, Seen::Next, Seen::Next] {
+                let number = counters.next(topic);
+                assert_eq!(seen.note_once(A, topic, number), expected, "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_destination_with_more_numbers_than_to_the_next_beginning_gets_none_twice() {
+        let (mut counters, mut seen) = (Counters::rising(1), Sequences::new(8));
+        // As after that many messages to it.
+        counters.book.set(ProcessId(0), "a", 5 * EPOCH - 2);
+        let mut send = |topic| {
+            let number = counters.next(topic);
+            (number, seen.note_once(A, topic, number))
+        };
+        assert_eq!(send("a"), (5 * EPOCH - 1, Seen::First));
+        assert_eq!(send("a"), (5 * EPOCH, Seen::First));
+        assert_eq!(send("a"), (5 * EPOCH + 1, Seen::Next));
+        assert_eq!(send("b"), (6 * EPOCH + 1, Seen::First));
+        assert_eq!(send("a"), (7 * EPOCH + 1, Seen::First));
     }
 
     #[derive(Clone, Debug)]
