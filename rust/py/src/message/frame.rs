@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_queue::SegQueue;
+use crossbeam_utils::atomic::AtomicCell;
 use pyo3::prelude::*;
 
 use super::decode::decode;
@@ -83,17 +83,29 @@ impl fmt::Debug for Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         if let Some(decoded) = self.decoded.take() {
-            ORPHANS.push(decoded.value);
+            put_aside(decoded.value);
         }
     }
 }
 
-/// Values to be released under Python's lock. Neither a lock nor made at its first use: what a thread holds or makes during a
-/// fork is held, or half made, in the child.
-static ORPHANS: SegQueue<Py<PyAny>> = SegQueue::new();
+/// Values to be released under Python's lock. To put one there takes no lock and never waits: a child that was forked off
+/// meanwhile finds fewer values, and no lock that nobody releases.
+static ORPHANS: AtomicCell<Option<Box<Vec<Py<PyAny>>>>> = AtomicCell::new(None);
+
+fn put_aside(value: Py<PyAny>) {
+    let mut values = Box::new(vec![value]);
+    loop {
+        if let Some(others) = ORPHANS.take() {
+            values.extend(*others);
+        }
+        match ORPHANS.swap(Some(values)) {
+            None => return,
+            // Another thread was quicker.
+            Some(others) => values = others,
+        }
+    }
+}
 
 fn release_orphans() {
-    while let Some(orphan) = ORPHANS.pop() {
-        drop(orphan);
-    }
+    drop(ORPHANS.take());
 }
