@@ -35,7 +35,7 @@ from headrace._core import (
 from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
 from headrace.layers.absent import ABSENT_OVER_REDIS
 from headrace.layers.base import Capacities
-from headrace.layers.hosts import HostSetting, as_mappings
+from headrace.layers.hosts import HostSetting
 from headrace.layers.limits import limits_of
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
 from headrace.layers.overrides import DECIDED_NATIVELY
@@ -202,7 +202,6 @@ class RedisChannelLayer(NativeChannelLayer):
         for option, reason in self._settings.ignored.items():
             _logger.debug("the option %s has no effect: %s", option, reason)
         self._gap = gap
-        self._hosts = hosts
         limits = limits_of(expiry, group_expiry, capacity, channel_capacity)
         super().__init__(
             limits.expiry, limits.group_expiry, limits.capacity, limits.channel_capacity, strict=True, wake=wake
@@ -242,7 +241,7 @@ class RedisChannelLayer(NativeChannelLayer):
     @property
     def hosts(self) -> list[dict[str, Any]]:
         """The servers as they were given, each as a mapping, as channels_redis has it: with their passwords."""
-        return as_mappings(self._hosts)
+        return [dict(host) for host in self._settings.given]
 
     @property
     def ring_size(self) -> int:

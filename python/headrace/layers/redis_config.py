@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from headrace.layers.base import BaseChannelLayer, Capacities, check_seconds
-from headrace.layers.hosts import Host, HostSetting, parse_hosts
+from headrace.layers.hosts import Host, HostSetting, as_mappings, parse_hosts
 from headrace.layers.limits import limits_of
 from headrace.layers.native import LayerConfig
 from headrace.layers.options import IGNORED
@@ -35,6 +35,7 @@ class RedisConfig:
 
     Attributes:
         local: The settings of the mailboxes in this process.
+        given: The hosts as they were given, each as a mapping, with its passwords.
         hosts: The shards; one server if the topology is "single", the seeds if it is "cluster".
         topology: "auto" leaves it to the first host, which says whether it is part of a cluster; else the hosts are
             shards. Never "auto" with sentinels.
@@ -44,6 +45,7 @@ class RedisConfig:
     """
 
     local: LayerConfig
+    given: list[dict[str, Any]]
     hosts: tuple[Host, ...]
     topology: Topology
     prefix: str
@@ -120,6 +122,7 @@ def redis_config(
             strict=True,
             direct_wake=wake == "direct",
         ),
+        given=as_mappings(hosts),
         hosts=parsed,
         topology=arranged,
         prefix=_prefix(prefix),
