@@ -218,3 +218,34 @@ async def test_a_busy_consumer_gives_the_loop_its_turns(
     # A look at the clock comes after at most four. Tasks that are not asyncio's own are resumed by handles of the loop.
     limit = 4 if type(asyncio.current_task()) is asyncio.Task else consumers
     assert turns.most <= min(limit, consumers)
+
+
+class Talkative(AsyncWebsocketConsumer):
+    """Handles frames without ever waiting, and sends to its group at the first."""
+
+    groups = ("all",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = 0
+        self.told_at: int | None = None
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.frames += 1
+        if self.frames == 1:
+            await self.channel_layer.group_send("all", {"type": "stop"})
+
+    async def stop(self, event: dict[str, Any]) -> None:
+        self.told_at = self.frames
+
+
+async def test_a_client_that_sends_without_pause_does_not_keep_the_layer_waiting(wire: "MakeWire") -> None:
+    consumer = Talkative()
+    client = wire(consumer)
+    client.connect(*map(str, range(1000)))
+    client.leave()
+    await client.end()
+    assert consumer.frames == 1000
+    assert consumer.told_at is not None
+    # What was read ahead goes first, and what comes while that is handled.
+    assert consumer.told_at < 50

@@ -25,7 +25,7 @@ from headrace.layers import InMemoryChannelLayer
 from headrace.layers.native import NativeChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
 
-__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
+__all__ = ["DISCONNECTS", "READ_AHEAD", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
 
 _logger = logging.getLogger("headrace.consumer")
 
@@ -152,18 +152,14 @@ class Intake:
         """Tell whether a message waits that goes before any of the inbox."""
         return bool(self.client or self.carried)
 
-    def take(self) -> tuple[Event, bool]:
-        """Take the oldest message that waits, the client's first, and tell whether it came from a layer.
-
-        A reader that waits for room goes on.
-        """
-        of_layer = not self.client
-        event = (self.client or self.carried).pop(0)
-        if not of_layer and self._most_in_hand is not None:
+    def take(self, lane: list[Event]) -> Event:
+        """Take the oldest message of a lane: ``client`` or ``carried``. A reader that waits for room goes on."""
+        event = lane.pop(0)
+        if lane is self.client and self._most_in_hand is not None:
             self._in_hand += 1
         else:
             self._make_room()
-        return event, of_layer
+        return event
 
     def expired(self) -> int:
         """Count the messages of its channels that expired before they were taken, where the mailboxes are in reach."""

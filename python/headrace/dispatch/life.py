@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, cast
 from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.dispatch.attendant import Rest, begin
 from headrace.dispatch.handlers import FORWARD
-from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
+from headrace.dispatch.intake import READ_AHEAD, Event, Failure, Idle, Intake, is_disconnect
 from headrace.dispatch.session import Session
 from headrace.dispatch.settings import setting
 from headrace.dispatch.threads import current_executor, restore_executor
@@ -277,20 +277,26 @@ class Life:
         except Exception as error:
             await self._fail(error, rest.message)
 
-    async def _clear_lanes(self, handle: Callable[[], Awaitable[None]], more: bool) -> None:
-        """Handle the messages that go before any of the inbox; if they end the consumer, count the one of the inbox."""
+    async def _clear_lanes(self, handle: Callable[[list[Event]], Awaitable[None]], more: bool) -> None:
+        """Handle the messages that wait before one of the inbox; if they end the consumer, count the one of the inbox.
+
+        Of each lane no more than may be read ahead: a client that sends without pause does not keep the layer waiting.
+        """
         try:
-            while self._intake.waits():
-                await handle()
-                if more or self._intake.waits():
-                    await asyncio.sleep(0)
+            for lane in (self._intake.client, self._intake.carried):
+                for _ in range(READ_AHEAD):
+                    if not lane:
+                        break
+                    await handle(lane)
+                    if more or self._intake.waits():
+                        await asyncio.sleep(0)
         except BaseException:
             self._session.shared.counters.add(dropped_unhandled=int(more))
             raise
 
-    async def _handle_waiting(self) -> None:
+    async def _handle_waiting(self, lane: list[Event]) -> None:
         """Handle the first message that waits in a lane."""
-        event, of_layer = self._intake.take()
+        event, of_layer = self._intake.take(lane), lane is not self._intake.client
         if self._grace is not None and not of_layer:
             self._give_grace()
         if isinstance(event, Failure):
@@ -390,10 +396,9 @@ class Life:
             errors = [error for error in several.exceptions if not isinstance(error, StopConsumer)]
             raise (errors or several.exceptions)[0] from None
 
-    async def _start_waiting(self, group: asyncio.TaskGroup) -> None:
+    async def _start_waiting(self, group: asyncio.TaskGroup, lane: list[Event]) -> None:
         """Start the handler of the first message that waits in a lane, or handle it if it has to be alone."""
-        intake = self._intake
-        event = (intake.client or intake.carried)[0]
+        event = lane[0]
         if isinstance(event, Failure) and self._running:
             # What it was given before the source failed, a worker's stop say, is finished.
             await asyncio.wait(self._running)
@@ -401,9 +406,9 @@ class Life:
             self._is_first = False
             if self._running and self._session.gone:
                 await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
-            await self._handle_waiting()
+            await self._handle_waiting(lane)
         else:
-            await self._start(group, *intake.take())
+            await self._start(group, self._intake.take(lane), lane is not self._intake.client)
 
     async def _start(self, group: asyncio.TaskGroup, event: Event, of_layer: bool) -> None:
         running = cast("set[asyncio.Task[None]]", self._running)

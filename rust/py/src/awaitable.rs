@@ -57,6 +57,8 @@ pub(crate) struct Waiter {
     wake_up: Mutex<Option<WakeUp>>,
     /// Whether the one who waits, or comes next to wait, is to be told that there is something else to do.
     called_away: AtomicBool,
+    /// Whether the last call had its answer, and no message has gone before another call since.
+    answered_call: AtomicBool,
     /// Called with each message in the stead of the task that is parked; see `attend`.
     attendant: Option<Py<PyAny>>,
     /// What the attendant has left to the task: the value of its `await`, or the error.
@@ -137,6 +139,7 @@ impl Waiter {
             future: OnceLock::new(),
             wake_up: Mutex::default(),
             called_away: AtomicBool::new(false),
+            answered_call: AtomicBool::new(false),
             attendant,
             left: Mutex::default(),
             spent: AtomicBool::new(false),
@@ -225,6 +228,21 @@ impl Waiter {
 
     pub(crate) fn note_call(&self) {
         self.called_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends a wait with `None`, or with a message if the last call had its answer: calls and messages take turns, so that who
+    /// is called away without pause gets the messages too.
+    fn answer_call<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.answered_call.swap(false, Ordering::Relaxed) {
+            let engine = self.layer.get().engine();
+            if let Some(envelope) = engine.take(self.channel(py)).map_err(to_python)? {
+                let message = hand_out(py, engine, envelope)?;
+                return Err(PyStopIteration::new_err((message,)));
+            }
+        }
+        self.called_away.store(false, Ordering::Relaxed);
+        self.answered_call.store(true, Ordering::Relaxed);
+        Ok(None)
     }
 
     /// Has the loop take a turn before the next message.
@@ -465,8 +483,8 @@ impl Waiter {
                 if waiter.owes_turn() {
                     return Ok(Some(waiter.give_way(py)));
                 }
-                if waiter.called_away.swap(false, Ordering::Relaxed) {
-                    return Ok(None);
+                if waiter.is_called_away() {
+                    return waiter.answer_call(py);
                 }
                 Self::begin(slf)
             }
