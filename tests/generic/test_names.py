@@ -51,9 +51,13 @@ def names_in_channels() -> dict[str, list[str]]:
     return found
 
 
+# What Python itself adds to a class that has annotations, or is made in a way of its own.
+BY_PYTHON = {"__annotate_func__", "__annotations__", "__annotations_cache__", "__init_subclass__"}
+
+
 @pytest.mark.parametrize("ours", CLASSES)
 def test_a_consumer_has_one_private_name_more_than_in_channels(ours: type[Any]) -> None:
-    more = set(dir(ours)) - set(names_in_channels()[ours.__name__]) - {"__annotations__", "__init_subclass__"}
+    more = set(dir(ours)) - set(names_in_channels()[ours.__name__]) - BY_PYTHON
     settings = SETTINGS | {"thread_sensitive"} if issubclass(ours, SyncConsumer) else SETTINGS
     # Channels sets base_send on the instance.
     assert more - {"base_send"} == settings | {"_headrace"}
