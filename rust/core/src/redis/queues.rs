@@ -43,6 +43,8 @@ pub(super) struct Queue {
     pub(super) unsure: bool,
     /// That list is being read.
     pub(super) recovering: bool,
+    /// Calls that take entries when it has been read.
+    pub(super) held: Vec<Held>,
     /// The bell was heard since entries were asked for, which may have been done before that.
     pub(super) rung: bool,
     /// Entries that have come, and may still be on the list of those taken.
@@ -55,6 +57,14 @@ pub(super) struct Queue {
     pub(super) stale: Option<Instant>,
     /// The hour in whose index its name is.
     pub(super) indexed: Option<u64>,
+}
+
+/// A call that takes entries whether anybody waits or not.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// How many at most.
+    pub(super) most: usize,
+    pub(super) tally: usize,
 }
 
 /// An entry on its way into a queue.

@@ -532,7 +532,7 @@ impl<H: Host> Driver<H> {
         match request.then {
             // The members are read again when the control topic is confirmed again.
             Then::Ignored | Then::Acknowledged { .. } => {}
-            Then::Recovered { channel } => self.not_recovered(&channel),
+            Then::Recovered { channel } => self.not_recovered(&channel, fault),
             Then::Members => self.members_unread(fault),
             Then::Fetched {
                 channel,

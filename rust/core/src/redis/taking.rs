@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::connection::{Command, Reply};
 use super::driver::Driver;
 use super::envelope::{self, Body, Draft, Envelope, Header, Outgoing};
+use super::fault::Fault;
 use super::host::Host;
 use super::keys::hash_slot;
 use super::nodes::NodeKey;
-use super::queues::{entries, entry, id};
+use super::queues::{entries, entry, id, Held};
 use super::requests::{integer, Request, Then};
 use super::shared::count;
 
@@ -39,7 +40,8 @@ impl<H: Host> Driver<H> {
         self.fetch(channel);
     }
 
-    /// Takes as many entries as receivers wait here. What was taken before and may not have come is older, and comes first.
+    /// Takes as many entries as receivers wait here. Entries that were moved to our list and perhaps never arrived are older, so they are
+    /// read first.
     pub(super) fn fetch(&mut self, channel: &str) {
         if self.queues.get(channel).is_some_and(|queue| queue.unsure) {
             self.recover(channel);
@@ -71,8 +73,14 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Takes entries whether anybody waits or not, as many as there is room for here.
+    /// Takes entries whether anybody waits or not, as many as there is room for here. What was taken before and may not have
+    /// come is read first.
     pub(super) fn fetch_for(&mut self, channel: &str, most: usize, tally: usize) {
+        if let Some(queue) = self.queues.get_mut(channel).filter(|queue| queue.unsure) {
+            queue.held.push(Held { most, tally });
+            self.recover(channel);
+            return;
+        }
         let fetching = self.queues.get(channel).map_or(0, |queue| queue.fetching);
         let room = self.engine.capacity_of(channel) + self.engine.waiters(channel);
         let most = most.min(room.saturating_sub(self.engine.depth(channel) + fetching));
@@ -231,17 +239,27 @@ impl<H: Host> Driver<H> {
         for channel in channels {
             let slot = hash_slot(self.keys.queue(&channel).as_bytes());
             if self.node_of(&channel, slot).as_ref() == Some(node) {
-                // A reading that was lost with the connection is none.
-                self.not_recovered(&channel);
-                self.recover(&channel);
+                self.recover_anew(&channel);
             }
         }
     }
 
-    /// The list of what was taken could not be read.
-    pub(super) fn not_recovered(&mut self, channel: &str) {
+    /// Asks for the list of what was taken, though that was done: a reading that was lost with the connection is none.
+    fn recover_anew(&mut self, channel: &str) {
         if let Some(queue) = self.queues.get_mut(channel) {
             queue.recovering = false;
+        }
+        self.recover(channel);
+    }
+
+    /// The list of what was taken could not be read.
+    pub(super) fn not_recovered(&mut self, channel: &str, fault: &Fault) {
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        queue.recovering = false;
+        for Held { tally, .. } in std::mem::take(&mut queue.held) {
+            self.finish_with(tally, fault.clone());
         }
     }
 
@@ -264,12 +282,20 @@ impl<H: Host> Driver<H> {
     }
 
     pub(super) fn recovered(&mut self, channel: &str, replies: Vec<Reply>) {
-        if let Some(queue) = self.queues.get_mut(channel) {
+        let held = self.queues.get_mut(channel).map(|queue| {
             queue.unsure = false;
             queue.recovering = false;
-        }
+            std::mem::take(&mut queue.held)
+        });
+        let before = self.engine.depth(channel);
         let entries: Vec<Vec<u8>> = entries(replies).collect();
         self.deliver_entries(channel, entries, Source::Taken);
+        // They are for the calls that waited for them.
+        let mut here = self.engine.depth(channel).saturating_sub(before);
+        for Held { most, tally } in held.unwrap_or_default() {
+            self.fetch_for(channel, most.saturating_sub(here), tally);
+            here = here.saturating_sub(most);
+        }
         self.fetch(channel);
     }
 

@@ -903,6 +903,63 @@ async fn what_was_taken_is_read_back_before_anything_else_is_taken() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_is_read_back_before_a_call_takes_anything_else() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    let fetch = |ticket, most| Ask::Fetch {
+        channel: "work".to_owned(),
+        most,
+        ticket,
+    };
+    layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
+    // The server has moved an entry, and the connection breaks before it says so.
+    *layer.servers.refusing.lock() = true;
+    layer.ask(fetch(1, 1));
+    assert!(layer.answer(1).await.fault.is_some());
+    layer.servers.asked.lock().clear();
+    layer.answering(|words| {
+        let taken = Reply::BulkString(entry("work", OTHER, 1));
+        Some(match words.split(' ').next() {
+            Some("LRANGE") => Reply::Array(vec![taken]),
+            Some("LLEN") => Reply::Int(0),
+            _ => willing(words),
+        })
+    });
+    layer.ask(fetch(2, 1));
+    layer.ask(fetch(3, 2));
+    *layer.servers.refusing.lock() = false;
+    assert_eq!(layer.answer(2).await.fault, None);
+    assert_eq!(layer.answer(3).await.fault, None);
+    assert_eq!(layer.local.depth("work"), 1);
+    let asked = layer.servers.asked.lock().clone();
+    let names = asked
+        .iter()
+        .filter_map(|(_, words)| words.split(' ').next());
+    let mut names: Vec<_> = names
+        .filter(|name| ["LRANGE", "LMOVE"].contains(name))
+        .collect();
+    // The connection that is back asks as well.
+    names.dedup_by(|name, before| (*name, *before) == ("LRANGE", "LRANGE"));
+    // The entry that was read is the one that the first of these calls takes.
+    assert_eq!(names, ["LRANGE", "LMOVE", "LMOVE"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_told_that_what_was_taken_could_not_be_read_back() {
+    let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
+    layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
+    *layer.servers.refusing.lock() = true;
+    for ticket in [1, 2] {
+        layer.ask(Ask::Fetch {
+            channel: "work".to_owned(),
+            most: 1,
+            ticket,
+        });
+        let fault = layer.answer(ticket).await.fault;
+        assert!(fault.is_some(), "{ticket}");
+    }
+}
+
 /// The map of a cluster of many, as `CLUSTER SLOTS` gives it. One of them has this slot and no other.
 fn slots(slot: u16, host: &str) -> Reply {
     let range = |first: u16, last: u16, host: String| {
