@@ -182,7 +182,8 @@ impl<H: Host> Driver<H> {
         let Some(state) = self.topics.get_mut(topic) else {
             return;
         };
-        if state.node() != Some(key) || state.is_confirmed() {
+        // What confirms an earlier join says nothing of a topic that was left since, and waits to be asked for again.
+        if state.node() != Some(key) || state.phase() != Phase::Asked {
             return;
         }
         self.changed = true;

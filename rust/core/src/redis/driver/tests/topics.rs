@@ -151,3 +151,41 @@ async fn a_topic_that_is_left_and_wanted_again_is_asked_for_in_that_order() {
     assert!(layer.shared.topics.lock().contains(&topic));
     assert_eq!(layer.shared.stats().gaps, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_confirms_a_topic_that_was_left_does_not_confirm_it_when_it_is_wanted_again() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    layer.forget_changes();
+    // The server is that busy.
+    layer.servers.subscriptions.lock().pause = Duration::from_secs(30);
+    let topic = layer.keys.group("room");
+    let subscribe = |ticket| Ask::Subscribe {
+        topic: topic.clone(),
+        ticket,
+    };
+    layer.ask(subscribe(1));
+    assert!(layer.answer(1).await.fault.is_some());
+    while layer.changes().len() < 2 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(
+        layer.changes(),
+        [Change::join(&topic), Change::leave(&topic)]
+    );
+    let channel = format!("specific.{ME}!a");
+    layer
+        .local
+        .group_add("room", &channel)
+        .expect("valid names");
+    layer.ask(subscribe(2));
+    while layer.changes().len() < 3 {
+        assert!(!layer.shared.topics.lock().contains(&topic));
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!layer.shared.topics.lock().contains(&topic));
+    layer.is_up().await;
+    assert!(layer.shared.topics.lock().contains(&topic));
+    assert_eq!(layer.changes()[2..], [Change::join(&topic)]);
+    assert_eq!(layer.shared.stats().gaps, 0);
+}
