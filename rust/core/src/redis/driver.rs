@@ -165,8 +165,6 @@ pub(crate) struct Driver<H: Host> {
     pub(super) topics: Topics,
     /// Who waits for a confirmation, by the time at which that is given up.
     pub(super) waits: VecDeque<(Instant, String)>,
-    /// The topics that were refused, and when they are asked for again.
-    pub(super) refused: VecDeque<(Instant, String)>,
     /// Something has changed about topics or connections since it was last seen whether all is whole.
     pub(super) changed: bool,
     /// Some topics were not confirmed then.
@@ -271,7 +269,6 @@ impl<H: Host> Driver<H> {
             unmapped: None,
             topics: Topics::default(),
             waits: VecDeque::new(),
-            refused: VecDeque::new(),
             changed: true,
             awaiting: true,
             lost: Vec::new(),

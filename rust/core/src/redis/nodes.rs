@@ -112,6 +112,8 @@ pub(super) struct Node {
     /// What waits to be changed about the topics, and how many batches of that were asked for and not answered.
     pub(super) changes: VecDeque<Change>,
     pub(super) batches: usize,
+    /// The topics that were refused on the connection that is there, and when they are asked for again.
+    pub(super) refused: VecDeque<(Instant, String)>,
     /// What time it is there, as soon as that is known.
     pub(super) clock: Option<ServerClock>,
 }
@@ -191,6 +193,7 @@ impl Node {
             unanswered: 0,
             changes: VecDeque::new(),
             batches: 0,
+            refused: VecDeque::new(),
             clock: None,
         }
     }

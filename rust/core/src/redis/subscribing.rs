@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::connection::{Change, Refusal};
 use super::driver::Driver;
 use super::host::Host;
@@ -123,10 +121,13 @@ impl<H: Host> Driver<H> {
             }
         }
         let again = self.now + REFUSED;
-        for change in batch.iter().filter(|change| change.joins) {
-            if self.is_asked(key, &change.topic) {
-                self.refused.push_back((again, change.topic.clone()));
-            }
+        let joins = batch.iter().filter(|change| change.joins);
+        let refused: Vec<_> = joins
+            .filter(|change| self.is_asked(key, &change.topic))
+            .map(|change| (again, change.topic.clone()))
+            .collect();
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.refused.extend(refused);
         }
         if moved {
             self.place_topics();
@@ -141,20 +142,19 @@ impl<H: Host> Driver<H> {
     /// Asks again for what was refused a while ago.
     pub(super) fn ask_again_for_refused(&mut self) {
         let now = self.now;
-        let is_due = |(at, _): &(Instant, String)| *at <= now;
-        let due = self
-            .refused
-            .iter()
-            .take_while(|refused| is_due(refused))
-            .count();
-        if due == 0 {
+        let mut due = Vec::new();
+        for (key, node) in &mut self.nodes {
+            let late = node.refused.iter().take_while(|(at, _)| *at <= now);
+            let late = late.count();
+            let topics = node.refused.drain(..late).map(|(_, topic)| topic);
+            due.extend(topics.map(|topic| (key.clone(), topic)));
+        }
+        if due.is_empty() {
             return;
         }
         self.remap();
-        let due: Vec<_> = self.refused.drain(..due).collect();
-        for (_, topic) in due {
-            let state = self.topics.get(&topic);
-            if state.is_some_and(|state| state.phase() == Phase::Asked) {
+        for (key, topic) in due {
+            if self.is_asked(&key, &topic) {
                 self.ask_for(&topic);
             }
         }

@@ -98,6 +98,7 @@ impl<H: Host> Driver<H> {
         if let Some(node) = self.nodes.get_mut(key) {
             node.changes.clear();
             node.batches = 0;
+            node.refused.clear();
         }
         let mut confirmed = self.shared.topics.lock();
         for topic in self.topics.at(key) {

@@ -129,6 +129,37 @@ async fn a_topic_that_was_refused_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_refused_on_a_lost_connection_is_asked_for_once_on_the_next() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    let topic = layer.keys.group("room");
+    let refusal = Refusal {
+        code: "LOADING".to_owned(),
+        detail: String::new(),
+    };
+    let mut subscriptions = layer.servers.subscriptions.lock();
+    subscriptions.refusals.insert(topic.clone(), refusal);
+    drop(subscriptions);
+    layer.ask(Ask::Subscribe {
+        topic: topic.clone(),
+        ticket: 1,
+    });
+    while !layer.changes().contains(&Change::join(&topic)) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_millis(10)).await;
+    layer.forget_changes();
+    // It is asked for on the next connection before it would have been on this, and confirmed after that.
+    layer.servers.subscriptions.lock().pause = Duration::from_secs(2);
+    layer.lose_all().await;
+    layer.is_up().await;
+    let asked = layer.changes();
+    let about = asked.iter().filter(|change| change.topic == topic);
+    assert_eq!(about.count(), 1, "{asked:?}");
+    assert_eq!(layer.answer(1).await.fault, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_that_is_left_and_wanted_again_is_asked_for_in_that_order() {
     let layer = willing_layer(settings(Topology::Shards));
     layer.connect().await;
