@@ -500,9 +500,9 @@ impl<H: Host> Driver<H> {
     }
 
     /// A slot has a new master. The topics are still to be given their places.
-    pub(super) fn moved(&mut self, named_by: &NodeKey, slot: u16, host: &str, port: u16) -> bool {
+    pub(super) fn moved(&mut self, named_by: &NodeKey, slot: u16, host: &str, port: u16) {
         let NodeKey::Address(host, port) = address(named_by, host, port) else {
-            return false;
+            return;
         };
         if let Map::Slots(slots) = &mut self.map {
             let place = slots.partition_point(|range| range.last < slot);
@@ -534,7 +534,7 @@ impl<H: Host> Driver<H> {
             }
         }
         self.mapping = true;
-        true
+        self.to_place = true;
     }
 }
 

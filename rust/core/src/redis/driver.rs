@@ -163,6 +163,8 @@ pub(crate) struct Driver<H: Host> {
     pub(super) unmapped: Option<Fault>,
 
     pub(super) topics: Topics,
+    /// Slots have moved, and the topics have not been given their places since.
+    pub(super) to_place: bool,
     /// Who waits for a confirmation, by the time at which that is given up.
     pub(super) waits: VecDeque<(Instant, String)>,
     /// Something has changed about topics or connections since it was last seen whether all is whole.
@@ -268,6 +270,7 @@ impl<H: Host> Driver<H> {
             last_fault: None,
             unmapped: None,
             topics: Topics::default(),
+            to_place: false,
             waits: VecDeque::new(),
             changed: true,
             awaiting: true,
@@ -605,6 +608,9 @@ impl<H: Host> Driver<H> {
 
     fn end_turn(&mut self) {
         self.look_for_map();
+        if std::mem::take(&mut self.to_place) {
+            self.place_topics();
+        }
         self.attempt_links();
         self.resubmit_delayed();
         self.give_up_late();

@@ -421,7 +421,6 @@ impl<H: Host> Driver<H> {
         match (refusal.elsewhere(), refusal.code.as_str()) {
             (Some((slot, host, port)), "MOVED") => {
                 self.moved(node, slot, &host, port);
-                self.place_topics();
                 self.route(request);
             }
             (Some((_, host, port)), _) => {

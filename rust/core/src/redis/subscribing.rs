@@ -114,10 +114,9 @@ impl<H: Host> Driver<H> {
         if let Some(node) = self.nodes.get_mut(key) {
             node.batches = node.batches.saturating_sub(1);
         }
-        let mut moved = false;
         for (place, refusal) in refusals {
             if let Some(change) = batch.get(place).filter(|change| change.joins) {
-                moved |= self.subscription_refused(key, &change.topic, refusal);
+                self.subscription_refused(key, &change.topic, refusal);
             }
         }
         let again = self.now + REFUSED;
@@ -128,9 +127,6 @@ impl<H: Host> Driver<H> {
             .collect();
         if let Some(node) = self.nodes.get_mut(key) {
             node.refused.extend(refused);
-        }
-        if moved {
-            self.place_topics();
         }
     }
 

@@ -223,33 +223,28 @@ impl<H: Host> Driver<H> {
         self.ask_for(topic);
     }
 
-    /// A server has refused a topic; tells whether that is because its slot has moved.
-    pub(super) fn subscription_refused(
-        &mut self,
-        key: &NodeKey,
-        topic: &str,
-        refusal: Refusal,
-    ) -> bool {
+    /// A server has refused a topic.
+    pub(super) fn subscription_refused(&mut self, key: &NodeKey, topic: &str, refusal: Refusal) {
         let Some(state) = self.topics.get_mut(topic) else {
-            return false;
+            return;
         };
         if state.is_confirmed() {
-            return false;
+            return;
         }
         if let Some((slot, host, port)) = refusal.elsewhere() {
-            return self.moved(key, slot, &host, port);
+            self.moved(key, slot, &host, port);
+            return;
         }
         if refusal.code.is_empty() || refusal.passes() {
             // The connection is lost, which is told by itself, or it will pass.
             self.remap();
-            return false;
+            return;
         }
         let fault = refusal.into_fault();
         self.last_fault = Some(fault.clone());
         for (tally, _) in std::mem::take(&mut state.waiting) {
             self.finish_with(tally, fault.clone());
         }
-        false
     }
 
     /// Gives every topic its place after the map has changed.

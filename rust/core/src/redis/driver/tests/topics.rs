@@ -220,3 +220,39 @@ async fn what_confirms_a_topic_that_was_left_does_not_confirm_it_when_it_is_want
     assert_eq!(layer.changes()[2..], [Change::join(&topic)]);
     assert_eq!(layer.shared.stats().gaps, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn topics_get_their_places_once_for_all_slots_that_have_moved() {
+    let map = |words: &str| {
+        (words == "CLUSTER SLOTS").then(|| {
+            let master = vec![Reply::BulkString(b"a".to_vec()), Reply::Int(1)];
+            let all = vec![Reply::Int(0), Reply::Int(16383), Reply::Array(master)];
+            Reply::Array(vec![Reply::Array(all)])
+        })
+    };
+    let answer = move |words: &str| Some(map(words).unwrap_or_else(|| willing(words)));
+    let layer = Layer::connected(Topology::Cluster, Box::new(answer)).await;
+    let topic = layer.join(1).await.remove(0);
+    layer.forget_changes();
+    // The slot of the topic is said to have gone and, behind that, to be where it was.
+    let slot = crate::redis::keys::hash_slot(topic.as_bytes());
+    let said = Mutex::new(vec!["a:1", "b:2"]);
+    layer.answering(move |words| {
+        let pushed = words.starts_with("RPUSH");
+        let to = pushed.then(|| said.lock().pop()).flatten();
+        match to {
+            Some(to) => Some(refused(&format!("MOVED {slot} {to}"))),
+            None => answer(words),
+        }
+    });
+    for ticket in [11, 12] {
+        layer.begin_to_send("work", ticket);
+    }
+    for ticket in [11, 12] {
+        assert_eq!(layer.answer(ticket).await.fault, None);
+    }
+    assert_eq!(layer.asked("RPUSH").len(), 4);
+    assert_eq!(layer.changes(), []);
+    assert!(layer.shared.topics.lock().contains(&topic));
+    assert_eq!(layer.shared.stats().gaps, 0);
+}
