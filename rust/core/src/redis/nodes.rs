@@ -203,7 +203,8 @@ impl Node {
         both.into_iter().flatten().min()
     }
 
-    /// The same, of a server that others named: it may be about to take another's place.
+    /// Marks a server that others named as lost just now, because it may be about to take another's place: it is waited for until
+    /// `send_timeout` after that.
     pub(super) fn named(mut self, now: Instant) -> Self {
         self.writer.lost = Some(now);
         self.subscriber.lost = Some(now);

@@ -1,5 +1,5 @@
-//! What is refused though it looks like a message of this layer: it is counted, and of each kind and sender the owner is told
-//! once.
+//! Messages that look like this layer's and are refused. Each is counted; the owner is told of the first of each kind from each
+//! sender.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem::{discriminant, Discriminant};

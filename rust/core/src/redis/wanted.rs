@@ -154,7 +154,7 @@ impl Topics {
         Some(state)
     }
 
-    /// One that was not confirmed there is so, or is gone.
+    /// Counts one unconfirmed topic less at this server: it was confirmed or removed.
     fn settle(&mut self, node: Option<NodeKey>) {
         if let Entry::Occupied(mut count) = self.unconfirmed.entry(node) {
             *count.get_mut() -= 1;

@@ -1,4 +1,5 @@
-//! Version 2 of encryption: a message is valid in one place, until one moment, and once.
+//! Version 2 of encryption: a message is valid in one place, until one moment, and at most once in a process, as far as that
+//! remembers.
 //!
 //! Each secret gives three keys, `HMAC-SHA256(SHA-256(secret), label)`: one to encrypt, one to authenticate envelopes, one to
 //! authenticate memberships. The first 16 bytes of the first are the key of AES-128-CBC.
