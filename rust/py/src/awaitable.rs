@@ -298,7 +298,7 @@ impl Waiter {
             Received::Ready(envelope) => {
                 // Nobody else knows of this slot: the message passes through it, and leaves it ready for the next.
                 let _ = waiter.slot.fill(envelope);
-                if !waiter.pace.is_over(waiter.queue().born()) {
+                if !waiter.pace.is_over(waiter.queue().born().elapsed()) {
                     return waiter.deliver(py);
                 }
                 // The message waits in the slot for the task's next step.

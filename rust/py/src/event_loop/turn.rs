@@ -27,8 +27,8 @@ impl Turn {
 
 /// When the task at an inbox began to find its messages without waiting. Only the thread of its loop looks at it.
 ///
-/// Two small numbers stand for what is no time; others are nanoseconds since an instant that the caller keeps: there may be
-/// a million of these.
+/// 0 means rested, 1 means ended, any other value is a time in nanoseconds since the loop's start. One integer, because there may
+/// be a million of these.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(AtomicU64);
 
@@ -52,9 +52,9 @@ impl Pace {
         self.0.load(Ordering::Relaxed) == ENDED
     }
 
-    /// Whether the loop is to have a turn before the task gets a message that is there already.
-    pub(crate) fn is_over(&self, start: Instant) -> bool {
-        let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    /// Whether the loop is to have a turn before the task gets a message that is there already, so long after the loop's start.
+    pub(crate) fn is_over(&self, elapsed: Duration) -> bool {
+        let now = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         match self.0.load(Ordering::Relaxed) {
             RESTED => {
                 self.0.store(now.max(ENDED + 1), Ordering::Relaxed);
@@ -68,30 +68,44 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::Duration;
 
-    use super::{Pace, Turn};
+    use super::Pace;
+
+    fn is_over(pace: &Pace, microseconds: u64) -> bool {
+        pace.is_over(Duration::from_micros(microseconds))
+    }
 
     #[test]
     fn a_task_that_goes_on_for_as_long_as_a_turn_gives_way() {
-        let (start, pace) = (Instant::now(), Pace::default());
-        assert!(!pace.is_over(start));
-        let turn = Turn::begin();
-        assert!(!pace.is_over(start));
-        while !turn.is_over() {}
-        assert!(pace.is_over(start));
+        let pace = Pace::default();
+        assert!(!is_over(&pace, 5000));
+        assert!(!is_over(&pace, 5000));
+        assert!(!is_over(&pace, 5799));
+        assert!(is_over(&pace, 5800));
         pace.rest();
-        assert!(!pace.is_over(start));
+        assert!(!is_over(&pace, 5800));
+        assert!(!is_over(&pace, 6599));
+        assert!(is_over(&pace, 6600));
+    }
+
+    #[test]
+    fn a_task_can_begin_when_the_loop_does() {
+        let pace = Pace::default();
+        assert!(!is_over(&pace, 0));
+        assert!(!pace.has_ended());
+        assert!(!is_over(&pace, 800));
+        assert!(is_over(&pace, 801));
     }
 
     #[test]
     fn a_turn_that_was_ended_is_over_until_the_loop_has_had_one() {
-        let (start, pace) = (Instant::now(), Pace::default());
+        let pace = Pace::default();
         pace.end();
         assert!(pace.has_ended());
-        assert!(pace.is_over(start));
+        assert!(is_over(&pace, 0));
         pace.rest();
         assert!(!pace.has_ended());
-        assert!(!pace.is_over(start));
+        assert!(!is_over(&pace, 0));
     }
 }
