@@ -128,9 +128,8 @@ def spare_transactions() -> None:
         return
 
     @functools.wraps(closing)
-    def close_outside_of_transactions(*args: Any, **kwargs: Any) -> None:
-        if not _in_transaction():
-            closing(*args, **kwargs)
+    def close_outside_of_transactions(*_args: Any, **_kwargs: Any) -> None:
+        _close_old_connections()
 
     setattr(channels_db, "close_old_connections", close_outside_of_transactions)  # noqa: B010  # it has no types
 
@@ -148,18 +147,13 @@ def _between_closings(function: Callable[[], _R]) -> _R:
 
 
 def _close_old_connections() -> None:
-    """Close what is old in this thread, unless it is in a transaction."""
-    if not _in_transaction():
-        sys.modules["django.db"].close_old_connections()
+    """Close what is old in this thread, but for connections in a transaction, which closing would break off.
 
-
-def _in_transaction() -> bool:
-    """Tell whether a connection of this thread is in a transaction, which closing it would break off.
-
-    The only ones that can be open between handlers enclose the work of a consumer: those of a ``TestCase``.
+    The only ones that can be in one between handlers enclose the work of a consumer: those of a ``TestCase``.
     """
-    connections = sys.modules["django.db"].connections.all(initialized_only=True)
-    return any(connection.in_atomic_block for connection in connections)
+    for connection in sys.modules["django.db"].connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
 
 
 def _close_here() -> None:

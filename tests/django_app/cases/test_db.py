@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import TestCase
 
 from headrace import db
@@ -67,13 +67,13 @@ async def test_database_sync_to_async_closes_before_and_after(
     query: Query, is_open: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[bool] = []
-    close = sys.modules["django.db"].close_old_connections
+    close = BaseDatabaseWrapper.close_if_unusable_or_obsolete
 
-    def closing() -> None:
-        closed.append(connection.connection is not None)
-        close()
+    def closing(wrapper: BaseDatabaseWrapper) -> None:
+        closed.append(wrapper.connection is not None)
+        close(wrapper)
 
-    monkeypatch.setattr("django.db.close_old_connections", closing)
+    monkeypatch.setattr(BaseDatabaseWrapper, "close_if_unusable_or_obsolete", closing)
     await sync_to_async(query)()
     await db.database_sync_to_async(query)()
     assert closed == [True, True]
@@ -201,6 +201,19 @@ async def test_a_transaction_around_the_work_is_not_broken_off(query: Query) -> 
         assert connection.connection is not None
         db._close_old_connections()
         assert connection.connection is None
+
+    await sync_to_async(in_transaction)()
+
+
+async def test_a_transaction_of_one_database_spares_no_connection_to_another(query: Query) -> None:
+    def in_transaction() -> None:
+        with transaction.atomic():
+            query()
+            connections["other"].ensure_connection()
+            db._close_old_connections()
+            assert connection.connection is not None
+            assert connections["other"].connection is None
+        db._close_old_connections()
 
     await sync_to_async(in_transaction)()
 

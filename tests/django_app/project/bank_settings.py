@@ -11,7 +11,9 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
 ]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BANK_DATABASE"]}}
+DATABASES = {
+    name: {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BANK_DATABASE"]} for name in ("default", "other")
+}
 CHANNEL_LAYERS = json.loads(
     os.environ.get("BANK_LAYERS", '{"default": {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}')
 )
