@@ -90,6 +90,10 @@ impl Drop for Frame {
 
 /// Values to be released under Python's lock. To put one there takes no lock and never waits: a child that was forked off
 /// meanwhile finds fewer values, and no lock that nobody releases.
+#[expect(
+    clippy::box_collection,
+    reason = "a cell is without a lock only where its value is no larger than a pointer"
+)]
 static ORPHANS: AtomicCell<Option<Box<Vec<Py<PyAny>>>>> = AtomicCell::new(None);
 
 fn put_aside(value: Py<PyAny>) {
