@@ -57,7 +57,7 @@ pub(crate) struct Waiter {
     wake_up: Mutex<Option<WakeUp>>,
     /// Whether the one who waits, or comes next to wait, is to be told that there is something else to do.
     called_away: AtomicBool,
-    /// Whether the last call had its answer, and no message has gone before another call since.
+    /// Whether the last wait ended with `None`.
     answered_call: AtomicBool,
     /// Called with each message in the stead of the task that is parked; see `attend`.
     attendant: Option<Py<PyAny>>,
@@ -230,8 +230,8 @@ impl Waiter {
         self.called_away.store(true, Ordering::Relaxed);
     }
 
-    /// Ends a wait with `None`, or with a message if the last call had its answer: calls and messages take turns, so that who
-    /// is called away without pause gets the messages too.
+    /// Ends a wait with `None`, or with a message if the wait before ended with `None` too: calls and messages take turns, so
+    /// that who is called away without pause gets the messages too.
     fn answer_call<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if self.answered_call.swap(false, Ordering::Relaxed) {
             let engine = self.layer.get().engine();
@@ -486,6 +486,7 @@ impl Waiter {
                 if waiter.is_called_away() {
                     return waiter.answer_call(py);
                 }
+                waiter.answered_call.store(false, Ordering::Relaxed);
                 Self::begin(slf)
             }
             Phase::Waiting | Phase::Filled | Phase::Taken | Phase::Released | Phase::CalledAway => {
