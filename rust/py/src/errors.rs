@@ -48,6 +48,8 @@ impl<'py> IntoPyObject<'py> for Exceptions {
     );
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        // The module is being made. An initialiser of its own would leave its stub incomplete.
+        crate::interpreters::claim(py)?;
         py.import("headrace.exceptions")?;
         let exceptions = [
             py.get_type::<ChannelEmpty>(),

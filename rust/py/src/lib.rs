@@ -52,11 +52,6 @@ mod _core {
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
-    #[pymodule_init]
-    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        crate::interpreters::claim(module.py())
-    }
-
     #[pymodule_export]
     const EXCEPTIONS: crate::errors::Exceptions = crate::errors::Exceptions;
 }
