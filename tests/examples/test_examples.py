@@ -110,7 +110,7 @@ def test_manage_check_finds_nothing(name: str) -> None:
     command = (sys.executable, "-W", "error", "manage.py", "check", "--fail-level", "WARNING")
     result = run(EXAMPLES / name, *command)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "System check identified no issues (0 silenced).\n"
+    assert result.stdout.startswith("System check identified no issues (")
 
 
 def test_the_readme_lists_every_example() -> None:

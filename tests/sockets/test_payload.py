@@ -52,7 +52,7 @@ def test_bytes_travel_to_servers_with_an_encoder_for_them() -> None:
         ({1, 2}, "data: set is not serialisable"),
         ({"a": [datetime.datetime(2026, 1, 1)]}, "data['a'][0]: datetime is not serialisable"),
         ([decimal.Decimal(1)], "data[0]: Decimal is not serialisable"),
-        ({(1, 2): 3}, "data[(1, 2)]: a key is not a str"),
+        ({(1, 2): 3}, "data[(1, 2)]: a key is neither a str nor bytes; give what JSON can hold, or bytes in it"),
     ],
 )
 def test_what_cannot_be_carried_is_named_with_its_path(data: Any, where: str) -> None:

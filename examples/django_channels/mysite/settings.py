@@ -17,6 +17,8 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "mysite.urls"
 ASGI_APPLICATION = "mysite.asgi.application"
+# It is served by uvicorn, and not by runserver.
+SILENCED_SYSTEM_CHECKS = ["headrace.I003"]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
