@@ -330,6 +330,8 @@ class TestRefused:
             ({"address": ("cache", 1)}, "'address' must be a URL, such as 'redis://localhost:6379'"),
             (("cache",), "a pair must be (host, port)"),
             (("cache", 1, "password"), "hosts[0] is ('cache', 1, ***): a pair must be (host, port), with"),
+            (("cache", 1, "081555"), "hosts[0] is ('cache', 1, ***): a pair must be (host, port), with"),
+            (("cache", 1, True), "a pair must be (host, port), with"),
             ((None, 1), "'host' is empty; give a name or an address"),
             ((5, 1), "'host' must be text, not int"),
             (("redis://cache", 1), "'host' must be a name or an address; a URL stands alone or in 'address'"),

@@ -41,6 +41,8 @@ Protocol: TypeAlias = Literal[0, 2, 3]
 _PORT = 6379
 _SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 _NUMBERS = {"port", "db", "protocol"}
+# Behind host and port. What is longer may be a password in the wrong place, which must not be shown.
+_DATABASE = re.compile(r"\d{1,3}", re.ASCII)
 _PLACES = {"host", "port", "path", "unix_socket_path"}
 _HARMLESS_OPTIONS = (KNOWN_OPTIONS | MAPPING_OPTIONS) - SECRET_OPTIONS
 
@@ -245,7 +247,7 @@ def _options(entry: object) -> dict[str, Any]:
             options |= url_options
         return options
     if isinstance(entry, list | tuple):
-        if len(entry) not in (2, 3) or not all(str(number).isdecimal() for number in entry[2:]):
+        if len(entry) not in (2, 3) or not all(_DATABASE.fullmatch(str(number)) for number in entry[2:]):
             raise Refused(
                 "a pair must be (host, port), with a number of a database perhaps; give more as {'host': ...}"
             )
