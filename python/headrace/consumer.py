@@ -175,7 +175,10 @@ def _check_arguments(consumer_class: type[AsyncConsumer], initkwargs: Iterable[s
     for base in consumer_class.__mro__[: consumer_class.__mro__.index(AsyncConsumer) + 1]:
         if "__init__" not in vars(base):
             continue
-        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        try:
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        except ValueError:
+            return  # one that is written in C need not tell
         passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
         if passes_on and not base.__module__.startswith("headrace."):
             return  # it may take any

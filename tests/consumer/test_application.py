@@ -302,6 +302,13 @@ class TestArguments:
             with pytest.raises(TypeError, match=r"got 'other'"):
                 kind.as_asgi(template="x.html", other=1)
 
+    def test_a_constructor_without_a_signature_may_take_anything(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def signature(_function: object) -> None:
+            raise ValueError("no signature found")
+
+        monkeypatch.setattr("inspect.signature", signature)
+        AsyncWebsocketConsumer.as_asgi(template="x.html")
+
     def test_the_scope_is_one(self) -> None:
         AsyncWebsocketConsumer.as_asgi()
         AsyncConsumer.as_asgi(scope={"type": "websocket"})
