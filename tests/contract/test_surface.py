@@ -25,7 +25,8 @@ async def test_asynchronous_methods_are_coroutine_functions(layer: Any, name: st
 
 
 async def test_no_other_public_method_is_one(layer: Any) -> None:
-    public = [name for name in dir(type(layer)) if not name.startswith("_")]
+    # Some names of Channels' layers only say what to use in their place.
+    public = [name for name in dir(type(layer)) if not name.startswith("_") and hasattr(layer, name)]
     assert [name for name in public if inspect.iscoroutinefunction(getattr(layer, name))] == sorted(COROUTINES)
 
 

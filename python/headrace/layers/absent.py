@@ -1,8 +1,9 @@
 """What projects read of Channels' layers and of channels_redis's, and what headrace's have in its place."""
 
 from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["ABSENT", "ABSENT_OVER_REDIS"]
+__all__ = ["ABSENT", "ABSENT_OVER_REDIS", "say_absent"]
 
 _EXPIRY = "what has expired is dropped when it is met: nothing has to be cleaned"
 _CONNECTIONS = (
@@ -30,3 +31,24 @@ ABSENT_OVER_REDIS: Mapping[str, str] = {
     "consistent_hash": "the setting ring says how names are spread over several hosts",
 }
 """Names of the layers of channels_redis, each with what to use."""
+
+
+class _Absent:
+    """An attribute that is not there, and says what is.
+
+    A descriptor for each, and no ``__getattr__``: with that Python finds all other attributes of a layer more slowly.
+    """
+
+    def __init__(self, name: str, instead: str) -> None:
+        self._name = name
+        self._instead = instead
+
+    def __get__(self, layer: object, kind: type[Any]) -> Any:
+        what = f"{kind.__name__!r} object has no attribute {self._name!r}"
+        raise AttributeError(f"{what}; {self._instead}", name=self._name, obj=layer)
+
+
+def say_absent(layer_class: type[Any], absent: Mapping[str, str]) -> None:
+    """Have the layers of a class say what to use in the place of what they lack."""
+    for name, instead in absent.items():
+        setattr(layer_class, name, _Absent(name, instead))

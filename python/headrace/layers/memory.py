@@ -15,6 +15,7 @@ from headrace._core import (
     SendReport,
     Waiter,
 )
+from headrace.layers.absent import ABSENT, say_absent
 from headrace.layers.base import Capacities
 from headrace.layers.native import Message, NativeChannelLayer
 from headrace.layers.views import ChannelsView, GroupsView
@@ -304,3 +305,6 @@ class InMemoryChannelLayer(NativeChannelLayer):
     def groups(self) -> GroupsView:
         """The groups that have members, as a live mapping from names to members."""
         return GroupsView(self)
+
+
+say_absent(InMemoryChannelLayer, ABSENT)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 from headrace._core import ChannelStats, Inbox, Ledger, MemoryLayer, Waiter, after_fork_in_child
-from headrace.layers.absent import ABSENT
 from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_seconds
 from headrace.layers.inbox import OwnInbox
 from headrace.layers.overrides import DECIDED_NATIVELY, honour_overrides
@@ -43,9 +42,6 @@ class NativeChannelLayer(BaseChannelLayer):
     # What a subclass cannot override, each with what to do instead; and what it does override.
     _decided_natively: ClassVar[Mapping[str, str]] = DECIDED_NATIVELY
     _overridden: ClassVar[frozenset[str]] = frozenset()
-
-    # What Channels' layers of this kind have and these have not, each with what to use.
-    _absent: ClassVar[Mapping[str, str]] = ABSENT
 
     # It is known whether a socket of this process listens, or somebody was told that none does.
     _has_listeners_known = False
@@ -83,16 +79,6 @@ class NativeChannelLayer(BaseChannelLayer):
         )
         self._start_empty()
         _layers.add(self)
-
-    def __getattr__(self, name: str) -> Any:
-        """Say what is there in the place of an attribute of Channels' layers that is not.
-
-        Raises:
-            AttributeError: Always.
-        """
-        kind = type(self).__name__
-        instead = f"; {self._absent[name]}" if name in self._absent else ""
-        raise AttributeError(f"{kind!r} object has no attribute {name!r}{instead}", name=name, obj=self)
 
     def _start_empty(self) -> None:
         """Begin with nothing: when the layer is made, and in the child of a fork."""

@@ -33,7 +33,7 @@ from headrace._core import (
     unpack,
 )
 from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
-from headrace.layers.absent import ABSENT_OVER_REDIS
+from headrace.layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace.layers.base import Capacities
 from headrace.layers.hosts import HostSetting
 from headrace.layers.limits import limits_of
@@ -144,7 +144,6 @@ class RedisChannelLayer(NativeChannelLayer):
     """
 
     _decided_natively = _DECIDED_NATIVELY
-    _absent = ABSENT_OVER_REDIS
 
     def __init__(
         self,
@@ -835,3 +834,6 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
+
+
+say_absent(RedisChannelLayer, ABSENT_OVER_REDIS)
