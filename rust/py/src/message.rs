@@ -368,11 +368,15 @@ impl Copier {
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
-        let own = self.list(tuple.to_list(), depth)?;
-        if tuple.iter().all(|value| is_leaf(&value)) {
-            return Ok(tuple.clone().into_any());
+        if !tuple.iter().all(|value| is_leaf(&value)) {
+            return Ok(self.list(tuple.to_list(), depth)?.to_tuple().into_any());
         }
-        Ok(own.to_tuple().into_any())
+        self.enter(depth)?;
+        for (index, value) in tuple.iter().enumerate() {
+            self.check_leaf(&value)
+                .map_err(|fault| fault.at(Step::Index(index)))?;
+        }
+        Ok(tuple.clone().into_any())
     }
 
     /// The plain form of a value whose type is a subclass of one that a message may hold.
