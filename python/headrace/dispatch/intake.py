@@ -12,7 +12,7 @@ kind; then the inbox is that of a private layer, and only there to be called awa
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,7 +25,7 @@ from headrace.layers import InMemoryChannelLayer
 from headrace.layers.native import NativeChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
 
-__all__ = ["DISCONNECTS", "READ_AHEAD", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
+__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
 
 _logger = logging.getLogger("headrace.consumer")
 
@@ -147,6 +147,18 @@ class Intake:
             self.inbox.own(backlog, "drop_new", life.overrun)
         else:
             self.inbox.own(backlog, overflow)
+
+    def lanes(self) -> Iterator[list[Event]]:
+        """Name the lane of each message that goes before the next one of the inbox; the caller takes it.
+
+        Of each lane these are no more than may be read ahead: a client that sends without pause does not keep the layer
+        waiting.
+        """
+        for lane in (self.client, self.carried):
+            for _ in range(READ_AHEAD):
+                if not lane:
+                    break
+                yield lane
 
     def waits(self) -> bool:
         """Tell whether a message waits that goes before any of the inbox."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, cast
 from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.dispatch.attendant import Rest, begin
 from headrace.dispatch.handlers import FORWARD
-from headrace.dispatch.intake import READ_AHEAD, Event, Failure, Idle, Intake, is_disconnect
+from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
 from headrace.dispatch.session import Session
 from headrace.dispatch.settings import setting
 from headrace.dispatch.threads import current_executor, restore_executor
@@ -278,18 +278,12 @@ class Life:
             await self._fail(error, rest.message)
 
     async def _clear_lanes(self, handle: Callable[[list[Event]], Awaitable[None]], more: bool) -> None:
-        """Handle the messages that wait before one of the inbox; if they end the consumer, count the one of the inbox.
-
-        Of each lane no more than may be read ahead: a client that sends without pause does not keep the layer waiting.
-        """
+        """Handle the messages that go before any of the inbox; if they end the consumer, count the one of the inbox."""
         try:
-            for lane in (self._intake.client, self._intake.carried):
-                for _ in range(READ_AHEAD):
-                    if not lane:
-                        break
-                    await handle(lane)
-                    if more or self._intake.waits():
-                        await asyncio.sleep(0)
+            for lane in self._intake.lanes():
+                await handle(lane)
+                if more or self._intake.waits():
+                    await asyncio.sleep(0)
         except BaseException:
             self._session.shared.counters.add(dropped_unhandled=int(more))
             raise

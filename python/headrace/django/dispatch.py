@@ -8,7 +8,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from headrace.dispatch.intake import READ_AHEAD, Failure, Intake, receives_natively
+from headrace.dispatch.intake import Failure, Intake, receives_natively
 from headrace.layers.native import NativeChannelLayer
 
 __all__ = ["await_many_dispatch"]
@@ -50,11 +50,8 @@ async def await_many_dispatch(
     intake.read(sources[0], 1, None, _Channels())
     try:
         async for message in intake.inbox:
-            # No more than our consumers read ahead: a client that sends without pause leaves the layer its turn.
-            for _ in range(READ_AHEAD):
-                if not intake.client:
-                    break
-                event = intake.take(intake.client)
+            for lane in intake.lanes():
+                event = intake.take(lane)
                 if isinstance(event, Failure):
                     raise event.error
                 await dispatch(event)
