@@ -36,7 +36,6 @@ from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, Layer
 from headrace.layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace.layers.base import Capacities
 from headrace.layers.hosts import HostSetting
-from headrace.layers.limits import limits_of
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
 from headrace.layers.overrides import DECIDED_NATIVELY
 from headrace.layers.redis_config import Ring, Topology, Wire, redis_config
@@ -201,7 +200,7 @@ class RedisChannelLayer(NativeChannelLayer):
         for option, reason in self._settings.ignored.items():
             _logger.debug("the option %s has no effect: %s", option, reason)
         self._gap = gap
-        limits = limits_of(expiry, group_expiry, capacity, channel_capacity)
+        limits = self._settings.limits
         super().__init__(
             limits.expiry, limits.group_expiry, limits.capacity, limits.channel_capacity, strict=True, wake=wake
         )

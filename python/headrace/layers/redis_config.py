@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from headrace.layers.base import BaseChannelLayer, Capacities, check_seconds
 from headrace.layers.hosts import Host, HostSetting, as_mappings, parse_hosts
-from headrace.layers.limits import limits_of
+from headrace.layers.limits import Limits, limits_of
 from headrace.layers.native import LayerConfig
 from headrace.layers.options import IGNORED
 
@@ -34,6 +34,7 @@ class RedisConfig:
     """The settings of a Redis layer as the native side reads them.
 
     Attributes:
+        limits: The capacities and times, with text read as numbers.
         local: The settings of the mailboxes in this process.
         given: The hosts as they were given, each as a mapping, with its passwords.
         hosts: The shards; one server if the topology is "single", the seeds if it is "cluster".
@@ -44,6 +45,7 @@ class RedisConfig:
         ignored: The options that were given and have no effect, each with the reason.
     """
 
+    limits: Limits
     local: LayerConfig
     given: list[dict[str, Any]]
     hosts: tuple[Host, ...]
@@ -112,6 +114,7 @@ def redis_config(
     base = BaseChannelLayer(limits.expiry, limits.capacity, limits.channel_capacity)
     globs = limits.channel_capacity.items() if isinstance(limits.channel_capacity, Mapping) else None
     return RedisConfig(
+        limits=limits,
         local=LayerConfig(
             expiry=float(limits.expiry),
             group_expiry=float(check_seconds("group_expiry", limits.group_expiry)),
