@@ -117,7 +117,8 @@ class AsyncConsumer:
         Raises:
             TypeError: No constructor of the class takes an argument of that name. Channels drops it.
         """
-        _check_arguments(cls, initkwargs)
+        if initkwargs:
+            _check_arguments(cls, initkwargs)
         return _Application(cls, initkwargs)
 
     async def __call__(self, *arguments: Any) -> None:
