@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 from tests.support.binaries import Binary, find
 from tests.support.certificates import Authority
+from tests.support.lifetime import Lifetime
 from tests.support.ports import HOST, Port
 from tests.support.resp import Word
 from tests.support.servers import ADMIN, Options, Server
@@ -113,7 +112,7 @@ class Node(Server):
         return self.cluster_state() == "ok" and self.info("replication").get("master_link_status", "up") == "up"
 
 
-class Cluster:
+class Cluster(Lifetime):
     """The whole cluster, while the context lasts; the options are those of ``Server``, for each node.
 
     Attributes:
@@ -134,20 +133,10 @@ class Cluster:
             Node(binary, options=options, users=users, password=password, tls=tls) for _ in range(2 * MASTERS)
         ]
 
-    def __enter__(self) -> Self:
-        try:
-            for node in self.nodes:
-                node.start()
-            self._form()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _begin(self) -> None:
+        for node in self.nodes:
+            node.start()
+        self._form()
 
     def close(self) -> None:
         """End all of the nodes."""

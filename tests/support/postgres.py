@@ -6,10 +6,9 @@ import signal
 import subprocess
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.support import guard
+from tests.support.lifetime import Lifetime
 from tests.support.ports import HOST, Port
 from tests.support.waiting import eventually
 
@@ -47,7 +46,7 @@ def missing() -> str | None:
     return None
 
 
-class Postgres:
+class Postgres(Lifetime):
     """A server that runs while the context lasts; everybody on this machine may connect as ``USER``.
 
     Attributes:
@@ -64,19 +63,9 @@ class Postgres:
     def port(self) -> int:
         return self._port.number
 
-    def __enter__(self) -> Self:
-        try:
-            self._make()
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _begin(self) -> None:
+        self._make()
+        self._start()
 
     def close(self) -> None:
         """End it, and leave nothing of it."""

@@ -4,10 +4,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.support.binaries import Binary, find
+from tests.support.lifetime import Lifetime
 from tests.support.ports import HOST
 from tests.support.resp import ReplyError, Word
 from tests.support.servers import ADMIN, Options, Server
@@ -97,7 +96,7 @@ class Sentinel(Server):
         return not any(bad in entry["flags"] for entry in entries for bad in ("s_down", "disconnected"))
 
 
-class Sentinels:
+class Sentinels(Lifetime):
     """The whole set-up, while the context lasts; the options are those of ``Server``, for the master and the replica.
 
     Attributes:
@@ -126,23 +125,13 @@ class Sentinels:
         for sentinel in self.sentinels:
             sentinel.watch(first, second, [other for other in self.sentinels if other is not sentinel])
 
-    def __enter__(self) -> Self:
-        try:
-            for server in self.servers:
-                server.start()
-            eventually(self._replicates, "the replica follows the master")
-            for sentinel in self.sentinels:
-                sentinel.start()
-            self._wait()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _begin(self) -> None:
+        for server in self.servers:
+            server.start()
+        eventually(self._replicates, "the replica follows the master")
+        for sentinel in self.sentinels:
+            sentinel.start()
+        self._wait()
 
     def close(self) -> None:
         """End all of them."""

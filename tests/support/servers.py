@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from tests.support import guard
 from tests.support.binaries import Binary, find, missing
 from tests.support.certificates import HOSTS, Authority
+from tests.support.lifetime import Lifetime
 from tests.support.monitor import Monitor
 from tests.support.ports import HOST, Port
 from tests.support.resp import SECONDS, Connection, Word
@@ -72,7 +72,7 @@ class Denied:
     count: int
 
 
-class Server:
+class Server(Lifetime):
     """A server that runs while the context lasts; it can be ended, paused and started again in between.
 
     Args:
@@ -112,25 +112,15 @@ class Server:
         self.folder = guard.folder()
         self.socket = self.folder / "socket"
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         try:
-            try:
-                self.start()
-            except ServerFailed as failure:
-                # Between the look at its port and its use somebody else came, which does not happen twice.
-                if "Address already in use" not in str(failure):
-                    raise
-                self._move()
-                self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+            self.start()
+        except ServerFailed as failure:
+            # Between the look at its port and its use somebody else came, which does not happen twice.
+            if "Address already in use" not in str(failure):
+                raise
+            self._move()
+            self.start()
 
     def start(self) -> None:
         """Start it and wait until it answers.
