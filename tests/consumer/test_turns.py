@@ -52,6 +52,14 @@ class Starter(AsyncWebsocketConsumer):
         await self.do(event["order"])
 
 
+async def hears_that_it_stopped(client: "Wire") -> None:
+    """See that the task began before it was cancelled, and nothing else was sent."""
+    await client.heard(1)
+    client.leave()
+    await client.end()
+    assert client.texts == ["stopped"]
+
+
 class ConcurrentStarter(Starter):
     """The same, several messages at a time."""
 
@@ -82,10 +90,7 @@ async def test_what_a_message_starts_runs_before_the_next_is_handled(
     await settle()
     give(client, layer, first, "start")
     give(client, layer, second, "stop")
-    await client.heard(1)
-    client.leave()
-    await client.end()
-    assert client.texts == ["stopped"]
+    await hears_that_it_stopped(client)
 
 
 @pytest.mark.parametrize("way", ["client", "layer"])
@@ -101,10 +106,7 @@ async def test_so_it_does_behind_a_message_whose_handler_waits(
         give(client, layer, way, order)
     await settle()
     consumer.gate.set()
-    await client.heard(1)
-    client.leave()
-    await client.end()
-    assert client.texts == ["stopped"]
+    await hears_that_it_stopped(client)
 
 
 @every_two_ways
@@ -122,10 +124,7 @@ async def test_so_does_what_a_handler_starts_that_has_waited(
     give(client, layer, second, "stop")
     await settle()
     consumer.gate.set()
-    await client.heard(1)
-    client.leave()
-    await client.end()
-    assert client.texts == ["stopped"]
+    await hears_that_it_stopped(client)
 
 
 @every_two_ways
@@ -142,10 +141,7 @@ async def test_so_it_does_if_the_next_comes_while_the_first_is_handled(
     client.connect()
     await settle()
     give(client, layer, first, "start")
-    await client.heard(1)
-    client.leave()
-    await client.end()
-    assert client.texts == ["stopped"]
+    await hears_that_it_stopped(client)
 
 
 class Busy(AsyncWebsocketConsumer):

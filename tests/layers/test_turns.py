@@ -144,7 +144,8 @@ def begun_later(inbox: Any) -> "asyncio.Task[Any]":
     return asyncio.Task(take())
 
 
-async def test_who_is_cancelled_while_the_loop_has_its_turn_leaves_the_message(layer: InMemoryChannelLayer) -> None:
+async def at_its_turn(layer: InMemoryChannelLayer) -> tuple[Any, "asyncio.Task[Any]"]:
+    """Give an inbox that has ended its turn, and a task that waits there for the loop to have one before message 1."""
     inbox = layer._core.inbox("c")
     layer.send_sync("c", {"n": 0})
     layer.send_sync("c", {"n": 1})
@@ -152,6 +153,11 @@ async def test_who_is_cancelled_while_the_loop_has_its_turn_leaves_the_message(l
     inbox.end_turn()
     waiting = begun_later(inbox)
     await asyncio.sleep(0)
+    return inbox, waiting
+
+
+async def test_who_is_cancelled_while_the_loop_has_its_turn_leaves_the_message(layer: InMemoryChannelLayer) -> None:
+    _, waiting = await at_its_turn(layer)
     assert not waiting.done()
     waiting.cancel()
     await asyncio.wait([waiting])
@@ -161,13 +167,7 @@ async def test_who_is_cancelled_while_the_loop_has_its_turn_leaves_the_message(l
 async def test_who_is_called_away_while_the_loop_has_its_turn_gets_the_message_first(
     layer: InMemoryChannelLayer,
 ) -> None:
-    inbox = layer._core.inbox("c")
-    layer.send_sync("c", {"n": 0})
-    layer.send_sync("c", {"n": 1})
-    assert await anext(inbox) == {"n": 0}
-    inbox.end_turn()
-    waiting = begun_later(inbox)
-    await asyncio.sleep(0)
+    inbox, waiting = await at_its_turn(layer)
     inbox.call_away()
     assert await waiting == {"n": 1}
     assert await anext(inbox) is None
