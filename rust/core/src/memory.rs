@@ -356,10 +356,17 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
 
     /// Those whose channels have been full since the last time this was asked.
     #[must_use = "an alarm that is not delivered is lost"]
+    #[inline]
     pub fn take_alarms(&self) -> Vec<W> {
-        if !self.alarmed.load(Ordering::Acquire) {
-            return Vec::new();
+        if self.alarmed.load(Ordering::Acquire) {
+            self.take_alarms_at_hand()
+        } else {
+            Vec::new()
         }
+    }
+
+    #[cold]
+    fn take_alarms_at_hand(&self) -> Vec<W> {
         self.alarmed.store(false, Ordering::Relaxed);
         self.with_receiver(State::take_alarms)
     }

@@ -251,8 +251,7 @@ impl Copier {
         value: &Bound<'py, PyAny>,
         depth: usize,
     ) -> Result<Bound<'py, PyAny>, Fault> {
-        if is_leaf(value) {
-            self.check_leaf(value)?;
+        if self.shares(value)? {
             return Ok(value.clone());
         }
         if let Ok(dict) = value.cast_exact::<PyDict>() {
@@ -272,22 +271,33 @@ impl Copier {
             // It cannot be copied, and what it shows may change.
             return Ok(bytes_of(value)?.map_or_else(|| value.clone(), Bound::into_any));
         }
-        self.check_text(value)?;
+        if let Ok(text) = value.cast::<PyString>() {
+            self.check_text(text)?;
+        }
         deepcopy(value)
     }
 
-    fn check_leaf(&self, value: &Bound<'_, PyAny>) -> Result<(), Fault> {
-        if self.strict && value.is_exact_instance_of::<PyInt>() {
-            plain_int(value)?;
+    /// Whether the copies share the value: it cannot change and cannot hold anything that can.
+    fn shares(&self, value: &Bound<'_, PyAny>) -> Result<bool, Fault> {
+        if let Ok(text) = value.cast_exact::<PyString>() {
+            self.check_text(text)?;
+            return Ok(true);
         }
-        self.check_text(value)
+        if value.is_exact_instance_of::<PyInt>() {
+            if self.strict {
+                plain_int(value)?;
+            }
+            return Ok(true);
+        }
+        Ok(value.is_none()
+            || value.is_exact_instance_of::<PyBool>()
+            || value.is_exact_instance_of::<PyFloat>()
+            || value.is_exact_instance_of::<PyBytes>())
     }
 
-    fn check_text(&self, value: &Bound<'_, PyAny>) -> Result<(), Fault> {
-        if self.checks_text {
-            if let Ok(text) = value.cast::<PyString>() {
-                text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
-            }
+    fn check_text(&self, text: &Bound<'_, PyString>) -> Result<(), Fault> {
+        if self.checks_text && text.to_str().is_err() {
+            return Err(Fault::new(Reason::Surrogates));
         }
         Ok(())
     }
@@ -308,9 +318,10 @@ impl Copier {
         let mut replaced = Vec::new();
         for (key, value) in &copy {
             let at_key = |fault: Fault| fault.at(Step::of(&key));
-            self.check_text(&key).map_err(at_key)?;
-            if is_leaf(&value) {
-                self.check_leaf(&value).map_err(at_key)?;
+            if let Ok(text) = key.cast::<PyString>() {
+                self.check_text(text).map_err(at_key)?;
+            }
+            if self.shares(&value).map_err(at_key)? {
                 continue;
             }
             flat = false;
@@ -368,14 +379,13 @@ impl Copier {
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
-        if !tuple.iter().all(|value| is_leaf(&value)) {
-            return Ok(self.list(tuple.to_list(), depth)?.to_tuple().into_any());
+        for (index, value) in tuple.iter().enumerate() {
+            let shared = self.shares(&value);
+            if !shared.map_err(|fault| fault.at(Step::Index(index)))? {
+                return Ok(self.list(tuple.to_list(), depth)?.to_tuple().into_any());
+            }
         }
         self.enter(depth)?;
-        for (index, value) in tuple.iter().enumerate() {
-            self.check_leaf(&value)
-                .map_err(|fault| fault.at(Step::Index(index)))?;
-        }
         Ok(tuple.clone().into_any())
     }
 
@@ -457,16 +467,6 @@ fn plain_dict<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
     let plain = PyDict::new(dict.py());
     plain.update(dict.as_mapping())?;
     Ok(plain)
-}
-
-/// Whether the value cannot change and cannot hold anything that can.
-fn is_leaf(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<PyString>()
-        || value.is_exact_instance_of::<PyInt>()
-        || value.is_none()
-        || value.is_exact_instance_of::<PyBool>()
-        || value.is_exact_instance_of::<PyFloat>()
-        || value.is_exact_instance_of::<PyBytes>()
 }
 
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {

@@ -80,8 +80,13 @@ impl Alarm {
 }
 
 /// Tells those whose mailboxes were full; to be called after a send for which some mailbox was.
+#[inline]
 pub(crate) fn sound_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
-    for receiver in engine.take_alarms() {
+    let alarms = engine.take_alarms();
+    if alarms.is_empty() {
+        return Ok(());
+    }
+    for receiver in alarms {
         if let Receiver::Alarm(alarm) = receiver {
             alarm.get().sound(py)?;
         }
