@@ -63,6 +63,7 @@ async def measure(url: str, rounds: int) -> None:
             [url],
             prefix=f"version-{version}",
             capacity=100_000,
+            capacity_bytes=1 << 40,
             symmetric_encryption_keys=["a key"],
             encryption_versions=[version],
         )

@@ -20,7 +20,7 @@ MESSAGES = 200
 
 def deliveries_a_second(loops: int) -> float:
     """Send from this thread until every member has every message."""
-    layer = InMemoryChannelLayer(capacity=MESSAGES)
+    layer = InMemoryChannelLayer(capacity=MESSAGES, capacity_bytes=1 << 40)
     ready = threading.Barrier(loops + 1)
 
     async def member() -> None:

@@ -42,7 +42,7 @@ async def layer_of(way: str, url: str, capacity: int = 100) -> AsyncIterator[Any
     """Have a layer on the server, as it is used in a process."""
     prefix = way.replace("_", "-")
     if way == HEADRACE:
-        ours = RedisChannelLayer(hosts=[url], prefix=prefix, capacity=capacity)
+        ours = RedisChannelLayer(hosts=[url], prefix=prefix, capacity=capacity, capacity_bytes=1 << 40)
         try:
             yield ours
         finally:

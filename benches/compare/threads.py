@@ -36,7 +36,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 def own_route(capacity: int) -> tuple[Send, Receive]:
     """Return how a thread sends and how a task receives on our layer."""
-    layer = InMemoryChannelLayer(capacity=capacity)
+    layer = InMemoryChannelLayer(capacity=capacity, capacity_bytes=1 << 40)
     return (lambda message: layer.send_sync(CHANNEL, message)), (lambda: layer.receive(CHANNEL))
 
 
@@ -124,7 +124,7 @@ async def measure_flood(loop: str, scale: Scale) -> AsyncIterator[Row]:
 
 async def measure_calls(loop: str, scale: Scale) -> AsyncIterator[Row]:
     """Compare the calls alone."""
-    own, channels = InMemoryChannelLayer(capacity=CALLS), ChannelsLayer()
+    own, channels = InMemoryChannelLayer(capacity=CALLS, capacity_bytes=1 << 40), ChannelsLayer()
     send = async_to_sync(channels.send)
     rounds = await alternate(
         scale.slow_rounds,

@@ -34,7 +34,7 @@ async def queue(times: int) -> None:
 
 async def send_sync(times: int) -> None:
     """Send without a loop; the mailbox holds all of it."""
-    layer = InMemoryChannelLayer(capacity=max(times, 1))
+    layer = InMemoryChannelLayer(capacity=max(times, 1), capacity_bytes=1 << 40)
     for _ in range(times):
         layer.send_sync(CHANNEL, MESSAGE)
 

@@ -67,7 +67,7 @@ def bench_new_channel(stopwatch: Stopwatch) -> None:
 @pytest.mark.parametrize("members", [1, 10, 100, 1000])
 def bench_group_send(stopwatch: Stopwatch, members: int) -> None:
     sends = range(len(TIMES) // members)
-    layer = InMemoryChannelLayer(capacity=len(sends))
+    layer = InMemoryChannelLayer(capacity=len(sends), capacity_bytes=1 << 40)
     channels = [f"member.{number}" for number in range(members)]
 
     def refill() -> None:

@@ -51,7 +51,7 @@ def bench_simple_queue(stopwatch: Stopwatch) -> None:
 
 @pytest.mark.benchmark(group="group_send to one member, no loop")
 def bench_group_send_sync(stopwatch: Stopwatch) -> None:
-    layer = InMemoryChannelLayer(capacity=len(TIMES))
+    layer = InMemoryChannelLayer(capacity=len(TIMES), capacity_bytes=1 << 40)
 
     def refill() -> None:
         layer.close_channel(CHANNEL)

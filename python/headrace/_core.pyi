@@ -42,18 +42,31 @@ class ChannelStats:
         /,
         depth: int,
         capacity: int,
+        bytes: int,
+        capacity_bytes: int,
         waiters: int,
         groups: int,
         delivered: int,
         dropped_full: int,
         dropped_expired: int,
         dropped_replaced: int,
+        full_by_bytes: int,
     ) -> ChannelStats: ...
     def __repr__(self, /) -> str: ...
+    @property
+    def bytes(self, /) -> int:
+        """
+        The bytes of the messages in its mailbox.
+        """
     @property
     def capacity(self, /) -> int:
         """
         How many fit.
+        """
+    @property
+    def capacity_bytes(self, /) -> int:
+        """
+        How many bytes fit behind the first message.
         """
     @property
     def delivered(self, /) -> int:
@@ -79,6 +92,11 @@ class ChannelStats:
     def dropped_replaced(self, /) -> int:
         """
         Messages given up for newer ones, by channels whose owner wants that.
+        """
+    @property
+    def full_by_bytes(self, /) -> int:
+        """
+        How often it was full by its bytes, while another message would have fit.
         """
     @property
     def groups(self, /) -> int:
@@ -171,18 +189,21 @@ class Inbox:
         """
         Count the messages of the channel that expired before somebody took them.
         """
-    def own(self, /, capacity: "int", overflow: str, alarm: Any | None = None) -> None:
+    def own(
+        self, /, capacity: "int", overflow: str, alarm: Any | None = None, capacity_bytes: "int | None" = None
+    ) -> None:
         """
-        Say how many messages the channel holds and what becomes of the rest, until it is closed.
+        Say how much the channel holds and what becomes of the rest, until it is closed.
 
         Args:
             capacity: Messages that it holds.
             overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it; what
                 the process sent before this call has no type then).
             alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
+            capacity_bytes: Bytes that it holds behind the first message; None for those of any channel of the layer.
 
         Raises:
-            ValueError: The capacity is not positive, or the overflow is unknown.
+            ValueError: A capacity is not positive, or the overflow is unknown.
             TypeError: The alarm cannot be called.
             RuntimeError: The inbox has ended, or there is an alarm and no running loop.
             LayerClosed: The layer was closed.
@@ -208,15 +229,22 @@ class LayerStats:
         memberships: int,
         waiters: int,
         depth: int,
+        bytes: int,
         sent: int,
         delivered: int,
         returned: int,
         dropped_full: int,
         dropped_expired: int,
         dropped_replaced: int,
+        full_by_bytes: int,
         dropped_other: int,
     ) -> LayerStats: ...
     def __repr__(self, /) -> str: ...
+    @property
+    def bytes(self, /) -> int:
+        """
+        The bytes of those messages; one that waits in several mailboxes counts in each.
+        """
     @property
     def channels(self, /) -> int:
         """
@@ -251,6 +279,12 @@ class LayerStats:
     def dropped_replaced(self, /) -> int:
         """
         Messages given up for newer ones, by channels whose owner wants that.
+        """
+    @property
+    def full_by_bytes(self, /) -> int:
+        """
+        How often a mailbox was full by its bytes, while another message would have fit. What was dropped then is in
+        `dropped_full` or `dropped_replaced`.
         """
     @property
     def groups(self, /) -> int:

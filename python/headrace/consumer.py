@@ -61,6 +61,8 @@ class AsyncConsumer:
             and counted.
         handler_timeout: Seconds that a handler may take, or None. Longer is a ``TimeoutError`` for ``on_error``.
         max_backlog: Messages that its channel holds, or None for the layer's capacity.
+        max_backlog_bytes: Bytes of messages that its channel holds behind the first, or None for the layer's
+            ``capacity_bytes``.
         overflow: What a full channel does: ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest,
             ``"coalesce"`` drops those of the new one's type, ``"close"`` ends the connection (1013). All are counted.
         idle_timeout: Seconds of silence of the client after which ``on_idle`` is called, again and again; or None.
@@ -79,6 +81,7 @@ class AsyncConsumer:
     concurrency: int = 1
     handler_timeout: float | None = None
     max_backlog: int | None = None
+    max_backlog_bytes: int | None = None
     overflow: Literal["drop_new", "drop_old", "coalesce", "close"] = "drop_new"
     idle_timeout: float | None = None
     grace_period: float | None = GRACE_SECONDS

@@ -38,6 +38,7 @@ class Worker:
             [url],
             prefix="chaos",
             capacity=100_000,
+            capacity_bytes=1 << 30,
             send_timeout=SEND_TIMEOUT,
             on_disconnect="chaos.lost",
             on_reconnect="chaos.back",

@@ -58,6 +58,32 @@ class TestPolicies:
     @pytest.mark.parametrize(
         ("overflow", "texts", "dropped"),
         [
+            ("drop_new", ["0", "1", "2"], (3, 0)),
+            ("drop_old", ["0", "4", "5"], (0, 3)),
+            ("coalesce", ["0", "5"], (0, 4)),
+        ],
+    )
+    async def test_it_is_full_by_its_bytes_too(
+        self, wire: "MakeWire", layer: InMemoryChannelLayer, overflow: str, texts: list[str], dropped: tuple[int, int]
+    ) -> None:
+        # A note takes about 180 bytes, and the first of them does not count.
+        settings = {"max_backlog": None, "max_backlog_bytes": 200, "overflow": overflow}
+        client = wire(type("Here", (Slow,), settings)())
+        await stuck(client, layer)
+        await flood(layer, *["note"] * 5)
+        stats = layer.stats()
+        assert (stats.dropped_full, stats.dropped_replaced) == dropped
+        assert stats.full_by_bytes > 0
+        assert stats.bytes < 400
+        client.open.set()
+        await settle()
+        assert client.texts == texts
+        client.leave()
+        await client.end()
+
+    @pytest.mark.parametrize(
+        ("overflow", "texts", "dropped"),
+        [
             ("drop_new", ["0", "1", "2", "3"], (2, 0)),
             ("drop_old", ["0", "3", "4", "5"], (0, 2)),
             ("coalesce", ["0", "4", "5"], (0, 3)),

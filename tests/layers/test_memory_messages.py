@@ -433,3 +433,49 @@ class TestMessages:
             layer.send_sync("channel", Unshowable())  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="Channel name must be"):
             layer.send_sync(Unshowable(), HELLO)  # type: ignore[arg-type]
+
+
+class TestSize:
+    """What a message counts in a mailbox that is bounded in bytes: its texts and bytes, and 32 for each value."""
+
+    @pytest.mark.parametrize(
+        ("message", "values", "content"),
+        [
+            ({}, 1, 0),
+            ({"type": "hello"}, 3, 9),
+            ({"t": "\u00e9\u20ac"}, 3, 6),
+            ({"b": b"12345"}, 3, 6),
+            ({"n": 7, "x": 1.5, "y": None, "z": True}, 9, 4),
+            ({"l": ["ab", "cd", b"e"]}, 6, 6),
+            ({"l": ("ab", ["cd"])}, 6, 5),
+            ({"d": {"k": {"k": 1}}}, 7, 3),
+        ],
+        ids=label,
+    )
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_it_is_that_of_its_values(self, message: dict[str, Any], values: int, content: int, strict: bool) -> None:
+        layer = InMemoryChannelLayer(strict=strict)
+        layer.send_sync("channel", message)
+        assert layer.stats().bytes == 32 * values + content
+        layer.receive_nowait("channel")
+        assert layer.stats().bytes == 0
+
+    @pytest.mark.parametrize(
+        "value", [1 << 80_000, bytearray(10_000), memoryview(bytes(10_000))], ids=["int", "bytearray", "memoryview"]
+    )
+    def test_what_is_large_by_itself_counts(self, layer: InMemoryChannelLayer, value: Any) -> None:
+        layer.send_sync("channel", {"value": value})
+        assert 10_000 < layer.stats().bytes < 11_000
+
+    @pytest.mark.parametrize("value", [bytearray(10_000), memoryview(bytes(10_000))], ids=["bytearray", "memoryview"])
+    def test_what_is_made_bytes_counts_as_bytes(self, strict: InMemoryChannelLayer, value: Any) -> None:
+        strict.send_sync("channel", {"value": value})
+        assert strict.stats().bytes == 32 * 3 + 5 + 10_000
+
+    def test_an_object_that_does_not_tell_its_size_counts_as_one_value(self, layer: InMemoryChannelLayer) -> None:
+        class Silent:
+            def __sizeof__(self) -> int:
+                raise ValueError
+
+        layer.send_sync("channel", {"value": Silent()})
+        assert layer.stats().bytes == 32 * 3 + 5

@@ -34,7 +34,7 @@ def wake(request: pytest.FixtureRequest) -> Literal["direct", "future"]:
 @pytest.fixture
 def layer(wake: Literal["direct", "future"]) -> InMemoryChannelLayer:
     """Give a layer that has room for all that a test sends."""
-    return InMemoryChannelLayer(capacity=1_000_000, wake=wake)
+    return InMemoryChannelLayer(capacity=1_000_000, capacity_bytes=1 << 30, wake=wake)
 
 
 class LoopThread:

@@ -551,7 +551,7 @@ class TestSlowness:
         # 20 MB for a loop that does not run, where the server would not hold a tenth of it for a client.
         server = start_redis(options={"client-output-buffer-limit": "pubsub 2mb 2mb 1"})
         count, text = 2000, "x" * 10_000
-        async with sides(server.url, server.url, capacity=count) as (sender, receiver):
+        async with sides(server.url, server.url, capacity=count, capacity_bytes=1 << 30) as (sender, receiver):
             channel = await receiver.join()
 
             def send() -> None:

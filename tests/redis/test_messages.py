@@ -212,7 +212,7 @@ class TestHostileBytes:
     async def test_random_and_damaged_bytes(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str, keys: Any
     ) -> None:
-        layer = make_layer(symmetric_encryption_keys=keys, capacity=10_000)
+        layer = make_layer(symmetric_encryption_keys=keys, capacity=10_000, capacity_bytes=1 << 30)
         channel = await layer.new_channel()
         await layer.group_add("room", channel)
         chance = random.Random(20261121)

@@ -384,3 +384,12 @@ def test_a_queue_that_was_emptied_leaves_no_key(make_peer: MakePeer, redis_serve
         return [key for key in keys(redis_server, redis_prefix) if "{work}" in key]
 
     eventually(lambda: not of_the_queue(), "nothing of it is left")
+
+
+async def test_the_bytes_of_a_mailbox_are_no_reason_to_lose_a_message_of_a_queue(make_layer: MakeLayer) -> None:
+    layer = make_layer(capacity_bytes=1000)
+    for number in range(5):
+        await layer.send("work", {"n": number, "text": "a" * 600})
+    messages = await layer.receive_many("work", 5)
+    assert [message["n"] for message in messages] == [0, 1, 2, 3, 4]
+    assert layer.stats().dropped_full == 0

@@ -697,6 +697,26 @@ async def test_a_slow_client_gets_what_its_server_says(
     assert await client.hears(len(heard)) == heard
 
 
+async def test_a_slow_client_is_bounded_in_bytes_too(client: Client, memory: InMemoryChannelLayer) -> None:
+    class Slow(Subscribed):
+        max_backlog_bytes = 1000
+        overflow = "drop_old"
+
+    server = await client.connects(Slow, layer=memory)
+    client.open.clear()
+    mouth = Broadcaster(layer=memory)
+    mouth.broadcast("news", 0)
+    while server.stats().depth or not server._turns.taken:
+        await asyncio.sleep(0)
+    for number in range(1, 10):
+        mouth.broadcast("news", f"{number}" * 600)
+    stats = server.stats()
+    assert (stats.depth, stats.dropped_replaced, stats.full_by_bytes) == (2, 7, 7)
+    assert 1200 < stats.bytes < 2200
+    client.open.set()
+    assert await client.hears(3) == [0, "8" * 600, "9" * 600]
+
+
 async def test_coalescing_goes_by_topics(client: Client, memory: InMemoryChannelLayer) -> None:
     class Slow(BaseSocketServer):
         max_backlog = 2
@@ -745,6 +765,7 @@ async def test_a_client_that_does_not_keep_up_can_be_closed(
     ("setting", "value", "text"),
     [
         ("max_backlog", 0, "Wrong.max_backlog must be a positive integer, got 0"),
+        ("max_backlog_bytes", 0, "Wrong.max_backlog_bytes must be a positive integer, got 0"),
         ("overflow", "drop", "Wrong.overflow must be one of 'drop_new', .*, got 'drop'"),
     ],
 )

@@ -136,17 +136,19 @@ class Intake:
             InvalidChannelLayerError: The mailbox is not in this process, so nothing can be said about it.
         """
         max_backlog, overflow = setting(limits, "max_backlog"), setting(limits, "overflow", "drop_new")
-        if layer is None or (max_backlog is None and overflow == "drop_new"):
+        max_bytes = setting(limits, "max_backlog_bytes")
+        if layer is None or (max_backlog is None and max_bytes is None and overflow == "drop_new"):
             return
         if not self._native:
             raise InvalidChannelLayerError(
-                "max_backlog and overflow need a channel layer of headrace: the mailboxes of another are not in reach"
+                "max_backlog, max_backlog_bytes and overflow need a channel layer of headrace: the mailboxes of "
+                "another are not in reach"
             )
         backlog = max_backlog or layer.get_capacity(self.inbox.channel)
         if overflow == "close":
-            self.inbox.own(backlog, "drop_new", life.overrun)
+            self.inbox.own(backlog, "drop_new", life.overrun, max_bytes)
         else:
-            self.inbox.own(backlog, overflow)
+            self.inbox.own(backlog, overflow, None, max_bytes)
 
     def lanes(self) -> Iterator[list[Event]]:
         """Name the lane of each message that goes before the next one of the inbox; the caller takes it.

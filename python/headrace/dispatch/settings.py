@@ -68,6 +68,8 @@ def check_backlog(owner_class: Any) -> None:
     backlog, overflow = setting(owner_class, "max_backlog"), setting(owner_class, "overflow")
     if backlog is not None:
         check_capacity(f"{name}.max_backlog", backlog)
+    if (backlog_bytes := setting(owner_class, "max_backlog_bytes")) is not None:
+        check_capacity(f"{name}.max_backlog_bytes", backlog_bytes)
     if overflow is not None and overflow not in OVERFLOWS:
         raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
 

@@ -5,7 +5,7 @@ Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
 - ``headrace.E001``: the setting, or an entry of it, is not a mapping as it should be.
 - ``headrace.E002``: a ``BACKEND`` is missing or cannot be imported.
 - ``headrace.E003``: ``CONFIG`` has keys that the backend does not know; it will refuse them.
-- ``headrace.E004``: a capacity below 1, so that every message is refused.
+- ``headrace.E004``: a capacity below 1, so that messages are refused.
 - ``headrace.E005``: the layer refuses a value in ``CONFIG``.
 - ``headrace.E006``: the socket servers refuse ``DJANGO_SOCKETS_CONFIG``.
 - ``headrace.W001``: there is no ``CHANNEL_LAYERS``, or it is empty: ``get_channel_layer()`` returns None. Not in a
@@ -252,15 +252,16 @@ def _parameters(layer_class: Callable[..., Any]) -> set[str] | None:
 
 
 def _check_capacities(where: str, backend: str, config: _Entry) -> Iterator[CheckMessage]:
-    capacities = {"capacity": config.get("capacity", 1)}
+    capacities = {name: config.get(name, 1) for name in ("capacity", "capacity_bytes")}
     by_pattern = config.get("channel_capacity") or {}
     if isinstance(by_pattern, Mapping):
         capacities |= {f"channel_capacity[{pattern!r}]": capacity for pattern, capacity in by_pattern.items()}
     for name, capacity in capacities.items():
         if isinstance(capacity, int | float) and capacity < 1 and not (capacity == 0 and backend in _OVER_REDIS):
             yield Error(
-                f"{where}['CONFIG'] has {name} = {capacity!r}: a channel of that capacity refuses every message",
-                hint="A capacity is how many messages may wait on a channel; give at least 1, 100 is usual.",
+                f"{where}['CONFIG'] has {name} = {capacity!r}: a channel of that capacity refuses messages",
+                hint="A capacity is how many messages, or bytes of messages, may wait on a channel; give at least 1. "
+                "100 messages and 1048576 bytes are usual.",
                 id="headrace.E004",
             )
 

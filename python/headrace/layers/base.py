@@ -14,8 +14,11 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias
 
-__all__ = ["BaseChannelLayer", "Capacities", "Matcher", "check_capacity", "check_seconds"]
+__all__ = ["CAPACITY_BYTES", "BaseChannelLayer", "Capacities", "Matcher", "check_capacity", "check_seconds"]
 
+
+CAPACITY_BYTES = 1024 * 1024
+"""The default of ``capacity_bytes``: how many bytes of messages a mailbox holds behind the first."""
 
 MAX_SECONDS = 1e10
 """About three hundred years: what a clock of nanoseconds in 64 bits can add to now."""

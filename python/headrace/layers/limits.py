@@ -19,10 +19,13 @@ class Limits:
     group_expiry: Any
     capacity: Any
     channel_capacity: Any
+    capacity_bytes: Any
 
 
-def limits_of(expiry: Any, group_expiry: Any, capacity: Any, channel_capacity: Capacities | None) -> Limits:
-    """Read numbers that are text, and what 0 stands for: no expiry of memberships, and no limit of messages."""
+def limits_of(
+    expiry: Any, group_expiry: Any, capacity: Any, channel_capacity: Capacities | None, capacity_bytes: Any
+) -> Limits:
+    """Read numbers that are text, and what 0 stands for: no expiry of memberships, no limit of messages or of bytes."""
     if isinstance(channel_capacity, Mapping):
         channel_capacity = {pattern: _unlimited(_number(value)) for pattern, value in channel_capacity.items()}
     return Limits(
@@ -30,6 +33,7 @@ def limits_of(expiry: Any, group_expiry: Any, capacity: Any, channel_capacity: C
         MAX_SECONDS if _is_zero(_number(group_expiry)) else _number(group_expiry),
         _unlimited(_number(capacity)),
         channel_capacity,
+        _unlimited(_number(capacity_bytes)),
     )
 
 

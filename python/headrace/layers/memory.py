@@ -16,7 +16,7 @@ from headrace._core import (
     Waiter,
 )
 from headrace.layers.absent import ABSENT, say_absent
-from headrace.layers.base import Capacities
+from headrace.layers.base import CAPACITY_BYTES, Capacities
 from headrace.layers.native import Message, NativeChannelLayer
 from headrace.layers.views import ChannelsView, GroupsView
 
@@ -44,6 +44,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
         capacity: How many messages a mailbox holds.
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first
             match counts.
+        capacity_bytes: How many bytes of messages a mailbox holds behind the first, which it takes whatever its size. A
+            message counts the bytes of its texts and byte strings, and 32 for each key, value and container.
         strict: Accept only messages that every engine can carry: dict with keys of str or bytes, list, str, bytes,
             int from -2**63 to 2**64 - 1, float, bool and None. Tuples become lists; bytearray and memoryview become
             bytes. Without it, whatever ``copy.deepcopy`` can copy, and a memoryview as bytes. Text with lone surrogates
@@ -63,12 +65,21 @@ class InMemoryChannelLayer(NativeChannelLayer):
         capacity: int = 100,
         channel_capacity: Capacities | None = None,
         *,
+        capacity_bytes: int = CAPACITY_BYTES,
         strict: bool = False,
         wake: Literal["direct", "future"] = "direct",
         clock: ManualClock | None = None,
     ) -> None:
         self._clock = clock
-        super().__init__(expiry, group_expiry, capacity, channel_capacity, strict=strict, wake=wake)
+        super().__init__(
+            expiry,
+            group_expiry,
+            capacity,
+            channel_capacity,
+            capacity_bytes=capacity_bytes,
+            strict=strict,
+            wake=wake,
+        )
 
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, self._clock, _OWNER)
@@ -89,7 +100,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         """Send a message to one channel. Never blocks.
 
         Raises:
-            ChannelFull: The mailbox is at its capacity; nothing was sent.
+            ChannelFull: The mailbox is at its capacity, in messages or in bytes; nothing was sent.
             TypeError: The name is not valid, or the message holds a value that cannot be copied.
             InvalidMessage: The message is not a dict, or uses a reserved key.
             ValueError: The message holds itself or is nested too deep.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 from headrace._core import ChannelStats, Inbox, Ledger, MemoryLayer, Waiter, after_fork_in_child
-from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_seconds
+from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_capacity, check_seconds
 from headrace.layers.inbox import OwnInbox
 from headrace.layers.overrides import DECIDED_NATIVELY, honour_overrides
 from headrace.layers.subscription import Subscription
@@ -25,6 +25,7 @@ class LayerConfig:
     group_expiry: float
     capacity: int
     channel_capacity: list[tuple[str | Matcher, int]]
+    capacity_bytes: int
     strict: bool
     direct_wake: bool
 
@@ -34,6 +35,7 @@ class NativeChannelLayer(BaseChannelLayer):
 
     Attributes:
         group_expiry: Seconds that a membership lasts after its latest ``group_add``, unless its channel has an inbox.
+        capacity_bytes: Bytes that a mailbox holds behind its first message.
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
@@ -60,11 +62,13 @@ class NativeChannelLayer(BaseChannelLayer):
         capacity: int,
         channel_capacity: Capacities | None,
         *,
+        capacity_bytes: int,
         strict: bool,
         wake: Literal["direct", "future"],
     ) -> None:
         super().__init__(expiry, capacity, channel_capacity)
         self.group_expiry = check_seconds("group_expiry", group_expiry)
+        self.capacity_bytes = check_capacity("capacity_bytes", capacity_bytes)
         if wake not in ("direct", "future"):
             raise ValueError(f"wake must be 'direct' or 'future', got {wake!r}")
         # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
@@ -74,6 +78,7 @@ class NativeChannelLayer(BaseChannelLayer):
             group_expiry=float(group_expiry),
             capacity=capacity,
             channel_capacity=list(globs) if globs else list(self.channel_capacity),
+            capacity_bytes=capacity_bytes,
             strict=bool(strict),
             direct_wake=wake == "direct",
         )

@@ -34,7 +34,7 @@ from headrace._core import (
 )
 from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
 from headrace.layers.absent import ABSENT_OVER_REDIS, say_absent
-from headrace.layers.base import Capacities
+from headrace.layers.base import CAPACITY_BYTES, Capacities
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
 from headrace.layers.overrides import DECIDED_NATIVELY
@@ -54,6 +54,8 @@ class RedisStats:
     goes through a queue is counted as sent where it was put in and as delivered where it was taken out.
 
     Attributes:
+        bytes: Those of the messages in mailboxes of this process, in msgpack; one that waits in several counts in each.
+        full_by_bytes: How often a mailbox was full by its bytes, while another message would have fit.
         connection: The way to the servers: its state, reconnects, gaps, bytes, latency and lag, and what was lost
             there.
     """
@@ -63,12 +65,14 @@ class RedisStats:
     memberships: int
     waiters: int
     depth: int
+    bytes: int
     sent: int
     delivered: int
     returned: int
     dropped_full: int
     dropped_expired: int
     dropped_replaced: int
+    full_by_bytes: int
     dropped_other: int
     connection: LinkStats = field(compare=False)
 
@@ -117,6 +121,8 @@ class RedisChannelLayer(NativeChannelLayer):
             consumer, socket or subscription has does not expire.
         capacity: How many messages a mailbox or a queue holds.
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first match counts.
+        capacity_bytes: How many bytes of messages a mailbox in this process holds behind the first, which it takes
+            whatever its size. A message counts its msgpack. Queues on the server are bounded in messages.
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
         on_reconnect: The same, when it is back.
         symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
@@ -158,6 +164,7 @@ class RedisChannelLayer(NativeChannelLayer):
         random_prefix_length: int | None = None,
         serializer_format: str = "msgpack",
         *,
+        capacity_bytes: int = CAPACITY_BYTES,
         on_gap: str | None = None,
         gap: Callable[[Gap], object] | None = None,
         wire: Wire | None = None,
@@ -181,6 +188,7 @@ class RedisChannelLayer(NativeChannelLayer):
             group_expiry=group_expiry,
             capacity=capacity,
             channel_capacity=channel_capacity,
+            capacity_bytes=capacity_bytes,
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             on_gap=on_gap,
@@ -202,7 +210,13 @@ class RedisChannelLayer(NativeChannelLayer):
         self._gap = gap
         limits = self._settings.limits
         super().__init__(
-            limits.expiry, limits.group_expiry, limits.capacity, limits.channel_capacity, strict=True, wake=wake
+            limits.expiry,
+            limits.group_expiry,
+            limits.capacity,
+            limits.channel_capacity,
+            capacity_bytes=limits.capacity_bytes,
+            strict=True,
+            wake=wake,
         )
 
     def _inbox(self, channel: str) -> Inbox:
@@ -759,12 +773,14 @@ class RedisChannelLayer(NativeChannelLayer):
             memberships=here.memberships + len(memberships),
             waiters=here.waiters,
             depth=here.depth + link.queue_depth,
+            bytes=here.bytes,
             sent=here.sent - link.fetched + link.queued + link.late,
             delivered=here.delivered - link.handed_back,
             returned=here.returned,
             dropped_full=here.dropped_full + link.queue_full,
             dropped_expired=here.dropped_expired + link.late + link.queue_expired,
             dropped_replaced=here.dropped_replaced,
+            full_by_bytes=here.full_by_bytes,
             dropped_other=here.dropped_other + link.queue_dropped,
             connection=link,
         )
@@ -775,12 +791,15 @@ class RedisChannelLayer(NativeChannelLayer):
         return ChannelStats(
             depth=here.depth + self._redis.queue_depth(channel),
             capacity=here.capacity,
+            bytes=here.bytes,
+            capacity_bytes=here.capacity_bytes,
             waiters=here.waiters,
             groups=here.groups + len(self._redis.plain_groups(channel)),
             delivered=here.delivered,
             dropped_full=here.dropped_full,
             dropped_expired=here.dropped_expired,
             dropped_replaced=here.dropped_replaced,
+            full_by_bytes=here.full_by_bytes,
         )
 
     def group_stats(self, group: str) -> GroupStats:

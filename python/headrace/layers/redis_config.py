@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from headrace.layers.base import BaseChannelLayer, Capacities, check_seconds
+from headrace.layers.base import CAPACITY_BYTES, BaseChannelLayer, Capacities, check_capacity, check_seconds
 from headrace.layers.hosts import Host, HostSetting, as_mappings, parse_hosts
 from headrace.layers.limits import Limits, limits_of
 from headrace.layers.native import LayerConfig
@@ -78,6 +78,7 @@ def redis_config(
     group_expiry: float = 86400,
     capacity: int = 100,
     channel_capacity: Capacities | None = None,
+    capacity_bytes: int = CAPACITY_BYTES,
     on_disconnect: str | None = None,
     on_reconnect: str | None = None,
     on_gap: str | None = None,
@@ -110,7 +111,7 @@ def redis_config(
         ignored["random_prefix_length"] = _RANDOM_PREFIX
     if serializer_format != "msgpack":
         ignored["serializer_format"] = _JSON
-    limits = limits_of(expiry, group_expiry, capacity, channel_capacity)
+    limits = limits_of(expiry, group_expiry, capacity, channel_capacity, capacity_bytes)
     base = BaseChannelLayer(limits.expiry, limits.capacity, limits.channel_capacity)
     globs = limits.channel_capacity.items() if isinstance(limits.channel_capacity, Mapping) else None
     return RedisConfig(
@@ -121,6 +122,7 @@ def redis_config(
             capacity=limits.capacity,
             # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
             channel_capacity=list(globs) if globs else list(base.channel_capacity),
+            capacity_bytes=check_capacity("capacity_bytes", limits.capacity_bytes),
             # Only what msgpack can carry leaves the process.
             strict=True,
             direct_wake=wake == "direct",

@@ -310,7 +310,9 @@ class Broadcaster:
     def _counts(self) -> dict[str, int]:
         self._mind_fork()
         channel = self._mailbox.stats()
-        names = ("depth", "delivered", "dropped_full", "dropped_expired", "dropped_replaced")
+        names = (
+            *("depth", "bytes", "delivered", "dropped_full", "dropped_expired", "dropped_replaced", "full_by_bytes"),
+        )
         return {
             "topics": len(self._mailbox.topics),
             "broadcasts": self._broadcasts,

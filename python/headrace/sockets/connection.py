@@ -83,7 +83,13 @@ class Connection(Incoming):
         self._delivering = None
 
     def _make_mailbox(self) -> Mailbox:
-        return Mailbox(self.layer, self.max_backlog, self.overflow, opened=self._inbox_opened)
+        return Mailbox(
+            self.layer,
+            self.max_backlog,
+            self.overflow,
+            backlog_bytes=self.max_backlog_bytes,
+            opened=self._inbox_opened,
+        )
 
     # The lane of the client's frames.
 

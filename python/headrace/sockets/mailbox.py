@@ -27,6 +27,7 @@ class Mailbox:
     Args:
         layer: The layer.
         backlog: How many messages it holds; None for the layer's capacity.
+        backlog_bytes: How many bytes it holds behind the first message; None for the layer's ``capacity_bytes``.
         overflow: What becomes of the rest, as on a consumer.
         opened: Called when there is an inbox, by whichever thread made it.
     """
@@ -34,6 +35,7 @@ class Mailbox:
     __slots__ = (
         "__weakref__",
         "_backlog",
+        "_backlog_bytes",
         "_closed",
         "_last",
         "_layer",
@@ -50,10 +52,12 @@ class Mailbox:
         backlog: int | None = None,
         overflow: Overflow = "drop_new",
         *,
+        backlog_bytes: int | None = None,
         opened: Callable[[], object] | None = None,
     ) -> None:
         self._layer = layer
         self._backlog = backlog
+        self._backlog_bytes = backlog_bytes
         self._overflow = overflow
         self._opened = opened
         self._closed = False
@@ -81,21 +85,22 @@ class Mailbox:
             if self.inbox is not None:
                 return self.inbox
             inbox = self._layer._inbox(channel)
-            if self._backlog is not None or self._overflow != "drop_new":
-                inbox.own(self._capacity_of(inbox), "drop_new" if self._overflow == "close" else self._overflow)
+            if self._backlog is not None or self._backlog_bytes is not None or self._overflow != "drop_new":
+                self._own(inbox, None)
             self.inbox = inbox
         weakref.finalize(self, _close_forgotten, self._layer, channel, os.getpid()).atexit = False
         if self._opened is not None:
             self._opened()
         return inbox
 
-    def _capacity_of(self, inbox: Inbox) -> int:
-        return self._backlog or self._layer.get_capacity(inbox.channel)
+    def _own(self, inbox: Inbox, alarm: Callable[[], object] | None) -> None:
+        backlog = self._backlog or self._layer.get_capacity(inbox.channel)
+        overflow = "drop_new" if self._overflow == "close" else self._overflow
+        inbox.own(backlog, overflow, alarm, self._backlog_bytes)
 
     async def arm(self, alarm: Callable[[], object]) -> None:
         """Have a function called in the running loop when the mailbox is full."""
-        inbox = await self.open()
-        inbox.own(self._capacity_of(inbox), "drop_new", alarm)
+        self._own(await self.open(), alarm)
 
     async def join(self, topic: str) -> None:
         """Get what is broadcast to a topic from now on.

@@ -49,6 +49,7 @@ class Outgoing(Broadcaster):
     """The way to one client, and how it ends."""
 
     max_backlog: int | None = None
+    max_backlog_bytes: int | None = None
     overflow: Overflow = "drop_new"
     grace_period: float | None = GRACE_SECONDS
 

@@ -15,10 +15,12 @@ class BroadcasterStats:
         pending: Calls that nobody waited for and that are still on their way.
         failed: Calls that nobody waited for and that failed.
         depth: Messages of its topics that wait to be taken.
+        bytes: The bytes of those messages.
         delivered: Messages of its topics that were taken.
         dropped_full: Messages of its topics that did not fit in its mailbox.
         dropped_expired: Messages of its topics that waited too long.
         dropped_replaced: Messages of its topics that gave way to newer ones.
+        full_by_bytes: How often its mailbox was full by its bytes, while another message would have fit.
         dropped_unsubscribed: Messages that were still here of a topic that was left, and those of nobody's topic.
     """
 
@@ -27,10 +29,12 @@ class BroadcasterStats:
     pending: int = 0
     failed: int = 0
     depth: int = 0
+    bytes: int = 0
     delivered: int = 0
     dropped_full: int = 0
     dropped_expired: int = 0
     dropped_replaced: int = 0
+    full_by_bytes: int = 0
     dropped_unsubscribed: int = 0
 
 

@@ -16,6 +16,8 @@ pub struct Config {
     pub group_expiry: Duration,
     /// How many messages a mailbox holds.
     pub capacities: Capacities,
+    /// How many bytes of messages a mailbox holds behind the first: it always takes one message, whatever its size.
+    pub capacity_bytes: usize,
 }
 
 impl Default for Config {
@@ -24,6 +26,7 @@ impl Default for Config {
             expiry: Duration::from_secs(60),
             group_expiry: Duration::from_secs(86_400),
             capacities: Capacities::new(100),
+            capacity_bytes: 1 << 20,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! otherwise. Messages come out in the order in which they went in; each goes to exactly one receiver; receivers
 //! that wait are served in the order in which they came.
 //!
-//! **Full.** A mailbox holds as many messages as its capacity; expired ones do not count. A send beyond that
+//! **Full.** A mailbox holds as many messages as its capacity, and behind the first as many bytes as its capacity in bytes;
+//! expired ones do not count. It always takes one message, whatever its size. A send beyond that
 //! gives the message back to the caller. A `group_send` never fails for it: it passes the member by, and counts that. A
 //! channel whose owner said so drops older messages for the new one instead ([`Overflow`](crate::Overflow)).
 //!
@@ -38,6 +39,8 @@ pub struct LayerStats {
     pub waiters: usize,
     /// Messages in mailboxes.
     pub depth: usize,
+    /// Their bytes. One that waits in several mailboxes counts in each.
+    pub bytes: usize,
     /// Accepted: queued or handed to a waiter. Each member of a fan-out counts.
     pub sent: u64,
     /// Given to a receiver for good.
@@ -50,6 +53,9 @@ pub struct LayerStats {
     pub dropped_expired: u64,
     /// Given up for newer ones by channels whose owner wants that.
     pub dropped_replaced: u64,
+    /// How often a mailbox was full by its bytes, with room for another message otherwise. What was dropped then is in
+    /// `dropped_full` or `dropped_replaced`.
+    pub full_by_bytes: u64,
     /// Thrown away by `flush`, `close` or the closing of their channel.
     pub dropped_other: u64,
 }
@@ -61,6 +67,10 @@ pub struct ChannelStats {
     pub depth: usize,
     /// How many fit.
     pub capacity: usize,
+    /// The bytes of those messages.
+    pub bytes: usize,
+    /// How many bytes fit behind the first message.
+    pub capacity_bytes: usize,
     /// Receivers that wait.
     pub waiters: usize,
     /// Groups that it is in.
@@ -73,6 +83,8 @@ pub struct ChannelStats {
     pub dropped_expired: u64,
     /// Messages given up for newer ones.
     pub dropped_replaced: u64,
+    /// How often it was full by its bytes.
+    pub full_by_bytes: u64,
 }
 
 /// A reading of one group. The counters begin anew when a group that was gone comes back.

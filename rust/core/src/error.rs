@@ -40,7 +40,7 @@ impl From<InvalidName> for Error {
 /// A send was refused; the message comes back, so a caller may try again without a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendError<M> {
-    /// The mailbox holds as many messages as its capacity.
+    /// The mailbox holds as many messages, or as many bytes, as it may.
     Full(M),
     /// Any other reason.
     Refused(Error, M),

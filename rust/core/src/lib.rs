@@ -35,6 +35,6 @@ pub use error::{Error, SendError};
 pub use fanout::{FanOut, SendReport};
 pub use handoff::{HandOff, Parker, Phase, Slot};
 pub use memory::{MemoryEngine, Received};
-pub use message::Envelope;
+pub use message::{ByteSize, Envelope};
 pub use name::InvalidName;
 pub use overflow::Overflow;

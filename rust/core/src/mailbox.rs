@@ -5,6 +5,9 @@
 //! younger messages, and it must not be lost between the wake and the resumption. So a mailbox hands the message
 //! over at send time, with its sequence number, and takes it back by that number.
 //!
+//! It is bounded in messages and in bytes. The first message is always taken and does not count: a bound in bytes below the
+//! largest message would else be a channel that some messages never pass.
+//!
 //! Invariants: waiters wait only while the queue is empty; the queue is in order of sequence, and therefore of
 //! deadline, because all messages of an engine live equally long.
 
@@ -14,7 +17,7 @@ use std::num::NonZeroUsize;
 use crate::clock::{Clock, Moment};
 use crate::handoff::HandOff;
 use crate::line::Line;
-use crate::message::Envelope;
+use crate::message::{ByteSize, Envelope};
 use crate::overflow::Overflow;
 
 #[derive(Debug)]
@@ -24,6 +27,10 @@ pub(crate) struct Mailbox<M, W> {
     /// The waiter of an earlier wait, kept because the next wait is most often by the same receiver.
     spare: Option<W>,
     capacity: usize,
+    /// How many bytes may wait behind the first message.
+    capacity_bytes: usize,
+    /// The bytes of all messages in the queue.
+    bytes: usize,
     /// Set while the channel has an owner, who said what is to happen when it is full.
     owned: Option<Box<Owned<M, W>>>,
     pub(crate) counters: Counters,
@@ -34,8 +41,8 @@ struct Owned<M, W> {
     overflow: Overflow<M>,
     /// To be given out when the mailbox is full for the first time.
     alarm: Option<W>,
-    /// What the mailbox held before, and will hold again.
-    former: usize,
+    /// What the mailbox held before, and will hold again: messages and bytes.
+    former: (usize, usize),
 }
 
 /// What became of this mailbox's messages since the channel last came to life.
@@ -45,6 +52,17 @@ pub(crate) struct Counters {
     pub(crate) dropped_full: u64,
     pub(crate) dropped_expired: u64,
     pub(crate) dropped_replaced: u64,
+    pub(crate) full_by_bytes: u64,
+}
+
+/// What may stop a message from being queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// The number of messages, and their bytes.
+    Both,
+    /// Their number alone: the message was taken from elsewhere, and would be lost.
+    #[cfg(feature = "redis")]
+    Messages,
 }
 
 /// What a mailbox did with an envelope.
@@ -57,32 +75,41 @@ pub(crate) enum Offer<M, W> {
     Full(Envelope<M>),
 }
 
-impl<M, W> Mailbox<M, W> {
-    pub(crate) fn new(capacity: usize) -> Self {
+impl<M: ByteSize, W> Mailbox<M, W> {
+    pub(crate) fn new(capacity: usize, capacity_bytes: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             waiters: Line::default(),
             spare: None,
             capacity,
+            capacity_bytes,
+            bytes: 0,
             owned: None,
             counters: Counters::default(),
         }
     }
 
     /// Gives the mailbox an owner, who says how much it holds and what becomes of the rest.
-    pub(crate) fn own(&mut self, capacity: NonZeroUsize, overflow: Overflow<M>, alarm: Option<W>) {
+    pub(crate) fn own(
+        &mut self,
+        capacity: NonZeroUsize,
+        capacity_bytes: Option<usize>,
+        overflow: Overflow<M>,
+        alarm: Option<W>,
+    ) {
         self.owned = Some(Box::new(Owned {
             overflow,
             alarm,
-            former: self.capacity,
+            former: (self.capacity, self.capacity_bytes),
         }));
         self.capacity = capacity.get();
+        self.capacity_bytes = capacity_bytes.unwrap_or(self.capacity_bytes);
     }
 
     /// The owner has gone; gives the alarm that was not needed.
     pub(crate) fn disown(&mut self) -> Option<W> {
         let owned = self.owned.take()?;
-        self.capacity = owned.former;
+        (self.capacity, self.capacity_bytes) = owned.former;
         owned.alarm
     }
 
@@ -107,6 +134,29 @@ impl<M, W> Mailbox<M, W> {
         self.capacity
     }
 
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        self.capacity_bytes
+    }
+
+    /// The bytes of the messages in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn has_room_for(&self, size: usize, bound: Bound) -> bool {
+        self.queue.len() < self.capacity && (bound != Bound::Both || self.has_bytes_for(size))
+    }
+
+    /// Whether a message of this size may wait, as far as bytes go. The first message may, and does not count.
+    fn has_bytes_for(&self, size: usize) -> bool {
+        let together = self.bytes.saturating_add(size);
+        together <= self.capacity_bytes
+            || self
+                .queue
+                .front()
+                .is_none_or(|first| together - first.message.byte_size() <= self.capacity_bytes)
+    }
+
     /// Holds neither messages nor waiters.
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.waiters.is_empty()
@@ -124,6 +174,7 @@ impl<M, W> Mailbox<M, W> {
     pub(crate) fn offer(
         &mut self,
         envelope: Envelope<M>,
+        bound: Bound,
         now: Moment,
         dropped: &mut Vec<M>,
     ) -> Offer<M, W> {
@@ -131,19 +182,43 @@ impl<M, W> Mailbox<M, W> {
             self.counters.delivered += 1;
             return Offer::HandedOff(HandOff { waiter, envelope });
         }
-        if self.queue.len() >= self.capacity {
+        let size = envelope.message.byte_size();
+        if !self.has_room_for(size, bound) {
             self.expire(now, dropped);
+            if !self.has_room_for(size, bound) {
+                return self.overflow(envelope, size, bound, dropped);
+            }
         }
-        if self.queue.len() >= self.capacity {
-            return self.overflow(envelope, dropped);
-        }
+        self.bytes += size;
         self.queue.push_back(envelope);
         Offer::Queued
     }
 
+    /// Whether a message of this size would be refused.
+    #[cfg(feature = "redis")]
+    pub(crate) fn would_refuse(&self, size: usize) -> bool {
+        self.waiters.is_empty() && self.owned.is_none() && !self.has_room_for(size, Bound::Both)
+    }
+
+    /// Counts a message that was refused before it was offered; tells whether that was for its bytes.
+    #[cfg(feature = "redis")]
+    pub(crate) fn count_full(&mut self) -> bool {
+        let by_bytes = self.queue.len() < self.capacity;
+        self.counters.dropped_full += 1;
+        self.counters.full_by_bytes += u64::from(by_bytes);
+        by_bytes
+    }
+
     #[cold]
-    fn overflow(&mut self, envelope: Envelope<M>, dropped: &mut Vec<M>) -> Offer<M, W> {
+    fn overflow(
+        &mut self,
+        envelope: Envelope<M>,
+        size: usize,
+        bound: Bound,
+        dropped: &mut Vec<M>,
+    ) -> Offer<M, W> {
         let before = self.queue.len();
+        self.counters.full_by_bytes += u64::from(before < self.capacity);
         match self.owned.as_ref().map(|owned| &owned.overflow) {
             None | Some(Overflow::DropNew) => {
                 self.counters.dropped_full += 1;
@@ -153,6 +228,7 @@ impl<M, W> Mailbox<M, W> {
             Some(Overflow::Coalesce(replaces)) => {
                 for older in std::mem::take(&mut self.queue) {
                     if replaces(&envelope.message, &older.message) {
+                        self.bytes -= older.message.byte_size();
                         dropped.push(older.message);
                     } else {
                         self.queue.push_back(older);
@@ -160,19 +236,27 @@ impl<M, W> Mailbox<M, W> {
                 }
             }
         }
-        while self.queue.len() >= self.capacity {
-            dropped.extend(self.queue.pop_front().map(|oldest| oldest.message));
+        while !self.has_room_for(size, bound) {
+            dropped.extend(self.pop().map(|oldest| oldest.message));
         }
         let replaced = before - self.queue.len();
         self.counters.dropped_replaced += replaced as u64;
+        self.bytes += size;
         self.queue.push_back(envelope);
         Offer::Replaced(replaced)
+    }
+
+    /// Takes the first message out of the queue.
+    fn pop(&mut self) -> Option<Envelope<M>> {
+        let first = self.queue.pop_front()?;
+        self.bytes -= first.message.byte_size();
+        Some(first)
     }
 
     /// Takes the oldest message that has not expired.
     pub(crate) fn take(&mut self, clock: &impl Clock, expired: &mut Vec<M>) -> Option<Envelope<M>> {
         self.expire_if(|deadline| clock.reached(deadline), expired);
-        let envelope = self.queue.pop_front()?;
+        let envelope = self.pop()?;
         self.counters.delivered += 1;
         Some(envelope)
     }
@@ -226,6 +310,7 @@ impl<M, W> Mailbox<M, W> {
         let place = self
             .queue
             .partition_point(|queued| queued.sequence < envelope.sequence);
+        self.bytes += envelope.message.byte_size();
         self.queue.insert(place, envelope);
         None
     }
@@ -241,13 +326,14 @@ impl<M, W> Mailbox<M, W> {
             .front()
             .is_some_and(|oldest| reached(oldest.deadline))
         {
-            expired.extend(self.queue.pop_front().map(|envelope| envelope.message));
+            expired.extend(self.pop().map(|envelope| envelope.message));
             self.counters.dropped_expired += 1;
         }
     }
 
     /// Drops all messages and keeps the waiters: they go on waiting for the next.
     pub(crate) fn empty(&mut self, dropped: &mut Vec<M>) {
+        self.bytes = 0;
         dropped.extend(self.queue.drain(..).map(|envelope| envelope.message));
     }
 

@@ -18,8 +18,8 @@ use crate::error::{Error, SendError};
 use crate::fanout::FanOut;
 use crate::group::ChannelKey;
 use crate::handoff::HandOff;
-use crate::mailbox::Offer;
-use crate::message::Envelope;
+use crate::mailbox::{Bound, Offer};
+use crate::message::{ByteSize, Envelope};
 use crate::name::check_group;
 use crate::overflow::Overflow;
 use crate::state::State;
@@ -47,13 +47,13 @@ pub enum Received<M> {
     Empty,
 }
 
-impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
+impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
     /// An empty engine.
     pub fn new(config: Config, clock: C) -> Self {
         Self {
             clock,
+            state: Mutex::new(State::new(config.capacity_bytes)),
             config,
-            state: Mutex::new(State::new()),
             alarmed: AtomicBool::new(false),
             bury: drop,
         }
@@ -133,6 +133,25 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     /// # Errors
     /// [`SendError::Full`] when the mailbox is full, else why it was refused; either has the message.
     pub fn send(&self, channel: &str, message: M) -> Result<Option<HandOff<M, W>>, SendError<M>> {
+        self.put(channel, message, Bound::Both)
+    }
+
+    /// Does what `send` does with a message that was taken from elsewhere, and would be lost if its bytes were too many.
+    #[cfg(feature = "redis")]
+    pub(crate) fn accept(
+        &self,
+        channel: &str,
+        message: M,
+    ) -> Result<Option<HandOff<M, W>>, SendError<M>> {
+        self.put(channel, message, Bound::Messages)
+    }
+
+    fn put(
+        &self,
+        channel: &str,
+        message: M,
+        bound: Bound,
+    ) -> Result<Option<HandOff<M, W>>, SendError<M>> {
         let mut message = Some(message);
         let sent = self.with_channel(channel, |state, channel, now| {
             let Some(message) = message.take() else {
@@ -140,7 +159,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             };
             let deadline = now.after(self.config.expiry);
             let envelope = state.envelope(message, deadline);
-            match state.offer(channel, envelope, now) {
+            match state.offer(channel, envelope, bound, now) {
                 Offer::HandedOff(hand_off) => {
                     state.settle(channel);
                     Ok(Some(hand_off))
@@ -253,6 +272,10 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
     ///
     /// # Errors
     /// The name is invalid, or the engine is closed. Full mailboxes are no error: they are counted in the report.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "it is dropped here, where the lock is not held"
+    )]
     pub fn group_send(
         &self,
         group: &str,
@@ -334,7 +357,8 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Says how much a channel holds and what becomes of the rest, until it is closed. `alarm` is given out by
+    /// Says how much a channel holds and what becomes of the rest, until it is closed; without `capacity_bytes` it holds as
+    /// many bytes as any other. `alarm` is given out by
     /// [`Self::take_alarms`] after the channel was full for the first time.
     ///
     /// # Errors
@@ -343,6 +367,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         &self,
         channel: &str,
         capacity: NonZeroUsize,
+        capacity_bytes: Option<usize>,
         overflow: Overflow<M>,
         alarm: Option<W>,
     ) -> Result<(), Error> {
@@ -350,7 +375,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         let mut alarm = alarm;
         self.with_channel(channel, |state, channel, _| {
             state.disown(channel);
-            state.own(channel, capacity, overflow, alarm.take());
+            state.own(channel, capacity, capacity_bytes, overflow, alarm.take());
         })
     }
 
@@ -492,6 +517,7 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
             let Some(channel) = state.find_open(channel)? else {
                 return Ok(ChannelStats {
                     capacity,
+                    capacity_bytes: self.config.capacity_bytes,
                     ..ChannelStats::default()
                 });
             };
@@ -552,21 +578,26 @@ impl<M: Clone, W, C: Clock> MemoryEngine<M, W, C> {
         known.map_or(0, |channel| state.mailbox(channel).depth())
     }
 
+    /// Whether a channel holds as many bytes as it may.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_all_its_bytes(&self, channel: &str) -> bool {
+        let state = self.state.lock();
+        let known = state.find(channel).map(|channel| state.mailbox(channel));
+        known.is_some_and(|mailbox| mailbox.bytes() >= mailbox.capacity_bytes())
+    }
+
     /// How many messages a channel holds at most.
     #[cfg(feature = "redis")]
     pub(crate) fn capacity_of(&self, channel: &str) -> usize {
         self.config.capacities.of(channel)
     }
 
-    /// Whether a message to the channel would be refused now.
+    /// Whether a message of this size to the channel would be refused now.
     #[cfg(feature = "redis")]
-    pub(crate) fn is_full(&self, channel: &str) -> bool {
+    pub(crate) fn is_full(&self, channel: &str, size: usize) -> bool {
         self.with(|state, now| {
-            state.find(channel).is_some_and(|channel| {
-                let stats = state.channel_stats(channel, now);
-                let full = stats.depth >= stats.capacity;
-                full && stats.waiters == 0 && !state.mailbox(channel).is_owned()
-            })
+            let known = state.find(channel);
+            known.is_some_and(|channel| state.would_refuse(channel, size, now))
         })
     }
 

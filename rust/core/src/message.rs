@@ -1,6 +1,35 @@
 //! A message on its way: the caller's value with what a mailbox needs to keep order and time.
 
+use std::sync::Arc;
+
 use crate::clock::Moment;
+
+/// How much a message counts in a mailbox that is bounded in bytes.
+///
+/// It is asked under the engine's lock when a message is queued and when it leaves, so it must be known by then, never
+/// change, and run no foreign code.
+pub trait ByteSize {
+    /// The bytes of the message. A message that many mailboxes share counts in full in each.
+    fn byte_size(&self) -> usize;
+}
+
+impl ByteSize for Arc<str> {
+    fn byte_size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl ByteSize for Vec<u8> {
+    fn byte_size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl ByteSize for u32 {
+    fn byte_size(&self) -> usize {
+        size_of::<Self>()
+    }
+}
 
 /// One message for one channel.
 ///

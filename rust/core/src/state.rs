@@ -14,8 +14,8 @@ use crate::expiry::ExpiryList;
 use crate::fanout::FanOut;
 use crate::group::{key, ChannelKey, Groups};
 use crate::handoff::HandOff;
-use crate::mailbox::{Counters, Mailbox, Offer};
-use crate::message::Envelope;
+use crate::mailbox::{Bound, Counters, Mailbox, Offer};
+use crate::message::{ByteSize, Envelope};
 use crate::name::{check_channel, check_group};
 use crate::overflow::Overflow;
 
@@ -38,6 +38,8 @@ pub(crate) struct State<M, W> {
     /// Channels that held nothing when they were put here, the first of them at the front; they may have come back since.
     kept: ExpiryList,
     totals: Totals,
+    /// How many bytes a mailbox holds behind its first message.
+    capacity_bytes: usize,
     next_sequence: u64,
     closed: bool,
     /// What the present operation dropped, kept until the lock is released.
@@ -60,6 +62,7 @@ struct Channel<M, W> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     depth: usize,
+    bytes: usize,
     waiters: usize,
     sent: u64,
     delivered: u64,
@@ -67,11 +70,12 @@ struct Totals {
     dropped_full: u64,
     dropped_expired: u64,
     dropped_replaced: u64,
+    full_by_bytes: u64,
     dropped_other: u64,
 }
 
-impl<M: Clone, W> State<M, W> {
-    pub(crate) fn new() -> Self {
+impl<M: Clone + ByteSize, W> State<M, W> {
+    pub(crate) fn new(capacity_bytes: usize) -> Self {
         Self {
             channels: Slab::new(),
             names: HashMap::new(),
@@ -80,6 +84,7 @@ impl<M: Clone, W> State<M, W> {
             idle: 0,
             kept: ExpiryList::default(),
             totals: Totals::default(),
+            capacity_bytes,
             next_sequence: 0,
             closed: false,
             dropped: Vec::new(),
@@ -160,7 +165,7 @@ impl<M: Clone, W> State<M, W> {
         let name: Arc<str> = name.into();
         let channel = key(self.channels.insert(Channel {
             name: Arc::clone(&name),
-            mailbox: Mailbox::new(capacity),
+            mailbox: Mailbox::new(capacity, self.capacity_bytes),
             holders: 0,
             idle: false,
         }));
@@ -246,12 +251,15 @@ impl<M: Clone, W> State<M, W> {
         &mut self,
         channel: ChannelKey,
         envelope: Envelope<M>,
+        bound: Bound,
         now: Moment,
     ) -> Offer<M, W> {
         let deadline = envelope.deadline;
         let mailbox = &mut self.channels[channel as usize].mailbox;
         let mut before = self.dropped.len();
-        let offer = mailbox.offer(envelope, now, &mut self.dropped);
+        let (bytes, full_by_bytes) = (mailbox.bytes(), mailbox.counters.full_by_bytes);
+        let offer = mailbox.offer(envelope, bound, now, &mut self.dropped);
+        self.totals.bytes = self.totals.bytes - bytes + mailbox.bytes();
         match &offer {
             Offer::HandedOff(_) => {
                 self.totals.waiters -= 1;
@@ -272,19 +280,23 @@ impl<M: Clone, W> State<M, W> {
                 self.totals.depth -= older;
                 self.totals.dropped_replaced += *older as u64;
                 before += older;
-                self.sound_alarm(channel);
+                self.note_full(channel, full_by_bytes);
             }
             Offer::Full(_) => {
                 self.totals.dropped_full += 1;
-                self.sound_alarm(channel);
+                self.note_full(channel, full_by_bytes);
             }
         }
         self.count_expired(before);
         offer
     }
 
-    fn sound_alarm(&mut self, channel: ChannelKey) {
-        let alarm = self.mailbox_mut(channel).take_alarm();
+    /// Notes that a mailbox was full, and whether that was for its bytes.
+    fn note_full(&mut self, channel: ChannelKey, full_by_bytes: u64) {
+        let mailbox = self.mailbox_mut(channel);
+        let more = mailbox.counters.full_by_bytes - full_by_bytes;
+        let alarm = mailbox.take_alarm();
+        self.totals.full_by_bytes += more;
         self.alarms.extend(alarm);
     }
 
@@ -300,10 +312,12 @@ impl<M: Clone, W> State<M, W> {
         &mut self,
         channel: ChannelKey,
         capacity: NonZeroUsize,
+        capacity_bytes: Option<usize>,
         overflow: Overflow<M>,
         alarm: Option<W>,
     ) {
-        self.mailbox_mut(channel).own(capacity, overflow, alarm);
+        let mailbox = self.mailbox_mut(channel);
+        mailbox.own(capacity, capacity_bytes, overflow, alarm);
         self.revive(channel);
     }
 
@@ -334,8 +348,9 @@ impl<M: Clone, W> State<M, W> {
         if mailbox.depth() == 0 {
             return None;
         }
-        let before = self.dropped.len();
+        let (before, bytes) = (self.dropped.len(), mailbox.bytes());
         let taken = mailbox.take(clock, &mut self.dropped);
+        self.totals.bytes = self.totals.bytes - bytes + mailbox.bytes();
         self.count_expired(before);
         if taken.is_some() {
             self.totals.depth -= 1;
@@ -406,6 +421,11 @@ impl<M: Clone, W> State<M, W> {
         self.channels.iter().map(|(index, _)| key(index)).collect()
     }
 
+    /// Counts the bytes of a mailbox that had so many before.
+    fn count_bytes(&mut self, channel: ChannelKey, before: usize) {
+        self.totals.bytes = self.totals.bytes - before + self.mailbox(channel).bytes();
+    }
+
     /// Counts the messages that were dropped for their age since `dropped` had this length.
     fn count_expired(&mut self, before: usize) {
         let expired = self.dropped.len() - before;
@@ -422,7 +442,9 @@ impl<M: Clone, W> State<M, W> {
         sweep: Moment,
     ) -> Option<HandOff<M, W>> {
         self.totals.returned += 1;
+        let bytes = self.mailbox(channel).bytes();
         let hand_off = self.mailbox_mut(channel).give_back(envelope);
+        self.count_bytes(channel, bytes);
         if hand_off.is_some() {
             self.totals.waiters -= 1;
             self.settle(channel);
@@ -455,7 +477,7 @@ impl<M: Clone, W> State<M, W> {
                 continue;
             }
             let envelope = self.envelope(message.clone(), deadline);
-            match self.offer(member.channel, envelope, now) {
+            match self.offer(member.channel, envelope, Bound::Both, now) {
                 Offer::HandedOff(hand_off) => {
                     fan_out.report.delivered += 1;
                     fan_out.hand_offs.push(hand_off);
@@ -473,10 +495,11 @@ impl<M: Clone, W> State<M, W> {
     }
 
     pub(crate) fn empty(&mut self, channel: ChannelKey) {
-        let before = self.dropped.len();
+        let (before, bytes) = (self.dropped.len(), self.mailbox(channel).bytes());
         self.channels[channel as usize]
             .mailbox
             .empty(&mut self.dropped);
+        self.count_bytes(channel, bytes);
         let emptied = self.dropped.len() - before;
         self.totals.depth -= emptied;
         self.totals.dropped_other += emptied as u64;
@@ -510,8 +533,15 @@ impl<M: Clone, W> State<M, W> {
 
     #[cfg(feature = "redis")]
     pub(crate) fn count_full(&mut self, channel: ChannelKey) {
+        let by_bytes = self.mailbox_mut(channel).count_full();
         self.totals.dropped_full += 1;
-        self.mailbox_mut(channel).counters.dropped_full += 1;
+        self.totals.full_by_bytes += u64::from(by_bytes);
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn would_refuse(&mut self, channel: ChannelKey, size: usize, now: Moment) -> bool {
+        self.expire(channel, now);
+        self.mailbox(channel).would_refuse(size)
     }
 
     #[cfg(feature = "redis")]
@@ -573,16 +603,21 @@ impl<M: Clone, W> State<M, W> {
     }
 
     fn sweep_mailbox(&mut self, channel: ChannelKey, now: Moment, expiry: Duration) {
-        let before = self.dropped.len();
-        self.channels[channel as usize]
-            .mailbox
-            .expire(now, &mut self.dropped);
-        self.count_expired(before);
+        self.expire(channel, now);
         self.unswept.disarm(channel);
         if self.mailbox(channel).depth() > 0 {
             self.unswept.arm(channel, now.after(expiry));
         }
         self.settle(channel);
+    }
+
+    fn expire(&mut self, channel: ChannelKey, now: Moment) {
+        let (before, bytes) = (self.dropped.len(), self.mailbox(channel).bytes());
+        self.channels[channel as usize]
+            .mailbox
+            .expire(now, &mut self.dropped);
+        self.count_bytes(channel, bytes);
+        self.count_expired(before);
     }
 
     pub(crate) fn stats(&self) -> LayerStats {
@@ -593,32 +628,33 @@ impl<M: Clone, W> State<M, W> {
             memberships: self.groups.memberships(),
             waiters: totals.waiters,
             depth: totals.depth,
+            bytes: totals.bytes,
             sent: totals.sent,
             delivered: totals.delivered,
             returned: totals.returned,
             dropped_full: totals.dropped_full,
             dropped_expired: totals.dropped_expired,
             dropped_replaced: totals.dropped_replaced,
+            full_by_bytes: totals.full_by_bytes,
             dropped_other: totals.dropped_other,
         }
     }
 
     pub(crate) fn channel_stats(&mut self, channel: ChannelKey, now: Moment) -> ChannelStats {
-        let before = self.dropped.len();
-        self.channels[channel as usize]
-            .mailbox
-            .expire(now, &mut self.dropped);
-        self.count_expired(before);
+        self.expire(channel, now);
         let mailbox = self.mailbox(channel);
         ChannelStats {
             depth: mailbox.depth(),
             capacity: mailbox.capacity(),
+            bytes: mailbox.bytes(),
+            capacity_bytes: mailbox.capacity_bytes(),
             waiters: mailbox.waiting(),
             groups: self.groups.count_of(channel),
             delivered: mailbox.counters.delivered,
             dropped_full: mailbox.counters.dropped_full,
             dropped_expired: mailbox.counters.dropped_expired,
             dropped_replaced: mailbox.counters.dropped_replaced,
+            full_by_bytes: mailbox.counters.full_by_bytes,
         }
     }
 }

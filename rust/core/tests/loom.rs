@@ -20,6 +20,7 @@ fn engine() -> Arc<Engine> {
         expiry: Duration::from_secs(60),
         group_expiry: Duration::from_secs(60),
         capacities: Capacities::new(4),
+        ..Config::default()
     };
     Arc::new(MemoryEngine::new(config, ManualClock::default()))
 }

@@ -14,6 +14,7 @@ pub(crate) struct LayerConfig {
     group_expiry: f64,
     capacity: usize,
     channel_capacity: Vec<(Pattern, usize)>,
+    capacity_bytes: usize,
     pub(crate) strict: bool,
     pub(crate) direct_wake: bool,
 }
@@ -45,6 +46,7 @@ impl LayerConfig {
             expiry: seconds(self.expiry)?,
             group_expiry: seconds(self.group_expiry)?,
             capacities,
+            capacity_bytes: self.capacity_bytes,
         };
         Ok((config, patterns))
     }

@@ -163,32 +163,36 @@ impl Inbox {
         Ok(())
     }
 
-    /// Say how many messages the channel holds and what becomes of the rest, until it is closed.
+    /// Say how much the channel holds and what becomes of the rest, until it is closed.
     ///
     /// Args:
     ///     capacity: Messages that it holds.
     ///     overflow: ``"drop_new"``, ``"drop_old"``, or ``"coalesce"`` (those of the type of the new one give way to it; what
     ///         the process sent before this call has no type then).
     ///     alarm: To be called in the running loop, without arguments, after the channel was full for the first time.
+    ///     capacity_bytes: Bytes that it holds behind the first message; None for those of any channel of the layer.
     ///
     /// Raises:
-    ///     ValueError: The capacity is not positive, or the overflow is unknown.
+    ///     ValueError: A capacity is not positive, or the overflow is unknown.
     ///     TypeError: The alarm cannot be called.
     ///     RuntimeError: The inbox has ended, or there is an alarm and no running loop.
     ///     LayerClosed: The layer was closed.
-    #[pyo3(signature = (capacity: "int", overflow, alarm=None))]
+    #[pyo3(signature = (capacity: "int", overflow, alarm=None, capacity_bytes: "int | None"=None))]
     fn own(
         &self,
         py: Python<'_>,
         capacity: &Bound<'_, PyAny>,
         overflow: &str,
         alarm: Option<Bound<'_, PyAny>>,
+        capacity_bytes: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         if self.ended.load(Ordering::Relaxed) {
             let text = "the inbox has ended: its channel has no owner any more";
             return Err(PyRuntimeError::new_err(text));
         }
         let capacity = positive("capacity", capacity)?;
+        let bytes = capacity_bytes.map(|bytes| positive("capacity_bytes", &bytes));
+        let bytes = bytes.transpose()?.map(NonZeroUsize::get);
         let overflow = self.overflow(overflow)?;
         let engine = self.layer.get().engine();
         let alarm = match alarm {
@@ -201,7 +205,7 @@ impl Inbox {
         };
         let channel = self.channel.to_str(py)?;
         engine
-            .own(channel, capacity, overflow, alarm)
+            .own(channel, capacity, bytes, overflow, alarm)
             .map_err(to_python)
     }
 

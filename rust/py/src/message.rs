@@ -5,6 +5,8 @@
 //! and everything else is left to `copy.deepcopy`. A message is treated as a tree: a list that stands in it twice
 //! comes out as two lists.
 //!
+//! How many bytes a message counts in a mailbox is noted while its snapshot is taken, which looks at every value anyway.
+//!
 //! A message that came from another process is a [`Frame`]: msgpack until somebody wants it.
 
 pub(crate) mod decode;
@@ -17,6 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use headrace_core::redis::Answer;
+use headrace_core::ByteSize;
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -37,6 +40,10 @@ const MAX_DEPTH: usize = 64;
 /// How many containers a message may hold. One that stands in many places is copied for each of them, so a small message can
 /// unfold without end.
 const MAX_CONTAINERS: usize = 1 << 22;
+
+/// What each value counts besides the length of a text or of bytes: about what a small object takes with its place in a
+/// container.
+const VALUE_BYTES: usize = 32;
 
 /// A message between its sender and its receivers.
 #[derive(Clone, Debug)]
@@ -59,6 +66,8 @@ struct Snapshot {
     flat: bool,
     /// Its `type`, if that was asked for and is text.
     kind: Option<Box<str>>,
+    /// How many bytes it counts in a mailbox.
+    size: usize,
 }
 
 impl Message {
@@ -82,6 +91,7 @@ impl Message {
             value: copy.unbind(),
             flat,
             kind,
+            size: copier.bytes.get(),
         }))))
     }
 
@@ -153,6 +163,17 @@ impl Message {
     }
 }
 
+impl ByteSize for Message {
+    /// A snapshot counts its texts and bytes, and a fixed price for each value; a frame its msgpack.
+    fn byte_size(&self) -> usize {
+        match &*self.0 {
+            Content::Snapshot(snapshot) => snapshot.size,
+            Content::Frame(frame) => frame.payload().len(),
+            Content::Answer(_) => 0,
+        }
+    }
+}
+
 fn answer_into_python(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
     outcome(py, answer)?.into_py_any(py)
 }
@@ -215,6 +236,8 @@ struct Copier {
     checks_text: bool,
     /// How many containers were copied.
     containers: Cell<usize>,
+    /// How many bytes the copy counts.
+    bytes: Cell<usize>,
 }
 
 impl Copier {
@@ -223,6 +246,7 @@ impl Copier {
             strict,
             checks_text: true,
             containers: Cell::new(0),
+            bytes: Cell::new(VALUE_BYTES),
         }
     }
 
@@ -234,9 +258,10 @@ impl Copier {
         }
     }
 
-    /// Counts a container about to be copied.
-    fn enter(&self, depth: usize) -> Result<(), Fault> {
+    /// Counts a container about to be copied, with so many values in it, keys included.
+    fn enter(&self, depth: usize, values: usize) -> Result<(), Fault> {
         self.containers.set(self.containers.get() + 1);
+        self.count(values * VALUE_BYTES);
         if depth > MAX_DEPTH {
             return Err(Fault::new(Reason::Depth));
         }
@@ -244,6 +269,10 @@ impl Copier {
             return Err(Fault::new(Reason::Containers));
         }
         Ok(())
+    }
+
+    fn count(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
     }
 
     fn value<'py>(
@@ -269,15 +298,24 @@ impl Copier {
         }
         if value.is_exact_instance_of::<PyMemoryView>() {
             // It cannot be copied, and what it shows may change.
-            return Ok(bytes_of(value)?.map_or_else(|| value.clone(), Bound::into_any));
+            let Some(bytes) = bytes_of(value)? else {
+                return Ok(value.clone());
+            };
+            self.count(bytes.as_bytes().len());
+            return Ok(bytes.into_any());
         }
         if let Ok(text) = value.cast::<PyString>() {
             self.check_text(text)?;
+            return deepcopy(value);
         }
-        deepcopy(value)
+        let copy = deepcopy(value)?;
+        if self.checks_text {
+            self.count(size_of_object(&copy));
+        }
+        Ok(copy)
     }
 
-    /// Whether the copies share the value: it cannot change and cannot hold anything that can.
+    /// Whether the copies share the value: it cannot change and cannot hold anything that can. If so, its bytes are counted.
     fn shares(&self, value: &Bound<'_, PyAny>) -> Result<bool, Fault> {
         if let Ok(text) = value.cast_exact::<PyString>() {
             self.check_text(text)?;
@@ -286,18 +324,28 @@ impl Copier {
         if value.is_exact_instance_of::<PyInt>() {
             if self.strict {
                 plain_int(value)?;
+            } else if self.checks_text && value.extract::<i64>().is_err() {
+                self.count(size_of_object(value));
             }
             return Ok(true);
         }
-        Ok(value.is_none()
+        if value.is_none()
             || value.is_exact_instance_of::<PyBool>()
             || value.is_exact_instance_of::<PyFloat>()
-            || value.is_exact_instance_of::<PyBytes>())
+        {
+            return Ok(true);
+        }
+        let Ok(bytes) = value.cast_exact::<PyBytes>() else {
+            return Ok(false);
+        };
+        self.count(bytes.as_bytes().len());
+        Ok(true)
     }
 
     fn check_text(&self, text: &Bound<'_, PyString>) -> Result<(), Fault> {
-        if self.checks_text && text.to_str().is_err() {
-            return Err(Fault::new(Reason::Surrogates));
+        if self.checks_text {
+            let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+            self.count(text.len());
         }
         Ok(())
     }
@@ -309,7 +357,7 @@ impl Copier {
         dict: &Bound<'py, PyDict>,
         depth: usize,
     ) -> Result<(Bound<'py, PyDict>, bool), Fault> {
-        self.enter(depth)?;
+        self.enter(depth, dict.len() * 2)?;
         if self.strict {
             return self.strict_dict(dict, depth).map(|copy| (copy, false));
         }
@@ -347,6 +395,7 @@ impl Copier {
         for (key, value) in &dict.copy()? {
             let at_key = |fault: Fault| fault.at(Step::of(&key));
             let own = plain_key(&key).map_err(at_key)?;
+            self.shares(&own).map_err(at_key)?;
             plain.set_item(own, self.value(&value, depth + 1).map_err(at_key)?)?;
         }
         Ok(plain)
@@ -358,7 +407,7 @@ impl Copier {
         copy: Bound<'py, PyList>,
         depth: usize,
     ) -> Result<Bound<'py, PyList>, Fault> {
-        self.enter(depth)?;
+        self.enter(depth, copy.len())?;
         for index in 0..copy.len() {
             let value = copy.get_item(index)?;
             let own = self
@@ -379,13 +428,16 @@ impl Copier {
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
+        let bytes = self.bytes.get();
         for (index, value) in tuple.iter().enumerate() {
             let shared = self.shares(&value);
             if !shared.map_err(|fault| fault.at(Step::Index(index)))? {
+                // They are all looked at again.
+                self.bytes.set(bytes);
                 return Ok(self.list(tuple.to_list(), depth)?.to_tuple().into_any());
             }
         }
-        self.enter(depth)?;
+        self.enter(depth, tuple.len())?;
         Ok(tuple.clone().into_any())
     }
 
@@ -416,6 +468,7 @@ impl Copier {
         } else {
             return Err(Fault::new(Reason::Type(type_name(value))));
         };
+        self.shares(&plain)?;
         Ok(plain)
     }
 }
@@ -467,6 +520,12 @@ fn plain_dict<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
     let plain = PyDict::new(dict.py());
     plain.update(dict.as_mapping())?;
     Ok(plain)
+}
+
+/// What an object says that it takes by itself, without what it refers to; nothing if it does not say.
+fn size_of_object(value: &Bound<'_, PyAny>) -> usize {
+    let size = value.call_method0(intern!(value.py(), "__sizeof__"));
+    size.and_then(|size| size.extract()).unwrap_or(0)
 }
 
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {

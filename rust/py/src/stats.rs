@@ -60,6 +60,8 @@ record! {
         waiters: usize,
         /// Messages in mailboxes.
         depth: usize,
+        /// The bytes of those messages; one that waits in several mailboxes counts in each.
+        bytes: usize,
         /// Messages accepted since the layer was made; each member of a fan-out counts.
         sent: u64,
         /// Messages given to receivers for good.
@@ -72,6 +74,9 @@ record! {
         dropped_expired: u64,
         /// Messages given up for newer ones, by channels whose owner wants that.
         dropped_replaced: u64,
+        /// How often a mailbox was full by its bytes, while another message would have fit. What was dropped then is in
+        /// `dropped_full` or `dropped_replaced`.
+        full_by_bytes: u64,
         /// Messages thrown away by `flush`, `close` or `close_channel`.
         dropped_other: u64,
     }
@@ -84,6 +89,10 @@ record! {
         depth: usize,
         /// How many fit.
         capacity: usize,
+        /// The bytes of the messages in its mailbox.
+        bytes: usize,
+        /// How many bytes fit behind the first message.
+        capacity_bytes: usize,
         /// Receivers that wait.
         waiters: usize,
         /// Groups that it is in.
@@ -96,6 +105,8 @@ record! {
         dropped_expired: u64,
         /// Messages given up for newer ones, by channels whose owner wants that.
         dropped_replaced: u64,
+        /// How often it was full by its bytes, while another message would have fit.
+        full_by_bytes: u64,
     }
 }
 

@@ -10,18 +10,28 @@ use super::*;
 use crate::clock::{Clock, ManualClock, Moment};
 use crate::config::{Capacities, CapacityRule};
 use crate::engine::LayerStats;
+use crate::message::ByteSize;
 
 const EXPIRY: u64 = 10;
 const GROUP_EXPIRY: u64 = 25;
 const CAPACITY: usize = 3;
+const CAPACITY_BYTES: usize = 8;
 
 type Engine = MemoryEngine<u64, u64, Arc<ManualClock>>;
+
+impl ByteSize for u64 {
+    /// Numbers that come one after the other differ in size, and some are larger than all that fits.
+    fn byte_size(&self) -> usize {
+        [1, 5, 2, 9, 3][usize::try_from(*self % 5).unwrap_or(0)]
+    }
+}
 
 fn engine(clock: &Arc<ManualClock>) -> Engine {
     let config = Config {
         expiry: Duration::from_secs(EXPIRY),
         group_expiry: Duration::from_secs(GROUP_EXPIRY),
         capacities: Capacities::new(CAPACITY),
+        capacity_bytes: CAPACITY_BYTES,
     };
     MemoryEngine::new(config, Arc::clone(clock))
 }
@@ -41,10 +51,18 @@ struct Model {
     replaced: u64,
     expired: u64,
     full: u64,
+    full_by_bytes: u64,
     other: u64,
     sent: u64,
     returned: u64,
     delivered: u64,
+}
+
+/// Whether a message may wait behind those of a queue: in messages, and in bytes behind the first.
+fn fits(queue: &VecDeque<(u64, u64)>, message: u64) -> bool {
+    let sizes = queue.iter().map(|(queued, _)| queued.byte_size());
+    let behind: usize = sizes.chain([message.byte_size()]).skip(1).sum();
+    queue.len() < CAPACITY && behind <= CAPACITY_BYTES
 }
 
 impl Model {
@@ -73,7 +91,8 @@ impl Model {
         let waiter = self.waiters.get_mut(channel).and_then(VecDeque::pop_front);
         let queue = self.queues.entry(channel.to_owned()).or_default();
         let before = queue.len();
-        if waiter.is_none() && before >= CAPACITY {
+        if waiter.is_none() && !fits(queue, message) {
+            self.full_by_bytes += u64::from(before < CAPACITY);
             let owner = self.owned.get_mut(channel);
             let overflow = owner.map_or(Overflow::DropNew, |(overflow, alarm)| {
                 self.alarms.extend(alarm.take());
@@ -89,7 +108,7 @@ impl Model {
                     queue.retain(|(older, _)| !replaces(&message, older));
                 }
             }
-            while queue.len() >= CAPACITY {
+            while !fits(queue, message) {
                 queue.pop_front();
             }
             self.replaced += (before - queue.len()) as u64;
@@ -101,6 +120,11 @@ impl Model {
         }
         self.tidy();
         Ok(waiter)
+    }
+
+    fn bytes(&self) -> usize {
+        let messages = self.queues.values().flatten();
+        messages.map(|(message, _)| message.byte_size()).sum()
     }
 
     fn channels(&self) -> BTreeSet<&String> {
@@ -121,12 +145,14 @@ impl Model {
             memberships: self.groups.values().map(BTreeMap::len).sum(),
             waiters: self.waiters.values().map(VecDeque::len).sum(),
             depth: self.queues.values().map(VecDeque::len).sum(),
+            bytes: self.bytes(),
             sent: self.sent,
             delivered: self.delivered,
             returned: self.returned,
             dropped_full: self.full,
             dropped_expired: self.expired,
             dropped_replaced: self.replaced,
+            full_by_bytes: self.full_by_bytes,
             dropped_other: self.other,
         }
     }
@@ -242,7 +268,7 @@ impl Run {
                 let capacity = NonZeroUsize::new(CAPACITY).expect("there is room");
                 let owned = self
                     .engine
-                    .own(&name(channel), capacity, overflow, Some(alarm));
+                    .own(&name(channel), capacity, None, overflow, Some(alarm));
                 prop_assert_eq!(owned, Ok(()));
                 self.model
                     .owned
@@ -477,6 +503,37 @@ proptest! {
 }
 
 #[test]
+fn a_mailbox_takes_one_message_of_any_size_and_so_many_bytes_behind_it() {
+    let engine = engine(&Arc::new(ManualClock::default()));
+    // 3 takes nine bytes, one more than the capacity; 1 and 5 take five and one.
+    for message in [3, 1] {
+        assert!(matches!(engine.send("c", message), Ok(None)));
+    }
+    assert!(matches!(engine.send("c", 6), Err(SendError::Full(6))));
+    assert!(matches!(engine.send("c", 5), Ok(None)));
+    let stats = engine.channel_stats("c").unwrap_or_default();
+    assert_eq!((stats.bytes, stats.capacity_bytes), (15, CAPACITY_BYTES));
+    assert_eq!((stats.dropped_full, stats.full_by_bytes), (1, 1));
+    assert!(matches!(engine.take("c"), Ok(Some(_))));
+    assert_eq!(engine.stats().bytes, 6);
+}
+
+#[test]
+fn an_owner_says_how_many_bytes_its_channel_holds() {
+    let engine = engine(&Arc::new(ManualClock::default()));
+    let capacity = NonZeroUsize::MAX;
+    let owned = engine.own("c", capacity, Some(6), Overflow::DropOld, Some(7));
+    assert_eq!(owned, Ok(()));
+    for message in [1, 6, 11, 16] {
+        assert!(matches!(engine.send("c", message), Ok(None)));
+    }
+    let stats = engine.channel_stats("c").unwrap_or_default();
+    assert_eq!((stats.depth, stats.bytes, stats.capacity_bytes), (2, 10, 6));
+    assert_eq!((stats.dropped_replaced, stats.full_by_bytes), (2, 2));
+    assert_eq!(engine.take_alarms(), vec![7]);
+}
+
+#[test]
 fn a_full_mailbox_makes_room_for_expired_messages() {
     let clock = Arc::new(ManualClock::default());
     let engine = engine(&clock);
@@ -514,8 +571,7 @@ fn an_expired_message_is_not_delivered_while_the_coarse_clock_is_behind() {
     let clock = Arc::new(ManualClock::default());
     let config = Config {
         expiry: Duration::from_secs(EXPIRY),
-        group_expiry: Duration::from_secs(GROUP_EXPIRY),
-        capacities: Capacities::new(CAPACITY),
+        ..Config::default()
     };
     let engine = MemoryEngine::<u64, u64, _>::new(config, CoarseClock(Arc::clone(&clock)));
     assert!(matches!(engine.send("fresh", 1), Ok(None)));

@@ -16,6 +16,13 @@ use super::sequence::Seen;
 use super::settings::Wire;
 use super::shared::{count, smooth, Notice};
 use crate::error::SendError;
+use crate::handoff::HandOff;
+
+/// What the local engine says of a message.
+type Sent<H> = Result<
+    Option<HandOff<<H as Host>::Message, <H as Host>::Waiter>>,
+    SendError<<H as Host>::Message>,
+>;
 
 impl<H: Host> Driver<H> {
     /// A message has come on a topic, from this server.
@@ -128,11 +135,24 @@ impl<H: Host> Driver<H> {
     /// To a local mailbox. If it is full the engine counts that.
     pub(super) fn deliver_to_channel(&mut self, channel: &str, payload: Payload) {
         if let Some(message) = self.message(payload) {
-            match self.engine.send(channel, message) {
-                Ok(hand_off) => self.hand_offs.extend(hand_off),
-                Err(SendError::Full(_)) => {}
-                Err(SendError::Refused(..)) => count(&self.shared.meter.malformed, 1),
-            }
+            let sent = self.engine.send(channel, message);
+            self.delivered(sent);
+        }
+    }
+
+    /// To the local mailbox of a queue, which it has left: its bytes are no reason to lose it.
+    pub(super) fn deliver_taken(&mut self, channel: &str, payload: Payload) {
+        if let Some(message) = self.message(payload) {
+            let sent = self.engine.accept(channel, message);
+            self.delivered(sent);
+        }
+    }
+
+    fn delivered(&mut self, sent: Sent<H>) {
+        match sent {
+            Ok(hand_off) => self.hand_offs.extend(hand_off),
+            Err(SendError::Full(_)) => {}
+            Err(SendError::Refused(..)) => count(&self.shared.meter.malformed, 1),
         }
     }
 

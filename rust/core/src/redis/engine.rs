@@ -311,7 +311,7 @@ impl<H: Host> RedisEngine<H> {
         check_channel(channel).map_err(Error::from)?;
         self.check_open()?;
         let here = !self.is_plain_wire() && self.place(channel) == Place::Here;
-        if here && self.local.is_full(channel) {
+        if here && self.local.is_full(channel, payload.len()) {
             self.local.count_full(channel);
             return Err(Unsent::Full);
         }

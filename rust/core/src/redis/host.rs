@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::fault::Fault;
 use crate::clock::Clock;
 use crate::handoff::HandOff;
+use crate::message::ByteSize;
 
 /// The world around the engine. Its methods are called in the thread that does the input and output, never wait, and know
 /// no lock of the engine to be held.
 pub trait Host: Debug + Send + Sync + 'static {
     /// A message in a local mailbox.
-    type Message: Clone + Send + Sync + 'static;
+    type Message: Clone + ByteSize + Send + Sync + 'static;
     /// A receiver in line at a local mailbox.
     type Waiter: Send + 'static;
     /// Who asked for something and waits for the answer.

@@ -84,7 +84,7 @@ impl<H: Host> Driver<H> {
         let fetching = self.queues.get(channel).map_or(0, |queue| queue.fetching);
         let room = self.engine.capacity_of(channel) + self.engine.waiters(channel);
         let most = most.min(room.saturating_sub(self.engine.depth(channel) + fetching));
-        if most == 0 {
+        if most == 0 || self.engine.has_all_its_bytes(channel) {
             self.finish(tally, |_| {});
             return;
         }
@@ -217,7 +217,7 @@ impl<H: Host> Driver<H> {
         match body {
             Body::Group { payload, .. } | Body::Direct { payload, .. } => {
                 count(&self.shared.meter.fetched, 1);
-                self.deliver_to_channel(channel, payload);
+                self.deliver_taken(channel, payload);
             }
             Body::Control(_) => count(&self.shared.meter.malformed, 1),
         }

@@ -40,6 +40,7 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
             value: value.into_any().unbind(),
             flat: decoder.containers == 1,
             kind: None,
+            size: bytes.len(),
         }),
         Err(Fault::Bad(what)) => {
             let text = format!("{what} (byte {})", decoder.at);
