@@ -14,6 +14,7 @@ from asgiref.sync import async_to_sync, markcoroutinefunction
 from headrace.db import aclose_old_connections, database_sync_to_async
 from headrace.dispatch import (
     GRACE_SECONDS,
+    READ_AHEAD_BYTES,
     ConsumerStats,
     Life,
     Session,
@@ -63,6 +64,8 @@ class AsyncConsumer:
         max_backlog: Messages that its channel holds, or None for the layer's capacity.
         max_backlog_bytes: Bytes of messages that its channel holds behind the first, or None for the layer's
             ``capacity_bytes``.
+        read_ahead_bytes: Bytes of its client that may wait behind a handler; then the server is asked for no more. One
+            frame is always read, and at most eight.
         overflow: What a full channel does: ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest,
             ``"coalesce"`` drops those of the new one's type, ``"close"`` ends the connection (1013). All are counted.
         idle_timeout: Seconds of silence of the client after which ``on_idle`` is called, again and again; or None.
@@ -82,6 +85,7 @@ class AsyncConsumer:
     handler_timeout: float | None = None
     max_backlog: int | None = None
     max_backlog_bytes: int | None = None
+    read_ahead_bytes: int = READ_AHEAD_BYTES
     overflow: Literal["drop_new", "drop_old", "coalesce", "close"] = "drop_new"
     idle_timeout: float | None = None
     grace_period: float | None = GRACE_SECONDS

@@ -496,3 +496,46 @@ async def test_a_cancel_during_the_end_after_an_overrun_goes_on(wire: "MakeWire"
     await settle()
     consumer.gate.set()
     assert isinstance(await client.outcome(), asyncio.CancelledError)
+
+
+class TestReadAhead:
+    """What waits of the client behind a handler is bounded in bytes."""
+
+    @pytest.mark.parametrize("way", ["async", "sync"])
+    async def test_no_more_is_asked_for_when_so_many_bytes_wait(self, wire: "MakeWire", way: str) -> None:
+        consumer = type("Small", (ROOMS[way],), {"at_connect": "wait", "read_ahead_bytes": 1000})()
+        client = wire(consumer)
+        client.connect(*["a" * 600] * 6)
+        await until(lambda: consumer.begun and client.incoming.qsize() <= 4)
+        await settle()
+        assert client.incoming.qsize() == 4
+        consumer.gate.set()
+        await until(lambda: consumer.begun == 7)
+        client.leave()
+        await client.end()
+
+    async def test_one_frame_of_any_size_is_read(self, wire: "MakeWire") -> None:
+        consumer = type("Small", (Room,), {"at_connect": "wait", "read_ahead_bytes": 1})()
+        client = wire(consumer)
+        client.connect("a" * 10_000, "x")
+        await until(lambda: consumer.begun and client.incoming.qsize() == 1)
+        consumer.gate.set()
+        await until(lambda: consumer.begun == 3)
+        client.leave()
+        await client.end()
+
+    async def test_it_is_let_go_when_the_grace_period_is_over(self, wire: "MakeWire", skip: "Skip") -> None:
+        """A handler in a thread goes on, and cannot be cancelled."""
+        own_class: Any = type("Stuck", (SyncRoom,), {"at_connect": "wait"})
+        consumer = own_class()
+        client = wire(consumer)
+        client.connect("x", "y")
+        await until(lambda: consumer.begun)
+        await leaves(client, consumer)
+        assert consumer_stats(own_class).dropped_unhandled == 0
+        skip(GRACE)
+        await until(lambda: consumer_stats(own_class).dropped_unhandled == 2)
+        assert consumer.log == []
+        consumer.gate.set()
+        await client.end()
+        assert consumer_stats(own_class).dropped_unhandled == 2

@@ -11,6 +11,7 @@ from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 
 SETTINGS = (
     *("concurrency", "handler_timeout", "max_backlog", "max_backlog_bytes", "overflow", "idle_timeout"),
+    "read_ahead_bytes",
     *("forward", "raise_after_close", "thread_sensitive", "grace_period"),
 )
 
@@ -33,7 +34,7 @@ def test_seconds_may_be_any_positive_number_or_none(setting: str, value: Any) ->
     assert getattr(define(**{setting: value}), setting) == value
 
 
-@pytest.mark.parametrize("setting", ["concurrency", "max_backlog", "max_backlog_bytes"])
+@pytest.mark.parametrize("setting", ["concurrency", "max_backlog", "max_backlog_bytes", "read_ahead_bytes"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3", True, math.inf])
 def test_counts_must_be_positive_whole_numbers(setting: str, value: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=rf"Here\.{setting}"):

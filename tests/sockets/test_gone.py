@@ -371,3 +371,38 @@ def test_the_default_is_five_seconds() -> None:
 def test_a_grace_period_is_a_positive_number_or_none(value: Any) -> None:
     with pytest.raises(ValueError, match=r"Here\.grace_period must be"):
         type("Here", (BaseSocketServer,), {"grace_period": value})
+
+
+@either_way
+async def test_no_more_is_asked_for_when_so_many_bytes_were_read_ahead(client: "Client", skip: Skip, way: str) -> None:
+    server = opened(client, way, read_ahead_bytes=1000)
+    client.says("wait")
+    await until(lambda: server.begun == 2)
+    for _ in range(6):
+        client.says("a" * 600)
+    skip(LONG)
+    await until(lambda: client.incoming.qsize() <= 4)
+    await asyncio.sleep(0)
+    assert client.incoming.qsize() == 4
+    server.gate.set()
+    for begun in range(3, 9):
+        await until(lambda: server.begun == begun)  # noqa: B023  # called at once
+        server.gate.set()
+    await client.leaves()
+    assert server.stats().received == 7
+
+
+async def test_what_was_read_ahead_is_let_go_when_the_grace_period_is_over(client: "Client", skip: Skip) -> None:
+    """A hook in a thread goes on, and cannot be cancelled."""
+    server = opened(client, "plain")
+    for order in ("wait", "x", "y"):
+        client.says(order)
+    await until(lambda: server.begun == 2)
+    await leaves(client, skip)
+    assert server.stats().unhandled == 0
+    skip(GRACE)
+    await until(lambda: server.stats().unhandled == 2)
+    assert server.log == []
+    server.gate.set()
+    await client.ends()
+    assert (server.stats().unhandled, server.stats().received) == (2, 3)

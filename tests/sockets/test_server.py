@@ -765,6 +765,7 @@ async def test_a_client_that_does_not_keep_up_can_be_closed(
     ("setting", "value", "text"),
     [
         ("max_backlog", 0, "Wrong.max_backlog must be a positive integer, got 0"),
+        ("read_ahead_bytes", 0, "Wrong.read_ahead_bytes must be a positive integer, got 0"),
         ("max_backlog_bytes", 0, "Wrong.max_backlog_bytes must be a positive integer, got 0"),
         ("overflow", "drop", "Wrong.overflow must be one of 'drop_new', .*, got 'drop'"),
     ],

@@ -8,11 +8,13 @@ from headrace.dispatch.life import CLEAN_UP_SECONDS, Life, despite_cancel
 from headrace.dispatch.session import Session, Shared, SyncSession
 from headrace.dispatch.settings import (
     GRACE_SECONDS,
+    READ_AHEAD_BYTES,
     check_backlog,
     check_grace,
     check_settings,
     forwarded_fields,
     setting,
+    size_of,
 )
 from headrace.dispatch.threads import (
     SyncPool,
@@ -26,6 +28,7 @@ from headrace.dispatch.threads import (
 __all__ = [
     "CLEAN_UP_SECONDS",
     "GRACE_SECONDS",
+    "READ_AHEAD_BYTES",
     "ConsumerStats",
     "Counters",
     "Handlers",
@@ -46,6 +49,7 @@ __all__ = [
     "get_handler_name",
     "restore_executor",
     "setting",
+    "size_of",
     "stand_in",
     "sync_pool",
     "uses_pool",

@@ -2,8 +2,8 @@
 
 The task that the server gave the consumer runs all its handlers, so that what one of them sets in a context variable
 the next one finds. It waits at the native inbox of the consumer's channel. The client's messages are read ahead by a
-task of their own, which calls the consumer away from the inbox. Reading ahead has a limit, behind which the server
-holds the client back, and it shows that a client has gone while a handler is still at work.
+task of their own, which calls the consumer away from the inbox. Reading ahead has limits, in messages and in bytes,
+behind which the server holds the client back, and it shows that a client has gone while a handler is still at work.
 
 A layer that is not one of this process's own, and a channel that the consumer chose itself, have a reader of the same
 kind; then the inbox is that of a private layer, and only there to be called away from.
@@ -19,7 +19,7 @@ from functools import cache, partial
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from headrace._core import Inbox
-from headrace.dispatch.settings import setting
+from headrace.dispatch.settings import READ_AHEAD_BYTES, setting, size_of
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.layers.native import NativeChannelLayer
@@ -95,6 +95,7 @@ class Intake:
         "_native",
         "_others",
         "_owner",
+        "_read_ahead_bytes",
         "_receive",
         "_room",
         "_tasks",
@@ -118,6 +119,7 @@ class Intake:
         # For a worker: messages taken and not finished, and how many there may be.
         self._in_hand = 0
         self._most_in_hand: int | None = None
+        self._read_ahead_bytes = READ_AHEAD_BYTES
         self.client: list[Event] = []
         self.carried: list[Event] = _NOTHING
         self.inbox: Inbox = self._owner._inbox(channel if self._native and channel else f"consumer.{next(_numbers)}")
@@ -180,10 +182,15 @@ class Intake:
         others = sum(inbox.expired() for _, _, inbox in self._others if inbox is not None) if self._others else 0
         return self.inbox.expired() + others
 
-    def left(self) -> int:
-        """Count the messages that wait, but for the client's last one."""
-        waiting = (*self.client, *self.carried)
-        return sum(1 for event in waiting if not isinstance(event, Failure | Idle) and not is_disconnect(event))
+    def let_go(self) -> int:
+        """Let the messages go that wait, and count them; not the client's last one, and no failure."""
+        left = 0
+        for lane in (self.client, self.carried):
+            kept = [event for event in lane if isinstance(event, Failure | Idle) or is_disconnect(event)]
+            left += len(lane) - len(kept)
+            lane[:] = kept
+        self._make_room()
+        return left
 
     def failure(self) -> Failure | None:
         """Return what the client could not be read for, if that still waits."""
@@ -218,6 +225,7 @@ class Intake:
         most_in_hand: int | None,
         idle_timeout: float | None,
         life: _Life,
+        read_ahead_bytes: int = READ_AHEAD_BYTES,
     ) -> None:
         """Begin to read the client's messages, and those of the channel if the inbox does not have it.
 
@@ -226,10 +234,12 @@ class Intake:
             most_in_hand: How many messages may be unfinished when the next one is asked for; None to read ahead.
             idle_timeout: Seconds of silence after which there is an ``Idle``, or None.
             life: Told in the loop of the client's last message as soon as it has come.
+            read_ahead_bytes: How many bytes of the client may wait before no more is asked for.
         """
         self._life = life
         self._receive = receive
         self._most_in_hand = most_in_hand
+        self._read_ahead_bytes = read_ahead_bytes
         self._start(self._into(self.client, receive, self._is_last))
         for layer, channel, _ in self._others:
             self._carry(layer, channel)
@@ -323,9 +333,14 @@ class Intake:
             call_away()
 
     def _is_full(self, waiting: list[Event]) -> bool:
-        if self._most_in_hand is None or waiting is self.carried:
+        if waiting is self.carried:
             return len(waiting) >= READ_AHEAD
+        if self._most_in_hand is None:
+            return len(waiting) >= READ_AHEAD or self._bytes_ahead() >= self._read_ahead_bytes
         return len(waiting) + self._in_hand >= self._most_in_hand
+
+    def _bytes_ahead(self) -> int:
+        return sum(size_of(event) for event in self.client if isinstance(event, dict))
 
     async def _has_room(self) -> None:
         """Wait until a message was taken."""

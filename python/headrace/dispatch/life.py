@@ -17,7 +17,7 @@ from headrace.dispatch.attendant import Rest, begin
 from headrace.dispatch.handlers import FORWARD
 from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
 from headrace.dispatch.session import Session
-from headrace.dispatch.settings import setting
+from headrace.dispatch.settings import READ_AHEAD_BYTES, setting
 from headrace.dispatch.threads import current_executor, restore_executor
 from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.settings import django_settings
@@ -125,7 +125,8 @@ class Life:
         if django_settings() is not None:
             enter_consumer()
         most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
-        self._intake.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self)
+        read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
+        self._intake.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
         try:
             await (self._in_turn() if self._concurrency == 1 else self._at_once())
         except StopConsumer:
@@ -163,7 +164,7 @@ class Life:
                 session.serving = False
                 self._task = None
                 self._intake.leave_layer()
-                session.shared.counters.add(open=-1, dropped_unhandled=self._intake.left())
+                session.shared.counters.add(open=-1, dropped_unhandled=self._intake.let_go())
 
     def gone(self, message: Message) -> None:
         """Note that the client has gone: handlers that run side by side need not go on."""
@@ -202,6 +203,8 @@ class Life:
         self._session.closed = True
         # A loop's timers may be a moment early.
         self._session.grace_began = -math.inf
+        # A handler in a thread may go on for long, and nobody is left for what waits behind it.
+        self._session.shared.counters.add(dropped_unhandled=self._intake.let_go())
         if self._interrupt():
             self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_SECONDS, self._report_stuck)
 

@@ -2,15 +2,28 @@
 
 import inspect
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headrace.layers.base import check_capacity, check_seconds
 
-__all__ = ["GRACE_SECONDS", "check_backlog", "check_grace", "check_settings", "forwarded_fields", "setting"]
+__all__ = [
+    "GRACE_SECONDS",
+    "READ_AHEAD_BYTES",
+    "check_backlog",
+    "check_grace",
+    "check_settings",
+    "forwarded_fields",
+    "setting",
+    "size_of",
+]
 
 GRACE_SECONDS = 5.0
 """The default of ``grace_period``."""
+
+READ_AHEAD_BYTES = 1024 * 1024
+"""The default of ``read_ahead_bytes``: how much of a client may wait before no more of it is asked for."""
 
 OVERFLOWS = ("drop_new", "drop_old", "coalesce", "close")
 
@@ -70,6 +83,8 @@ def check_backlog(owner_class: Any) -> None:
         check_capacity(f"{name}.max_backlog", backlog)
     if (backlog_bytes := setting(owner_class, "max_backlog_bytes")) is not None:
         check_capacity(f"{name}.max_backlog_bytes", backlog_bytes)
+    if (read_ahead := setting(owner_class, "read_ahead_bytes")) is not None:
+        check_capacity(f"{name}.read_ahead_bytes", read_ahead)
     if overflow is not None and overflow not in OVERFLOWS:
         raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
 
@@ -108,3 +123,11 @@ def setting(consumer: Any, name: str, otherwise: Any = None) -> Any:
     """
     value = getattr(consumer, name)
     return otherwise if inspect.isroutine(value) else value
+
+
+def size_of(message: Mapping[str, Any]) -> int:
+    """Return the memory that the content of a message to or from a client takes: its text, bytes or body."""
+    content = message.get("text")
+    if content is None:
+        content = message.get("bytes") or message.get("body")
+    return 0 if content is None else sys.getsizeof(content)

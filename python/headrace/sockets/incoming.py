@@ -2,7 +2,8 @@
 
 A hook is at work for one message at a time, and the next one is not asked for meanwhile: so the server holds a client
 back that sends too much. A hook that is at work for long is another matter: behind it messages are read ahead, up to
-a limit, to see whether the client has gone. If it has, the hook has its grace period to end, and is then cancelled.
+limits in messages and in bytes, to see whether the client has gone. If it has, the hook has its grace period to end,
+and is then cancelled.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import logging
 import math
 from collections import deque
 
-from headrace.dispatch import CLEAN_UP_SECONDS
+from headrace.dispatch import CLEAN_UP_SECONDS, size_of
 from headrace.sockets.loop import BackgroundLoop, begun, taken
 from headrace.sockets.outgoing import CLOSE_SECONDS, Outgoing, Phase
 from headrace.typing import Message, Receive
@@ -104,7 +105,7 @@ class Incoming(Outgoing):
         if self._read_ahead is None:
             self._read_ahead = deque()
         try:
-            while self._hook_began is not None and len(self._read_ahead) < READ_AHEAD:
+            while self._hook_began is not None and self._may_read_ahead():
                 message = await self._receive_one()
                 self._read_ahead.append(message)
                 if message.get("type") == "websocket.disconnect":
@@ -114,6 +115,18 @@ class Incoming(Outgoing):
         except Exception:
             self._give_grace()
             raise
+
+    def _may_read_ahead(self) -> bool:
+        ahead = self._read_ahead or ()
+        return len(ahead) < READ_AHEAD and sum(map(size_of, ahead)) < self.read_ahead_bytes
+
+    def _let_go_of_what_was_read(self) -> None:
+        """Drop what was read ahead, and count it: nobody will take it."""
+        left = sum(message.get("type") == "websocket.receive" for message in self._read_ahead or ())
+        self._received += left
+        self._unhandled += left
+        if self._read_ahead:
+            self._read_ahead.clear()
 
     def _give_grace(self) -> None:
         """Let the hook that is at work, or the next one, go on for the grace period, now that the client has gone."""
@@ -131,6 +144,8 @@ class Incoming(Outgoing):
     def _expire(self) -> None:
         """Cancel the hook, because its client has gone and the grace period is over."""
         self._note_departure()
+        # A hook in a thread may go on for long.
+        self._let_go_of_what_was_read()
         # A loop's timers may be a moment early.
         self._grace_began = -math.inf
         if self._hook_began is not None and self._cancel_task():
@@ -170,6 +185,4 @@ class Incoming(Outgoing):
                 _logger.error("%r: the server's receive() does not end when it is cancelled", self)
             elif not self._reading.cancelled():
                 self._reading.exception()  # is nobody's any more
-        left = sum(message.get("type") == "websocket.receive" for message in self._read_ahead or ())
-        self._received += left
-        self._unhandled += left
+        self._let_go_of_what_was_read()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import Any
 
-from headrace.dispatch import GRACE_SECONDS
+from headrace.dispatch import GRACE_SECONDS, READ_AHEAD_BYTES
 from headrace.exceptions import ConnectionClosed
 from headrace.sockets.broadcaster import Broadcaster
 from headrace.sockets.later import Later
@@ -50,6 +50,7 @@ class Outgoing(Broadcaster):
 
     max_backlog: int | None = None
     max_backlog_bytes: int | None = None
+    read_ahead_bytes: int = READ_AHEAD_BYTES
     overflow: Overflow = "drop_new"
     grace_period: float | None = GRACE_SECONDS
 

@@ -54,7 +54,10 @@ class BaseSocketServer(Connection):
 
     Attributes:
         max_backlog: Messages that wait for a slow client, or None for the layer's capacity.
-        max_backlog_bytes: Bytes of them behind the first, or None for the layer's ``capacity_bytes``.
+        max_backlog_bytes: Bytes of them behind the first, or None for the layer's ``capacity_bytes``. Also what may wait of
+            plain calls of ``send`` in an event loop.
+        read_ahead_bytes: Bytes of its client that may wait behind a hook; then the server is asked for no more. One
+            frame is always read, and at most eight.
         overflow: What becomes of the rest, all of it counted: ``"drop_new"`` refuses a new message, ``"drop_old"``
             drops the oldest, ``"coalesce"`` drops those of the new one's topic, ``"close"`` closes with 1013.
         grace_period: Seconds that a hook may go on after its client has gone, or None for any number. Then it is
@@ -352,7 +355,7 @@ class BaseSocketServer(Connection):
         )
 
 
-_OF_CLASS = ("max_backlog", "max_backlog_bytes", "overflow", "grace_period", "thread_sensitive")
+_OF_CLASS = ("max_backlog", "max_backlog_bytes", "read_ahead_bytes", "overflow", "grace_period", "thread_sensitive")
 """Settings that are attributes of the class alone."""
 
 _CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
