@@ -12,7 +12,7 @@ from tests.support.leaving import Leaving
 from tests.support.waiting import eventually
 
 from headrace import async_to_sync, sync_to_async
-from headrace.exceptions import ConnectionClosed
+from headrace.exceptions import ChannelFull, ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 from headrace.testing import ManualClock, settle
@@ -715,6 +715,93 @@ async def test_a_slow_client_is_bounded_in_bytes_too(client: Client, memory: InM
     assert 1200 < stats.bytes < 2200
     client.open.set()
     assert await client.hears(3) == [0, "8" * 600, "9" * 600]
+
+
+class Feeding(BaseSocketServer):
+    """Sends with plain calls, where it is told to."""
+
+    def feed(self, count: int, length: int = 976) -> int:
+        """Send until that is refused; return how many were taken."""
+        for number in range(count):
+            try:
+                self.send([number, "a" * length])
+            except ChannelFull:
+                return number
+        return count
+
+
+@pytest.mark.parametrize(("settings", "taken"), [({"max_backlog_bytes": 10_500}, 6), ({"max_backlog": 3}, 4)])
+async def test_plain_sends_in_a_loop_are_bounded(
+    client: Client, memory: InMemoryChannelLayer, settings: dict[str, Any], taken: int
+) -> None:
+    server: Any = await client.connects(type("Here", (Feeding,), settings), layer=memory)
+    client.open.clear()
+    # The first does not count, and each of the others about two kibibytes.
+    assert server.feed(20) == taken
+    with pytest.raises(ChannelFull, match=r"does not read as fast .* await async_send\(\)"):
+        server.send("more")
+    stats = server.stats()
+    assert (stats.dropped_backlog, stats.pending) == (2, taken)
+    assert 2000 * taken < stats.pending_bytes < 2200 * taken
+    client.open.set()
+    assert [number for number, _ in await client.hears(taken)] == list(range(taken))
+    await server.async_flush()
+    assert server.stats().pending_bytes == 0
+    assert server.feed(3) == 3
+    await client.hears(taken + 3)
+    await client.leaves()
+
+
+async def test_without_settings_the_bytes_of_the_layer_count(client: Client, memory: InMemoryChannelLayer) -> None:
+    server: Any = await client.connects(Feeding, layer=memory)
+    client.open.clear()
+    taken = server.feed(100, length=100_000)
+    # Ten fit behind the first.
+    assert taken == 11
+    assert 1_100_000 < server.stats().pending_bytes < 1_200_000
+    client.open.set()
+    await client.hears(taken)
+    await client.leaves()
+
+
+async def test_a_client_that_holds_up_plain_sends_can_be_closed(
+    client: Client, memory: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server: Any = await client.connects(type("Here", (Feeding,), {"max_backlog": 3, "overflow": "close"}), layer=memory)
+    client.open.clear()
+    assert server.feed(20) == 20
+    while server.is_alive:
+        await asyncio.sleep(0)
+    server.send("after the end")
+    client.open.set()
+    await client.ends()
+    await server.async_flush()
+    assert client.sent[-1] == {"type": "websocket.close", "code": 1013}
+    assert server.stats().dropped_backlog == 16
+    assert "its client does not keep up" in caplog.text
+
+
+async def test_what_a_handler_of_broadcasts_sends_goes_out_before_the_next_is_taken(
+    client: Client, memory: InMemoryChannelLayer
+) -> None:
+    class Over(Subscribed):
+        max_backlog = 2
+
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            self.send(data)
+
+    server = await client.connects(Over, layer=memory)
+    client.open.clear()
+    mouth = Broadcaster(layer=memory)
+    for number in range(10):
+        mouth.broadcast("news", number)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    stats = server.stats()
+    assert (stats.pending, stats.depth, stats.dropped_full, stats.dropped_backlog) == (1, 2, 7, 0)
+    client.open.set()
+    assert await client.hears(3) == [0, 1, 2]
+    await client.leaves()
 
 
 async def test_coalescing_goes_by_topics(client: Client, memory: InMemoryChannelLayer) -> None:

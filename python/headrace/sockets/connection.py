@@ -332,6 +332,9 @@ class Connection(Incoming):
             self._note_error("async_handle_received_broadcast")
         except Exception:
             self._note_error("async_handle_received_broadcast")
+        if self._sends is not None and not self._passes_on:
+            # What the handler sent without waiting goes out first: so it is the mailbox that fills up.
+            await self._sends.before()
 
     def _delivering_ended(self, task: "asyncio.Task[None]") -> None:
         """Close, if nothing can be delivered any more: a socket that stays open and hears nothing would be a lie."""

@@ -31,8 +31,9 @@ class Later:
         self._name = name
         # Also taken by a signal handler, whose thread may have it already.
         self._lock = threading.RLock()
-        # With the loop that each is to run in, which may be closed before.
-        self._pending: dict[Future[Any], asyncio.AbstractEventLoop] = {}
+        # With the loop that each is to run in, which may be closed before, and its size; the oldest first.
+        self._pending: dict[Future[Any], tuple[asyncio.AbstractEventLoop, int]] = {}
+        self._bytes = 0
         self._latest: Future[Any] | None = None
         self._failed = 0
         self._failure: BaseException | None = None
@@ -50,6 +51,17 @@ class Later:
         """Calls that failed."""
         return self._failed + self.ledger.failed
 
+    @property
+    def bytes(self) -> int:
+        """The sizes of the coroutines on their way."""
+        return self._bytes
+
+    def waiting(self) -> tuple[int, int]:
+        """Count the coroutines that wait behind the first, and their bytes."""
+        with self._lock:
+            first = next(iter(self._pending.values()), (None, 0))
+            return max(0, len(self._pending) - 1), self._bytes - first[1]
+
     def is_busy(self) -> bool:
         """Tell whether a coroutine is on its way, so that what comes now has to get in line behind it."""
         if self._pending:
@@ -61,6 +73,7 @@ class Later:
         call: Callable[[], Coroutine[Any, Any, Any]],
         loop: asyncio.AbstractEventLoop,
         patience: float | None = None,
+        size: int = 0,
     ) -> None:
         """Have a coroutine function called in the loop when all that was begun before has ended.
 
@@ -68,11 +81,13 @@ class Later:
             call: The coroutine function.
             loop: The loop.
             patience: Seconds to wait at most for what was begun before; None waits for ever.
+            size: The bytes that it counts until it has ended.
         """
         with self._lock:
             future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, patience), loop)
             self._latest = future
-            self._pending[future] = loop
+            self._pending[future] = loop, size
+            self._bytes += size
         future.add_done_callback(self._ended)
 
     async def _after(
@@ -84,7 +99,7 @@ class Later:
 
     def _ended(self, future: "Future[Any]") -> None:
         with self._lock:
-            self._pending.pop(future, None)
+            self._forget(future)
             if self._latest is future:
                 self._latest = None
             # Nobody but the end of its loop cancels one.
@@ -96,16 +111,20 @@ class Later:
         if error is not None:
             _logger.error("a call of %s that nobody waited for failed: %r", self._name, error)
 
+    def _forget(self, future: "Future[Any]") -> None:
+        _, size = self._pending.pop(future, (None, 0))
+        self._bytes -= size
+
     def _give_up_lost(self) -> None:
         """End the first ones if their loop was closed: all behind them would wait for ever."""
         with self._lock:
             while self._pending:
-                future, loop = next(iter(self._pending.items()))
+                future, (loop, _) = next(iter(self._pending.items()))
                 if not loop.is_closed():
                     return
                 with suppress(InvalidStateError):
                     future.set_exception(RuntimeError("its event loop was closed"))
-                self._pending.pop(future, None)
+                self._forget(future)
 
     async def before(self, patience: float | None = None) -> None:
         """Wait for the coroutines that were begun before, but no longer than so many seconds."""

@@ -1,7 +1,7 @@
 """What goes to one client: its frames in order, and the close.
 
 Guaranteed: frames leave in the order of the calls, and none behind the close. A client that does not read holds up a
-thread for a stated time and once, and a close no longer; what is dropped is counted.
+thread for a stated time and once, and a close no longer; what waits has a bound; what is dropped is counted.
 """
 
 import asyncio
@@ -10,10 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any
 
-from headrace.dispatch import GRACE_SECONDS, READ_AHEAD_BYTES
-from headrace.exceptions import ConnectionClosed
+from headrace.dispatch import GRACE_SECONDS, READ_AHEAD_BYTES, size_of
+from headrace.exceptions import ChannelFull, ConnectionClosed
 from headrace.sockets.broadcaster import Broadcaster
 from headrace.sockets.later import Later
 from headrace.sockets.mailbox import Overflow
@@ -29,6 +30,9 @@ OVERRUN = 1013
 
 CLOSE_SECONDS = 5
 """How long a client that does not read may hold up its close, or a thread that sends to it."""
+
+_CALL_BYTES = 1024
+"""What a frame that waits for its turn counts beside its content: the task and the future of its call."""
 
 _LOOK = 0.5
 """Seconds between two looks at whether a loop is still there."""
@@ -72,7 +76,7 @@ class Outgoing(Broadcaster):
     _grace_began: float | None = None
     # The plain sends of an event loop; made when there is one.
     _sends: Later | None = None
-    _sent = _dropped_after_close = _dropped_stalled = 0
+    _sent = _dropped_after_close = _dropped_stalled = _dropped_backlog = 0
 
     def __init__(self, send: Send, **settings: Any) -> None:
         self._asgi_send = send
@@ -174,11 +178,44 @@ class Outgoing(Broadcaster):
             if self.overflow == "close":
                 loop.call_soon_threadsafe(self._overrun)
 
-    def _send_later(self, call: Callable[[], Coroutine[Any, Any, Any]], patience: float | None = None) -> None:
+    def _send_in_turn(self, message: Message) -> None:
+        """Send from a thread where a loop runs, and which cannot wait: in its turn, unless too much waits already.
+
+        Raises:
+            ChannelFull: Too much waits, and the socket is not one to be closed then.
+        """
+        size = size_of(message) + _CALL_BYTES
+        waiting = self._too_much_waiting(size)
+        if waiting is None:
+            self._send_later(partial(self._send_frame, message), size=size)
+        elif self._phase is not Phase.OPEN:
+            self._dropped_after_close += 1
+        else:
+            self._dropped_backlog += 1
+            if self.overflow != "close":
+                raise ChannelFull(
+                    f"{self!r}: its client does not read as fast as it is sent to; {waiting[0]} frames of plain calls "
+                    f"of send() wait, {waiting[1]} bytes; await async_send(), which waits for the client, or set "
+                    "max_backlog_bytes"
+                )
+            self._own_loop().call_soon_threadsafe(self._overrun)
+
+    def _too_much_waiting(self, size: int) -> tuple[int, int] | None:
+        """Count the frames and bytes that wait behind the first, if another would be too many; else return None."""
+        if self._sends is None or not self._sends.is_busy():
+            return None
+        frames, waiting = self._sends.waiting()
+        most = self.max_backlog_bytes or self.layer.capacity_bytes
+        is_full = waiting + size > most or (self.max_backlog is not None and frames >= self.max_backlog)
+        return (frames, waiting) if is_full else None
+
+    def _send_later(
+        self, call: Callable[[], Coroutine[Any, Any, Any]], patience: float | None = None, size: int = 0
+    ) -> None:
         """Have something done for the client in its turn, from a thread where a loop runs."""
         if self._sends is None:
             self._sends = Later(type(self).__name__)
-        self._sends.begin(call, self._own_loop(), patience)
+        self._sends.begin(call, self._own_loop(), patience, size)
 
     async def _in_own_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Call a coroutine function: in the loop of the connection, from whichever loop it is asked for."""

@@ -54,8 +54,8 @@ class BaseSocketServer(Connection):
 
     Attributes:
         max_backlog: Messages that wait for a slow client, or None for the layer's capacity.
-        max_backlog_bytes: Bytes of them behind the first, or None for the layer's ``capacity_bytes``. Also what may wait of
-            plain calls of ``send`` in an event loop.
+        max_backlog_bytes: Bytes of them behind the first, or None for the layer's ``capacity_bytes``. Also what may
+            wait of plain calls of ``send`` in an event loop.
         read_ahead_bytes: Bytes of its client that may wait behind a hook; then the server is asked for no more. One
             frame is always read, and at most eight.
         overflow: What becomes of the rest, all of it counted: ``"drop_new"`` refuses a new message, ``"drop_old"``
@@ -193,7 +193,9 @@ class BaseSocketServer(Connection):
         """Send data to the client, encoded by ``ws_encoder``.
 
         Waits while the ASGI server holds its senders back. Dropped and counted if the connection has ended, and in a
-        thread without an event loop also if the client has not read for five seconds: it is not to hold up threads.
+        thread without an event loop also if the client has not read for five seconds: it is not to hold up threads. In
+        the thread of an event loop it returns at once; what waits then may have ``max_backlog_bytes``, and
+        ``max_backlog`` frames if that is set. ``async_send`` waits and has no such limit.
 
         Args:
             data: The data.
@@ -202,12 +204,14 @@ class BaseSocketServer(Connection):
         Raises:
             TypeError, ValueError: It cannot be encoded; nothing was sent.
             ConnectionClosed: The connection has ended, and the grace period is over.
+            ChannelFull: In an event loop: too much waits, because the client does not read. With
+                ``overflow = "close"`` it is dropped, and the connection closed (1013).
         """
         message = self._frame(data, raw)
         if self._may_block():
             self._send_here(message)
         else:
-            self._send_later(partial(self._send_frame, message))
+            self._send_in_turn(message)
 
     async def async_send(self, data: Any, raw: bool = False) -> None:
         """Send data to the client; see ``send``."""
@@ -352,6 +356,8 @@ class BaseSocketServer(Connection):
             unhandled=self._unhandled,
             dropped_after_close=self._dropped_after_close,
             dropped_stalled=self._dropped_stalled,
+            dropped_backlog=self._dropped_backlog,
+            pending_bytes=0 if self._sends is None else self._sends.bytes,
         )
 
 

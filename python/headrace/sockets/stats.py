@@ -50,6 +50,8 @@ class SocketStats(BroadcasterStats):
         unhandled: Frames that came to a server without a ``receive``, or were read before an end that came first.
         dropped_after_close: Frames that were not sent, because the connection had ended.
         dropped_stalled: Frames from threads that were not sent, because the client did not read.
+        dropped_backlog: Frames of plain calls of ``send`` in an event loop that were refused, because too much waited.
+        pending_bytes: Bytes of the frames of such calls that wait, and a kibibyte for each call.
     """
 
     received: int = 0
@@ -59,3 +61,5 @@ class SocketStats(BroadcasterStats):
     unhandled: int = 0
     dropped_after_close: int = 0
     dropped_stalled: int = 0
+    dropped_backlog: int = 0
+    pending_bytes: int = 0
