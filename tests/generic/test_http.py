@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from headrace.consumer import consumer_stats
 from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.layers import InMemoryChannelLayer
@@ -270,3 +271,50 @@ class TestUnfinished:
         await client.send_input({"type": "http.disconnect"})
         await client.wait()
         assert consumer.log == ["disconnect"]
+
+
+class TestLongBody:
+    """A body that is longer than ``max_body_bytes`` is answered with 413."""
+
+    async def test_it_is_refused_as_soon_as_it_is_too_long(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Small(Logged):
+            max_body_bytes = 1000
+
+            async def handle(self, body: bytes) -> None:
+                self.log.append(str(len(body)))
+                await self.send_response(200, b"")
+
+        for _ in range(2):
+            consumer = Small()
+            client = HttpCommunicator(consumer, "POST", "/")
+            await client.send_body(b"a" * 600, more_body=True)
+            await client.send_body(b"a" * 600, more_body=True)
+            assert (await client.get_response())["status"] == 413
+            await client.wait()
+            assert (consumer.log, consumer.body) == (["disconnect"], [])
+        assert consumer_stats(Small).refused_bodies == 2
+        assert caplog.text.count("longer than max_body_bytes (1000)") == 1
+
+    async def test_one_that_is_announced_is_not_waited_for(self) -> None:
+        client = HttpCommunicator(type("Small", (Logged,), {"max_body_bytes": 1000}), "POST", "/")
+        client.scope["headers"] = [(b"content-length", b"1001")]
+        await client.send_body(b"", more_body=True)
+        assert (await client.get_response())["status"] == 413
+        await client.wait()
+
+    @pytest.mark.parametrize(("longest", "length"), [(1000, 1000), (None, 20 << 20)])
+    async def test_one_that_fits_is_handled(self, longest: int | None, length: int) -> None:
+        class Taking(Logged):
+            max_body_bytes = longest
+
+            async def handle(self, body: bytes) -> None:
+                await self.send_response(200, str(len(body)).encode())
+
+        client = HttpCommunicator(Taking(), "POST", "/", body=b"a" * length)
+        assert (await client.get_response())["body"] == str(length).encode()
+        await client.wait()
+
+    def test_the_length_is_a_positive_whole_number(self) -> None:
+        assert AsyncHttpConsumer.max_body_bytes == 16 << 20
+        with pytest.raises(ValueError, match=r"Wrong\.max_body_bytes must be a positive integer, got 0"):
+            type("Wrong", (AsyncHttpConsumer,), {"max_body_bytes": 0})

@@ -18,6 +18,7 @@ class ConsumerStats:
         dropped_unhandled: Messages that were received and not handled, because the consumer had closed or its client
             had gone.
         closed_overrun: Consumers that were closed because they did not keep up (``overflow = "close"``).
+        refused_bodies: Requests whose body was longer than ``max_body_bytes``.
     """
 
     opened: int = 0
@@ -26,6 +27,7 @@ class ConsumerStats:
     dropped_after_close: int = 0
     dropped_unhandled: int = 0
     closed_overrun: int = 0
+    refused_bodies: int = 0
 
 
 class Counters:

@@ -1,20 +1,28 @@
 """A consumer for HTTP, with the API of ``channels.generic.http``."""
 
 import enum
+import logging
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar
 
 from headrace.consumer import AsyncConsumer
 from headrace.db import aclose_old_connections
-from headrace.dispatch import Session, Shared
+from headrace.dispatch import Session, Shared, setting
 from headrace.exceptions import ConnectionClosed, StopConsumer
-from headrace.typing import Message, Send
+from headrace.layers.base import check_capacity
+from headrace.typing import Message, Scope, Send
 
 # Some only because Channels' module has them, and projects import them from there.
 __all__ = ["AsyncConsumer", "AsyncHttpConsumer", "StopConsumer", "aclose_old_connections"]
 
 _LAST = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 """The messages that end a response, unless they have ``more_body``."""
+
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""The default of ``max_body_bytes``."""
+
+_logger = logging.getLogger("headrace.consumer")
 
 
 class _Phase(enum.Enum):
@@ -31,14 +39,16 @@ class _HttpSession(Session):
     Attributes:
         phase: How far the response has come.
         handlers_running: Handlers that run.
+        body_bytes: How long the body of the request is so far.
     """
 
-    __slots__ = ("handlers_running", "phase")
+    __slots__ = ("body_bytes", "handlers_running", "phase")
 
     def __init__(self, shared: Shared[Any]) -> None:
         super().__init__(shared)
         self.phase = _Phase.NONE
         self.handlers_running = 0
+        self.body_bytes = 0
 
     def open(self, consumer: Any, send: Send) -> None:
         """Prepare to serve a connection, in its loop."""
@@ -60,6 +70,22 @@ class _HttpSession(Session):
             if not self.handlers_running and self.intake is not None:
                 # Something else than a handler has finished it.
                 self.intake.stop()
+
+    async def refuse_body(self, consumer: Any, longest: int) -> None:
+        """Answer a request whose body is too long."""
+        counters = self.shared.counters
+        if not counters.read().refused_bodies:
+            # Not each: a client could fill the log.
+            _logger.warning(
+                "%s at %r: a body is longer than max_body_bytes (%d), and is answered with 413; more are only counted",
+                self.shared.name,
+                consumer.scope.get("path"),
+                longest,
+            )
+        counters.add(refused_bodies=1)
+        consumer.body.clear()
+        headers = [(b"content-type", b"text/plain")]
+        await consumer.send_response(413, b"The body of the request is too long.", headers=headers)
 
     async def complete(self, consumer: Any) -> None:
         """End a response that was begun; refuse to end without one, unless there is no client any more.
@@ -107,12 +133,24 @@ class AsyncHttpConsumer(AsyncConsumer):
     Differs from Channels: a response that ``handle`` leaves unfinished (``more_body=True``) may be finished by a
     handler of the layer's messages, as in a long poll, or by a task that ``handle`` has begun; ``disconnect`` is called
     once, whatever ends the request; and sending to a client that has gone ends ``handle`` quietly, so that a stream
-    without end has one. A ``handle`` that returns without having begun a response is an error.
+    without end has one. A ``handle`` that returns without having begun a response is an error. A body that is longer
+    than ``max_body_bytes`` is answered with 413, and ``handle`` is not called.
+
+    Attributes:
+        max_body_bytes: How long the body of a request may be, or None for any length.
     """
 
     raise_after_close = True
+    max_body_bytes: int | None = MAX_BODY_BYTES
 
     _headrace: ClassVar[Shared[_HttpSession]] = Shared(_HttpSession)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the settings of the class."""
+        super().__init_subclass__(**kwargs)
+        longest = setting(cls, "max_body_bytes")
+        if longest is not None:
+            check_capacity(f"{cls.__name__}.max_body_bytes", longest)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make a consumer; arguments are accepted and ignored, as in Channels, but for a scope."""
@@ -180,7 +218,12 @@ class AsyncHttpConsumer(AsyncConsumer):
         session = self._headrace
         session.has_begun = True
         if "body" in message:
+            session.body_bytes += len(message["body"])
             self.body.append(message["body"])
+        longest = setting(self, "max_body_bytes", MAX_BODY_BYTES)
+        if longest is not None and max(session.body_bytes, _announced(self.scope)) > longest:
+            await session.refuse_body(self, longest)
+            raise StopConsumer
         if message.get("more_body"):
             return
         await self.handle(b"".join(self.body))
@@ -220,3 +263,11 @@ class AsyncHttpConsumer(AsyncConsumer):
             session.handlers_running -= 1
         if session.phase is _Phase.COMPLETE:
             raise StopConsumer
+
+
+def _announced(scope: Scope) -> int:
+    """Return how long the client says that its body is; 0 if it does not say."""
+    for name, value in scope.get("headers") or ():
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
