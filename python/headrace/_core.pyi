@@ -402,6 +402,11 @@ class LinkStats:
         Messages known to be missing.
         """
     @property
+    def oversized(self, /) -> int:
+        """
+        Messages that came and were longer than `max_message_bytes`.
+        """
+    @property
     def publish_latency(self, /) -> float:
         """
         Seconds from the sending of a message to the server's answer, smoothed.

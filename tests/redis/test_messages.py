@@ -146,6 +146,28 @@ class TestTooLong:
         one.call("send", "work", message)
         assert [two.call("receive", name) for name in (channel, channel, "work")] == [message] * 3
 
+    @pytest.mark.parametrize("length", [10_000, 200_000])
+    @pytest.mark.parametrize("keys", [None, ["key"]], ids=["plain", "encrypted"])
+    async def test_one_that_comes_from_elsewhere_is_dropped_and_counted(
+        self, make_layer: MakeLayer, caplog: pytest.LogCaptureFixture, length: int, keys: list[str] | None
+    ) -> None:
+        """By a group, to a channel and out of a queue; the connection stays."""
+        sender = make_layer(symmetric_encryption_keys=keys)
+        layer = make_layer(symmetric_encryption_keys=keys, max_message_bytes=2000)
+        channel = await layer.new_channel()
+        await layer.group_add("room", channel)
+        waiting = asyncio.ensure_future(layer.receive("work"))
+        for message in ({"text": "x" * length}, {"text": "fine"}):
+            await sender.send(channel, message)
+            await sender.group_send("room", message)
+            await sender.send("work", message)
+        received = [await layer.receive(channel), await layer.receive(channel), await waiting]
+        assert received == [{"text": "fine"}] * 3
+        link = layer.stats().connection
+        assert (link.oversized, link.malformed, link.state, link.reconnects) == (3, 0, "up", 0)
+        await asyncio.to_thread(eventually, lambda: "max_message_bytes is 2000" in caplog.text, "it is logged")
+        assert caplog.text.count("max_message_bytes is 2000") == 1
+
 
 class TestHostileBytes:
     async def _is_well(self, layer: RedisChannelLayer, channel: str) -> None:

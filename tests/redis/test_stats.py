@@ -63,7 +63,7 @@ def test_each_field_is_tested_here() -> None:
     """Who adds one adds what moves it."""
     assert {
         *("reconnects", "gaps", "missed", "unsent", "unreachable", "malformed", "unauthenticated", "replayed", "late"),
-        *("queue_expired", "queued", "fetched", "queue_full", "queue_dropped", "handed_back"),
+        *("queue_expired", "queued", "fetched", "queue_full", "queue_dropped", "handed_back", "oversized"),
     } == COUNTERS
 
 
@@ -223,6 +223,15 @@ async def test_malformed(layer: RedisChannelLayer, reading: Reading, redis_serve
     redis_server.cli("PUBLISH", f"{redis_prefix}:c", "what is this?")
     await until(lambda: layer.stats().connection.malformed == 1, "it is counted")
     assert reading.moved() == {"malformed": 1}
+
+
+async def test_oversized(make_layer: MakeLayer) -> None:
+    sender, layer = make_layer(), make_layer(max_message_bytes=2000)
+    channel = await layer.new_channel()
+    reading = Reading(layer)
+    await sender.send(channel, {"text": "x" * 2000})
+    await until(lambda: layer.stats().connection.oversized == 1, "it is counted")
+    assert reading.moved() == {"oversized": 1}
 
 
 async def test_unauthenticated(make_layer: MakeLayer, redis_server: Server, redis_prefix: str) -> None:

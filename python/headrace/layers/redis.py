@@ -141,7 +141,8 @@ class RedisChannelLayer(NativeChannelLayer):
         send_timeout: Seconds that a call waits for the server.
         connect_timeout: Seconds that one attempt to connect may take.
         subscription_linger: Seconds that a subscription outlives the last member here of its group.
-        max_message_bytes: How long a message may be, in msgpack.
+        max_message_bytes: How long a message may be, in msgpack. A longer one is refused where it is sent, and dropped
+            and counted where it arrives: give all processes the same.
         wake: As for the in-process layer.
 
     Raises:

@@ -110,6 +110,14 @@ def _tell(layer: _Layer | None, notice: dict[str, Any]) -> None:
                 "a message came after its deadline and was dropped; those that follow are only counted, in "
                 "stats().connection.late"
             )
+        case "oversized":
+            _logger.warning(
+                "a message of %d bytes came by %s and was dropped, as max_message_bytes is %d here: set it alike in "
+                "all processes; those that follow are only counted, in stats().connection.oversized",
+                notice["bytes"],
+                notice["place"],
+                notice["limit"],
+            )
         case "queue expired":
             _logger.warning(
                 "a message of the queue %r expired before it was received; those that follow are only counted, in "

@@ -629,6 +629,16 @@ impl RedisLayer {
                 told.set_item("reason", reason)?;
             }
             Notice::Late => told.set_item("kind", "late")?,
+            Notice::Oversized {
+                place,
+                bytes,
+                limit,
+            } => {
+                told.set_item("kind", "oversized")?;
+                told.set_item("place", place)?;
+                told.set_item("bytes", bytes)?;
+                told.set_item("limit", limit)?;
+            }
             Notice::QueueExpired { channel } => {
                 told.set_item("kind", "queue expired")?;
                 told.set_item("channel", channel)?;

@@ -24,9 +24,15 @@ type Sent<H> = Result<
     SendError<<H as Host>::Message>,
 >;
 
+/// What an envelope adds to a message at most: its header, and the names of excluded channels.
+const ENVELOPE: usize = 64 * 1024;
+
 impl<H: Host> Driver<H> {
     /// A message has come on a topic, from this server.
     pub(super) fn arrived(&mut self, node: &NodeKey, topic: &str, bytes: Vec<u8>) {
+        if self.is_oversized(topic, bytes.len()) {
+            return;
+        }
         if self.settings.wire == Wire::ChannelsRedis {
             self.arrived_plainly(topic, bytes);
             return;
@@ -42,6 +48,31 @@ impl<H: Host> Driver<H> {
             Ok(envelope) => self.opened_envelope(node, topic, envelope),
             Err(malformed) => self.refuse(topic, Some(sender), malformed),
         }
+    }
+
+    /// Whether what came takes more bytes than the longest message does on its way; it is not even decrypted then.
+    pub(super) fn is_oversized(&mut self, place: &str, bytes: usize) -> bool {
+        let limit = self.settings.max_message_bytes;
+        // Fernet's tokens are text: four characters for each three bytes.
+        let encrypted = if self.settings.crypt.is_some() {
+            limit / 3
+        } else {
+            0
+        };
+        let oversized = bytes > limit.saturating_add(encrypted).saturating_add(ENVELOPE);
+        if oversized {
+            self.refuse_oversized(place, bytes);
+        }
+        oversized
+    }
+
+    fn refuse_oversized(&mut self, place: &str, bytes: usize) {
+        count(&self.shared.meter.oversized, 1);
+        self.tell_once(Notice::Oversized {
+            place: place.to_owned(),
+            bytes,
+            limit: self.settings.max_message_bytes,
+        });
     }
 
     fn opened_envelope(&mut self, node: &NodeKey, topic: &str, envelope: Envelope) {
@@ -110,7 +141,12 @@ impl<H: Host> Driver<H> {
     }
 
     /// Looks a payload over, so that a receiver can decode it without a surprise.
-    fn message(&self, payload: Payload) -> Option<H::Message> {
+    fn message(&mut self, place: &str, payload: Payload) -> Option<H::Message> {
+        let bytes = payload.as_bytes().len();
+        if bytes > self.settings.max_message_bytes {
+            self.refuse_oversized(place, bytes);
+            return None;
+        }
         let Ok(shape) = payload::inspect(payload.as_bytes()) else {
             count(&self.shared.meter.malformed, 1);
             return None;
@@ -125,7 +161,7 @@ impl<H: Host> Driver<H> {
     }
 
     fn deliver_to_group(&mut self, group: &str, payload: Payload, exclude: &[&str]) {
-        if let Some(message) = self.message(payload) {
+        if let Some(message) = self.message(group, payload) {
             if let Ok(fan_out) = self.engine.group_send(group, message, exclude) {
                 self.hand_offs.extend(fan_out.hand_offs);
             }
@@ -134,7 +170,7 @@ impl<H: Host> Driver<H> {
 
     /// To a local mailbox. If it is full the engine counts that.
     pub(super) fn deliver_to_channel(&mut self, channel: &str, payload: Payload) {
-        if let Some(message) = self.message(payload) {
+        if let Some(message) = self.message(channel, payload) {
             let sent = self.engine.send(channel, message);
             self.delivered(sent);
         }
@@ -142,7 +178,7 @@ impl<H: Host> Driver<H> {
 
     /// To the local mailbox of a queue, which it has left: its bytes are no reason to lose it.
     pub(super) fn deliver_taken(&mut self, channel: &str, payload: Payload) {
-        if let Some(message) = self.message(payload) {
+        if let Some(message) = self.message(channel, payload) {
             let sent = self.engine.accept(channel, message);
             self.delivered(sent);
         }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub crypt: Option<Arc<Crypt>>,
     /// How long a message may be on its way and in a queue.
     pub expiry: Duration,
+    /// How many bytes of msgpack a message may have. A longer one that comes from elsewhere is dropped.
+    pub max_message_bytes: usize,
     /// How long a sender waits for the server.
     pub send_timeout: Duration,
     /// How long one attempt to connect may take.

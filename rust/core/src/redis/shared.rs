@@ -64,6 +64,15 @@ pub enum Notice {
     },
     /// A message came after its deadline and was dropped, for the first time; the others are counted.
     Late,
+    /// A message that came was longer than a message may be and was dropped, for the first time; the others are counted.
+    Oversized {
+        /// The pub/sub channel, the channel or the group that it came by.
+        place: String,
+        /// Its bytes.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A message of a queue expired before anybody took it, for the first time; the others are counted.
     QueueExpired {
         /// The queue.
@@ -105,6 +114,7 @@ pub(crate) struct Meter {
     pub(crate) unsent: AtomicU64,
     pub(crate) unreachable: AtomicU64,
     pub(crate) malformed: AtomicU64,
+    pub(crate) oversized: AtomicU64,
     pub(crate) unauthenticated: AtomicU64,
     pub(crate) replayed: AtomicU64,
     pub(crate) late: AtomicU64,
@@ -174,6 +184,8 @@ pub struct LinkStats {
     pub unreachable: u64,
     /// Messages that could not be read.
     pub malformed: u64,
+    /// Messages that were longer than a message may be.
+    pub oversized: u64,
     /// Messages, and memberships of queues, that no key of this layer authenticates.
     pub unauthenticated: u64,
     /// Authenticated messages that came before.
@@ -387,6 +399,7 @@ impl Shared {
             unsent: read(&meter.unsent),
             unreachable: read(&meter.unreachable),
             malformed: read(&meter.malformed),
+            oversized: read(&meter.oversized),
             unauthenticated: read(&meter.unauthenticated),
             replayed: read(&meter.replayed),
             late: read(&meter.late),

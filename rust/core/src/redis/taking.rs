@@ -198,6 +198,9 @@ impl<H: Host> Driver<H> {
 
     fn deliver_entry(&mut self, channel: &str, key: &str, id: u64, entry: Vec<u8>) {
         count(&self.shared.meter.bytes_in, entry.len() as u64);
+        if self.is_oversized(key, entry.len()) {
+            return;
+        }
         let sender = envelope::sender(&entry);
         match envelope::decode(entry, key, self.settings.crypt.as_deref()) {
             Ok(envelope) => self.opened_entry(channel, key, id, envelope),

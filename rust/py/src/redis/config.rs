@@ -173,6 +173,7 @@ impl RedisConfig {
             hosts: self.hosts.into_iter().map(HostConfig::into_core).collect(),
             crypt: crypt.map(|crypt| Arc::new(crypt.with_versions(versions))),
             expiry,
+            max_message_bytes: self.max_message_bytes,
             send_timeout: seconds(self.send_timeout)?,
             connect_timeout: seconds(self.connect_timeout)?,
             subscription_linger: seconds(self.subscription_linger)?,

@@ -27,6 +27,8 @@ pub(crate) struct LinkStats {
     unreachable: u64,
     /// Messages that could not be read.
     malformed: u64,
+    /// Messages that came and were longer than `max_message_bytes`.
+    oversized: u64,
     /// Messages, and memberships of queues, that no key of this layer authenticates.
     unauthenticated: u64,
     /// Authenticated messages that came before.
@@ -86,6 +88,7 @@ impl From<core::LinkStats> for LinkStats {
             unsent: source.unsent,
             unreachable: source.unreachable,
             malformed: source.malformed,
+            oversized: source.oversized,
             unauthenticated: source.unauthenticated,
             replayed: source.replayed,
             late: source.late,

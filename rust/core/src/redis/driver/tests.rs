@@ -244,6 +244,7 @@ fn endpoint() -> Endpoint {
 
 fn settings(topology: Topology) -> Settings {
     Settings {
+        max_message_bytes: 1 << 20,
         prefix: "t".to_owned(),
         hosts: vec![ServerHost {
             endpoint: endpoint(),
