@@ -255,7 +255,7 @@ class Shared(Generic[SessionT_co]):
             TypeError, ValueError: A setting is wrong; the error names the class and the setting.
         """
         check_settings(consumer_class)
-        shared = Shared(self._session_class)
+        shared = Shared[SessionT_co](_session_class(consumer_class))
         shared.fields = forwarded_fields(consumer_class)
         shared.__set_name__(consumer_class, "_headrace")
         return shared
@@ -271,3 +271,9 @@ class Shared(Generic[SessionT_co]):
         """Make a session for a consumer, which has it from now on."""
         session = vars(consumer)["_headrace"] = self._session_class(self)
         return session
+
+
+def _session_class(consumer_class: type) -> Any:
+    """Return what the methods of all bases work with: the most special of their sessions, whichever comes first."""
+    classes = [vars(base)["_headrace"]._session_class for base in consumer_class.__mro__ if "_headrace" in vars(base)]
+    return next(one for one in classes if not any(other is not one and issubclass(other, one) for other in classes))
