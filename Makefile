@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs clean
+.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons test-peers chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ test-redis: $(VENV)/.test ## run the tests that need a Redis or Valkey server, w
 test-pythons: ## run the tests on every supported Python, each on a wheel of its own (PYTHONS="3.12 3.14t" SHORT=1)
 	$(PYTHON) -m tests.pythons $(PYTHONS) $(if $(SHORT),--short) $(if $(TESTS),--tests $(TESTS)) \
 		$(if $(MAY_LACK),--may-lack $(MAY_LACK)) --args='$(ARGS)'
+
+# PEERS="channelsmultiplexer" chooses. ARGS="--source strawberry-graphql=../strawberry" takes a checkout, which has tests that no sdist has.
+test-peers: $(VENV)/.test ## fetch real projects on Channels, and run their tests as they are and with headrace
+	$(BIN)/python -m tests.peers $(PEERS) $(ARGS)
 
 # ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again.
 chaos: $(VENV)/.test ## break servers, networks and processes at random for three minutes, and count every message

@@ -38,7 +38,7 @@ class Row:
 
 def render(rows: Sequence[Row]) -> str:
     """Lay out the table and its notes; the last line sums up the tests."""
-    lines = [*_columns([HEAD, *map(_cells, rows)]), ""]
+    lines = [*columns([HEAD, *map(_cells, rows)]), ""]
     for row in rows:
         lines += _notes(row)
     lacking = [row.name for row in rows if row.lacking is not None]
@@ -70,7 +70,7 @@ def _notes(row: Row) -> list[str]:
     return lines
 
 
-def _columns(rows: Iterable[Sequence[str]]) -> list[str]:
+def columns(rows: Iterable[Sequence[str]]) -> list[str]:
     laid = list(rows)
     widths = [max(map(len, column)) for column in zip(*laid, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in laid]
