@@ -453,6 +453,13 @@ async def test_a_websocket_without_a_route_is_accepted_and_closed_with_4404(capl
     ]
 
 
+async def test_a_handshake_without_a_route_is_answered_with_404_where_the_server_can() -> None:
+    scope = {"path": "/x/", "asgi": {}, "extensions": {"websocket.http.response": {}}}
+    start, body = await events(URLRouter([]), scope)
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
+    assert (body["type"], body["body"]) == ("websocket.http.response.body", b"no route found for this path\n")
+
+
 class Chain:
     """Tries one router after the other, as applications of Channels do that load their routes from plugins."""
 

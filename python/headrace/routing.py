@@ -29,7 +29,7 @@ __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_
 logger = logging.getLogger(__name__)
 
 NO_ROUTE = 4404
-"""The code that a WebSocket is closed with when no route matches its path."""
+"""The code that a WebSocket is closed with when no route matches its path, and the server can send no 404."""
 
 _answered_outside: ContextVar[bool] = ContextVar("_answered_outside", default=False)
 """Whether a ``ProtocolTypeRouter`` around the running application answers if no route matches."""
@@ -168,8 +168,9 @@ class URLRouter:
     inner wins over the outer and the ``kwargs`` of a route over what it captured.
 
     If no route matches, ``ValueError`` is raised, as Channels does, so that middleware can catch it. The outermost
-    ``ProtocolTypeRouter`` answers if nothing has caught it: a WebSocket is accepted and closed with 4404, HTTP gets a
-    404, and both are logged. A router that a server calls without a ``ProtocolTypeRouter`` around it answers itself.
+    ``ProtocolTypeRouter`` answers if nothing has caught it: HTTP gets a 404, and so does the handshake of a WebSocket.
+    A server that cannot send one then (daphne) accepts it, and closes with 4404. Both are logged. A router that a
+    server calls without a ``ProtocolTypeRouter`` around it answers itself.
     A router inside another one leaves the path to the next route of the outer one.
 
     Differs from Channels' also in that it takes ``include()`` and pairs, finds routers behind middleware, leaves the
@@ -312,16 +313,24 @@ async def _answer_no_route(scope: Scope, receive: Receive, send: Send) -> None:
     kind = scope["type"]
     logger.warning("no route found for %s path %r%s", kind, scope.get("path"), _below(scope))
     if kind == "http":
-        body = b"no route found for this path\n"
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 404, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-    elif (await receive())["type"] == "websocket.connect":
-        # A browser is told the code only of a connection that was open, and some open none if they offered
-        # subprotocols and got none.
+        await _respond_404("http.response", send)
+    elif (await receive())["type"] != "websocket.connect":
+        return
+    elif "websocket.http.response" in (scope.get("extensions") or ()):
+        await _respond_404("websocket.http.response", send)
+    else:
+        # The server would make a 403 of a close now, which says something else. And a browser is told the code only of
+        # a connection that was open; some open none if they offered subprotocols and got none.
         offered = scope.get("subprotocols") or [None]
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         await send({"type": "websocket.close", "code": NO_ROUTE, "reason": "no route"})
+
+
+async def _respond_404(kind: str, send: Send) -> None:
+    body = b"no route found for this path\n"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    await send({"type": f"{kind}.start", "status": 404, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})
 
 
 def _entries(routes: Any, where: str) -> tuple[_Entry, ...]:

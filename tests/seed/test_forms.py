@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import InvalidStatus
 
 if TYPE_CHECKING:
     from tests.seed.conftest import Forms
@@ -58,11 +58,10 @@ async def test_a_router_by_protocol_leads_to_a_router_by_path(forms: "Forms") ->
     await (await socket.ping())
 
 
-async def test_a_path_that_no_pair_has_is_closed(forms: "Forms") -> None:
-    socket = await forms.open("/greeter/else/")
-    with pytest.raises(ConnectionClosed):
-        await forms.hear(socket)
-    assert socket.close_code == 4404
+async def test_a_path_that_no_pair_has_is_refused(forms: "Forms") -> None:
+    with pytest.raises(InvalidStatus) as refusal:
+        await forms.open("/greeter/else/")
+    assert refusal.value.response.status_code == 404
 
 
 async def test_a_method_decorated_with_database_sync_to_async_runs_without_django(forms: "Forms") -> None:
