@@ -209,3 +209,44 @@ class TestSeed:
         await client.send_to(bytes_data=b"x")
         with pytest.raises(TypeError, match="bytes_data"):
             await client.receive_output()
+
+
+class TestUnaccepted:
+    """A client that waits for an accept that does not come is told of when it has gone."""
+
+    @pytest.mark.parametrize("base", [AsyncWebsocketConsumer, WebsocketConsumer])
+    @pytest.mark.parametrize(("root_path", "told"), [("", ""), ("/sub", " (root_path '/sub')")])
+    async def test_a_connect_that_forgets_it(
+        self, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, base: type[Any], root_path: str, told: str
+    ) -> None:
+        def connect(self: Any) -> Any:
+            return None if base is WebsocketConsumer else settled()
+
+        client = WebsocketCommunicator(type("Chat", (base,), {"connect": connect}), "/ws/")
+        client.scope |= {"path": "/ws/\n", "root_path": root_path}
+        await client.send_input({"type": "websocket.connect"})
+        await client.send_input({"type": "websocket.disconnect", "code": 1006})
+        await client.wait(10)
+        [record] = [record for record in caplog.records if record.name == "headrace.consumer"]
+        assert record.levelname == "WARNING"
+        assert record.getMessage() == (
+            "Chat at '/ws/\\n': its client has gone without having been accepted; connect() has to await self.accept() "
+            f"or self.close(){told}"
+        )
+
+    @pytest.mark.parametrize("method", ["accept", "close"])
+    async def test_a_connect_that_decides(
+        self, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, method: str
+    ) -> None:
+        class Chat(AsyncWebsocketConsumer):
+            async def connect(self) -> None:
+                await getattr(self, method)()
+
+        client = WebsocketCommunicator(Chat, "/ws/")
+        await client.connect()
+        await client.disconnect()
+        assert caplog.records == []
+
+
+async def settled() -> None:
+    """Stand for a coroutine method that does nothing."""

@@ -1,6 +1,7 @@
 """What sync and async WebSocket consumers share: the shapes of their messages, and how a connection ends."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar, NoReturn
 
@@ -12,6 +13,8 @@ from headrace.exceptions import InvalidChannelLayerError
 from headrace.typing import Message
 
 __all__ = ["UNDECODABLE", "Connection", "SyncWebsocketSession", "WebsocketSession"]
+
+_logger = logging.getLogger("headrace.consumer")
 
 NO_CODE = 1005
 ABNORMAL = 1006
@@ -31,15 +34,16 @@ class WebsocketSession(Session):
 
     Attributes:
         accepted: The connection was accepted.
+        answered: It was accepted or closed: its client does not wait for that.
         code: The code that the connection was closed with, as far as it is known.
         failure: The code to close with after a failure.
     """
 
-    __slots__ = ("accepted", "code", "failure")
+    __slots__ = ("accepted", "answered", "code", "failure")
 
     def __init__(self, shared: Shared[Any]) -> None:
         super().__init__(shared)
-        self.accepted = False
+        self.accepted = self.answered = False
         self.code: int | None = None
         self.failure = FAILED
 
@@ -108,7 +112,7 @@ class WebsocketSession(Session):
 
     def note_closed(self, message: Message) -> None:
         """Note that the consumer closes its connection."""
-        self.closed = True
+        self.closed = self.answered = True
         self.code = message.get("code", 1000)
 
     def code_of(self, message: Message) -> int:
@@ -117,6 +121,19 @@ class WebsocketSession(Session):
         if code is not None and code != NO_CODE:
             return int(code)
         return NO_CODE if self.code is None else self.code
+
+    def note_disconnect(self, consumer: Any, message: Message) -> int:
+        """Note that the turn of the client's last message has come; return the code."""
+        self.code = code = self.code_of(message)
+        if not self.answered:
+            _logger.warning(
+                "%s at %r: its client has gone without having been accepted; connect() has to await self.accept() or "
+                "self.close()%s",
+                self.shared.name,
+                consumer.scope.get("path"),
+                f" (root_path {root_path!r})" if (root_path := consumer.scope.get("root_path")) else "",
+            )
+        return code
 
     async def send_close(self, consumer: Any, message: Message) -> None:
         """Send a close; if it is held back, stop asking the server for messages meanwhile, as granian wants it."""

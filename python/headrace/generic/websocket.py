@@ -94,7 +94,7 @@ class AsyncWebsocketConsumer(Connection):
         """
         session = self._headrace
         await session.send(self, session.accept_message(subprotocol, headers))
-        session.accepted = True
+        session.accepted = session.answered = True
 
     async def websocket_receive(self, message: Message) -> None:
         """Pass a frame to ``receive``, as ``text_data`` or as ``bytes_data``; the other is not passed."""
@@ -161,8 +161,7 @@ class AsyncWebsocketConsumer(Connection):
     async def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups of the class, call ``disconnect``, and end the consumer."""
         session = self._headrace
-        session.code = session.code_of(message)
-        await session.leave(self, session.code)
+        await session.leave(self, session.note_disconnect(self, message))
         raise StopConsumer
 
     async def disconnect(self, code: int) -> None:
@@ -204,7 +203,7 @@ class WebsocketConsumer(Connection, SyncConsumer):
         """Accept the connection; see ``AsyncWebsocketConsumer.accept``."""
         session = self._headrace
         session.send_sync(self, session.accept_message(subprotocol, headers))
-        session.accepted = True
+        session.accepted = session.answered = True
 
     def websocket_receive(self, message: Message) -> None:
         """Pass a frame to ``receive``, as ``text_data`` or as ``bytes_data``; the other is not passed."""
@@ -247,8 +246,7 @@ class WebsocketConsumer(Connection, SyncConsumer):
     def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups of the class, call ``disconnect``, and end the consumer."""
         session = self._headrace
-        session.code = session.code_of(message)
-        session.leave_sync(self, session.code)
+        session.leave_sync(self, session.note_disconnect(self, message))
         raise StopConsumer
 
     def disconnect(self, code: int) -> None:
