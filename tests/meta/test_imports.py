@@ -20,6 +20,7 @@ RANKS = [
     ["headrace._core"],
     [
         *("headrace.layers.absent", "headrace.layers.base", "headrace.layers.inbox", "headrace.layers.overrides"),
+        "headrace.layers.siblings",
         *("headrace.layers.registry", "headrace.layers.subscription", "headrace.layers.views"),
     ],
     ["headrace.layers.limits", "headrace.layers.native"],

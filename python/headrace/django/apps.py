@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import register
 
-from headrace.django.checks import check_channel_layers, check_runserver, check_sockets_config
+from headrace.django.checks import check_channel_layers, check_deployment, check_runserver, check_sockets_config
 from headrace.django.patch import apply
 
 __all__ = ["HeadraceConfig"]
@@ -22,5 +22,6 @@ class HeadraceConfig(AppConfig):  # type: ignore[misc]  # Django has no types
         register(check_channel_layers)
         register(check_sockets_config)
         register(check_runserver)
+        register(check_deployment, deploy=True)
         if getattr(settings, "HEADRACE_PATCH_CHANNELS", True):
             apply()

@@ -18,6 +18,7 @@ Each finding has an identifier, to be silenced by ``SILENCED_SYSTEM_CHECKS``:
 - ``headrace.W007``: ``CONFIG`` has keys that the backend takes and ignores.
 - ``headrace.W008``: an entry has keys that nobody reads.
 - ``headrace.W009``: a layer of channels_redis; headrace's takes its settings.
+- ``headrace.W010``: ``check --deploy``, and the default layer is one in memory, which connects no processes.
 - ``headrace.I001``: the Redis layer takes these options and does not need them.
 - ``headrace.I002``: a database number is all that keeps this project apart on its server; pub/sub knows none.
 - ``headrace.I003``: ``ASGI_APPLICATION`` is set, and ``runserver`` is Django's own, which serves no WebSockets.
@@ -37,7 +38,7 @@ from django.utils.module_loading import import_string
 from headrace.layers.redis_config import RedisConfig, redis_config
 from headrace.sockets.backend import SETTING, redis_config_of_project
 
-__all__ = ["check_channel_layers", "check_runserver", "check_sockets_config"]
+__all__ = ["check_channel_layers", "check_deployment", "check_runserver", "check_sockets_config"]
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
@@ -112,6 +113,23 @@ def check_sockets_config(**_kwargs: object) -> list[CheckMessage]:
         named = str(error) if SETTING in str(error) else f"{SETTING}: {error}"
         return [Error(named, hint=hint, id="headrace.E006")]
     return []
+
+
+def check_deployment(**_kwargs: object) -> list[CheckMessage]:
+    """Tell, of what is deployed, that a layer in memory connects no processes."""
+    layers = getattr(settings, "CHANNEL_LAYERS", None)
+    entry = layers.get("default") if isinstance(layers, Mapping) else None
+    backend = entry.get("BACKEND") if isinstance(entry, Mapping) else None
+    if backend not in _IN_MEMORY or (_several() and not settings.DEBUG):
+        return []
+    return [
+        Warning(
+            "CHANNEL_LAYERS['default'] is a layer in memory: what is sent reaches the process that sent it, and no "
+            "other worker of a server, no task queue and no command",
+            hint=f"Use {_REDIS!r}; or, if one process is all there is, add 'headrace.W010' to SILENCED_SYSTEM_CHECKS.",
+            id="headrace.W010",
+        )
+    ]
 
 
 def check_runserver(**_kwargs: object) -> list[CheckMessage]:
@@ -273,7 +291,7 @@ def _check_in_memory(where: str, backend: str) -> Iterator[CheckMessage]:
             hint=f"Use {_OURS!r}: the same interface, at a cost that does not grow with their number.",
             id="headrace.W003",
         )
-    several = [name for name in _PROCESSES if os.environ.get(name, "1").strip() not in ("", "0", "1")]
+    several = _several()
     if several and not settings.DEBUG:
         yield Warning(
             f"{where} is a layer in memory, and {several[0]}={os.environ[several[0]]} asks for several processes: "
@@ -281,6 +299,11 @@ def _check_in_memory(where: str, backend: str) -> Iterator[CheckMessage]:
             hint="Run one process, or use a layer that connects processes.",
             id="headrace.W004",
         )
+
+
+def _several() -> list[str]:
+    """Name the variables of the environment that ask for several processes."""
+    return [name for name in _PROCESSES if os.environ.get(name, "1").strip() not in ("", "0", "1")]
 
 
 def _check_redis_core(where: str, config: _Entry) -> Iterator[CheckMessage]:

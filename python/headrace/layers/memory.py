@@ -2,8 +2,10 @@
 
 import secrets
 import sys
-from collections.abc import Collection, Iterable
-from typing import Literal
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Literal, cast
 
 from headrace._core import (
     ChannelStats,
@@ -18,6 +20,7 @@ from headrace._core import (
 from headrace.layers.absent import ABSENT, say_absent
 from headrace.layers.base import CAPACITY_BYTES, Capacities
 from headrace.layers.native import Message, NativeChannelLayer
+from headrace.layers.siblings import warn_of_siblings
 from headrace.layers.views import ChannelsView, GroupsView
 
 __all__ = ["InMemoryChannelLayer"]
@@ -81,13 +84,16 @@ class InMemoryChannelLayer(NativeChannelLayer):
             wake=wake,
         )
 
+    _group_send: Callable[[str, Message, str | Collection[str] | None], SendReport]
+
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, self._clock, _OWNER)
         self._core = core
         # Bound once: a lookup less on every message.
         self._send = core.send
         self._receive = core.receive
-        self._group_send = core.group_send
+        # Until the first, by which time a server has started all its workers. Held weakly: it would be a cycle.
+        self._group_send = partial(_first_group_send, weakref.ref(self))
 
     def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
         # It is done when it returns: there is nothing that could fail later.
@@ -316,6 +322,16 @@ class InMemoryChannelLayer(NativeChannelLayer):
     def groups(self) -> GroupsView:
         """The groups that have members, as a live mapping from names to members."""
         return GroupsView(self)
+
+
+def _first_group_send(
+    reference: "weakref.ref[InMemoryChannelLayer]", group: str, message: Message, exclude: str | Collection[str] | None
+) -> SendReport:
+    """Send the first message to a group, and tell the log if other workers do not get it."""
+    layer = cast(InMemoryChannelLayer, reference())  # it is alive: its method has been called
+    layer._group_send = layer._core.group_send
+    warn_of_siblings(type(layer).__name__)
+    return layer._group_send(group, message, exclude)
 
 
 say_absent(InMemoryChannelLayer, ABSENT)

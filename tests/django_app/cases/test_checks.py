@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 from django.core.checks import INFO, CheckMessage
+from django.core.checks.registry import registry
 from django.test import override_settings
 
-from headrace.django.checks import check_channel_layers, check_runserver, check_sockets_config
+from headrace.django.checks import (
+    check_channel_layers,
+    check_deployment,
+    check_runserver,
+    check_sockets_config,
+)
 from headrace.layers.redis_config import redis_config
 
 OURS = "headrace.layers.InMemoryChannelLayer"
@@ -160,6 +166,28 @@ def test_a_layer_in_memory_for_several_processes_is_a_warning(
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", workers)
     assert ids(check({"default": layer()}, DEBUG=debug)) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "workers", "expected"),
+    [
+        ({"default": layer()}, "1", ["W010"]),
+        ({"default": layer("channels.layers.InMemoryChannelLayer")}, "", ["W010"]),
+        ({"default": layer()}, "4", []),  # which W004 tells
+        ({"default": layer(REDIS), "local": layer()}, "1", []),
+        ({}, "1", []),
+        ("no mapping", "1", []),
+        ({"default": "no mapping"}, "1", []),
+    ],
+)
+def test_a_layer_in_memory_is_a_warning_for_what_is_deployed(
+    monkeypatch: pytest.MonkeyPatch, layers: Any, workers: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    with override_settings(CHANNEL_LAYERS=layers, DEBUG=False):
+        assert ids(check_deployment()) == expected
+    assert check_deployment in registry.get_checks(include_deployment_checks=True)
+    assert check_deployment not in registry.get_checks()
 
 
 @pytest.mark.parametrize("version", ["8.0.0", "10.1"])
