@@ -274,3 +274,21 @@ class TestRest:
             assert encode_once(content) == json.dumps(content)
         with pytest.raises(TypeError):
             encode_once({1, 2})
+
+
+class AnyName(AsyncWebsocketConsumer):
+    """Forwards types that no method can have."""
+
+    groups = ("all",)
+    forward: ClassVar[Any] = ("chat-message", "_x", "class", "a b")
+
+
+async def test_a_type_that_no_method_can_have_is_forwarded(wire: "MakeWire", layer: InMemoryChannelLayer) -> None:
+    client = wire(AnyName())
+    await opened(client)
+    for number, kind in enumerate(AnyName.forward, 1):
+        await layer.group_send("all", {"type": kind, "text": kind})
+        await client.heard(number)
+    assert client.texts == list(AnyName.forward)
+    client.leave()
+    await client.end()
