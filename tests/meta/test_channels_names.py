@@ -1,12 +1,16 @@
 """Changing the root of an import is the whole migration: what Channels' modules and classes have, ours have too."""
 
 import importlib
+import inspect
 import json
 import subprocess
 import sys
 from functools import cache
 
 import pytest
+
+from headrace.layers import RedisChannelLayer
+from headrace.layers.absent import ABSENT_OVER_REDIS
 
 # Asks Channels what its modules have: of its own, or of asgiref; not the modules and the names of Python's library
 # and of Django that it happens to import.
@@ -35,6 +39,23 @@ for package in (channels, channels_redis):
 json.dump(found, sys.stdout)
 """
 
+# Asks channels_redis what its layers have, which is more than their classes have, and what they are made with.
+CHANNELS_REDIS = """
+import inspect, json, sys
+from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer
+
+layers = [RedisChannelLayer(), RedisPubSubChannelLayer(), RedisPubSubLoopLayer(channel_layer=RedisPubSubChannelLayer())]
+found = {
+    type(layer).__name__: {
+        "attributes": [name for name in {*dir(layer), *vars(layer)} if not name.startswith("_")],
+        "arguments": [name for name in inspect.signature(type(layer)).parameters],
+    }
+    for layer in layers
+}
+json.dump(found, sys.stdout)
+"""
+
 # Modules that are not below our root, and why.
 MODULES_LEFT = {
     "channels.apps": "an app of Django; ours is headrace.django",
@@ -52,6 +73,14 @@ NAMES_LEFT = {
 }
 # Attributes that our classes lack, and why.
 ATTRIBUTES_LEFT: dict[str, str] = {}
+# What our layer lacks of those of channels_redis, and why.
+LAYERS_LEFT = {
+    "args": "of a constructor that takes anything; ours names what it takes",
+    "kwargs": "of a constructor that takes anything; ours names what it takes",
+    "channel_layer": "of what a layer has for each event loop; ours is for all",
+    "on_disconnect": "a setting, which no code asks the layer for",
+    "on_reconnect": "a setting, which no code asks the layer for",
+}
 _WORKER = "of asgiref's StatelessServer, which our worker is not"
 for _name in (
     *("application_checker", "application_checker_interval", "delete_application_instance"),
@@ -64,6 +93,14 @@ for _name in (
 def channels() -> dict[str, dict[str, list[str]]]:
     """Return the names of each module of Channels, with those that each class has."""
     run = subprocess.run([sys.executable, "-c", CHANNELS], capture_output=True, check=True, timeout=50, text=True)
+    found: dict[str, dict[str, list[str]]] = json.loads(run.stdout)
+    return found
+
+
+@cache
+def channels_redis() -> dict[str, dict[str, list[str]]]:
+    """Return what each layer of channels_redis has, and what it is made with."""
+    run = subprocess.run([sys.executable, "-c", CHANNELS_REDIS], capture_output=True, check=True, timeout=50, text=True)
     found: dict[str, dict[str, list[str]]] = json.loads(run.stdout)
     return found
 
@@ -110,3 +147,12 @@ def test_every_attribute_of_a_class_is_ours_or_left_for_a_reason() -> None:
 @pytest.mark.parametrize("module", MODULES_LEFT)
 def test_what_is_left_is_there_in_channels(module: str) -> None:
     assert module in channels()
+
+
+def test_every_name_of_a_layer_of_channels_redis_is_ours_or_says_what_to_use_or_is_left_for_a_reason() -> None:
+    layer = RedisChannelLayer(hosts=["redis://localhost"])
+    here = {*dir(layer), *ABSENT_OVER_REDIS}
+    attributes = {name for has in channels_redis().values() for name in has["attributes"]}
+    arguments = {name for has in channels_redis().values() for name in has["arguments"]}
+    taken = set(inspect.signature(RedisChannelLayer).parameters)
+    assert (attributes - here) | (arguments - taken) == set(LAYERS_LEFT)
