@@ -153,3 +153,11 @@ def test_every_bench_of_single_operations_runs() -> None:
 def test_every_path_whose_instructions_are_counted_runs(path: str) -> None:
     """The program that callgrind runs does, without callgrind."""
     assert run("benches.instructions.paths", path, "100") == ""
+
+
+def test_the_memory_around_a_peak_is_printed_for_each_way_in_which_it_ends() -> None:
+    """Each line has the size before the peak, at it, after it, and when the allocator has returned what it can."""
+    head, *lines = run("benches.peak", "--channels", "2000", "--lasting", "1").splitlines()
+    assert head.split() == ["MB", "before", "at", "after", "trimmed"]
+    assert [line[:20].strip() for line in lines] == ["receive and leave", "flush", "expire"]
+    assert all(int(size) > 0 for line in lines for size in line[20:].split())

@@ -108,8 +108,41 @@ impl ExpiryList {
         (first.deadline <= now).then_some(self.first)
     }
 
+    /// Gives an entry another index, which is that of no entry.
+    pub(crate) fn rename(&mut self, from: u32, to: u32) {
+        let Some(&link) = self.links.get(from as usize) else {
+            return;
+        };
+        if !self.is_armed(from) {
+            self.suspend(to, link.deadline);
+            return;
+        }
+        match link.previous {
+            NONE => self.first = to,
+            previous => self.links[previous as usize].next = to,
+        }
+        match link.next {
+            NONE => self.last = to,
+            next => self.links[next as usize].previous = to,
+        }
+        self.links[to as usize] = link;
+        self.links[from as usize] = unlinked(from as usize);
+    }
+
+    /// Forgets all indices from this one on, which are those of no entries.
+    pub(crate) fn truncate(&mut self, indices: usize) {
+        self.links.truncate(indices);
+        self.links.shrink_to_fit();
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// How many indices there is memory for.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.links.capacity()
     }
 }
 
@@ -175,6 +208,49 @@ mod tests {
     }
 
     proptest! {
+        /// Entries that are moved to lower indices stay in their order, with their deadlines.
+        #[test]
+        fn renamed_entries_keep_their_places(
+            armed in prop::collection::vec(0_u32..16, 0..24), suspended in prop::collection::vec(0_u32..16, 0..4),
+        ) {
+            let mut list = ExpiryList::default();
+            let mut order: Vec<(u32, Moment)> = Vec::new();
+            for (time, entry) in armed.into_iter().enumerate() {
+                list.arm(entry, at(time as u64));
+                order.retain(|(other, _)| *other != entry);
+                order.push((entry, at(time as u64)));
+            }
+            let mut resting = Vec::new();
+            for entry in suspended {
+                list.suspend(entry, at(99));
+                order.retain(|(other, _)| *other != entry);
+                resting.push(entry);
+            }
+            let mut taken: Vec<u32> = order.iter().map(|(entry, _)| *entry).chain(resting.iter().copied()).collect();
+            taken.sort_unstable();
+            taken.dedup();
+            let names: Vec<(u32, u32)> = taken.iter().copied().zip(0..).collect();
+            for &(from, to) in names.iter().filter(|(from, to)| from != to) {
+                list.rename(from, to);
+            }
+            let renamed = |entry: u32| {
+                let known = names.iter().find(|(from, _)| *from == entry);
+                known.expect("it is there").1
+            };
+            list.truncate(taken.len());
+            prop_assert_eq!(list.room(), taken.len());
+            for entry in resting {
+                prop_assert!(!list.is_armed(renamed(entry)));
+                prop_assert_eq!(list.deadline(renamed(entry)), at(99));
+            }
+            for (entry, deadline) in order {
+                prop_assert_eq!(list.first(), Some(renamed(entry)));
+                prop_assert_eq!(list.deadline(renamed(entry)), deadline);
+                list.disarm(renamed(entry));
+            }
+            prop_assert_eq!(list.first(), None);
+        }
+
         /// Against the obvious list: a vector searched from the front.
         #[test]
         fn behaves_like_a_vector(steps in prop::collection::vec((0u32..8, any::<bool>()), 0..64)) {

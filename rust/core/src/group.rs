@@ -12,6 +12,7 @@ use slab::Slab;
 
 use crate::clock::Moment;
 use crate::expiry::ExpiryList;
+use crate::shrink::{is_sparse, Shrink};
 
 /// The place of a channel in the engine's slab.
 pub(crate) type ChannelKey = u32;
@@ -192,6 +193,7 @@ impl Groups {
 
         let members = &mut self.records[group as usize].members;
         members.swap_remove(in_group as usize);
+        members.shrink_if_sparse();
         if let Some(moved) = members.get(in_group as usize) {
             self.memberships[moved.membership as usize].in_group = in_group;
         } else if members.is_empty() {
@@ -201,6 +203,7 @@ impl Groups {
 
         let joined = &mut self.joined[channel as usize];
         joined.swap_remove(in_channel as usize);
+        joined.shrink_if_sparse();
         if let Some(&moved) = joined.get(in_channel as usize) {
             self.memberships[moved as usize].in_channel = in_channel;
         } else if joined.is_empty() {
@@ -241,6 +244,84 @@ impl Groups {
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
+
+    /// Gives a channel another key, which is that of no channel.
+    pub(crate) fn rename_channel(&mut self, from: ChannelKey, to: ChannelKey) {
+        let joined = self.joined.get_mut(from as usize).map(std::mem::take);
+        for &membership in joined.iter().flatten() {
+            let known = &mut self.memberships[membership as usize];
+            known.channel = to;
+            self.records[known.group as usize].members[known.in_group as usize].channel = to;
+            self.index.remove(&(known.group, from));
+            self.index.insert((known.group, to), membership);
+        }
+        if let Some(joined) = joined {
+            self.joined[to as usize] = joined;
+        }
+    }
+
+    /// Forgets all channels from this key on, which are none.
+    pub(crate) fn truncate_channels(&mut self, channels: usize) {
+        self.joined.truncate(channels);
+        self.joined.shrink_to_fit();
+    }
+
+    /// Gives back the memory of groups and memberships that are gone, if it is most of all. Groups and memberships have
+    /// other keys then.
+    #[inline]
+    pub(crate) fn shrink_if_sparse(&mut self) {
+        if is_sparse(self.memberships.len(), self.memberships.capacity()) {
+            self.shrink_memberships();
+        }
+        if is_sparse(self.records.len(), self.records.capacity()) {
+            self.shrink_records();
+        }
+    }
+
+    #[cold]
+    fn shrink_memberships(&mut self) {
+        self.memberships.compact(|membership, from, to| {
+            let (from, to) = (key(from), key(to));
+            let group = &mut self.records[membership.group as usize];
+            group.members[membership.in_group as usize].membership = to;
+            self.joined[membership.channel as usize][membership.in_channel as usize] = to;
+            self.index
+                .insert((membership.group, membership.channel), to);
+            self.expiry.rename(from, to);
+            true
+        });
+        let memberships = self.memberships.len();
+        self.expiry.truncate(memberships);
+        self.index.shrink_to(2 * memberships);
+    }
+
+    #[cold]
+    fn shrink_records(&mut self) {
+        self.records.compact(|group, from, to| {
+            let (from, to) = (key(from), key(to));
+            self.names.insert(Arc::clone(&group.name), to);
+            for member in &group.members {
+                self.memberships[member.membership as usize].group = to;
+                self.index.remove(&(from, member.channel));
+                self.index.insert((to, member.channel), member.membership);
+            }
+            true
+        });
+        self.names.shrink_to(2 * self.records.len());
+    }
+
+    /// For how many groups, memberships and channels there is memory.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> [usize; 6] {
+        [
+            self.names.capacity(),
+            self.records.capacity(),
+            self.memberships.capacity(),
+            self.index.capacity(),
+            self.joined.capacity(),
+            self.expiry.room(),
+        ]
+    }
 }
 
 impl Group {
@@ -256,6 +337,12 @@ impl Group {
 
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// For how many members there is memory.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.members.capacity()
     }
 
     /// For a pass that must also change the channels: it takes the members and puts them back.

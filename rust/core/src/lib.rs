@@ -25,6 +25,7 @@ pub mod name;
 mod overflow;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod shrink;
 mod state;
 pub mod sync;
 

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use crate::shrink::Shrink;
+
 #[derive(Debug)]
 pub(crate) struct Line<W> {
     /// `None` only if there is nobody.
@@ -41,6 +43,9 @@ impl<W> Line<W> {
     pub(crate) fn next(&mut self) -> Option<W> {
         let next = self.first.take();
         self.first = self.others.pop_front();
+        if self.first.is_some() {
+            self.others.shrink_if_sparse();
+        }
         next
     }
 

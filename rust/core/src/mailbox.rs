@@ -331,6 +331,17 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         }
     }
 
+    /// Gives back memory for messages that are gone.
+    pub(crate) fn shrink(&mut self) {
+        self.queue.shrink_to(2 * self.queue.len());
+    }
+
+    /// For how many messages there is memory.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.queue.capacity()
+    }
+
     /// Drops all messages and keeps the waiters: they go on waiting for the next.
     pub(crate) fn empty(&mut self, dropped: &mut Vec<M>) {
         self.bytes = 0;

@@ -18,6 +18,7 @@ use crate::mailbox::{Bound, Counters, Mailbox, Offer};
 use crate::message::{ByteSize, Envelope};
 use crate::name::{check_channel, check_group};
 use crate::overflow::Overflow;
+use crate::shrink::is_sparse;
 
 /// How many overdue mailboxes and how many memberships one operation clears away at most. Two where most add one at most,
 /// so the sweep keeps up; a `group_send` may fill many mailboxes, and those wait for their turn.
@@ -188,8 +189,9 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         }
     }
 
-    /// Ends an operation: forgets the channels that have been idle for longest if there are too many, and gives what is to
-    /// be dropped without the lock. Not in `settle`: there the operation may still hold keys of other channels.
+    /// Ends an operation: forgets the channels that have been idle for longest if there are too many, gives back memory that
+    /// nothing needs any more, and gives what is to be dropped without the lock. Not in `settle`: there the operation may
+    /// still hold keys of other channels.
     pub(crate) fn finish(&mut self) -> (Vec<M>, Vec<W>) {
         while self.idle > IDLE {
             let Some(oldest) = self.kept.first() else {
@@ -200,10 +202,33 @@ impl<M: Clone + ByteSize, W> State<M, W> {
                 self.forget_channel(oldest);
             }
         }
+        if is_sparse(self.channels.len(), self.channels.capacity()) {
+            self.shrink_channels();
+        }
+        self.groups.shrink_if_sparse();
         (
             std::mem::take(&mut self.dropped),
             std::mem::take(&mut self.retired),
         )
+    }
+
+    /// Moves the channels that are left together, with their memberships, and gives the memory of the others back. Channels
+    /// have other keys then.
+    #[cold]
+    fn shrink_channels(&mut self) {
+        self.channels.compact(|channel, from, to| {
+            let (from, to) = (key(from), key(to));
+            self.names.insert(Arc::clone(&channel.name), to);
+            self.groups.rename_channel(from, to);
+            self.unswept.rename(from, to);
+            self.kept.rename(from, to);
+            true
+        });
+        let channels = self.channels.len();
+        self.names.shrink_to(2 * channels);
+        self.groups.truncate_channels(channels);
+        self.unswept.truncate(channels);
+        self.kept.truncate(channels);
     }
 
     /// Forgets a channel that holds nothing, because nobody is expected to come back to it.
@@ -605,6 +630,8 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     fn sweep_mailbox(&mut self, channel: ChannelKey, now: Moment, expiry: Duration) {
         self.expire(channel, now);
         self.unswept.disarm(channel);
+        // Here, because it is done once in a while, and not with each message.
+        self.mailbox_mut(channel).shrink();
         if self.mailbox(channel).depth() > 0 {
             self.unswept.arm(channel, now.after(expiry));
         }
@@ -618,6 +645,15 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             .expire(now, &mut self.dropped);
         self.count_bytes(channel, bytes);
         self.count_expired(before);
+    }
+
+    /// For how many entries the tables have memory.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> Vec<usize> {
+        let groups = self.groups.room();
+        let lists = [self.unswept.room(), self.kept.room()];
+        let channels = [self.channels.capacity(), self.names.capacity()];
+        [&channels[..], &lists, &groups].concat()
     }
 
     pub(crate) fn stats(&self) -> LayerStats {

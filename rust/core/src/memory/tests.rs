@@ -17,6 +17,8 @@ const GROUP_EXPIRY: u64 = 25;
 const CAPACITY: usize = 3;
 const CAPACITY_BYTES: usize = 8;
 
+mod peak;
+
 type Engine = MemoryEngine<u64, u64, Arc<ManualClock>>;
 
 impl ByteSize for u64 {
@@ -175,8 +177,8 @@ enum Step {
     Flush,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let (channel, group) = (0..6_u8, 0..3_u8);
+fn step(channels: u8) -> impl Strategy<Value = Step> {
+    let (channel, group) = (0..channels, 0..3_u8);
     prop_oneof![
         6 => channel.clone().prop_map(Step::Send),
         6 => channel.clone().prop_map(Step::Receive),
@@ -195,6 +197,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 struct Run {
+    /// How many channels it uses.
+    channels: u8,
     engine: Engine,
     clock: Arc<ManualClock>,
     model: Model,
@@ -204,9 +208,10 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
+    fn new(channels: u8) -> Self {
         let clock = Arc::new(ManualClock::default());
         Self {
+            channels,
             engine: engine(&clock),
             clock,
             model: Model::default(),
@@ -448,7 +453,7 @@ impl Run {
     fn compare(&mut self) -> Result<(), TestCaseError> {
         self.model.expire();
         // The model drops a message on time, the engine when it meets it: let it meet them all.
-        for channel in 0..6 {
+        for channel in 0..self.channels {
             let name = format!("c{channel}");
             prop_assert!(self.engine.channel_stats(&name).is_ok());
         }
@@ -492,8 +497,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn behaves_like_the_model(steps in prop::collection::vec(step(), 0..80)) {
-        let mut run = Run::new();
+    fn behaves_like_the_model(steps in prop::collection::vec(step(6), 0..80)) {
+        let mut run = Run::new(6);
         for step in steps {
             run.model.expire();
             run.apply(step)?;

@@ -619,6 +619,7 @@ impl<H: Host> Driver<H> {
             self.check_links();
             self.sweep_topics();
             self.audit_queues();
+            self.shrink_tables();
             self.tell_unsent();
         }
         self.tell_what_waits();

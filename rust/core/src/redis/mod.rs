@@ -4,7 +4,7 @@
 //! [`payload`], [`sequence`], [`backoff`], `server_clock`. `connection` alone touches sockets. One task, the `driver`, keeps all state
 //! of a layer and makes every decision: about servers (`nodes`, `discovery`, `health`, `away`), what is asked of them (`requests`, `outbox`), what this
 //! process is subscribed to (`topics`, `wanted`, `subscribing`), what goes out (`sends`, `backlog`), plain channels (`queues`, `taking`,
-//! `members`, `membership`) and what comes in (`arrivals`, `refusals`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what
+//! `members`, `membership`), what comes in (`arrivals`, `refusals`), and the size of its tables (`shrinking`). [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps what
 //! became of sends that nobody waited for.
 //! `docs/protocol.md` describes what travels.
 
@@ -40,6 +40,7 @@ pub mod sequence;
 mod server_clock;
 mod settings;
 mod shared;
+mod shrinking;
 mod subscribing;
 mod taking;
 mod topics;

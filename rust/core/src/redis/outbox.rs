@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::requests::Request;
+use crate::shrink::Shrink;
 
 /// How many requests go into one pipeline.
 const PIPELINE: usize = 512;
@@ -30,6 +31,11 @@ impl Outbox {
     pub(super) fn push_front(&mut self, request: Request) {
         self.note(request.until);
         self.requests.push_front(request);
+    }
+
+    /// Gives back the memory of requests that are gone, if it is most of all.
+    pub(super) fn shrink_if_sparse(&mut self) {
+        self.requests.shrink_if_sparse();
     }
 
     fn note(&mut self, until: Instant) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::backlog::{Backlog, MOST};
 use super::fault::{Fault, FaultKind};
 use super::server_clock::SharedClock;
+use crate::shrink::Shrink;
 use crate::sync::{Condvar, Mutex};
 
 /// How many notices are kept for somebody to read.
@@ -260,6 +261,10 @@ impl PlainMembers {
         self.by_group.clear();
     }
 
+    fn shrink_if_sparse(&mut self) {
+        self.by_group.shrink_if_sparse();
+    }
+
     pub(crate) fn has(&self, group: &str) -> bool {
         self.by_group.contains_key(group)
     }
@@ -381,6 +386,14 @@ impl Shared {
         let told = |notices: &Notices| !notices.waiting.is_empty() || notices.ended;
         let mut notices = self.noticed.wait_until(self.notices.lock(), timeout, told);
         notices.waiting.pop_front()
+    }
+
+    /// Gives back the memory of what is gone, where it is most of all.
+    pub(super) fn shrink_if_sparse(&self) {
+        self.topics.lock().shrink_if_sparse();
+        self.plain.lock().shrink_if_sparse();
+        self.depths.lock().shrink_if_sparse();
+        self.groups.lock().shrink_if_sparse();
     }
 
     pub(crate) fn stats(&self) -> LinkStats {

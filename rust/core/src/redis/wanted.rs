@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::nodes::NodeKey;
+use crate::shrink::Shrink;
 
 /// How far a subscription has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,17 @@ impl Topics {
             self.settle(state.node.clone());
         }
         Some(state)
+    }
+
+    /// Gives back the memory of topics that are gone, if it is most of all.
+    pub(super) fn shrink_if_sparse(&mut self) {
+        self.states.shrink_if_sparse();
+    }
+
+    /// For how many topics there is memory.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.states.capacity()
     }
 
     /// Counts one unconfirmed topic less at this server: it was confirmed or removed.

@@ -324,21 +324,25 @@ impl Layer {
             local: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
             shared: Arc::default(),
             servers,
-            keys: keys.clone(),
+            keys,
             asks: unbounded_channel().0,
         };
         let (asks, asked) = unbounded_channel();
-        let parts = Parts {
-            host: Arc::clone(&layer.world),
-            engine: Arc::clone(&layer.local),
-            settings: Arc::new(settings),
-            keys,
-            me: ME,
-            shared: Arc::clone(&layer.shared),
-            transport: Arc::new(FakeTransport(Arc::clone(&layer.servers))),
-        };
-        tokio::spawn(Driver::run(parts, asked));
+        tokio::spawn(Driver::run(layer.parts(settings), asked));
         Self { asks, ..layer }
+    }
+
+    /// What a driver of this layer is made from.
+    fn parts(&self, settings: Settings) -> Parts<World> {
+        Parts {
+            host: Arc::clone(&self.world),
+            engine: Arc::clone(&self.local),
+            settings: Arc::new(settings),
+            keys: self.keys.clone(),
+            me: ME,
+            shared: Arc::clone(&self.shared),
+            transport: Arc::new(FakeTransport(Arc::clone(&self.servers))),
+        }
     }
 
     fn ask(&self, ask: Ask<u32>) {

@@ -256,3 +256,66 @@ async fn topics_get_their_places_once_for_all_slots_that_have_moved() {
     assert!(layer.shared.topics.lock().contains(&topic));
     assert_eq!(layer.shared.stats().gaps, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_of_many_topics_and_queues_is_given_back() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    layer.join(4000).await;
+    for ticket in 0..4000 {
+        let sent = layer.send(&format!("queue-{ticket}"), ticket).await;
+        assert_eq!((sent.fault, sent.queued), (None, 1));
+    }
+    let room = || {
+        (
+            layer.shared.topics.lock().capacity(),
+            layer.shared.depths.lock().capacity(),
+        )
+    };
+    assert!(room().0 >= 4000 && room().1 >= 4000, "{:?}", room());
+    layer.local.flush();
+    layer.ask(Ask::Flush { ticket: 1 });
+    assert_eq!(layer.answer(1).await.fault, None);
+    while layer.shared.stats().subscriptions > 2 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(2)).await;
+    assert!(room().0 <= 16 && room().1 <= 16, "{:?}", room());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tables_of_the_driver_shrink_as_far_as_what_is_left_allows() {
+    let layer = willing_layer(settings(Topology::Shards));
+    let (mut driver, _inbound) = Driver::new(layer.parts(settings(Topology::Shards)));
+    let tallies: Vec<usize> = (0..4000).map(|_| driver.tally(1, None)).collect();
+    for (number, tally) in (0..).zip(&tallies) {
+        let name = number.to_string();
+        driver.topics.want(&name);
+        driver.queues.insert(name.clone(), Queue::default());
+        driver.told.insert(number, (*tally, driver.now));
+        driver.waits.push_back((driver.now, name));
+    }
+    let rooms = |driver: &Driver<World>| {
+        [
+            driver.topics.room(),
+            driver.waits.capacity(),
+            driver.queues.capacity(),
+            driver.told.capacity(),
+            driver.tallies.capacity(),
+        ]
+    };
+    driver.shrink_tables();
+    assert!(rooms(&driver).iter().all(|room| *room >= 4000));
+    for (number, tally) in (0..).zip(tallies).filter(|(number, _)| *number != 10) {
+        let name = number.to_string();
+        driver.topics.remove(&name);
+        driver.queues.remove(&name);
+        driver.told.remove(&number);
+        driver.waits.pop_front();
+        driver.tallies.remove(tally);
+    }
+    driver.shrink_tables();
+    let left = rooms(&driver);
+    assert!(left.iter().all(|room| *room <= 16), "{left:?}");
+    assert!(driver.topics.get("10").is_some() && driver.queues.contains_key("10"));
+}
