@@ -51,6 +51,8 @@ pub(super) struct Queue {
     pub(super) come: HashSet<u64>,
     /// Of these, the latest that were removed from that list: a replica that takes over may not have heard of it.
     pub(super) removed: VecDeque<u64>,
+    /// When entries came for the last time: for a while another server may take over that still holds them.
+    pub(super) came: Option<Instant>,
     /// When it was last looked how long it is, by the number of the look.
     pub(super) looked: u64,
     /// Since when messages wait here for nobody.

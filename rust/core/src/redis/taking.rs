@@ -19,6 +19,8 @@ use super::shared::count;
 const MOST: usize = 64;
 /// How many entries that have come are remembered, for a list that still holds them when the connection is back.
 const REMEMBERED: usize = 4096;
+/// For how long they are remembered where the messages live longer: a server that takes over is not further behind.
+const LAG: Duration = Duration::from_secs(60);
 /// How many queues at which nobody waits here are looked at in a second.
 const LOOKS: usize = 64;
 /// How long a message waits here for a receiver that left, before it goes back to its queue.
@@ -182,6 +184,7 @@ impl<H: Host> Driver<H> {
             };
             acknowledged.push(id);
             let queue = self.queues.entry(channel.to_owned()).or_default();
+            queue.came = Some(self.now);
             if queue.come.insert(id) {
                 self.deliver_entry(channel, &key, id, entry);
             } else if source == Source::Queue && self.settings.crypt.is_some() {
@@ -303,10 +306,11 @@ impl<H: Host> Driver<H> {
     }
 
     /// Looks whether there is something in the queues that somebody waits for here, gives back what nobody here wants any more,
-    /// and forgets the queues that nobody uses.
+    /// and forgets the queues that nobody uses and of which nothing can come twice.
     pub(super) fn audit_queues(&mut self) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
         let mut known_ones = Vec::new();
+        let remembered = self.settings.expiry.min(LAG);
         for channel in channels {
             if self.engine.waiters(&channel) > 0 {
                 self.fetch(&channel);
@@ -321,11 +325,13 @@ impl<H: Host> Driver<H> {
                 continue;
             };
             queue.stale = None;
+            let past = queue.came.is_none_or(|came| self.now - came >= remembered);
+            let over = past && queue.come.len() == queue.removed.len();
             if queue.unsure {
                 self.recover(&channel);
             } else if known && queue.fetching == 0 {
                 known_ones.push((queue.looked, channel));
-            } else if !known && queue.fetching == 0 && queue.come.len() == queue.removed.len() {
+            } else if !known && queue.fetching == 0 && over {
                 self.queues.remove(&channel);
             }
         }

@@ -20,6 +20,7 @@ use crate::redis::shared::Notice;
 use crate::sync::Mutex;
 
 mod authenticated;
+mod queues;
 mod topics;
 
 const ME: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
