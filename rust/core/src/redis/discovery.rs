@@ -1,6 +1,5 @@
 //! Which server has what: shards by a ring, masters by Sentinels, slots by a cluster.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::driver::Driver;
 use super::fault::{Fault, FaultKind};
 use super::host::Host;
 use super::nodes::{Event, Node, NodeKey};
+use super::ring::score_at_address;
 use super::server_clock::Reading;
 use super::settings::{Endpoint, Host as ServerHost, Settings, Topology};
 
@@ -365,11 +365,7 @@ impl<H: Host> Driver<H> {
     pub(super) fn node_of_published(&self, name: &str, slot: u16) -> Option<NodeKey> {
         match &self.map {
             Map::Slots(slots) if !self.publishes_sharded() => {
-                let score = |range: &&SlotRange| {
-                    let mut hasher = DefaultHasher::new();
-                    (&range.host, range.port, slot).hash(&mut hasher);
-                    hasher.finish()
-                };
+                let score = |range: &&SlotRange| score_at_address(&range.host, range.port, slot);
                 let range = slots.iter().max_by_key(score)?;
                 Some(NodeKey::Address(range.host.clone(), range.port))
             }

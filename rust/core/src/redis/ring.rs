@@ -50,9 +50,21 @@ fn mix(mut hash: u64) -> u64 {
 }
 
 fn fnv_1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+    fnv_1a_on(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+fn fnv_1a_on(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+/// The score of a server of a cluster for a slot, where any server would do: the one with the highest is taken.
+///
+/// It is `mix(FNV-1a-64(host, port) ^ mix(slot))`, the port in two bytes, the greater one first.
+pub(super) fn score_at_address(host: &str, port: u16, slot: u16) -> u64 {
+    let address = fnv_1a_on(fnv_1a(host.as_bytes()), &port.to_be_bytes());
+    mix(address ^ mix(u64::from(slot)))
 }
 
 /// Python's `int((crc & 0xFFF) / (4096 / float(shards)))`, roundings included.
@@ -124,6 +136,25 @@ mod tests {
         ),
         ("é", [0, 1, 2, 3, 4, 5, 8, 13, 82]),
     ];
+
+    /// Computed by a second implementation, in Python.
+    const AT_ADDRESS: [(&str, u16, u16, u64); 4] = [
+        ("10.0.0.1", 6379, 0, 0xf235_cd25_5624_c03d),
+        ("10.0.0.2", 6379, 0, 0x81cd_4176_78be_5080),
+        ("node-3.example", 7002, 12182, 0x7cef_6a36_de2c_4d19),
+        ("", 1, 16383, 0x757c_4cd6_4169_b803),
+    ];
+
+    #[test]
+    fn servers_of_a_cluster_have_their_scores() {
+        for (host, port, slot, score) in AT_ADDRESS {
+            assert_eq!(
+                score_at_address(host, port, slot),
+                score,
+                "{host}:{port}, {slot}"
+            );
+        }
+    }
 
     /// Computed by a second implementation, in Python.
     const RENDEZVOUS: [(&str, [usize; 9]); 9] = [
