@@ -17,9 +17,8 @@ use super::shared::count;
 
 /// How many entries are taken with one request at most.
 const MOST: usize = 64;
-/// How many entries that have come are remembered, for a list that still holds them when the connection is back.
-const REMEMBERED: usize = 4096;
-/// For how long they are remembered where the messages live longer: a server that takes over is not further behind.
+/// For how long entries that have come are remembered where the messages live longer: a server that takes over is not further
+/// behind.
 const LAG: Duration = Duration::from_secs(60);
 /// How many queues at which nobody waits here are looked at in a second.
 const LOOKS: usize = 64;
@@ -185,7 +184,7 @@ impl<H: Host> Driver<H> {
             acknowledged.push(id);
             let queue = self.queues.entry(channel.to_owned()).or_default();
             queue.came = Some(self.now);
-            if queue.come.insert(id) {
+            if queue.has_come(id) {
                 self.deliver_entry(channel, &key, id, entry);
             } else if source == Source::Queue && self.settings.crypt.is_some() {
                 self.refuse_replay(&key, envelope::sender(&entry));
@@ -231,11 +230,7 @@ impl<H: Host> Driver<H> {
 
     pub(super) fn acknowledged(&mut self, channel: &str, entries: &[u64]) {
         if let Some(queue) = self.queues.get_mut(channel) {
-            queue.removed.extend(entries);
-            let over = queue.removed.len().saturating_sub(REMEMBERED);
-            for entry in queue.removed.drain(..over) {
-                queue.come.remove(&entry);
-            }
+            queue.acknowledged(entries);
         }
     }
 
@@ -326,7 +321,7 @@ impl<H: Host> Driver<H> {
             };
             queue.stale = None;
             let past = queue.came.is_none_or(|came| self.now - came >= remembered);
-            let over = past && queue.come.len() == queue.removed.len();
+            let over = past && queue.is_acknowledged();
             if queue.unsure {
                 self.recover(&channel);
             } else if known && queue.fetching == 0 {
