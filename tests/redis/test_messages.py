@@ -201,6 +201,27 @@ class TestHostileBytes:
         await self._is_well(layer, channel)
         assert layer.stats().connection.malformed == 1
 
+    async def test_the_log_is_told_once_of_each_reason(
+        self,
+        layer: RedisChannelLayer,
+        channel: str,
+        redis_server: Server,
+        redis_prefix: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def told() -> list[str]:
+            lines = [record.getMessage() for record in caplog.records if record.name == "headrace.redis"]
+            return [line for line in lines if line.startswith(f"refused what came by {redis_prefix}:g:room")]
+
+        for data in (envelope(b"\x00\x90"), b"\x01\x00", envelope(b"\x00\x90"), b"\x01\x00"):
+            assert redis_server.cli("PUBLISH", f"{redis_prefix}:g:room", data) == 1
+        await self._is_well(layer, channel)
+        assert layer.stats().connection.malformed == 4
+        await asyncio.to_thread(eventually, lambda: len(told()) == 2, "the log is told")
+        assert "it holds no message: the message is not a map (byte 0)" in told()[0]
+        assert "the envelope ends too early" in told()[1]
+        assert told()[0].endswith("those that follow are only counted, in stats().connection.malformed")
+
     async def test_names_that_are_none(
         self, layer: RedisChannelLayer, channel: str, redis_server: Server, redis_prefix: str
     ) -> None:

@@ -10,6 +10,7 @@ use super::keys::{ProcessId, Topic};
 use super::nodes::NodeKey;
 use super::notices;
 use super::payload;
+use super::refusals::{Origin, MISPLACED, NO_NAME};
 use super::requests::{Request, Then};
 use super::sends::Published;
 use super::sequence::Seen;
@@ -26,6 +27,12 @@ type Sent<H> = Result<
 
 /// What an envelope adds to a message at most: its header, and the names of excluded channels.
 const ENVELOPE: usize = 64 * 1024;
+
+/// What this process tells its own channels.
+const ITSELF: Origin<'_> = Origin {
+    place: "this process",
+    sender: None,
+};
 
 impl<H: Host> Driver<H> {
     /// A message has come on a topic, from this server.
@@ -85,18 +92,22 @@ impl<H: Host> Driver<H> {
         if !due {
             return;
         }
+        let from = Origin {
+            place: topic,
+            sender: Some(header.sender),
+        };
         match (self.keys.topic(topic), body) {
             (Some(Topic::Group(group)), Body::Group { exclude, payload }) => {
                 let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-                self.deliver_to_group(group, payload, &exclude);
+                self.deliver_to_group(group, payload, &exclude, from);
             }
             (Some(Topic::Inbox(_)), Body::Direct { channel, payload }) => {
-                self.deliver_to_channel(&channel, payload);
+                self.deliver_to_channel(&channel, payload, from);
             }
             (Some(Topic::Inbox(_) | Topic::Control), Body::Control(control)) => {
                 self.told(header.sender, control);
             }
-            _ => count(&self.shared.meter.malformed, 1),
+            _ => self.refuse_content(from, MISPLACED, ""),
         }
     }
 
@@ -134,22 +145,29 @@ impl<H: Host> Driver<H> {
             },
             None => bytes,
         };
+        let from = Origin {
+            place: topic,
+            sender: None,
+        };
         match self.keys.channels_redis_group_of(topic) {
-            Some(group) => self.deliver_to_group(group, payload.into(), &[]),
-            None => self.deliver_to_channel(topic, payload.into()),
+            Some(group) => self.deliver_to_group(group, payload.into(), &[], from),
+            None => self.deliver_to_channel(topic, payload.into(), from),
         }
     }
 
     /// Looks a payload over, so that a receiver can decode it without a surprise.
-    fn message(&mut self, place: &str, payload: Payload) -> Option<H::Message> {
+    fn message(&mut self, payload: Payload, from: Origin<'_>) -> Option<H::Message> {
         let bytes = payload.as_bytes().len();
         if bytes > self.settings.max_message_bytes {
-            self.refuse_oversized(place, bytes);
+            self.refuse_oversized(from.place, bytes);
             return None;
         }
-        let Ok(shape) = payload::inspect(payload.as_bytes()) else {
-            count(&self.shared.meter.malformed, 1);
-            return None;
+        let shape = match payload::inspect(payload.as_bytes()) {
+            Ok(shape) => shape,
+            Err(bad) => {
+                self.refuse_content(from, "it holds no message", &bad.to_string());
+                return None;
+            }
         };
         let (bytes, start) = payload.into_parts();
         let kind = shape.kind.map(|kind| kind.start + start..kind.end + start);
@@ -160,8 +178,14 @@ impl<H: Host> Driver<H> {
         }))
     }
 
-    fn deliver_to_group(&mut self, group: &str, payload: Payload, exclude: &[&str]) {
-        if let Some(message) = self.message(group, payload) {
+    fn deliver_to_group(
+        &mut self,
+        group: &str,
+        payload: Payload,
+        exclude: &[&str],
+        from: Origin<'_>,
+    ) {
+        if let Some(message) = self.message(payload, from) {
             if let Ok(fan_out) = self.engine.group_send(group, message, exclude) {
                 self.hand_offs.extend(fan_out.hand_offs);
             }
@@ -169,26 +193,26 @@ impl<H: Host> Driver<H> {
     }
 
     /// To a local mailbox. If it is full the engine counts that.
-    pub(super) fn deliver_to_channel(&mut self, channel: &str, payload: Payload) {
-        if let Some(message) = self.message(channel, payload) {
+    pub(super) fn deliver_to_channel(&mut self, channel: &str, payload: Payload, from: Origin<'_>) {
+        if let Some(message) = self.message(payload, from) {
             let sent = self.engine.send(channel, message);
-            self.delivered(sent);
+            self.delivered(sent, from);
         }
     }
 
     /// To the local mailbox of a queue, which it has left: its bytes are no reason to lose it.
-    pub(super) fn deliver_taken(&mut self, channel: &str, payload: Payload) {
-        if let Some(message) = self.message(channel, payload) {
+    pub(super) fn deliver_taken(&mut self, channel: &str, payload: Payload, from: Origin<'_>) {
+        if let Some(message) = self.message(payload, from) {
             let sent = self.engine.accept(channel, message);
-            self.delivered(sent);
+            self.delivered(sent, from);
         }
     }
 
-    fn delivered(&mut self, sent: Sent<H>) {
+    fn delivered(&mut self, sent: Sent<H>, from: Origin<'_>) {
         match sent {
             Ok(hand_off) => self.hand_offs.extend(hand_off),
             Err(SendError::Full(_)) => {}
-            Err(SendError::Refused(..)) => count(&self.shared.meter.malformed, 1),
+            Err(SendError::Refused(..)) => self.refuse_content(from, NO_NAME, ""),
         }
     }
 
@@ -202,7 +226,9 @@ impl<H: Host> Driver<H> {
                 expiry_ms: _,
             } => {
                 if self.engine.group_add(&group, &channel).is_err() {
-                    count(&self.shared.meter.malformed, 1);
+                    let place = &self.keys.inbox(self.me);
+                    let sender = Some(sender);
+                    self.refuse_content(Origin { place, sender }, NO_NAME, "");
                     return;
                 }
                 let topic = self.keys.group(&group);
@@ -216,7 +242,9 @@ impl<H: Host> Driver<H> {
                 channel,
             } => {
                 if self.engine.group_discard(&group, &channel).is_err() {
-                    count(&self.shared.meter.malformed, 1);
+                    let place = &self.keys.inbox(self.me);
+                    let sender = Some(sender);
+                    self.refuse_content(Origin { place, sender }, NO_NAME, "");
                     return;
                 }
                 self.say(sender, &Control::Done { request });
@@ -353,7 +381,7 @@ impl<H: Host> Driver<H> {
                 || super::keys::process_of(&channel).is_some()
                 || self.engine.waiters(&channel) > 0;
             if here {
-                self.deliver_to_channel(&channel, notices::plain(kind).into());
+                self.deliver_to_channel(&channel, notices::plain(kind).into(), ITSELF);
             }
         }
     }
@@ -373,7 +401,7 @@ impl<H: Host> Driver<H> {
         if let Some(kind) = self.settings.on_gap.clone() {
             for group in &groups {
                 let payload = notices::gap(&kind, group, missed);
-                self.deliver_to_group(group, payload.into(), &[]);
+                self.deliver_to_group(group, payload.into(), &[], ITSELF);
             }
         }
         let inbox = self.keys.inbox(self.me);

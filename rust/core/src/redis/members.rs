@@ -11,6 +11,7 @@ use super::host::Host;
 use super::keys::{member_field, membership_of, process_of};
 use super::membership::{self, NoMembership};
 use super::queues::{end_after, entry, HOUR};
+use super::refusals::{Origin, NO_NAME};
 use super::requests::{integer, Request, Then};
 use super::settings::Wire;
 use super::shared::count;
@@ -183,7 +184,11 @@ impl<H: Host> Driver<H> {
             // Whoever can write to the server can write any names there.
             let valid = check_group(group).is_ok() && check_channel(channel).is_ok();
             if !valid || process_of(channel).is_some() {
-                count(&self.shared.meter.malformed, 1);
+                let from = Origin {
+                    place: &key,
+                    sender: None,
+                };
+                self.refuse_content(from, NO_NAME, "");
                 continue;
             }
             let crypt = self.settings.crypt.as_deref();

@@ -30,9 +30,23 @@ pub(super) struct Refusals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Malformed(Discriminant<Malformed>),
+    /// An envelope whose content is none.
+    Content(&'static str),
     Replayed,
     Member,
 }
+
+/// Where a message came by, and of whom, if it says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin<'a> {
+    pub(super) place: &'a str,
+    pub(super) sender: Option<ProcessId>,
+}
+
+/// What is wrong in a message with a name that comes from nobody's `new_channel` or `group_add`.
+pub(super) const NO_NAME: &str = "it names a channel or a group that cannot be";
+/// What is wrong in a message that belongs elsewhere.
+pub(super) const MISPLACED: &str = "it is of a kind that does not belong there";
 
 impl Refusals {
     /// Whether an authenticated entry of a queue was not taken before, as far as that is remembered.
@@ -59,13 +73,19 @@ impl<H: Host> Driver<H> {
             "unauthenticated"
         } else {
             count(&meter.malformed, 1);
-            if malformed != Malformed::Encrypted {
-                return;
-            }
             "malformed"
         };
         let kind = Kind::Malformed(discriminant(&malformed));
         self.tell_refused(kind, place, sender, malformed.to_string(), counter);
+    }
+
+    /// Refuses a message for what is in it. The owner is told once of each kind.
+    pub(super) fn refuse_content(&mut self, from: Origin<'_>, kind: &'static str, detail: &str) {
+        count(&self.shared.meter.malformed, 1);
+        let colon = if detail.is_empty() { "" } else { ": " };
+        let reason = format!("{kind}{colon}{detail}");
+        let Origin { place, sender } = from;
+        self.tell_refused(Kind::Content(kind), place, sender, reason, "malformed");
     }
 
     /// Refuses what came before.

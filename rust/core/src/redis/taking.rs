@@ -12,6 +12,7 @@ use super::host::Host;
 use super::keys::hash_slot;
 use super::nodes::NodeKey;
 use super::queues::{entries, entry, id, Held};
+use super::refusals::{Origin, MISPLACED};
 use super::requests::{integer, Request, Then};
 use super::shared::count;
 
@@ -178,7 +179,11 @@ impl<H: Host> Driver<H> {
             let bytes: Arc<[u8]> = Arc::from(entry.as_slice());
             commands.push(Command::new("LREM").text(&taken).number(1).bytes(bytes));
             let Some(id) = id(&entry) else {
-                count(&self.shared.meter.malformed, 1);
+                let from = Origin {
+                    place: &key,
+                    sender: None,
+                };
+                self.refuse_content(from, "it is shorter than the header of an envelope", "");
                 continue;
             };
             acknowledged.push(id);
@@ -219,12 +224,16 @@ impl<H: Host> Driver<H> {
         if envelope.authenticated && !self.is_taken_once(key, id, header.sender) {
             return;
         }
+        let from = Origin {
+            place: key,
+            sender: Some(header.sender),
+        };
         match body {
             Body::Group { payload, .. } | Body::Direct { payload, .. } => {
                 count(&self.shared.meter.fetched, 1);
-                self.deliver_taken(channel, payload);
+                self.deliver_taken(channel, payload, from);
             }
-            Body::Control(_) => count(&self.shared.meter.malformed, 1),
+            Body::Control(_) => self.refuse_content(from, MISPLACED, ""),
         }
     }
 

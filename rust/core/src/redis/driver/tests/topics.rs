@@ -96,6 +96,11 @@ async fn a_connection_is_silent_only_if_nothing_comes_on_it() {
         });
         sleep(Duration::from_millis(500)).await;
     }
+    let told = layer.shared.next_notice(Duration::ZERO);
+    assert!(
+        matches!(told, Some(Notice::Refused { .. })),
+        "what came was no envelope"
+    );
     let lost = |layer: &Layer| layer.shared.next_notice(Duration::ZERO).is_some();
     assert!(!lost(&layer));
     sleep(Duration::from_secs(4)).await;
