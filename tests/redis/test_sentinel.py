@@ -69,3 +69,22 @@ async def test_a_password_of_the_servers_behind_them(redis_binary: Binary) -> No
         host = {"sentinels": sentinels.addresses, "master_name": sentinels.name, "password": "secret"}
         async with Fleet([host], "asgi") as fleet:
             await exchange(fleet)
+
+
+async def test_a_sentinel_that_is_given_as_a_server_is_a_clear_error(
+    redis_sentinels: Sentinels, redis_prefix: str
+) -> None:
+    host, port = redis_sentinels.addresses[0]
+    async with Fleet([f"redis://{host}:{port}"], redis_prefix, send_timeout=2) as fleet:
+        with pytest.raises(LayerUnavailable, match="is a Sentinel, which keeps no messages: give it in 'sentinels'"):
+            await fleet.layer().connect()
+
+
+async def test_a_server_that_is_given_as_a_sentinel_is_a_clear_error(
+    redis_sentinels: Sentinels, redis_prefix: str
+) -> None:
+    master = redis_sentinels.master()
+    host = {"sentinels": [(HOST, master.port)], "master_name": redis_sentinels.name}
+    async with Fleet([host], redis_prefix, send_timeout=2) as fleet:
+        with pytest.raises(LayerUnavailable, match="is a server and no Sentinel: give it without 'sentinels'"):
+            await fleet.layer().connect()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support.certificates import Authority
+from tests.support.cluster import Cluster
 from tests.support.ports import HOST
 from tests.support.servers import Server
 from tests.support.traffic import Fleet, exchange, soon
@@ -152,12 +153,12 @@ async def test_certificates_are_read_again_for_each_connection(start_redis_tls: 
 
 async def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(start_redis_tls: Start) -> None:
     server = start_redis_tls()
-    async with Fleet([server.url], "asgi", send_timeout=0.5) as fleet:
+    async with Fleet([server.url], "asgi", send_timeout=5) as fleet:
         said = await refused(fleet.layer())
         assert str(server.port) in said
         assert "certificate" in said
     other = Authority().certificate.decode()
-    async with Fleet([{"address": server.url, "ssl_ca_data": other}], "asgi", send_timeout=0.5) as fleet:
+    async with Fleet([{"address": server.url, "ssl_ca_data": other}], "asgi", send_timeout=5) as fleet:
         assert "certificate" in await refused(fleet.layer())
     async with Fleet([{"address": server.url, "ssl_cert_reqs": "none"}], "asgi") as fleet:
         await exchange(fleet)
@@ -176,6 +177,19 @@ async def test_a_name_that_does_not_resolve_is_a_clear_error() -> None:
         assert "nowhere.invalid" in said
         with pytest.raises(LayerUnavailable, match=r"nowhere\.invalid"):
             await layer.send("work", {"type": "number"})
+
+
+async def test_a_database_that_is_not_there_is_a_clear_error(redis_server: Server) -> None:
+    for protocol in (2, 3):
+        async with Fleet([f"{redis_server.url}/4711?protocol={protocol}"], "asgi", send_timeout=2) as fleet:
+            said = await refused(fleet.layer())
+            assert "the server has no database 4711" in said
+            assert "use a lower number" in said
+
+
+async def test_a_database_of_a_cluster_is_a_clear_error(redis_cluster: Cluster) -> None:
+    async with Fleet([f"{redis_cluster.nodes[0].url}/2"], "asgi", send_timeout=2) as fleet:
+        assert "part of a cluster, which has database 0 alone: leave the number 2 out" in await refused(fleet.layer())
 
 
 async def test_nobody_who_listens_is_a_clear_error() -> None:

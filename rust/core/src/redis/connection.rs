@@ -1,6 +1,6 @@
-//! Connections to servers: the only file that touches a socket, and all that is known of redis-rs.
+//! Connections to servers over the streams of `dial`: with `login`, which reads its errors, all that is known of redis-rs.
 //!
-//! redis-rs opens connections, speaks RESP 2 and 3, and pipelines. Its own ways to subscribe again and to follow a cluster
+//! redis-rs logs in, speaks RESP 2 and 3, and pipelines. Its own ways to subscribe again and to follow a cluster
 //! are not used, because they send the channels of many slots in one command, and do not act when a server takes a
 //! subscription away. Two more things to know of it, as of 1.6: it takes any push about a subscription for the
 //! answer to the oldest command of the connection, so a subscriber connection sends one channel in each command and takes an
@@ -12,18 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::aio::{MultiplexedConnection, PubSubSink};
-use redis::io::tcp::TcpSettings;
+use redis::aio::{MultiplexedConnection, PubSub, PubSubSink};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    RedisError, Value,
 };
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
+use super::dial::{dial, Stream};
 use super::envelope::{Date, Draft};
 use super::fault::{Fault, FaultKind};
+use super::login;
 use super::membership;
-use super::settings::{Credentials, Endpoint, Tls};
+use super::settings::{Credentials, Endpoint};
 
 /// An answer of a server.
 pub(crate) type Reply = Value;
@@ -291,6 +293,10 @@ impl Refusal {
         )
     }
 
+    pub(crate) fn is_unknown_command(&self) -> bool {
+        unknown_command(&self.code, &self.detail).is_some()
+    }
+
     pub(crate) fn into_fault(self) -> Fault {
         let Self { code, detail } = self;
         if let Some(name) = unknown_command(&code, &detail) {
@@ -364,21 +370,32 @@ async fn open(endpoint: &Endpoint, pushes: Option<PushSink>) -> Result<Arc<dyn L
     let endpoint = &with_certificates(endpoint).await?;
     let credentials = credentials(endpoint).await?;
     if endpoint.protocol != 2 {
-        match open_with(
-            endpoint,
-            &credentials,
-            pushes.clone(),
-            ProtocolVersion::RESP3,
-        )
-        .await
-        {
+        let stream = stream(endpoint).await?;
+        let resp3 = ProtocolVersion::RESP3;
+        match log_in(stream, endpoint, &credentials, pushes.clone(), resp3).await {
+            Ok(link) => return Ok(link),
             Err(error) if endpoint.protocol != 3 && lacks_resp3(&error) => {}
-            opened => return opened.map_err(|error| unreachable_text(endpoint, &error)),
+            Err(error) => return Err(login::failed(endpoint, &error).await),
         }
     }
-    open_with(endpoint, &credentials, pushes, ProtocolVersion::RESP2)
-        .await
-        .map_err(|error| unreachable_text(endpoint, &error))
+    let stream = stream(endpoint).await?;
+    match log_in(
+        stream,
+        endpoint,
+        &credentials,
+        pushes,
+        ProtocolVersion::RESP2,
+    )
+    .await
+    {
+        Ok(link) => Ok(link),
+        Err(error) => Err(login::failed(endpoint, &error).await),
+    }
+}
+
+async fn stream(endpoint: &Endpoint) -> Result<Stream, Fault> {
+    let fault = |why| Fault::new(FaultKind::Unreachable, format!("{endpoint}: {why}"));
+    dial(endpoint).await.map_err(fault)
 }
 
 type NameAndPassword = (Option<String>, Option<String>);
@@ -435,17 +452,8 @@ fn lacks_resp3(error: &RedisError) -> bool {
         || error.to_string().contains("unknown command")
 }
 
-fn unreachable_text(endpoint: &Endpoint, error: &RedisError) -> Fault {
-    let refused = error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some();
-    let kind = if refused && !refusal(error).passes() {
-        FaultKind::Refused
-    } else {
-        FaultKind::Unreachable
-    };
-    Fault::new(kind, format!("{endpoint}: {error}"))
-}
-
-async fn open_with(
+async fn log_in(
+    stream: Stream,
     endpoint: &Endpoint,
     (username, password): &NameAndPassword,
     pushes: Option<PushSink>,
@@ -461,10 +469,9 @@ async fn open_with(
     if let Some(password) = password {
         settings = settings.set_password(password);
     }
-    let client = client(endpoint, settings)?;
     if protocol == ProtocolVersion::RESP2 {
         if let Some(pushes) = pushes {
-            return open_resp2_subscriber(&client, pushes).await;
+            return open_resp2_subscriber(stream, &settings, pushes).await;
         }
     }
     // Time is kept by whoever asks: a request has its own deadline.
@@ -485,55 +492,14 @@ async fn open_with(
             Ok::<(), ()>(())
         });
     }
-    let connection = client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?;
+    let (connection, work) =
+        MultiplexedConnection::new_with_config(&settings, stream, config).await?;
+    let work = Work(tokio::spawn(work).abort_handle());
     Ok(Arc::new(Multiplexed {
         connection,
+        work: Arc::new(work),
         ended: resp3.then_some(ended),
     }))
-}
-
-fn client(endpoint: &Endpoint, settings: RedisConnectionInfo) -> Result<Client, RedisError> {
-    let address = match (&endpoint.path, &endpoint.tls) {
-        (Some(path), _) => ConnectionAddr::Unix(path.into()),
-        (None, None) => ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port),
-        (None, Some(tls)) => ConnectionAddr::TcpTls {
-            host: endpoint.host.clone(),
-            port: endpoint.port,
-            insecure: !tls.verify,
-            tls_params: None,
-        },
-    };
-    let info = address
-        .into_connection_info()?
-        .set_redis_settings(settings)
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let Some(tls) = endpoint.tls.as_ref().filter(|_| endpoint.path.is_none()) else {
-        return Client::open(info);
-    };
-    let client = Client::build_with_tls(info, certificates(tls))?;
-    if tls.verify_hostname {
-        return Ok(client);
-    }
-    let info = client.get_connection_info().clone();
-    let mut address = info.addr().clone();
-    address.set_danger_accept_invalid_hostnames(true);
-    Client::open(info.set_addr(address))
-}
-
-fn certificates(tls: &Tls) -> TlsCertificates {
-    TlsCertificates {
-        client_tls: tls
-            .certificates
-            .identity
-            .clone()
-            .map(|(client_cert, client_key)| ClientTlsConfig {
-                client_cert,
-                client_key,
-            }),
-        root_cert: tls.certificates.authorities.clone(),
-    }
 }
 
 fn push(info: PushInfo) -> Option<Push> {
@@ -557,22 +523,26 @@ fn push(info: PushInfo) -> Option<Push> {
     }
 }
 
+/// What reads and writes for a connection, until nobody needs it.
+struct Work(AbortHandle);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 struct Multiplexed {
     connection: MultiplexedConnection,
+    /// Shared with what waits for an answer.
+    work: Arc<Work>,
     /// Changes when the connection is lost, and loses its sender when it is let go. redis-rs tells only with RESP 3.
     ended: Option<watch::Receiver<()>>,
 }
 
-fn refusal(error: &RedisError) -> Refusal {
-    Refusal {
-        code: error.code().unwrap_or_default().to_owned(),
-        detail: error.detail().unwrap_or_default().to_owned(),
-    }
-}
-
 impl Link for Multiplexed {
     fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
-        let mut connection = self.connection.clone();
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         let mut pipeline = redis::Pipeline::with_capacity(commands.len());
         for command in commands {
             pipeline.add_command(command.to_redis());
@@ -580,6 +550,7 @@ impl Link for Multiplexed {
         let count = commands.len();
         Box::pin(async move {
             let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+            drop(work);
             replies.map_err(|error| {
                 let text = format!("the connection was lost before the server answered ({error})");
                 Fault::new(FaultKind::Lost, text)
@@ -588,7 +559,7 @@ impl Link for Multiplexed {
     }
 
     fn change(&self, changes: &[Change], sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
-        let mut connection = self.connection.clone();
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         let mut pipeline = redis::Pipeline::with_capacity(changes.len());
         for change in changes {
             pipeline.cmd(change.command(sharded)).arg(&change.topic);
@@ -596,6 +567,7 @@ impl Link for Multiplexed {
         let count = changes.len();
         Box::pin(async move {
             let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+            drop(work);
             let replies = replies.unwrap_or_default().into_iter().enumerate();
             let refused = |(place, reply): (usize, Reply)| Some((place, Refusal::of(&reply)?));
             replies.filter_map(refused).collect()
@@ -603,10 +575,12 @@ impl Link for Multiplexed {
     }
 
     fn ping(&self) -> Pending<bool> {
-        let mut connection = self.connection.clone();
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         Box::pin(async move {
             let ping = redis::cmd("PING");
-            connection.send_packed_command(&ping).await.is_ok()
+            let answered = connection.send_packed_command(&ping).await.is_ok();
+            drop(work);
+            answered
         })
     }
 
@@ -631,10 +605,11 @@ struct Resp2Subscriber {
 }
 
 async fn open_resp2_subscriber(
-    client: &Client,
+    stream: Stream,
+    settings: &RedisConnectionInfo,
     pushes: PushSink,
 ) -> Result<Arc<dyn Link>, RedisError> {
-    let (sink, mut stream) = client.get_async_pubsub().await?.split();
+    let (sink, mut stream) = PubSub::new(settings, stream).await?.split();
     let told = Arc::clone(&pushes);
     let reader = tokio::spawn(async move {
         while let Some(message) = stream.next().await {
@@ -676,7 +651,7 @@ impl Link for Resp2Subscriber {
                         return None;
                     }
                     if let Err(error) = sink.subscribe(&change.topic).await {
-                        return Some((place, refusal(&error)));
+                        return Some((place, login::refusal(&error)));
                     }
                     let topic = change.topic.into_bytes();
                     pushes(Push::Subscribed { topic });

@@ -148,6 +148,13 @@ async fn master(
         .text(name);
     let replies = in_time(timeout, link.request(&[ask])).await?;
     if let Some(refusal) = replies.first().and_then(Refusal::of) {
+        if refusal.is_unknown_command() {
+            let text = format!(
+                "{sentinel} is a server and no Sentinel: give it without 'sentinels', or give the address of a Sentinel, whose \
+                 port is 26379 unless it was changed"
+            );
+            return Err(Fault::new(FaultKind::Refused, text));
+        }
         return Err(refusal.into_fault());
     }
     let address = match replies.first() {
@@ -190,12 +197,13 @@ async fn open_master(
 
 /// What a server says of its role; one that does not say is believed.
 fn is_master(reply: Option<&Reply>) -> bool {
+    role(reply).is_none_or(|role| role == "master")
+}
+
+fn role(reply: Option<&Reply>) -> Option<String> {
     match reply {
-        Some(Reply::Array(words)) => words
-            .first()
-            .and_then(text)
-            .is_none_or(|role| role == "master"),
-        _ => true,
+        Some(Reply::Array(words)) => words.first().and_then(text),
+        _ => None,
     }
 }
 
@@ -207,7 +215,26 @@ pub(super) async fn open_writer(
 ) -> Result<Opened, Fault> {
     let opened = open(transport, server, timeout, None).await?;
     let time = time_at(&*opened.link, timeout).await?;
+    if time.is_none() {
+        // A Sentinel does not tell the time. Nor does a server whose user may not ask.
+        refuse_sentinel(&*opened.link, &server.endpoint, timeout).await?;
+    }
     Ok(Opened { time, ..opened })
+}
+
+async fn refuse_sentinel(
+    link: &dyn Link,
+    endpoint: &Endpoint,
+    timeout: Duration,
+) -> Result<(), Fault> {
+    let replies = in_time(timeout, link.request(&[Command::new("ROLE")])).await?;
+    if role(replies.first()).as_deref() != Some("sentinel") {
+        return Ok(());
+    }
+    let text = format!(
+        "{endpoint} is a Sentinel, which keeps no messages: give it in 'sentinels', with the 'master_name', or give the server"
+    );
+    Err(Fault::new(FaultKind::Refused, text))
 }
 
 /// What time it is at a server; none if it does not say. It may not be allowed to.
