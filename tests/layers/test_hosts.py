@@ -15,6 +15,7 @@ from channels_redis.utils import create_pool, decode_hosts  # it has no types
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis.credentials import UsernamePasswordCredentialProvider
+from tests.support.certificates import Authority
 from tests.support.ids import label
 
 from headrace.layers.base import BaseChannelLayer
@@ -28,9 +29,6 @@ PEM = "-----BEGIN {0}-----\nAA==\n-----END {0}-----\n"
 CERTIFICATE = PEM.format("CERTIFICATE")
 KEY = PEM.format("PRIVATE KEY")
 SENTINEL = {"sentinels": [("s1", 26379), ["s2", "26380"]], "master_name": "mymaster"}
-
-
-CONTEXT = ssl.create_default_context()
 
 
 class OwnTls(redis.asyncio.Connection):
@@ -59,9 +57,14 @@ def refused(call: Callable[[], object]) -> str:
 
 
 class TestHostsOfChannelsRedis:
-    @pytest.mark.parametrize("hosts", [None, [], (), "", iter([])])
-    def test_no_hosts_are_the_local_server(self, hosts: Any) -> None:
-        assert parse_hosts(hosts) == (Host(Endpoint("localhost", 6379)),)
+    def test_no_hosts_are_the_local_server(self) -> None:
+        assert parse_hosts(None) == (Host(Endpoint("localhost", 6379)),)
+
+    @pytest.mark.parametrize("hosts", [[], (), iter([])], ids=["list", "tuple", "iterator"])
+    def test_an_empty_list_of_hosts_is_refused(self, hosts: Any) -> None:
+        assert "hosts is an empty list, so there is no server: is an environment variable not set?" in refused(
+            lambda: parse_hosts(hosts)
+        )
 
     @pytest.mark.parametrize(
         ("hosts", "given"),
@@ -294,6 +297,47 @@ class TestCertificates:
         assert only({"ssl": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}).tls == Tls()
         assert only("rediss://cache?ssl_min_version=771").tls == Tls()
 
+    @pytest.mark.parametrize("name", ["ssl", "ssl_context"])
+    def test_a_context_is_read(self, name: str) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        expected = Tls(verify=True, verify_hostname=True)
+        for host in ({"host": "cache"}, {"address": "rediss://cache"}, {"address": "redis://cache"}):
+            assert only({**host, name: context}).tls == expected
+        context.check_hostname = False
+        assert only({"host": "cache", name: context}).tls == Tls(verify=True, verify_hostname=False)
+        context.verify_mode = ssl.CERT_NONE
+        assert only({"host": "cache", name: context}).tls == Tls(verify=False, verify_hostname=False)
+        assert only({**SENTINEL, name: context}).tls == Tls(verify=False, verify_hostname=False)
+
+    def test_the_authorities_of_a_context_are_trusted(self) -> None:
+        authority = Authority()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=authority.certificate.decode())
+        tls = only({"host": "cache", "ssl_context": context}).tls
+        assert tls is not None
+        assert tls.ca == authority.certificate
+
+    def test_a_context_that_cannot_be_honoured_is_refused(self) -> None:
+        def context() -> ssl.SSLContext:
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+        ciphers, newest, revoked, leaf = (context() for _ in range(4))
+        ciphers.set_ciphers("ECDHE-RSA-AES256-GCM-SHA384")
+        newest.minimum_version = ssl.TLSVersion.TLSv1_3
+        revoked.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        leaf.load_verify_locations(cadata=Authority().issue("cache")[0].decode())
+        faults = {
+            "an SSLContext with ciphers of its own cannot be honoured; give True, and 'ssl_...' options": ciphers,
+            "an SSLContext that asks for more than TLS 1.2 cannot be honoured": newest,
+            "an SSLContext that looks at revocation lists cannot be honoured": revoked,
+            "an SSLContext that trusts a certificate of no authority cannot be read": leaf,
+        }
+        for fault, wrong in faults.items():
+            assert fault in refused(lambda wrong=wrong: only({"host": "cache", "ssl": wrong}))  # type: ignore[misc]
+        assert "'ssl_context' must be an ssl.SSLContext" in refused(lambda: only({"ssl_context": True}))
+        both = {"ssl_context": context(), "ssl_cert_reqs": "none"}
+        assert "'ssl_cert_reqs' is given beside an SSLContext" in refused(lambda: only(both))
+
     def test_options_of_tls_without_tls_are_refused(self) -> None:
         fault = (
             "'ssl_ca_certs', 'ssl_cert_reqs' is given, but the connection is not TLS; write rediss:// or 'ssl': True"
@@ -310,7 +354,23 @@ class TestRefused:
         [
             (None, "hosts[0] is None: expected a URL, a pair (host, port), or a mapping of options; is an environment"),
             (object(), "hosts[0] is a object: expected a URL"),
-            ("localhost:6379", "a URL must begin with redis://, rediss://, valkey://, valkeys://, unix://"),
+            (
+                "localhost:6379",
+                "a URL must begin with redis://, rediss://, valkey://, valkeys://, unix://; put redis://",
+            ),
+            ("cache", "put redis:// before the host, or rediss:// if it speaks TLS"),
+            ("", "it is empty: is an environment variable not set?"),
+            ("'redis://cache'", "it begins with a quote, which an environment file may have left in it"),
+            ("redis://one:6379,redis://two:6379", "it holds several; give each as an item of the list"),
+            ("redis://one:6379 redis://:s3cr3t@two:6379", "it holds several; give each as an item of the list"),
+            ("redis://one:6379,two:6379/0", "it holds several; give each as an item of the list"),
+            ("one:6379, two:6379", "it holds several; give each as an item of the list"),
+            ("redis+sentinel://one:26379/mymaster/0", "Sentinels are given as {'sentinels': [(host, port), ...], 'mas"),
+            ("sentinel://one:26379", "Sentinels are given as {'sentinels': [(host, port), ...], 'master_name': ...}"),
+            ("redis+cluster://one", "the servers of a cluster are given by redis:// or rediss://"),
+            ("redis+socket:///run/redis.sock", "a unix socket is given as 'unix:///path/of/the.sock?db=0'"),
+            ("redis+ssl://cache", "did you mean rediss://?"),
+            ("https://cache", "that is no port of Redis; give the address for its own protocol"),
             ("redis:cache", "a URL must begin with redis://"),
             ("redi://cache", "did you mean redis://?"),
             ("http://cache", "a URL must begin with"),
@@ -359,11 +419,6 @@ class TestRefused:
             ),
             ({"connection_class": OwnLogin}, "'password', which may be a function, or 'credential_provider'"),
             ({"connection_class": Connection}, "'connection_class' is Connection, whose code would not run"),
-            ({"host": "cache", "ssl": CONTEXT}, "'ssl' is an SSLContext, which a native connection cannot use"),
-            ({"address": "rediss://cache", "ssl": CONTEXT}, "give True, and options for what is in it: 'ssl_ca_certs'"),
-            ({"address": "redis://cache", "ssl": CONTEXT}, "'ssl' is an SSLContext"),
-            ({**SENTINEL, "ssl": CONTEXT}, "'ssl' is an SSLContext"),
-            ({**SENTINEL, "sentinel_kwargs": {"ssl": CONTEXT}}, "'ssl' is an SSLContext"),
             ({**SENTINEL, "sentinel_kwargs": {"path": "/x"}}, "'path' is given in 'sentinel_kwargs', but 'sentinels'"),
             ({**SENTINEL, "sentinel_kwargs": {"ssl_ciphers": "X"}}, "'ssl_ciphers' cannot be honoured"),
             (
@@ -647,8 +702,7 @@ class TestSettings:
         ("config", "fault"),
         [
             ({"prefix": b"asgi"}, "Prefix must be unicode. Got b'asgi'"),
-            ({"prefix": "{a}"}, "prefix must be at most 100 characters without braces"),
-            ({"prefix": "\udc80"}, "prefix must be at most 100 characters"),
+            ({"prefix": "\udc80"}, "prefix must be text that UTF-8 can hold, got '\\udc80' with half a surrogate pair"),
             ({"prefix": "x" * 101}, "at most 100 characters"),
             ({"serializer_format": "mine"}, "serializer_format must be 'msgpack' or 'json', got 'mine': messages are"),
             (
@@ -690,6 +744,18 @@ class TestSettings:
     )
     def test_a_wrong_setting_is_told_what_is_wrong(self, config: dict[str, Any], fault: str) -> None:
         assert fault in refused(lambda: redis_config(**config))
+
+
+class TestPrefix:
+    def test_any_text_is_taken(self) -> None:
+        for prefix in ("", "my app", "gr\u00fcn", "a:b*", "%7B"):
+            config = redis_config(prefix=prefix)
+            assert config.prefix == config.given_prefix == prefix
+
+    def test_braces_make_no_hash_tag(self) -> None:
+        config = redis_config(prefix="{chat}")
+        assert (config.prefix, config.given_prefix) == ("%7Bchat%7D", "{chat}")
+        assert redis_config(prefix="{chat}", wire="channels_redis").prefix == "{chat}"
 
 
 class TestTopology:

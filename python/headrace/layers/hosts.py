@@ -9,10 +9,11 @@ be told from a secret is shown as ``***``.
 import difflib
 import inspect
 import re
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from headrace.layers.options import (
     HIDDEN,
@@ -24,11 +25,11 @@ from headrace.layers.options import (
     SERVER_OPTIONS,
     Refused,
     quoted,
-    read_flag,
     read_number,
     read_text,
 )
 from headrace.layers.tls import Tls, tls_of
+from headrace.layers.urls import PERCENT, split
 
 __all__ = ["Endpoint", "Host", "HostSetting", "as_mappings", "parse_hosts", "redacted"]
 
@@ -39,7 +40,6 @@ HostSetting: TypeAlias = str | bytes | Sequence[str | int] | Mapping[str, Any]
 Protocol: TypeAlias = Literal[0, 2, 3]
 
 _PORT = 6379
-_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 _NUMBERS = {"port", "db", "protocol"}
 # Behind host and port. What is longer may be a password in the wrong place, which must not be shown.
 _DATABASE = re.compile(r"\d{1,3}", re.ASCII)
@@ -54,8 +54,6 @@ _CONNECTIONS: Mapping[str, Literal["tcp", "tls", "unix"]] = {
     "SentinelManagedConnection": "tcp",
     "SentinelManagedSSLConnection": "tls",
 }
-
-_PERCENT = "write the characters / ? # @ : in a user or password as %2F %3F %23 %40 %3A, or give them as options"
 
 
 @dataclass(frozen=True, repr=False)
@@ -204,13 +202,13 @@ def _as_mapping(host: HostSetting) -> dict[str, Any]:
 def parse_hosts(hosts: Iterable[HostSetting] | None) -> tuple[Host, ...]:
     """Read ``hosts`` as channels_redis does: a list of URLs, pairs, mappings of redis-py's options, Sentinel mappings.
 
-    None or an empty list is ``redis://localhost:6379``. Certificates are read from their files here.
+    None is ``redis://localhost:6379``. Certificates are read from their files here.
 
     Raises:
         ValueError: An entry is none of these, or has an option that is unknown or wrong. The error shows the entry
             with its secrets hidden.
     """
-    if not hosts:
+    if hosts is None:
         return (Host(Endpoint()),)
     pair = isinstance(hosts, tuple) and len(hosts) == 2 and isinstance(hosts[0], str) and isinstance(hosts[1], int)
     if isinstance(hosts, str | bytes | Mapping) or pair or not isinstance(hosts, Iterable):
@@ -219,8 +217,13 @@ def parse_hosts(hosts: Iterable[HostSetting] | None) -> tuple[Host, ...]:
             "You must pass a list of Redis hosts, even if there is only one. "
             f"Got {_shown(hosts)}: put it in square brackets"
         )
-    parsed = [_parse_host(index, entry) for index, entry in enumerate(hosts)]
-    return tuple(parsed) or (Host(Endpoint()),)
+    parsed = tuple(_parse_host(index, entry) for index, entry in enumerate(hosts))
+    if not parsed:
+        raise ValueError(
+            "hosts is an empty list, so there is no server: is an environment variable not set? "
+            "Leave hosts out for redis://localhost:6379"
+        )
+    return parsed
 
 
 def _parse_host(index: int, entry: object) -> Host:
@@ -237,6 +240,9 @@ def _options(entry: object) -> dict[str, Any]:
         return _url_options(entry)
     if isinstance(entry, Mapping):
         options = dict(entry)
+        if isinstance(options.get("ssl"), ssl.SSLContext):
+            # The switch may be in the URL too, and would count.
+            options["ssl_context"] = options.pop("ssl")
         if "address" in options:
             address = options.pop("address")
             if not isinstance(address, str | bytes):
@@ -258,13 +264,12 @@ def _options(entry: object) -> dict[str, Any]:
 
 def _refuse_unused(options: Mapping[Any, object], url_options: Mapping[str, object]) -> None:
     """Refuse what is more than the URL says in its place."""
-    read_flag("ssl", options.get("ssl"))
     if callable(options.get("password")) and "password" in url_options:
         raise Refused("'password' is a function, and the URL has a password, which would count; take it out of the URL")
 
 
 def _url_options(url: str | bytes) -> dict[str, Any]:
-    scheme, parts, port = _split((read_text("the URL", url) or "").strip())
+    scheme, parts, port = split((read_text("the URL", url) or "").strip())
     # As in redis-py: the first counts, and an empty one does not.
     options: dict[str, Any] = dict(reversed(parse_qsl(parts.query)))
     # Most likely the rest of a password: what has an @ behind the host, or has no host before it.
@@ -272,7 +277,7 @@ def _url_options(url: str | bytes) -> dict[str, Any]:
     unsure = "@" in parts.query or (scheme != "unix" and not parts.hostname)
     in_path = "@" in parts.path and (scheme != "unix" or parts.netloc)
     if parts.fragment or in_path or (unsure and named - KNOWN_OPTIONS):
-        raise Refused(f"the URL cannot be read; {_PERCENT}")
+        raise Refused(f"the URL cannot be read; {PERCENT}")
     # What is like no option may be a part of a password, and is not named.
     _refuse_unknown({name: None for name in named if _is_like_an_option(name)}, SERVER_OPTIONS, "the URL")
     if named - KNOWN_OPTIONS:
@@ -292,22 +297,6 @@ def _url_options(url: str | bytes) -> dict[str, Any]:
     options |= {"username": unquote(parts.username)} if parts.username else {}
     options |= {"password": unquote(parts.password)} if parts.password else {}
     return options
-
-
-def _split(url: str) -> tuple[str, SplitResult, int | None]:
-    """Split a URL. The errors of urllib are dropped, because they quote it."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts = None
-    if parts is None:
-        raise Refused(f"the URL cannot be read, its host or its port is wrong; {_PERCENT}")
-    if parts.scheme not in _SCHEMES or not url[len(parts.scheme) :].startswith("://"):
-        near = difflib.get_close_matches(parts.scheme, _SCHEMES, n=1)
-        meant = f"; did you mean {near[0]}://?" if near and parts.scheme not in _SCHEMES else ""
-        raise Refused(f"a URL must begin with {', '.join(f'{scheme}://' for scheme in _SCHEMES)}{meant}")
-    return parts.scheme, parts, port
 
 
 def _host(options: dict[str, Any]) -> Host:

@@ -18,6 +18,7 @@ from headrace._core import (
     Waiter,
 )
 from headrace.layers.absent import ABSENT, say_absent
+from headrace.layers.arguments import suggests_arguments
 from headrace.layers.base import CAPACITY_BYTES, Capacities
 from headrace.layers.native import Message, NativeChannelLayer
 from headrace.layers.siblings import warn_of_siblings
@@ -61,6 +62,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         ValueError: A setting is out of range; the error names it.
     """
 
+    @suggests_arguments
     def __init__(
         self,
         expiry: float = 60,

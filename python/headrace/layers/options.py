@@ -3,7 +3,6 @@
 No error made here holds a value, as it may be a secret in the wrong place.
 """
 
-import ssl
 from collections.abc import Iterable
 
 __all__ = [
@@ -31,7 +30,7 @@ TLS_OPTIONS = {
 }
 SERVER_OPTIONS = {
     *("host", "port", "path", "unix_socket_path", "db", "username", "password", "credential_provider"),
-    *("protocol", "connection_class", "ssl", *TLS_OPTIONS),
+    *("protocol", "connection_class", "ssl", "ssl_context", *TLS_OPTIONS),
 }
 MAPPING_OPTIONS = {"address", "sentinels", "master_name", "sentinel_kwargs", "is_master"}
 SECRET_OPTIONS = {"password", "ssl_password", "ssl_ca_data", "credential_provider"}
@@ -81,11 +80,6 @@ def read_flag(option: str, value: object) -> bool | None:
         return value.upper() not in ("0", "F", "FALSE", "N", "NO")
     if isinstance(value, bool | int):
         return bool(value)
-    if isinstance(value, ssl.SSLContext):
-        raise Refused(
-            f"{option!r} is an SSLContext, which a native connection cannot use; give True, and options for what is in "
-            "it: 'ssl_ca_certs', 'ssl_certfile', 'ssl_keyfile', 'ssl_cert_reqs', 'ssl_check_hostname'"
-        )
     raise Refused(f"{option!r} must be True or False")
 
 

@@ -34,6 +34,7 @@ from headrace._core import (
 )
 from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
 from headrace.layers.absent import ABSENT_OVER_REDIS, say_absent
+from headrace.layers.arguments import suggests_arguments
 from headrace.layers.base import CAPACITY_BYTES, Capacities
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
@@ -151,6 +152,7 @@ class RedisChannelLayer(NativeChannelLayer):
 
     _decided_natively = _DECIDED_NATIVELY
 
+    @suggests_arguments
     def __init__(
         self,
         hosts: Iterable[HostSetting] | None = None,
@@ -249,7 +251,7 @@ class RedisChannelLayer(NativeChannelLayer):
     @property
     def prefix(self) -> str:
         """What keeps projects on one server apart."""
-        return self._settings.prefix
+        return self._settings.given_prefix
 
     @property
     def hosts(self) -> list[dict[str, Any]]:

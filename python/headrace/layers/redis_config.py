@@ -40,6 +40,8 @@ class RedisConfig:
         hosts: The shards; one server if the topology is "single", the seeds if it is "cluster".
         topology: "auto" leaves it to the first host, which says whether it is part of a cluster; else the hosts are
             shards. Never "auto" with sentinels.
+        given_prefix: The prefix as it was given.
+        prefix: The same as names on the servers begin with it, without braces.
         encryption_keys: The keys as given, the one to encrypt with first. Empty if messages are not encrypted.
         encryption_versions: The versions of encryption that are read, the one that is sent first.
         ignored: The options that were given and have no effect, each with the reason.
@@ -50,6 +52,7 @@ class RedisConfig:
     given: list[dict[str, Any]]
     hosts: tuple[Host, ...]
     topology: Topology
+    given_prefix: str
     prefix: str
     wire: Wire
     ring: Ring
@@ -67,7 +70,7 @@ class RedisConfig:
     def __repr__(self) -> str:
         hosts = ", ".join(map(str, self.hosts))
         encrypted = ", encrypted" if self.encryption_keys else ""
-        return f"RedisConfig({self.topology}: {hosts}, prefix={self.prefix!r}, wire={self.wire!r}{encrypted})"
+        return f"RedisConfig({self.topology}: {hosts}, prefix={self.given_prefix!r}, wire={self.wire!r}{encrypted})"
 
 
 def redis_config(
@@ -130,7 +133,8 @@ def redis_config(
         given=as_mappings(hosts),
         hosts=parsed,
         topology=arranged,
-        prefix=_prefix(prefix),
+        given_prefix=_prefix(prefix),
+        prefix=_in_keys(prefix, chosen_wire),
         wire=chosen_wire,
         ring=_ring(ring, chosen_wire, len(parsed)),
         encryption_keys=_encryption_keys(symmetric_encryption_keys),
@@ -204,12 +208,18 @@ def _prefix(prefix: object) -> str:
     if not isinstance(prefix, str):
         # The first sentence is channels_redis's, which programs may match on.
         raise ValueError(f"Prefix must be unicode. Got {reprlib.repr(prefix)}: give text, such as 'asgi'")
-    if re.fullmatch(rf"[^{{}}\ud800-\udfff]{{0,{_LONGEST_PREFIX}}}", prefix, re.DOTALL):
-        return prefix
-    raise ValueError(
-        f"prefix must be at most {_LONGEST_PREFIX} characters without braces, which would move keys to other slots of "
-        f"a cluster; got {reprlib.repr(prefix)}"
-    )
+    if len(prefix) > _LONGEST_PREFIX:
+        raise ValueError(f"prefix must be at most {_LONGEST_PREFIX} characters, got {len(prefix)}")
+    if re.search("[\ud800-\udfff]", prefix):
+        raise ValueError(
+            f"prefix must be text that UTF-8 can hold, got {reprlib.repr(prefix)} with half a surrogate pair"
+        )
+    return prefix
+
+
+def _in_keys(prefix: str, wire: Wire) -> str:
+    """Return a prefix as keys have it: braces there would move keys to other slots of a cluster."""
+    return prefix if wire == "channels_redis" else prefix.replace("{", "%7B").replace("}", "%7D")
 
 
 def _refuse_other_formats(serializer_format: object, wire: Wire) -> None:

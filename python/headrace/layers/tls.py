@@ -10,6 +10,8 @@ from headrace.layers.options import HIDDEN, TLS_OPTIONS, Refused, quoted, read_f
 
 __all__ = ["Tls", "TlsFiles", "tls_of"]
 
+_REVOCATION = ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN
+
 
 @dataclass(frozen=True, repr=False)
 class Tls:
@@ -80,7 +82,7 @@ def tls_of(options: Mapping[str, Any], by_class: bool) -> Tls | None:
     Raises:
         Refused: One of them is wrong, or cannot be honoured.
     """
-    wanted = read_flag("ssl", options.get("ssl"))
+    options, wanted = _with_context(options)
     given = {name for name in options if name in TLS_OPTIONS and options[name] is not None}
     if not (wanted or by_class):
         if given and wanted is None:
@@ -95,6 +97,44 @@ def tls_of(options: Mapping[str, Any], by_class: bool) -> Tls | None:
     files = TlsFiles(*(options.get(name) for name in names))
     read = files.read()
     return Tls(required, required and hostname is not False, *read, files if any(read) else None)
+
+
+def _with_context(options: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool | None]:
+    """Put options in the place of an ``SSLContext``, and read whether TLS is asked for."""
+    switch, context = options.get("ssl"), options.get("ssl_context")
+    if isinstance(switch, ssl.SSLContext):
+        switch, context = True, switch
+    wanted = read_flag("ssl", switch)
+    if context is None:
+        return options, wanted
+    if not isinstance(context, ssl.SSLContext):
+        raise Refused("'ssl_context' must be an ssl.SSLContext")
+    if given := {name for name in options if name in TLS_OPTIONS and options[name] is not None}:
+        raise Refused(f"{quoted(given)} is given beside an SSLContext; give one of them")
+    return {**options, **_options_of(context)}, True if wanted is None else wanted
+
+
+def _options_of(context: ssl.SSLContext) -> dict[str, Any]:
+    """Read what a native connection can do as a context does it; a certificate of one's own in it cannot be seen.
+
+    Raises:
+        Refused: It asks for what cannot be done, so that the connection would be weaker.
+    """
+    instead = "give True, and 'ssl_...' options for what is in it"
+    if context.get_ciphers() != ssl.SSLContext(context.protocol).get_ciphers():
+        raise Refused(f"an SSLContext with ciphers of its own cannot be honoured; {instead}")
+    if context.minimum_version > ssl.TLSVersion.TLSv1_2:
+        raise Refused(f"an SSLContext that asks for more than TLS 1.2 cannot be honoured; {instead}")
+    if context.verify_flags & _REVOCATION:
+        raise Refused(f"an SSLContext that looks at revocation lists cannot be honoured; {instead}")
+    if context.verify_mode is ssl.CERT_NONE:
+        return {"ssl_cert_reqs": "none"}
+    stats = context.cert_store_stats()
+    if stats["x509"] != stats["x509_ca"]:
+        raise Refused(f"an SSLContext that trusts a certificate of no authority cannot be read; {instead}")
+    authorities = map(ssl.DER_cert_to_PEM_cert, context.get_ca_certs(binary_form=True))
+    # One without any looks into the system's folder when it has to.
+    return {"ssl_check_hostname": context.check_hostname, "ssl_ca_data": "".join(authorities) or None}
 
 
 def _refuse_tls_options(options: Mapping[str, Any]) -> None:
