@@ -168,6 +168,7 @@ def _add_doctor(subcommands: Subcommands) -> None:
     parser.add_argument("--hosts", metavar="URL", nargs="+", help="look at these servers, and at no project")
     parser.add_argument("--prefix", help="with --hosts: the prefix of the layer; by default asgi")
     parser.add_argument("--topology", help="with --hosts: the topology of the layer; by default auto")
+    parser.add_argument("--json", action="store_true", help="print what is found as one JSON object, for a program")
     parser.set_defaults(run=_run_doctor)
 
 
@@ -194,7 +195,7 @@ def _run_doctor(options: argparse.Namespace) -> int:
             from headrace.doctor.project import patients as patients_of
 
             patients = patients_of(_settings_of(options.settings))
-        return diagnose(patients, functools.partial(print, flush=True))
+        return diagnose(patients, functools.partial(print, flush=True), as_json=options.json)
     except (_CannotLoad, ValueError) as error:
         return _refuse(str(error))
 

@@ -70,11 +70,12 @@ RANKS = [
     ["headrace.demo.app"],
     ["headrace.demo", "headrace.demo.serve"],
     ["headrace.demo.fleet"],
-    ["headrace.doctor.findings", "headrace.doctor.link"],
+    ["headrace.doctor.findings", "headrace.doctor.link", "headrace.doctor.probe"],
     ["headrace.doctor.needs", "headrace.doctor.server"],
     ["headrace.doctor.examination"],
     ["headrace.doctor"],
     ["headrace.doctor.project"],
+    ["headrace.django.management.commands.headrace_doctor"],
     ["headrace.cli"],
     ["headrace.__main__"],
 ]
@@ -91,6 +92,7 @@ ALLOWED = {
     "headrace.django.apps": {"django"},
     "headrace.django.checks": {"django"},
     "headrace.django.patch": {"channels", "django"},
+    "headrace.django.management.commands.headrace_doctor": {"django"},
     "headrace.django.management.commands.runworker": {"channels", "django"},
     # Guarded: the classes of Channels are taken where it is installed, which imports no Django.
     "headrace.exceptions": {"channels"},

@@ -1,6 +1,7 @@
 """`headrace doctor`: what it says about servers that are well, and about what is wrong with others."""
 
 import json
+import os
 import re
 import sys
 import textwrap
@@ -28,6 +29,16 @@ ALLOWED = (
     "+hello +auth +ping +time +role +client|setname +publish +spublish +subscribe +unsubscribe +ssubscribe "
     "+sunsubscribe +rpush +lpush +lmove +lrange +lrem +llen +expire +del +hset +hdel +hgetall +sadd +smembers"
 )
+OWN = """
+from headrace.layers import RedisChannelLayer
+
+class Layer(RedisChannelLayer):
+    pass
+
+class Made(RedisChannelLayer):
+    def __init__(self, server, name):
+        super().__init__([server], prefix=name)
+"""
 Doctor = Callable[..., tuple[int, str]]
 
 
@@ -133,6 +144,53 @@ class TestAServer:
         assert "warning maxmemory-policy allkeys-lru: when its 100 MiB are full it removes keys" in said
         assert "warning timeout 1: it closes connections that were idle for 1 s" in said
         assert said.endswith("1 problem, 2 warnings")
+
+    def test_few_connections_that_are_left(self, doctor: Doctor, start_redis: Callable[..., Server]) -> None:
+        server = start_redis(options={"maxclients": 8})
+        others = [server.connect() for _ in range(6)]
+        code, said = doctor("--hosts", server.url)
+        for other in others:
+            other.close()
+        assert re.search(r"warning maxclients 8: [78] connections are open, and each process has 2 here", said)
+        assert "-> raise maxclients, or run fewer processes" in said
+        assert "please report" not in said
+        code, said = doctor("--hosts", server.url)
+        assert code == 0
+        assert "ok maxclients 8: 1 connections are open" in said
+
+    def test_a_port_that_speaks_another_protocol(
+        self, doctor: Doctor, redis_server: Server, start_redis_tls: Callable[..., Server]
+    ) -> None:
+        code, said = doctor("--hosts", redis_server.url.replace("redis:", "rediss:"))
+        assert code == 1
+        assert "PROBLEM this port speaks plain Redis and no TLS -> use redis://" in said
+        code, said = doctor("--hosts", start_redis_tls().url.replace("rediss:", "redis:"))
+        assert code == 1
+        assert "PROBLEM this port speaks TLS -> use rediss://" in said
+
+    def test_a_database_that_is_not_there(self, doctor: Doctor, redis_server: Server, redis_cluster: Cluster) -> None:
+        code, said = doctor("--hosts", f"{redis_server.url}/4711")
+        assert code == 1
+        assert "PROBLEM it has no database 4711 -> use a lower number" in said
+        code, said = doctor("--hosts", f"{redis_cluster.nodes[0].url}/2")
+        assert code == 1
+        assert (
+            "PROBLEM it is part of a cluster, which has database 0 alone -> leave the database's number 2 out" in said
+        )
+
+    def test_a_sentinel_that_is_given_as_a_server(self, doctor: Doctor, redis_sentinels: Sentinels) -> None:
+        host, port = redis_sentinels.addresses[0]
+        code, said = doctor("--hosts", f"redis://{host}:{port}")
+        assert code == 1
+        assert "PROBLEM it is a sentinel and keeps nothing -> give it in 'sentinels', with a 'master_name'" in said
+
+    def test_json(self, capsys: pytest.CaptureFixture[str], redis_server: Server, redis_prefix: str) -> None:
+        assert cli.main(["doctor", "--json", "--hosts", redis_server.url, "--prefix", redis_prefix]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["problems"], told["warnings"]) == (0, 0)
+        server = next(section for section in told["sections"] if section["title"] == f"server {redis_server.url}")
+        assert server["depth"] == 1
+        assert {"level": "ok", "text": "topology: one server", "advice": ""} in server["findings"]
 
     def test_a_limit_on_memory_that_keeps_what_is_there(
         self, doctor: Doctor, start_redis: Callable[..., Server]
@@ -299,6 +357,46 @@ class TestAProject:
         assert code == 1
         assert "knows no master 'unknown'" in said
         assert "PROBLEM no sentinel names a master" in said
+
+    def test_a_server_that_is_given_as_a_sentinel(
+        self, redis_server: Server, redis_prefix: str, tmp_path: Path
+    ) -> None:
+        host = {"sentinels": [[HOST, redis_server.port]], "master_name": "mymaster"}
+        config = {"hosts": [host], "prefix": redis_prefix}
+        code, said = project_doctor(tmp_path, {"default": {"BACKEND": OURS, "CONFIG": config}})
+        assert code == 1
+        assert f"warning redis://{HOST}:{redis_server.port} is a server and no sentinel" in said
+
+    def test_a_mistyped_setting_is_told_what_may_have_been_meant(self, tmp_path: Path) -> None:
+        code, said = project_doctor(tmp_path, {"default": {"BACKEND": OURS, "CONFIG": {"hots": []}}})
+        assert code == 1
+        assert "does not know: 'hots' (headrace.E003) -> Did you mean 'hosts'" in said
+
+    def test_a_projects_own_class_is_looked_at(self, redis_server: Server, redis_prefix: str, tmp_path: Path) -> None:
+        (tmp_path / "own.py").write_text(OWN)
+        plain = {"BACKEND": "own.Layer", "CONFIG": {"hosts": [redis_server.url], "prefix": redis_prefix}}
+        made = {"BACKEND": "own.Made", "CONFIG": {"server": redis_server.url, "name": redis_prefix}}
+        code, said = project_doctor(tmp_path, {"default": plain, "made": made})
+        assert code == 0, said
+        assert f"layer 'default', own.Layer: prefix {redis_prefix!r}, wire headrace" in said
+        assert f"layer 'made', own.Made: prefix {redis_prefix!r}, wire headrace" in said
+        assert said.count("ok a group_send arrives after") == 2
+        made["CONFIG"] = {"server": "nowhere", "name": redis_prefix}
+        code, said = project_doctor(tmp_path, {"default": made})
+        assert "its servers are not looked at before its CONFIG is corrected: ValueError: hosts[0] is 'nowhere'" in said
+
+    @pytest.mark.parametrize("url", ["redis://localhost:6379", "http://localhost"])
+    def test_it_is_a_command_of_django(self, redis_server: Server, redis_prefix: str, tmp_path: Path, url: str) -> None:
+        hosts = [redis_server.url if url.startswith("redis") else url]
+        layers = {"default": {"BACKEND": OURS, "CONFIG": {"hosts": hosts, "prefix": redis_prefix}}}
+        (tmp_path / "mysite.py").write_text(
+            f"SECRET_KEY = 'none'\nINSTALLED_APPS = ['headrace.django']\nCHANNEL_LAYERS = {layers!r}\n"
+        )
+        command = [sys.executable, "-m", "django", "headrace_doctor", "--json", "--settings", "mysite"]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["problems"]) == ((0, 0) if url.startswith("redis") else (1, 1)), done.stderr
 
     def test_tls(self, start_redis_tls: Callable[..., Server], tmp_path: Path) -> None:
         server = start_redis_tls(password=SECRET, options={"tls-auth-clients": "yes"})

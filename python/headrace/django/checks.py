@@ -35,16 +35,17 @@ from django.core.checks import CheckMessage, Error, Info, Warning
 from django.core.management import get_commands
 from django.utils.module_loading import import_string
 
+from headrace.layers.arguments import meant
+from headrace.layers.memory import InMemoryChannelLayer
+from headrace.layers.redis import RedisChannelLayer
 from headrace.layers.redis_config import RedisConfig, redis_config
 from headrace.sockets.backend import SETTING, redis_config_of_project
 
-__all__ = ["check_channel_layers", "check_deployment", "check_runserver", "check_sockets_config"]
+__all__ = ["check_channel_layers", "check_deployment", "check_runserver", "check_sockets_config", "is_over_redis"]
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
-_IN_MEMORY = {_OURS, "headrace.InMemoryChannelLayer", "headrace.layers.memory.InMemoryChannelLayer", _CHANNELS}
 _REDIS = "headrace.layers.RedisChannelLayer"
-_OVER_REDIS = {_REDIS, "headrace.RedisChannelLayer", "headrace.layers.redis.RedisChannelLayer"}
 _CORE = {"channels_redis.core.RedisChannelLayer"}
 _PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 # Why to move, and how.
@@ -194,9 +195,10 @@ def _check_entry(where: str, entry: object) -> Iterator[CheckMessage]:
             id="headrace.E002",
         )
         return
-    wrong = [*_check_keys(where, str(backend), layer_class, config), *_check_capacities(where, str(backend), config)]
-    yield from wrong or _check_values(where, str(backend), layer_class, config)
-    if backend in _IN_MEMORY:
+    no_limit = is_over_redis(layer_class)
+    wrong = [*_check_keys(where, str(backend), layer_class, config), *_check_capacities(where, config, no_limit)]
+    yield from wrong or _check_values(where, layer_class, config)
+    if backend == _CHANNELS or _is_kind(layer_class, InMemoryChannelLayer):
         yield from _check_in_memory(where, str(backend))
     if backend in _CORE:
         yield from _check_redis_core(where, config)
@@ -204,19 +206,31 @@ def _check_entry(where: str, entry: object) -> Iterator[CheckMessage]:
         yield from _check_channels_redis(where, str(backend), config)
 
 
-def _check_values(where: str, backend: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
-    """Make a layer of ours: that does nothing but look at its arguments."""
-    if not backend.startswith("headrace."):
-        return
+def is_over_redis(layer_class: object) -> bool:
+    """Tell whether a backend is our layer over Redis, or a project's own that is made of it."""
+    return _is_kind(layer_class, RedisChannelLayer)
+
+
+def _is_kind(layer_class: object, kind: type) -> bool:
+    return isinstance(layer_class, type) and issubclass(layer_class, kind)
+
+
+def _check_values(where: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
+    """Read the settings of a layer of ours. Those of a class with a constructor of its own are for that alone."""
     try:
-        if backend in _OVER_REDIS:
+        if is_over_redis(layer_class) and _has_constructor_of(layer_class, RedisChannelLayer):
             parsed = redis_config(**_of_redis(config))
             yield from _explain_ignored(where, parsed.ignored)
             yield from _explain_databases(where, parsed)
-        else:
-            layer_class(**config)
+        elif _is_kind(layer_class, InMemoryChannelLayer) and _has_constructor_of(layer_class, InMemoryChannelLayer):
+            # That does nothing but look at its arguments.
+            InMemoryChannelLayer(**config)
     except (TypeError, ValueError) as error:
         yield Error(f"{where}['CONFIG'] is refused: {error}", hint="Correct the value.", id="headrace.E005")
+
+
+def _has_constructor_of(layer_class: Any, kind: Any) -> bool:
+    return layer_class.__init__ is kind.__init__
 
 
 def _explain_ignored(where: str, ignored: Mapping[str, str]) -> Iterator[CheckMessage]:
@@ -249,7 +263,8 @@ def _check_keys(where: str, backend: str, layer_class: Callable[..., Any], confi
     unknown = _names(set(config) - known) if known is not None else ""
     if known is None or not unknown:
         return
-    hint = f"It knows {_names(known)}."
+    questions = [question for name in sorted(map(str, set(config) - known)) if (question := meant(name, known))]
+    hint = " ".join([*(f"{question[0].upper()}{question[1:]}" for question in questions), f"It knows {_names(known)}."])
     if backend in _TAKES_ANYTHING:
         what = f"{where}['CONFIG'] has keys that {backend} takes and ignores: {unknown}"
         yield Warning(what, hint=hint, id="headrace.W007")
@@ -269,13 +284,13 @@ def _parameters(layer_class: Callable[..., Any]) -> set[str] | None:
     return {parameter.name for parameter in parameters}
 
 
-def _check_capacities(where: str, backend: str, config: _Entry) -> Iterator[CheckMessage]:
+def _check_capacities(where: str, config: _Entry, no_limit: bool) -> Iterator[CheckMessage]:
     capacities = {name: config.get(name, 1) for name in ("capacity", "capacity_bytes")}
     by_pattern = config.get("channel_capacity") or {}
     if isinstance(by_pattern, Mapping):
         capacities |= {f"channel_capacity[{pattern!r}]": capacity for pattern, capacity in by_pattern.items()}
     for name, capacity in capacities.items():
-        if isinstance(capacity, int | float) and capacity < 1 and not (capacity == 0 and backend in _OVER_REDIS):
+        if isinstance(capacity, int | float) and capacity < 1 and not (capacity == 0 and no_limit):
             yield Error(
                 f"{where}['CONFIG'] has {name} = {capacity!r}: a channel of that capacity refuses messages",
                 hint="A capacity is how many messages, or bytes of messages, may wait on a channel; give at least 1. "

@@ -1,6 +1,8 @@
 """One layer: where its servers are, what each of them is like, and whether a message gets through."""
 
 import asyncio
+import inspect
+import json
 import secrets
 import statistics
 import time
@@ -10,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headrace.doctor.findings import Finding, Level, Section, note, ok, problem, shown, warning
+from headrace.doctor.findings import Finding, Level, Section, as_mapping, note, ok, problem, shown, warning
 from headrace.doctor.link import Link, Refusal, Unreachable
 from headrace.doctor.needs import Needs, permissions
+from headrace.doctor.probe import other_protocol
 from headrace.doctor.server import Facts, Use, judged, look, ping
 from headrace.layers import RedisChannelLayer
 from headrace.layers.hosts import Endpoint, Host
@@ -36,6 +39,7 @@ class Suspect:
         arguments: What that is made with; None if the project's layer is another, which is not made.
         core: It is channels_redis's core layer, which has commands of its own.
         known: What is known of it without a connection.
+        layer_class: What is made with the arguments.
         seen: The servers that answered, once it was examined.
     """
 
@@ -44,6 +48,7 @@ class Suspect:
     arguments: Mapping[str, Any] | None
     core: bool = False
     known: list[Finding] = field(default_factory=list)
+    layer_class: type[RedisChannelLayer] = RedisChannelLayer
     seen: list[Endpoint] = field(default_factory=list, init=False)
 
     @property
@@ -52,17 +57,31 @@ class Suspect:
         return min(self.config.connect_timeout, _SECONDS)
 
 
-def diagnose(patients: Iterable[Section | Suspect], say: Callable[[str], object]) -> int:
-    """Look at everything, tell what is found as it is found, and return the exit code: 1 if something would fail."""
+def diagnose(patients: Iterable[Section | Suspect], say: Callable[[str], object], *, as_json: bool = False) -> int:
+    """Look at everything, tell what is found as it is found, and return the exit code: 1 if something would fail.
+
+    As JSON it is told in one piece at the end.
+    """
     counted: Counter[Level] = Counter()
-    for patient in patients:
-        for section in examine(patient) if isinstance(patient, Suspect) else [patient]:
+    told = []
+    for section in _sections(patients):
+        counted.update(finding.level for finding in section.findings)
+        if as_json:
+            told.append(as_mapping(section))
+        else:
             for line in shown(section):
                 say(line)
-            counted.update(finding.level for finding in section.findings)
     problems, warnings = counted[Level.PROBLEM], counted[Level.WARNING]
-    say(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}")
+    if as_json:
+        say(json.dumps({"sections": told, "problems": problems, "warnings": warnings}, indent=2))
+    else:
+        say(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}")
     return 1 if problems else 0
+
+
+def _sections(patients: Iterable[Section | Suspect]) -> Iterator[Section]:
+    for patient in patients:
+        yield from examine(patient) if isinstance(patient, Suspect) else [patient]
 
 
 def _count(number: int, what: str) -> str:
@@ -74,13 +93,14 @@ def examine(suspect: Suspect) -> Iterator[Section]:
     config = suspect.config
     wire = f", wire {config.wire}" if suspect.arguments is not None else ""
     encrypted = ", encrypted" if config.encryption_keys else ""
-    yield Section(f"{suspect.title}: prefix {config.prefix!r}{wire}{encrypted}", suspect.known)
-    failed = False
+    yield Section(f"{suspect.title}: prefix {config.given_prefix!r}{wire}{encrypted}", suspect.known)
+    failed = warned = False
     for section in _servers(suspect):
         failed = failed or section.failed
+        warned = warned or section.warned
         yield section
     if suspect.arguments is not None:
-        yield Section("through the layer", [_not_tried() if failed else _through(suspect)], 1)
+        yield Section("through the layer", [_not_tried() if failed else _through(suspect, warned)], 1)
 
 
 def _servers(suspect: Suspect) -> Iterator[Section]:
@@ -142,7 +162,7 @@ def _server(suspect: Suspect, endpoint: Endpoint, *, sharded: bool) -> tuple[Fac
             needs = Needs(config.prefix, sharded, config.wire == "channels_redis", endpoint.database)
             findings += permissions(endpoint, suspect.timeout, needs, facts.user)
     except Unreachable as why:
-        findings.append(_unreachable(why, endpoint))
+        findings.append(_unreachable(why, endpoint, suspect.timeout))
     return facts, Section(f"server {endpoint}", findings, 1)
 
 
@@ -164,9 +184,17 @@ def _latency(link: Link) -> Finding:
         return problem(f"PING is refused: {refusal}", "allow it: by it a lost connection is found out")
 
 
-def _unreachable(why: Unreachable, endpoint: Endpoint) -> Finding:
+def _unreachable(why: Unreachable, endpoint: Endpoint, timeout: float) -> Finding:
     if "refuses the user" in str(why):
         return problem(str(why), "correct 'username' and 'password', or ACL SETUSER on the server")
+    if endpoint.database and "cluster" in str(why):
+        advice = f"leave the database's number {endpoint.database} out, and give each project a prefix of its own"
+        return problem("it is part of a cluster, which has database 0 alone", advice)
+    if endpoint.database and "DB index" in str(why):
+        advice = "use a lower number: 'databases' in its configuration says how many there are, 0 is the first"
+        return problem(f"it has no database {endpoint.database}", advice)
+    if other := other_protocol(endpoint, timeout):
+        return problem(*other)
     checks = ["that it runs", "address and port", "firewalls between here and there"]
     checks += ["certificates" if endpoint.tls else "whether it expects TLS (rediss://)"]
     return problem(f"it cannot be used: {why}", f"check {', '.join(checks)}")
@@ -182,14 +210,11 @@ def _find_master(suspect: Suspect, host: Host) -> tuple[Endpoint | None, Section
                 answer = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", str(host.master_name))
                 quorum = _quorum(link, str(host.master_name))
         except Unreachable as why:
-            findings.append(
-                warning(f"sentinel {sentinel} cannot be asked: {why}", "start it, or take it out of 'sentinels'")
-            )
+            text, advice = other_protocol(sentinel, suspect.timeout) or (why, "start it, or take it out of 'sentinels'")
+            findings.append(warning(f"sentinel {sentinel} cannot be asked: {text}", advice))
             continue
         except Refusal as refusal:
-            findings.append(
-                warning(f"sentinel {sentinel} refuses: {refusal}", "allow its user +sentinel|get-master-addr-by-name")
-            )
+            findings.append(_sentinel_refuses(sentinel, refusal))
             continue
         if not answer:
             advice = "correct 'master_name', or tell the sentinel of it"
@@ -209,6 +234,15 @@ def _find_master(suspect: Suspect, host: Host) -> tuple[Endpoint | None, Section
         return None, Section(title, findings, 1)
     address, port = max(named, key=named.count)
     return replace(host.endpoint, host=address, port=port), Section(title, findings, 1)
+
+
+def _sentinel_refuses(sentinel: Endpoint, refusal: Refusal) -> Finding:
+    if "unknown command" in str(refusal):
+        return warning(
+            f"{sentinel} is a server and no sentinel",
+            "give it in 'hosts' without 'sentinels', or give a sentinel, whose port is 26379 unless it was changed",
+        )
+    return warning(f"sentinel {sentinel} refuses: {refusal}", "allow its user +sentinel|get-master-addr-by-name")
 
 
 def _quorum(link: Link, master: str) -> list[Finding]:
@@ -239,7 +273,7 @@ def _cluster(suspect: Suspect, seeds: list[Endpoint]) -> Iterator[Section]:
             with Link(seed, suspect.timeout) as link:
                 ranges = [_range(entry, seed) for entry in link.ask("CLUSTER", "SLOTS")]
         except Unreachable as why:
-            findings.append(_unreachable(why, seed) if len(seeds) == 1 else _seed_lost(seed, str(why)))
+            findings.append(_unreachable(why, seed, suspect.timeout) if len(seeds) == 1 else _seed_lost(seed, str(why)))
             continue
         except Refusal as refusal:
             findings.append(problem(f"{seed} does not say which slots there are: {refusal}", _no_cluster(suspect)))
@@ -294,9 +328,11 @@ def _not_tried() -> Finding:
     return note("nothing was sent, because of what is said above", "mend it and look again")
 
 
-def _through(suspect: Suspect) -> Finding:
+def _through(suspect: Suspect, warned: bool) -> Finding:
     """Send a few messages through the layer itself."""
-    advice = "nothing above explains it: please report it"
+    advice = "mend what is warned of above, and look again"
+    if not warned:
+        advice = "if these words do not say what to do, please report them, with what is said above"
     name = f"headrace-doctor-{secrets.token_hex(8)}"
     try:
         group, queue = asyncio.run(_round_trips(suspect, name))
@@ -322,9 +358,12 @@ def _forget(suspect: Suspect, queue: str) -> None:
 
 
 async def _round_trips(suspect: Suspect, name: str) -> tuple[float, float]:
-    arguments = {**(suspect.arguments or {}), "on_disconnect": None, "on_reconnect": None, "on_gap": None, "gap": None}
-    arguments["send_timeout"] = min(suspect.config.send_timeout, _SECONDS)
-    layer = RedisChannelLayer(**arguments)
+    quiet: dict[str, Any] = {"on_disconnect": None, "on_reconnect": None, "on_gap": None, "gap": None}
+    quiet["send_timeout"] = min(suspect.config.send_timeout, _SECONDS)
+    # A constructor of the project's own may have no such argument.
+    takes = inspect.signature(suspect.layer_class).parameters
+    more = {name: value for name, value in quiet.items() if name in takes}
+    layer = suspect.layer_class(**{**(suspect.arguments or {}), **more})
     try:
         async with layer.subscription(name) as inbox:
             group = await _median(layer.group_send, name, lambda: anext(inbox))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["Finding", "Level", "Section", "note", "ok", "problem", "shown", "warning"]
+__all__ = ["Finding", "Level", "Section", "as_mapping", "note", "ok", "problem", "shown", "warning"]
 
 _WIDTH = 120
 
@@ -50,6 +50,11 @@ class Section:
         """Tell whether something would fail."""
         return any(finding.level is Level.PROBLEM for finding in self.findings)
 
+    @property
+    def warned(self) -> bool:
+        """Tell whether something fails when something else happens as well."""
+        return any(finding.level is Level.WARNING for finding in self.findings)
+
 
 def ok(text: str) -> Finding:
     """Say that something is as it should be."""
@@ -69,6 +74,18 @@ def warning(text: str, advice: str) -> Finding:
 def problem(text: str, advice: str) -> Finding:
     """Say what fails."""
     return Finding(Level.PROBLEM, text, advice)
+
+
+def as_mapping(section: Section) -> dict[str, object]:
+    """Give a section as JSON has it."""
+    return {
+        "title": section.title,
+        "depth": section.depth,
+        "findings": [
+            {"level": finding.level.name.lower(), "text": finding.text, "advice": finding.advice}
+            for finding in section.findings
+        ],
+    }
 
 
 def shown(section: Section) -> Iterator[str]:

@@ -5,16 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core import checks
+from django.utils.module_loading import import_string
 
-from headrace.django.checks import check_channel_layers, check_sockets_config
+from headrace.django.checks import check_channel_layers, check_sockets_config, is_over_redis
 from headrace.doctor.examination import Suspect
 from headrace.doctor.findings import Finding, Level, Section, note, warning
-from headrace.layers.redis_config import redis_config
+from headrace.layers import RedisChannelLayer
+from headrace.layers.redis_config import RedisConfig, redis_config
 from headrace.sockets.backend import SETTING, redis_config_of_project
 
 __all__ = ["patients"]
 
-_OURS = {"headrace.layers.RedisChannelLayer", "headrace.RedisChannelLayer", "headrace.layers.redis.RedisChannelLayer"}
 _CORE = "channels_redis.core.RedisChannelLayer"
 _PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 _IN_MEMORY = "InMemoryChannelLayer"
@@ -54,23 +55,48 @@ def _findings(found: Sequence[Any]) -> Iterator[Finding]:
 
 def _layer(name: str, backend: str, config: Mapping[str, Any]) -> Iterator[Section | Suspect]:
     title = f"{name}, {backend}"
-    if backend not in (*_OURS, _CORE, _PUBSUB):
+    ours = _class(backend)
+    if ours is None and backend not in (_CORE, _PUBSUB):
         yield Section(title, [_without_server(backend)])
         return
-    known = inspect.signature(redis_config).parameters
-    given = {name: value for name, value in config.items() if name in known}
     try:
-        if backend == _PUBSUB:
-            given["wire"] = "channels_redis"
-        settings = redis_config(**given)
-    except (TypeError, ValueError):
-        # Said above; there is nothing to connect to.
-        yield Section(title, [note("its servers are not looked at before its CONFIG is corrected")])
+        settings = _own_settings(ours, config) if ours else _settings(config, **_wire(backend))
+    except (TypeError, ValueError) as error:
+        # Of our class it is said above; of one of the project the constructor says it.
+        why = "" if ours is None or _has_our_constructor(ours) else f": {type(error).__name__}: {error}"
+        yield Section(title, [note(f"its servers are not looked at before its CONFIG is corrected{why}")])
         return
-    if backend in _OURS:
-        yield Suspect(title, settings, dict(config))
+    if ours:
+        yield Suspect(title, settings, dict(config), layer_class=ours)
     else:
         yield Suspect(title, settings, None, core=backend == _CORE, known=list(_known(backend, config)))
+
+
+def _class(backend: str) -> type[RedisChannelLayer] | None:
+    """Return our class, or the project's own that is made of it; None if the backend is another, or is not there."""
+    try:
+        found = import_string(backend)
+    except Exception:  # a backend's module may raise anything, which the checks tell
+        return None
+    return found if is_over_redis(found) else None
+
+
+def _has_our_constructor(layer_class: Any) -> bool:
+    return layer_class.__init__ is RedisChannelLayer.__init__
+
+
+def _own_settings(layer_class: type[RedisChannelLayer], config: Mapping[str, Any]) -> RedisConfig:
+    """Read the settings; those that a constructor of the project's own makes of ``CONFIG`` only it knows."""
+    return _settings(config) if _has_our_constructor(layer_class) else layer_class(**config)._settings
+
+
+def _settings(config: Mapping[str, Any], **more: Any) -> RedisConfig:
+    known = inspect.signature(redis_config).parameters
+    return redis_config(**{name: value for name, value in config.items() if name in known}, **more)
+
+
+def _wire(backend: str) -> dict[str, str]:
+    return {"wire": "channels_redis"} if backend == _PUBSUB else {}
 
 
 def _without_server(backend: str) -> Finding:

@@ -12,6 +12,10 @@ from headrace.doctor.link import Link
 
 __all__ = ["Facts", "Use", "judged", "look", "ping"]
 
+# What a process has to each server: a connection that writes, and one that subscribes.
+_EACH = 2
+# Of maxclients; what is left is for processes that start while others end.
+_FULL = 0.9
 _PINGS = 20
 _LMOVE, _SPUBLISH = (6, 2), (7, 0)
 # The layer asks every connection once a second whether it is there; what is closed sooner is closed all the time.
@@ -25,6 +29,7 @@ class Facts:
     Attributes:
         mode: "standalone", "cluster" or "sentinel".
         role: "master" or "slave", as it says.
+        clients: How many connections it has, this one included; 0 if it does not say.
         config: Its directives, by name; what it told in INFO is there too.
     """
 
@@ -36,6 +41,7 @@ class Facts:
     why_not_3: str
     tls: bool
     user: str
+    clients: int = 0
     config: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -74,7 +80,7 @@ def look(link: Link) -> Facts:
     info = _info(link.asked("INFO"))
     kind, version = _kind(link.greeting, info)
     config = {name: info[told] for name, told in _IN_INFO.items() if told in info}
-    for name in ("client-output-buffer-limit", "timeout", "maxmemory", "maxmemory-policy"):
+    for name in ("client-output-buffer-limit", "timeout", "maxmemory", "maxmemory-policy", "maxclients"):
         config |= _pairs(link.asked("CONFIG", "GET", name))
     role = link.asked("ROLE")
     return Facts(
@@ -86,11 +92,12 @@ def look(link: Link) -> Facts:
         why_not_3=link.why_not_3,
         tls=link.endpoint.tls is not None,
         user=str(link.asked("ACL", "WHOAMI") or link.endpoint.username or "default"),
+        clients=int(info.get("connected_clients", 0)),
         config=config,
     )
 
 
-_IN_INFO = {"maxmemory": "maxmemory", "maxmemory-policy": "maxmemory_policy"}
+_IN_INFO = {"maxmemory": "maxmemory", "maxmemory-policy": "maxmemory_policy", "maxclients": "maxclients"}
 
 
 def _mode(link: Link) -> str:
@@ -160,6 +167,7 @@ def judged(facts: Facts, use: Use) -> Iterator[Finding]:
             "give each project that shares this server a prefix of its own",
         )
     yield from _limits(facts, use)
+    yield from _connections(facts)
     yield from _memory(facts, use)
 
 
@@ -212,6 +220,18 @@ def _buffer(hard: int, soft: int, seconds: int, use: Use) -> Finding:
         )
     then = "and is told that it may have missed messages" if use.tells else "and nobody is told of what it missed"
     return ok(f"{what}; it connects again, {then}")
+
+
+def _connections(facts: Facts) -> Iterator[Finding]:
+    most, used = int(facts.config.get("maxclients", 0)), facts.clients
+    if not most or not used:
+        # It was not told; that is only a number less.
+        return
+    what = f"maxclients {most}: {used} connections are open, and each process has {_EACH} here"
+    if used + _EACH > most * _FULL:
+        yield warning(f"{what}; beyond that the server refuses new ones", "raise maxclients, or run fewer processes")
+    else:
+        yield ok(what)
 
 
 def _memory(facts: Facts, use: Use) -> Iterator[Finding]:

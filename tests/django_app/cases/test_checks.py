@@ -1,6 +1,5 @@
 """What ``manage.py check`` says about CHANNEL_LAYERS."""
 
-import inspect
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ from headrace.django.checks import (
     check_runserver,
     check_sockets_config,
 )
-from headrace.layers.redis_config import redis_config
+from headrace.layers import RedisChannelLayer
 
 OURS = "headrace.layers.InMemoryChannelLayer"
 REDIS = "headrace.layers.RedisChannelLayer"
@@ -33,13 +32,19 @@ class PubSub:
     def __init__(self, *args: Any, symmetric_encryption_keys: Any = None, **kwargs: Any) -> None: ...
 
 
-class OverRedis:
-    """Has the arguments of the layer and does not look at them."""
+class OwnRedisLayer(RedisChannelLayer):
+    """A project's own, with the constructor of ours."""
 
-    __signature__ = inspect.signature(redis_config)
 
-    def __init__(self, **config: Any) -> None:
-        raise RuntimeError("a check makes no layer that connects")
+class OwnConstructor(RedisChannelLayer):
+    """Makes settings of what ``CONFIG`` has."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__([f"redis://{server}"])
+
+
+def made(_: object) -> None:
+    raise RuntimeError("a check makes no layer that connects")
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +55,7 @@ def _redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["channels_redis.core"], "RedisChannelLayer", Core, raising=False)
     monkeypatch.setattr(sys.modules["channels_redis.pubsub"], "RedisPubSubChannelLayer", PubSub, raising=False)
     use_redis(monkeypatch, "7.1.0")
-    monkeypatch.setattr("headrace.layers.RedisChannelLayer", OverRedis, raising=False)
+    monkeypatch.setattr(RedisChannelLayer, "_start_empty", made)
 
 
 def use_redis(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
@@ -143,7 +148,21 @@ def test_unknown_keys_of_the_configuration_are_an_error(backend: str, others: li
     assert ids(found) == ["E003", *others]
     message = found[0]
     assert message.msg.endswith("does not know: 'capcity', 'group_expire'")
-    assert message.hint.startswith("It knows '")
+    assert message.hint.startswith("Did you mean 'capacity'")
+    assert " It knows '" in message.hint
+
+
+@pytest.mark.parametrize("config", [{"capacity": "many"}, {"hosts": "redis://one"}])
+def test_a_projects_own_class_over_redis_is_read_as_ours(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
+    monkeypatch.setattr(sys.modules["channels_redis"], "Layer", OwnRedisLayer, raising=False)
+    assert ids(check({"default": layer("channels_redis.Layer", **config)})) == ["E005"]
+    assert ids(check({"default": layer("channels_redis.Layer", hosts=["redis://one/1"])})) == ["I002"]
+
+
+def test_what_a_constructor_of_a_projects_own_takes_is_for_that_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["channels_redis"], "Layer", OwnConstructor, raising=False)
+    assert check({"default": layer("channels_redis.Layer", server="one")}) == []
+    assert ids(check({"default": layer("channels_redis.Layer", servers="one")})) == ["E003"]
 
 
 @pytest.mark.parametrize("config", [{"capacity": 0}, {"capacity": -1}, {"channel_capacity": {"a.*": 0}}])
