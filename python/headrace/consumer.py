@@ -22,7 +22,7 @@ from headrace.dispatch import (
     SyncSession,
     get_handler_name,
 )
-from headrace.exceptions import StopConsumer
+from headrace.exceptions import LayerUnavailable, StopConsumer
 from headrace.layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace.typing import Application, ChannelLayer, Message, Receive, Scope, Send
 from headrace.utils import await_many_dispatch
@@ -135,8 +135,8 @@ class AsyncConsumer:
             TypeError: Called with anything else.
         """
         receive, send = _accept_call(self, arguments)
-        life = await _begin(self, send)
-        await life.run(receive)
+        if life := await _begin(self, receive, send):
+            await life.run(receive)
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of a message.
@@ -162,7 +162,8 @@ class AsyncConsumer:
     async def on_error(self, exc: Exception, message: Message) -> None:
         """Report what a handler raised. Override it to tell others, or to go on after an error.
 
-        Logs one line and raises ``exc`` again, which ends the consumer. A server logs the traceback.
+        Logs one line and raises ``exc`` again, which ends the consumer. A server logs the traceback, but not of a
+        ``LayerUnavailable`` while a WebSocket is opened: the client is refused with 503 then.
 
         Args:
             exc: The exception; never ``StopConsumer``.
@@ -170,11 +171,25 @@ class AsyncConsumer:
         """
         place = self.scope.get("path", self.scope.get("type"))
         kind = message.get("type") if isinstance(message, Mapping) else message
+        if isinstance(exc, LayerUnavailable):
+            _log_away(self, kind, exc)
+            raise exc
         _logger.error("%s at %s failed on %r: %r", type(self).__name__, place, kind, exc)
         raise exc
 
     async def on_idle(self) -> None:
         """React to a client that has been silent for ``idle_timeout``: to be overridden, say to close or to ping."""
+
+
+def _log_away(consumer: AsyncConsumer, kind: object, error: LayerUnavailable) -> None:
+    place = consumer.scope.get("path", consumer.scope.get("type"))
+    _logger.error(
+        "%s at %s failed on %r, because headrace's channel layer is away: %s",
+        type(consumer).__name__,
+        place,
+        kind,
+        error,
+    )
 
 
 def _check_arguments(consumer_class: type[AsyncConsumer], initkwargs: Iterable[str]) -> None:
@@ -213,8 +228,8 @@ def _accept_call(consumer: AsyncConsumer, arguments: tuple[Any, ...]) -> tuple[R
     )
 
 
-async def _begin(consumer: AsyncConsumer, send: Send) -> Life:
-    """Prepare to serve one connection."""
+async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Life | None:
+    """Prepare to serve one connection; None if it was refused, because the layer is away."""
     session = consumer._headrace
     if session.serving:
         raise RuntimeError(
@@ -225,9 +240,17 @@ async def _begin(consumer: AsyncConsumer, send: Send) -> Life:
         session = session.shared.new_session(consumer)
     layer = get_channel_layer(consumer.channel_layer_alias)
     consumer.channel_layer = cast(ChannelLayer, layer)
-    if layer is not None:
-        consumer.channel_name = await layer.new_channel()
     session.open(consumer, send)
+    if layer is not None:
+        try:
+            consumer.channel_name = await layer.new_channel()
+        except LayerUnavailable as error:
+            # Servers want their first message to be taken before they are answered.
+            message = await receive() if session.may_defer(consumer) else {}
+            if not await session.defers_client(consumer, message):
+                raise
+            _log_away(consumer, message["type"], error)
+            return None
     return Life(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
 
 
@@ -251,8 +274,8 @@ class _Application:
         if self.consumer_class.__call__ is AsyncConsumer.__call__:
             # The same with one frame less, for as long as the connection lasts.
             consumer.scope = scope
-            life = await _begin(consumer, send)
-            await life.run(receive)
+            if life := await _begin(consumer, receive, send):
+                await life.run(receive)
         else:
             await consumer(scope, receive, send)
 

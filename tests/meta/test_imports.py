@@ -32,7 +32,10 @@ RANKS = [
     ["headrace.layers.redis"],
     ["headrace.layers"],
     ["headrace.sync", "headrace.db", "headrace.utils", "headrace.paths"],
-    ["headrace.dispatch.counters", "headrace.dispatch.handlers", "headrace.dispatch.settings"],
+    [
+        *("headrace.dispatch.counters", "headrace.dispatch.handlers", "headrace.dispatch.handshake"),
+        "headrace.dispatch.settings",
+    ],
     ["headrace.dispatch.attendant", "headrace.dispatch.intake", "headrace.dispatch.threads"],
     ["headrace.dispatch.session"],
     ["headrace.dispatch.life"],

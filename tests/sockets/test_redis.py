@@ -307,7 +307,7 @@ async def test_what_the_server_does_not_take_is_logged_counted_and_raised_by_flu
 
 
 @pytest.mark.complains
-async def test_a_connect_that_cannot_subscribe_closes_with_1011(
+async def test_a_connect_that_cannot_subscribe_closes_with_1013(
     start_redis: Callable[..., Server],
 ) -> None:
     server = start_redis()
@@ -317,7 +317,7 @@ async def test_a_connect_that_cannot_subscribe_closes_with_1011(
     client.meets(Subscribed, config=config)
     client.gives("connect")
     await client.ends()
-    assert client.sent == [{"type": "websocket.accept"}, {"type": "websocket.close", "code": 1011}]
+    assert client.sent == [{"type": "websocket.accept"}, {"type": "websocket.close", "code": 1013}]
 
 
 def test_layers_that_nobody_uses_any_more_end_their_connections(redis_server: Server, redis_prefix: str) -> None:

@@ -19,7 +19,7 @@ from headrace.dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
 from headrace.dispatch.session import Session
 from headrace.dispatch.settings import READ_AHEAD_BYTES, setting
 from headrace.dispatch.threads import current_executor, restore_executor
-from headrace.exceptions import ConnectionClosed, StopConsumer
+from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
 from headrace.settings import django_settings
 from headrace.typing import ChannelLayer, Message, Receive, Scope
 
@@ -374,6 +374,8 @@ class Life:
                 # One sender's mistake: it must not end the connections of all its receivers.
                 return
             if await session.dismisses_client(consumer):
+                raise StopConsumer from None
+            if isinstance(raised, LayerUnavailable) and await session.defers_client(consumer, message):
                 raise StopConsumer from None
             raise
 

@@ -157,6 +157,14 @@ class Session:
         """Close the connection of a client that sent what cannot be decoded; tell whether that ends the matter."""
         return False
 
+    def may_defer(self, consumer: Any) -> bool:
+        """Tell whether a client may be sent away while the layer is away, in the place of an exception."""
+        return False
+
+    async def defers_client(self, consumer: Any, message: Message) -> bool:
+        """Send a client away that came while the layer is away; tell whether that ends the matter."""
+        return False
+
     async def close_overrun(self) -> None:
         """Close the connection because the consumer does not keep up."""
         self.shared.counters.add(closed_overrun=1)

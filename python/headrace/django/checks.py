@@ -45,6 +45,7 @@ __all__ = ["check_channel_layers", "check_deployment", "check_runserver", "check
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
+_IN_MEMORY = {_OURS, "headrace.InMemoryChannelLayer", "headrace.layers.memory.InMemoryChannelLayer", _CHANNELS}
 _REDIS = "headrace.layers.RedisChannelLayer"
 _CORE = {"channels_redis.core.RedisChannelLayer"}
 _PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"

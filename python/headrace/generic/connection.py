@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NoReturn
 from asgiref.sync import async_to_sync
 
 from headrace.consumer import AsyncConsumer
-from headrace.dispatch import Session, Shared, SyncSession
+from headrace.dispatch import AWAY, UNAVAILABLE, Session, Shared, SyncSession, refuse_handshake
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.typing import Message
 
@@ -259,6 +259,22 @@ class WebsocketSession(Session):
         if self.intake is not None:
             await self.intake.close()
         return await self._close_now({"type": "websocket.close", "code": UNDECODABLE})
+
+    def may_defer(self, consumer: Any) -> bool:
+        """Tell whether a client may be sent away while the layer is away, in the place of an exception."""
+        # No traceback of the server's would help to mend that. Where there is no server, it is all there is to see.
+        return not (self.closed or self.gone) and "asgi" in consumer.scope
+
+    async def defers_client(self, consumer: Any, message: Message) -> bool:
+        """Send a client away that came while the layer is away; tell whether that ends the matter."""
+        if message.get("type") != "websocket.connect" or not self.may_defer(consumer):
+            return False
+        self.code = AWAY
+        if self.accepted:
+            return await self._close_now({"type": "websocket.close", "code": AWAY})
+        self.closed = True
+        await refuse_handshake(consumer.scope, self.asgi_send, AWAY, UNAVAILABLE)
+        return True
 
     async def close_overrun(self) -> None:
         """Close the connection because the consumer does not keep up."""

@@ -17,15 +17,18 @@ from typing import Any, ClassVar
 
 from headrace._core import Inbox
 from headrace.dispatch import (
+    AWAY,
     CLEAN_UP_SECONDS,
+    UNAVAILABLE,
     Rest,
     call_in_thread,
     current_executor,
     despite_cancel,
+    refuse_handshake,
     restore_executor,
     stand_in,
 )
-from headrace.exceptions import ConnectionClosed
+from headrace.exceptions import ConnectionClosed, LayerUnavailable
 from headrace.sockets.incoming import Incoming
 from headrace.sockets.loop import begun
 from headrace.sockets.mailbox import Mailbox
@@ -42,7 +45,7 @@ NOBODY, FORBIDDEN = 4401, 4403
 
 FAILED, NO_CODE = 1011, 1005
 
-_STATUS = {NOBODY: 401, FAILED: 500}
+_STATUS = {NOBODY: 401, FAILED: 500, AWAY: UNAVAILABLE}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
 
@@ -174,16 +177,19 @@ class Connection(Incoming):
         self._in_handshake = False
         self._has_begun = True
         self._inbox_opened()
-        if not await self._try("connect"):
-            await self._close(FAILED)
+        try:
+            await self._call("connect")
+        except Exception as error:
+            self._note_error("connect")
+            await self._close(AWAY if isinstance(error, LayerUnavailable) else FAILED)
 
     async def _refusal(self) -> int | None:
         """Return the code to refuse the connection with, or None to accept it."""
         try:
             answer = await self._call("authorize")
-        except Exception:
+        except Exception as error:
             self._note_error("authorize")
-            return FAILED
+            return AWAY if isinstance(error, LayerUnavailable) else FAILED
         if answer is True:
             return None
         if answer is None:
@@ -198,13 +204,7 @@ class Connection(Incoming):
 
     async def _refuse(self, code: int) -> None:
         self._phase = Phase.CLOSED
-        if "websocket.http.response" not in (self.scope.get("extensions") or ()):
-            await self._asgi_send({"type": "websocket.close", "code": code})
-            return
-        headers = [(b"content-type", b"text/plain"), (b"content-length", b"0")]
-        start = {"type": "websocket.http.response.start", "status": _STATUS.get(code, 403), "headers": headers}
-        await self._asgi_send(start)
-        await self._asgi_send({"type": "websocket.http.response.body", "body": b""})
+        await refuse_handshake(self.scope, self._asgi_send, code, _STATUS.get(code, 403))
 
     async def _take_frame(self, message: Message) -> None:
         self._received += 1
@@ -263,6 +263,9 @@ class Connection(Incoming):
             self._note_departure()
             return False
         self._errors += 1
+        if isinstance(error, LayerUnavailable):
+            _logger.error("%r: %s() failed, because headrace's channel layer is away: %s", self, hook, error)
+            return True
         # One traceback is enough: a client could fill the log.
         _logger.error("%r: %s() failed: %r", self, hook, error, exc_info=self._errors == 1)
         return True

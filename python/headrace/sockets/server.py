@@ -156,7 +156,10 @@ class BaseSocketServer(Connection):
         return _Settled(True)
 
     def connect(self) -> Any:
-        """Begin, now that the connection has been accepted: subscribe, say. An exception closes it with 1011."""
+        """Begin, now that the connection has been accepted: subscribe, say.
+
+        An exception closes the connection with 1011, ``LayerUnavailable`` with 1013.
+        """
         return _Settled(None)
 
     def receive(self, data: Any) -> Any:
