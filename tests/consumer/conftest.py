@@ -140,4 +140,5 @@ async def wire() -> Any:
     for task in left:
         task.cancel()
     if left:
-        await asyncio.wait(left)
+        # A handler in a thread cannot be cancelled: one that a failed test has left would be waited for without end.
+        await asyncio.wait(left, timeout=20)
