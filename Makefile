@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
+# The tests start thousands of processes: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons test-peers chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs clean
 

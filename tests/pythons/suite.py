@@ -30,6 +30,8 @@ PINS = {"3.11": ["Django==5.2.*"], "3.12": ["Django==5.2.*", "redis==5.*"], "3.1
 WITHOUT = {"3.14t": ("django_sockets",)}
 # The older Channels that headrace.django is tested with, beside the newer one.
 OLDER_CHANNELS = "channels==4.2.*"
+# What leads to another Python, or lets each process compile anew what it imports.
+NOT_INHERITED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")
 # How long the stress test, which takes two, may take.
 _STRESS_MINUTES = 10
 
@@ -170,7 +172,7 @@ class Suite:
         if self._interpreter.version.free_threaded:
             # A dependency that does not know of the free-threaded build would turn the lock on.
             given["PYTHON_GIL"] = "0"
-        return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")} | given
+        return {name: value for name, value in os.environ.items() if name not in NOT_INHERITED} | given
 
 
 def requirements(wheel: Path, version: str) -> list[str]:
