@@ -394,6 +394,8 @@ class Here(AsyncWebsocketConsumer):
         print("disconnect", code, flush=True)
 
 async def main():
+    # A busy machine is no fault: in debug mode asyncio tells of steps that take long.
+    asyncio.get_running_loop().slow_callback_duration = 60
     incoming = asyncio.Queue()
     incoming.put_nowait({"type": "websocket.connect"})
     async def send(message):
