@@ -319,8 +319,8 @@ async def _answer_no_route(scope: Scope, receive: Receive, send: Send) -> None:
     elif "websocket.http.response" in (scope.get("extensions") or ()):
         await _respond_404("websocket.http.response", send)
     else:
-        # The server would make a 403 of a close now, which says something else. And a browser is told the code only of
-        # a connection that was open; some open none if they offered subprotocols and got none.
+        # The server would answer a close now with 403, which means something else. A browser sees the code of a close
+        # only if the connection was open, and some fail the handshake if none of their subprotocols was chosen.
         offered = scope.get("subprotocols") or [None]
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         await send({"type": "websocket.close", "code": NO_ROUTE, "reason": "no route"})

@@ -19,7 +19,7 @@ async def refuse_handshake(scope: Scope, send: Send, code: int, status: int) -> 
     Args:
         scope: The connection's.
         send: The server's.
-        code: The code of the close, which is told to no client.
+        code: The code of the close. The client does not see it.
         status: The status, where the server has the extension ``websocket.http.response``.
     """
     if "websocket.http.response" not in (scope.get("extensions") or ()):

@@ -58,9 +58,9 @@ class Suspect:
 
 
 def diagnose(patients: Iterable[Section | Suspect], say: Callable[[str], object], *, as_json: bool = False) -> int:
-    """Look at everything, tell what is found as it is found, and return the exit code: 1 if something would fail.
+    """Look at everything and return the exit code: 1 if something would fail.
 
-    As JSON it is told in one piece at the end.
+    Text is printed section by section as each is looked at, JSON as one object at the end.
     """
     counted: Counter[Level] = Counter()
     told = []

@@ -172,7 +172,7 @@ impl ServerCertVerifier for AcceptAny {
         Ok(ServerCertVerified::assertion())
     }
 
-    // Who takes any certificate takes one of whoever is in between, so that its signature proves nothing.
+    // An attacker in between may send a certificate of their own, which is accepted too: its signature would prove nothing.
     fn verify_tls12_signature(
         &self,
         _message: &[u8],
@@ -293,7 +293,7 @@ impl fmt::Display for Words<'_> {
                 ),
                 Some(webpki::Error::UnsupportedCertVersion) => write!(
                     f,
-                    "is of X.509 version 1, of which no authority is asked: {ITSELF}, or {ANOTHER}"
+                    "is of X.509 version 1, which no authority can vouch for here: {ITSELF}, or {ANOTHER}"
                 ),
                 _ => malformed(f),
             },
