@@ -41,7 +41,14 @@ from headrace.layers.redis import RedisChannelLayer
 from headrace.layers.redis_config import RedisConfig, redis_config
 from headrace.sockets.backend import SETTING, redis_config_of_project
 
-__all__ = ["check_channel_layers", "check_deployment", "check_runserver", "check_sockets_config", "is_over_redis"]
+__all__ = [
+    "check_channel_layers",
+    "check_deployment",
+    "check_runserver",
+    "check_sockets_config",
+    "has_constructor_of",
+    "is_over_redis",
+]
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
@@ -219,18 +226,19 @@ def _is_kind(layer_class: object, kind: type) -> bool:
 def _check_values(where: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
     """Read the settings of a layer of ours. Those of a class with a constructor of its own are for that alone."""
     try:
-        if is_over_redis(layer_class) and _has_constructor_of(layer_class, RedisChannelLayer):
+        if is_over_redis(layer_class) and has_constructor_of(layer_class, RedisChannelLayer):
             parsed = redis_config(**_of_redis(config))
             yield from _explain_ignored(where, parsed.ignored)
             yield from _explain_databases(where, parsed)
-        elif _is_kind(layer_class, InMemoryChannelLayer) and _has_constructor_of(layer_class, InMemoryChannelLayer):
+        elif _is_kind(layer_class, InMemoryChannelLayer) and has_constructor_of(layer_class, InMemoryChannelLayer):
             # That does nothing but look at its arguments.
             InMemoryChannelLayer(**config)
     except (TypeError, ValueError) as error:
         yield Error(f"{where}['CONFIG'] is refused: {error}", hint="Correct the value.", id="headrace.E005")
 
 
-def _has_constructor_of(layer_class: Any, kind: Any) -> bool:
+def has_constructor_of(layer_class: Any, kind: Any) -> bool:
+    """Tell whether a class takes the arguments of another one, because it has no constructor of its own."""
     return layer_class.__init__ is kind.__init__
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.core import checks
 from django.utils.module_loading import import_string
 
-from headrace.django.checks import check_channel_layers, check_sockets_config, is_over_redis
+from headrace.django.checks import check_channel_layers, check_sockets_config, has_constructor_of, is_over_redis
 from headrace.doctor.examination import Suspect
 from headrace.doctor.findings import Finding, Level, Section, note, warning
 from headrace.layers import RedisChannelLayer
@@ -63,7 +63,8 @@ def _layer(name: str, backend: str, config: Mapping[str, Any]) -> Iterator[Secti
         settings = _own_settings(ours, config) if ours else _settings(config, **_wire(backend))
     except (TypeError, ValueError) as error:
         # Of our class it is said above; of one of the project the constructor says it.
-        why = "" if ours is None or _has_our_constructor(ours) else f": {type(error).__name__}: {error}"
+        said = ours is None or has_constructor_of(ours, RedisChannelLayer)
+        why = "" if said else f": {type(error).__name__}: {error}"
         yield Section(title, [note(f"its servers are not looked at before its CONFIG is corrected{why}")])
         return
     if ours:
@@ -81,13 +82,9 @@ def _class(backend: str) -> type[RedisChannelLayer] | None:
     return found if is_over_redis(found) else None
 
 
-def _has_our_constructor(layer_class: Any) -> bool:
-    return layer_class.__init__ is RedisChannelLayer.__init__
-
-
 def _own_settings(layer_class: type[RedisChannelLayer], config: Mapping[str, Any]) -> RedisConfig:
     """Read the settings; those that a constructor of the project's own makes of ``CONFIG`` only it knows."""
-    return _settings(config) if _has_our_constructor(layer_class) else layer_class(**config)._settings
+    return _settings(config) if has_constructor_of(layer_class, RedisChannelLayer) else layer_class(**config)._settings
 
 
 def _settings(config: Mapping[str, Any], **more: Any) -> RedisConfig:
