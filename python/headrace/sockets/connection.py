@@ -11,9 +11,8 @@ import inspect
 import logging
 import reprlib
 import sys
-from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from headrace._core import Inbox
 from headrace.dispatch import (
@@ -29,11 +28,13 @@ from headrace.dispatch import (
     stand_in,
 )
 from headrace.exceptions import ConnectionClosed, LayerUnavailable
+from headrace.sockets.backend import Backend
+from headrace.sockets.hooks import Hooks, Server
 from headrace.sockets.incoming import Incoming
 from headrace.sockets.loop import begun
 from headrace.sockets.mailbox import Mailbox
-from headrace.sockets.outgoing import Phase
-from headrace.sockets.payload import Encoder, data_of, frame_of
+from headrace.sockets.outgoing import NO_CODE, Phase
+from headrace.sockets.payload import data_of, frame_of
 from headrace.typing import Message, Receive, Send
 
 __all__ = ["Connection"]
@@ -43,28 +44,23 @@ _logger = logging.getLogger("headrace.sockets")
 NOBODY, FORBIDDEN = 4401, 4403
 """The codes of a refusal: nobody is logged in, or the wrong one."""
 
-FAILED, NO_CODE = 1011, 1005
+FAILED = 1011
 
 _STATUS = {NOBODY: 401, FAILED: 500, AWAY: UNAVAILABLE}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
 
 class Connection(Incoming):
-    """The state of one WebSocket, and the two tasks that it lives in."""
+    """The state of one WebSocket, and the two tasks that it lives in.
 
-    thread_sensitive: bool = False
-
-    ws_encoder: Encoder
-    ws_encoder_is_bytes: bool
-    ws_decoder: Callable[[Any], Any]
-    subprotocol: str | None
-
-    _hooks: ClassVar[frozenset[Any]]
-    """Those of the base class, which need no thread."""
-
-    _disconnect_takes_code: ClassVar[bool] = True
-    # Not everybody is let in.
-    _is_guarded: ClassVar[bool] = False
+    Args:
+        server: As for ``Outgoing``.
+        hooks: What is known of the hooks of its class.
+        receive: Returns the client's next message, when awaited.
+        send: Sends one to it.
+        backend: As for ``Hub``.
+        loop: As for ``Hub``.
+    """
 
     # What a connection begins with; it has its own when that changes. An object of few attributes takes less.
     _delivering: asyncio.Task[None] | None = None
@@ -74,12 +70,18 @@ class Connection(Incoming):
 
     _has_told_expired = False
 
-    # Whether a broadcast goes to the client as it is, because nobody has changed what becomes of it.
-    _passes_on: bool
-
-    def __init__(self, receive: Receive, send: Send, **settings: Any) -> None:
+    def __init__(
+        self,
+        server: Server,
+        hooks: Hooks,
+        receive: Receive,
+        send: Send,
+        backend: Backend,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self._hooks = hooks
         self._asgi_receive = receive
-        super().__init__(send, **settings)
+        super().__init__(server, send, backend, loop)
 
     def _begin_in_child(self) -> None:
         super()._begin_in_child()
@@ -88,38 +90,54 @@ class Connection(Incoming):
     def _make_mailbox(self) -> Mailbox:
         return Mailbox(
             self.layer,
-            self.max_backlog,
-            self.overflow,
-            backlog_bytes=self.max_backlog_bytes,
+            self._server.max_backlog,
+            self._server.overflow,
+            backlog_bytes=self._server.max_backlog_bytes,
             opened=self._inbox_opened,
         )
 
     # The lane of the client's frames.
 
+    def start(self, server: Server) -> None:
+        """Begin to serve, and do not wait for the end: in the running loop, or else in one in a thread.
+
+        Args:
+            server: Its own, which is kept until the end.
+        """
+        self._require_unstarted()
+        if self._may_block():
+            asyncio.run_coroutine_threadsafe(self._start(server), self._own_loop()).result()
+        else:
+            self._begin(server)
+
+    async def async_start(self, server: Server) -> None:
+        """Serve until the end; see ``start``."""
+        self._require_unstarted()
+        await self._serve(server)
+
     def _require_unstarted(self) -> None:
         if self._task is not None:
             raise RuntimeError(f"{self!r} was started before; make another for another connection")
 
-    async def _start(self) -> None:
-        self._begin()
+    async def _start(self, server: Server) -> None:
+        self._begin(server)
 
-    def _begin(self) -> None:
-        """Begin to live in the running loop, and do not wait for the end."""
-        self._task = begun(self._serve())
+    def _begin(self, server: Server) -> None:
+        self._task = begun(self._serve(server))
         self._task.add_done_callback(self._log_failure)
 
     def _log_failure(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("%r ended because its receive() or send() failed", self, exc_info=error)
 
-    async def _serve(self) -> None:
-        """Take messages until the end."""
+    async def _serve(self, server: Server) -> None:
+        """Take messages until the end. The server is only kept: nobody else may have it."""
         self._task = asyncio.current_task()
         self._loop = loop = asyncio.get_running_loop()
         self._may_run_loop = False
         cancelled, executor = False, current_executor()
         try:
-            if self.overflow == "close":
+            if self._server.overflow == "close":
                 await self._mailbox.arm(self._overrun)
             self._inbox_opened()
             while self._phase is Phase.OPEN:
@@ -151,7 +169,7 @@ class Connection(Incoming):
         elif kind == "websocket.disconnect":
             if self._phase is Phase.OPEN:
                 # As with frames, a connect before it is no condition where nobody has to be let in.
-                self._has_begun = self._has_begun or not self._is_guarded
+                self._has_begun = self._has_begun or not self._hooks.is_guarded
                 self._note_closed(message.get("code"), owes_close=False)
         else:
             _logger.warning("%r got a message of type %r, which a WebSocket does not have", self, kind)
@@ -165,13 +183,13 @@ class Connection(Incoming):
             await self._refuse(code)
             return
         accept: Message = {"type": "websocket.accept"}
-        if self.subprotocol is not None:
-            accept["subprotocol"] = self.subprotocol
-            if self.subprotocol not in (self.scope.get("subprotocols") or ()):
+        if self._server.subprotocol is not None:
+            accept["subprotocol"] = self._server.subprotocol
+            if self._server.subprotocol not in (self._server.scope.get("subprotocols") or ()):
                 _logger.warning(
                     "%r is accepted with subprotocol %r, which its client did not offer; browsers give up then",
                     self,
-                    self.subprotocol,
+                    self._server.subprotocol,
                 )
         await self._asgi_send(accept)
         self._in_handshake = False
@@ -195,7 +213,7 @@ class Connection(Incoming):
         if answer is None:
             _logger.warning("%r: authorize() returned nothing, so it is refused; return True to accept", self)
         if not answer:
-            user = self.scope.get("user", self)
+            user = self._server.scope.get("user", self)
             return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOBODY
         if isinstance(answer, int) and answer >= 1000:
             return answer
@@ -204,11 +222,11 @@ class Connection(Incoming):
 
     async def _refuse(self, code: int) -> None:
         self._phase = Phase.CLOSED
-        await refuse_handshake(self.scope, self._asgi_send, code, _STATUS.get(code, 403))
+        await refuse_handshake(self._server.scope, self._asgi_send, code, _STATUS.get(code, 403))
 
     async def _take_frame(self, message: Message) -> None:
         self._received += 1
-        if not self._has_begun and self._is_guarded:
+        if not self._has_begun and self._hooks.is_guarded:
             self._unhandled += 1
             _logger.warning("%r got a frame of somebody whom authorize() has not let in; it is not looked at", self)
             return
@@ -217,7 +235,7 @@ class Connection(Incoming):
         if raw is None:
             raw = message.get("bytes", b"")
         try:
-            data = self.ws_decoder(raw)
+            data = self._server.ws_decoder(raw)
         except Exception as error:
             self._bad_messages += 1
             if self._bad_messages == 1:
@@ -247,13 +265,13 @@ class Connection(Incoming):
 
     async def _call(self, name: str, *arguments: Any) -> Any:
         """Call a hook: here if it is a coroutine function or of the base class, else in a thread."""
-        hook = getattr(self, name)
+        hook = getattr(self._server, name)
         if inspect.iscoroutinefunction(hook):
             return await hook(*arguments)
-        if getattr(hook, "__func__", None) in self._hooks:
+        if getattr(hook, "__func__", None) in self._hooks.unchanged:
             result = hook(*arguments)
         else:
-            result = await call_in_thread(not self.thread_sensitive, hook, *arguments)
+            result = await call_in_thread(not self._server.thread_sensitive, hook, *arguments)
         return await result if inspect.isawaitable(result) else result
 
     def _note_error(self, hook: str) -> bool:
@@ -299,13 +317,13 @@ class Connection(Incoming):
             else:
                 await self._deliver(message)
             self._look_for_expired(inbox)
-            if not self._passes_on:
+            if not self._hooks.passes_on:
                 inbox.end_turn()
 
     def _attend(self, task: "asyncio.Task[Any]", message: dict[str, Any]) -> Rest | bool | None:
         """Deliver in the place of the task; return True if the next may follow at once: no handler was called."""
         left = stand_in(task, self._deliver, message)
-        return True if self._passes_on and left is None else left
+        return True if self._hooks.passes_on and left is None else left
 
     def _look_for_expired(self, inbox: Inbox) -> None:
         """Tell the log, once, that messages have expired while one was delivered."""
@@ -324,10 +342,12 @@ class Connection(Incoming):
             self._dropped_unsubscribed += 1
             return
         try:
-            if self._passes_on:
-                await self._send_frame(frame_of(message, self.ws_encoder, self.ws_encoder_is_bytes))
+            if self._hooks.passes_on:
+                await self._send_frame(frame_of(message, self._server.ws_encoder, self._server.ws_encoder_is_bytes))
             else:
-                await self._handle_broadcast(topic, data_of(message))
+                handled: Any = self._server.async_handle_received_broadcast(topic, data_of(message))
+                if inspect.isawaitable(handled):
+                    await handled
         except asyncio.CancelledError:
             # What the handler waited for may have been cancelled, and not this task.
             if (task := asyncio.current_task()) is None or task.cancelling():
@@ -335,7 +355,7 @@ class Connection(Incoming):
             self._note_error("async_handle_received_broadcast")
         except Exception:
             self._note_error("async_handle_received_broadcast")
-        if self._sends is not None and not self._passes_on:
+        if self._sends is not None and not self._hooks.passes_on:
             # What the handler sent without waiting goes out first: so it is the mailbox that fills up.
             await self._sends.before()
 
@@ -346,9 +366,6 @@ class Connection(Incoming):
         _logger.error("%r is closed, because nothing more can be delivered to it: %r", self, error)
         self._note_closed(FAILED)
         self._begin_closing()
-
-    async def _handle_broadcast(self, topic: str, data: Any) -> None:
-        raise NotImplementedError("a socket server says what becomes of a broadcast")
 
     def _stop_delivering(self) -> None:
         delivering = self._delivering
@@ -391,7 +408,26 @@ class Connection(Incoming):
             if self._has_begun and not getattr(self._loop, "is_ending", False):
                 known = self._code_ahead if self._code is None else self._code
                 code = NO_CODE if known is None else known
-                await self._try("disconnect", *([code] if self._disconnect_takes_code else []))
+                await self._try("disconnect", *([code] if self._hooks.takes_code else []))
         finally:
             self._phase = Phase.ENDED
             self._mailbox.topics.clear()
+
+    def counts(self) -> dict[str, int]:
+        """Read the counters."""
+        return {
+            **super().counts(),
+            "received": self._received,
+            "sent": self._sent,
+            "bad_messages": self._bad_messages,
+            "errors": self._errors,
+            "unhandled": self._unhandled,
+            "dropped_after_close": self._dropped_after_close,
+            "dropped_stalled": self._dropped_stalled,
+            "dropped_backlog": self._dropped_backlog,
+            "pending_bytes": 0 if self._sends is None else self._sends.bytes,
+        }
+
+    def note_unhandled(self) -> None:
+        """Count a frame that no hook of the user's takes."""
+        self._unhandled += 1

@@ -118,7 +118,7 @@ class Incoming(Outgoing):
 
     def _may_read_ahead(self) -> bool:
         ahead = self._read_ahead or ()
-        return len(ahead) < READ_AHEAD and sum(map(size_of, ahead)) < self.read_ahead_bytes
+        return len(ahead) < READ_AHEAD and sum(map(size_of, ahead)) < self._server.read_ahead_bytes
 
     def _let_go_of_what_was_read(self) -> None:
         """Drop what was read ahead, and count it: nobody will take it."""
@@ -131,10 +131,10 @@ class Incoming(Outgoing):
     def _give_grace(self) -> None:
         """Let the hook that is at work, or the next one, go on for the grace period, now that the client has gone."""
         self._end_grace()
-        if self.grace_period is not None and self.grace_period != math.inf:
+        if self._server.grace_period is not None and self._server.grace_period != math.inf:
             loop = asyncio.get_running_loop()
             self._grace_began = loop.time()
-            self._grace_timer = loop.call_later(self.grace_period, self._expire)
+            self._grace_timer = loop.call_later(self._server.grace_period, self._expire)
 
     def _end_grace(self) -> None:
         if self._grace_timer is not None:

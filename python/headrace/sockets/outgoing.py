@@ -8,31 +8,37 @@ import asyncio
 import enum
 import logging
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
-from headrace.dispatch import GRACE_SECONDS, READ_AHEAD_BYTES, size_of
+from headrace.dispatch import size_of
 from headrace.exceptions import ChannelFull, ConnectionClosed
-from headrace.sockets.broadcaster import Broadcaster
+from headrace.sockets.backend import Backend
+from headrace.sockets.hooks import Server
+from headrace.sockets.hub import Hub
 from headrace.sockets.later import Later
-from headrace.sockets.mailbox import Overflow
+from headrace.sockets.payload import frame
 from headrace.sockets.turns import Turns
-from headrace.typing import Message, Scope, Send
+from headrace.typing import Message, Send
 
-__all__ = ["CLOSE_SECONDS", "Outgoing", "Phase", "result"]
+__all__ = ["CLOSE_SECONDS", "NO_CODE", "Outgoing", "Phase"]
 
 _logger = logging.getLogger("headrace.sockets")
 
-OVERRUN = 1013
-"""The code of a close for a client that does not keep up."""
+OVERRUN, NO_CODE = 1013, 1005
+"""The code of a close for a client that does not keep up, and of one without a code."""
 
 CLOSE_SECONDS = 5
 """How long a client that does not read may hold up its close, or a thread that sends to it."""
 
 _CALL_BYTES = 1024
 """What a frame that waits for its turn counts beside its content: the task and the future of its call."""
+
+_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
+"""The codes of the standard that may be sent; servers fail on any other, some without an error."""
 
 _LOOK = 0.5
 """Seconds between two looks at whether a loop is still there."""
@@ -49,16 +55,15 @@ class Phase(enum.Enum):
     ENDED = enum.auto()
 
 
-class Outgoing(Broadcaster):
-    """The way to one client, and how it ends."""
+class Outgoing(Hub):
+    """The way to one client, and how it ends; its methods are those of ``BaseSocketServer``.
 
-    max_backlog: int | None = None
-    max_backlog_bytes: int | None = None
-    read_ahead_bytes: int = READ_AHEAD_BYTES
-    overflow: Overflow = "drop_new"
-    grace_period: float | None = GRACE_SECONDS
-
-    scope: Scope
+    Args:
+        server: Whose way. It is not kept alive from here, which would be a cycle: who serves the connection has it.
+        send: Sends one message to the client.
+        backend: As for ``Hub``.
+        loop: As for ``Hub``.
+    """
 
     # What a connection begins with; it has its own when that changes. An object of few attributes takes less.
     _phase = Phase.OPEN
@@ -78,22 +83,92 @@ class Outgoing(Broadcaster):
     _sends: Later | None = None
     _sent = _dropped_after_close = _dropped_stalled = _dropped_backlog = 0
 
-    def __init__(self, send: Send, **settings: Any) -> None:
+    def __init__(self, server: Server, send: Send, backend: Backend, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._server: Server = weakref.proxy(server)
+        self._scope = server.scope
         self._asgi_send = send
         # Frames leave in the order of the calls.
         self._turns = Turns()
-        super().__init__(**settings)
+        super().__init__(type(server).__name__, backend, loop)
 
     def __repr__(self) -> str:
-        where = self.scope.get("path")
+        where = self._scope.get("path")
         # The client has written the path, and with it what it likes, line breaks too.
-        return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
+        return f"<{self._name}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
 
     def _begin_in_child(self) -> None:
         super()._begin_in_child()
         # The client is the parent's.
         self._phase = Phase.ENDED
         self._loop = self._closing = self._sends = None
+
+    def send(self, data: Any, raw: bool) -> None:
+        """Send data to the client: wait in a thread, and return at once where a loop runs."""
+        message = self._frame(data, raw)
+        if self._may_block():
+            self._send_here(message)
+        else:
+            self._send_in_turn(message)
+
+    async def async_send(self, data: Any, raw: bool) -> None:
+        """Send data to the client."""
+        message = self._frame(data, raw)
+        if self._sends is not None:
+            await self._sends.before()
+        await self._in_own_loop(partial(self._send_frame, message))
+
+    def _frame(self, data: Any, raw: bool) -> Message:
+        self._mind_fork()
+        self._check_send()
+        if self._in_handshake:
+            raise RuntimeError(f"{self!r} is not accepted yet, so nothing can be sent to it; send in connect()")
+        if not raw:
+            return frame(self._encoded(data), self._server.ws_encoder_is_bytes)
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            raise TypeError(f"data must be str or bytes to be sent raw, got {type(data).__name__}")
+        return frame(data if isinstance(data, str) else bytes(data), not isinstance(data, str))
+
+    def _encoded(self, data: Any) -> str | bytes:
+        try:
+            return self._server.ws_encoder(data)
+        except RecursionError:
+            raise ValueError("data cannot be sent: it is nested too deep") from None
+        except (TypeError, ValueError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(f"data cannot be sent, because ws_encoder refuses it: {error}") from error
+
+    def close(self, code: int) -> None:
+        """Close the connection: wait in a thread, and return at once where a loop runs."""
+        _check_code(code)
+        if self._may_block():
+            if self.is_open():
+                self._note_closed(code)
+                loop = self._own_loop()
+                _result(asyncio.run_coroutine_threadsafe(self._close_now(), loop), loop, 2 * CLOSE_SECONDS)
+        elif self._sends is not None and self._sends.is_busy():
+            # What was to be sent before goes out before it.
+            self._send_later(partial(self._close, code), CLOSE_SECONDS)
+        elif self.is_open():
+            self._note_closed(code)
+            self._send_later(self._close_now)
+
+    async def async_close(self, code: int) -> None:
+        """Close the connection."""
+        _check_code(code)
+        if self._sends is not None:
+            await self._sends.before(CLOSE_SECONDS)
+        await self._in_own_loop(partial(self._close, code))
+
+    def kill(self) -> None:
+        """End without telling the client."""
+        if self.is_open():
+            self._note_closed(NO_CODE, owes_close=False)
+            self._own_loop().call_soon_threadsafe(self._call_away)
+
+    def is_open(self) -> bool:
+        """Tell whether the client can be sent to."""
+        self._mind_fork()
+        return self._phase is Phase.OPEN
 
     def _lanes(self) -> tuple[Later, ...]:
         return super()._lanes() if self._sends is None else (*super()._lanes(), self._sends)
@@ -109,20 +184,20 @@ class Outgoing(Broadcaster):
         """Refuse to send if the connection ended so long ago that what is sent to it will not end by itself."""
         if self._is_overdue():
             raise ConnectionClosed(
-                f"{self!r} ended more than its grace_period of {self.grace_period} s ago; end what still sends to it, "
-                "in disconnect() at the latest"
+                f"{self!r} ended more than its grace_period of {self._server.grace_period} s ago; end what still sends "
+                "to it, in disconnect() at the latest"
             )
 
     def _is_overdue(self) -> bool:
         """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
         if self._phase is Phase.OPEN and self._grace_began is None:
             return False
-        if self._phase is Phase.LEAVING or self._loop is None or self.grace_period is None:
+        if self._phase is Phase.LEAVING or self._loop is None or self._server.grace_period is None:
             return False
         now = self._loop.time()
         if self._grace_began is None:
             self._grace_began = now
-        return now - self._grace_began >= self.grace_period
+        return now - self._grace_began >= self._server.grace_period
 
     def _look_for_listeners(self) -> None:
         """Do nothing: here is a socket, whether it listens or not."""
@@ -170,12 +245,12 @@ class Outgoing(Broadcaster):
             return
         loop = self._own_loop()
         try:
-            result(asyncio.run_coroutine_threadsafe(self._send_frame(message), loop), loop, CLOSE_SECONDS)
+            _result(asyncio.run_coroutine_threadsafe(self._send_frame(message), loop), loop, CLOSE_SECONDS)
         except TimeoutError:
             # The frame is on its way still. What comes behind it is not to hold up a thread each.
             self._is_stalled = True
             _logger.warning("%r does not read; until it does, what is sent to it from threads is dropped", self)
-            if self.overflow == "close":
+            if self._server.overflow == "close":
                 loop.call_soon_threadsafe(self._overrun)
 
     def _send_in_turn(self, message: Message) -> None:
@@ -192,7 +267,7 @@ class Outgoing(Broadcaster):
             self._dropped_after_close += 1
         else:
             self._dropped_backlog += 1
-            if self.overflow != "close":
+            if self._server.overflow != "close":
                 raise ChannelFull(
                     f"{self!r}: its client does not read as fast as it is sent to; {waiting[0]} frames of plain calls "
                     f"of send() wait, {waiting[1]} bytes; await async_send(), which waits for the client, or set "
@@ -205,8 +280,8 @@ class Outgoing(Broadcaster):
         if self._sends is None or not self._sends.is_busy():
             return None
         frames, waiting = self._sends.waiting()
-        most = self.max_backlog_bytes or self.layer.capacity_bytes
-        is_full = waiting + size > most or (self.max_backlog is not None and frames >= self.max_backlog)
+        most = self._server.max_backlog_bytes or self.layer.capacity_bytes
+        is_full = waiting + size > most or (self._server.max_backlog is not None and frames >= self._server.max_backlog)
         return (frames, waiting) if is_full else None
 
     def _send_later(
@@ -214,7 +289,7 @@ class Outgoing(Broadcaster):
     ) -> None:
         """Have something done for the client in its turn, from a thread where a loop runs."""
         if self._sends is None:
-            self._sends = Later(type(self).__name__)
+            self._sends = Later(self._name)
         self._sends.begin(call, self._own_loop(), patience, size)
 
     async def _in_own_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -268,7 +343,14 @@ class Outgoing(Broadcaster):
         raise NotImplementedError("a connection says what waits for its client")
 
 
-def result(future: "Future[Any]", loop: asyncio.AbstractEventLoop, patience: float) -> None:
+def _check_code(code: object) -> None:
+    if not isinstance(code, int) or isinstance(code, bool):
+        raise TypeError(f"code must be an int, got {code!r}")
+    if not (3000 <= code < 5000 or code in _CODES):
+        raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
+
+
+def _result(future: "Future[Any]", loop: asyncio.AbstractEventLoop, patience: float) -> None:
     """Wait for a call in a loop that may end before it gets there.
 
     Raises:

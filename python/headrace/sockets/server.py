@@ -4,26 +4,28 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from functools import partial
-from typing import Any, overload
+from dataclasses import replace
+from typing import Any, ClassVar, overload
 
 from asgiref.sync import markcoroutinefunction
 
-from headrace.dispatch import check_backlog, check_grace
+from headrace.dispatch import GRACE_SECONDS, READ_AHEAD_BYTES, check_backlog, check_grace
 from headrace.layers.hosts import HostSetting
 from headrace.layers.native import NativeChannelLayer
 from headrace.sockets.backend import backend_of
-from headrace.sockets.connection import NO_CODE, Connection
+from headrace.sockets.broadcaster import Broadcaster
+from headrace.sockets.connection import Connection
+from headrace.sockets.hooks import Hooks
+from headrace.sockets.mailbox import Overflow
 from headrace.sockets.nobody import Nowhere, receive_nothing
-from headrace.sockets.outgoing import CLOSE_SECONDS, Phase, result
-from headrace.sockets.payload import Encoder, decode, encode, frame
+from headrace.sockets.payload import Encoder, decode, encode
 from headrace.sockets.stats import SocketStats
-from headrace.typing import Application, Message, Receive, Scope, Send
+from headrace.typing import Application, Receive, Scope, Send
 
 __all__ = ["BaseSocketServer"]
 
 
-class BaseSocketServer(Connection):
+class BaseSocketServer(Broadcaster):
     """One WebSocket. Override its hooks, and give ``as_asgi()`` to a router.
 
     The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect``, ``on_bad_message`` and ``on_error``, each
@@ -70,11 +72,27 @@ class BaseSocketServer(Connection):
         TypeError, ValueError: An argument is wrong; the error names it.
     """
 
+    max_backlog: int | None = None
+    max_backlog_bytes: int | None = None
+    read_ahead_bytes: int = READ_AHEAD_BYTES
+    overflow: Overflow = "drop_new"
+    grace_period: float | None = GRACE_SECONDS
+    thread_sensitive: bool = False
+
     hosts: Sequence[HostSetting] | Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None
     allow_memory: bool | None = None
     subprotocol: str | None = None
     layer: Any = None
+
+    scope: Scope
+    ws_encoder: Encoder
+    ws_encoder_is_bytes: bool
+    ws_decoder: Callable[[Any], Any]
+
+    # All that is not for users is in these two.
+    _headrace: Connection
+    _headrace_hooks: ClassVar[Hooks]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the settings of the class."""
@@ -87,10 +105,16 @@ class BaseSocketServer(Connection):
             if not _takes(cls, name, *arguments):
                 wanted = ", ".join(("self", *arguments))
                 raise TypeError(f"{cls.__name__}.{name} must be a function that can be called as {name}({wanted})")
-        cls._disconnect_takes_code = _takes(cls, "disconnect", "code")
-        if not (cls._disconnect_takes_code or _takes(cls, "disconnect")):
+        takes_code = _takes(cls, "disconnect", "code")
+        if not (takes_code or _takes(cls, "disconnect")):
             raise TypeError(f"{cls.__name__}.disconnect must take the code, or nothing")
-        cls._is_guarded = cls.authorize is not BaseSocketServer.authorize
+        cls._headrace_hooks = replace(
+            cls._headrace_hooks,
+            takes_code=takes_code,
+            is_guarded=cls.authorize is not BaseSocketServer.authorize,
+            passes_on=cls.async_send is BaseSocketServer.async_send
+            and cls.async_handle_received_broadcast is BaseSocketServer.async_handle_received_broadcast,
+        )
 
     def __init__(
         self,
@@ -127,19 +151,12 @@ class BaseSocketServer(Connection):
             self.subprotocol = subprotocol
         self.configure()
         _check_codec(self.ws_encoder, self.ws_decoder, self.subprotocol)
-        kind = type(self)
-        self._passes_on = kind.async_send is BaseSocketServer.async_send and (
-            kind.async_handle_received_broadcast is BaseSocketServer.async_handle_received_broadcast
-        )
-        super().__init__(
-            receive,
-            send,
-            hosts=self.hosts,
-            config=self.config,
-            layer=self.layer,
-            allow_memory=self.allow_memory,
-            loop=loop,
-        )
+        backend = backend_of(self.hosts, self.config, self.layer, self.allow_memory)
+        self._headrace = Connection(self, self._headrace_hooks, receive, send, backend, loop)
+        self.layer = backend.layer
+
+    def __repr__(self) -> str:
+        return repr(self._headrace)
 
     # Hooks.
 
@@ -164,7 +181,7 @@ class BaseSocketServer(Connection):
 
     def receive(self, data: Any) -> Any:
         """Take what the client has sent, decoded. After an exception, which is logged, the connection stays."""
-        self._unhandled += 1
+        self._headrace.note_unhandled()
         return _Settled(None)
 
     def disconnect(self, *args: Any, **kwargs: Any) -> Any:
@@ -177,7 +194,7 @@ class BaseSocketServer(Connection):
     def on_bad_message(self, raw: str | bytes, error: Exception) -> Any:
         """Answer a frame that could not be decoded. Sends ``{"error": ...}``; the connection stays."""
         answer = {"error": "the message could not be decoded"}
-        if not self._may_block():
+        if asyncio._get_running_loop() is not None:
             return self.async_send(answer)
         self.send(answer)
         return _Settled(None)
@@ -210,38 +227,11 @@ class BaseSocketServer(Connection):
             ChannelFull: In an event loop: too much waits, because the client does not read. With
                 ``overflow = "close"`` it is dropped, and the connection closed (1013).
         """
-        message = self._frame(data, raw)
-        if self._may_block():
-            self._send_here(message)
-        else:
-            self._send_in_turn(message)
+        self._headrace.send(data, raw)
 
     async def async_send(self, data: Any, raw: bool = False) -> None:
         """Send data to the client; see ``send``."""
-        message = self._frame(data, raw)
-        if self._sends is not None:
-            await self._sends.before()
-        await self._in_own_loop(partial(self._send_frame, message))
-
-    def _frame(self, data: Any, raw: bool) -> Message:
-        self._mind_fork()
-        self._check_send()
-        if self._in_handshake:
-            raise RuntimeError(f"{self!r} is not accepted yet, so nothing can be sent to it; send in connect()")
-        if not raw:
-            return frame(self._encoded(data), self.ws_encoder_is_bytes)
-        if not isinstance(data, str | bytes | bytearray | memoryview):
-            raise TypeError(f"data must be str or bytes to be sent raw, got {type(data).__name__}")
-        return frame(data if isinstance(data, str) else bytes(data), not isinstance(data, str))
-
-    def _encoded(self, data: Any) -> str | bytes:
-        try:
-            return self.ws_encoder(data)
-        except RecursionError:
-            raise ValueError("data cannot be sent: it is nested too deep") from None
-        except (TypeError, ValueError) as error:
-            kind = ValueError if isinstance(error, ValueError) else TypeError
-            raise kind(f"data cannot be sent, because ws_encoder refuses it: {error}") from error
+        await self._headrace.async_send(data, raw)
 
     def close(self, code: int = 1000) -> None:
         """Close the connection: nothing is sent to it any more, and ``disconnect`` is called with the code.
@@ -250,37 +240,20 @@ class BaseSocketServer(Connection):
             TypeError: The code is no integer.
             ValueError: It is none that a WebSocket may be closed with.
         """
-        _check_code(code)
-        if self._may_block():
-            if self.is_alive:
-                self._note_closed(code)
-                loop = self._own_loop()
-                result(asyncio.run_coroutine_threadsafe(self._close_now(), loop), loop, 2 * CLOSE_SECONDS)
-        elif self._sends is not None and self._sends.is_busy():
-            # What was to be sent before goes out before it.
-            self._send_later(partial(self._close, code), CLOSE_SECONDS)
-        elif self.is_alive:
-            self._note_closed(code)
-            self._send_later(self._close_now)
+        self._headrace.close(code)
 
     async def async_close(self, code: int = 1000) -> None:
         """Close the connection; see ``close``."""
-        _check_code(code)
-        if self._sends is not None:
-            await self._sends.before(CLOSE_SECONDS)
-        await self._in_own_loop(partial(self._close, code))
+        await self._headrace.async_close(code)
 
     def __kill__(self) -> None:
         """End without telling the client."""
-        if self.is_alive:
-            self._note_closed(NO_CODE, owes_close=False)
-            self._own_loop().call_soon_threadsafe(self._call_away)
+        self._headrace.kill()
 
     @property
     def is_alive(self) -> bool:
         """Whether the client can be sent to; False from the first sign of the end."""
-        self._mind_fork()
-        return self._phase is Phase.OPEN
+        return self._headrace.is_open()
 
     # Where it lives.
 
@@ -290,11 +263,7 @@ class BaseSocketServer(Connection):
         Raises:
             RuntimeError: It was started before.
         """
-        self._require_unstarted()
-        if self._may_block():
-            asyncio.run_coroutine_threadsafe(self._start(), self._own_loop()).result()
-        else:
-            self._begin()
+        self._headrace.start(self)
 
     async def async_start_listeners(self) -> None:
         """Take messages from ``receive`` until the connection has ended. Cancelling ends it.
@@ -302,8 +271,7 @@ class BaseSocketServer(Connection):
         Raises:
             RuntimeError: It was started before.
         """
-        self._require_unstarted()
-        await self._serve()
+        await self._headrace.async_start(self)
 
     @overload
     @classmethod
@@ -322,53 +290,19 @@ class BaseSocketServer(Connection):
             **initkwargs: What each server is made with: ``hosts=``, ``config=``, ``ws_encoder=`` and so on.
         """
         if not connection:
-            cls._check_arguments(initkwargs)
+            _check_arguments(cls, initkwargs)
             return _Application(cls, initkwargs)
         if len(connection) != 3:
             raise TypeError(f"{cls.__name__}.as_asgi() takes no positional arguments, or scope, receive and send")
         return _Application(cls, initkwargs)(*connection)
 
-    @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any]) -> None:
-        """Refuse now what every connection would be refused for."""
-        try:
-            inspect.signature(cls).bind(None, None, None, **arguments)
-        except TypeError as error:
-            of_class = [name for name in _OF_CLASS if name in arguments]
-            hint = f"; {of_class[0]} is an attribute of the class" if of_class else ""
-            raise TypeError(f"{cls.__name__}.as_asgi(): {error}{hint}") from None
-        where = {name: arguments.get(name) for name in ("hosts", "config", "allow_memory")}
-        if any(value is not None for value in where.values()):
-            backend_of(**where, layer=arguments.get("layer"))
-        codec = arguments.get("ws_encoder", encode), arguments.get("ws_decoder", decode)
-        _check_codec(*codec, arguments.get("subprotocol"))
-
-    async def _handle_broadcast(self, topic: str, data: Any) -> None:
-        handled: Any = self.async_handle_received_broadcast(topic, data)
-        if inspect.isawaitable(handled):
-            await handled
-
     def stats(self) -> SocketStats:
         """Read the counters of this socket; those of the whole process are in ``layer.stats()``."""
-        return SocketStats(
-            **self._counts(),
-            received=self._received,
-            sent=self._sent,
-            bad_messages=self._bad_messages,
-            errors=self._errors,
-            unhandled=self._unhandled,
-            dropped_after_close=self._dropped_after_close,
-            dropped_stalled=self._dropped_stalled,
-            dropped_backlog=self._dropped_backlog,
-            pending_bytes=0 if self._sends is None else self._sends.bytes,
-        )
+        return SocketStats(**self._headrace.counts())
 
 
 _OF_CLASS = ("max_backlog", "max_backlog_bytes", "read_ahead_bytes", "overflow", "grace_period", "thread_sensitive")
 """Settings that are attributes of the class alone."""
-
-_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
-"""The codes of the standard that may be sent; servers fail on any other, some without an error."""
 
 
 class _Settled:
@@ -382,6 +316,21 @@ class _Settled:
     def __await__(self) -> Generator[Any, None, Any]:
         yield from ()
         return self._value
+
+
+def _check_arguments(cls: type[BaseSocketServer], arguments: Mapping[str, Any]) -> None:
+    """Refuse now what every connection would be refused for."""
+    try:
+        inspect.signature(cls).bind(None, None, None, **arguments)
+    except TypeError as error:
+        of_class = [name for name in _OF_CLASS if name in arguments]
+        hint = f"; {of_class[0]} is an attribute of the class" if of_class else ""
+        raise TypeError(f"{cls.__name__}.as_asgi(): {error}{hint}") from None
+    where = {name: arguments.get(name) for name in ("hosts", "config", "allow_memory")}
+    if any(value is not None for value in where.values()):
+        backend_of(**where, layer=arguments.get("layer"))
+    codec = arguments.get("ws_encoder", encode), arguments.get("ws_decoder", decode)
+    _check_codec(*codec, arguments.get("subprotocol"))
 
 
 def _check_codec(ws_encoder: object, ws_decoder: object, subprotocol: object) -> None:
@@ -409,13 +358,6 @@ def _takes(owner: type, name: str, *arguments: str) -> bool:
     return True
 
 
-def _check_code(code: object) -> None:
-    if not isinstance(code, int) or isinstance(code, bool):
-        raise TypeError(f"code must be an int, got {code!r}")
-    if not (3000 <= code < 5000 or code in _CODES):
-        raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
-
-
 _ARGUMENTS = {
     "authorize": (),
     "connect": (),
@@ -428,7 +370,7 @@ _ARGUMENTS = {
 """What the methods are called with that a class may override, but for ``disconnect``, which may do without."""
 
 _HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error")
-BaseSocketServer._hooks = frozenset(getattr(BaseSocketServer, name) for name in _HOOKS)
+BaseSocketServer._headrace_hooks = Hooks(frozenset(getattr(BaseSocketServer, name) for name in _HOOKS))
 
 
 class _Application:
