@@ -21,6 +21,7 @@ from headrace.dispatch import (
     Shared,
     SyncSession,
     get_handler_name,
+    log_away,
 )
 from headrace.exceptions import LayerUnavailable, StopConsumer
 from headrace.layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
@@ -172,24 +173,13 @@ class AsyncConsumer:
         place = self.scope.get("path", self.scope.get("type"))
         kind = message.get("type") if isinstance(message, Mapping) else message
         if isinstance(exc, LayerUnavailable):
-            _log_away(self, kind, exc)
+            log_away(self, kind, exc)
             raise exc
         _logger.error("%s at %s failed on %r: %r", type(self).__name__, place, kind, exc)
         raise exc
 
     async def on_idle(self) -> None:
         """React to a client that has been silent for ``idle_timeout``: to be overridden, say to close or to ping."""
-
-
-def _log_away(consumer: AsyncConsumer, kind: object, error: LayerUnavailable) -> None:
-    place = consumer.scope.get("path", consumer.scope.get("type"))
-    _logger.error(
-        "%s at %s failed on %r, because headrace's channel layer is away: %s",
-        type(consumer).__name__,
-        place,
-        kind,
-        error,
-    )
 
 
 def _check_arguments(consumer_class: type[AsyncConsumer], initkwargs: Iterable[str]) -> None:
@@ -249,7 +239,7 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Life 
             message = await receive() if session.may_defer(consumer) else {}
             if not await session.defers_client(consumer, message):
                 raise
-            _log_away(consumer, message["type"], error)
+            log_away(consumer, message["type"], error)
             return None
     return Life(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
 

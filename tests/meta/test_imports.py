@@ -64,7 +64,12 @@ RANKS = [
     ["headrace.testing.http", "headrace.testing.websocket"],
     ["headrace.testing"],
     ["headrace.testing.plugin"],
-    ["headrace.django.checks", "headrace.django.dispatch", "headrace.django.management.commands.runworker"],
+    [
+        "headrace.django.checks",
+        "headrace.django.dispatch",
+        "headrace.django.handshake",
+        "headrace.django.management.commands.runworker",
+    ],
     ["headrace.django.patch"],
     ["headrace.django.apps", "headrace.django.management.commands"],
     ["headrace.django.management"],

@@ -3,7 +3,7 @@
 from headrace.dispatch.attendant import Rest, stand_in
 from headrace.dispatch.counters import ConsumerStats, Counters
 from headrace.dispatch.handlers import Handlers, get_handler_name
-from headrace.dispatch.handshake import AWAY, UNAVAILABLE, refuse_handshake
+from headrace.dispatch.handshake import AWAY, UNAVAILABLE, log_away, refuse_handshake
 from headrace.dispatch.intake import Intake
 from headrace.dispatch.life import CLEAN_UP_SECONDS, Life, despite_cancel
 from headrace.dispatch.session import Session, Shared, SyncSession
@@ -50,6 +50,7 @@ __all__ = [
     "despite_cancel",
     "forwarded_fields",
     "get_handler_name",
+    "log_away",
     "refuse_handshake",
     "restore_executor",
     "setting",

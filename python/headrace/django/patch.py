@@ -3,7 +3,8 @@
 Before each handler Channels awaits ``aclose_old_connections()``, which goes to the thread of thread-sensitive work to
 close old database connections there. ``apply()`` puts a function in its place that goes there only while one is open,
 and another in the place of ``await_many_dispatch``: see ``headrace.django.dispatch``. ``channels.db`` and
-``channels.utils`` themselves stay as they are: who calls the functions there gets Channels' own.
+``channels.utils`` themselves stay as they are: who calls the functions there gets Channels' own. The consumers'
+``__call__`` goes through ``headrace.django.handshake``.
 """
 
 import functools
@@ -16,21 +17,23 @@ from typing import Any
 
 from headrace import db
 from headrace.django.dispatch import await_many_dispatch
+from headrace.django.handshake import serve
 from headrace.settings import installed
+from headrace.typing import Receive, Scope, Send
 
 __all__ = ["aclose_old_connections", "apply", "revert"]
 
 _MODULES = ("channels.consumer", "channels.generic.websocket", "channels.generic.http")
 
-# What was in the modules before, and what is there while the patch is applied.
-_originals: dict[tuple[ModuleType, str], tuple[Any, Any]] = {}
+# What was in the modules and the class before, and what is there while the patch is applied.
+_originals: dict[tuple[ModuleType | type, str], tuple[Any, Any]] = {}
 
 # channels.db's own, to tell whether a test has replaced it.
 _closing: Any = None
 
 
 def apply() -> None:
-    """Replace the functions in those modules of Channels that have them, once; without Channels do nothing."""
+    """Replace what is patched wherever Channels has it, once; without Channels do nothing."""
     global _closing  # noqa: PLW0603  # belongs to the patch, of which there is one in a process
     if not installed("channels"):
         return
@@ -38,23 +41,32 @@ def apply() -> None:
     for module in map(import_module, _MODULES):
         _replace(module, "aclose_old_connections", lambda _original: aclose_old_connections)
         _replace(module, "await_many_dispatch", lambda original: functools.partial(await_many_dispatch, original))
+    _replace(sys.modules["channels.consumer"].AsyncConsumer, "__call__", _call)
     _closing = _closing or sys.modules["channels.db"].close_old_connections
 
 
 def revert() -> None:
     """Put back what was there; do nothing if the patch is not applied."""
     while _originals:
-        (module, name), (original, replacement) = _originals.popitem()
-        if vars(module).get(name) is replacement:
-            setattr(module, name, original)
+        (owner, name), (original, replacement) = _originals.popitem()
+        if vars(owner).get(name) is replacement:
+            setattr(owner, name, original)
 
 
-def _replace(module: ModuleType, name: str, make: Callable[[Any], Any]) -> None:
-    original = vars(module).get(name)
-    if original is not None and (module, name) not in _originals:
+def _replace(owner: ModuleType | type, name: str, make: Callable[[Any], Any]) -> None:
+    original = vars(owner).get(name)
+    if original is not None and (owner, name) not in _originals:
         replacement = make(original)
-        _originals[module, name] = original, replacement
-        setattr(module, name, replacement)
+        _originals[owner, name] = original, replacement
+        setattr(owner, name, replacement)
+
+
+def _call(original: Any) -> Any:
+    @functools.wraps(original)
+    async def call(consumer: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        await serve(original, consumer, scope, receive, send)
+
+    return call
 
 
 async def aclose_old_connections() -> None:
