@@ -527,6 +527,25 @@ def test_a_signal_ends_run_after_the_running_handler(number: signal.Signals) -> 
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_was_ignored_is_ignored_again(number: signal.Signals) -> None:
+    layer = InMemoryChannelLayer()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        os.kill(os.getpid(), number)
+        await receive()
+
+    layer.send_sync("one", {"type": "note"})
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        Worker(application, ["one"], layer).run()
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 def test_an_interrupt_that_no_loop_handles_ends_run(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "headrace.worker")
 

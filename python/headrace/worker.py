@@ -338,14 +338,18 @@ def _log_lost(channel: str, messages: Iterable[Message], why: str) -> None:
 def _signals(stop: Callable[[], None]) -> Iterator[None]:
     """Let SIGINT and SIGTERM call a function in the running loop, where that can be."""
     loop = asyncio.get_running_loop()
-    handled = []
+    before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
         # Not in the main thread, or a loop that cannot.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, stop)
-            handled.append(number)
+            before[number] = handler
     try:
         yield
     finally:
-        for number in handled:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            # The loop leaves Python's own, also where the signal was ignored, as in a job of a shell's background.
+            if handler is not None:
+                signal.signal(number, handler)
