@@ -1,9 +1,10 @@
 """TLS: which certificates are accepted, and in which words one is refused; a port that speaks something else."""
 
 import asyncio
+import ssl
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,43 @@ def openssl(folder: Path, *commands: str) -> Path:
     return folder / "cert.pem"
 
 
-def of_version_1(folder: Path, subject: str) -> Path:
-    """Make a self-signed certificate without extensions."""
-    return openssl(
-        folder,
-        f"req -newkey rsa:2048 -nodes -keyout key.pem -out request.pem -subj {subject}",
-        "x509 -req -in request.pem -signkey key.pem -days 2 -out cert.pem",
+def self_signed(folder: Path, begin: datetime, end: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Make a certificate for localhost that has no extensions, and its key; write both."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(begin)
+        .not_valid_after(end)
+        .sign(key, SHA256())
     )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate, key
+
+
+def of_version_1(folder: Path) -> Path:
+    """Make a self-signed certificate of version 1 for localhost. Newer releases of openssl make none any more."""
+    now = datetime.now(UTC)
+    certificate, key = self_signed(folder, now - timedelta(days=1), now + timedelta(days=1))
+    signed = certificate.tbs_certificate_bytes
+    version_3 = bytes.fromhex("a003020102")  # the first field; version 1 is said by leaving it out
+    signed = der(0x30, signed[signed.index(version_3) + len(version_3) :])
+    ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    signature = der(0x03, b"\0" + key.sign(signed, ec.ECDSA(SHA256())))
+    file = folder / "cert.pem"
+    file.write_text(ssl.DER_cert_to_PEM_cert(der(0x30, signed + ecdsa_with_sha256 + signature)))
+    assert x509.load_pem_x509_certificate(file.read_bytes()).version is x509.Version.v1
+    return file
+
+
+def der(tag: int, content: bytes) -> bytes:
+    """Encode a value of ASN.1."""
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content
 
 
 @pytest.fixture
@@ -83,7 +114,7 @@ async def test_a_self_signed_certificate_is_its_own_authority(serve: Start, tmp_
 async def test_a_certificate_of_version_1_is_accepted_by_its_common_name(
     serve: Start, tmp_path: Path, versions: str
 ) -> None:
-    file = of_version_1(tmp_path, "/CN=localhost")
+    file = of_version_1(tmp_path)
     server = serve(**{"tls-protocols": versions})
     assert await attempt(at(server, ssl_ca_certs=str(file))) == ""
     said = await attempt(at(server, HOST, ssl_ca_certs=str(file)))
@@ -115,16 +146,7 @@ async def test_another_certificate_of_the_same_name_is_refused(serve: Start, tmp
 
 async def test_an_expired_certificate_is_refused_with_its_date(serve: Start, tmp_path: Path) -> None:
     """Of one that was given the dates count too."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2020, 2, 1, tzinfo=UTC))
-        .sign(key, SHA256())
-    )
-    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    self_signed(tmp_path, datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC))
     said = await attempt(at(serve(), ssl_ca_certs=str(tmp_path / "cert.pem")))
     assert "valid until 2020-02-01T00:00:00Z only: renew it" in said
 
@@ -138,7 +160,7 @@ async def test_a_self_signed_certificate_that_was_not_given_is_refused_in_words(
 
 
 async def test_a_certificate_of_version_1_that_was_not_given_is_refused_in_words(serve: Start, tmp_path: Path) -> None:
-    of_version_1(tmp_path, "/CN=localhost")
+    of_version_1(tmp_path)
     said = await attempt(at(serve(), ssl_ca_data=Authority().certificate.decode()))
     assert "X.509 version 1" in said
     assert "'ssl_ca_certs'" in said

@@ -191,7 +191,10 @@ def _unreachable(why: Unreachable, endpoint: Endpoint, timeout: float) -> Findin
         advice = f"leave the database's number {endpoint.database} out, and give each project a prefix of its own"
         return problem("it is part of a cluster, which has database 0 alone", advice)
     if endpoint.database and "DB index" in str(why):
-        advice = "use a lower number: 'databases' in its configuration says how many there are, 0 is the first"
+        advice = (
+            "use a lower number: 'databases' in its configuration, in a cluster of Valkey 'cluster-databases', says "
+            "how many there are, 0 is the first"
+        )
         return problem(f"it has no database {endpoint.database}", advice)
     if other := other_protocol(endpoint, timeout):
         return problem(*other)

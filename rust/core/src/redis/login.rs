@@ -86,8 +86,8 @@ fn no_database(number: i64, detail: &str) -> String {
     }
     if detail.to_ascii_lowercase().contains("db index") {
         return format!(
-            "the server has no database {number} ('databases' in its configuration says how many it has, 0 is the first): use a \
-             lower number"
+            "the server has no database {number} ('databases' in its configuration, in a cluster of Valkey 'cluster-databases', \
+             says how many it has, 0 is the first): use a lower number"
         );
     }
     format!("the server does not give database {number} ({detail}): leave the number out, and give each project a 'prefix'")
