@@ -1,6 +1,7 @@
 """The benches run, and their results have the shape that readers rely on; what they measure is not judged here."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,11 @@ def test_the_memory_around_a_peak_is_printed_for_each_way_in_which_it_ends() -> 
     assert head.split() == ["MB", "before", "at", "after", "trimmed"]
     assert [line[:20].strip() for line in lines] == ["receive and leave", "flush", "expire"]
     assert all(int(size) > 0 for line in lines for size in line[20:].split())
+
+
+def test_a_room_that_never_reads_is_measured() -> None:
+    lines = run("benches.never_reading", "--clients", "5", "--texts", "3", "--size", "100000").splitlines()
+    assert lines[0] == "5 clients that never read, 3 texts of 100000 bytes"
+    assert re.fullmatch(r"the server: \d+ MiB before, \d+ MiB more at most; 5 allowed", lines[1])
+    echoes = r"echo (without texts|beside them): median \d+\.\d ms, worst \d+\.\d ms of \d+"
+    assert [bool(re.fullmatch(echoes, line)) for line in lines[2:]] == [True, True]

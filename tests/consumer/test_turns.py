@@ -216,6 +216,41 @@ async def test_a_busy_consumer_gives_the_loop_its_turns(
     assert turns.most <= min(limit, consumers)
 
 
+class Echo(AsyncWebsocketConsumer):
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data=str(text_data))
+
+
+@pytest.mark.parametrize("kind", ["note", "forwarded"])
+async def test_a_client_does_not_wait_until_a_whole_group_has_been_served(
+    wire: "MakeWire", layer: InMemoryChannelLayer, turns: Turns, kind: str
+) -> None:
+    scope = {"type": "websocket", "path": "/"}
+    queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(MANY)]
+    tasks = [asyncio.ensure_future(Busy.as_asgi()(scope, queue.get, turns.send)) for queue in queues]
+    for queue in queues:
+        queue.put_nowait({"type": "websocket.connect"})
+    client = wire(Echo())
+    client.connect()
+    while layer.group_count("all") < MANY or not client.sent:
+        await asyncio.sleep(0)
+    await layer.group_send("all", {"type": kind, "text": "x"})
+    client.write("hello")
+    await client.heard(1)
+    served = turns.sent
+    async with asyncio.timeout(20):
+        while turns.sent < MANY:
+            await asyncio.sleep(0)
+    for queue in queues:
+        queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    client.leave()
+    await client.end()
+    await asyncio.wait(tasks)
+    # Tasks that are not asyncio's own are resumed by handles of the loop, all in one turn.
+    if type(asyncio.current_task()) is asyncio.Task:
+        assert served < MANY // 4
+
+
 class Talkative(AsyncWebsocketConsumer):
     """Handles frames without ever waiting, and sends to its group at the first."""
 

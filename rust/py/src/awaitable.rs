@@ -217,7 +217,7 @@ impl Waiter {
         }
         waiter.slot.call_away();
         let mut wakes = Wakes::default();
-        wakes.add(py, this);
+        wakes.call(py, this);
         wakes.ring(py)
     }
 

@@ -56,6 +56,24 @@ pub(crate) struct LoopQueue {
     last_engine: AtomicUsize,
 }
 
+/// Why a waiter is woken.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Its client calls it.
+    Called,
+    /// It has a message.
+    Ready,
+}
+
+impl Kind {
+    fn of(self, line: &mut Line) -> &mut VecDeque<Py<Waiter>> {
+        match self {
+            Self::Called => &mut line.called,
+            Self::Ready => &mut line.waiters,
+        }
+    }
+}
+
 /// What a queue wants after waiters were added.
 enum Added {
     Nothing,
@@ -187,7 +205,7 @@ impl LoopQueue {
         });
     }
 
-    fn add(&self, py: Python<'_>, waiters: Vec<Py<Waiter>>) -> Added {
+    fn add(&self, py: Python<'_>, waiters: Vec<Py<Waiter>>, kind: Kind) -> Added {
         if !self.has_bell() && self.is_gone(py) {
             self.close(py);
         }
@@ -195,7 +213,7 @@ impl LoopQueue {
             if line.closed {
                 return Added::Closed(waiters);
             }
-            line.waiters.extend(waiters);
+            kind.of(line).extend(waiters);
             if std::mem::replace(&mut line.scheduled, true) {
                 Added::Nothing
             } else {
@@ -257,17 +275,27 @@ impl LoopQueue {
         drained
     }
 
+    /// Wakes at least one of each kind.
     fn wake_all(&self, py: Python<'_>, turn: &Turn) -> PyResult<()> {
         self.sound_alarms(py);
+        self.wake(py, turn, Kind::Called)?;
+        self.wake(py, turn, Kind::Ready)
+    }
+
+    fn wake(&self, py: Python<'_>, turn: &Turn, kind: Kind) -> PyResult<()> {
         let line = &self.ready.line;
-        let there = line.with(|line| line.waiters.len());
+        let there = line.with(|line| kind.of(line).len());
+        if there == 0 {
+            return Ok(());
+        }
         let mut batch = VecDeque::with_capacity(BATCH);
         for woken in 1..=there {
             if batch.is_empty() {
                 line.with(|line| {
+                    let waiters = kind.of(line);
                     // Fewer than there were, if the loop was closed meanwhile.
-                    let next = (there + 1 - woken).min(BATCH).min(line.waiters.len());
-                    batch.extend(line.waiters.drain(..next));
+                    let next = (there + 1 - woken).min(BATCH).min(waiters.len());
+                    batch.extend(waiters.drain(..next));
                 });
             }
             let Some(waiter) = batch.pop_front() else {
@@ -276,7 +304,7 @@ impl LoopQueue {
             let result = Waiter::wake(waiter.bind(py), turn);
             let looks = woken.is_power_of_two() || woken % LOOK == 0;
             if result.is_err() || (looks && turn.is_over()) {
-                self.put_back(batch);
+                self.put_back(batch, kind);
                 return result;
             }
         }
@@ -295,10 +323,10 @@ impl LoopQueue {
         }
     }
 
-    fn put_back(&self, batch: VecDeque<Py<Waiter>>) {
+    fn put_back(&self, batch: VecDeque<Py<Waiter>>, kind: Kind) {
         self.ready.line.with(|line| {
             for waiter in batch.into_iter().rev() {
-                line.waiters.push_front(waiter);
+                kind.of(line).push_front(waiter);
             }
         });
     }
@@ -306,7 +334,7 @@ impl LoopQueue {
     /// Ends one call of `drain`, with another to follow if there is more to do.
     fn finish(this: &Py<Self>, py: Python<'_>) {
         let again = this.get().ready.line.with(|line| {
-            line.scheduled = !line.waiters.is_empty() || !line.alarms.is_empty();
+            line.scheduled = line.has_more();
             line.scheduled
         });
         if again {
@@ -424,7 +452,24 @@ impl Wakes {
         else {
             return;
         };
-        match queue.get().add(py, std::mem::take(&mut self.waiters)) {
+        let waiters = std::mem::take(&mut self.waiters);
+        self.add_to(py, queue, waiters, Kind::Ready);
+    }
+
+    /// Adds a waiter that its own client calls.
+    pub(crate) fn call(&mut self, py: Python<'_>, waiter: Py<Waiter>) {
+        let queue = waiter.get().queue_handle().clone_ref(py);
+        self.add_to(py, queue, vec![waiter], Kind::Called);
+    }
+
+    fn add_to(
+        &mut self,
+        py: Python<'_>,
+        queue: Py<LoopQueue>,
+        waiters: Vec<Py<Waiter>>,
+        kind: Kind,
+    ) {
+        match queue.get().add(py, waiters, kind) {
             Added::Nothing => {}
             Added::Ring => self.ring.push(queue),
             Added::Closed(waiters) => self.stranded.extend(waiters),

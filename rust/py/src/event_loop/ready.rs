@@ -24,6 +24,9 @@ pub(super) struct Ready {
 
 #[derive(Debug, Default)]
 pub(super) struct Line {
+    /// Those whose own client calls them. They do not wait behind a whole group.
+    pub(super) called: VecDeque<Py<Waiter>>,
+    /// Those that have a message.
     pub(super) waiters: VecDeque<Py<Waiter>>,
     /// Functions to be called by the loop.
     pub(super) alarms: Vec<Py<Alarm>>,
@@ -40,10 +43,14 @@ impl Line {
     #[must_use = "what it drops is dropped by the caller, without the lock"]
     pub(super) fn close(&mut self) -> Left {
         self.closed = true;
-        (
-            std::mem::take(&mut self.waiters),
-            std::mem::take(&mut self.alarms),
-        )
+        let mut waiters = std::mem::take(&mut self.called);
+        waiters.append(&mut self.waiters);
+        (waiters, std::mem::take(&mut self.alarms))
+    }
+
+    /// Whether another call of `drain` has something to do.
+    pub(super) fn has_more(&self) -> bool {
+        !(self.called.is_empty() && self.waiters.is_empty() && self.alarms.is_empty())
     }
 }
 
