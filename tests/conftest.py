@@ -21,7 +21,9 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests with eager tasks a limit of their own."""
+    """Give tests with eager tasks a limit of their own; begin with those that share a fixture which takes minutes."""
+    # One process of pytest-xdist runs all of them, so that it is made once.
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
     for item in items:
         loop = getattr(item, "callspec", None) and item.callspec.params.get("_asyncio_loop_factory")  # type: ignore[attr-defined]
         if loop is not None and loop is USUAL.get(EAGER):

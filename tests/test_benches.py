@@ -14,6 +14,8 @@ pytest.importorskip("django_sockets", exc_type=ImportError)
 
 pytestmark = pytest.mark.timeout(600)
 
+of_results = pytest.mark.xdist_group("compare")
+
 ROOT = Path(__file__).parent.parent
 CASES = {
     "ready send + receive",
@@ -68,6 +70,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return run("benches.compare", "--quick", "--out", str(out)), out
 
 
+@of_results
 def test_compare_measures_every_case_on_both_loops(results: tuple[str, Path]) -> None:
     """Every case has a row for asyncio and one for uvloop, and each is in the table."""
     table, out = results
@@ -80,6 +83,7 @@ def test_compare_measures_every_case_on_both_loops(results: tuple[str, Path]) ->
     assert all(row["case"] in table for row in rows)
 
 
+@of_results
 def test_compare_judges_the_rows_that_have_an_aim(results: tuple[str, Path]) -> None:
     """A row with a limit says whether it was met; a row without says nothing."""
     rows = json.loads((results[1] / "compare.json").read_text())["rows"]
@@ -88,6 +92,7 @@ def test_compare_judges_the_rows_that_have_an_aim(results: tuple[str, Path]) -> 
     assert all(row["verdict"].startswith("met" if row["met"] else "missed by") for row in rows if row["limit"])
 
 
+@of_results
 def test_compare_tells_what_it_ran_on(results: tuple[str, Path]) -> None:
     """Machine, versions, commit, date and command stand in the file, and no path of this machine."""
     text = (results[1] / "compare.json").read_text()
@@ -97,6 +102,7 @@ def test_compare_tells_what_it_ran_on(results: tuple[str, Path]) -> None:
     assert str(ROOT) not in text
 
 
+@of_results
 def test_compare_draws_the_fan_out(results: tuple[str, Path]) -> None:
     """The plot is well-formed, has a curve for each way to a task and to a consumer, and colours for light and dark."""
     text = (results[1] / "fanout.svg").read_text()
@@ -106,6 +112,7 @@ def test_compare_draws_the_fan_out(results: tuple[str, Path]) -> None:
     assert "prefers-color-scheme: dark" in text
 
 
+@of_results
 def test_compare_prints_what_it_writes(results: tuple[str, Path]) -> None:
     """The table on the terminal stands in a file too, under what it was measured on."""
     table, out = results
@@ -124,6 +131,7 @@ def test_compare_writes_the_table_of_a_part(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+@of_results
 def test_compare_has_no_loss_where_socket_servers_get_broadcasts(results: tuple[str, Path]) -> None:
     """Every socket server of every way gets all broadcasts; ours have as many connections, however many they are."""
     rows = json.loads((results[1] / "compare.json").read_text())["rows"]
