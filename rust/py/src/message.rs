@@ -45,6 +45,9 @@ const MAX_CONTAINERS: usize = 1 << 22;
 /// container.
 const VALUE_BYTES: usize = 32;
 
+/// The key of a message that Channels' layers carry a channel's name by.
+const RESERVED: &str = "__asgi_channel__";
+
 /// A message between its sender and its receivers.
 #[derive(Clone, Debug)]
 pub(crate) struct Message(Arc<Content>);
@@ -73,9 +76,14 @@ struct Snapshot {
 impl Message {
     /// Takes the snapshot. Its `type` is read if messages are to be compared by it.
     pub(crate) fn new(message: &Bound<'_, PyAny>, strict: bool, compared: bool) -> PyResult<Self> {
-        let dict = checked(message)?;
+        let dict = dict_of(message)?;
         let copier = Copier::new(strict);
-        let (copy, flat) = if dict.is_exact_instance_of::<PyDict>() {
+        let is_plain = dict.is_exact_instance_of::<PyDict>();
+        // Elsewhere the keys are walked, and it is found on the way, which is cheaper.
+        if !(strict || is_plain) && dict.contains(intern!(message.py(), RESERVED))? {
+            return Err(Fault::new(Reason::Reserved).into_error(message));
+        }
+        let (copy, flat) = if is_plain {
             let (copy, flat) = copier
                 .dict(dict, 1)
                 .map_err(|fault| fault.into_error(message))?;
@@ -201,18 +209,20 @@ fn kind_of(message: &Bound<'_, PyAny>) -> PyResult<Option<Box<str>>> {
     Ok(kind.and_then(|kind| kind.to_str().ok().map(Box::from)))
 }
 
-/// The message as a dict, if it is one that a layer may be given.
-fn checked<'a, 'py>(message: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyDict>> {
-    let Ok(dict) = message.cast::<PyDict>() else {
+/// The message as a dict, which it has to be.
+fn dict_of<'a, 'py>(message: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyDict>> {
+    message.cast::<PyDict>().map_err(|_| {
         let text = format!("Message is not a dict: got {}", show(message));
-        return Err(InvalidMessage::new_err(text));
-    };
-    if dict.contains(intern!(message.py(), "__asgi_channel__"))? {
-        return Err(InvalidMessage::new_err(
-            "message['__asgi_channel__']: this key is reserved for layers that carry messages between processes; use another",
-        ));
+        InvalidMessage::new_err(text)
+    })
+}
+
+/// Refuses a key of the message itself that layers keep for themselves.
+fn check_reserved(key: &str, depth: usize) -> Result<(), Fault> {
+    if depth == 1 && key == RESERVED {
+        return Err(Fault::new(Reason::Reserved));
     }
-    Ok(dict)
+    Ok(())
 }
 
 /// The copy of a message whose type has a way of its own to be copied.
@@ -344,10 +354,23 @@ impl Copier {
 
     fn check_text(&self, text: &Bound<'_, PyString>) -> Result<(), Fault> {
         if self.checks_text {
-            let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
-            self.count(text.len());
+            self.text(text)?;
         }
         Ok(())
+    }
+
+    /// A text as UTF-8, counted.
+    fn text<'a>(&self, text: &'a Bound<'_, PyString>) -> Result<&'a str, Fault> {
+        let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+        self.count(text.len());
+        Ok(text)
+    }
+
+    fn check_key(&self, key: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
+        match key.cast::<PyString>() {
+            Ok(text) if self.checks_text => check_reserved(self.text(text)?, depth),
+            _ => Ok(()),
+        }
     }
 
     /// Copies a dict, and tells whether it holds nothing but shared values. The copy is walked, not the original: nobody
@@ -366,9 +389,7 @@ impl Copier {
         let mut replaced = Vec::new();
         for (key, value) in &copy {
             let at_key = |fault: Fault| fault.at(Step::of(&key));
-            if let Ok(text) = key.cast::<PyString>() {
-                self.check_text(text).map_err(at_key)?;
-            }
+            self.check_key(&key, depth).map_err(at_key)?;
             if self.shares(&value).map_err(at_key)? {
                 continue;
             }
@@ -396,6 +417,9 @@ impl Copier {
             let at_key = |fault: Fault| fault.at(Step::of(&key));
             let own = plain_key(&key).map_err(at_key)?;
             self.shares(&own).map_err(at_key)?;
+            if let Ok(text) = own.cast::<PyString>() {
+                check_reserved(text.to_str()?, depth)?;
+            }
             plain.set_item(own, self.value(&value, depth + 1).map_err(at_key)?)?;
         }
         Ok(plain)

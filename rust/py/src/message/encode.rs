@@ -8,7 +8,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use rmp::Marker;
 
 use super::fault::{Fault, Reason, Step};
-use super::{bytes_of, checked, plain_dict, MAX_CONTAINERS, MAX_DEPTH};
+use super::{bytes_of, check_reserved, dict_of, plain_dict, MAX_CONTAINERS, MAX_DEPTH};
 use crate::errors::type_name;
 
 /// Lengths have 32 bits, so nothing longer than this has one that does not fit.
@@ -38,7 +38,7 @@ pub(crate) fn encode_into(
     message: &Bound<'_, PyAny>,
     limit: usize,
 ) -> PyResult<()> {
-    checked(message)?;
+    dict_of(message)?;
     let start = bytes.len();
     let limit = limit.min(MAX_LIMIT);
     let mut encoder = Encoder {
@@ -154,15 +154,15 @@ impl Encoder<'_> {
         }
         for (key, value) in own {
             let at_key = |fault: Fault| fault.at(Step::of(&key));
-            self.key(&key).map_err(at_key)?;
+            self.key(&key, depth).map_err(at_key)?;
             self.value(&value, depth + 1).map_err(at_key)?;
         }
         self.fits(0)
     }
 
-    fn key(&mut self, key: &Bound<'_, PyAny>) -> Result<(), Fault> {
+    fn key(&mut self, key: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
         if let Ok(text) = key.cast::<PyString>() {
-            self.text(text)
+            check_reserved(self.text(text)?, depth)
         } else if let Ok(bytes) = key.cast::<PyBytes>() {
             self.binary(bytes)
         } else {
@@ -193,7 +193,7 @@ impl Encoder<'_> {
         self.fits(0)
     }
 
-    fn text(&mut self, text: &Bound<'_, PyString>) -> Result<(), Fault> {
+    fn text<'a>(&mut self, text: &'a Bound<'_, PyString>) -> Result<&'a str, Fault> {
         let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
         match u8::try_from(text.len()) {
             Ok(short @ ..=31) => self.put(Marker::FixStr(short), &[]),
@@ -201,7 +201,7 @@ impl Encoder<'_> {
         }
         self.fits(text.len())?;
         self.bytes.extend_from_slice(text.as_bytes());
-        Ok(())
+        Ok(text)
     }
 
     fn binary(&mut self, binary: &Bound<'_, PyBytes>) -> Result<(), Fault> {

@@ -4,8 +4,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{MAX_CONTAINERS, MAX_DEPTH};
-use crate::errors::{with_cause, MessageTooLarge};
+use super::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
+use crate::errors::{with_cause, InvalidMessage, MessageTooLarge};
 
 /// The path is collected from the inside out, on the way back.
 pub(super) struct Fault {
@@ -23,6 +23,7 @@ pub(super) enum Reason {
     Depth,
     Key,
     Range,
+    Reserved,
     Surrogates,
     TooLarge { size: usize, limit: usize },
     Type(String),
@@ -73,6 +74,9 @@ impl Fault {
             Reason::Depth => PyValueError::new_err(self.depth_text(message)),
             Reason::Key => PyTypeError::new_err(format!("{path}: a key is neither a str nor bytes")),
             Reason::Range => PyValueError::new_err(format!("{path}: the integer is not between -2**63 and 2**64 - 1")),
+            Reason::Reserved => InvalidMessage::new_err(format!(
+                "message['{RESERVED}']: this key is reserved for layers that carry messages between processes; use another"
+            )),
             Reason::Surrogates => {
                 PyValueError::new_err(format!("{path}: the text has lone surrogates, which UTF-8 cannot carry"))
             }
