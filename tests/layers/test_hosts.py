@@ -28,6 +28,9 @@ SECRET = "s3cr3t"
 PEM = "-----BEGIN {0}-----\nAA==\n-----END {0}-----\n"
 CERTIFICATE = PEM.format("CERTIFICATE")
 KEY = PEM.format("PRIVATE KEY")
+NAMES_ARE_CHECKED = int(redis.__version__.partition(".")[0]) >= 6
+"""By redis-py, where nothing is said of it."""
+UNQUOTES_TWICE = redis.asyncio.connection.parse_url("redis://cache?password=%2540")["password"] == "@"
 SENTINEL = {"sentinels": [("s1", 26379), ["s2", "26380"]], "master_name": "mymaster"}
 
 
@@ -95,7 +98,10 @@ class TestHostsOfChannelsRedis:
             "redis://:pass@cache:6380/1",
             "redis://us%40er:p%2Fa%3Fs%23s%25@cache",
             "redis://user@cache",
-            "redis://cache?username=user&password=p%2540a",
+            pytest.param(
+                "redis://cache?username=user&password=p%2540a",
+                marks=pytest.mark.skipif(UNQUOTES_TWICE, reason="this redis-py unquotes the query of a URL twice"),
+            ),
             "redis://user:pass@cache?username=other&password=other",
             "redis://[::1]:7000/2",
             "redis://?db=",
@@ -137,7 +143,7 @@ class TestHostsOfChannelsRedis:
         context = getattr(connection, "ssl_context", None)
         if context is None:
             assert endpoint.tls is None
-        else:
+        elif NAMES_ARE_CHECKED:
             assert endpoint.tls == Tls(context.cert_reqs != ssl.CERT_NONE, context.check_hostname)
 
     def test_a_sentinel_mapping_is_one_shard(self) -> None:
