@@ -217,38 +217,101 @@ async def test_a_busy_consumer_gives_the_loop_its_turns(
 
 
 class Echo(AsyncWebsocketConsumer):
+    forward = ("forwarded",)
+
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         await self.send(text_data=str(text_data))
 
+    async def note(self, event: dict[str, Any]) -> None:
+        await self.send(text_data="x")
 
-@pytest.mark.parametrize("kind", ["note", "forwarded"])
-async def test_a_client_does_not_wait_until_a_whole_group_has_been_served(
-    wire: "MakeWire", layer: InMemoryChannelLayer, turns: Turns, kind: str
-) -> None:
+
+@pytest.fixture
+async def room(layer: InMemoryChannelLayer, turns: Turns) -> Any:
+    """Have busy consumers in the group."""
     scope = {"type": "websocket", "path": "/"}
     queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(MANY)]
     tasks = [asyncio.ensure_future(Busy.as_asgi()(scope, queue.get, turns.send)) for queue in queues]
     for queue in queues:
         queue.put_nowait({"type": "websocket.connect"})
-    client = wire(Echo())
-    client.connect()
-    while layer.group_count("all") < MANY or not client.sent:
+    while layer.group_count("all") < MANY:
         await asyncio.sleep(0)
-    await layer.group_send("all", {"type": kind, "text": "x"})
-    client.write("hello")
-    await client.heard(1)
-    served = turns.sent
+    yield turns
     async with asyncio.timeout(20):
         while turns.sent < MANY:
             await asyncio.sleep(0)
     for queue in queues:
         queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("groups", [[], ["all"]])
+@pytest.mark.parametrize("kind", ["note", "forwarded"])
+async def test_a_client_does_not_wait_until_a_whole_group_has_been_served(
+    wire: "MakeWire", layer: InMemoryChannelLayer, room: Turns, kind: str, groups: list[str]
+) -> None:
+    """Nor does one that is in the group: what comes for it before its frame is served early too."""
+    consumer = Echo()
+    consumer.groups = groups
+    client = wire(consumer)
+    client.connect()
+    while not client.sent:
+        await asyncio.sleep(0)
+    await layer.group_send("all", {"type": kind, "text": "x"})
+    client.write("hello")
+    await client.heard(1 + len(groups))
+    served = room.sent
+    assert sorted(client.texts) == ["hello", "x"][: 1 + len(groups)]
     client.leave()
     await client.end()
-    await asyncio.wait(tasks)
     # Tasks that are not asyncio's own are resumed by handles of the loop, all in one turn.
     if type(asyncio.current_task()) is asyncio.Task:
         assert served < MANY // 4
+
+
+async def test_clients_that_send_without_pause_do_not_hold_up_a_group(
+    wire: "MakeWire", layer: InMemoryChannelLayer
+) -> None:
+    served: list[str] = []
+    frames = 0
+
+    class Quick(AsyncWebsocketConsumer):
+        groups = ("all",)
+
+        async def note(self, event: dict[str, Any]) -> None:
+            served.append(self.channel_name)
+
+    class Talks(AsyncWebsocketConsumer):
+        async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            nonlocal frames
+            frames += 1
+            end = time.perf_counter() + 0.0002
+            while time.perf_counter() < end:
+                pass
+            if len(served) < MANY:
+                client_of[self].write("again")
+
+    members = [wire(Quick()) for _ in range(MANY)]
+    talkers = [Talks() for _ in range(MANY // 5)]
+    client_of = {consumer: wire(consumer) for consumer in talkers}
+    for client in members:
+        client.connect()
+    for client in client_of.values():
+        client.connect("hello")
+    while layer.group_count("all") < MANY or frames < len(talkers):
+        await asyncio.sleep(0)
+    await layer.group_send("all", {"type": "note"})
+    turns = 0
+    async with asyncio.timeout(20):
+        while len(served) < MANY:
+            turns += 1
+            await asyncio.sleep(0)
+    clients = [*members, *client_of.values()]
+    for client in clients:
+        client.leave()
+    for client in clients:
+        await client.end()
+    assert turns < MANY // 4
 
 
 class Talkative(AsyncWebsocketConsumer):

@@ -210,12 +210,14 @@ impl Waiter {
     /// Lets the wait end with `None`: the one that goes on, or else the next. To be called in the loop of the task.
     pub(crate) fn call_away(this: Py<Self>, py: Python<'_>) -> PyResult<()> {
         let waiter = this.get();
-        waiter.note_call();
-        // Whose message is on its way gets that first, and is told when it comes back for the next.
-        if waiter.slot.phase() != Phase::Waiting || !waiter.leave(py) {
-            return Ok(());
+        let is_called = waiter.called_away.swap(true, Ordering::Relaxed);
+        match waiter.slot.phase() {
+            Phase::Waiting if waiter.leave(py) => waiter.slot.call_away(),
+            // Its message is on its way: it gets that first, and is told when it comes back for the next. Neither is to wait
+            // behind a whole group.
+            Phase::Filled if !is_called => {}
+            _ => return Ok(()),
         }
-        waiter.slot.call_away();
         let mut wakes = Wakes::default();
         wakes.call(py, this);
         wakes.ring(py)

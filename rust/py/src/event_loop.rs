@@ -43,7 +43,7 @@ const LOOK: usize = 8;
 /// this crate, because a running loop is one: several layers share its queue, and a fork has to find all descriptors.
 static QUEUES: Mutex<Vec<(usize, Py<LoopQueue>)>> = Mutex::new(Vec::new());
 
-/// The waiters of one event loop that have a message and have not been woken yet.
+/// The waiters of one event loop that have a message, or are called by their clients, and have not been woken yet.
 #[pyclass(frozen)]
 #[derive(Debug)]
 pub(crate) struct LoopQueue {
@@ -270,24 +270,25 @@ impl LoopQueue {
     fn drain(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {
         let queue = this.get();
         let _draining = Draining::new(queue.address);
-        let drained = queue.wake_all(py, &Turn::begin());
+        let drained = queue.wake_all(py);
         Self::finish(this, py);
         drained
     }
 
-    /// Wakes at least one of each kind.
-    fn wake_all(&self, py: Python<'_>, turn: &Turn) -> PyResult<()> {
+    /// Wakes those of each kind for a turn of their own: clients that send without pause hold up no group, and a group no client.
+    fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
         self.sound_alarms(py);
-        self.wake(py, turn, Kind::Called)?;
-        self.wake(py, turn, Kind::Ready)
+        self.wake(py, Kind::Called)?;
+        self.wake(py, Kind::Ready)
     }
 
-    fn wake(&self, py: Python<'_>, turn: &Turn, kind: Kind) -> PyResult<()> {
+    fn wake(&self, py: Python<'_>, kind: Kind) -> PyResult<()> {
         let line = &self.ready.line;
         let there = line.with(|line| kind.of(line).len());
         if there == 0 {
             return Ok(());
         }
+        let turn = Turn::begin();
         let mut batch = VecDeque::with_capacity(BATCH);
         for woken in 1..=there {
             if batch.is_empty() {
@@ -301,7 +302,7 @@ impl LoopQueue {
             let Some(waiter) = batch.pop_front() else {
                 break;
             };
-            let result = Waiter::wake(waiter.bind(py), turn);
+            let result = Waiter::wake(waiter.bind(py), &turn);
             let looks = woken.is_power_of_two() || woken % LOOK == 0;
             if result.is_err() || (looks && turn.is_over()) {
                 self.put_back(batch, kind);

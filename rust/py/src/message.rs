@@ -45,7 +45,7 @@ const MAX_CONTAINERS: usize = 1 << 22;
 /// container.
 const VALUE_BYTES: usize = 32;
 
-/// The key of a message that Channels' layers carry a channel's name by.
+/// Channels' layers put the channel's name under this key of a message.
 const RESERVED: &str = "__asgi_channel__";
 
 /// A message between its sender and its receivers.
@@ -79,7 +79,7 @@ impl Message {
         let dict = dict_of(message)?;
         let copier = Copier::new(strict);
         let is_plain = dict.is_exact_instance_of::<PyDict>();
-        // Elsewhere the keys are walked, and it is found on the way, which is cheaper.
+        // Elsewhere the keys are walked, and the reserved one is found on the way, which is cheaper.
         if !(strict || is_plain) && dict.contains(intern!(message.py(), RESERVED))? {
             return Err(Fault::new(Reason::Reserved).into_error(message));
         }

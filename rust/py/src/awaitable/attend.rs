@@ -54,7 +54,7 @@ impl Waiter {
             waiter.slot.reset();
             if waiter.is_called_away() {
                 waiter.slot.call_away();
-                return Self::wake_again(slf);
+                return Self::wake_again(slf, Wakes::call);
             }
             let in_line = Receiver::Task(slf.clone().unbind());
             let engine = waiter.layer.get().engine();
@@ -63,7 +63,7 @@ impl Waiter {
                 Ok(Received::Ready(next)) => {
                     drop(waiter.slot.fill(next));
                     if !goes_on || turn.is_over() {
-                        return Self::wake_again(slf);
+                        return Self::wake_again(slf, Wakes::add);
                     }
                 }
                 Ok(Received::Waiting | Received::Empty) => {
@@ -79,10 +79,13 @@ impl Waiter {
     }
 
     /// Has the waiter woken again in the loop's next turn. The task waits on.
-    fn wake_again(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    fn wake_again(
+        slf: &Bound<'_, Self>,
+        add: fn(&mut Wakes, Python<'_>, Py<Self>),
+    ) -> PyResult<bool> {
         slf.get().woken.store(false, Ordering::Relaxed);
         let mut wakes = Wakes::default();
-        wakes.add(slf.py(), slf.clone().unbind());
+        add(&mut wakes, slf.py(), slf.clone().unbind());
         wakes.ring(slf.py()).map(|()| true)
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// How long a turn may last.
 const BUDGET: Duration = Duration::from_micros(800);
 
-/// One call of `drain`.
+/// The part of a call of `drain` that is for waiters of one kind.
 #[derive(Debug)]
 pub(crate) struct Turn(Instant);
 
