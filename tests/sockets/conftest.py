@@ -91,7 +91,7 @@ class Client:
     async def ends(self) -> None:
         """Wait until the server has ended."""
         async with asyncio.timeout(SECONDS):
-            await asyncio.wait({self.server._headrace._task})
+            await asyncio.wait({self.server._headrace_hub._task})
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_a_script_without_a_loop_subscribes_and_broadcasts(config: dict[str, Any
     server.unsubscribe("news")
     assert server.subscriptions == frozenset()
     server.__kill__()
-    eventually(lambda: server._headrace._task is not None and server._headrace._task.done(), "it has ended")
+    eventually(lambda: server._headrace_hub._task is not None and server._headrace_hub._task.done(), "it has ended")
 
 
 async def test_in_a_loop_a_broadcast_comes_after_the_subscription_that_was_asked_for_before(

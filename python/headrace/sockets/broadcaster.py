@@ -36,6 +36,9 @@ class Broadcaster:
         allow_memory: Whether topics may be in this process alone where no hosts are given. Default True.
         loop: The event loop for what has to wait. Default is the one that runs, or else one in a thread.
 
+    Attributes:
+        layer: The channel layer; to be read, as another one put there is not used.
+
     Raises:
         ValueError: An argument is wrong; the error names it, and shows no password.
         InvalidChannelLayerError: The channel layer of the project is not one of headrace's.
@@ -50,8 +53,8 @@ class Broadcaster:
         allow_memory: bool | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._headrace = Hub(type(self).__name__, backend_of(hosts, config, layer, allow_memory), loop)
-        self.layer: Any = self._headrace.layer
+        self._headrace_hub = Hub(type(self).__name__, backend_of(hosts, config, layer, allow_memory), loop)
+        self.layer: Any = self._headrace_hub.layer
 
     # Broadcasting.
 
@@ -72,7 +75,7 @@ class Broadcaster:
                 been sent to.
             LayerClosed: The layer was closed.
         """
-        self._headrace.broadcast(channel, data)
+        self._headrace_hub.broadcast(channel, data)
 
     def broadcast_many(self, channels: Collection[Topic], data: Any) -> None:
         """Do what ``broadcast`` does, for several topics."""
@@ -85,7 +88,7 @@ class Broadcaster:
             LayerUnavailable: The server could not be reached, did not answer in time, or refused.
             TypeError, ValueError, MessageTooLarge, LayerClosed: As ``broadcast``.
         """
-        await self._headrace.async_broadcast(channel, data)
+        await self._headrace_hub.async_broadcast(channel, data)
 
     async def async_broadcast_many(self, channels: Collection[Topic], data: Any) -> None:
         """Do what ``async_broadcast`` does, for several topics, with one wait."""
@@ -102,11 +105,11 @@ class Broadcaster:
             LayerUnavailable: The server could not be reached in time.
             LayerClosed: The layer was closed.
         """
-        self._headrace.subscribe(channel)
+        self._headrace_hub.subscribe(channel)
 
     async def async_subscribe(self, channel: Topic) -> None:
         """Get what is broadcast to a topic from now on; returns when that is so. Raises as ``subscribe``."""
-        await self._headrace.async_subscribe(channel)
+        await self._headrace_hub.async_subscribe(channel)
 
     def unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; no error if it was not subscribed to. Never blocks.
@@ -116,16 +119,16 @@ class Broadcaster:
         Raises:
             TypeError, ValueError: It is no topic.
         """
-        self._headrace.unsubscribe(channel)
+        self._headrace_hub.unsubscribe(channel)
 
     async def async_unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; see ``unsubscribe``."""
-        await self._headrace.async_unsubscribe(channel)
+        await self._headrace_hub.async_unsubscribe(channel)
 
     @property
     def subscriptions(self) -> frozenset[str]:
         """The topics that it is subscribed to, as text."""
-        return self._headrace.subscriptions()
+        return self._headrace_hub.subscriptions()
 
     async def async_receive_broadcast(self) -> tuple[str, Any]:
         """Wait for the next broadcast to one of its topics; by one task at a time. Cancelling loses nothing.
@@ -136,7 +139,7 @@ class Broadcaster:
         Raises:
             ConnectionClosed, LayerUnavailable, LayerClosed: As ``subscribe``.
         """
-        return await self._headrace.async_receive_broadcast()
+        return await self._headrace_hub.async_receive_broadcast()
 
     # Calls that nobody waits for.
 
@@ -152,11 +155,11 @@ class Broadcaster:
             RuntimeError: Some failed otherwise; or an event loop runs in this thread, which would stand still.
             ValueError: ``timeout`` is no number of seconds.
         """
-        self._headrace.flush(timeout)
+        self._headrace_hub.flush(timeout)
 
     async def async_flush(self, timeout: float = 5.0) -> None:
         """Do what ``flush`` does, for code in an event loop."""
-        await self._headrace.async_flush(timeout)
+        await self._headrace_hub.async_flush(timeout)
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the event loop of this broadcaster, and do not wait for it; what it raises is logged.
@@ -164,11 +167,11 @@ class Broadcaster:
         Returns:
             A task, if that loop runs in this thread; else a ``concurrent.futures.Future``.
         """
-        return self._headrace.run_async(coro)
+        return self._headrace_hub.run_async(coro)
 
     def stats(self) -> BroadcasterStats:
         """Read the counters of this broadcaster; those of the whole process are in ``layer.stats()``."""
-        return BroadcasterStats(**self._headrace.counts())
+        return BroadcasterStats(**self._headrace_hub.counts())
 
 
 def _several(channels: object) -> Any:

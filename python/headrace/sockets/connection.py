@@ -80,6 +80,10 @@ class Connection(Incoming):
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self._hooks = hooks
+        kind: Any = type(server)
+        # A broadcast goes to the client as it is, because nobody has changed what becomes of it. Asked here and not
+        # when the class is made: tracers and tests replace its methods later.
+        self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
         self._asgi_receive = receive
         super().__init__(server, send, backend, loop)
 
@@ -317,13 +321,13 @@ class Connection(Incoming):
             else:
                 await self._deliver(message)
             self._look_for_expired(inbox)
-            if not self._hooks.passes_on:
+            if not self._passes_on:
                 inbox.end_turn()
 
     def _attend(self, task: "asyncio.Task[Any]", message: dict[str, Any]) -> Rest | bool | None:
         """Deliver in the place of the task; return True if the next may follow at once: no handler was called."""
         left = stand_in(task, self._deliver, message)
-        return True if self._hooks.passes_on and left is None else left
+        return True if self._passes_on and left is None else left
 
     def _look_for_expired(self, inbox: Inbox) -> None:
         """Tell the log, once, that messages have expired while one was delivered."""
@@ -342,7 +346,7 @@ class Connection(Incoming):
             self._dropped_unsubscribed += 1
             return
         try:
-            if self._hooks.passes_on:
+            if self._passes_on:
                 await self._send_frame(frame_of(message, self._server.ws_encoder, self._server.ws_encoder_is_bytes))
             else:
                 handled: Any = self._server.async_handle_received_broadcast(topic, data_of(message))
@@ -355,7 +359,7 @@ class Connection(Incoming):
             self._note_error("async_handle_received_broadcast")
         except Exception:
             self._note_error("async_handle_received_broadcast")
-        if self._sends is not None and not self._hooks.passes_on:
+        if self._sends is not None and not self._passes_on:
             # What the handler sent without waiting goes out first: so it is the mailbox that fills up.
             await self._sends.before()
 

@@ -35,13 +35,11 @@ class Hooks:
     """What is known of the hooks of a class.
 
     Attributes:
-        unchanged: Those of the base class, which need no thread.
+        unchanged: The methods of the base class: as hooks they need no thread.
         takes_code: ``disconnect`` takes the code.
         is_guarded: Not everybody is let in.
-        passes_on: A broadcast goes to the client as it is, because nobody has changed what becomes of it.
     """
 
     unchanged: frozenset[Any]
     takes_code: bool = True
     is_guarded: bool = False
-    passes_on: bool = True

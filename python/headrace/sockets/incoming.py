@@ -131,6 +131,8 @@ class Incoming(Outgoing):
     def _give_grace(self) -> None:
         """Let the hook that is at work, or the next one, go on for the grace period, now that the client has gone."""
         self._end_grace()
+        if self._phase is Phase.ENDED:
+            return  # a receive() of the server that ignored its cancel has come back
         if self._server.grace_period is not None and self._server.grace_period != math.inf:
             loop = asyncio.get_running_loop()
             self._grace_began = loop.time()

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -59,7 +60,8 @@ class Outgoing(Hub):
     """The way to one client, and how it ends; its methods are those of ``BaseSocketServer``.
 
     Args:
-        server: Whose way. It is not kept alive from here, which would be a cycle: who serves the connection has it.
+        server: The server, held by a weak reference, as a cycle would keep both alive; whoever serves the connection
+            has it.
         send: Sends one message to the client.
         backend: As for ``Hub``.
         loop: As for ``Hub``.
@@ -85,16 +87,15 @@ class Outgoing(Hub):
 
     def __init__(self, server: Server, send: Send, backend: Backend, loop: asyncio.AbstractEventLoop | None) -> None:
         self._server: Server = weakref.proxy(server)
-        self._scope = server.scope
         self._asgi_send = send
         # Frames leave in the order of the calls.
         self._turns = Turns()
         super().__init__(type(server).__name__, backend, loop)
 
     def __repr__(self) -> str:
-        where = self._scope.get("path")
-        # The client has written the path, and with it what it likes, line breaks too.
-        return f"<{self._name}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
+        with suppress(ReferenceError):
+            return self._server.__repr__()
+        return f"<{self._name} that has ended>"
 
     def _begin_in_child(self) -> None:
         super()._begin_in_child()

@@ -91,7 +91,7 @@ class BaseSocketServer(Broadcaster):
     ws_decoder: Callable[[Any], Any]
 
     # All that is not for users is in these two.
-    _headrace: Connection
+    _headrace_hub: Connection
     _headrace_hooks: ClassVar[Hooks]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -112,8 +112,6 @@ class BaseSocketServer(Broadcaster):
             cls._headrace_hooks,
             takes_code=takes_code,
             is_guarded=cls.authorize is not BaseSocketServer.authorize,
-            passes_on=cls.async_send is BaseSocketServer.async_send
-            and cls.async_handle_received_broadcast is BaseSocketServer.async_handle_received_broadcast,
         )
 
     def __init__(
@@ -152,11 +150,13 @@ class BaseSocketServer(Broadcaster):
         self.configure()
         _check_codec(self.ws_encoder, self.ws_decoder, self.subprotocol)
         backend = backend_of(self.hosts, self.config, self.layer, self.allow_memory)
-        self._headrace = Connection(self, self._headrace_hooks, receive, send, backend, loop)
+        self._headrace_hub = Connection(self, self._headrace_hooks, receive, send, backend, loop)
         self.layer = backend.layer
 
     def __repr__(self) -> str:
-        return repr(self._headrace)
+        where = self.scope.get("path")
+        # The client has written the path, and with it what it likes, line breaks too.
+        return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
 
     # Hooks.
 
@@ -181,7 +181,7 @@ class BaseSocketServer(Broadcaster):
 
     def receive(self, data: Any) -> Any:
         """Take what the client has sent, decoded. After an exception, which is logged, the connection stays."""
-        self._headrace.note_unhandled()
+        self._headrace_hub.note_unhandled()
         return _Settled(None)
 
     def disconnect(self, *args: Any, **kwargs: Any) -> Any:
@@ -227,11 +227,11 @@ class BaseSocketServer(Broadcaster):
             ChannelFull: In an event loop: too much waits, because the client does not read. With
                 ``overflow = "close"`` it is dropped, and the connection closed (1013).
         """
-        self._headrace.send(data, raw)
+        self._headrace_hub.send(data, raw)
 
     async def async_send(self, data: Any, raw: bool = False) -> None:
         """Send data to the client; see ``send``."""
-        await self._headrace.async_send(data, raw)
+        await self._headrace_hub.async_send(data, raw)
 
     def close(self, code: int = 1000) -> None:
         """Close the connection: nothing is sent to it any more, and ``disconnect`` is called with the code.
@@ -240,20 +240,20 @@ class BaseSocketServer(Broadcaster):
             TypeError: The code is no integer.
             ValueError: It is none that a WebSocket may be closed with.
         """
-        self._headrace.close(code)
+        self._headrace_hub.close(code)
 
     async def async_close(self, code: int = 1000) -> None:
         """Close the connection; see ``close``."""
-        await self._headrace.async_close(code)
+        await self._headrace_hub.async_close(code)
 
     def __kill__(self) -> None:
         """End without telling the client."""
-        self._headrace.kill()
+        self._headrace_hub.kill()
 
     @property
     def is_alive(self) -> bool:
         """Whether the client can be sent to; False from the first sign of the end."""
-        return self._headrace.is_open()
+        return self._headrace_hub.is_open()
 
     # Where it lives.
 
@@ -263,7 +263,7 @@ class BaseSocketServer(Broadcaster):
         Raises:
             RuntimeError: It was started before.
         """
-        self._headrace.start(self)
+        self._headrace_hub.start(self)
 
     async def async_start_listeners(self) -> None:
         """Take messages from ``receive`` until the connection has ended. Cancelling ends it.
@@ -271,7 +271,7 @@ class BaseSocketServer(Broadcaster):
         Raises:
             RuntimeError: It was started before.
         """
-        await self._headrace.async_start(self)
+        await self._headrace_hub.async_start(self)
 
     @overload
     @classmethod
@@ -298,7 +298,7 @@ class BaseSocketServer(Broadcaster):
 
     def stats(self) -> SocketStats:
         """Read the counters of this socket; those of the whole process are in ``layer.stats()``."""
-        return SocketStats(**self._headrace.counts())
+        return SocketStats(**self._headrace_hub.counts())
 
 
 _OF_CLASS = ("max_backlog", "max_backlog_bytes", "read_ahead_bytes", "overflow", "grace_period", "thread_sensitive")
@@ -370,7 +370,8 @@ _ARGUMENTS = {
 """What the methods are called with that a class may override, but for ``disconnect``, which may do without."""
 
 _HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error")
-BaseSocketServer._headrace_hooks = Hooks(frozenset(getattr(BaseSocketServer, name) for name in _HOOKS))
+_SENDS = ("async_send", "async_handle_received_broadcast")
+BaseSocketServer._headrace_hooks = Hooks(frozenset(getattr(BaseSocketServer, name) for name in (*_HOOKS, *_SENDS)))
 
 
 class _Application:
