@@ -12,22 +12,45 @@ from headrace.typing import Message, Receive, Scope, Send
 
 __all__ = ["serve"]
 
+CONNECT = "websocket.connect"
 
-class _Answer:
-    """Notes that a WebSocket has been answered, and is out of the way from then on."""
 
-    def __init__(self, consumer: Any, send: Send) -> None:
-        self.is_given = False
+class _Handshake:
+    """Looks on until a WebSocket is answered, and is out of the way from then on."""
+
+    def __init__(self, consumer: Any, receive: Receive, send: Send) -> None:
         self._consumer = consumer
+        self._receive = receive
         self._send = send
+        self._is_answered = False
+        self._is_refused = False
+        # The type of the client's last message.
+        self._latest = CONNECT
+
+    async def receive(self) -> Message:
+        """Wait for the client's next message."""
+        message = await self._receive()
+        self._latest = message["type"]
+        return message
 
     async def send(self, message: Message) -> None:
-        """Send a message to the client."""
-        self.is_given = True
-        # That of a sync consumer is made of this one, and stays.
+        """Send a message to the client, unless it was refused."""
+        if self._is_refused:
+            return
+        self._is_answered = True
+        # A sync consumer wraps this function, so it cannot be replaced there.
         if self._consumer.base_send == self.send:
             self._consumer.base_send = self._send
         await self._send(message)
+
+    def may_be_refused(self) -> bool:
+        """Tell whether the consumer has failed on opening the WebSocket, and has not answered."""
+        return self._latest == CONNECT and not self._is_answered
+
+    async def refuse(self, scope: Scope) -> None:
+        """Refuse the client: it is to try again later."""
+        self._is_refused = True
+        await refuse_handshake(scope, self._send, AWAY, UNAVAILABLE)
 
 
 async def serve(
@@ -46,11 +69,11 @@ async def serve(
     if scope.get("type") != "websocket" or "asgi" not in scope:
         await serve_as_channels(consumer, scope, receive, send)
         return
-    answer = _Answer(consumer, send)
+    handshake = _Handshake(consumer, receive, send)
     try:
-        await serve_as_channels(consumer, scope, receive, answer.send)
+        await serve_as_channels(consumer, scope, handshake.receive, handshake.send)
     except LayerUnavailable as error:
-        if answer.is_given:
+        if not handshake.may_be_refused():
             raise
-        log_away(consumer, "websocket.connect", error)
-        await refuse_handshake(scope, send, AWAY, UNAVAILABLE)
+        log_away(consumer, CONNECT, error)
+        await handshake.refuse(scope)

@@ -64,7 +64,11 @@ def _replace(owner: ModuleType | type, name: str, make: Callable[[Any], Any]) ->
 def _call(original: Any) -> Any:
     @functools.wraps(original)
     async def call(consumer: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        await serve(original, consumer, scope, receive, send)
+        if type(consumer).__call__ is call:
+            await serve(original, consumer, scope, receive, send)
+        else:
+            # Its own way to be called may have its own way with exceptions.
+            await original(consumer, scope, receive, send)
 
     return call
 

@@ -131,3 +131,56 @@ async def test_a_connection_that_is_open_sends_straight_to_its_server() -> None:
     accept, *echoes = await opened(Echo, WITH_RESPONSES, "a", "b")
     assert accept["type"] == "websocket.accept"
     assert [echo["text"] for echo in echoes] == ["a", "b"]
+
+
+class Leaves(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """Does not answer, and fails when the client has gone."""
+
+    async def connect(self) -> None:
+        """Leave the client waiting."""
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_add("left", self.channel_name)
+
+
+class Late(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """Accepts in a task of its own, and fails before."""
+
+    async def connect(self) -> None:
+        async def accept() -> None:
+            await self.scope["go on"].wait()
+            await self.accept()
+
+        self.scope["tasks"].append(asyncio.ensure_future(accept()))
+        await self.channel_layer.group_add("room", self.channel_name)
+
+
+class Catches(Joins):
+    """Has its own way with the exception."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except LayerUnavailable:
+            await send({"type": "websocket.close", "code": 4500})
+
+
+@pytest.mark.usefixtures("away")
+async def test_a_consumer_that_catches_the_exception_gets_it() -> None:
+    assert await opened(Catches, WITH_RESPONSES) == [{"type": "websocket.close", "code": 4500}]
+
+
+async def test_what_fails_when_the_client_has_gone_is_no_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(channel_layers.backends, "default", Away())
+    with pytest.raises(LayerUnavailable, match="no server could be reached"):
+        await opened(Leaves, WITH_RESPONSES)
+
+
+async def test_nothing_is_sent_to_a_client_that_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(channel_layers.backends, "default", Away())
+    tasks: list[asyncio.Future[None]] = []
+    go_on = asyncio.Event()
+    sent = await opened(Late, {**WITH_RESPONSES, "tasks": tasks, "go on": go_on})
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
