@@ -1,7 +1,7 @@
 """What does a room of clients that never read cost: the memory of the server, and how late others get their echo?
 
 A server in a process of its own, uvicorn with one room, gets long texts for the room as fast as the layer takes them.
-The clients of the room read nothing after the handshake, and have small buffers. Beside them one client sends a frame,
+The clients of the room read nothing after the handshake. Beside them one client sends a frame,
 waits until it comes back, and sends the next.
 
 Each client of the room may hold, by docs/security.md: one text in the buffer of the server, and in its mailbox one text
@@ -13,8 +13,8 @@ import resource
 import socket
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def answered(client: socket.socket) -> float:
     """Send a frame, masked by zeros, and return the seconds until the answer is there."""
     start = time.perf_counter()
     client.sendall(bytes([0x81, 0x84, 0, 0, 0, 0]) + b"tick")
-    client.recv(128)
+    if not client.recv(128):
+        raise ConnectionError("the server has closed the connection")
     return time.perf_counter() - start
 
 
@@ -109,13 +110,14 @@ def measure(port: int, clients: int, texts: int, server: int) -> tuple[list[floa
         control, echoes = (stack.enter_context(connected(port, path)) for path in (CONTROL, ECHO))
         calm = [answered(echoes) for _ in range(CALM)]
         before = memory(server, "VmRSS")
-        sender = threading.Thread(target=lambda: [answered(control) for _ in range(texts)])
-        sender.start()
         beside, end = [], None
-        while end is None or time.monotonic() < end:
-            beside.append(answered(echoes))
-            if end is None and not sender.is_alive():
-                end = time.monotonic() + AFTER
+        with ThreadPoolExecutor(1) as threads:
+            sending = threads.submit(lambda: [answered(control) for _ in range(texts)])
+            while end is None or time.monotonic() < end:
+                beside.append(answered(echoes))
+                if end is None and sending.done():
+                    end = time.monotonic() + AFTER
+            sending.result()
         return calm, beside, before, memory(server, "VmHWM")
 
 
