@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from tests.support.loops import cancels_after_a_group_failed
 
 from headrace.consumer import consumer_stats
 from headrace.exceptions import StopConsumer
@@ -155,6 +156,9 @@ class TestTask:
     async def test_a_handler_may_use_timeouts_and_groups_of_tasks(
         self, wire: "MakeWire", layer: InMemoryChannelLayer
     ) -> None:
+        if cancels_after_a_group_failed():
+            pytest.skip("Python 3.12 cancels a task again after a group of eager tasks in it has failed")
+
         @action
         async def time_out(consumer: Doing) -> None:
             try:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.loops import cancels_after_a_group_failed
 
 from headrace.consumer import consumer_stats
 from headrace.exceptions import ChannelFull, InvalidChannelLayerError
@@ -253,6 +254,8 @@ class TestClose:
 
     async def test_after_a_group_of_tasks_that_failed(self, wire: "MakeWire", layer: InMemoryChannelLayer) -> None:
         """On Python 3.11 that leaves a cancel counted that has been dealt with."""
+        if cancels_after_a_group_failed():
+            pytest.skip("Python 3.12 cancels a task again after a group of eager tasks in it has failed")
 
         async def fail() -> None:
             raise LookupError

@@ -27,6 +27,15 @@ def eager_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def cancels_after_a_group_failed() -> bool:
+    """Tell whether a task of the running loop is cancelled once more after a group of tasks in it has failed at once.
+
+    On Python 3.12 ``Task.uncancel()`` leaves the cancel of a task that runs, and an eager child fails while it does.
+    """
+    eager = getattr(asyncio, "eager_task_factory", None)
+    return sys.version_info < (3, 13) and asyncio.get_running_loop().get_task_factory() is eager is not None
+
+
 class ForeignTask(asyncio.tasks._PyTask):  # type: ignore[name-defined,misc]
     """A task that is not that of asyncio's C code, as a library of tasks may bring one."""
 
