@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.request import urlopen
 
 from tests.pythons.interpreters import Interpreter, NotHad, Version, answers
 from tests.pythons.steps import Failed, Steps
@@ -156,9 +157,31 @@ class Root:
                 continue
             return next(folder / path.name for path in inside.iterdir() if path.is_dir())
         named = " and ".join(reversed(versions))
+        if (older := self._original(package, versions, inside)) is not None:
+            self._steps.say(f"the mirror has no source of {package} {named}, which it lists: {older.name} is taken")
+            return folder / older.name
         raise NotHad(
             f"Debian sid: the mirror has no source of {package}" + (f", though it lists {named}" if named else "")
         )
+
+    def _original(self, package: str, versions: Iterable[str], inside: Path) -> Path | None:
+        """Give the folder of the newest earlier source that the mirror still has, as CPython released it.
+
+        It is no longer listed, so that only the mirror vouches for it.
+        """
+        sources = (self._folder / "etc/apt/sources.list").read_text()
+        mirror = re.search(r"(?m)^deb (?:\[[^]]*\] )?(\S+?)/? ", sources)
+        newest = max((int(number.split("-")[0].split(".")[2]) for number in versions), default=-1)
+        for patch in range(newest, -1, -1):
+            file = inside / f"{package}_{package.removeprefix('python')}.{patch}.orig.tar.xz"
+            try:
+                with urlopen(f"{mirror[1] if mirror else ''}/pool/main/p/{package}/{file.name}", timeout=60) as found:
+                    file.write_bytes(found.read())
+            except (OSError, ValueError):
+                continue
+            self._steps.run(["tar", "--extract", "--xz", "--file", file, "--directory", inside])
+            return next(path for path in inside.iterdir() if path.is_dir())
+        return None
 
     def _install(self, *packages: str) -> None:
         self._apt("install", "-y", "-qq", "--no-install-recommends", *packages)
