@@ -456,8 +456,10 @@ class TestProcesses:
         assert done.returncode == 0
         told = re.findall(r"sends failed that nobody waited for: (\d+); the latest: (.*)", done.stderr)
         assert sum(int(count) for count, _ in told) == 3
-        reason = "the layer was closed before a server was reached: "
-        assert all(latest.startswith(reason) and str(server.port) in latest for _, latest in told), told
+        # The state is that of the first connection that is lost; the sender's own may still be open then.
+        never, lost = "the layer was closed before a server was reached: ", "the connection was lost before the server"
+        for _, latest in told:
+            assert latest.startswith(lost) or (latest.startswith(never) and str(server.port) in latest)
         assert time.time() - float(done.stdout) < 5
 
     def test_what_comes_behind_the_end_is_refused(self, server: Server) -> None:
