@@ -23,8 +23,8 @@ demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal
 demo-once:
 	$(MAKE) demo ONCE=1
 
-# Most tests wait most of the time: two processors run five at once. ARGS="-n 0" runs them one after the other, as a debugger wants it.
-PARALLEL := -n 5 --dist loadgroup
+# Most tests wait most of the time: two processors run three at once. ARGS="-n 0" runs them one after the other, as a debugger wants it.
+PARALLEL := -n 3 --dist loadgroup
 
 test: test-rust test-python test-browser ## run every test
 

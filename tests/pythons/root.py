@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from tests.pythons.interpreters import Interpreter, NotHad, Version, answers
@@ -177,6 +178,9 @@ class Root:
             try:
                 with urlopen(f"{mirror[1] if mirror else ''}/pool/main/p/{package}/{file.name}", timeout=60) as found:
                     file.write_bytes(found.read())
+            except HTTPError as error:
+                error.close()
+                continue
             except (OSError, ValueError):
                 continue
             self._steps.run(["tar", "--extract", "--xz", "--file", file, "--directory", inside])

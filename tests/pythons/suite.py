@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 # The tests see all of the repository but the package itself: they find the installed one, or none.
 NOT_COPIED = {".git", ".pythons", ".venv", "build", "dist", "python", "target"}
 # As the Makefile runs them.
-PARALLEL = ("-n", "5", "--dist", "loadgroup")
+PARALLEL = ("-n", "3", "--dist", "loadgroup")
 # The shorter form.
 SHORT = ("contract", "loops", "layers", "model", "consumer", "testing")
 # What an interpreter is tested with where pip would take something newer: each supported peer is in one of the runs.
