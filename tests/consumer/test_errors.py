@@ -479,6 +479,27 @@ class TestAfterClose:
         assert consumer.code == 1012
         assert consumer_stats(Late).dropped_after_close >= 1
 
+    async def test_the_last_message_of_such_a_client_may_come_some_turns_later(self, wire: "MakeWire") -> None:
+        class Late(Here):
+            async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                client.broken = RuntimeError("the protocol is closed")
+                leaving.append(asyncio.ensure_future(leave()))
+                await self.send(text_data="late")
+
+        async def leave() -> None:
+            for _ in range(8):
+                await asyncio.sleep(0)
+            client.leave(1012)
+
+        leaving: list[asyncio.Future[None]] = []
+        consumer = Late()
+        client = wire(consumer)
+        client.connect("x")
+        await client.end()
+        await leaving[0]
+        assert consumer.code == 1012
+        assert consumer_stats(Late).dropped_after_close == 1
+
     async def test_a_servers_send_that_fails_for_another_reason_is_an_error(self, wire: "MakeWire") -> None:
         client = wire(Here())
         client.connect()

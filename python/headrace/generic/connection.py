@@ -23,6 +23,8 @@ FAILED = 1011
 OVERRUN = 1013
 PATIENCE = 0.1
 """How long a server may take for a close before it is asked for no more messages."""
+DEPARTURE_TURNS = 16
+"""Turns of the loop in which the last message of a client comes, after a send to it has failed."""
 CLOSE_SECONDS = 5
 """How long a client that does not read may hold up the close."""
 MAX_REASON = 123
@@ -186,15 +188,17 @@ class WebsocketSession(Session):
     async def excuse(self, error: Exception) -> None:
         """Go on after a send that failed because the client has gone; raise any other error again.
 
-        The specification has servers raise an ``OSError`` then. Some raise a ``RuntimeError`` instead, and have the
-        client's last message ready by then: a turn of the loop later it has been read.
+        The specification has servers raise an ``OSError`` then. Some raise a ``RuntimeError`` instead, and give the
+        client's last message a few turns of the loop later: daphne when its transport is closed.
         """
         if isinstance(error, OSError):
             self.closed = True
             return
-        await asyncio.sleep(0)
-        if not self.gone:
-            raise error
+        for _ in range(DEPARTURE_TURNS):
+            await asyncio.sleep(0)
+            if self.gone:
+                return
+        raise error
 
     # What the dispatch calls.
 
