@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,6 +189,27 @@ async def turns() -> Any:
     turns.counting.cancel()
 
 
+@asynccontextmanager
+async def busy_room(
+    layer: InMemoryChannelLayer, turns: Turns, consumers: int
+) -> AsyncIterator[list[asyncio.Queue[Any]]]:
+    """Have so many busy consumers in the group, each with its queue, and wait at the end until ``MANY`` were sent."""
+    scope = {"type": "websocket", "path": "/"}
+    queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(consumers)]
+    tasks = [asyncio.ensure_future(Busy.as_asgi()(scope, queue.get, turns.send)) for queue in queues]
+    for queue in queues:
+        queue.put_nowait({"type": "websocket.connect"})
+    while layer.group_count("all") < consumers:
+        await asyncio.sleep(0)
+    yield queues
+    async with asyncio.timeout(20):
+        while turns.sent < MANY:
+            await asyncio.sleep(0)
+    for queue in queues:
+        queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await asyncio.wait(tasks)
+
+
 @pytest.mark.parametrize(
     ("kind", "consumers"), [("note", 1), ("forwarded", 1), ("note", 20), ("forwarded", 20), ("", 1)]
 )
@@ -195,24 +217,12 @@ async def test_a_busy_consumer_gives_the_loop_its_turns(
     layer: InMemoryChannelLayer, turns: Turns, kind: str, consumers: int
 ) -> None:
     """A handler holds the loop for as long as it takes, and not one after the other."""
-    queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(consumers)]
-    scope = {"type": "websocket", "path": "/"}
-    tasks = [asyncio.ensure_future(Busy.as_asgi()(scope, queue.get, turns.send)) for queue in queues]
-    for queue in queues:
-        queue.put_nowait({"type": "websocket.connect"})
-    while layer.group_count("all") < consumers:
-        await asyncio.sleep(0)
-    for _ in range(MANY // consumers):
-        if kind:
-            await layer.group_send("all", {"type": kind, "text": "x"})
-        else:
-            queues[0].put_nowait({"type": "websocket.receive", "text": "x"})
-    async with asyncio.timeout(20):
-        while turns.sent < MANY:
-            await asyncio.sleep(0)
-    for queue in queues:
-        queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
-    await asyncio.wait(tasks)
+    async with busy_room(layer, turns, consumers) as queues:
+        for _ in range(MANY // consumers):
+            if kind:
+                await layer.group_send("all", {"type": kind, "text": "x"})
+            else:
+                queues[0].put_nowait({"type": "websocket.receive", "text": "x"})
     # A look at the clock comes after at most four. Tasks that are not asyncio's own are resumed by handles of the loop.
     limit = 4 if type(asyncio.current_task()) is asyncio.Task else consumers
     assert turns.most <= min(limit, consumers)
@@ -231,20 +241,8 @@ class Echo(AsyncWebsocketConsumer):
 @pytest.fixture
 async def room(layer: InMemoryChannelLayer, turns: Turns) -> Any:
     """Have busy consumers in the group."""
-    scope = {"type": "websocket", "path": "/"}
-    queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(MANY)]
-    tasks = [asyncio.ensure_future(Busy.as_asgi()(scope, queue.get, turns.send)) for queue in queues]
-    for queue in queues:
-        queue.put_nowait({"type": "websocket.connect"})
-    while layer.group_count("all") < MANY:
-        await asyncio.sleep(0)
-    yield turns
-    async with asyncio.timeout(20):
-        while turns.sent < MANY:
-            await asyncio.sleep(0)
-    for queue in queues:
-        queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
-    await asyncio.wait(tasks)
+    async with busy_room(layer, turns, MANY):
+        yield turns
 
 
 @pytest.mark.parametrize("groups", [[], ["all"]])
@@ -252,7 +250,7 @@ async def room(layer: InMemoryChannelLayer, turns: Turns) -> Any:
 async def test_a_client_does_not_wait_until_a_whole_group_has_been_served(
     wire: "MakeWire", layer: InMemoryChannelLayer, room: Turns, kind: str, groups: list[str]
 ) -> None:
-    """Nor does one that is in the group: what comes for it before its frame is served early too."""
+    """A client that is in the group waits no longer: the group's message for it is handled early too."""
     consumer = Echo()
     consumer.groups = groups
     client = wire(consumer)

@@ -172,11 +172,13 @@ class Root:
         """
         sources = (self._folder / "etc/apt/sources.list").read_text()
         mirror = re.search(r"(?m)^deb (?:\[[^]]*\] )?(\S+?)/? ", sources)
+        if mirror is None:
+            return None
         newest = max((int(number.split("-")[0].split(".")[2]) for number in versions), default=-1)
         for patch in range(newest, -1, -1):
             file = inside / f"{package}_{package.removeprefix('python')}.{patch}.orig.tar.xz"
             try:
-                with urlopen(f"{mirror[1] if mirror else ''}/pool/main/p/{package}/{file.name}", timeout=60) as found:
+                with urlopen(f"{mirror[1]}/pool/main/p/{package}/{file.name}", timeout=60) as found:
                     file.write_bytes(found.read())
             except HTTPError as error:
                 error.close()

@@ -175,8 +175,7 @@ class TestAServer:
         assert "PROBLEM it has no database 4711 -> use a lower number" in said
         code, said = doctor("--hosts", f"{redis_cluster.nodes[0].url}/2")
         assert code == 1
-        binary = redis_cluster.nodes[0].binary
-        if binary.name == "valkey" and binary.version >= (9,):
+        if redis_cluster.nodes[0].binary.is_valkey(9):
             # Its clusters can have more; as it comes it has one.
             assert "PROBLEM it has no database 2 -> use a lower number" in said
         else:

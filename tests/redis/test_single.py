@@ -190,8 +190,7 @@ async def test_a_database_that_is_not_there_is_a_clear_error(redis_server: Serve
 async def test_a_database_of_a_cluster_is_a_clear_error(redis_cluster: Cluster) -> None:
     async with Fleet([f"{redis_cluster.nodes[0].url}/2"], "asgi", send_timeout=2) as fleet:
         error = await refused(fleet.layer())
-    binary = redis_cluster.nodes[0].binary
-    if binary.name == "valkey" and binary.version >= (9,):
+    if redis_cluster.nodes[0].binary.is_valkey(9):
         # Its clusters can have more; as it comes it has one.
         assert "has no database 2 " in error
         assert "'cluster-databases'" in error

@@ -39,6 +39,10 @@ class Binary:
     def __str__(self) -> str:
         return f"{self.name}-{'.'.join(map(str, self.version))}"
 
+    def is_valkey(self, *release: int) -> bool:
+        """Tell whether it is a Valkey of this release or a newer one."""
+        return self.name == "valkey" and self.version >= release
+
     @property
     def tls(self) -> bool:
         """Tell whether it was built with TLS."""

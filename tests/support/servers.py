@@ -52,7 +52,7 @@ def output_limit(binary: Binary, limit: str) -> dict[str, Word]:
         limit: When it does, as in its configuration: ``pubsub 1mb 0 0``.
     """
     options: dict[str, Word] = {"client-output-buffer-limit": limit}
-    if binary.name == "valkey" and binary.version >= (9, 1):
+    if binary.is_valkey(9, 1):
         # It does not count long messages, unless it is to copy them.
         options["min-string-size-avoid-copy-reply"] = 0
     return options
@@ -137,7 +137,7 @@ class Server(Lifetime):
             raise RuntimeError(f"{self!r} runs already")
         self._write_files()
         self._own.clear()
-        if self.binary.name == "valkey" and self.binary.version >= (9, 1):
+        if self.binary.is_valkey(9, 1):
             # What it asks itself when it starts.
             self._own["config|get"] = 2
         with open(self.folder / "log", "ab") as log:
