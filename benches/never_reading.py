@@ -1,8 +1,8 @@
 """What does a room of clients that never read cost: the memory of the server, and how late others get their echo?
 
 A server in a process of its own, uvicorn with one room, gets long texts for the room as fast as the layer takes them.
-The clients of the room read nothing after the handshake. Beside them one client sends a frame,
-waits until it comes back, and sends the next.
+The clients of the room read nothing after the handshake. Beside them one client sends a frame, waits until it comes
+back, and sends the next.
 
 Each client of the room may hold, by docs/security.md: one text in the buffer of the server, and in its mailbox one text
 and ``capacity_bytes`` behind it. The mailboxes share one copy of each text.
@@ -17,11 +17,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import uvicorn
-
-from benches.compare.sockets import connect
+from benches.compare import server, stubs
+from benches.compare.sockets import connect, masked
 from headrace import channel_layers
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
@@ -36,21 +34,13 @@ CALM, AFTER = 200, 2.0
 
 
 class Member(AsyncWebsocketConsumer):
-    """Sends what comes for the room."""
+    """Sends its client each message of the room."""
 
     groups = (ROOM,)
 
     async def chat_message(self, event: dict[str, str]) -> None:
         """Send a text."""
         await self.send(text_data=event["text"])
-
-
-class Echo(AsyncWebsocketConsumer):
-    """Sends back what it receives."""
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send it back."""
-        await self.send(text_data=text_data)
 
 
 class Control(AsyncWebsocketConsumer):
@@ -68,14 +58,13 @@ def serve(descriptor: int, size: int) -> None:
     """Serve on a listening socket until told to stop by a signal."""
     channel_layers.set("default", InMemoryChannelLayer(capacity_bytes=CAPACITY_BYTES))
     Control.text = "x" * size
-    consumers = {ROOM: Member.as_asgi(), ECHO: Echo.as_asgi(), CONTROL: Control.as_asgi()}
+    echo = stubs.echo(AsyncWebsocketConsumer)
+    consumers = {ROOM: Member.as_asgi(), ECHO: echo.as_asgi(), CONTROL: Control.as_asgi()}
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await consumers[scope["path"].strip("/")](scope, receive, send)
 
-    config: Any = {"loop": "uvloop", "ws": "websockets-sansio", "ws_per_message_deflate": False, "lifespan": "off"}
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", ws_ping_interval=None, **config))
-    server.run(sockets=[socket.socket(fileno=descriptor)])
+    server.run(application, descriptor)
 
 
 def connected(port: int, path: str, receives: int | None = None) -> socket.socket:
@@ -87,9 +76,9 @@ def connected(port: int, path: str, receives: int | None = None) -> socket.socke
 
 
 def answered(client: socket.socket) -> float:
-    """Send a frame, masked by zeros, and return the seconds until the answer is there."""
+    """Send a frame, and return the seconds until the answer is there."""
     start = time.perf_counter()
-    client.sendall(bytes([0x81, 0x84, 0, 0, 0, 0]) + b"tick")
+    client.sendall(masked("tick"))
     if not client.recv(128):
         raise ConnectionError("the server has closed the connection")
     return time.perf_counter() - start
@@ -102,14 +91,14 @@ def memory(process: int, field: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def measure(port: int, clients: int, texts: int, server: int) -> tuple[list[float], list[float], int, int]:
+def measure(port: int, clients: int, texts: int, process: int) -> tuple[list[float], list[float], int, int]:
     """Return the seconds of the echoes without texts and beside them, and the size of the server before and at most."""
     with ExitStack() as stack:
         for _ in range(clients):
             stack.enter_context(connected(port, ROOM, BUFFER))
         control, echoes = (stack.enter_context(connected(port, path)) for path in (CONTROL, ECHO))
         calm = [answered(echoes) for _ in range(CALM)]
-        before = memory(server, "VmRSS")
+        before = memory(process, "VmRSS")
         beside, end = [], None
         with ThreadPoolExecutor(1) as threads:
             sending = threads.submit(lambda: [answered(control) for _ in range(texts)])
@@ -118,7 +107,7 @@ def measure(port: int, clients: int, texts: int, server: int) -> tuple[list[floa
                 if end is None and sending.done():
                     end = time.monotonic() + AFTER
             sending.result()
-        return calm, beside, before, memory(server, "VmHWM")
+        return calm, beside, before, memory(process, "VmHWM")
 
 
 def main() -> None:

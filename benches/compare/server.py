@@ -23,7 +23,7 @@ from channels.layers import channel_layers
 from benches.compare import stubs
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
-from headrace.typing import Receive, Scope, Send
+from headrace.typing import Application, Receive, Scope, Send
 
 PLAIN, HANDLER, FORWARD, CHANNELS = "plain", "handler", "forward", "channels"
 CONTROL, CLOCK = "control", "clock"
@@ -104,6 +104,21 @@ class Server:
                 await self._broadcast[event["text"]]()
 
 
+def run(application: Application, descriptor: int) -> None:
+    """Serve an application on a listening socket, until told to stop by a signal."""
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        # A ping in the middle of a slice would be counted.
+        ws_ping_interval=None,
+        lifespan="off",
+        log_level="warning",
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
 def main() -> None:
     """Serve until told to stop by a signal."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,17 +128,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {arguments.processor})
     stubs.use_django()
-    config = uvicorn.Config(
-        Server(),
-        loop="uvloop",
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        # A ping in the middle of a slice would be counted.
-        ws_ping_interval=None,
-        lifespan="off",
-        log_level="warning",
-    )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=arguments.descriptor)])
+    run(Server(), arguments.descriptor)
 
 
 if __name__ == "__main__":

@@ -73,9 +73,8 @@ class Control:
         self._socket = connect(port, CONTROL)
 
     def say(self, word: str) -> None:
-        """Send a word, masked by zeros, as a client must mask."""
-        payload = word.encode()
-        self._socket.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+        """Send a word."""
+        self._socket.sendall(masked(word))
 
     def clock(self) -> int:
         """Ask for the server's processor time, in nanoseconds."""
@@ -86,6 +85,12 @@ class Control:
     def close(self) -> None:
         """Go without a word."""
         self._socket.close()
+
+
+def masked(word: str) -> bytes:
+    """Make the frame of a short text, masked by zeros, as a client must mask."""
+    payload = word.encode()
+    return bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload
 
 
 def connect(port: int, path: str) -> socket.socket:
