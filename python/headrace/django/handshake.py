@@ -24,11 +24,15 @@ class _Handshake:
         self._send = send
         self._is_answered = False
         self._is_refused = False
-        # The type of the client's last message.
+        # The type of the client's latest message.
         self._latest = CONNECT
 
-    async def receive(self) -> Message:
+    def receive(self) -> Awaitable[Message]:
         """Wait for the client's next message."""
+        # For each frame of a client: nothing more is to be known then.
+        return self._receive() if self._is_answered else self._receive_and_note()
+
+    async def _receive_and_note(self) -> Message:
         message = await self._receive()
         self._latest = message["type"]
         return message
