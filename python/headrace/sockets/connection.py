@@ -81,8 +81,8 @@ class Connection(Incoming):
     ) -> None:
         self._hooks = hooks
         kind: Any = type(server)
-        # A broadcast goes to the client as it is, because nobody has changed what becomes of it. Asked here and not
-        # when the class is made: tracers and tests replace its methods later.
+        # Whether a broadcast is sent to the client as it is: no method that could change it is overridden. The methods
+        # are compared here and not when the class is made, because tracers and tests replace them later.
         self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
         self._asgi_receive = receive
         super().__init__(server, send, backend, loop)

@@ -60,8 +60,8 @@ class Outgoing(Hub):
     """The way to one client, and how it ends; its methods are those of ``BaseSocketServer``.
 
     Args:
-        server: The server, held by a weak reference, as a cycle would keep both alive; whoever serves the connection
-            has it.
+        server: The server. It is held by a weak reference, because it holds this object. Whoever serves the connection
+            keeps it alive.
         send: Sends one message to the client.
         backend: As for ``Hub``.
         loop: As for ``Hub``.

@@ -213,8 +213,8 @@ impl Waiter {
         let is_called = waiter.called_away.swap(true, Ordering::Relaxed);
         match waiter.slot.phase() {
             Phase::Waiting if waiter.leave(py) => waiter.slot.call_away(),
-            // Its message is on its way: it gets that first, and is told when it comes back for the next. Neither is to wait
-            // behind a whole group.
+            // A message is on its way to the task, which gets that first and the call with its next wait. It is woken early, so
+            // that neither waits behind a whole group.
             Phase::Filled if !is_called => {}
             _ => return Ok(()),
         }

@@ -124,7 +124,7 @@ impl MemoryLayer {
         let Some(owner) = &self.owner else {
             return Ok(());
         };
-        // Most names are as this layer makes them, which is told without a search.
+        // This layer has made most names, and recognises those without a search.
         if is_made_of(name, owner) {
             return Ok(());
         }
