@@ -129,6 +129,8 @@ async def test_who_logs_out_is_back_at_the_login(browser: Browser, url: str) -> 
 
 async def test_the_counter_works_by_keyboard(browser: Browser, url: str) -> None:
     ada = await open_window(browser, url)
+    # The browser focuses the first field after the page has loaded; keys that are pressed before are lost.
+    await expect(ada.page.get_by_label("Username")).to_be_focused()
     await ada.page.keyboard.type("ada")
     await ada.page.keyboard.press("Tab")
     await ada.page.keyboard.type(PASSWORD)
