@@ -112,8 +112,7 @@ mod machine {
 }
 
 /// The time since the Unix epoch, as this machine has it. It is set now and then: nothing may be measured with it.
-#[cfg(feature = "redis")]
-pub(crate) fn wall_time() -> Duration {
+pub fn wall_time() -> Duration {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap_or_default()
 }

@@ -15,10 +15,7 @@ pub mod error;
 mod expiry;
 mod fanout;
 mod glob;
-mod group;
 pub mod handoff;
-mod line;
-mod mailbox;
 pub mod memory;
 pub mod message;
 pub mod name;
@@ -26,7 +23,6 @@ mod overflow;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod shrink;
-mod state;
 pub mod sync;
 
 pub use clock::{Clock, ManualClock, Moment, MonotonicClock};

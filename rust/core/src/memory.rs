@@ -5,24 +5,27 @@
 //! foreign code and never waits. Whatever foreign code could run when a message or a waiter is dropped (a
 //! finaliser that sends, say) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
+mod channels;
+mod group;
+mod line;
+mod mailbox;
+mod readings;
+mod state;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
-use std::time::Duration;
 
+use self::channels::ChannelKey;
+use self::mailbox::{Bound, Offer};
+use self::state::State;
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
-use crate::engine::{ChannelStats, GroupStats, LayerStats};
 use crate::error::{Error, SendError};
 use crate::fanout::FanOut;
-use crate::group::ChannelKey;
 use crate::handoff::HandOff;
-use crate::mailbox::{Bound, Offer};
 use crate::message::{ByteSize, Envelope};
 use crate::name::check_group;
 use crate::overflow::Overflow;
-use crate::state::State;
 use crate::sync::{assert_unlocked, Mutex};
 
 /// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.
@@ -136,13 +139,12 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         self.put(channel, message, Bound::Both)
     }
 
-    /// Does what `send` does with a message that was taken from elsewhere, and would be lost if its bytes were too many.
-    #[cfg(feature = "redis")]
-    pub(crate) fn accept(
-        &self,
-        channel: &str,
-        message: M,
-    ) -> Result<Option<HandOff<M, W>>, SendError<M>> {
+    /// Does what `send` does, but does not refuse a message for its bytes: for one that was taken from a server, and would be
+    /// lost.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub fn accept(&self, channel: &str, message: M) -> Result<Option<HandOff<M, W>>, SendError<M>> {
         self.put(channel, message, Bound::Messages)
     }
 
@@ -418,223 +420,13 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// The channels of a group.
-    ///
-    /// # Errors
-    /// The name is invalid, or the engine is closed.
-    pub fn group_channels(&self, group: &str) -> Result<Vec<Arc<str>>, Error> {
-        Ok(self
-            .group_members(group)?
-            .into_iter()
-            .map(|(channel, _)| channel)
-            .collect())
-    }
-
-    /// The channels of a group, each with the time since its latest `group_add`.
-    ///
-    /// # Errors
-    /// The name is invalid, or the engine is closed.
-    pub fn group_members(&self, group: &str) -> Result<Vec<(Arc<str>, Duration)>, Error> {
-        self.with(|state, now| {
-            let Some(group) = state.find_fresh_group(group, now)? else {
-                return Ok(Vec::new());
-            };
-            let members = state.groups.members_of(group);
-            Ok(members
-                .map(|(channel, deadline)| {
-                    let age = now.after(self.config.group_expiry).since(deadline);
-                    (Arc::clone(state.name(channel)), age)
-                })
-                .collect())
-        })
-    }
-
-    /// How many channels a group has.
-    ///
-    /// # Errors
-    /// The name is invalid, or the engine is closed.
-    pub fn group_count(&self, group: &str) -> Result<usize, Error> {
-        self.with(|state, now| {
-            let group = state.find_fresh_group(group, now)?;
-            Ok(group.map_or(0, |group| state.groups.get(group).members().len()))
-        })
-    }
-
-    /// The groups that a channel is in.
-    ///
-    /// # Errors
-    /// The name is invalid, or the engine is closed.
-    pub fn channel_groups(&self, channel: &str) -> Result<Vec<Arc<str>>, Error> {
-        self.with(|state, now| {
-            let Some(channel) = state.find_open(channel)? else {
-                return Ok(Vec::new());
-            };
-            let names: Vec<_> = state.groups.of_channel(channel).cloned().collect();
-            let mut fresh = Vec::new();
-            for name in names {
-                let group = state.find_fresh_group(&name, now)?;
-                if group.is_some_and(|group| state.groups.holds(group, channel)) {
-                    fresh.push(name);
-                }
-            }
-            Ok(fresh)
-        })
-    }
-
-    /// The names of all groups.
-    pub fn group_names(&self) -> Vec<Arc<str>> {
-        self.with(|state, now| {
-            state.sweep_all(now, self.config.expiry);
-            state.groups.names().cloned().collect()
-        })
-    }
-
-    /// The names of all channels that hold messages or waiters. It walks them all.
-    pub fn channel_names(&self) -> Vec<Arc<str>> {
-        self.with(|state, now| {
-            let held = state
-                .channels()
-                .filter(|(_, mailbox)| mailbox.waiting() > 0 || !mailbox.is_stale(now));
-            held.map(|(name, _)| Arc::clone(name)).collect()
-        })
-    }
-
-    /// A reading of the whole engine.
-    pub fn stats(&self) -> LayerStats {
-        self.with(|state, now| {
-            state.sweep_all(now, self.config.expiry);
-            state.stats()
-        })
-    }
-
-    /// A reading of one channel.
-    ///
-    /// # Errors
-    /// The name is invalid, or the engine is closed.
-    pub fn channel_stats(&self, channel: &str) -> Result<ChannelStats, Error> {
-        let capacity = self.capacity(channel);
-        self.with(|state, now| {
-            let Some(channel) = state.find_open(channel)? else {
-                return Ok(ChannelStats {
-                    capacity,
-                    capacity_bytes: self.config.capacity_bytes,
-                    ..ChannelStats::default()
-                });
-            };
-            let stats = state.channel_stats(channel, now);
-            state.settle(channel);
-            Ok(stats)
-        })
-    }
-
-    /// How many messages of a channel nobody took in time. Of one that does not exist, or of a closed engine, none.
-    pub fn expired(&self, channel: &str) -> u64 {
-        self.with(|state, now| {
-            let known = state.find(channel);
-            known.map_or(0, |channel| {
-                state.channel_stats(channel, now).dropped_expired
-            })
-        })
-    }
-
-    /// A reading of one group.
-    ///
-    /// # Errors
-    /// The name is invalid, or the engine is closed.
-    pub fn group_stats(&self, group: &str) -> Result<GroupStats, Error> {
-        self.with(|state, now| {
-            let group = state.find_fresh_group(group, now)?;
-            Ok(group.map_or_else(GroupStats::default, |group| {
-                let group = state.groups.get(group);
-                GroupStats {
-                    members: group.members().len(),
-                    sends: group.sends,
-                    delivered: group.delivered,
-                    dropped_full: group.dropped_full,
-                }
-            }))
-        })
-    }
-
-    /// How many receivers wait at a channel.
-    #[cfg(feature = "redis")]
-    pub(crate) fn waiters(&self, channel: &str) -> usize {
-        let state = self.state.lock();
-        let known = state.find(channel);
-        known.map_or(0, |channel| state.mailbox(channel).waiting())
-    }
-
-    /// Whether a channel has messages, receivers, an inbox or groups.
-    #[cfg(feature = "redis")]
-    pub(crate) fn is_held(&self, channel: &str) -> bool {
-        self.state.lock().is_held(channel)
-    }
-
-    /// How many messages a channel holds, expired ones among them.
-    #[cfg(feature = "redis")]
-    pub(crate) fn depth(&self, channel: &str) -> usize {
-        let state = self.state.lock();
-        let known = state.find(channel);
-        known.map_or(0, |channel| state.mailbox(channel).depth())
-    }
-
-    /// Whether a channel holds as many bytes as it may.
-    #[cfg(feature = "redis")]
-    pub(crate) fn has_all_its_bytes(&self, channel: &str) -> bool {
-        let state = self.state.lock();
-        let known = state.find(channel).map(|channel| state.mailbox(channel));
-        known.is_some_and(|mailbox| mailbox.bytes() >= mailbox.capacity_bytes())
-    }
-
-    /// How many messages a channel holds at most.
-    #[cfg(feature = "redis")]
-    pub(crate) fn capacity_of(&self, channel: &str) -> usize {
-        self.config.capacities.of(channel)
-    }
-
-    /// Whether a message of this size to the channel would be refused now.
-    #[cfg(feature = "redis")]
-    pub(crate) fn is_full(&self, channel: &str, size: usize) -> bool {
-        self.with(|state, now| {
-            let known = state.find(channel);
-            known.is_some_and(|channel| state.would_refuse(channel, size, now))
-        })
-    }
-
     /// Counts a message that was refused for want of room before it was offered.
-    #[cfg(feature = "redis")]
-    pub(crate) fn count_full(&self, channel: &str) {
+    pub fn count_full(&self, channel: &str) {
         self.with_receiver(|state| {
             if let Some(channel) = state.find(channel) {
                 state.count_full(channel);
             }
         });
-    }
-
-    /// The names of all channels that hold messages or waiters, or are in groups, and of the last that did and were not
-    /// closed: a receiver may be on its way back to them. It walks them all.
-    #[cfg(feature = "redis")]
-    pub(crate) fn known_channels(&self) -> Vec<Arc<str>> {
-        self.with(|state, _| state.known_channels())
-    }
-
-    /// Shows every message, every waiter in line or to be alarmed, and every spare one, for a garbage collector. It waits for
-    /// the lock: a collector that is shown something the first time and not the second takes it for garbage.
-    ///
-    /// # Errors
-    /// The first error of a function. They are called under the lock, and must run no foreign code.
-    pub fn visit<E>(
-        &self,
-        mut message: impl FnMut(&M) -> Result<(), E>,
-        mut waiter: impl FnMut(&W) -> Result<(), E>,
-        mut spare: impl FnMut(&W) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for mailbox in self.state.lock().mailboxes() {
-            mailbox.messages().try_for_each(&mut message)?;
-            mailbox.waiters().try_for_each(&mut waiter)?;
-            mailbox.spare().map_or(Ok(()), &mut spare)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,44 +1,31 @@
 //! The state behind the memory engine's lock: pure bookkeeping, one caller at a time.
 
+mod sweep;
+mod waiting;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hashbrown::HashMap;
-use slab::Slab;
-
+use super::channels::{Channel, ChannelKey, Channels};
+use super::group::Groups;
+use super::mailbox::{Bound, Mailbox, Offer};
 use crate::clock::{Clock, Moment};
 use crate::engine::{ChannelStats, LayerStats};
 use crate::error::Error;
 use crate::expiry::ExpiryList;
 use crate::fanout::FanOut;
-use crate::group::{key, ChannelKey, Groups};
 use crate::handoff::HandOff;
-use crate::mailbox::{Bound, Counters, Mailbox, Offer};
 use crate::message::{ByteSize, Envelope};
 use crate::name::{check_channel, check_group};
 use crate::overflow::Overflow;
-use crate::shrink::is_sparse;
-
-/// How many overdue mailboxes and how many memberships one operation clears away at most. Two where most add one at most,
-/// so the sweep keeps up; a `group_send` may fill many mailboxes, and those wait for their turn.
-const SWEEP: usize = 2;
-
-/// How many channels that hold nothing are kept for their names to come back. They are gone for everybody who looks; but
-/// a channel that is used for one message at a time would otherwise be made and thrown away with each.
-const IDLE: usize = if cfg!(any(test, loom)) { 2 } else { 256 };
 
 pub(crate) struct State<M, W> {
-    channels: Slab<Channel<M, W>>,
-    names: HashMap<Arc<str>, ChannelKey>,
+    channels: Channels<M, W>,
     pub(crate) groups: Groups,
     /// Mailboxes with messages, by when they were last known to be fresh, plus the expiry.
     unswept: ExpiryList,
-    /// How many channels hold nothing.
-    idle: usize,
-    /// Channels that held nothing when they were put here, the first of them at the front; they may have come back since.
-    kept: ExpiryList,
-    totals: Totals,
+    /// What is counted as it happens; the numbers of channels and groups are looked up.
+    totals: LayerStats,
     /// How many bytes a mailbox holds behind its first message.
     capacity_bytes: usize,
     next_sequence: u64,
@@ -51,40 +38,13 @@ pub(crate) struct State<M, W> {
     alarms: Vec<W>,
 }
 
-struct Channel<M, W> {
-    name: Arc<str>,
-    mailbox: Mailbox<M, W>,
-    /// How many hold it: its memberships last meanwhile.
-    holders: u32,
-    /// Holds nothing: gone for everybody who looks.
-    idle: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    depth: usize,
-    bytes: usize,
-    waiters: usize,
-    sent: u64,
-    delivered: u64,
-    returned: u64,
-    dropped_full: u64,
-    dropped_expired: u64,
-    dropped_replaced: u64,
-    full_by_bytes: u64,
-    dropped_other: u64,
-}
-
 impl<M: Clone + ByteSize, W> State<M, W> {
     pub(crate) fn new(capacity_bytes: usize) -> Self {
         Self {
-            channels: Slab::new(),
-            names: HashMap::new(),
+            channels: Channels::default(),
             groups: Groups::default(),
             unswept: ExpiryList::default(),
-            idle: 0,
-            kept: ExpiryList::default(),
-            totals: Totals::default(),
+            totals: LayerStats::default(),
             capacity_bytes,
             next_sequence: 0,
             closed: false,
@@ -95,29 +55,29 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     }
 
     pub(crate) fn mailbox(&self, channel: ChannelKey) -> &Mailbox<M, W> {
-        &self.channels[channel as usize].mailbox
+        &self.channels[channel].mailbox
     }
 
     pub(crate) fn name(&self, channel: ChannelKey) -> &Arc<str> {
-        &self.channels[channel as usize].name
+        &self.channels[channel].name
     }
 
     pub(crate) fn channels(&self) -> impl Iterator<Item = (&Arc<str>, &Mailbox<M, W>)> {
         self.channels
             .iter()
-            .map(|(_, channel)| (&channel.name, &channel.mailbox))
+            .map(|channel| (&channel.name, &channel.mailbox))
     }
 
     pub(crate) fn mailboxes(&self) -> impl Iterator<Item = &Mailbox<M, W>> {
-        self.channels.iter().map(|(_, channel)| &channel.mailbox)
+        self.channels.iter().map(|channel| &channel.mailbox)
     }
 
     fn mailbox_mut(&mut self, channel: ChannelKey) -> &mut Mailbox<M, W> {
-        &mut self.channels[channel as usize].mailbox
+        &mut self.channels[channel].mailbox
     }
 
     pub(crate) fn find(&self, channel: &str) -> Option<ChannelKey> {
-        self.names.get(channel).copied()
+        self.channels.find(channel)
     }
 
     pub(crate) fn check_open(&self) -> Result<(), Error> {
@@ -163,46 +123,27 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         if let Some(channel) = self.find_open(name)? {
             return Ok(channel);
         }
-        let name: Arc<str> = name.into();
-        let channel = key(self.channels.insert(Channel {
-            name: Arc::clone(&name),
-            mailbox: Mailbox::new(capacity, self.capacity_bytes),
-            holders: 0,
-            idle: false,
-        }));
-        self.names.insert(name, channel);
-        Ok(channel)
+        let mailbox = Mailbox::new(capacity, self.capacity_bytes);
+        Ok(self.channels.add(name, mailbox))
     }
 
     /// Lets a channel go that holds nothing any more.
     pub(crate) fn settle(&mut self, channel: ChannelKey) {
-        let entry = &mut self.channels[channel as usize];
-        let holds = !entry.mailbox.is_idle() || entry.mailbox.is_owned() || entry.holders > 0;
-        if entry.idle || holds || self.groups.count_of(channel) > 0 {
+        let entry = &self.channels[channel];
+        if entry.is_idle() || !entry.holds_nothing() || self.groups.count_of(channel) > 0 {
             return;
         }
-        entry.idle = true;
-        entry.mailbox.counters = Counters::default();
-        self.idle += 1;
-        if !self.kept.is_armed(channel) {
-            self.kept.arm(channel, Moment::default());
-        }
+        self.channels.set_idle(channel);
     }
 
     /// Ends an operation: forgets the channels that have been idle for longest if there are too many, gives back memory that
     /// nothing needs any more, and gives what is to be dropped without the lock. Not in `settle`: there the operation may
     /// still hold keys of other channels.
     pub(crate) fn finish(&mut self) -> (Vec<M>, Vec<W>) {
-        while self.idle > IDLE {
-            let Some(oldest) = self.kept.first() else {
-                break;
-            };
-            self.kept.disarm(oldest);
-            if self.channels[oldest as usize].idle {
-                self.forget_channel(oldest);
-            }
+        while let Some((channel, gone)) = self.channels.remove_surplus() {
+            self.retire(channel, gone);
         }
-        if is_sparse(self.channels.len(), self.channels.capacity()) {
+        if self.channels.is_sparse() {
             self.shrink_channels();
         }
         self.groups.shrink_if_sparse();
@@ -216,43 +157,23 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     /// have other keys then.
     #[cold]
     fn shrink_channels(&mut self) {
-        self.channels.compact(|channel, from, to| {
-            let (from, to) = (key(from), key(to));
-            self.names.insert(Arc::clone(&channel.name), to);
+        let left = self.channels.compact(|from, to| {
             self.groups.rename_channel(from, to);
             self.unswept.rename(from, to);
-            self.kept.rename(from, to);
-            true
         });
-        let channels = self.channels.len();
-        self.names.shrink_to(2 * channels);
-        self.groups.truncate_channels(channels);
-        self.unswept.truncate(channels);
-        self.kept.truncate(channels);
+        self.groups.truncate_channels(left);
+        self.unswept.truncate(left);
     }
 
     /// Forgets a channel that holds nothing, because nobody is expected to come back to it.
     pub(crate) fn let_go(&mut self, channel: ChannelKey) {
-        if self.channels[channel as usize].idle {
-            self.kept.disarm(channel);
-            self.forget_channel(channel);
+        if let Some(gone) = self.channels.remove_idle(channel) {
+            self.retire(channel, gone);
         }
     }
 
-    /// The channel has something to hold again.
-    fn revive(&mut self, channel: ChannelKey) {
-        let entry = &mut self.channels[channel as usize];
-        if entry.idle {
-            entry.idle = false;
-            self.idle -= 1;
-        }
-    }
-
-    fn forget_channel(&mut self, channel: ChannelKey) {
-        self.idle -= 1;
+    fn retire(&mut self, channel: ChannelKey, gone: Channel<M, W>) {
         self.unswept.disarm(channel);
-        let gone = self.channels.remove(channel as usize);
-        self.names.remove(&gone.name);
         self.retired.extend(gone.mailbox.into_waiters().1);
     }
 
@@ -280,7 +201,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         now: Moment,
     ) -> Offer<M, W> {
         let deadline = envelope.deadline;
-        let mailbox = &mut self.channels[channel as usize].mailbox;
+        let mailbox = &mut self.channels[channel].mailbox;
         let mut before = self.dropped.len();
         let (bytes, full_by_bytes) = (mailbox.bytes(), mailbox.counters.full_by_bytes);
         let offer = mailbox.offer(envelope, bound, now, &mut self.dropped);
@@ -294,7 +215,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             Offer::Queued => {
                 self.totals.sent += 1;
                 self.totals.depth += 1;
-                self.revive(channel);
+                self.channels.revive(channel);
                 if !self.unswept.is_armed(channel) {
                     self.unswept.arm(channel, deadline);
                 }
@@ -343,7 +264,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     ) {
         let mailbox = self.mailbox_mut(channel);
         mailbox.own(capacity, capacity_bytes, overflow, alarm);
-        self.revive(channel);
+        self.channels.revive(channel);
     }
 
     pub(crate) fn disown(&mut self, channel: ChannelKey) {
@@ -352,14 +273,14 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     }
 
     pub(crate) fn hold(&mut self, channel: ChannelKey) {
-        self.channels[channel as usize].holders += 1;
+        self.channels[channel].holders += 1;
         self.groups.hold(channel);
-        self.revive(channel);
+        self.channels.revive(channel);
     }
 
     /// Undoes one `hold`; after the last of them its memberships end at the deadline.
     pub(crate) fn release(&mut self, channel: ChannelKey, deadline: Moment) {
-        let entry = &mut self.channels[channel as usize];
+        let entry = &mut self.channels[channel];
         entry.holders = entry.holders.saturating_sub(1);
         if entry.holders == 0 {
             self.groups.release(channel, deadline);
@@ -369,7 +290,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     }
 
     pub(crate) fn take(&mut self, channel: ChannelKey, clock: &impl Clock) -> Option<Envelope<M>> {
-        let mailbox = &mut self.channels[channel as usize].mailbox;
+        let mailbox = &mut self.channels[channel].mailbox;
         if mailbox.depth() == 0 {
             return None;
         }
@@ -385,65 +306,11 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         taken
     }
 
-    pub(crate) fn wait(&mut self, channel: ChannelKey, waiter: W) {
-        self.mailbox_mut(channel).wait(waiter);
-        self.revive(channel);
-        self.totals.waiters += 1;
-    }
-
-    /// Puts the waiter of an earlier wait in line again, if the caller finds it fit.
-    pub(crate) fn wait_again(
-        &mut self,
-        channel: ChannelKey,
-        again: impl FnOnce(&W) -> Option<W>,
-    ) -> bool {
-        match self.mailbox(channel).spare().and_then(again) {
-            Some(waiter) => {
-                self.wait(channel, waiter);
-                true
-            }
-            None => false,
-        }
-    }
-
-    pub(crate) fn keep_spare(&mut self, channel: ChannelKey, spare: Option<W>) {
-        if let Some(spare) = spare {
-            let old = self.mailbox_mut(channel).keep_spare(spare);
-            self.retired.extend(old);
-        }
-    }
-
-    pub(crate) fn forget(
-        &mut self,
-        channel: ChannelKey,
-        is_it: impl FnMut(&W) -> bool,
-    ) -> Option<W> {
-        let waiter = self.mailbox_mut(channel).forget(is_it)?;
-        self.totals.waiters -= 1;
-        self.settle(channel);
-        Some(waiter)
-    }
-
-    pub(crate) fn forget_all(&mut self, is_it: &mut impl FnMut(&W) -> bool) -> Vec<W> {
-        let mut removed = Vec::new();
-        for channel in self.channel_keys() {
-            self.totals.waiters -= self
-                .mailbox_mut(channel)
-                .forget_all(&mut *is_it, &mut removed);
-            self.settle(channel);
-        }
-        removed
-    }
-
     pub(crate) fn join(&mut self, group: &str, channel: ChannelKey, deadline: Moment) {
         let group = self.groups.find_or_create(group);
-        let held = self.channels[channel as usize].holders > 0;
+        let held = self.channels[channel].holders > 0;
         self.groups.add(group, channel, deadline, held);
-        self.revive(channel);
-    }
-
-    fn channel_keys(&self) -> Vec<ChannelKey> {
-        self.channels.iter().map(|(index, _)| key(index)).collect()
+        self.channels.revive(channel);
     }
 
     /// Counts the bytes of a mailbox that had so many before.
@@ -476,7 +343,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         } else {
             self.totals.delivered -= 1;
             self.totals.depth += 1;
-            self.revive(channel);
+            self.channels.revive(channel);
             if !self.unswept.is_armed(channel) {
                 self.unswept.arm(channel, sweep);
             }
@@ -521,9 +388,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
 
     pub(crate) fn empty(&mut self, channel: ChannelKey) {
         let (before, bytes) = (self.dropped.len(), self.mailbox(channel).bytes());
-        self.channels[channel as usize]
-            .mailbox
-            .empty(&mut self.dropped);
+        self.channels[channel].mailbox.empty(&mut self.dropped);
         self.count_bytes(channel, bytes);
         let emptied = self.dropped.len() - before;
         self.totals.depth -= emptied;
@@ -533,7 +398,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
 
     pub(crate) fn flush(&mut self) {
         self.groups.clear();
-        for channel in self.channel_keys() {
+        for channel in self.channels.keys() {
             self.empty(channel);
         }
         self.unswept.clear();
@@ -543,9 +408,6 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     pub(crate) fn close(&mut self) -> Vec<W> {
         self.closed = true;
         self.totals.waiters = 0;
-        self.names.clear();
-        self.idle = 0;
-        self.kept.clear();
         self.unswept.clear();
         let mut waiters = Vec::new();
         for channel in self.channels.drain() {
@@ -556,32 +418,26 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         waiters
     }
 
-    #[cfg(feature = "redis")]
     pub(crate) fn count_full(&mut self, channel: ChannelKey) {
         let by_bytes = self.mailbox_mut(channel).count_full();
         self.totals.dropped_full += 1;
         self.totals.full_by_bytes += u64::from(by_bytes);
     }
 
-    #[cfg(feature = "redis")]
     pub(crate) fn would_refuse(&mut self, channel: ChannelKey, size: usize, now: Moment) -> bool {
         self.expire(channel, now);
         self.mailbox(channel).would_refuse(size)
     }
 
-    #[cfg(feature = "redis")]
     pub(crate) fn known_channels(&self) -> Vec<Arc<str>> {
-        let names = self.channels.iter();
-        names
-            .map(|(_, channel)| Arc::clone(&channel.name))
-            .collect()
+        let channels = self.channels.iter();
+        channels.map(|channel| Arc::clone(&channel.name)).collect()
     }
 
     /// Whether a channel has messages, receivers, an inbox or groups.
-    #[cfg(feature = "redis")]
     pub(crate) fn is_held(&self, name: &str) -> bool {
         let known = self.find(name);
-        known.is_some_and(|channel| !self.channels[channel as usize].idle)
+        known.is_some_and(|channel| !self.channels[channel].is_idle())
     }
 
     pub(crate) fn count_unusable(&mut self) {
@@ -595,84 +451,20 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.dropped.push(envelope.message);
     }
 
-    fn expire_group(&mut self, group: u32, now: Moment) {
-        for channel in self.groups.expire_group(group, now) {
-            self.settle(channel);
-        }
-    }
-
-    /// Clears away a few mailboxes and memberships whose time is over.
-    pub(crate) fn sweep(&mut self, now: Moment, expiry: Duration) {
-        for _ in 0..SWEEP {
-            if !self.sweep_one(now, expiry) {
-                return;
-            }
-        }
-    }
-
-    pub(crate) fn sweep_all(&mut self, now: Moment, expiry: Duration) {
-        while self.sweep_one(now, expiry) {}
-    }
-
-    /// Looks at the mailbox that was left alone for longest, and at the oldest membership; false if neither is due.
-    fn sweep_one(&mut self, now: Moment, expiry: Duration) -> bool {
-        let mailbox = self.unswept.due(now);
-        if let Some(channel) = mailbox {
-            self.sweep_mailbox(channel, now, expiry);
-        }
-        let member = self.groups.expire_one(now);
-        if let Some(channel) = member {
-            self.settle(channel);
-        }
-        mailbox.is_some() || member.is_some()
-    }
-
-    fn sweep_mailbox(&mut self, channel: ChannelKey, now: Moment, expiry: Duration) {
-        self.expire(channel, now);
-        self.unswept.disarm(channel);
-        // Here, because it is done once in a while, and not with each message.
-        self.mailbox_mut(channel).shrink();
-        if self.mailbox(channel).depth() > 0 {
-            self.unswept.arm(channel, now.after(expiry));
-        }
-        self.settle(channel);
-    }
-
-    fn expire(&mut self, channel: ChannelKey, now: Moment) {
-        let (before, bytes) = (self.dropped.len(), self.mailbox(channel).bytes());
-        self.channels[channel as usize]
-            .mailbox
-            .expire(now, &mut self.dropped);
-        self.count_bytes(channel, bytes);
-        self.count_expired(before);
-    }
-
     /// For how many entries the tables have memory.
     #[cfg(test)]
     pub(crate) fn room(&self) -> Vec<usize> {
         let groups = self.groups.room();
-        let lists = [self.unswept.room(), self.kept.room()];
-        let channels = [self.channels.capacity(), self.names.capacity()];
-        [&channels[..], &lists, &groups].concat()
+        let channels = self.channels.room();
+        [&channels[..], &[self.unswept.room()], &groups].concat()
     }
 
     pub(crate) fn stats(&self) -> LayerStats {
-        let totals = self.totals;
         LayerStats {
-            channels: self.channels.len() - self.idle,
+            channels: self.channels.held(),
             groups: self.groups.len(),
             memberships: self.groups.memberships(),
-            waiters: totals.waiters,
-            depth: totals.depth,
-            bytes: totals.bytes,
-            sent: totals.sent,
-            delivered: totals.delivered,
-            returned: totals.returned,
-            dropped_full: totals.dropped_full,
-            dropped_expired: totals.dropped_expired,
-            dropped_replaced: totals.dropped_replaced,
-            full_by_bytes: totals.full_by_bytes,
-            dropped_other: totals.dropped_other,
+            ..self.totals
         }
     }
 

@@ -14,9 +14,9 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
+use super::line::Line;
 use crate::clock::{Clock, Moment};
 use crate::handoff::HandOff;
-use crate::line::Line;
 use crate::message::{ByteSize, Envelope};
 use crate::overflow::Overflow;
 
@@ -61,7 +61,6 @@ pub(crate) enum Bound {
     /// The number of messages, and their bytes.
     Both,
     /// Their number alone: the message was taken from elsewhere, and would be lost.
-    #[cfg(feature = "redis")]
     Messages,
 }
 
@@ -195,13 +194,11 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     }
 
     /// Whether a message of this size would be refused.
-    #[cfg(feature = "redis")]
     pub(crate) fn would_refuse(&self, size: usize) -> bool {
         self.waiters.is_empty() && self.owned.is_none() && !self.has_room_for(size, Bound::Both)
     }
 
     /// Counts a message that was refused before it was offered; tells whether that was for its bytes.
-    #[cfg(feature = "redis")]
     pub(crate) fn count_full(&mut self) -> bool {
         let by_bytes = self.queue.len() < self.capacity;
         self.counters.dropped_full += 1;

@@ -10,12 +10,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use slab::Slab;
 
+use super::channels::{key, ChannelKey};
 use crate::clock::Moment;
 use crate::expiry::ExpiryList;
 use crate::shrink::{is_sparse, Shrink};
-
-/// The place of a channel in the engine's slab.
-pub(crate) type ChannelKey = u32;
 
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
@@ -51,14 +49,6 @@ struct Membership {
     in_group: u32,
     /// Its place in the channel's entry of `joined`.
     in_channel: u32,
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "four thousand million entries do not fit in memory"
-)]
-pub(crate) fn key(index: usize) -> u32 {
-    index as u32
 }
 
 impl Groups {
