@@ -1,8 +1,8 @@
 """``wire="channels_redis"``: channels_redis's pub/sub layer is at the other end, in another process."""
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 from tests.support.peers import CHANNELS_REDIS, Peer
@@ -55,21 +55,22 @@ class Fleet:
         """Start one that is."""
         return self._make(wire="channels_redis", **self._settings)
 
-    def both_ways(self) -> Iterator[tuple[Peer, Peer]]:
-        """Give a sender and a receiver, once each way round."""
-        old, new = self.old(), self.new()
-        yield old, new
-        yield new, old
-
     def joined(self, group: str, processes: int) -> None:
         """Wait until so many processes are subscribed: group_add of channels_redis does not."""
+        self._subscribed(f"{self._prefix}__group__{group}", processes)
 
+    def new_channel(self, peer: Peer) -> str:
+        """Make a channel, and wait until its process is subscribed: new_channel of channels_redis does not."""
+        channel: str = peer.call("new_channel")
+        self._subscribed(channel, 1)
+        return channel
+
+    def _subscribed(self, topic: str, processes: int) -> None:
         def subscribed() -> bool:
-            topic = f"{self._prefix}__group__{group}"
             counts = (int(server.cli("PUBSUB", "NUMSUB", topic)[1]) for server in self._servers)
             return sum(counts) == processes
 
-        eventually(subscribed, f"{processes} are subscribed to {group}")
+        eventually(subscribed, f"{processes} are subscribed to {topic}")
 
 
 # The servers outlive the layers that are connected to them.
@@ -79,13 +80,26 @@ def fleet(servers: list[Server], redis_prefix: str, make_peer: MakePeer, keys: l
     return Fleet(make_peer, servers, redis_prefix, keys)
 
 
-def test_a_specific_channel_is_reached_from_the_other_kind(fleet: Fleet) -> None:
-    for sender, receiver in fleet.both_ways():
-        # Several, because their names are spread over the hosts.
-        for number in range(8):
-            channel = receiver.call("new_channel")
-            sender.call("send", channel, {**MESSAGE, "n": number})
-            assert receiver.call("receive", channel) == {**MESSAGE, "n": number}
+class Way(NamedTuple):
+    """Which process sends, and which receives."""
+
+    sender: Peer
+    receiver: Peer
+
+
+@pytest.fixture(params=["old-to-new", "new-to-old"])
+def way(request: pytest.FixtureRequest, fleet: Fleet) -> Way:
+    """Give a process of each kind."""
+    old, new = fleet.old(), fleet.new()
+    return Way(old, new) if request.param == "old-to-new" else Way(new, old)
+
+
+def test_a_specific_channel_is_reached_from_the_other_kind(fleet: Fleet, way: Way) -> None:
+    # Several, because their names are spread over the hosts.
+    for number in range(8):
+        channel = fleet.new_channel(way.receiver)
+        way.sender.call("send", channel, {**MESSAGE, "n": number})
+        assert way.receiver.call("receive", channel) == {**MESSAGE, "n": number}
 
 
 def test_a_channel_made_without_a_loop_is_reached_at_once(fleet: Fleet) -> None:
@@ -110,21 +124,24 @@ def test_a_group_spans_both_kinds(fleet: Fleet) -> None:
                 assert peer.call("receive", channel) == {**MESSAGE, "n": number}
 
 
-def test_who_left_a_group_hears_nothing_of_it(fleet: Fleet) -> None:
-    for sender, receiver in fleet.both_ways():
-        channel = receiver.call("new_channel")
-        receiver.call("group_add", "room", channel)
-        receiver.call("group_discard", "room", channel)
-        sender.call("group_send", "room", {"type": "not.for.you"})
-        sender.call("send", channel, {"type": "for.you"})
-        assert receiver.call("receive", channel) == {"type": "for.you"}
+def test_who_left_a_group_hears_nothing_of_it(fleet: Fleet, way: Way) -> None:
+    sender, receiver = way
+    channel = fleet.new_channel(receiver)
+    receiver.call("group_add", "room", channel)
+    receiver.call("group_discard", "room", channel)
+    sender.call("group_send", "room", {"type": "not.for.you"})
+    sender.call("send", channel, {"type": "for.you"})
+    assert receiver.call("receive", channel) == {"type": "for.you"}
 
 
-def test_the_other_key_of_a_rotation_is_understood(make_peer: MakePeer, redis_server: Server) -> None:
+def test_the_other_key_of_a_rotation_is_understood(
+    make_peer: MakePeer, redis_server: Server, redis_prefix: str
+) -> None:
+    fleet = Fleet(make_peer, [redis_server], redis_prefix, KEYS)
     old = make_peer(backend=CHANNELS_REDIS, symmetric_encryption_keys=KEYS)
     new = make_peer(wire="channels_redis", symmetric_encryption_keys=KEYS[::-1])
     for sender, receiver in ((old, new), (new, old)):
-        channel = receiver.call("new_channel")
+        channel = fleet.new_channel(receiver)
         sender.call("send", channel, MESSAGE)
         assert receiver.call("receive", channel) == MESSAGE
 
