@@ -7,10 +7,10 @@
 
 mod channels;
 mod group;
-mod line;
 mod mailbox;
 mod readings;
 mod state;
+mod waiters;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +69,8 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         self
     }
 
-    fn let_go(&self, (messages, waiters): (Vec<M>, Vec<W>)) {
+    /// Drops what an operation removed. Destructors are foreign code, so the lock must have been released.
+    fn drop_unlocked(&self, (messages, waiters): (Vec<M>, Vec<W>)) {
         assert_unlocked();
         drop(messages);
         if !waiters.is_empty() {
@@ -88,7 +89,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
             self.alarmed.store(true, Ordering::Release);
         }
         drop(state);
-        self.let_go(dropped);
+        self.drop_unlocked(dropped);
         result
     }
 
@@ -99,7 +100,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         let result = operation(&mut state);
         let dropped = state.finish();
         drop(state);
-        self.let_go(dropped);
+        self.drop_unlocked(dropped);
         result
     }
 
@@ -131,7 +132,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         known.unwrap_or_else(|| self.config.capacities.of(channel))
     }
 
-    /// Puts a message in a channel's mailbox, or in the hands of its first waiter.
+    /// Puts a message in a channel's mailbox, or hands it to the first waiter.
     ///
     /// # Errors
     /// [`SendError::Full`] when the mailbox is full, else why it was refused; either has the message.
@@ -236,7 +237,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Takes a waiter out of line. `None` means that a message is in its hands or on the way there.
+    /// Removes a waiter. `None` means that it was given a message, or that one is on its way to it.
     pub fn forget(&self, channel: &str, is_it: impl FnMut(&W) -> bool) -> Option<W> {
         self.with_receiver(|state| {
             let channel = state.find(channel)?;
@@ -353,7 +354,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
                 state.groups.leave_all(channel);
                 state.disown(channel);
                 state.empty(channel);
-                state.let_go(channel);
+                state.forget_channel(channel);
             }
             Ok(())
         })

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use thiserror::Error;
+
 /// The longest name, in characters.
 pub const MAX_LENGTH: usize = 100;
 
@@ -43,18 +45,40 @@ impl NameKind {
     }
 }
 
-/// What was wrong with a name. Its `Display` begins with the text of Channels, which programs match on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidName {
-    kind: NameKind,
-    fault: Fault,
+impl fmt::Display for NameKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Channel => "Channel",
+            Self::Group => "Group",
+        })
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Fault {
+/// What was wrong with a name. Its `Display` begins with the text of Channels, which programs match on.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "{kind} name must be a valid unicode string with length < 100 containing only ASCII alphanumerics, hyphens, \
+     underscores, or periods. Got {found}"
+)]
+pub struct InvalidName {
+    kind: NameKind,
+    found: Found,
+}
+
+/// What was given for a name.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+enum Found {
+    #[error("{0}")]
     NotText(String),
+    #[error("an empty name")]
     Empty,
+    #[error("{length} characters, and at most {MAX_LENGTH} fit")]
     TooLong { length: usize },
+    #[error(
+        "'{}': character '{}' at position {position} is not allowed",
+        .name.escape_debug(),
+        .name.chars().nth(*.position).unwrap_or_default().escape_debug()
+    )]
     Character { name: String, position: usize },
 }
 
@@ -63,41 +87,10 @@ impl InvalidName {
     pub fn not_text(kind: NameKind, description: impl Into<String>) -> Self {
         Self {
             kind,
-            fault: Fault::NotText(description.into()),
+            found: Found::NotText(description.into()),
         }
     }
 }
-
-impl fmt::Display for InvalidName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            NameKind::Channel => "Channel",
-            NameKind::Group => "Group",
-        };
-        write!(
-            f,
-            "{kind} name must be a valid unicode string with length < 100 containing only ASCII \
-             alphanumerics, hyphens, underscores, or periods. Got "
-        )?;
-        match &self.fault {
-            Fault::NotText(description) => write!(f, "{description}"),
-            Fault::Empty => write!(f, "an empty name"),
-            Fault::TooLong { length } => {
-                write!(f, "{length} characters, and at most {MAX_LENGTH} fit")
-            }
-            Fault::Character { name, position } => {
-                let character = name.chars().nth(*position).unwrap_or_default();
-                let (name, character) = (name.escape_debug(), character.escape_debug());
-                write!(
-                    f,
-                    "'{name}': character '{character}' at position {position} is not allowed"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for InvalidName {}
 
 /// Checks the name of a channel.
 ///
@@ -126,7 +119,7 @@ fn check(kind: NameKind, name: &str, checked: &[u8]) -> Result<(), InvalidName> 
     if name.is_empty() {
         return Err(InvalidName {
             kind,
-            fault: Fault::Empty,
+            found: Found::Empty,
         });
     }
     // Bytes first: no name of more than MAX_LENGTH bytes passes the table with MAX_LENGTH characters or fewer.
@@ -134,7 +127,7 @@ fn check(kind: NameKind, name: &str, checked: &[u8]) -> Result<(), InvalidName> 
         let length = name.chars().count();
         return Err(InvalidName {
             kind,
-            fault: Fault::TooLong { length },
+            found: Found::TooLong { length },
         });
     }
     match checked.iter().position(|&byte| !ALLOWED[usize::from(byte)]) {
@@ -160,7 +153,7 @@ fn character(kind: NameKind, name: &str, byte: usize) -> InvalidName {
         .count();
     InvalidName {
         kind,
-        fault: Fault::Character {
+        found: Found::Character {
             name: name.to_owned(),
             position,
         },

@@ -1,12 +1,12 @@
-//! One channel's messages and those who wait for them.
+//! The messages of one channel and the receivers that wait for them.
 //!
 //! A bounded first-in-first-out queue would be an `mpsc` channel, and wakers a `Notify`; neither will do. A
 //! message that was handed to a receiver which is then cancelled has to come back to its old place, in front of
 //! younger messages, and it must not be lost between the wake and the resumption. So a mailbox hands the message
 //! over at send time, with its sequence number, and takes it back by that number.
 //!
-//! It is bounded in messages and in bytes. The first message is always taken and does not count: a bound in bytes below the
-//! largest message would else be a channel that some messages never pass.
+//! It is bounded in messages and in bytes. The first message is always accepted and does not count against the bound in bytes:
+//! otherwise a message larger than the bound could never be sent.
 //!
 //! Invariants: waiters wait only while the queue is empty; the queue is in order of sequence, and therefore of
 //! deadline, because all messages of an engine live equally long.
@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
-use super::line::Line;
+use super::waiters::Waiters;
 use crate::clock::{Clock, Moment};
 use crate::handoff::HandOff;
 use crate::message::{ByteSize, Envelope};
@@ -23,7 +23,7 @@ use crate::overflow::Overflow;
 #[derive(Debug)]
 pub(crate) struct Mailbox<M, W> {
     queue: VecDeque<Envelope<M>>,
-    waiters: Line<W>,
+    waiters: Waiters<W>,
     /// The waiter of an earlier wait, kept because the next wait is most often by the same receiver.
     spare: Option<W>,
     capacity: usize,
@@ -31,7 +31,7 @@ pub(crate) struct Mailbox<M, W> {
     capacity_bytes: usize,
     /// The bytes of all messages in the queue.
     bytes: usize,
-    /// Set while the channel has an owner, who said what is to happen when it is full.
+    /// Set while the channel has an owner, which says what happens when the mailbox is full.
     owned: Option<Box<Owned<M, W>>>,
     pub(crate) counters: Counters,
 }
@@ -39,13 +39,13 @@ pub(crate) struct Mailbox<M, W> {
 #[derive(Debug)]
 struct Owned<M, W> {
     overflow: Overflow<M>,
-    /// To be given out when the mailbox is full for the first time.
+    /// Woken when the mailbox is full for the first time.
     alarm: Option<W>,
-    /// What the mailbox held before, and will hold again: messages and bytes.
+    /// The capacity without the owner, in messages and in bytes.
     former: (usize, usize),
 }
 
-/// What became of this mailbox's messages since the channel last came to life.
+/// What happened to the messages of this mailbox since its channel was last idle.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) delivered: u64,
@@ -55,12 +55,12 @@ pub(crate) struct Counters {
     pub(crate) full_by_bytes: u64,
 }
 
-/// What may stop a message from being queued.
+/// Which bounds a message must keep to be queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound {
     /// The number of messages, and their bytes.
     Both,
-    /// Their number alone: the message was taken from elsewhere, and would be lost.
+    /// The number alone: the message was already removed from a server, and a refusal would lose it.
     Messages,
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Bound {
 pub(crate) enum Offer<M, W> {
     HandedOff(HandOff<M, W>),
     Queued,
-    /// Queued in the place of so many older messages.
+    /// Queued, and this many older messages were dropped for it.
     Replaced(usize),
     Full(Envelope<M>),
 }
@@ -78,7 +78,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     pub(crate) fn new(capacity: usize, capacity_bytes: usize) -> Self {
         Self {
             queue: VecDeque::new(),
-            waiters: Line::default(),
+            waiters: Waiters::default(),
             spare: None,
             capacity,
             capacity_bytes,
@@ -88,7 +88,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         }
     }
 
-    /// Gives the mailbox an owner, who says how much it holds and what becomes of the rest.
+    /// Gives the mailbox an owner, which sets its capacity and what happens when it is full.
     pub(crate) fn own(
         &mut self,
         capacity: NonZeroUsize,
@@ -105,7 +105,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         self.capacity_bytes = capacity_bytes.unwrap_or(self.capacity_bytes);
     }
 
-    /// The owner has gone; gives the alarm that was not needed.
+    /// Removes the owner. Returns its alarm if the mailbox was never full.
     pub(crate) fn disown(&mut self) -> Option<W> {
         let owned = self.owned.take()?;
         (self.capacity, self.capacity_bytes) = owned.former;
@@ -116,7 +116,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         self.owned.is_some()
     }
 
-    /// Whom to tell that the mailbox is full: once.
+    /// The owner's alarm, the first time that this is called.
     pub(crate) fn take_alarm(&mut self) -> Option<W> {
         self.owned.as_mut()?.alarm.take()
     }
@@ -156,7 +156,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
                 .is_none_or(|first| together - first.message.byte_size() <= self.capacity_bytes)
     }
 
-    /// Holds neither messages nor waiters.
+    /// Whether there are neither messages nor waiters.
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.waiters.is_empty()
     }
@@ -168,7 +168,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
             .is_none_or(|youngest| youngest.deadline <= now)
     }
 
-    /// Hands the envelope to the first waiter, or queues it, or does with it what is to be done when the queue is full.
+    /// Hands the envelope to the first waiter, or queues it, or applies the overflow policy when the queue is full.
     #[inline]
     pub(crate) fn offer(
         &mut self,
@@ -261,9 +261,9 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     pub(crate) fn wait(&mut self, waiter: W) {
         debug_assert!(
             self.queue.is_empty(),
-            "a receiver takes what is there before it waits"
+            "a receiver takes the messages that are there before it waits"
         );
-        self.waiters.join(waiter);
+        self.waiters.push(waiter);
     }
 
     /// Removes the first waiter that the caller recognises.

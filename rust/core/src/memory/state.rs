@@ -32,9 +32,9 @@ pub(crate) struct State<M, W> {
     closed: bool,
     /// What the present operation dropped, kept until the lock is released.
     dropped: Vec<M>,
-    /// The waiters that it let go, kept for the same reason.
+    /// The waiters that it removed, kept for the same reason.
     retired: Vec<W>,
-    /// Whom to tell that their mailbox is full, until the engine asks.
+    /// Owners to be told that their mailbox is full, until the engine takes them.
     alarms: Vec<W>,
 }
 
@@ -127,7 +127,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         Ok(self.channels.add(name, mailbox))
     }
 
-    /// Lets a channel go that holds nothing any more.
+    /// Makes a channel idle if it holds nothing any more.
     pub(crate) fn settle(&mut self, channel: ChannelKey) {
         let entry = &self.channels[channel];
         if entry.is_idle() || !entry.holds_nothing() || self.groups.count_of(channel) > 0 {
@@ -165,8 +165,8 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.unswept.truncate(left);
     }
 
-    /// Forgets a channel that holds nothing, because nobody is expected to come back to it.
-    pub(crate) fn let_go(&mut self, channel: ChannelKey) {
+    /// Removes a channel that holds nothing, because nobody is expected to use its name again.
+    pub(crate) fn forget_channel(&mut self, channel: ChannelKey) {
         if let Some(gone) = self.channels.remove_idle(channel) {
             self.retire(channel, gone);
         }
@@ -285,7 +285,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         if entry.holders == 0 {
             self.groups.release(channel, deadline);
             self.settle(channel);
-            self.let_go(channel);
+            self.forget_channel(channel);
         }
     }
 

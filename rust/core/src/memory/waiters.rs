@@ -1,20 +1,20 @@
-//! Those who wait at a mailbox, first come first served.
+//! The waiters of a mailbox, first in, first out.
 //!
-//! Nearly always there is one. He stands in the mailbox itself, and only a second one costs an allocation: that is
-//! eighty bytes for each idle channel, and one place less to look at for each delivery.
+//! There is nearly always one. It is stored in the mailbox itself, and only a second one costs an allocation: that saves
+//! eighty bytes for each idle channel, and an access to memory for each delivery.
 
 use std::collections::VecDeque;
 
 use crate::shrink::Shrink;
 
 #[derive(Debug)]
-pub(crate) struct Line<W> {
-    /// `None` only if there is nobody.
+pub(crate) struct Waiters<W> {
+    /// `None` only if there is no waiter.
     first: Option<W>,
     others: VecDeque<W>,
 }
 
-impl<W> Default for Line<W> {
+impl<W> Default for Waiters<W> {
     fn default() -> Self {
         Self {
             first: None,
@@ -23,7 +23,7 @@ impl<W> Default for Line<W> {
     }
 }
 
-impl<W> Line<W> {
+impl<W> Waiters<W> {
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.others.len()
     }
@@ -32,7 +32,7 @@ impl<W> Line<W> {
         self.first.is_none()
     }
 
-    pub(crate) fn join(&mut self, waiter: W) {
+    pub(crate) fn push(&mut self, waiter: W) {
         if self.first.is_none() {
             self.first = Some(waiter);
         } else {
@@ -49,7 +49,7 @@ impl<W> Line<W> {
         next
     }
 
-    /// Takes out the first one that the caller recognises.
+    /// Removes the first waiter that the caller recognises.
     pub(crate) fn take(&mut self, mut is_it: impl FnMut(&W) -> bool) -> Option<W> {
         if self.first.as_ref().is_some_and(&mut is_it) {
             return self.next();
@@ -58,14 +58,14 @@ impl<W> Line<W> {
         self.others.remove(place)
     }
 
-    /// Takes out everyone whom the caller recognises.
+    /// Removes every waiter that the caller recognises.
     pub(crate) fn take_all(&mut self, mut is_it: impl FnMut(&W) -> bool, taken: &mut Vec<W>) {
         for _ in 0..self.len() {
             if let Some(waiter) = self.next() {
                 if is_it(&waiter) {
                     taken.push(waiter);
                 } else {
-                    self.join(waiter);
+                    self.push(waiter);
                 }
             }
         }
@@ -87,36 +87,36 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against the obvious line: a vector.
+        /// Against the obvious model: a vector.
         #[test]
         fn behaves_like_a_vector(steps in prop::collection::vec((0..4_u8, 0..5_u8), 0..40)) {
-            let (mut line, mut model) = (Line::default(), Vec::new());
+            let (mut waiters, mut model) = (Waiters::default(), Vec::new());
             for (action, waiter) in steps {
                 match action {
                     0 => {
-                        line.join(waiter);
+                        waiters.push(waiter);
                         model.push(waiter);
                     }
                     1 => {
                         let next = (!model.is_empty()).then(|| model.remove(0));
-                        prop_assert_eq!(line.next(), next);
+                        prop_assert_eq!(waiters.next(), next);
                     }
                     2 => {
                         let place = model.iter().position(|waiting| *waiting == waiter);
-                        prop_assert_eq!(line.take(|waiting| *waiting == waiter), place.map(|place| model.remove(place)));
+                        prop_assert_eq!(waiters.take(|waiting| *waiting == waiter), place.map(|place| model.remove(place)));
                     }
                     _ => {
                         let mut taken = Vec::new();
-                        line.take_all(|waiting| *waiting == waiter, &mut taken);
+                        waiters.take_all(|waiting| *waiting == waiter, &mut taken);
                         let before = model.len();
                         model.retain(|waiting| *waiting != waiter);
                         prop_assert_eq!(taken, vec![waiter; before - model.len()]);
                     }
                 }
-                prop_assert_eq!(line.iter().copied().collect::<Vec<_>>(), model.clone());
-                prop_assert_eq!((line.len(), line.is_empty()), (model.len(), model.is_empty()));
+                prop_assert_eq!(waiters.iter().copied().collect::<Vec<_>>(), model.clone());
+                prop_assert_eq!((waiters.len(), waiters.is_empty()), (model.len(), model.is_empty()));
             }
-            prop_assert_eq!(line.into_iter().collect::<Vec<_>>(), model);
+            prop_assert_eq!(waiters.into_iter().collect::<Vec<_>>(), model);
         }
     }
 }
