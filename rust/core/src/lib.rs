@@ -7,6 +7,8 @@
 //! [`engine`] states what every engine promises; [`memory`] is the engine that lives in one process. With the feature `redis`
 //! there is one that spans processes, and one of its files knows sockets.
 #![forbid(unsafe_code)]
+// A dependency that nothing uses any more is a warning. Not in tests, which have dependencies of their own.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod clock;
 pub mod config;

@@ -3,6 +3,8 @@
 //! [`event_loop`] (how a loop is woken).
 
 #![deny(unsafe_code)]
+// A dependency that nothing uses any more is a warning. Not in tests, which have dependencies of their own.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
 #![allow(
     clippy::needless_pass_by_value,
     reason = "PyO3 gives arguments by value, whatever is done with them"
