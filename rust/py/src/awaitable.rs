@@ -26,7 +26,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::to_python;
-use crate::event_loop::{address, drained_loop, running_loop, LoopQueue, Pace, Turn, Wakes};
+use crate::event_loop::{
+    address, drained_loop, queue_of, running_loop, LoopQueue, Pace, Turn, Wake, Wakes,
+};
 use crate::layer::MemoryLayer;
 use crate::message::Message;
 use crate::receiver::{give_back, hand_out, Receiver};
@@ -124,10 +126,12 @@ impl Waiter {
         of_inbox: bool,
         attendant: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
+        let queue = queue_of(event_loop)?;
+        queue.get().remember(layer.get().engine());
         Ok(Self {
             layer: layer.clone().unbind(),
             channel: channel.clone().unbind(),
-            queue: LoopQueue::of(event_loop, layer.get().engine())?,
+            queue,
             slot: if of_inbox {
                 Slot::idle()
             } else {
@@ -172,12 +176,8 @@ impl Waiter {
         event_loop.ok_or_else(|| PyRuntimeError::new_err("the event loop of this receiver is gone"))
     }
 
-    pub(crate) fn queue(&self) -> &LoopQueue {
+    pub(crate) fn loop_queue(&self) -> &LoopQueue {
         self.queue.get()
-    }
-
-    pub(crate) fn queue_handle(&self) -> &Py<LoopQueue> {
-        &self.queue
     }
 
     pub(crate) fn channel<'a>(&'a self, py: Python<'a>) -> &'a str {
@@ -255,20 +255,13 @@ impl Waiter {
     /// Whether the loop is to have a turn before the task looks for a message, because the task has ended its own and
     /// would go on at once: it is called away, or the next call of `drain` comes before what the task has started.
     fn owes_turn(&self) -> bool {
-        self.pace.has_ended() && (self.is_called_away() || self.queue().is_called())
+        self.pace.has_ended() && (self.is_called_away() || self.loop_queue().is_called())
     }
 
     /// Gives what the task yields to be resumed in the loop's next turn.
     fn give_way<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.pace.rest();
         py.None().into_bound(py)
-    }
-
-    /// Gives back what was handed over and not taken.
-    pub(crate) fn give_back(&self, py: Python<'_>) {
-        if let Some(envelope) = self.slot.release() {
-            give_back(py, self.layer.get().engine(), self.channel(py), envelope);
-        }
     }
 
     /// Begins a wait of an inbox. One that cannot begin leaves nothing behind: neither a place in line nor a slot that
@@ -300,7 +293,7 @@ impl Waiter {
             Received::Ready(envelope) => {
                 // Nobody else knows of this slot: the message passes through it, and leaves it ready for the next.
                 let _ = waiter.slot.fill(envelope);
-                if !waiter.pace.is_over(waiter.queue().born().elapsed()) {
+                if !waiter.pace.is_over(waiter.loop_queue().born().elapsed()) {
                     return waiter.deliver(py);
                 }
                 // The message waits in the slot for the task's next step.
@@ -363,11 +356,49 @@ impl Waiter {
         Ok(future)
     }
 
+    fn resume(&self, py: Python<'_>, wake_up: &WakeUp) -> PyResult<()> {
+        let WakeUp {
+            function, context, ..
+        } = wake_up;
+        match context
+            .bind(py)
+            .call_method1(intern!(py, "run"), (function, finished(py)?))
+        {
+            Err(error) if error.is_instance_of::<PyException>(py) => self.report(py, error),
+            resumed => resumed.map(|_| ()),
+        }
+    }
+
+    /// The ordinary way: the future is resolved, and the loop makes handles for what hangs on it. It is not used again.
+    fn resolve(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = future.py();
+        self.spent.store(true, Ordering::Relaxed);
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        let details = PyDict::new(py);
+        details.set_item("message", "exception while a receiver was resumed")?;
+        details.set_item("exception", error)?;
+        let event_loop = self.event_loop(py)?;
+        event_loop.call_method1(intern!(py, "call_exception_handler"), (details,))?;
+        Ok(())
+    }
+}
+
+impl Wake for Waiter {
+    fn queue(&self) -> &Py<LoopQueue> {
+        &self.queue
+    }
+
     /// Resumes the task; to be called by the loop, and by no task.
     ///
     /// An exception goes to the loop's handler, as it would from a handle; what is to end the loop (`KeyboardInterrupt`,
     /// `SystemExit`) is returned.
-    pub(crate) fn wake(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<()> {
+    fn wake(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<()> {
         let (py, waiter) = (slf.py(), slf.get());
         // A receiver that has left since may be waiting again already: then this wake is not for it.
         if !matches!(
@@ -404,36 +435,11 @@ impl Waiter {
         waiter.resolve(future)
     }
 
-    fn resume(&self, py: Python<'_>, wake_up: &WakeUp) -> PyResult<()> {
-        let WakeUp {
-            function, context, ..
-        } = wake_up;
-        match context
-            .bind(py)
-            .call_method1(intern!(py, "run"), (function, finished(py)?))
-        {
-            Err(error) if error.is_instance_of::<PyException>(py) => self.report(py, error),
-            resumed => resumed.map(|_| ()),
+    /// Gives back what was handed over and not taken.
+    fn give_back(&self, py: Python<'_>) {
+        if let Some(envelope) = self.slot.release() {
+            give_back(py, self.layer.get().engine(), self.channel(py), envelope);
         }
-    }
-
-    /// The ordinary way: the future is resolved, and the loop makes handles for what hangs on it. It is not used again.
-    fn resolve(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = future.py();
-        self.spent.store(true, Ordering::Relaxed);
-        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
-        }
-        Ok(())
-    }
-
-    fn report(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
-        let details = PyDict::new(py);
-        details.set_item("message", "exception while a receiver was resumed")?;
-        details.set_item("exception", error)?;
-        let event_loop = self.event_loop(py)?;
-        event_loop.call_method1(intern!(py, "call_exception_handler"), (details,))?;
-        Ok(())
     }
 }
 

@@ -12,11 +12,11 @@ use pyo3::types::PyString;
 
 use crate::awaitable::Waiter;
 use crate::errors::{show, to_python};
-use crate::event_loop::running_loop;
+use crate::event_loop::{queue_of, running_loop, Alarm};
 use crate::layer::MemoryLayer;
 use crate::locks::{refer, visit};
 use crate::message::Message;
-use crate::receiver::{Alarm, Receiver};
+use crate::receiver::Receiver;
 use crate::stub::NextMessage;
 
 /// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
@@ -198,7 +198,9 @@ impl Inbox {
         let alarm = match alarm {
             Some(callback) => {
                 check_callable("alarm", &callback)?;
-                let alarm = Alarm::new(engine, &running_loop(py)?, callback.unbind())?;
+                let queue = queue_of(&running_loop(py)?)?;
+                queue.get().remember(engine);
+                let alarm = Alarm::new(queue, callback.unbind());
                 Some(Receiver::Alarm(Py::new(py, alarm)?))
             }
             None => None,

@@ -189,7 +189,7 @@ fn take_or_line_up(
     let mut reused = None;
     let received = engine.receive(channel, |spare| match (spare, event_loop) {
         (Receiver::Task(waiter), Some(event_loop))
-            if waiter.get().queue().has_bell() && waiter.get().again(event_loop) =>
+            if waiter.get().loop_queue().has_bell() && waiter.get().again(event_loop) =>
         {
             reused = Some(waiter.clone_ref(py).into_any());
             Some(Receiver::Task(waiter.clone_ref(py)))

@@ -28,7 +28,6 @@ mod receiver;
 mod redis;
 mod stats;
 mod stub;
-mod wire;
 
 /// The native half of headrace. Import from `headrace` instead: this module is not public.
 #[pyo3::pymodule(gil_used = false)]

@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headrace_core::{Envelope, HandOff, MemoryEngine, Parker};
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::awaitable::Waiter;
 use crate::config::LayerClock;
 use crate::errors::layer_closed;
-use crate::event_loop::{LoopQueue, Wakes};
+use crate::event_loop::{Alarm, Lines, LoopQueue, Wake, Wakes};
 use crate::greenlets;
 use crate::message::Message;
 
@@ -29,53 +26,14 @@ pub(crate) enum Receiver {
     Alarm(Py<Alarm>),
 }
 
-/// A function to be called in its event loop when a mailbox is full.
-#[pyclass(frozen, module = "headrace._core")]
-#[derive(Debug)]
-pub(crate) struct Alarm {
-    queue: Py<LoopQueue>,
-    callback: Py<PyAny>,
-}
-
-impl Alarm {
-    pub(crate) fn new(
-        engine: &Arc<Engine>,
-        event_loop: &Bound<'_, PyAny>,
-        callback: Py<PyAny>,
-    ) -> PyResult<Self> {
-        Ok(Self {
-            queue: LoopQueue::of(event_loop, engine)?,
-            callback,
-        })
-    }
-
-    pub(crate) fn queue(&self) -> &LoopQueue {
-        self.queue.get()
-    }
-
-    /// To be called in its loop.
-    pub(crate) fn call(&self, py: Python<'_>) -> PyResult<()> {
-        self.callback.call0(py).map(|_| ())
-    }
-
-    pub(crate) fn sound(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(event_loop) = self.queue.get().event_loop(py) else {
-            return Ok(());
+impl Lines for Engine {
+    fn forget_loop(&self, queue: &LoopQueue) {
+        let is_its = |receiver: &Receiver| match receiver {
+            Receiver::Task(waiter) => std::ptr::eq(waiter.get().queue().get(), queue),
+            Receiver::Alarm(alarm) => std::ptr::eq(alarm.get().queue().get(), queue),
+            Receiver::Thread(_) => false,
         };
-        let called =
-            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (&self.callback,));
-        match called {
-            // The loop was closed: whom it was for is gone.
-            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(()),
-            called => called.map(|_| ()),
-        }
-    }
-}
-
-#[pymethods]
-impl Alarm {
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.callback)
+        drop(self.forget_all(is_its));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an event loop is given to call.
+//! What an event loop is given to call, and how it is made to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,12 +8,82 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::LoopQueue;
+use super::queue::LoopQueue;
+use super::running::runs_here;
+use super::wire::Wire;
+
+/// The queue of a loop, which is made if it has none yet; for a task of that loop that is about to wait.
+pub(crate) fn queue_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<LoopQueue>> {
+    if let Some(queue) = LoopQueue::find(event_loop) {
+        return Ok(queue);
+    }
+    let py = event_loop.py();
+    let wire = Wire::new()?;
+    let descriptor = wire.as_ref().map(Wire::descriptor);
+    let queue = Py::new(py, LoopQueue::new(event_loop, wire)?)?;
+    if let Some(descriptor) = descriptor {
+        Bell::hang(&queue, event_loop, descriptor)?;
+    }
+    LoopQueue::register(&queue, py);
+    Ok(queue)
+}
+
+/// Arranges for one call of `drain`.
+///
+/// A loop's `call_soon` may be Python, and so may be interrupted by whatever a signal handler raises: then the wire
+/// serves, and the exception goes to the caller. Only a loop that is really gone is treated as gone.
+pub(super) fn ring(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
+    let handle = queue;
+    let queue = handle.get();
+    let Some(event_loop) = queue.event_loop(py) else {
+        queue.close(py);
+        return Ok(());
+    };
+    let here = runs_here(&event_loop);
+    if !here && queue.ready.pull_wire() {
+        return Ok(());
+    }
+    let method = if here {
+        intern!(py, "call_soon")
+    } else {
+        intern!(py, "call_soon_threadsafe")
+    };
+    let called = Drain::call(handle, &event_loop, method, None);
+    if called.is_ok() {
+        return called;
+    }
+    if queue.is_gone(py) {
+        queue.close(py);
+        return Ok(());
+    }
+    if !queue.ready.pull_wire() {
+        queue.give_up();
+    }
+    called
+}
+
+/// Wakes what is in the queue now, as long as the turn lasts; the rest is woken in the loop's next turn.
+fn drain(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
+    let _draining = queue.get().draining();
+    let drained = queue.get().wake_all(py);
+    finish(queue, py);
+    drained
+}
+
+/// Ends one call of `drain`, with another to follow if there is more to do.
+fn finish(queue: &Py<LoopQueue>, py: Python<'_>) {
+    if queue.get().finish() {
+        // There is no caller to tell of an exception.
+        if let Err(error) = ring(queue, py) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
 
 /// What `call_soon` is given. Dropped without being called, it asks whether the loop is gone, because some loops are closed
 /// while an exception that passed through them keeps their bell; if it is not, the loop lost the call, and gets another.
 #[pyclass(frozen)]
-pub(super) struct Drain {
+struct Drain {
     queue: Py<LoopQueue>,
     called: AtomicBool,
     /// Raised in the loop by the call.
@@ -21,7 +91,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    pub(super) fn call(
+    fn call(
         queue: &Py<LoopQueue>,
         event_loop: &Bound<'_, PyAny>,
         method: &Bound<'_, PyString>,
@@ -48,7 +118,7 @@ impl Drain {
         self.called.store(true, Ordering::Relaxed);
         match self.interrupt.take() {
             Some(interrupt) => Err(interrupt),
-            None => LoopQueue::drain(&self.queue, py),
+            None => drain(&self.queue, py),
         }
     }
 }
@@ -60,7 +130,7 @@ impl Drop for Drain {
                 if self.queue.get().is_gone(py) {
                     self.queue.get().close(py);
                 } else {
-                    LoopQueue::finish(&self.queue, py);
+                    finish(&self.queue, py);
                 }
             });
         }
@@ -69,17 +139,13 @@ impl Drop for Drain {
 
 /// What `add_reader` is given, held by the loop alone.
 #[pyclass(frozen)]
-pub(super) struct Bell {
+struct Bell {
     queue: Py<LoopQueue>,
 }
 
 impl Bell {
     /// Gives the loop a bell at the end of the wire. A loop that takes none does without, and without a wire.
-    pub(super) fn hang(
-        queue: &Py<LoopQueue>,
-        event_loop: &Bound<'_, PyAny>,
-        descriptor: i32,
-    ) -> PyResult<()> {
+    fn hang(queue: &Py<LoopQueue>, event_loop: &Bound<'_, PyAny>, descriptor: i32) -> PyResult<()> {
         let py = event_loop.py();
         let bell = Self {
             queue: queue.clone_ref(py),
@@ -104,10 +170,7 @@ impl Bell {
         self.queue.get().ready.quiet_wire();
         // An exception that is kept keeps the frames that it passed through, and those keep what they called. The bell is to
         // be kept by the loop alone, so what interrupts it is raised from another call.
-        match (
-            LoopQueue::drain(&self.queue, py),
-            self.queue.get().event_loop(py),
-        ) {
+        match (drain(&self.queue, py), self.queue.get().event_loop(py)) {
             (Err(interrupt), Some(event_loop)) => Drain::call(
                 &self.queue,
                 &event_loop,

@@ -1,0 +1,57 @@
+//! Functions that are called in an event loop when something has happened that is no message.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::queue::LoopQueue;
+use super::turn::Turn;
+use super::wakes::Wake;
+
+/// A function to be called in its event loop.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    queue: Py<LoopQueue>,
+    callback: Py<PyAny>,
+}
+
+impl Alarm {
+    pub(crate) fn new(queue: Py<LoopQueue>, callback: Py<PyAny>) -> Self {
+        Self { queue, callback }
+    }
+
+    /// Has the loop call the function, from any thread that is attached to Python.
+    pub(crate) fn sound(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(event_loop) = self.queue.get().event_loop(py) else {
+            return Ok(());
+        };
+        let called =
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (&self.callback,));
+        match called {
+            // The loop was closed: nobody is left to be told.
+            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(()),
+            called => called.map(|_| ()),
+        }
+    }
+}
+
+impl Wake for Alarm {
+    fn queue(&self) -> &Py<LoopQueue> {
+        &self.queue
+    }
+
+    fn wake(slf: &Bound<'_, Self>, _: &Turn) -> PyResult<()> {
+        slf.get().callback.call0(slf.py()).map(|_| ())
+    }
+
+    fn give_back(&self, _: Python<'_>) {}
+}
+
+#[pymethods]
+impl Alarm {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callback)
+    }
+}

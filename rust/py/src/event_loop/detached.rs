@@ -1,0 +1,100 @@
+//! One delivery by a thread that is not attached to Python.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::alarm::Alarm;
+use super::queue::{Kind, LoopQueue};
+use super::ready::Ready;
+use super::sleeper::Sleeper;
+use super::wakes::{sleeper, Wake, Wakes};
+
+/// What one delivery wakes, on its way to the queues of their loops.
+///
+/// Nothing here changes an object's count of references. Where a loop can only be woken by calling it, and where it is
+/// gone, the thread attaches after all.
+#[derive(Debug, Default)]
+pub(crate) struct DetachedWakes(Vec<Batch>);
+
+/// What goes to one loop.
+#[derive(Debug)]
+struct Batch {
+    ready: Arc<Ready>,
+    sleepers: Vec<Sleeper>,
+    alarms: Vec<Py<Alarm>>,
+}
+
+impl DetachedWakes {
+    fn batch(&mut self, queue: &LoopQueue) -> Option<&mut Batch> {
+        // One delivery after the other is for the same loop, and there are few loops.
+        let known = self
+            .0
+            .iter()
+            .rposition(|batch| Arc::ptr_eq(&batch.ready, &queue.ready));
+        let place = known.unwrap_or_else(|| {
+            self.0.push(Batch {
+                ready: Arc::clone(&queue.ready),
+                sleepers: Vec::new(),
+                alarms: Vec::new(),
+            });
+            self.0.len() - 1
+        });
+        self.0.get_mut(place)
+    }
+
+    /// Adds what has what it waited for.
+    pub(crate) fn add<T: Wake>(&mut self, object: Py<T>) {
+        if let Some(batch) = self.batch(object.get().queue().get()) {
+            batch.sleepers.push(sleeper(object));
+        }
+    }
+
+    /// Adds a function to be called.
+    pub(crate) fn add_alarm(&mut self, alarm: Py<Alarm>) {
+        if let Some(batch) = self.batch(alarm.get().queue().get()) {
+            batch.alarms.push(alarm);
+        }
+    }
+
+    /// Wakes every loop that something was added for.
+    pub(crate) fn ring(self) {
+        for mut batch in self.0 {
+            if !batch.add_detached() {
+                // Not attached means that the interpreter is gone, and every loop with it.
+                Python::try_attach(|py| batch.ring_attached(py));
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// False if that is not the way to this loop: then nothing was added.
+    fn add_detached(&mut self) -> bool {
+        let alarms = &mut self.alarms;
+        let alarms = || alarms.drain(..).map(sleeper).collect();
+        self.ready.add_detached(&mut self.sleepers, alarms)
+    }
+
+    fn ring_attached(self, py: Python<'_>) {
+        let mut rung = Ok(());
+        match LoopQueue::with_ready(py, &self.ready) {
+            Some(queue) => {
+                let mut wakes = Wakes::default();
+                wakes.add_to(py, queue, self.sleepers, Kind::Ready);
+                rung = wakes.ring(py);
+            }
+            // The loop is gone.
+            None => self
+                .sleepers
+                .iter()
+                .for_each(|sleeper| sleeper.give_back(py)),
+        }
+        for alarm in self.alarms {
+            rung = rung.and(alarm.get().sound(py));
+        }
+        if let Err(error) = rung {
+            error.write_unraisable(py, None);
+        }
+    }
+}

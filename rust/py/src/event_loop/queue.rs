@@ -1,0 +1,331 @@
+//! The queue of one event loop: what its tasks have been given since its last call of `drain`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use headrace_core::sync::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+
+use super::ready::{Line, Ready};
+use super::running::{address, drained_loop, forget_drained, Draining};
+use super::sleeper::Sleeper;
+use super::turn::Turn;
+use super::wire::Wire;
+use crate::locks::refer;
+
+/// How many `drain` takes out of the line at once.
+const BATCH: usize = 16;
+/// After how many it looks at the clock; at first earlier, because where one handler is slow most are.
+const LOOK: usize = 8;
+
+/// The queues of all loops of the process, by the address of the loop; there are few of them. Global, because a running
+/// loop is: several layers share its queue, and a fork has to find all descriptors.
+static QUEUES: Mutex<Vec<(usize, Py<LoopQueue>)>> = Mutex::new(Vec::new());
+
+/// Where tasks of a loop wait in line, to be told when the loop is gone.
+pub(crate) trait Lines: Send + Sync {
+    /// Forgets all that would be woken through this queue.
+    fn forget_loop(&self, queue: &LoopQueue);
+}
+
+/// What is to be woken by one event loop, and has not been woken yet.
+#[pyclass(frozen)]
+pub(crate) struct LoopQueue {
+    address: usize,
+    reference: Py<PyWeakrefReference>,
+    pub(super) ready: Arc<Ready>,
+    born: Instant,
+    /// Where this loop's tasks have waited in line, for its end; the last of them also by address.
+    lines: Mutex<Vec<Weak<dyn Lines>>>,
+    last_lines: AtomicUsize,
+}
+
+impl std::fmt::Debug for LoopQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoopQueue")
+            .field("address", &self.address)
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a task is woken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Its client calls it.
+    Called,
+    /// It has what it waits for.
+    Ready,
+}
+
+impl Kind {
+    fn of(self, line: &mut Line) -> &mut VecDeque<Sleeper> {
+        match self {
+            Self::Called => &mut line.called,
+            Self::Ready => &mut line.ready,
+        }
+    }
+}
+
+/// What a queue wants after something was added.
+pub(super) enum Added {
+    Nothing,
+    Ring,
+    /// The loop is gone; what was to be added comes back.
+    Closed(Vec<Sleeper>),
+}
+
+impl LoopQueue {
+    pub(super) fn new(event_loop: &Bound<'_, PyAny>, wire: Option<Wire>) -> PyResult<Self> {
+        Ok(Self {
+            address: address(event_loop),
+            reference: PyWeakrefReference::new(event_loop)?.unbind(),
+            ready: Arc::new(Ready::new(wire)),
+            born: Instant::now(),
+            lines: Mutex::default(),
+            last_lines: AtomicUsize::new(0),
+        })
+    }
+
+    /// The queue of a loop that is there.
+    pub(super) fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
+        let py = event_loop.py();
+        let queue = Self::at(py, address(event_loop))?;
+        let same = queue.get().has_bell() || queue.get().event_loop(py).is_some();
+        same.then_some(queue)
+    }
+
+    fn at(py: Python<'_>, address: usize) -> Option<Py<Self>> {
+        refer(py, &QUEUES, |queues| {
+            let found = queues.iter().find(|(known, _)| *known == address);
+            found.map(|(_, queue)| queue)
+        })
+    }
+
+    /// The queue of which this is the part that needs no Python.
+    pub(super) fn with_ready(py: Python<'_>, ready: &Arc<Ready>) -> Option<Py<Self>> {
+        refer(py, &QUEUES, |queues| {
+            let is_it = |queue: &Py<Self>| Arc::ptr_eq(&queue.get().ready, ready);
+            let found = queues.iter().find(|(_, queue)| is_it(queue));
+            found.map(|(_, queue)| queue)
+        })
+    }
+
+    /// Makes the queue known to all that look for it.
+    pub(super) fn register(this: &Py<Self>, py: Python<'_>) {
+        Self::forget_silent(py);
+        let known = (this.get().address, this.clone_ref(py));
+        QUEUES.with(|queues| queues.push(known));
+    }
+
+    /// Forgets the loops that went without a bell, and so without a word.
+    fn forget_silent(py: Python<'_>) {
+        let known: Vec<_> =
+            QUEUES.with(|queues| queues.iter().map(|(address, _)| *address).collect());
+        for queue in known.iter().filter_map(|address| Self::at(py, *address)) {
+            // Asked without the lock: the answer may be the last reference to a loop, whose end takes the lock.
+            if queue.get().event_loop(py).is_none() {
+                drop(queue.get().forget());
+            }
+        }
+    }
+
+    /// Takes the queue out of those that are known.
+    #[must_use = "what it drops is dropped by the caller, without the lock"]
+    fn forget(&self) -> Vec<(usize, Py<Self>)> {
+        let is_it = |(_, known): &mut (usize, Py<Self>)| std::ptr::eq(known.get(), self);
+        QUEUES.with(|queues| queues.extract_if(.., is_it).collect())
+    }
+
+    /// The loop, if it is still there.
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.reference.bind(py).upgrade()
+    }
+
+    /// Whether this is the queue of a loop at that address: the same loop, as long as that is there.
+    pub(crate) fn is_at(&self, address: usize) -> bool {
+        self.address == address
+    }
+
+    /// Whether the loop is known to be gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.has_bell() && self.ready.line.with(|line| line.closed)
+    }
+
+    /// Whether the loop is there, and its end will be noticed.
+    pub(crate) fn has_bell(&self) -> bool {
+        self.ready.has_bell.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call of `drain` is on its way; the one that is being made does not count.
+    pub(crate) fn is_called(&self) -> bool {
+        drained_loop() != Some(self.address) && self.ready.line.with(|line| line.scheduled)
+    }
+
+    /// What the times of this loop's tasks are counted from.
+    pub(crate) fn born(&self) -> Instant {
+        self.born
+    }
+
+    /// Whether the loop was closed or collected; only a loop without a bell has to be asked.
+    pub(super) fn is_gone(&self, py: Python<'_>) -> bool {
+        let closed = |event_loop: Bound<'_, PyAny>| {
+            event_loop
+                .call_method0(intern!(py, "is_closed"))?
+                .is_truthy()
+        };
+        self.event_loop(py)
+            .is_none_or(|event_loop| closed(event_loop).unwrap_or(false))
+    }
+
+    /// Notes that tasks of this loop wait in these lines.
+    pub(crate) fn remember<L: Lines + 'static>(&self, lines: &Arc<L>) {
+        let address = Arc::as_ptr(lines) as usize;
+        if self.last_lines.load(Ordering::Relaxed) == address {
+            return;
+        }
+        self.last_lines.store(address, Ordering::Relaxed);
+        self.lines.with(|all| {
+            all.retain(|known| known.strong_count() > 0);
+            let known = |known: &Weak<dyn Lines>| known.as_ptr().cast::<()>() as usize == address;
+            if !all.iter().any(known) {
+                let lines: Arc<dyn Lines> = Arc::<L>::clone(lines);
+                all.push(Arc::downgrade(&lines));
+            }
+        });
+    }
+
+    pub(super) fn add(&self, py: Python<'_>, sleepers: Vec<Sleeper>, kind: Kind) -> Added {
+        if !self.has_bell() && self.is_gone(py) {
+            self.close(py);
+        }
+        self.ready.line.with(|line| {
+            if line.closed {
+                return Added::Closed(sleepers);
+            }
+            kind.of(line).extend(sleepers);
+            if std::mem::replace(&mut line.scheduled, true) {
+                Added::Nothing
+            } else {
+                Added::Ring
+            }
+        })
+    }
+
+    /// Notes, until it is dropped, that this thread is in a call of `drain`.
+    pub(super) fn draining(&self) -> Draining {
+        Draining::new(self.address)
+    }
+
+    /// Wakes what is there now, as long as the turn lasts; the rest is woken in the loop's next turn.
+    pub(super) fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
+        self.sound_alarms(py);
+        // Each kind has a turn of its own: clients that send without pause hold up no group, and a group no client.
+        self.wake(py, Kind::Called)?;
+        self.wake(py, Kind::Ready)
+    }
+
+    fn wake(&self, py: Python<'_>, kind: Kind) -> PyResult<()> {
+        let line = &self.ready.line;
+        let there = line.with(|line| kind.of(line).len());
+        if there == 0 {
+            return Ok(());
+        }
+        let turn = Turn::begin();
+        let mut batch = VecDeque::with_capacity(BATCH);
+        for woken in 1..=there {
+            if batch.is_empty() {
+                line.with(|line| {
+                    let sleepers = kind.of(line);
+                    // Fewer than there were, if the loop was closed meanwhile.
+                    let next = (there + 1 - woken).min(BATCH).min(sleepers.len());
+                    batch.extend(sleepers.drain(..next));
+                });
+            }
+            let Some(sleeper) = batch.pop_front() else {
+                break;
+            };
+            let result = sleeper.wake(py, &turn);
+            let looks = woken.is_power_of_two() || woken % LOOK == 0;
+            if result.is_err() || (looks && turn.is_over()) {
+                self.put_back(batch, kind);
+                return result;
+            }
+        }
+        Ok(())
+    }
+
+    fn sound_alarms(&self, py: Python<'_>) {
+        let alarms = self
+            .ready
+            .line
+            .with(|line| std::mem::take(&mut line.alarms));
+        let turn = Turn::begin();
+        for alarm in alarms {
+            if let Err(error) = alarm.wake(py, &turn) {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
+    fn put_back(&self, batch: VecDeque<Sleeper>, kind: Kind) {
+        self.ready.line.with(|line| {
+            for sleeper in batch.into_iter().rev() {
+                kind.of(line).push_front(sleeper);
+            }
+        });
+    }
+
+    /// Ends one call of `drain`; tells whether there is more to do, for which another is to be arranged.
+    pub(super) fn finish(&self) -> bool {
+        self.ready.line.with(|line| {
+            line.scheduled = line.has_more();
+            line.scheduled
+        })
+    }
+
+    /// Notes that no call of `drain` is on its way, because none could be arranged.
+    pub(super) fn give_up(&self) {
+        self.ready.line.with(|line| line.scheduled = false);
+    }
+
+    /// The loop is gone: messages on their way to its tasks go back, and its tasks are let go.
+    pub(super) fn close(&self, py: Python<'_>) {
+        let (sleepers, alarms) = self.ready.line.with(Line::close);
+        self.ready.has_bell.store(false, Ordering::Relaxed);
+        let removed = self.forget();
+        drop(self.ready.wire.take());
+        for sleeper in sleepers {
+            sleeper.give_back(py);
+        }
+        let lines = self.lines.with(std::mem::take);
+        for lines in lines.iter().filter_map(Weak::upgrade) {
+            lines.forget_loop(self);
+        }
+        drop((removed, alarms));
+    }
+}
+
+/// Forget the event loops of the parent process, and close their descriptors. The tasks of the parent are
+/// neither woken nor finalised: they are not this process's to end.
+#[pyfunction]
+pub(crate) fn after_fork_in_child() {
+    // The fork may have happened in a task that `drain` had woken; in this process that loop runs no more.
+    forget_drained();
+    // Without an interpreter lock another thread may have held one of these at the fork, and will never release it.
+    let queues = QUEUES.try_lock();
+    let queues = queues.map(|mut queues| std::mem::take(&mut *queues));
+    for (_, handle) in queues.unwrap_or_default() {
+        let queue = handle.get();
+        queue.ready.has_bell.store(false, Ordering::Relaxed);
+        drop(queue.ready.wire.try_lock().map(|mut wire| wire.take()));
+        let lines = queue.lines.try_lock();
+        drop(lines.map(|mut lines| std::mem::take(&mut *lines)));
+        let line = queue.ready.line.try_lock();
+        std::mem::forget(line.map(|mut line| line.close()));
+    }
+}
