@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use headrace_core::sync::Mutex;
 use headrace_core::Overflow;
@@ -10,13 +11,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::awaitable::Waiter;
 use crate::errors::{show, to_python};
 use crate::event_loop::{queue_of, running_loop, Alarm};
-use crate::layer::MemoryLayer;
 use crate::locks::{refer, visit};
 use crate::message::Message;
-use crate::receiver::Receiver;
+use crate::receiver::{InboxWaiter, Mailboxes, Receiver};
 use crate::stub::NextMessage;
 
 /// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
@@ -27,12 +26,14 @@ use crate::stub::NextMessage;
 #[pyclass(frozen, module = "headrace")]
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    layer: Py<MemoryLayer>,
+    mailboxes: Mailboxes,
+    /// Whether the layer reads the types of messages; see `compares_types` of the layer.
+    compares_types: Arc<AtomicBool>,
     /// The channel's name.
     #[pyo3(get)]
     channel: Py<PyString>,
     /// Made when the first message is awaited, in the loop that awaits it.
-    waiter: Mutex<Option<Py<Waiter>>>,
+    waiter: Mutex<Option<Py<InboxWaiter>>>,
     /// What is called with each message in the stead of the task that waits.
     attendant: Mutex<Option<Py<PyAny>>>,
     /// Whether the next wait is to end at once with None: a call that the waiter before it has not answered.
@@ -47,11 +48,17 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// The inbox of a channel, whose name is valid.
-    pub(crate) fn new(layer: Py<MemoryLayer>, channel: Py<PyString>, name: &str) -> Self {
+    pub(crate) fn new(
+        mailboxes: Mailboxes,
+        compares_types: Arc<AtomicBool>,
+        channel: Py<PyString>,
+        name: &str,
+    ) -> Self {
         // On a closed layer there is nothing to hold: the first wait raises what is to be raised.
-        let held = layer.get().engine().hold(name);
+        let held = mailboxes.engine.hold(name);
         Self {
-            layer,
+            mailboxes,
+            compares_types,
             channel,
             waiter: Mutex::default(),
             attendant: Mutex::default(),
@@ -67,21 +74,20 @@ impl Inbox {
             return;
         }
         if let Ok(name) = self.channel.to_str(py) {
-            self.layer.get().engine().release(name);
+            self.mailboxes.engine.release(name);
         }
     }
 
     /// The waiter of the latest wait if it serves for another, or a new one.
-    fn waiter(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
+    fn waiter(&self, py: Python<'_>) -> PyResult<Py<InboxWaiter>> {
         let kept = refer(py, &self.waiter, Option::as_ref);
         if let Some(waiter) = kept.filter(|waiter| waiter.get().is_of_use()) {
             return Ok(waiter);
         }
-        let waiter = Waiter::new(
-            self.layer.bind(py),
+        let waiter = InboxWaiter::new(
+            self.mailboxes.clone_ref(py),
             self.channel.bind(py),
             &running_loop(py)?,
-            true,
             refer(py, &self.attendant, Option::as_ref),
         )?;
         let waiter = Py::new(py, waiter)?;
@@ -94,7 +100,7 @@ impl Inbox {
 
     /// Puts another waiter in the place of the latest, or none. A call that the latest has not answered is kept.
     #[must_use = "what it drops is dropped by the caller, without the lock"]
-    fn replace_waiter(&self, waiter: Option<Py<Waiter>>) -> Option<Py<Waiter>> {
+    fn replace_waiter(&self, waiter: Option<Py<InboxWaiter>>) -> Option<Py<InboxWaiter>> {
         let former = self.waiter.with(|place| std::mem::replace(place, waiter));
         if former
             .as_ref()
@@ -117,7 +123,8 @@ impl Inbox {
             "drop_new" => Ok(Overflow::DropNew),
             "drop_old" => Ok(Overflow::DropOld),
             "coalesce" => {
-                self.layer.get().compare_types();
+                // What was sent before has no type to be compared by.
+                self.compares_types.store(true, Ordering::Relaxed);
                 Ok(Overflow::Coalesce(Message::is_of_type_of))
             }
             other => Err(PyValueError::new_err(format!(
@@ -151,7 +158,7 @@ impl Inbox {
     ///
     /// To be called in the thread of the event loop of the one who waits.
     fn call_away(&self, py: Python<'_>) -> PyResult<()> {
-        Waiter::call_away(self.waiter(py)?, py)
+        InboxWaiter::call_away(self.waiter(py)?, py)
     }
 
     /// Let the event loop have a turn before the next message, so that what the last one has started runs before.
@@ -194,7 +201,7 @@ impl Inbox {
         let bytes = capacity_bytes.map(|bytes| positive("capacity_bytes", &bytes));
         let bytes = bytes.transpose()?.map(NonZeroUsize::get);
         let overflow = self.overflow(overflow)?;
-        let engine = self.layer.get().engine();
+        let engine = &self.mailboxes.engine;
         let alarm = match alarm {
             Some(callback) => {
                 check_callable("alarm", &callback)?;
@@ -234,13 +241,13 @@ impl Inbox {
         self.ended.store(true, Ordering::Relaxed);
         self.waiter
             .take()
-            .map_or(Ok(()), |waiter| Waiter::end_wait(waiter, py))
+            .map_or(Ok(()), |waiter| InboxWaiter::end_wait(waiter, py))
     }
 
     /// Count the messages of the channel that expired before somebody took them.
     fn expired(&self, py: Python<'_>) -> PyResult<u64> {
         let name = self.channel.to_str(py)?;
-        Ok(self.layer.get().engine().expired(name))
+        Ok(self.mailboxes.engine.expired(name))
     }
 
     /// Let the memberships of the channel expire as those of any other; to be called by who is done with it.
@@ -249,7 +256,7 @@ impl Inbox {
     }
 
     fn __traverse__(&self, collector: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        collector.call(&self.layer)?;
+        collector.call(&self.mailboxes.layer)?;
         visit(&collector, &self.attendant)?;
         visit(&collector, &self.waiter)
     }

@@ -11,14 +11,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
-use crate::awaitable::Waiter;
 use crate::config::{LayerClock, LayerConfig, ManualClock};
 use crate::errors::{foreign_channel, not_text, send_to_python, show, to_python, ChannelEmpty};
 use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{
-    bury, deliver, give_back, hand_out, sound_alarms, Engine, Receiver, SleepingThread,
+    bury, deliver, give_back, hand_out, sound_alarms, Engine, Mailboxes, Receiver, SleepingThread,
+    Waiter,
 };
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
@@ -33,7 +33,7 @@ pub(crate) struct MemoryLayer {
     strict: bool,
     direct_wake: bool,
     /// Whether there is, or was, a channel that compares the types of messages: else they are not read.
-    compares_types: AtomicBool,
+    compares_types: Arc<AtomicBool>,
     /// Whether messages come from other processes too.
     connected: AtomicBool,
     /// The process that made it.
@@ -50,13 +50,14 @@ impl MemoryLayer {
         &self.engine
     }
 
-    pub(crate) fn wakes_directly(&self) -> bool {
-        self.direct_wake
-    }
-
-    /// Reads the types of messages from now on: what is sent before has none to be compared by.
-    pub(crate) fn compare_types(&self) {
-        self.compares_types.store(true, Ordering::Relaxed);
+    /// The mailboxes, for a receiver of this layer.
+    pub(crate) fn mailboxes(slf: &Bound<'_, Self>) -> Mailboxes {
+        let layer = slf.get();
+        Mailboxes {
+            engine: Arc::clone(&layer.engine),
+            layer: slf.clone().into_any().unbind(),
+            direct_wake: layer.direct_wake,
+        }
     }
 
     /// Notes that messages come from other processes too.
@@ -188,9 +189,7 @@ fn take_or_line_up(
 ) -> PyResult<Option<Py<PyAny>>> {
     let mut reused = None;
     let received = engine.receive(channel, |spare| match (spare, event_loop) {
-        (Receiver::Task(waiter), Some(event_loop))
-            if waiter.get().loop_queue().has_bell() && waiter.get().again(event_loop) =>
-        {
+        (Receiver::Task(waiter), Some(event_loop)) if waiter.get().again(event_loop) => {
             reused = Some(waiter.clone_ref(py).into_any());
             Some(Receiver::Task(waiter.clone_ref(py)))
         }
@@ -254,7 +253,7 @@ impl MemoryLayer {
             engine: Arc::new(MemoryEngine::new(settings, LayerClock::new(clock)).burying(bury)),
             strict: config.strict,
             direct_wake: config.direct_wake,
-            compares_types: AtomicBool::new(false),
+            compares_types: Arc::default(),
             connected: AtomicBool::new(false),
             process: std::process::id(),
             owner,
@@ -350,7 +349,7 @@ impl MemoryLayer {
         if let Some(found) = take_or_line_up(py, engine, name, Some(address(&event_loop)))? {
             return Ok(found);
         }
-        let waiter = Py::new(py, Waiter::new(slf, string, &event_loop, false, None)?)?;
+        let waiter = Py::new(py, Waiter::new(Self::mailboxes(slf), string, &event_loop)?)?;
         let in_line = Receiver::Task(waiter.clone_ref(py));
         let spare = Receiver::Task(waiter.clone_ref(py));
         match engine.wait(name, in_line, Some(spare)).map_err(to_python)? {
@@ -368,8 +367,14 @@ impl MemoryLayer {
             .check(name)
             .map_err(|invalid| to_python(invalid.into()))?;
         slf.get().check_owner(name)?;
+        let compares_types = Arc::clone(&slf.get().compares_types);
         let channel = string.clone().unbind();
-        Ok(Inbox::new(slf.unbind(), channel, name))
+        Ok(Inbox::new(
+            Self::mailboxes(&slf),
+            compares_types,
+            channel,
+            name,
+        ))
     }
 
     /// Take the oldest message.
@@ -502,14 +507,8 @@ impl MemoryLayer {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let mut wakes = Wakes::default();
         for receiver in self.engine.close() {
-            match receiver {
-                Receiver::Task(waiter) => {
-                    waiter.get().end();
-                    wakes.add(py, waiter);
-                }
-                Receiver::Thread(thread) => thread.end(),
-                Receiver::Alarm(_) => {}
-            }
+            receiver.end();
+            receiver.wake(py, &mut wakes);
         }
         wakes.ring(py)
     }
@@ -544,11 +543,7 @@ impl MemoryLayer {
         if self.process != std::process::id() {
             return Ok(());
         }
-        let show = |receiver: &Receiver| match receiver {
-            Receiver::Task(waiter) => visit.call(waiter),
-            Receiver::Alarm(alarm) => visit.call(alarm),
-            Receiver::Thread(_) => Ok(()),
-        };
+        let show = |receiver: &Receiver| receiver.traverse(&visit);
         // A receiver of messages from elsewhere is no garbage, even if nobody here knows it; and the thread that delivers
         // them may take it out of line while the collector runs.
         let reachable = self.connected.load(Ordering::Relaxed);

@@ -1,5 +1,5 @@
 //! `headrace._core`: headrace-core for Python. Translation only; the meaning is in the crate below and in the
-//! package above. All knowledge of asyncio is in [`awaitable`] (the future that a task waits on) and
+//! package above. All knowledge of asyncio is in [`park`] (the future that a task waits on) and
 //! [`event_loop`] (how a loop is woken).
 
 #![deny(unsafe_code)]
@@ -14,7 +14,6 @@
     reason = "the documentation of what Python sees is written as Python's"
 )]
 
-mod awaitable;
 mod config;
 mod errors;
 mod event_loop;
@@ -24,16 +23,16 @@ mod interpreters;
 mod layer;
 mod locks;
 mod message;
+mod park;
 mod receiver;
 mod redis;
+mod sleep;
 mod stats;
 mod stub;
 
 /// The native half of headrace. Import from `headrace` instead: this module is not public.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
-    #[pymodule_export]
-    use crate::awaitable::Waiter;
     #[pymodule_export]
     use crate::config::ManualClock;
     #[pymodule_export]
@@ -48,6 +47,8 @@ mod _core {
     use crate::message::decode::unpack;
     #[pymodule_export]
     use crate::message::encode::pack;
+    #[pymodule_export]
+    use crate::receiver::Waiter;
     #[pymodule_export]
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]

@@ -1,37 +1,257 @@
 //! Who waits in a mailbox, and how a message gets from the engine to them.
+//!
+//! A message that was handed over and not taken, because the receiver left in between, goes back to its mailbox: whatever
+//! ends a wait without the message leaves the line and gives back, and so does the drop of a receiver that nobody has any
+//! more.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use headrace_core::{Envelope, HandOff, MemoryEngine, Parker};
+use headrace_core::sync::Mutex;
+use headrace_core::{Envelope, HandOff, MemoryEngine, Parker, Phase, Received, Slot};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
-use crate::awaitable::Waiter;
 use crate::config::LayerClock;
-use crate::errors::layer_closed;
-use crate::event_loop::{Alarm, Lines, LoopQueue, Wake, Wakes};
-use crate::greenlets;
+use crate::errors::to_python;
+use crate::event_loop::{Alarm, DetachedWakes, Lines, LoopQueue, Pace, Wake, Wakes};
 use crate::message::Message;
+use crate::park::Park;
+
+mod attend;
+mod inbox;
+mod receive;
+mod thread;
 
 pub(crate) type Engine = MemoryEngine<Message, Receiver, LayerClock>;
 
 /// A receiver in line at a mailbox.
 #[derive(Debug)]
 pub(crate) enum Receiver {
-    /// A task of some event loop.
+    /// A task that waits for one message.
     Task(Py<Waiter>),
+    /// A task that takes one message after the other.
+    Inbox(Py<InboxWaiter>),
     /// A thread that sleeps in `receive_sync`.
     Thread(Arc<SleepingThread>),
-    /// Nobody who waits, but whom to tell that the mailbox is full.
+    /// Nobody who waits: a function to be called when the mailbox is full.
     Alarm(Py<Alarm>),
+}
+
+/// A wait for a message, for one task at a time.
+///
+/// It is in line already, and is awaited once: it says only that the message is there, and `take` takes it, because on
+/// Python 3.12 and later an awaitable returns None for nothing, but a value at the price of an exception.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    place: Place,
+    park: Park,
+}
+
+/// A wait for the next message of an inbox, for one task at a time. It gets in line each time it is awaited, and returns
+/// the message.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct InboxWaiter {
+    place: Place,
+    park: Park,
+    /// Whether the task that is parked has been resumed: any other must not take its message.
+    woken: AtomicBool,
+    /// Whether this wait, or the next, is to end with `None`.
+    called_away: AtomicBool,
+    /// Whether the last wait ended with `None`.
+    answered_call: AtomicBool,
+    /// Called with each message in the stead of the task that is parked; see `attend`.
+    attendant: Option<Py<PyAny>>,
+    /// What the attendant has left to the task: the value of its `await`, or the error.
+    left: Mutex<Option<PyResult<Py<PyAny>>>>,
+    /// How long the task has gone on without a turn of the loop.
+    pace: Pace,
+}
+
+/// A thread in `receive_sync`.
+#[derive(Debug)]
+pub(crate) struct SleepingThread {
+    channel: String,
+    parker: Parker<Message>,
+}
+
+/// The mailboxes of a layer, for a receiver of its own.
+#[derive(Debug)]
+pub(crate) struct Mailboxes {
+    pub(crate) engine: Arc<Engine>,
+    /// The layer. It shows the garbage collector what is in the mailboxes, so whoever is in line there refers to it.
+    pub(crate) layer: Py<PyAny>,
+    /// Whether tasks are resumed directly: `wake="direct"`.
+    pub(crate) direct_wake: bool,
+}
+
+impl Mailboxes {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            layer: self.layer.clone_ref(py),
+            direct_wake: self.direct_wake,
+        }
+    }
+}
+
+/// A task's place in line at one mailbox, where it finds its message.
+#[derive(Debug)]
+struct Place {
+    mailboxes: Mailboxes,
+    channel: Py<PyString>,
+    slot: Slot<Message>,
+}
+
+impl Place {
+    fn engine(&self) -> &Engine {
+        &self.mailboxes.engine
+    }
+
+    fn channel<'a>(&'a self, py: Python<'a>) -> &'a str {
+        // The name was read as text before the place was made.
+        self.channel.to_str(py).unwrap_or_default()
+    }
+
+    /// Whether the wait is over.
+    fn is_served(&self) -> bool {
+        matches!(
+            self.slot.phase(),
+            Phase::Filled | Phase::Closed | Phase::CalledAway
+        )
+    }
+
+    /// Gets in line, or takes the message that is there.
+    fn wait(&self, py: Python<'_>, in_line: Receiver) -> PyResult<Option<Envelope<Message>>> {
+        let received = self.engine().wait(self.channel(py), in_line, None);
+        match received.map_err(to_python)? {
+            Received::Ready(envelope) => Ok(Some(envelope)),
+            Received::Waiting | Received::Empty => Ok(None),
+        }
+    }
+
+    /// Leaves the line at the mailbox; false if it was not there.
+    fn leave(&self, py: Python<'_>) -> bool {
+        let own = |receiver: &Receiver| {
+            let place = receiver.place();
+            place.is_some_and(|place| std::ptr::eq(place, self))
+        };
+        self.engine().forget(self.channel(py), own).is_some()
+    }
+
+    /// Gives back what was handed over and not taken.
+    fn give_back(&self, py: Python<'_>) {
+        if let Some(envelope) = self.slot.release() {
+            give_back(py, self.engine(), self.channel(py), envelope);
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.mailboxes.layer)?;
+        self.slot
+            .peek(|message| message.traverse(visit))
+            .unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(envelope) = self.slot.release() {
+            Python::try_attach(|py| {
+                give_back(py, self.engine(), self.channel(py), envelope);
+            });
+        }
+    }
+}
+
+impl Receiver {
+    /// The place in line of a task.
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Task(waiter) => Some(&waiter.get().place),
+            Self::Inbox(waiter) => Some(&waiter.get().place),
+            Self::Thread(_) | Self::Alarm(_) => None,
+        }
+    }
+
+    fn queue(&self) -> Option<&LoopQueue> {
+        match self {
+            Self::Task(waiter) => Some(waiter.get().queue().get()),
+            Self::Inbox(waiter) => Some(waiter.get().queue().get()),
+            Self::Alarm(alarm) => Some(alarm.get().queue().get()),
+            Self::Thread(_) => None,
+        }
+    }
+
+    pub(crate) fn channel<'a>(&'a self, py: Python<'a>) -> &'a str {
+        match self {
+            Self::Task(waiter) => waiter.get().place.channel(py),
+            Self::Inbox(waiter) => waiter.get().place.channel(py),
+            Self::Thread(thread) => &thread.channel,
+            Self::Alarm(_) => "",
+        }
+    }
+
+    /// Gives it the message; it is still to be woken. One that has left gives it back.
+    pub(crate) fn fill(&self, envelope: Envelope<Message>) -> Result<(), Envelope<Message>> {
+        match self {
+            Self::Task(waiter) => waiter.get().place.slot.fill(envelope),
+            Self::Inbox(waiter) => waiter.get().place.slot.fill(envelope),
+            Self::Thread(thread) => thread.parker.slot().fill(envelope),
+            // Never in line, so never given a message.
+            Self::Alarm(_) => Ok(()),
+        }
+    }
+
+    /// Wakes it: a thread at once, a task with all others of its loop.
+    pub(crate) fn wake(self, py: Python<'_>, wakes: &mut Wakes) {
+        match self {
+            Self::Task(waiter) => wakes.add(py, waiter),
+            Self::Inbox(waiter) => wakes.add(py, waiter),
+            Self::Thread(thread) => thread.parker.wake(),
+            Self::Alarm(_) => {}
+        }
+    }
+
+    /// As `wake`, in a thread that is not attached to Python.
+    pub(crate) fn wake_detached(self, wakes: &mut DetachedWakes) {
+        match self {
+            Self::Task(waiter) => wakes.add(waiter),
+            Self::Inbox(waiter) => wakes.add(waiter),
+            Self::Thread(thread) => thread.parker.wake(),
+            Self::Alarm(alarm) => wakes.add_alarm(alarm),
+        }
+    }
+
+    /// Ends its wait without a message; it is still to be woken.
+    pub(crate) fn end(&self) {
+        match self {
+            Self::Task(waiter) => waiter.get().place.slot.close(),
+            Self::Inbox(waiter) => waiter.get().place.slot.close(),
+            Self::Thread(thread) => thread.parker.slot().close(),
+            Self::Alarm(_) => {}
+        }
+    }
+
+    /// Shows it to the garbage collector.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Task(waiter) => visit.call(waiter),
+            Self::Inbox(waiter) => visit.call(waiter),
+            Self::Alarm(alarm) => visit.call(alarm),
+            Self::Thread(_) => Ok(()),
+        }
+    }
 }
 
 impl Lines for Engine {
     fn forget_loop(&self, queue: &LoopQueue) {
-        let is_its = |receiver: &Receiver| match receiver {
-            Receiver::Task(waiter) => std::ptr::eq(waiter.get().queue().get(), queue),
-            Receiver::Alarm(alarm) => std::ptr::eq(alarm.get().queue().get(), queue),
-            Receiver::Thread(_) => false,
+        let is_its = |receiver: &Receiver| {
+            let own = receiver.queue();
+            own.is_some_and(|own| std::ptr::eq(own, queue))
         };
         drop(self.forget_all(is_its));
     }
@@ -52,97 +272,7 @@ pub(crate) fn sound_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
     Ok(())
 }
 
-/// A thread in `receive_sync`.
-#[derive(Debug)]
-pub(crate) struct SleepingThread {
-    channel: String,
-    parker: Parker<Message>,
-}
-
-/// How long a sleeping thread goes without looking for signals.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Sleeps, by a function that does so for a time and tells whether it was woken, until it was or the time is over. A
-/// signal's exception ends it.
-pub(crate) fn sleep(
-    py: Python<'_>,
-    end: Option<Instant>,
-    asleep: impl Fn(Duration) -> bool + Sync,
-) -> PyResult<bool> {
-    if let Some(woken) = greenlets::wait(py, end, || asleep(Duration::ZERO))? {
-        return Ok(woken);
-    }
-    loop {
-        let left = end.map_or(Duration::MAX, |end| {
-            end.saturating_duration_since(Instant::now())
-        });
-        if py.detach(|| asleep(left.min(SIGNAL_INTERVAL))) {
-            return Ok(true);
-        }
-        py.check_signals()?;
-        if left.is_zero() {
-            return Ok(false);
-        }
-    }
-}
-
-impl SleepingThread {
-    pub(crate) fn new(channel: &str) -> Self {
-        Self {
-            channel: channel.to_owned(),
-            parker: Parker::default(),
-        }
-    }
-
-    pub(crate) fn channel(&self) -> &str {
-        &self.channel
-    }
-
-    /// Puts the message in the thread's hands, and wakes it.
-    pub(crate) fn fill(&self, envelope: Envelope<Message>) -> Result<(), Envelope<Message>> {
-        self.parker.slot().fill(envelope)?;
-        self.parker.wake();
-        Ok(())
-    }
-
-    /// Sleeps until the message comes or the time is over.
-    pub(crate) fn sleep(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        engine: &Engine,
-        end: Option<Instant>,
-    ) -> PyResult<Option<Envelope<Message>>> {
-        match sleep(py, end, |time| self.parker.sleep(time)) {
-            Ok(true) => self.parker.slot().take().ok_or_else(layer_closed).map(Some),
-            Ok(false) => Ok(self.leave(engine)),
-            Err(interrupt) => {
-                if let Some(envelope) = self.leave(engine) {
-                    give_back(py, engine, &self.channel, envelope);
-                }
-                Err(interrupt)
-            }
-        }
-    }
-
-    /// Leaves the line, with the message that came at the last moment. One that is still on its way finds the slot
-    /// released, and goes back.
-    fn leave(self: &Arc<Self>, engine: &Engine) -> Option<Envelope<Message>> {
-        let own = |receiver: &Receiver| match receiver {
-            Receiver::Thread(waiting) => Arc::ptr_eq(waiting, self),
-            Receiver::Task(_) | Receiver::Alarm(_) => false,
-        };
-        drop(engine.forget(&self.channel, own));
-        self.parker.slot().release()
-    }
-
-    /// Ends the wait without a message, because the layer was closed.
-    pub(crate) fn end(&self) {
-        self.parker.slot().close();
-        self.parker.wake();
-    }
-}
-
-/// Puts each message in its receiver's hands, then wakes every event loop concerned, once.
+/// Gives each message to its receiver, then wakes every event loop concerned, once.
 ///
 /// A receiver may have left since the engine gave it out; then its message goes back, and perhaps on to the next one.
 /// Whatever is raised was raised in the caller's thread while a loop was woken, by a signal handler for instance: the
@@ -162,6 +292,7 @@ pub(crate) fn deliver(
     wakes.ring(py)
 }
 
+/// Gives a message to its receiver, or back to the engine if the receiver has left: then it may be for the next.
 fn put(
     py: Python<'_>,
     engine: &Engine,
@@ -169,20 +300,12 @@ fn put(
     envelope: Envelope<Message>,
     wakes: &mut Wakes,
 ) -> Option<HandOff<Message, Receiver>> {
-    match receiver {
-        Receiver::Task(waiter) => match waiter.get().fill(envelope) {
-            Ok(()) => {
-                wakes.add(py, waiter);
-                None
-            }
-            Err(envelope) => engine.give_back(waiter.get().channel(py), envelope),
-        },
-        Receiver::Thread(thread) => match thread.fill(envelope) {
-            Ok(()) => None,
-            Err(envelope) => engine.give_back(&thread.channel, envelope),
-        },
-        // Never in line, so never given a message.
-        Receiver::Alarm(_) => None,
+    match receiver.fill(envelope) {
+        Ok(()) => {
+            receiver.wake(py, wakes);
+            None
+        }
+        Err(envelope) => engine.give_back(receiver.channel(py), envelope),
     }
 }
 

@@ -13,13 +13,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::awaitable::Waiter;
 use crate::config::seconds;
 use crate::errors::{fault_to_python, to_python, ChannelFull};
 use crate::event_loop::running_loop;
 use crate::layer::{channel, excluded, group, read_pairs, MemoryLayer};
 use crate::message::encode::encode_into;
-use crate::receiver::sleep;
+use crate::receiver::Waiter;
+use crate::sleep::sleep;
 
 mod config;
 mod host;
@@ -67,7 +67,8 @@ type Wait = Option<Py<Waiter>>;
 impl RedisLayer {
     fn waiter(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
         let nobody = intern!(py, "");
-        let waiter = Waiter::new(self.local.bind(py), nobody, &running_loop(py)?, false, None)?;
+        let mailboxes = MemoryLayer::mailboxes(self.local.bind(py));
+        let waiter = Waiter::new(mailboxes, nobody, &running_loop(py)?)?;
         Py::new(py, waiter)
     }
 

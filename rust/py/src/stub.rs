@@ -8,8 +8,6 @@ use pyo3::prelude::*;
 #[cfg(feature = "stubs")]
 use pyo3::{type_hint_identifier, type_hint_subscript};
 
-use crate::awaitable::Waiter;
-
 /// `Awaitable[dict[str, Any]]`: a waiter of an inbox, or what raises why there is none.
 pub(crate) struct NextMessage(pub(crate) Py<PyAny>);
 
@@ -34,11 +32,11 @@ impl<'py> IntoPyObject<'py> for NextMessage {
 }
 
 /// `Generator[Any, None, Any]`: a waiter that is being awaited.
-pub(crate) struct Steps<'py>(pub(crate) Bound<'py, Waiter>);
+pub(crate) struct Steps<'py>(pub(crate) Bound<'py, PyAny>);
 
 impl<'py> IntoPyObject<'py> for Steps<'py> {
-    type Target = Waiter;
-    type Output = Bound<'py, Waiter>;
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
     type Error = Infallible;
 
     #[cfg(feature = "stubs")]

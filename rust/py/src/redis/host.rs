@@ -11,11 +11,11 @@ use headrace_core::redis::{Answer, Entry, Frame, Host};
 use headrace_core::{Envelope, HandOff, Parker};
 use pyo3::prelude::*;
 
-use crate::awaitable::Waiter;
 use crate::config::LayerClock;
 use crate::event_loop::DetachedWakes;
 use crate::message::Message;
-use crate::receiver::{give_back, sleep, Engine, Receiver};
+use crate::receiver::{give_back, Engine, Receiver, Waiter};
+use crate::sleep::sleep;
 
 /// Who asked the engine for something.
 #[derive(Debug)]
@@ -94,8 +94,9 @@ impl Host for Bindings {
                 Ticket::Task(waiter) => {
                     // A task that was cancelled has left its slot, and is told nothing; its waiter goes to its loop all the
                     // same, to be let go there.
-                    let _ = waiter.get().fill(Envelope::alone(Message::answer(answer)));
-                    wakes.add(waiter);
+                    let waiter = Receiver::Task(waiter);
+                    let _ = waiter.fill(Envelope::alone(Message::answer(answer)));
+                    waiter.wake_detached(&mut wakes);
                 }
                 Ticket::Thread(thread) => thread.answer(answer),
                 Ticket::Ledger(entry) => entry.answer(&answer),
@@ -106,45 +107,27 @@ impl Host for Bindings {
             self.put(hand_off, &mut wakes);
         }
         let alarms = self.local.as_ref().map(|local| local.take_alarms());
-        for receiver in alarms.into_iter().flatten() {
-            if let Receiver::Alarm(alarm) = receiver {
-                wakes.add_alarm(alarm);
-            }
+        for alarm in alarms.into_iter().flatten() {
+            alarm.wake_detached(&mut wakes);
         }
         wakes.ring();
     }
 }
 
 impl Bindings {
-    /// Gives back a message whose receiver has left.
-    fn give_back(&self, py: Python<'_>, channel: &str, envelope: Envelope<Message>) {
-        if let Some(local) = &self.local {
-            give_back(py, local, channel, envelope);
-        }
-    }
-
     fn put(&self, hand_off: HandOff<Message, Receiver>, wakes: &mut DetachedWakes) {
         let HandOff { waiter, envelope } = hand_off;
-        match waiter {
-            Receiver::Task(waiter) => match waiter.get().fill(envelope) {
-                Ok(()) => wakes.add(waiter),
-                Err(envelope) => {
-                    Python::try_attach(|py| {
-                        let channel = waiter.get().channel(py).to_owned();
-                        self.give_back(py, &channel, envelope);
-                        drop(waiter);
-                    });
-                }
-            },
-            Receiver::Thread(thread) => {
-                if let Err(envelope) = thread.fill(envelope) {
-                    Python::try_attach(|py| {
-                        self.give_back(py, thread.channel(), envelope);
-                    });
-                }
+        match waiter.fill(envelope) {
+            Ok(()) => waiter.wake_detached(wakes),
+            // The receiver has left.
+            Err(envelope) => {
+                Python::try_attach(|py| {
+                    if let Some(local) = &self.local {
+                        give_back(py, local, waiter.channel(py), envelope);
+                    }
+                    drop(waiter);
+                });
             }
-            // Never in line, so never given a message.
-            Receiver::Alarm(_) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::config::seconds;
 use crate::errors::fault_to_python;
-use crate::receiver::sleep;
+use crate::sleep::sleep;
 
 /// What became of sends that nobody waited for; any thread may send, and any may look.
 ///

@@ -6,39 +6,33 @@
 //! with that as the value of its `await`. After a message that may have started something the loop has a turn, and so it has
 //! when messages have been attended to for long enough.
 //!
-//! Only while the task is parked, was not cancelled, and is not called away: whoever attends has nothing to decide.
+//! Only while the task is parked, was not cancelled, and is not called away: the attendant has nothing to decide.
 
 use std::sync::atomic::Ordering;
 
-use headrace_core::Received;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
-use super::Waiter;
+use super::{hand_out, InboxWaiter, Receiver};
 use crate::event_loop::{Turn, Wakes};
-use crate::locks::refer;
-use crate::receiver::{hand_out, Receiver};
 
-impl Waiter {
-    /// Calls the attendant, if there is one and the task is fit to be stood in for. True if the task goes on waiting.
-    pub(super) fn attend(
-        slf: &Bound<'_, Self>,
-        future: &Bound<'_, PyAny>,
-        turn: &Turn,
-    ) -> PyResult<bool> {
+impl InboxWaiter {
+    /// Calls the attendant, if there is one and it may act for the task. True if the task goes on waiting.
+    pub(super) fn attend(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<bool> {
         let (py, waiter) = (slf.py(), slf.get());
         let Some(attendant) = &waiter.attendant else {
             return Ok(false);
         };
-        let Some(context) = waiter.context_to_attend_in(future)? else {
+        let Some(context) = waiter.context_to_attend_in(py)? else {
             return Ok(false);
         };
+        let place = &waiter.place;
         loop {
-            let Some(envelope) = waiter.slot.take() else {
+            let Some(envelope) = place.slot.take() else {
                 return Ok(false);
             };
-            let message = hand_out(py, waiter.layer.get().engine(), envelope);
+            let message = hand_out(py, place.engine(), envelope);
             let left = message.and_then(|message| {
                 let run = intern!(py, "run");
                 context.bind(py).call_method1(run, (attendant, message))
@@ -51,27 +45,25 @@ impl Waiter {
                     return Ok(false);
                 }
             };
-            waiter.slot.reset();
+            place.slot.reset();
             if waiter.is_called_away() {
-                waiter.slot.call_away();
+                place.slot.call_away();
                 return Self::wake_again(slf, Wakes::call);
             }
-            let in_line = Receiver::Task(slf.clone().unbind());
-            let engine = waiter.layer.get().engine();
-            match engine.wait(waiter.channel(py), in_line, None) {
+            match place.wait(py, Receiver::Inbox(slf.clone().unbind())) {
                 // Nobody else knows of this slot: it takes the message.
-                Ok(Received::Ready(next)) => {
-                    drop(waiter.slot.fill(next));
+                Ok(Some(next)) => {
+                    drop(place.slot.fill(next));
                     if !goes_on || turn.is_over() {
                         return Self::wake_again(slf, Wakes::add);
                     }
                 }
-                Ok(Received::Waiting | Received::Empty) => {
+                Ok(None) => {
                     waiter.woken.store(false, Ordering::Relaxed);
                     return Ok(true);
                 }
                 Err(_) => {
-                    waiter.slot.close();
+                    place.slot.close();
                     return Ok(false);
                 }
             }
@@ -89,14 +81,11 @@ impl Waiter {
         wakes.ring(slf.py()).map(|()| true)
     }
 
-    /// The context of the task that is parked on the future, if it is known and the task has not been cancelled.
-    fn context_to_attend_in(&self, future: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        let py = future.py();
-        if self.is_called_away() || future.call_method0(intern!(py, "done"))?.is_truthy()? {
+    /// The context of the task that is parked, if it is known, and the task has been neither cancelled nor called away.
+    fn context_to_attend_in(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if self.is_called_away() {
             return Ok(None);
         }
-        Ok(refer(py, &self.wake_up, |known| {
-            known.as_ref().map(|wake_up| &wake_up.context)
-        }))
+        self.park.context(py)
     }
 }

@@ -1,0 +1,51 @@
+//! A thread that waits for a message.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use headrace_core::{Envelope, Parker};
+use pyo3::prelude::*;
+
+use super::{give_back, Engine, Receiver, SleepingThread};
+use crate::errors::layer_closed;
+use crate::message::Message;
+use crate::sleep::sleep;
+
+impl SleepingThread {
+    pub(crate) fn new(channel: &str) -> Self {
+        Self {
+            channel: channel.to_owned(),
+            parker: Parker::default(),
+        }
+    }
+
+    /// Sleeps until the message comes or the time is over.
+    pub(crate) fn sleep(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        engine: &Engine,
+        end: Option<Instant>,
+    ) -> PyResult<Option<Envelope<Message>>> {
+        match sleep(py, end, |time| self.parker.sleep(time)) {
+            Ok(true) => self.parker.slot().take().ok_or_else(layer_closed).map(Some),
+            Ok(false) => Ok(self.leave(engine)),
+            Err(interrupt) => {
+                if let Some(envelope) = self.leave(engine) {
+                    give_back(py, engine, &self.channel, envelope);
+                }
+                Err(interrupt)
+            }
+        }
+    }
+
+    /// Leaves the line, with the message that came at the last moment. One that is still on its way finds the slot
+    /// released, and goes back.
+    fn leave(self: &Arc<Self>, engine: &Engine) -> Option<Envelope<Message>> {
+        let own = |receiver: &Receiver| match receiver {
+            Receiver::Thread(waiting) => Arc::ptr_eq(waiting, self),
+            Receiver::Task(_) | Receiver::Inbox(_) | Receiver::Alarm(_) => false,
+        };
+        drop(engine.forget(&self.channel, own));
+        self.parker.slot().release()
+    }
+}
