@@ -130,7 +130,7 @@ class InMemoryChannelLayer(NativeChannelLayer):
         received: Message | Waiter = self._receive(channel)
         if type(received) is not Waiter:
             return received
-        # Not by a call of `received()` below: that is a coroutine more for each message.
+        # Written out in each method: a function to await would be a coroutine more for each message.
         try:
             await received
             return received.take()

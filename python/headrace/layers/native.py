@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
-from headrace._core import ChannelStats, Inbox, Ledger, MemoryLayer, Waiter, after_fork_in_child
+from headrace._core import ChannelStats, Inbox, Ledger, MemoryLayer, after_fork_in_child
 from headrace.layers.base import BaseChannelLayer, Capacities, Matcher, check_capacity, check_seconds
 from headrace.layers.inbox import OwnInbox
 from headrace.layers.overrides import DECIDED_NATIVELY, honour_overrides
 from headrace.layers.subscription import Subscription
 
-__all__ = ["LayerConfig", "Message", "NativeChannelLayer", "living_layers", "received"]
+__all__ = ["LayerConfig", "Message", "NativeChannelLayer", "living_layers"]
 
 Message = dict[str, Any]
 
@@ -141,17 +141,6 @@ class NativeChannelLayer(BaseChannelLayer):
         These memberships do not expire.
         """
         return Subscription(self, groups)
-
-
-async def received(waiter: Waiter) -> Any:
-    """Await what a waiter waits for, and take it."""
-    try:
-        await waiter
-        return waiter.take()
-    except BaseException:
-        # Also what an interrupt left between the two lines: nobody else would find that message.
-        waiter.close()
-        raise
 
 
 _layers: weakref.WeakSet[NativeChannelLayer] = weakref.WeakSet()

@@ -26,6 +26,7 @@ from headrace._core import (
     LinkStats,
     MemoryLayer,
     RedisLayer,
+    Reply,
     Runtime,
     SendReport,
     Waiter,
@@ -37,7 +38,7 @@ from headrace.layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace.layers.arguments import suggests_arguments
 from headrace.layers.base import CAPACITY_BYTES, Capacities
 from headrace.layers.hosts import HostSetting
-from headrace.layers.native import Message, NativeChannelLayer, living_layers, received
+from headrace.layers.native import Message, NativeChannelLayer, living_layers
 from headrace.layers.overrides import DECIDED_NATIVELY
 from headrace.layers.redis_config import Ring, Topology, Wire, redis_config
 from headrace.layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
@@ -286,8 +287,8 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerClosed: The layer was closed.
         """
         self._watch()
-        _, _, full = await received(self._redis.send(channel, message))
-        if full:
+        outcome = await self._redis.send(channel, message)
+        if outcome.full:
             raise ChannelFull(channel)
 
     async def receive(self, channel: str) -> Message:
@@ -321,18 +322,18 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         if self._plain_wire:
             # Not awaited: a server that is away is waited for here, and by nobody else.
-            self._redis.listen_soon(channel)
+            self._redis.listen(channel)
         elif "!" in channel:
             self._check_ours(channel)
             if not self._redis.is_ready():
-                self._redis.connect_soon()
+                self._redis.connect()
         else:
             self._redis.want(channel)
 
     async def _fetch(self, channel: str, most: int) -> None:
         """Take messages of a queue into the mailbox; from a server that is away none."""
         try:
-            await received(self._redis.fetch(channel, most))
+            await self._redis.fetch(channel, most)
         except LayerUnavailable as unavailable:
             # What is forbidden, or lacking, will not come by waiting.
             if isinstance(unavailable.__cause__, PermissionError):
@@ -375,7 +376,7 @@ class RedisChannelLayer(NativeChannelLayer):
         name = self._new_name(prefix)
         self._watch()
         if not self._redis.is_ready():
-            await received(self._redis.connect())
+            await self._redis.connect()
         if self._plain_wire:
             await self._wait_for(self._redis.listen(name))
         return name
@@ -402,7 +403,7 @@ class RedisChannelLayer(NativeChannelLayer):
         asked = self._redis.group_add(group, channel, float(self.group_expiry))
         if asked is not None:
             with self._joining(group, channel, member):
-                await received(asked)
+                await asked
         elif join := self._joins.get(f"{group} {channel}"):
             join.stays = True
 
@@ -469,8 +470,8 @@ class RedisChannelLayer(NativeChannelLayer):
         self._check_exclude(exclude)
         asked = self._redis.group_send(group, message, None if exclude == () else exclude)
         members = self._members_here(group, exclude)
-        _, queued, full = await received(asked)
-        return SendReport(members + queued, full, 0)
+        outcome = await asked
+        return SendReport(members + outcome.queued, outcome.full, 0)
 
     def _check_exclude(self, exclude: str | Collection[str]) -> None:
         if self._plain_wire and exclude != ():
@@ -492,7 +493,7 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         self._core.flush()
         with suppress(LayerClosed):
-            await received(self._redis.flush())
+            await self._redis.flush()
 
     async def close(self) -> None:
         """Wait a second for the server to take what was sent, and end. Waiting receivers raise ``LayerClosed``."""
@@ -501,7 +502,7 @@ class RedisChannelLayer(NativeChannelLayer):
             if self._redis.is_started() and not self._is_closed():
                 with suppress(TimeoutError, LayerClosed, LayerUnavailable):
                     async with asyncio.timeout(LAST_WORDS):
-                        await received(self._redis.drain(True))
+                        await self._redis.drain(True)
         finally:
             self._end()
 
@@ -522,7 +523,7 @@ class RedisChannelLayer(NativeChannelLayer):
 
     async def _drain(self) -> None:
         if self._redis.is_started():
-            await received(self._redis.drain(False))
+            await self._redis.drain(False)
 
     def serialize(self, message: Message) -> bytes:
         """Return the msgpack of a message, as it travels before it is encrypted."""
@@ -548,11 +549,11 @@ class RedisChannelLayer(NativeChannelLayer):
 
     async def _connect(self) -> None:
         self._watch()
-        await received(self._redis.connect())
+        await self._redis.connect()
 
-    async def _wait_for(self, asked: Waiter | None) -> None:
+    async def _wait_for(self, asked: Reply | None) -> None:
         if asked is not None:
-            await received(asked)
+            await asked
 
     async def send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
         """Send messages to channels, given as pairs, with one wait for all. A full channel is counted, and no error.
@@ -563,8 +564,8 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         self._watch()
         count, full_here, asked = self._redis.send_many(pairs)
-        _, _, full = await received(asked)
-        return SendReport(count - full_here - full, full_here + full, 0)
+        full = full_here + (await asked).full
+        return SendReport(count - full, full, 0)
 
     async def group_send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
         """Send messages to groups, given as pairs, with one wait for all; the report is as that of ``group_send``.
@@ -576,8 +577,8 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         groups, asked = self._redis.group_send_many(pairs)
         members = sum(self._core.group_count(group) for group in groups)
-        _, queued, full = await received(asked)
-        return SendReport(members + queued, full, 0)
+        outcome = await asked
+        return SendReport(members + outcome.queued, outcome.full, 0)
 
     async def receive_many(self, channel: str, max: int) -> list[Message]:
         """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
@@ -624,7 +625,7 @@ class RedisChannelLayer(NativeChannelLayer):
             if here.waiters:
                 raise ChannelEmpty(channel)
             if not here.depth:
-                self._redis.fetch_sync(channel, 1)
+                self._redis.fetch(channel, 1).wait()
         return self._core.receive_nowait(channel)
 
     @overload
@@ -652,13 +653,13 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         self._watch()
         queue = not self._plain_wire and self._redis.is_queue(channel)
-        outcome = self._redis.send_sync(channel, message, confirm or queue)
-        if outcome is None:
+        if not (confirm or queue):
+            self._redis.send_soon(channel, message)
             return None
-        receivers, queued, full = outcome
-        if full:
+        outcome = self._redis.send(channel, message).wait()
+        if outcome.full:
             raise ChannelFull(channel)
-        return receivers + queued if confirm else None
+        return outcome.receivers + outcome.queued if confirm else None
 
     def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
         """Wait for the next message of a channel, blocking this thread.
@@ -681,20 +682,24 @@ class RedisChannelLayer(NativeChannelLayer):
         name = self._new_name(prefix)
         self._watch()
         if not self._redis.is_ready():
-            self._redis.connect_sync()
+            self._redis.connect().wait()
         if self._plain_wire:
-            self._redis.listen_sync(name)
+            self._sleep_for(self._redis.listen(name))
         return name
 
     def group_add_sync(self, group: str, channel: str) -> None:
         """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
         self._watch()
         with self._joining(group, channel, self._is_member(group, channel)):
-            self._redis.group_add_sync(group, channel, float(self.group_expiry))
+            self._sleep_for(self._redis.group_add(group, channel, float(self.group_expiry)))
 
     def group_discard_sync(self, group: str, channel: str) -> None:
         """Do what ``group_discard`` does, from any thread; it blocks for a round trip if that would wait for one."""
-        self._redis.group_discard_sync(group, channel)
+        self._sleep_for(self._redis.group_discard(group, channel))
+
+    def _sleep_for(self, asked: Reply | None) -> None:
+        if asked is not None:
+            asked.wait()
 
     @overload
     def group_send_sync(
@@ -724,15 +729,18 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         self._check_exclude(exclude)
         wait = confirm or bool(self._redis.plain_members(group))
-        outcome = self._redis.group_send_sync(group, message, None if exclude == () else exclude, wait)
-        receivers, queued, full = outcome or (0, 0, 0)
+        excluded = None if exclude == () else exclude
+        if not wait:
+            self._redis.group_send_soon(group, message, excluded)
+            return SendReport(self._members_here(group, exclude), 0, 0)
+        outcome = self._redis.group_send(group, message, excluded).wait()
         if confirm:
-            return receivers
-        return SendReport(self._members_here(group, exclude) + queued, full, 0)
+            return outcome.receivers
+        return SendReport(self._members_here(group, exclude) + outcome.queued, outcome.full, 0)
 
     def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
         self._watch()
-        self._redis.group_send_sync(group, message, None, False, ledger)
+        self._redis.group_send_soon(group, message, None, ledger)
         return True
 
     def close_channel(self, channel: str) -> None:
@@ -849,7 +857,7 @@ def _at_exit() -> None:
         if isinstance(layer, RedisChannelLayer) and not layer._is_closed():
             if layer._redis.is_started():
                 with suppress(Exception):
-                    layer._redis.drain_sync(True, max(0.0, end - time.monotonic()))
+                    layer._redis.drain(True).wait(max(0.0, end - time.monotonic()))
             layer._redis.close()
     join_watchers()
 

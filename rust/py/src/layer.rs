@@ -60,6 +60,11 @@ impl MemoryLayer {
         }
     }
 
+    /// Whether tasks are resumed directly.
+    pub(crate) fn wakes_directly(&self) -> bool {
+        self.direct_wake
+    }
+
     /// Notes that messages come from other processes too.
     pub(crate) fn connect(&self) {
         self.connected.store(true, Ordering::Relaxed);

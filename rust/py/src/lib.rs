@@ -26,6 +26,7 @@ mod message;
 mod park;
 mod receiver;
 mod redis;
+mod reply;
 mod sleep;
 mod stats;
 mod stub;
@@ -51,6 +52,8 @@ mod _core {
     use crate::receiver::Waiter;
     #[pymodule_export]
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
+    #[pymodule_export]
+    use crate::reply::{Outcome, Reply};
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 

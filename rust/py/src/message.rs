@@ -18,7 +18,6 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use headrace_core::redis::Answer;
 use headrace_core::ByteSize;
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -32,7 +31,6 @@ use pyo3::{intern, IntoPyObjectExt};
 use self::fault::{Fault, Reason, Step};
 use self::frame::Frame;
 use crate::errors::{show, type_name, InvalidMessage};
-use crate::redis::outcome;
 
 /// Containers may stand in each other this deep, counting the message itself.
 const MAX_DEPTH: usize = 64;
@@ -58,8 +56,6 @@ enum Content {
     Snapshot(Snapshot),
     /// What came from another. In a box, for the sake of the messages that never leave the process.
     Frame(Box<Frame>),
-    /// No message, but what became of one, on its way to the task that sent it.
-    Answer(Box<Answer>),
 }
 
 #[derive(Debug)]
@@ -114,20 +110,11 @@ impl Message {
         Self(Arc::new(Content::Frame(Box::new(frame))))
     }
 
-    /// What became of a message, for the task that waits to know.
-    pub(crate) fn answer(answer: Answer) -> Self {
-        Self(Arc::new(Content::Answer(Box::new(answer))))
-    }
-
-    pub(crate) fn is_answer(&self) -> bool {
-        matches!(*self.0, Content::Answer(_))
-    }
-
     /// The msgpack of a message that came from another process.
     pub(crate) fn payload(&self) -> Option<&[u8]> {
         match &*self.0 {
             Content::Frame(frame) => Some(frame.payload()),
-            Content::Snapshot(_) | Content::Answer(_) => None,
+            Content::Snapshot(_) => None,
         }
     }
 
@@ -136,11 +123,9 @@ impl Message {
         match Arc::try_unwrap(self.0) {
             Ok(Content::Snapshot(last)) => Ok(last.value),
             Ok(Content::Frame(last)) => last.into_python(py),
-            Ok(Content::Answer(last)) => answer_into_python(py, *last),
             Err(shared) => match &*shared {
                 Content::Snapshot(snapshot) => snapshot.copy(py),
                 Content::Frame(frame) => frame.copy(py),
-                Content::Answer(answer) => answer_into_python(py, (**answer).clone()),
             },
         }
     }
@@ -162,7 +147,6 @@ impl Message {
         let value = match &*self.0 {
             Content::Snapshot(snapshot) => Some(&snapshot.value),
             Content::Frame(frame) => frame.value(),
-            Content::Answer(_) => None,
         };
         match value {
             Some(value) if Arc::strong_count(&self.0) == 1 => visit.call(value),
@@ -177,13 +161,8 @@ impl ByteSize for Message {
         match &*self.0 {
             Content::Snapshot(snapshot) => snapshot.size,
             Content::Frame(frame) => frame.payload().len(),
-            Content::Answer(_) => 0,
         }
     }
-}
-
-fn answer_into_python(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
-    outcome(py, answer)?.into_py_any(py)
 }
 
 impl Snapshot {

@@ -66,7 +66,8 @@ impl Park {
         self.queue.get().is_at(event_loop) && !self.is_spent()
     }
 
-    fn is_spent(&self) -> bool {
+    /// Whether it serves no further wait.
+    pub(crate) fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
     }
 

@@ -177,11 +177,12 @@ impl Receiver {
         }
     }
 
-    fn queue(&self) -> Option<&LoopQueue> {
+    /// The queue of the loop that is to wake it.
+    fn queue(&self) -> Option<&Py<LoopQueue>> {
         match self {
-            Self::Task(waiter) => Some(waiter.get().queue().get()),
-            Self::Inbox(waiter) => Some(waiter.get().queue().get()),
-            Self::Alarm(alarm) => Some(alarm.get().queue().get()),
+            Self::Task(waiter) => waiter.get().queue(),
+            Self::Inbox(waiter) => waiter.get().queue(),
+            Self::Alarm(alarm) => alarm.get().queue(),
             Self::Thread(_) => None,
         }
     }
@@ -251,7 +252,7 @@ impl Lines for Engine {
     fn forget_loop(&self, queue: &LoopQueue) {
         let is_its = |receiver: &Receiver| {
             let own = receiver.queue();
-            own.is_some_and(|own| std::ptr::eq(own, queue))
+            own.is_some_and(|own| std::ptr::eq(own.get(), queue))
         };
         drop(self.forget_all(is_its));
     }
@@ -322,9 +323,6 @@ pub(crate) fn give_back(
     channel: &str,
     envelope: Envelope<Message>,
 ) {
-    if envelope.message.is_answer() {
-        return;
-    }
     if let Err(error) = deliver(py, engine, engine.give_back(channel, envelope)) {
         error.write_unraisable(py, None);
     }
@@ -336,9 +334,6 @@ pub(crate) fn hand_out(
     engine: &Engine,
     envelope: Envelope<Message>,
 ) -> PyResult<Py<PyAny>> {
-    if envelope.message.is_answer() {
-        return envelope.message.into_python(py);
-    }
     envelope
         .message
         .into_python(py)

@@ -1,33 +1,31 @@
 //! The Redis layer as Python sees it: convert, call, convert back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use headrace_core::name::NameKind;
-use headrace_core::redis::{
-    Answer, Notice, Place, Prepared, Progress, RedisEngine, Runtime as Thread, Unsent,
-};
+use headrace_core::redis::{Place, Prepared, Progress, RedisEngine, Runtime as Thread, Unsent};
+use headrace_core::Error;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::config::seconds;
 use crate::errors::{fault_to_python, to_python, ChannelFull};
-use crate::event_loop::running_loop;
 use crate::layer::{channel, excluded, group, read_pairs, MemoryLayer};
 use crate::message::encode::encode_into;
-use crate::receiver::Waiter;
+use crate::reply::Reply;
 use crate::sleep::sleep;
 
 mod config;
 mod host;
 mod ledger;
+mod notice;
 mod stats;
 
 use config::RedisConfig;
-use host::{Asking, Bindings, Ticket};
+use host::{Bindings, Ticket};
 pub(crate) use ledger::Ledger;
 pub(crate) use stats::LinkStats;
 
@@ -47,57 +45,39 @@ impl Runtime {
 
 /// Mailboxes in this process and the way to those in others: the engine behind `headrace.layers.RedisChannelLayer`.
 ///
-/// What takes the server's time returns a `Waiter`; awaited, its `take` gives what became of it.
+/// What takes the server's time returns a `Reply`.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 pub(crate) struct RedisLayer {
     engine: RedisEngine<Bindings>,
     local: Py<MemoryLayer>,
+    direct_wake: bool,
     limit: usize,
     /// Sends that were given a ledger of their sender's.
     unattended: Ledger,
 }
 
-/// How long whoever does not want to wait waits for the server's answer at most, in seconds.
+/// How long a receiver that does not want to wait waits for the server's answer at most, in seconds.
 const ROUND_TRIP: f64 = 0.25;
 
-/// A wait for an answer, or nothing to wait for.
-type Wait = Option<Py<Waiter>>;
-
 impl RedisLayer {
-    fn waiter(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
-        let nobody = intern!(py, "");
-        let mailboxes = MemoryLayer::mailboxes(self.local.bind(py));
-        let waiter = Waiter::new(mailboxes, nobody, &running_loop(py)?)?;
-        Py::new(py, waiter)
+    /// Asks for something.
+    fn asked(&self, ask: impl FnOnce(Ticket)) -> Reply {
+        let reply = Reply::new(self.direct_wake);
+        ask(Ticket::Reply(reply.pending()));
+        reply
     }
 
-    /// Asks for something and gives the waiter for the answer.
-    fn awaited(&self, py: Python<'_>, ask: impl FnOnce(Ticket)) -> PyResult<Py<Waiter>> {
-        let waiter = self.waiter(py)?;
-        ask(Ticket::Task(waiter.clone_ref(py)));
-        Ok(waiter)
-    }
-
+    /// Asks for something that may be done already: then there is nothing to wait for.
     fn progress(
         &self,
-        py: Python<'_>,
-        ask: impl FnOnce(Ticket) -> PyResult<Progress<Ticket>>,
-    ) -> PyResult<Wait> {
-        let waiter = self.waiter(py)?;
-        match ask(Ticket::Task(waiter.clone_ref(py)))? {
-            Progress::Asked => Ok(Some(waiter)),
+        ask: impl FnOnce(Ticket) -> Result<Progress<Ticket>, Error>,
+    ) -> PyResult<Option<Reply>> {
+        let reply = Reply::new(self.direct_wake);
+        match ask(Ticket::Reply(reply.pending())).map_err(to_python)? {
+            Progress::Asked => Ok(Some(reply)),
             Progress::Done(_) => Ok(None),
         }
-    }
-
-    /// Sends a message and sleeps until it is known what became of it.
-    fn confirmed(&self, py: Python<'_>, message: Prepared) -> PyResult<Option<Outcome>> {
-        let answer = slept(py, None, |ticket| {
-            self.engine.send(message, Some(ticket));
-            Ok(true)
-        })?;
-        answer.map(|answer| outcome(py, answer)).transpose()
     }
 
     /// Sends a message that nobody waits for, as soon as there is room for it.
@@ -106,7 +86,7 @@ impl RedisLayer {
         py: Python<'_>,
         message: Prepared,
         ticket: Option<Ticket>,
-    ) -> PyResult<Option<Outcome>> {
+    ) -> PyResult<()> {
         if let Some(fault) = self.engine.refuse_unreachable() {
             return Err(fault_to_python(py, &fault));
         }
@@ -119,7 +99,32 @@ impl RedisLayer {
             self.engine.check_open().map_err(to_python)?;
         }
         self.engine.send(message, ticket);
-        Ok(None)
+        Ok(())
+    }
+
+    fn prepare_send(
+        &self,
+        channel: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+    ) -> PyResult<Prepared> {
+        let payload = self.encode(message)?;
+        let channel = self::channel(channel)?;
+        let prepared = self.engine.prepare_send(channel, &payload);
+        prepared.map_err(|error| unsent(error, channel))
+    }
+
+    fn prepare_group_send(
+        &self,
+        group: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        exclude: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Prepared> {
+        let payload = self.encode(message)?;
+        let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
+        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+        let group = self::group(group)?;
+        let prepared = self.engine.prepare_group_send(group, &payload, &exclude);
+        prepared.map_err(|error| unsent(error, group))
     }
 
     fn encode(&self, message: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -135,35 +140,11 @@ impl RedisLayer {
     }
 }
 
-/// Asks for something and sleeps until it is answered.
-fn slept(
-    py: Python<'_>,
-    timeout: Option<f64>,
-    ask: impl FnOnce(Ticket) -> PyResult<bool>,
-) -> PyResult<Option<Answer>> {
-    let timeout = timeout.map_or(Ok(Duration::MAX), seconds)?;
-    let asking = Arc::new(Asking::default());
-    if !ask(Ticket::Thread(Arc::clone(&asking)))? {
-        return Ok(Some(Answer::default()));
-    }
-    asking.sleep(py, timeout)
-}
-
 fn unsent(unsent: Unsent, channel: &str) -> PyErr {
     match unsent {
         Unsent::Refused(error) => to_python(error),
         Unsent::Full => ChannelFull::new_err(channel.to_owned()),
         Unsent::Unsendable(why) => PyValueError::new_err(why.to_string()),
-    }
-}
-
-/// What became of it: processes that were told, queues that took it, queues that were full.
-pub(crate) type Outcome = (u64, u64, u64);
-
-pub(crate) fn outcome(py: Python<'_>, answer: Answer) -> PyResult<Outcome> {
-    match answer.fault {
-        Some(fault) => Err(fault_to_python(py, &fault)),
-        None => Ok((answer.receivers, answer.queued, answer.full)),
     }
 }
 
@@ -184,6 +165,7 @@ impl RedisLayer {
         let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
         Ok(Self {
             engine: engine.map_err(PyValueError::new_err)?,
+            direct_wake: local.get().wakes_directly(),
             local: local.unbind(),
             limit,
             unattended: Ledger::default(),
@@ -219,60 +201,26 @@ impl RedisLayer {
     }
 
     /// Become connected.
-    fn connect(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
-        self.awaited(py, |ticket| self.engine.connect(ticket))
-    }
-
-    /// Become connected, some time.
-    fn connect_soon(&self) {
-        self.engine.connect(Ticket::Nobody);
-    }
-
-    /// Become connected, and sleep until that is done. None: the time was over first.
-    #[pyo3(signature = (timeout=None))]
-    fn connect_sync(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Outcome>> {
-        let answer = slept(py, timeout, |ticket| {
-            self.engine.connect(ticket);
-            Ok(true)
-        })?;
-        answer.map(|answer| outcome(py, answer)).transpose()
+    fn connect(&self) -> Reply {
+        self.asked(|ticket| self.engine.connect(ticket))
     }
 
     /// Send one message.
     #[pyo3(signature = (channel: "str", message: "dict[str, object]"))]
-    fn send(
-        &self,
-        py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-    ) -> PyResult<Py<Waiter>> {
-        let payload = self.encode(message)?;
-        let channel = self::channel(channel)?;
-        let waiter = self.waiter(py)?;
-        let message = self.engine.prepare_send(channel, &payload);
-        let message = message.map_err(|error| unsent(error, channel))?;
-        let ticket = Ticket::Task(waiter.clone_ref(py));
-        self.engine.send(message, Some(ticket));
-        Ok(waiter)
+    fn send(&self, channel: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<Reply> {
+        let message = self.prepare_send(channel, message)?;
+        Ok(self.asked(|ticket| self.engine.send(message, Some(ticket))))
     }
 
-    /// Send one message, and sleep until it is known what became of it, if that is wanted; if not, sleep while too much waits
-    /// already.
-    #[pyo3(signature = (channel: "str", message: "dict[str, object]", confirm: "bool"))]
-    fn send_sync(
+    /// Send one message, and wait for nothing but room, if too much waits already.
+    #[pyo3(signature = (channel: "str", message: "dict[str, object]"))]
+    fn send_soon(
         &self,
         py: Python<'_>,
         channel: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
-        confirm: bool,
-    ) -> PyResult<Option<Outcome>> {
-        let payload = self.encode(message)?;
-        let channel = self::channel(channel)?;
-        let message = self.engine.prepare_send(channel, &payload);
-        let message = message.map_err(|error| unsent(error, channel))?;
-        if confirm {
-            return self.confirmed(py, message);
-        }
+    ) -> PyResult<()> {
+        let message = self.prepare_send(channel, message)?;
         self.send_with_room(py, message, None)
     }
 
@@ -280,170 +228,81 @@ impl RedisLayer {
     #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude=None))]
     fn group_send(
         &self,
-        py: Python<'_>,
         group: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
         exclude: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<Waiter>> {
-        let payload = self.encode(message)?;
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
-        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let group = self::group(group)?;
-        let waiter = self.waiter(py)?;
-        let message = self.engine.prepare_group_send(group, &payload, &exclude);
-        let message = message.map_err(|error| unsent(error, group))?;
-        let ticket = Ticket::Task(waiter.clone_ref(py));
-        self.engine.send(message, Some(ticket));
-        Ok(waiter)
+    ) -> PyResult<Reply> {
+        let message = self.prepare_group_send(group, message, exclude)?;
+        Ok(self.asked(|ticket| self.engine.send(message, Some(ticket))))
     }
 
-    /// Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, sleep while
-    /// too much waits already, and a ledger may keep it.
-    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude, confirm: "bool", ledger=None))]
-    fn group_send_sync(
+    /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
+    /// entered in the ledger, if there is one.
+    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude=None, ledger=None))]
+    fn group_send_soon(
         &self,
         py: Python<'_>,
         group: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
         exclude: Option<&Bound<'_, PyAny>>,
-        confirm: bool,
         ledger: Option<&Bound<'_, Ledger>>,
-    ) -> PyResult<Option<Outcome>> {
-        let payload = self.encode(message)?;
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
-        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let group = self::group(group)?;
-        let message = self.engine.prepare_group_send(group, &payload, &exclude);
-        let message = message.map_err(|error| unsent(error, group))?;
-        if confirm {
-            return self.confirmed(py, message);
-        }
+    ) -> PyResult<()> {
+        let message = self.prepare_group_send(group, message, exclude)?;
         let enter = |ledger: &Bound<'_, Ledger>| ledger.get().enter(&self.unattended);
         self.send_with_room(py, message, ledger.map(enter).map(Ticket::Ledger))
     }
 
-    /// Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the wait.
-    fn send_many(
-        &self,
-        py: Python<'_>,
-        pairs: &Bound<'_, PyAny>,
-    ) -> PyResult<(usize, usize, Py<Waiter>)> {
+    /// Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the reply
+    /// to the rest.
+    fn send_many(&self, pairs: &Bound<'_, PyAny>) -> PyResult<(usize, usize, Reply)> {
         let messages = self.pairs(pairs, NameKind::Channel)?;
-        let waiter = self.waiter(py)?;
-        let ticket = Ticket::Task(waiter.clone_ref(py));
+        let reply = Reply::new(self.direct_wake);
+        let ticket = Ticket::Reply(reply.pending());
         let sent = self.engine.send_many(&messages, ticket);
         let full = sent.map_err(|error| unsent(error, ""))?;
-        Ok((messages.len(), full, waiter))
+        Ok((messages.len(), full, reply))
     }
 
-    /// Send each message to its group; gives the groups and the wait.
-    fn group_send_many(
-        &self,
-        py: Python<'_>,
-        pairs: &Bound<'_, PyAny>,
-    ) -> PyResult<(Vec<String>, Py<Waiter>)> {
+    /// Send each message to its group; gives the groups and the reply.
+    fn group_send_many(&self, pairs: &Bound<'_, PyAny>) -> PyResult<(Vec<String>, Reply)> {
         let messages = self.pairs(pairs, NameKind::Group)?;
-        let waiter = self.waiter(py)?;
-        let ticket = Ticket::Task(waiter.clone_ref(py));
+        let reply = Reply::new(self.direct_wake);
+        let ticket = Ticket::Reply(reply.pending());
         let sent = self.engine.group_send_many(&messages, ticket);
         sent.map_err(|error| unsent(error, ""))?;
-        Ok((
-            messages.into_iter().map(|(group, _)| group).collect(),
-            waiter,
-        ))
+        let groups = messages.into_iter().map(|(group, _)| group);
+        Ok((groups.collect(), reply))
     }
 
     /// Put a channel in a group for so many seconds. None: it is done.
     #[pyo3(signature = (group: "str", channel: "str", expiry))]
     fn group_add(
         &self,
-        py: Python<'_>,
         group: &Bound<'_, PyAny>,
         channel: &Bound<'_, PyAny>,
         expiry: f64,
-    ) -> PyResult<Wait> {
+    ) -> PyResult<Option<Reply>> {
         let (group, channel) = (self::group(group)?, self::channel(channel)?);
         let expiry = seconds(expiry)?;
-        self.progress(py, |ticket| {
-            self.engine
-                .group_add(group, channel, expiry, ticket)
-                .map_err(to_python)
-        })
-    }
-
-    /// As `group_add`, asleep until it is done.
-    #[pyo3(signature = (group: "str", channel: "str", expiry))]
-    fn group_add_sync(
-        &self,
-        py: Python<'_>,
-        group: &Bound<'_, PyAny>,
-        channel: &Bound<'_, PyAny>,
-        expiry: f64,
-    ) -> PyResult<()> {
-        let (group, channel) = (self::group(group)?, self::channel(channel)?);
-        let expiry = seconds(expiry)?;
-        let answer = slept(py, None, |ticket| {
-            let progress = self.engine.group_add(group, channel, expiry, ticket);
-            Ok(matches!(progress.map_err(to_python)?, Progress::Asked))
-        })?;
-        answer.map_or(Ok(()), |answer| outcome(py, answer).map(|_| ()))
+        self.progress(|ticket| self.engine.group_add(group, channel, expiry, ticket))
     }
 
     /// Take a channel out of a group. None: it is done.
     #[pyo3(signature = (group: "str", channel: "str"))]
     fn group_discard(
         &self,
-        py: Python<'_>,
         group: &Bound<'_, PyAny>,
         channel: &Bound<'_, PyAny>,
-    ) -> PyResult<Wait> {
+    ) -> PyResult<Option<Reply>> {
         let (group, channel) = (self::group(group)?, self::channel(channel)?);
-        self.progress(py, |ticket| {
-            self.engine
-                .group_discard(group, channel, ticket)
-                .map_err(to_python)
-        })
-    }
-
-    /// As `group_discard`, asleep until it is done.
-    #[pyo3(signature = (group: "str", channel: "str"))]
-    fn group_discard_sync(
-        &self,
-        py: Python<'_>,
-        group: &Bound<'_, PyAny>,
-        channel: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let (group, channel) = (self::group(group)?, self::channel(channel)?);
-        let answer = slept(py, None, |ticket| {
-            let progress = self.engine.group_discard(group, channel, ticket);
-            Ok(matches!(progress.map_err(to_python)?, Progress::Asked))
-        })?;
-        answer.map_or(Ok(()), |answer| outcome(py, answer).map(|_| ()))
+        self.progress(|ticket| self.engine.group_discard(group, channel, ticket))
     }
 
     /// Subscribe to a channel by its name. None: it is done.
     #[pyo3(signature = (channel: "str"))]
-    fn listen(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<Wait> {
+    fn listen(&self, channel: &Bound<'_, PyAny>) -> PyResult<Option<Reply>> {
         let channel = self::channel(channel)?;
-        self.progress(py, |ticket| Ok(self.engine.listen(channel, ticket)))
-    }
-
-    /// As `listen`, asleep until it is done.
-    #[pyo3(signature = (channel: "str"))]
-    fn listen_sync(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
-        let channel = self::channel(channel)?;
-        let answer = slept(py, None, |ticket| {
-            let progress = self.engine.listen(channel, ticket);
-            Ok(matches!(progress, Progress::Asked))
-        })?;
-        answer.map_or(Ok(()), |answer| outcome(py, answer).map(|_| ()))
-    }
-
-    /// Subscribe to a channel by its name, some time.
-    #[pyo3(signature = (channel: "str"))]
-    fn listen_soon(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.engine.listen(self::channel(channel)?, Ticket::Nobody);
-        Ok(())
+        self.progress(|ticket| Ok(self.engine.listen(channel, ticket)))
     }
 
     /// Say that somebody waits for a message of a queue.
@@ -455,30 +314,9 @@ impl RedisLayer {
 
     /// Take messages of a queue into the local mailbox.
     #[pyo3(signature = (channel: "str", most: "int"))]
-    fn fetch(
-        &self,
-        py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
-        most: usize,
-    ) -> PyResult<Py<Waiter>> {
+    fn fetch(&self, channel: &Bound<'_, PyAny>, most: usize) -> PyResult<Reply> {
         let channel = self::channel(channel)?;
-        self.awaited(py, |ticket| self.engine.fetch(channel, most, ticket))
-    }
-
-    /// As `fetch`, asleep until it is done.
-    #[pyo3(signature = (channel: "str", most: "int"))]
-    fn fetch_sync(
-        &self,
-        py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
-        most: usize,
-    ) -> PyResult<Option<Outcome>> {
-        let channel = self::channel(channel)?;
-        let answer = slept(py, None, |ticket| {
-            self.engine.fetch(channel, most, ticket);
-            Ok(true)
-        })?;
-        answer.map(|answer| outcome(py, answer)).transpose()
+        Ok(self.asked(|ticket| self.engine.fetch(channel, most, ticket)))
     }
 
     /// Take the oldest message of a queue; sleep until there is one, or until the time is over.
@@ -495,11 +333,12 @@ impl RedisLayer {
         let begun = Instant::now();
         if queue && here.is_ok_and(|here| here.depth == 0 && here.waiters == 0) {
             // What is there is to be had without waiting. A server that is away is waited for, as by any receiver.
-            let patience = timeout.map(|timeout| timeout.max(ROUND_TRIP));
-            slept(py, patience, |ticket| {
-                self.engine.fetch(name, 1, ticket);
-                Ok(true)
-            })?;
+            let patience = match timeout {
+                Some(timeout) => begun.checked_add(seconds(timeout.max(ROUND_TRIP))?),
+                None => None,
+            };
+            let fetched = self.asked(|ticket| self.engine.fetch(name, 1, ticket));
+            fetched.sleep(py, patience)?;
         }
         // What is no number stays so, to be refused.
         let left = |timeout: f64| timeout - begun.elapsed().as_secs_f64();
@@ -508,7 +347,7 @@ impl RedisLayer {
             if queue {
                 self.engine.want(name);
             } else if self.engine.is_plain_wire() {
-                self.engine.listen(name, Ticket::Nobody);
+                self.asked(|ticket| drop(self.engine.listen(name, ticket)));
             }
         };
         self.local
@@ -560,28 +399,13 @@ impl RedisLayer {
     }
 
     /// Remove what the layer has, everywhere.
-    fn flush(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
-        self.awaited(py, |ticket| self.engine.flush(ticket))
+    fn flush(&self) -> Reply {
+        self.asked(|ticket| self.engine.flush(ticket))
     }
 
     /// Wait until the server has what was sent.
-    fn drain(&self, py: Python<'_>, ending: bool) -> PyResult<Py<Waiter>> {
-        self.awaited(py, |ticket| self.engine.drain(ending, ticket))
-    }
-
-    /// As `drain`, asleep until it is done. None: the time was over first.
-    #[pyo3(signature = (ending, timeout=None))]
-    fn drain_sync(
-        &self,
-        py: Python<'_>,
-        ending: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Option<Outcome>> {
-        let answer = slept(py, timeout, |ticket| {
-            self.engine.drain(ending, ticket);
-            Ok(true)
-        })?;
-        answer.map(|answer| outcome(py, answer)).transpose()
+    fn drain(&self, ending: bool) -> Reply {
+        self.asked(|ticket| self.engine.drain(ending, ticket))
     }
 
     /// What became of all sends that were given a ledger.
@@ -591,7 +415,7 @@ impl RedisLayer {
 
     /// End the connections.
     fn close(&self) {
-        self.engine.close(Ticket::Nobody);
+        self.asked(|ticket| self.engine.close(ticket));
     }
 
     fn stats(&self) -> LinkStats {
@@ -609,65 +433,7 @@ impl RedisLayer {
         let Some(notice) = py.detach(|| self.engine.next_notice(timeout)) else {
             return Ok(None);
         };
-        let told = PyDict::new(py);
-        match notice {
-            Notice::Disconnected { reason } => {
-                told.set_item("kind", "disconnected")?;
-                told.set_item("reason", reason)?;
-            }
-            Notice::Reconnected => told.set_item("kind", "reconnected")?,
-            Notice::ClockSet {
-                server,
-                milliseconds,
-            } => {
-                told.set_item("kind", "clock set")?;
-                told.set_item("server", server)?;
-                told.set_item("milliseconds", milliseconds)?;
-            }
-            Notice::Unsent { messages, reason } => {
-                told.set_item("kind", "unsent")?;
-                told.set_item("messages", messages)?;
-                told.set_item("reason", reason)?;
-            }
-            Notice::Late => told.set_item("kind", "late")?,
-            Notice::Oversized {
-                place,
-                bytes,
-                limit,
-            } => {
-                told.set_item("kind", "oversized")?;
-                told.set_item("place", place)?;
-                told.set_item("bytes", bytes)?;
-                told.set_item("limit", limit)?;
-            }
-            Notice::QueueExpired { channel } => {
-                told.set_item("kind", "queue expired")?;
-                told.set_item("channel", channel)?;
-            }
-            Notice::Refused {
-                place,
-                sender,
-                reason,
-                counter,
-            } => {
-                told.set_item("kind", "refused")?;
-                told.set_item("place", place)?;
-                told.set_item("sender", sender)?;
-                told.set_item("reason", reason)?;
-                told.set_item("counter", counter)?;
-            }
-            Notice::Gap {
-                groups,
-                direct,
-                missed,
-            } => {
-                told.set_item("kind", "gap")?;
-                told.set_item("direct", direct)?;
-                told.set_item("groups", groups)?;
-                told.set_item("missed", missed)?;
-            }
-        }
-        Ok(Some(told))
+        notice::to_python(py, notice).map(Some)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,10 +1,12 @@
 //! Values that the stub is to show as something else than their class: what matters of an awaitable is what it gives.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
 
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
+use pyo3::PyTypeInfo;
 #[cfg(feature = "stubs")]
 use pyo3::{type_hint_identifier, type_hint_subscript};
 
@@ -45,6 +47,33 @@ impl<'py> IntoPyObject<'py> for Steps<'py> {
         type_hint_identifier!("typing", "Any"),
         type_hint_identifier!("builtins", "None"),
         type_hint_identifier!("typing", "Any")
+    );
+
+    fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
+        Ok(self.0)
+    }
+}
+
+/// `Generator[Any, None, T]`: what is being awaited, and gives a `T`.
+pub(crate) struct StepsTo<'py, T>(Bound<'py, PyAny>, PhantomData<T>);
+
+impl<'py, T> StepsTo<'py, T> {
+    pub(crate) fn new<A>(awaited: Bound<'py, A>) -> Self {
+        Self(awaited.into_any(), PhantomData)
+    }
+}
+
+impl<'py, T: PyTypeInfo> IntoPyObject<'py> for StepsTo<'py, T> {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = Infallible;
+
+    #[cfg(feature = "stubs")]
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
+        type_hint_identifier!("collections.abc", "Generator"),
+        type_hint_identifier!("typing", "Any"),
+        type_hint_identifier!("builtins", "None"),
+        T::TYPE_HINT
     );
 
     fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {

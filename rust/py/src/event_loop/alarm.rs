@@ -38,8 +38,8 @@ impl Alarm {
 }
 
 impl Wake for Alarm {
-    fn queue(&self) -> &Py<LoopQueue> {
-        &self.queue
+    fn queue(&self) -> Option<&Py<LoopQueue>> {
+        Some(&self.queue)
     }
 
     fn wake(slf: &Bound<'_, Self>, _: &Turn) -> PyResult<()> {

@@ -45,14 +45,16 @@ impl DetachedWakes {
 
     /// Adds what has what it waited for.
     pub(crate) fn add<T: Wake>(&mut self, object: Py<T>) {
-        if let Some(batch) = self.batch(object.get().queue().get()) {
+        let queue = object.get().queue();
+        if let Some(batch) = queue.and_then(|queue| self.batch(queue.get())) {
             batch.sleepers.push(sleeper(object));
         }
     }
 
     /// Adds a function to be called.
     pub(crate) fn add_alarm(&mut self, alarm: Py<Alarm>) {
-        if let Some(batch) = self.batch(alarm.get().queue().get()) {
+        let queue = alarm.get().queue();
+        if let Some(batch) = queue.and_then(|queue| self.batch(queue.get())) {
             batch.alarms.push(alarm);
         }
     }

@@ -11,8 +11,8 @@ use super::turn::Turn;
 
 /// What waits for its loop to wake it.
 pub(crate) trait Wake: PyClass<Frozen = True> + Sync {
-    /// The queue of its loop.
-    fn queue(&self) -> &Py<LoopQueue>;
+    /// The queue of its loop; None if no loop is to wake it.
+    fn queue(&self) -> Option<&Py<LoopQueue>>;
 
     /// Goes on; called by the loop.
     ///
@@ -59,7 +59,9 @@ pub(crate) struct Wakes {
 impl Wakes {
     /// Adds what has what it waited for.
     pub(crate) fn add<T: Wake>(&mut self, py: Python<'_>, object: Py<T>) {
-        let queue = object.get().queue();
+        let Some(queue) = object.get().queue() else {
+            return;
+        };
         if !self.queue.as_ref().is_some_and(|last| last.is(queue)) {
             let queue = queue.clone_ref(py);
             self.hand_over(py);
@@ -77,8 +79,10 @@ impl Wakes {
 
     /// Adds what is called by its own client.
     pub(crate) fn call<T: Wake>(&mut self, py: Python<'_>, object: Py<T>) {
-        let queue = object.get().queue().clone_ref(py);
-        self.add_to(py, queue, vec![sleeper(object)], Kind::Called);
+        if let Some(queue) = object.get().queue() {
+            let queue = queue.clone_ref(py);
+            self.add_to(py, queue, vec![sleeper(object)], Kind::Called);
+        }
     }
 
     pub(super) fn add_to(

@@ -111,7 +111,7 @@ impl InboxWaiter {
     /// Whether the loop is to have a turn before the task looks for a message, because the task has ended its own and
     /// would go on at once: it is called away, or the next call of `drain` comes before what the task has started.
     fn owes_turn(&self) -> bool {
-        self.pace.has_ended() && (self.is_called_away() || self.queue().get().is_called())
+        self.pace.has_ended() && (self.is_called_away() || self.park.queue().get().is_called())
     }
 
     /// Gives what the task yields to be resumed in the loop's next turn.
@@ -148,7 +148,10 @@ impl InboxWaiter {
         };
         // Nobody else knows of this slot: the message passes through it, and leaves it ready for the next.
         let _ = waiter.place.slot.fill(envelope);
-        if !waiter.pace.is_over(waiter.queue().get().born().elapsed()) {
+        if !waiter
+            .pace
+            .is_over(waiter.park.queue().get().born().elapsed())
+        {
             return waiter.deliver(py);
         }
         // The message waits in the slot for the task's next step.
@@ -182,8 +185,8 @@ impl InboxWaiter {
 }
 
 impl Wake for InboxWaiter {
-    fn queue(&self) -> &Py<LoopQueue> {
-        self.park.queue()
+    fn queue(&self) -> Option<&Py<LoopQueue>> {
+        Some(self.park.queue())
     }
 
     fn wake(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<()> {

@@ -5,49 +5,24 @@
 //! only be woken by calling it; a capacity rule is a compiled pattern of Python's; and receivers, or the engine, are let go.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use headrace_core::redis::{Answer, Entry, Frame, Host};
-use headrace_core::{Envelope, HandOff, Parker};
+use headrace_core::HandOff;
 use pyo3::prelude::*;
 
 use crate::config::LayerClock;
 use crate::event_loop::DetachedWakes;
 use crate::message::Message;
-use crate::receiver::{give_back, Engine, Receiver, Waiter};
-use crate::sleep::sleep;
+use crate::receiver::{give_back, Engine, Receiver};
+use crate::reply::Pending;
 
-/// Who asked the engine for something.
+/// Where an answer of the engine goes.
 #[derive(Debug)]
 pub(crate) enum Ticket {
-    /// A task that awaits the answer.
-    Task(Py<Waiter>),
-    /// A thread that sleeps.
-    Thread(Arc<Asking>),
-    /// Nobody who waits, but who may look later at what became of it.
+    /// To whoever waits for it, if anybody does.
+    Reply(Arc<Pending>),
+    /// To a ledger, which is read later.
     Ledger(Entry),
-    /// Nobody, any more.
-    Nobody,
-}
-
-/// A thread that waits for an answer.
-#[derive(Debug, Default)]
-pub(crate) struct Asking(Parker<Answer>);
-
-impl Asking {
-    /// Sleeps until there is an answer; None when the time is over first.
-    pub(crate) fn sleep(&self, py: Python<'_>, timeout: Duration) -> PyResult<Option<Answer>> {
-        let end = Instant::now().checked_add(timeout);
-        let answered = sleep(py, end, |time| self.0.sleep(time))?;
-        let answer = answered.then(|| self.0.slot().take()).flatten();
-        Ok(answer.map(|envelope| envelope.message))
-    }
-
-    fn answer(&self, answer: Answer) {
-        // Whoever gave up waiting has left the slot as it was; the answer is for nobody then.
-        let _ = self.0.slot().fill(Envelope::alone(answer));
-        self.0.wake();
-    }
 }
 
 /// The bindings' side of the engine.
@@ -91,16 +66,8 @@ impl Host for Bindings {
         let mut wakes = DetachedWakes::default();
         for (ticket, answer) in answers {
             match ticket {
-                Ticket::Task(waiter) => {
-                    // A task that was cancelled has left its slot, and is told nothing; its waiter goes to its loop all the
-                    // same, to be let go there.
-                    let waiter = Receiver::Task(waiter);
-                    let _ = waiter.fill(Envelope::alone(Message::answer(answer)));
-                    waiter.wake_detached(&mut wakes);
-                }
-                Ticket::Thread(thread) => thread.answer(answer),
+                Ticket::Reply(pending) => pending.answer(answer, &mut wakes),
                 Ticket::Ledger(entry) => entry.answer(&answer),
-                Ticket::Nobody => {}
             }
         }
         for hand_off in hand_offs {

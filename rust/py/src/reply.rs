@@ -1,0 +1,284 @@
+//! The answer to what was asked of a server, for whoever waits for it: a task, a thread, or nobody.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use headrace_core::redis::Answer;
+use headrace_core::sync::Mutex;
+use headrace_core::Parker;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTimeoutError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use crate::config::seconds;
+use crate::errors::fault_to_python;
+use crate::event_loop::{queue_of, running_loop, DetachedWakes, LoopQueue, Turn, Wake};
+use crate::park::Park;
+use crate::sleep::sleep;
+use crate::stub::StepsTo;
+
+/// What became of what was asked of a server.
+#[pyclass(frozen, get_all, skip_from_py_object, module = "headrace._core")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    /// Processes that were told.
+    receivers: u64,
+    /// Queues that took it.
+    queued: u64,
+    /// Queues that were full.
+    full: u64,
+}
+
+impl Outcome {
+    fn of(py: Python<'_>, answer: Answer) -> PyResult<Self> {
+        match answer.fault {
+            Some(fault) => Err(fault_to_python(py, &fault)),
+            None => Ok(Self {
+                receivers: answer.receivers,
+                queued: answer.queued,
+                full: answer.full,
+            }),
+        }
+    }
+}
+
+/// The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once.
+///
+/// What was asked is done whether anybody waits or not.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pending: Arc<Pending>,
+    /// Whether a task is resumed directly: `wake="direct"`.
+    direct_wake: bool,
+    /// Where the task that waits is parked; made by its first step.
+    park: OnceLock<Park>,
+}
+
+/// Where an answer is put, by the thread that does the input and output.
+#[derive(Debug, Default)]
+pub(crate) struct Pending(Mutex<State>);
+
+#[derive(Debug)]
+enum State {
+    /// There is no answer yet; whoever waits for it is to be woken.
+    Open(Option<Asker>),
+    Answered(Answer),
+    Taken,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Open(None)
+    }
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Asker {
+    Task(Py<Reply>),
+    Thread(Arc<Parker<()>>),
+}
+
+impl Pending {
+    /// Puts the answer in, and wakes whoever waits.
+    pub(crate) fn answer(&self, answer: Answer, wakes: &mut DetachedWakes) {
+        let former = self
+            .0
+            .with(|state| std::mem::replace(state, State::Answered(answer)));
+        match former {
+            State::Open(Some(Asker::Task(reply))) => wakes.add(reply),
+            State::Open(Some(Asker::Thread(thread))) => thread.wake(),
+            State::Open(None) | State::Answered(_) | State::Taken => {}
+        }
+    }
+
+    /// Takes the answer if it is there; if not, somebody waits for it from now on.
+    fn take_or_wait(&self, asker: Asker) -> PyResult<Option<Answer>> {
+        // What was not used is dropped without the lock.
+        let (answer, unused) = self.0.with(|state| match state {
+            State::Open(place @ None) => {
+                *place = Some(asker);
+                (Ok(None), None)
+            }
+            State::Open(Some(_)) => (
+                Err("one task or thread at a time waits for a reply"),
+                Some(asker),
+            ),
+            State::Taken => (Err("this reply was taken before"), Some(asker)),
+            State::Answered(answer) => {
+                let answer = std::mem::take(answer);
+                *state = State::Taken;
+                (Ok(Some(answer)), Some(asker))
+            }
+        });
+        drop(unused);
+        answer.map_err(PyRuntimeError::new_err)
+    }
+
+    /// Takes the answer; if there is none, nobody waits for it any more.
+    fn take_or_leave(&self) -> Option<Answer> {
+        let (answer, asker) = self.0.with(|state| match state {
+            State::Open(asker) => (None, asker.take()),
+            State::Taken => (None, None),
+            State::Answered(answer) => {
+                let answer = std::mem::take(answer);
+                *state = State::Taken;
+                (Some(answer), None)
+            }
+        });
+        drop(asker);
+        answer
+    }
+
+    fn is_answered(&self) -> bool {
+        self.0.with(|state| matches!(state, State::Answered(_)))
+    }
+}
+
+impl Reply {
+    pub(crate) fn new(direct_wake: bool) -> Self {
+        Self {
+            pending: Arc::default(),
+            direct_wake,
+            park: OnceLock::new(),
+        }
+    }
+
+    /// Where the answer is to be put.
+    pub(crate) fn pending(&self) -> Arc<Pending> {
+        Arc::clone(&self.pending)
+    }
+
+    /// Waits in this thread; None if the time is over first.
+    pub(crate) fn sleep(&self, py: Python<'_>, end: Option<Instant>) -> PyResult<Option<Answer>> {
+        let thread = Arc::new(Parker::default());
+        let asker = Asker::Thread(Arc::clone(&thread));
+        if let Some(answer) = self.pending.take_or_wait(asker)? {
+            return Ok(Some(answer));
+        }
+        let slept = sleep(py, end, |time| thread.sleep(time));
+        // Also if the time is over: the answer may have come at the last moment.
+        let answer = self.pending.take_or_leave();
+        slept.map(|_woken| answer)
+    }
+
+    /// Where a task of the running loop is parked.
+    fn park(&self, py: Python<'_>) -> PyResult<&Park> {
+        if let Some(park) = self.park.get() {
+            return Ok(park);
+        }
+        let queue = queue_of(&running_loop(py)?)?;
+        Ok(self.park.get_or_init(|| Park::new(queue, self.direct_wake)))
+    }
+
+    /// The task that waits goes, with or without the answer.
+    fn release(&self) {
+        if let Some(park) = self.park.get() {
+            park.spend();
+        }
+        drop(self.pending.take_or_leave());
+    }
+}
+
+impl Wake for Reply {
+    fn queue(&self) -> Option<&Py<LoopQueue>> {
+        self.park.get().map(Park::queue)
+    }
+
+    fn wake(slf: &Bound<'_, Self>, _: &Turn) -> PyResult<()> {
+        let reply = slf.get();
+        match reply.park.get() {
+            // A task that was cancelled meanwhile is not to be resumed.
+            Some(park) if !park.is_spent() && reply.pending.is_answered() => {
+                park.resume(slf.py(), || false)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn give_back(&self, _: Python<'_>) {}
+}
+
+#[pymethods]
+impl Reply {
+    fn __await__(slf: Bound<'_, Self>) -> StepsTo<'_, Outcome> {
+        StepsTo::new(slf)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, reply) = (slf.py(), slf.get());
+        let park = reply.park(py)?;
+        // The loop runs here, so the task is parked before it can be woken.
+        let asker = Asker::Task(slf.clone().unbind());
+        match reply.pending.take_or_wait(asker)? {
+            Some(answer) => Err(PyStopIteration::new_err((Outcome::of(py, answer)?,))),
+            None => park.park(py).inspect_err(|_| reply.release()),
+        }
+    }
+
+    /// End the wait with an exception.
+    #[pyo3(signature = (typ, val=None, tb=None, /))]
+    fn throw(
+        &self,
+        typ: Bound<'_, PyAny>,
+        val: Option<Bound<'_, PyAny>>,
+        tb: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        // An exception brings its traceback along.
+        drop(tb);
+        self.release();
+        Err(PyErr::from_value(val.unwrap_or(typ)))
+    }
+
+    /// End the wait.
+    fn close(&self) {
+        self.release();
+    }
+
+    /// Wait for the answer, blocking this thread.
+    ///
+    /// Args:
+    ///     timeout: Seconds to wait at most; None waits for ever, though what a server does not do in time has an answer too.
+    ///
+    /// Raises:
+    ///     TimeoutError: The time is over.
+    ///     ValueError: The time is negative or no number.
+    ///     LayerUnavailable: The server could not be reached, did not answer in time, or refused.
+    ///     LayerClosed: The layer was closed.
+    ///     RuntimeError: The reply was taken, or somebody else waits for it.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Outcome> {
+        let end = match timeout {
+            Some(timeout) => Instant::now().checked_add(seconds(timeout)?),
+            None => None,
+        };
+        match self.sleep(py, end)? {
+            Some(answer) => Outcome::of(py, answer),
+            None => Err(PyTimeoutError::new_err("there was no answer in time")),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(park) = self.park.get() {
+            park.traverse(&visit)?;
+        }
+        // An object must not be shown more often than it is referred to, so only by the one owner of the reference.
+        if Arc::strong_count(&self.pending) == 1 {
+            if let Some(State::Open(Some(Asker::Task(reply)))) =
+                self.pending.0.try_lock().as_deref()
+            {
+                visit.call(reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        self.release();
+    }
+}
