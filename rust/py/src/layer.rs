@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
 use headrace_core::{MemoryEngine, Received, SendError};
-use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::PyList;
 
+use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::{LayerClock, LayerConfig, ManualClock};
-use crate::errors::{foreign_channel, not_text, send_to_python, show, to_python, ChannelEmpty};
+use crate::errors::{foreign_channel, send_to_python, to_python, ChannelEmpty};
 use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
@@ -79,11 +80,11 @@ impl MemoryLayer {
     pub(crate) fn receive_sync_then(
         &self,
         py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
+        channel: Channel<'_, '_>,
         timeout: Option<f64>,
         in_line: impl FnOnce(),
     ) -> PyResult<Py<PyAny>> {
-        let name = self.receivable(channel)?;
+        let name = self.receivable(&channel)?;
         let end = match timeout {
             Some(timeout) if timeout.is_nan() => {
                 return Err(PyValueError::new_err("timeout is not a number"))
@@ -120,8 +121,8 @@ impl MemoryLayer {
     }
 
     /// A channel that can be received from here.
-    fn receivable<'a>(&self, channel: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-        let name = self::channel(channel)?;
+    fn receivable<'a>(&self, channel: &'a Channel<'_, '_>) -> PyResult<&'a str> {
+        let name = channel.name()?;
         self.check_owner(name)?;
         Ok(name)
     }
@@ -145,8 +146,9 @@ impl MemoryLayer {
         Err(foreign_channel(name, owner))
     }
 
-    fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
-        read_pairs(&self.engine, pairs, kind, |message| self.message(message))
+    fn pairs(&self, pairs: Pairs<'_, '_>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
+        self.engine.check_open().map_err(to_python)?;
+        pairs.read(kind, |message| self.message(message))
     }
 }
 
@@ -155,34 +157,6 @@ fn is_made_of(name: &str, owner: &str) -> bool {
     let at_token = name.len().checked_sub(TOKEN_BYTES);
     let parts = at_token.and_then(|at| name.split_at_checked(at));
     parts.is_some_and(|(maker, token)| token.starts_with('!') && maker.ends_with(owner))
-}
-
-/// Reads pairs of a name and a message, all of them before the first is used; `read` says what becomes of a message.
-pub(crate) fn read_pairs<M>(
-    engine: &Engine,
-    pairs: &Bound<'_, PyAny>,
-    kind: NameKind,
-    read: impl Fn(&Bound<'_, PyAny>) -> PyResult<M>,
-) -> PyResult<Vec<(String, M)>> {
-    engine.check_open().map_err(to_python)?;
-    let no_pairs = |got: &Bound<'_, PyAny>| {
-        PyTypeError::new_err(format!(
-            "pairs are tuples of a name and a message, got {}",
-            show(got)
-        ))
-    };
-    let mut all = Vec::new();
-    for pair in pairs.try_iter().map_err(|_| no_pairs(pairs))? {
-        let pair = pair?;
-        let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-            pair.extract().map_err(|_| no_pairs(&pair))?;
-        let message = read(&message)?;
-        let name = text(&name, kind)?.1.to_owned();
-        kind.check(&name)
-            .map_err(|invalid| to_python(invalid.into()))?;
-        all.push((name, message));
-    }
-    Ok(all)
 }
 
 /// The oldest message of a channel, or the waiter of an earlier wait that is in line again, if there is one of this loop.
@@ -204,43 +178,6 @@ fn take_or_line_up(
         Received::Ready(envelope) => hand_out(py, engine, envelope).map(Some),
         Received::Waiting | Received::Empty => Ok(reused),
     }
-}
-
-fn text<'a>(
-    name: &'a Bound<'_, PyAny>,
-    kind: NameKind,
-) -> PyResult<(&'a Bound<'a, PyString>, &'a str)> {
-    let string = name.cast::<PyString>().map_err(|_| not_text(kind, name))?;
-    Ok((string, string.to_str().map_err(|_| not_text(kind, name))?))
-}
-
-pub(crate) fn channel<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    Ok(text(name, NameKind::Channel)?.1)
-}
-
-pub(crate) fn group<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    Ok(text(name, NameKind::Group)?.1)
-}
-
-/// The channels to pass by: one name, or any iterable of names.
-pub(crate) fn excluded(exclude: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-    let checked = |name: &Bound<'_, PyAny>| {
-        let name = channel(name)?;
-        NameKind::Channel
-            .check(name)
-            .map_err(|invalid| to_python(invalid.into()))?;
-        Ok(name.to_owned())
-    };
-    if exclude.is_instance_of::<PyString>() {
-        return Ok(vec![checked(exclude)?]);
-    }
-    let names = exclude.try_iter().map_err(|_| {
-        PyTypeError::new_err(format!(
-            "exclude is a channel or several, got {}",
-            show(exclude)
-        ))
-    })?;
-    names.map(|name| checked(&name?)).collect()
 }
 
 #[pymethods]
@@ -267,15 +204,14 @@ impl MemoryLayer {
     }
 
     /// Send one message. Never blocks.
-    #[pyo3(signature = (channel: "str", message: "dict[str, object]"))]
     fn send(
         &self,
         py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
+        channel: Channel<'_, '_>,
+        message: Outgoing<'_, '_>,
     ) -> PyResult<()> {
-        let message = self.message(message)?;
-        let channel = self::channel(channel)?;
+        let message = self.message(message.value())?;
+        let channel = channel.name()?;
         let sent = self.engine.send(channel, message);
         sound_alarms(py, &self.engine)?;
         let hand_off = sent.map_err(|error| send_to_python(error, channel))?;
@@ -286,20 +222,20 @@ impl MemoryLayer {
     }
 
     /// Send to every member of a group but the excluded. Never blocks.
-    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude=None))]
+    #[pyo3(signature = (group, message, exclude=None))]
     fn group_send(
         &self,
         py: Python<'_>,
-        group: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-        exclude: Option<&Bound<'_, PyAny>>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Option<Exclude<'_, '_>>,
     ) -> PyResult<SendReport> {
-        let message = self.message(message)?;
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
+        let message = self.message(message.value())?;
+        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let fan_out = self
             .engine
-            .group_send(self::group(group)?, message, &exclude)
+            .group_send(group.name()?, message, &exclude)
             .map_err(to_python)?;
         deliver(py, &self.engine, fan_out.hand_offs)?;
         sound_alarms(py, &self.engine)?;
@@ -307,7 +243,7 @@ impl MemoryLayer {
     }
 
     /// Send each message to its channel. Bad input is found before anything is sent; full channels are counted.
-    fn send_many(&self, py: Python<'_>, pairs: &Bound<'_, PyAny>) -> PyResult<SendReport> {
+    fn send_many(&self, py: Python<'_>, pairs: Pairs<'_, '_>) -> PyResult<SendReport> {
         let mut report = headrace_core::SendReport::default();
         let mut hand_offs = Vec::new();
         for (channel, message) in self.pairs(pairs, NameKind::Channel)? {
@@ -326,7 +262,7 @@ impl MemoryLayer {
     }
 
     /// Send each message to its group. Bad input is found before anything is sent.
-    fn group_send_many(&self, py: Python<'_>, pairs: &Bound<'_, PyAny>) -> PyResult<SendReport> {
+    fn group_send_many(&self, py: Python<'_>, pairs: Pairs<'_, '_>) -> PyResult<SendReport> {
         let mut report = headrace_core::SendReport::default();
         let mut hand_offs = Vec::new();
         for (group, message) in self.pairs(pairs, NameKind::Group)? {
@@ -341,11 +277,10 @@ impl MemoryLayer {
     }
 
     /// Take the oldest message, or return a `Waiter` for the next one.
-    #[pyo3(signature = (channel: "str"))]
-    fn receive<'py>(slf: &Bound<'py, Self>, channel: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+    fn receive(slf: &Bound<'_, Self>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let engine = &slf.get().engine;
-        let (string, name) = text(channel, NameKind::Channel)?;
+        let (string, name) = channel.text()?;
         slf.get().check_owner(name)?;
         if let Some(found) = take_or_line_up(py, engine, name, drained_loop())? {
             return Ok(found);
@@ -365,12 +300,9 @@ impl MemoryLayer {
 
     /// The messages of a channel, one after the other, as an asynchronous iterator. While there is one, the channel keeps its
     /// memberships.
-    #[pyo3(signature = (channel: "str"))]
-    fn inbox<'py>(slf: Bound<'py, Self>, channel: &Bound<'py, PyAny>) -> PyResult<Inbox> {
-        let (string, name) = text(channel, NameKind::Channel)?;
-        NameKind::Channel
-            .check(name)
-            .map_err(|invalid| to_python(invalid.into()))?;
+    fn inbox(slf: Bound<'_, Self>, channel: Channel<'_, '_>) -> PyResult<Inbox> {
+        let (string, name) = channel.text()?;
+        channel.valid_name()?;
         slf.get().check_owner(name)?;
         let compares_types = Arc::clone(&slf.get().compares_types);
         let channel = string.clone().unbind();
@@ -383,9 +315,9 @@ impl MemoryLayer {
     }
 
     /// Take the oldest message.
-    #[pyo3(signature = (channel: "str") -> "dict[str, object]")]
-    fn receive_nowait(&self, py: Python<'_>, channel: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let name = self.receivable(channel)?;
+    #[pyo3(signature = (channel) -> "dict[str, object]")]
+    fn receive_nowait(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+        let name = self.receivable(&channel)?;
         match self.engine.take(name).map_err(to_python)? {
             Some(envelope) => hand_out(py, &self.engine, envelope),
             None => Err(ChannelEmpty::new_err(name.to_owned())),
@@ -393,14 +325,14 @@ impl MemoryLayer {
     }
 
     /// Take up to `max` messages that are there.
-    #[pyo3(signature = (channel: "str", max: "int") -> "list[dict[str, object]]")]
+    #[pyo3(signature = (channel, max) -> "list[dict[str, object]]")]
     fn receive_ready<'py>(
         &self,
         py: Python<'py>,
-        channel: &Bound<'py, PyAny>,
+        channel: Channel<'_, '_>,
         max: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let name = self.receivable(channel)?;
+        let name = self.receivable(&channel)?;
         let messages = PyList::empty(py);
         while messages.len() < max {
             // What was taken is not to be lost to an error: the next receive will meet it again.
@@ -417,45 +349,41 @@ impl MemoryLayer {
     }
 
     /// Take the oldest message; sleep until there is one, or until the time is over.
-    #[pyo3(signature = (channel: "str", timeout=None) -> "dict[str, object]")]
+    #[pyo3(signature = (channel, timeout=None) -> "dict[str, object]")]
     fn receive_sync(
         &self,
         py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
+        channel: Channel<'_, '_>,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
         self.receive_sync_then(py, channel, timeout, || {})
     }
 
-    #[pyo3(signature = (group: "str", channel: "str"))]
-    fn group_add(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn group_add(&self, group: Group<'_, '_>, channel: Channel<'_, '_>) -> PyResult<()> {
         self.engine
-            .group_add(self::group(group)?, self::channel(channel)?)
+            .group_add(group.name()?, channel.name()?)
             .map_err(to_python)
     }
 
-    #[pyo3(signature = (group: "str", channel: "str"))]
-    fn group_discard(&self, group: &Bound<'_, PyAny>, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn group_discard(&self, group: Group<'_, '_>, channel: Channel<'_, '_>) -> PyResult<()> {
         self.engine
-            .group_discard(self::group(group)?, self::channel(channel)?)
+            .group_discard(group.name()?, channel.name()?)
             .map_err(to_python)
     }
 
-    #[pyo3(signature = (group: "str"))]
-    fn group_channels(&self, group: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    fn group_channels(&self, group: Group<'_, '_>) -> PyResult<Vec<String>> {
         let channels = self
             .engine
-            .group_channels(self::group(group)?)
+            .group_channels(group.name()?)
             .map_err(to_python)?;
         Ok(channels.iter().map(ToString::to_string).collect())
     }
 
     /// The channels of a group, each with the seconds since its latest `group_add`.
-    #[pyo3(signature = (group: "str"))]
-    fn group_members(&self, group: &Bound<'_, PyAny>) -> PyResult<Vec<(String, f64)>> {
+    fn group_members(&self, group: Group<'_, '_>) -> PyResult<Vec<(String, f64)>> {
         let members = self
             .engine
-            .group_members(self::group(group)?)
+            .group_members(group.name()?)
             .map_err(to_python)?;
         Ok(members
             .iter()
@@ -463,11 +391,8 @@ impl MemoryLayer {
             .collect())
     }
 
-    #[pyo3(signature = (group: "str"))]
-    fn group_count(&self, group: &Bound<'_, PyAny>) -> PyResult<usize> {
-        self.engine
-            .group_count(self::group(group)?)
-            .map_err(to_python)
+    fn group_count(&self, group: Group<'_, '_>) -> PyResult<usize> {
+        self.engine.group_count(group.name()?).map_err(to_python)
     }
 
     fn group_names(&self) -> Vec<String> {
@@ -478,11 +403,10 @@ impl MemoryLayer {
             .collect()
     }
 
-    #[pyo3(signature = (channel: "str"))]
-    fn channel_groups(&self, channel: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    fn channel_groups(&self, channel: Channel<'_, '_>) -> PyResult<Vec<String>> {
         let groups = self
             .engine
-            .channel_groups(self::channel(channel)?)
+            .channel_groups(channel.name()?)
             .map_err(to_python)?;
         Ok(groups.iter().map(ToString::to_string).collect())
     }
@@ -497,10 +421,9 @@ impl MemoryLayer {
     }
 
     /// Drop the messages of a channel and take it out of all its groups.
-    #[pyo3(signature = (channel: "str"))]
-    fn close_channel(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn close_channel(&self, channel: Channel<'_, '_>) -> PyResult<()> {
         self.engine
-            .close_channel(self::channel(channel)?)
+            .close_channel(channel.name()?)
             .map_err(to_python)
     }
 
@@ -522,20 +445,18 @@ impl MemoryLayer {
         self.engine.stats().into()
     }
 
-    #[pyo3(signature = (channel: "str"))]
-    fn channel_stats(&self, channel: &Bound<'_, PyAny>) -> PyResult<ChannelStats> {
+    fn channel_stats(&self, channel: Channel<'_, '_>) -> PyResult<ChannelStats> {
         let stats = self
             .engine
-            .channel_stats(self::channel(channel)?)
+            .channel_stats(channel.name()?)
             .map_err(to_python)?;
         Ok(stats.into())
     }
 
-    #[pyo3(signature = (group: "str"))]
-    fn group_stats(&self, group: &Bound<'_, PyAny>) -> PyResult<GroupStats> {
+    fn group_stats(&self, group: Group<'_, '_>) -> PyResult<GroupStats> {
         Ok(self
             .engine
-            .group_stats(self::group(group)?)
+            .group_stats(group.name()?)
             .map_err(to_python)?
             .into())
     }

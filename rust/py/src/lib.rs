@@ -14,6 +14,7 @@
     reason = "the documentation of what Python sees is written as Python's"
 )]
 
+mod arguments;
 mod config;
 mod errors;
 mod event_loop;

@@ -11,9 +11,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::seconds;
 use crate::errors::{fault_to_python, to_python, ChannelFull};
-use crate::layer::{channel, excluded, group, read_pairs, MemoryLayer};
+use crate::layer::MemoryLayer;
 use crate::message::encode::encode_into;
 use crate::reply::Reply;
 use crate::sleep::sleep;
@@ -104,25 +105,25 @@ impl RedisLayer {
 
     fn prepare_send(
         &self,
-        channel: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
+        channel: Channel<'_, '_>,
+        message: Outgoing<'_, '_>,
     ) -> PyResult<Prepared> {
-        let payload = self.encode(message)?;
-        let channel = self::channel(channel)?;
+        let payload = self.encode(message.value())?;
+        let channel = channel.name()?;
         let prepared = self.engine.prepare_send(channel, &payload);
         prepared.map_err(|error| unsent(error, channel))
     }
 
     fn prepare_group_send(
         &self,
-        group: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-        exclude: Option<&Bound<'_, PyAny>>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Option<Exclude<'_, '_>>,
     ) -> PyResult<Prepared> {
-        let payload = self.encode(message)?;
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), excluded)?;
+        let payload = self.encode(message.value())?;
+        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let group = self::group(group)?;
+        let group = group.name()?;
         let prepared = self.engine.prepare_group_send(group, &payload, &exclude);
         prepared.map_err(|error| unsent(error, group))
     }
@@ -133,10 +134,10 @@ impl RedisLayer {
         Ok(bytes)
     }
 
-    fn pairs(&self, pairs: &Bound<'_, PyAny>, kind: NameKind) -> PyResult<Vec<(String, Vec<u8>)>> {
-        read_pairs(self.engine.local(), pairs, kind, |message| {
-            self.encode(message)
-        })
+    fn pairs(&self, pairs: Pairs<'_, '_>, kind: NameKind) -> PyResult<Vec<(String, Vec<u8>)>> {
+        let local = self.engine.local();
+        local.check_open().map_err(to_python)?;
+        pairs.read(kind, |message| self.encode(message))
     }
 }
 
@@ -189,15 +190,13 @@ impl RedisLayer {
     }
 
     /// Whether a channel is a queue, and no channel of a process.
-    #[pyo3(signature = (channel: "str"))]
-    fn is_queue(&self, channel: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(self.engine.place(self::channel(channel)?) == Place::Queue)
+    fn is_queue(&self, channel: Channel<'_, '_>) -> PyResult<bool> {
+        Ok(self.engine.place(channel.name()?) == Place::Queue)
     }
 
     /// Whether what is sent to a channel comes here without being asked for.
-    #[pyo3(signature = (channel: "str"))]
-    fn is_subscribed(&self, channel: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(self.engine.is_subscribed(self::channel(channel)?))
+    fn is_subscribed(&self, channel: Channel<'_, '_>) -> PyResult<bool> {
+        Ok(self.engine.is_subscribed(channel.name()?))
     }
 
     /// Become connected.
@@ -206,31 +205,29 @@ impl RedisLayer {
     }
 
     /// Send one message.
-    #[pyo3(signature = (channel: "str", message: "dict[str, object]"))]
-    fn send(&self, channel: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<Reply> {
+    fn send(&self, channel: Channel<'_, '_>, message: Outgoing<'_, '_>) -> PyResult<Reply> {
         let message = self.prepare_send(channel, message)?;
         Ok(self.asked(|ticket| self.engine.send(message, Some(ticket))))
     }
 
     /// Send one message, and wait for nothing but room, if too much waits already.
-    #[pyo3(signature = (channel: "str", message: "dict[str, object]"))]
     fn send_soon(
         &self,
         py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
+        channel: Channel<'_, '_>,
+        message: Outgoing<'_, '_>,
     ) -> PyResult<()> {
         let message = self.prepare_send(channel, message)?;
         self.send_with_room(py, message, None)
     }
 
     /// Send to the members of a group but the excluded.
-    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude=None))]
+    #[pyo3(signature = (group, message, exclude=None))]
     fn group_send(
         &self,
-        group: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-        exclude: Option<&Bound<'_, PyAny>>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Option<Exclude<'_, '_>>,
     ) -> PyResult<Reply> {
         let message = self.prepare_group_send(group, message, exclude)?;
         Ok(self.asked(|ticket| self.engine.send(message, Some(ticket))))
@@ -238,13 +235,13 @@ impl RedisLayer {
 
     /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
     /// entered in the ledger, if there is one.
-    #[pyo3(signature = (group: "str", message: "dict[str, object]", exclude=None, ledger=None))]
+    #[pyo3(signature = (group, message, exclude=None, ledger=None))]
     fn group_send_soon(
         &self,
         py: Python<'_>,
-        group: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-        exclude: Option<&Bound<'_, PyAny>>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Option<Exclude<'_, '_>>,
         ledger: Option<&Bound<'_, Ledger>>,
     ) -> PyResult<()> {
         let message = self.prepare_group_send(group, message, exclude)?;
@@ -254,7 +251,7 @@ impl RedisLayer {
 
     /// Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the reply
     /// to the rest.
-    fn send_many(&self, pairs: &Bound<'_, PyAny>) -> PyResult<(usize, usize, Reply)> {
+    fn send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<(usize, usize, Reply)> {
         let messages = self.pairs(pairs, NameKind::Channel)?;
         let reply = Reply::new(self.direct_wake);
         let ticket = Ticket::Reply(reply.pending());
@@ -264,7 +261,7 @@ impl RedisLayer {
     }
 
     /// Send each message to its group; gives the groups and the reply.
-    fn group_send_many(&self, pairs: &Bound<'_, PyAny>) -> PyResult<(Vec<String>, Reply)> {
+    fn group_send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<(Vec<String>, Reply)> {
         let messages = self.pairs(pairs, NameKind::Group)?;
         let reply = Reply::new(self.direct_wake);
         let ticket = Ticket::Reply(reply.pending());
@@ -275,59 +272,54 @@ impl RedisLayer {
     }
 
     /// Put a channel in a group for so many seconds. None: it is done.
-    #[pyo3(signature = (group: "str", channel: "str", expiry))]
     fn group_add(
         &self,
-        group: &Bound<'_, PyAny>,
-        channel: &Bound<'_, PyAny>,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
         expiry: f64,
     ) -> PyResult<Option<Reply>> {
-        let (group, channel) = (self::group(group)?, self::channel(channel)?);
+        let (group, channel) = (group.name()?, channel.name()?);
         let expiry = seconds(expiry)?;
         self.progress(|ticket| self.engine.group_add(group, channel, expiry, ticket))
     }
 
     /// Take a channel out of a group. None: it is done.
-    #[pyo3(signature = (group: "str", channel: "str"))]
     fn group_discard(
         &self,
-        group: &Bound<'_, PyAny>,
-        channel: &Bound<'_, PyAny>,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
     ) -> PyResult<Option<Reply>> {
-        let (group, channel) = (self::group(group)?, self::channel(channel)?);
+        let (group, channel) = (group.name()?, channel.name()?);
         self.progress(|ticket| self.engine.group_discard(group, channel, ticket))
     }
 
     /// Subscribe to a channel by its name. None: it is done.
-    #[pyo3(signature = (channel: "str"))]
-    fn listen(&self, channel: &Bound<'_, PyAny>) -> PyResult<Option<Reply>> {
-        let channel = self::channel(channel)?;
+    fn listen(&self, channel: Channel<'_, '_>) -> PyResult<Option<Reply>> {
+        let channel = channel.name()?;
         self.progress(|ticket| Ok(self.engine.listen(channel, ticket)))
     }
 
     /// Say that somebody waits for a message of a queue.
-    #[pyo3(signature = (channel: "str"))]
-    fn want(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.engine.want(self::channel(channel)?);
+    fn want(&self, channel: Channel<'_, '_>) -> PyResult<()> {
+        self.engine.want(channel.name()?);
         Ok(())
     }
 
     /// Take messages of a queue into the local mailbox.
-    #[pyo3(signature = (channel: "str", most: "int"))]
-    fn fetch(&self, channel: &Bound<'_, PyAny>, most: usize) -> PyResult<Reply> {
-        let channel = self::channel(channel)?;
+    fn fetch(&self, channel: Channel<'_, '_>, most: usize) -> PyResult<Reply> {
+        let channel = channel.name()?;
         Ok(self.asked(|ticket| self.engine.fetch(channel, most, ticket)))
     }
 
     /// Take the oldest message of a queue; sleep until there is one, or until the time is over.
-    #[pyo3(signature = (channel: "str", timeout=None) -> "dict[str, object]")]
+    #[pyo3(signature = (channel, timeout=None) -> "dict[str, object]")]
     fn receive_sync(
         &self,
         py: Python<'_>,
-        channel: &Bound<'_, PyAny>,
+        channel: Channel<'_, '_>,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
-        let name = self::channel(channel)?;
+        let name = channel.name()?;
         let queue = self.engine.place(name) == Place::Queue;
         let here = self.engine.local().channel_stats(name);
         let begun = Instant::now();
@@ -356,23 +348,20 @@ impl RedisLayer {
     }
 
     /// Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
-    #[pyo3(signature = (channel: "str"))]
-    fn close_channel(&self, channel: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn close_channel(&self, channel: Channel<'_, '_>) -> PyResult<()> {
         self.engine
-            .close_channel(self::channel(channel)?)
+            .close_channel(channel.name()?)
             .map_err(to_python)
     }
 
     /// The plain channels of a group.
-    #[pyo3(signature = (group: "str"))]
-    fn plain_members(&self, group: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-        Ok(self.engine.plain_members(self::group(group)?))
+    fn plain_members(&self, group: Group<'_, '_>) -> PyResult<Vec<String>> {
+        Ok(self.engine.plain_members(group.name()?))
     }
 
     /// The groups of a plain channel.
-    #[pyo3(signature = (channel: "str"))]
-    fn plain_groups(&self, channel: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-        Ok(self.engine.plain_groups(self::channel(channel)?))
+    fn plain_groups(&self, channel: Channel<'_, '_>) -> PyResult<Vec<String>> {
+        Ok(self.engine.plain_groups(channel.name()?))
     }
 
     /// All memberships of plain channels, as group and channel.
@@ -381,16 +370,14 @@ impl RedisLayer {
     }
 
     /// What this process has sent to the plain channels of a group: sends, messages that queues took, and that were refused.
-    #[pyo3(signature = (group: "str"))]
-    fn plain_sends(&self, group: &Bound<'_, PyAny>) -> PyResult<(u64, u64, u64)> {
-        let sends = self.engine.plain_sends(self::group(group)?);
+    fn plain_sends(&self, group: Group<'_, '_>) -> PyResult<(u64, u64, u64)> {
+        let sends = self.engine.plain_sends(group.name()?);
         Ok((sends.sends, sends.queued, sends.full))
     }
 
     /// How many messages a queue held at the last look.
-    #[pyo3(signature = (channel: "str"))]
-    fn queue_depth(&self, channel: &Bound<'_, PyAny>) -> PyResult<u64> {
-        Ok(self.engine.queue_depth(self::channel(channel)?))
+    fn queue_depth(&self, channel: Channel<'_, '_>) -> PyResult<u64> {
+        Ok(self.engine.queue_depth(channel.name()?))
     }
 
     /// The queues that held messages at the last look.
