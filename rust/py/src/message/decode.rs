@@ -12,7 +12,8 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::IntoPyObjectExt;
 use rmp::Marker;
 
-use super::{Snapshot, MAX_CONTAINERS, MAX_DEPTH};
+use super::limits::{MAX_CONTAINERS, MAX_DEPTH};
+use super::snapshot::Snapshot;
 
 /// A message from msgpack.
 ///

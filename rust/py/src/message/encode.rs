@@ -8,7 +8,8 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use rmp::Marker;
 
 use super::fault::{Fault, Reason, Step};
-use super::{bytes_of, check_reserved, dict_of, plain_dict, MAX_CONTAINERS, MAX_DEPTH};
+use super::limits::{MAX_CONTAINERS, MAX_DEPTH};
+use super::plain::{bytes_of, check_reserved, dict_of, plain_dict};
 use crate::errors::type_name;
 
 /// Lengths have 32 bits, so nothing longer than this has one that does not fit.

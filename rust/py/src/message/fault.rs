@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
+use super::limits::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
 use crate::errors::{with_cause, InvalidMessage, MessageTooLarge};
 
 /// The path is collected from the inside out, on the way back.

@@ -11,7 +11,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use pyo3::prelude::*;
 
 use super::decode::decode;
-use super::Snapshot;
+use super::snapshot::Snapshot;
 
 pub(super) struct Frame {
     bytes: Arc<[u8]>,
