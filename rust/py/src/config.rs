@@ -63,7 +63,7 @@ fn matches(pattern: &Py<PyAny>, name: &str) -> bool {
                 false
             })
     });
-    // Nobody is left to ask, nor to receive.
+    // Without an interpreter nobody receives any more.
     matched.unwrap_or(false)
 }
 

@@ -5,8 +5,8 @@
 //! through a socket pair from any other. So a batch costs one wake, however many tasks it is for, and a thread that floods a
 //! busy loop does not take the interpreter's lock from it message by message, as `call_soon_threadsafe` would.
 //!
-//! The loop holds the only reference to the `Bell` that reads the socket, so the bell's end is the loop's end: closed
-//! or collected. Then receivers that still wait there are forgotten, and messages on their way to them go back.
+//! Only the loop refers to the `PipeReader` that reads the socket, so the reader is dropped when the loop is closed or collected.
+//! Then receivers that still wait there are forgotten, and messages on their way to them go back.
 
 mod alarm;
 mod calls;
@@ -14,10 +14,10 @@ mod detached;
 mod queue;
 mod ready;
 mod running;
+mod self_pipe;
 mod sleeper;
 mod turn;
 mod wakes;
-mod wire;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use calls::queue_of;

@@ -1,5 +1,5 @@
-//! Waiting in a process whose threads are greenlets: gevent and eventlet replace `threading`, and all that a program takes for
-//! threads shares one. A wait that stops that thread stops them all, and most often whom it waits for.
+//! Waiting in a process whose threads are greenlets: gevent and eventlet replace `threading`, and all threads of a program
+//! are greenlets of one. A wait that blocks that thread blocks them all, and most often the one that it waits for.
 
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ pub(crate) fn threads_are_greenlets(py: Python<'_>) -> bool {
     patched_sleep(py).is_some()
 }
 
-/// Looks again and again, and gives other greenlets their turn in between, until it is there or the time is over; tells
-/// whether it is. None if this process has threads.
+/// Polls until it is there or the time is over, and lets other greenlets run in between; tells whether it is there. None if
+/// this process has threads.
 pub(crate) fn wait(
     py: Python<'_>,
     end: Option<Instant>,

@@ -34,7 +34,7 @@ pub(crate) struct Inbox {
     channel: Py<PyString>,
     /// Made when the first message is awaited, in the loop that awaits it.
     waiter: Mutex<Option<Py<InboxWaiter>>>,
-    /// What is called with each message in the stead of the task that waits.
+    /// Called with each message instead of the task that waits.
     attendant: Mutex<Option<Py<PyAny>>>,
     /// Whether the next wait is to end at once with None: a call that the waiter before it has not answered.
     called_away: AtomicBool,
@@ -69,7 +69,7 @@ impl Inbox {
         }
     }
 
-    fn let_go(&self, py: Python<'_>) {
+    fn release_hold(&self, py: Python<'_>) {
         if !self.holds.swap(false, Ordering::Relaxed) || self.process != std::process::id() {
             return;
         }
@@ -149,7 +149,7 @@ impl Inbox {
         match waiter {
             Ok(waiter) => Ok(NextMessage(waiter.into_any())),
             Err(error) => {
-                Py::new(py, Refusal::new(error)).map(|refusal| NextMessage(refusal.into_any()))
+                Py::new(py, Raises::new(error)).map(|raises| NextMessage(raises.into_any()))
             }
         }
     }
@@ -218,7 +218,7 @@ impl Inbox {
             .map_err(to_python)
     }
 
-    /// Have a function called with each message that comes while a task waits here, in the task's stead and context.
+    /// Have a function called with each message that comes while a task waits here, instead of the task, in its context.
     ///
     /// It returns None if that was all; the loop has a turn then before the next message. It returns True if what waits may
     /// be attended to at once. Anything else resumes the task, as the value of its await. It is for one task, from
@@ -250,9 +250,9 @@ impl Inbox {
         Ok(self.mailboxes.engine.expired(name))
     }
 
-    /// Let the memberships of the channel expire as those of any other; to be called by who is done with it.
+    /// Let the memberships of the channel expire as those of any other; to be called once nobody receives from it.
     fn release(&self, py: Python<'_>) {
-        self.let_go(py);
+        self.release_hold(py);
     }
 
     fn __traverse__(&self, collector: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -282,20 +282,20 @@ fn check_callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     Err(PyTypeError::new_err(text))
 }
 
-/// What is awaited where there is no message to wait for. `__anext__` itself must not raise: `anext(inbox, default)` would end
-/// the process, as CPython (3.11 to 3.13 at least) takes it for granted that there is something to await.
+/// An awaitable that raises, where there is no message to wait for. `__anext__` itself must not raise: `anext(inbox, default)` would end
+/// the process, as CPython (3.11 to 3.13 at least) assumes that there is something to await.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
-struct Refusal(Mutex<Option<PyErr>>);
+struct Raises(Mutex<Option<PyErr>>);
 
-impl Refusal {
+impl Raises {
     fn new(error: PyErr) -> Self {
         Self(Mutex::new(Some(error)))
     }
 }
 
 #[pymethods]
-impl Refusal {
+impl Raises {
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }
@@ -313,6 +313,6 @@ impl Refusal {
 impl Drop for Inbox {
     fn drop(&mut self) {
         // Without an interpreter there is no engine left that anybody could use.
-        Python::try_attach(|py| self.let_go(py));
+        Python::try_attach(|py| self.release_hold(py));
     }
 }

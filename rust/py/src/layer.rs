@@ -18,8 +18,8 @@ use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{
-    bury, deliver, give_back, hand_out, sound_alarms, Engine, Mailboxes, Receiver, SleepingThread,
-    Waiter,
+    call_alarms, deliver, drop_attached, give_back, hand_out, Engine, Mailboxes, Receiver,
+    SleepingThread, Waiter,
 };
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
@@ -39,8 +39,8 @@ pub(crate) struct MemoryLayer {
     connected: AtomicBool,
     /// The process that made it.
     process: u32,
-    /// What stands before the `!` in the names of its channels, at the end: from others nothing is received. None if that is
-    /// for somebody else to look at.
+    /// How the part before the `!` of its channels' names ends: no other channel is received from. None if that is not
+    /// checked here.
     owner: Option<String>,
     /// The pattern objects that the engine's capacity rules ask; kept here for the garbage collector.
     patterns: Vec<Arc<Py<PyAny>>>,
@@ -152,7 +152,7 @@ impl MemoryLayer {
     }
 }
 
-/// Whether a name ends as those of `new_channel`: with the owner, and a token behind it.
+/// Whether a name ends as those of `new_channel` do: with the owner, `!` and a token.
 fn is_made_of(name: &str, owner: &str) -> bool {
     let at_token = name.len().checked_sub(TOKEN_BYTES);
     let parts = at_token.and_then(|at| name.split_at_checked(at));
@@ -192,7 +192,9 @@ impl MemoryLayer {
     ) -> PyResult<Self> {
         let (settings, patterns) = config.to_core(py)?;
         Ok(Self {
-            engine: Arc::new(MemoryEngine::new(settings, LayerClock::new(clock)).burying(bury)),
+            engine: Arc::new(
+                MemoryEngine::new(settings, LayerClock::new(clock)).burying(drop_attached),
+            ),
             strict: config.strict,
             direct_wake: config.direct_wake,
             compares_types: Arc::default(),
@@ -213,7 +215,7 @@ impl MemoryLayer {
         let message = self.message(message.value())?;
         let channel = channel.name()?;
         let sent = self.engine.send(channel, message);
-        sound_alarms(py, &self.engine)?;
+        call_alarms(py, &self.engine)?;
         let hand_off = sent.map_err(|error| send_to_python(error, channel))?;
         if let Some(hand_off) = hand_off {
             deliver(py, &self.engine, [hand_off])?;
@@ -238,7 +240,7 @@ impl MemoryLayer {
             .group_send(group.name()?, message, &exclude)
             .map_err(to_python)?;
         deliver(py, &self.engine, fan_out.hand_offs)?;
-        sound_alarms(py, &self.engine)?;
+        call_alarms(py, &self.engine)?;
         Ok(fan_out.report.into())
     }
 
@@ -257,7 +259,7 @@ impl MemoryLayer {
             }
         }
         deliver(py, &self.engine, hand_offs)?;
-        sound_alarms(py, &self.engine)?;
+        call_alarms(py, &self.engine)?;
         Ok(report.into())
     }
 
@@ -272,7 +274,7 @@ impl MemoryLayer {
             }
         }
         deliver(py, &self.engine, hand_offs)?;
-        sound_alarms(py, &self.engine)?;
+        call_alarms(py, &self.engine)?;
         Ok(report.into())
     }
 
@@ -438,7 +440,7 @@ impl MemoryLayer {
             receiver.end();
             receiver.wake(py, &mut wakes);
         }
-        wakes.ring(py)
+        wakes.flush(py)
     }
 
     fn stats(&self) -> LayerStats {

@@ -5,8 +5,8 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
-mod fault;
 mod frame;
+mod invalid;
 mod limits;
 mod plain;
 mod snapshot;

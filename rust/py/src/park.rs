@@ -6,7 +6,7 @@
 //! the loop, for a whole batch of tasks, takes each task's wake-up off its future and calls it, in the task's
 //! context, just as the handle would have done. The future stays pending and serves the next wait.
 //!
-//! That is done where the wake-up is the one of asyncio's own task, in C, and nothing else hangs on the future. Any other
+//! That is done where the wake-up is the one of asyncio's own task, in C, and the future has no other callback. Any other
 //! task gets its future resolved the ordinary way; and so does every task of a layer with `wake="future"`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,7 +159,7 @@ impl Park {
         }
     }
 
-    /// The ordinary way: the future is resolved, and the loop makes handles for what hangs on it. It is not used again.
+    /// The ordinary way: the future is resolved, and the loop makes handles for its callbacks. It is not used again.
     fn resolve(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = future.py();
         self.spent.store(true, Ordering::Relaxed);
@@ -248,8 +248,8 @@ fn discard_from_awaited_by(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>
     Ok(discard.as_ref().map(|discard| discard.bind(py)))
 }
 
-/// Finds the wake-up of the task that is parked on the future, and takes it off. `None` if what hangs there is not one
-/// task of asyncio's own.
+/// Finds the wake-up of the task that is parked on the future, and takes it off. `None` if the future's callback is not that of
+/// one task of asyncio's own.
 fn learn(future: &Bound<'_, PyAny>) -> PyResult<Option<WakeUp>> {
     let callbacks = future.getattr(intern!(future.py(), "_callbacks"))?;
     let only = match callbacks.cast::<PyList>() {

@@ -63,7 +63,7 @@ pub(crate) struct InboxWaiter {
     called_away: AtomicBool,
     /// Whether the last wait ended with `None`.
     answered_call: AtomicBool,
-    /// Called with each message in the stead of the task that is parked; see `attend`.
+    /// Called with each message instead of the task that is parked; see `attend`.
     attendant: Option<Py<PyAny>>,
     /// What the attendant has left to the task: the value of its `await`, or the error.
     left: Mutex<Option<PyResult<Py<PyAny>>>>,
@@ -258,16 +258,16 @@ impl Lines for Engine {
     }
 }
 
-/// Tells those whose mailboxes were full; to be called after a send for which some mailbox was.
+/// Calls the alarms of mailboxes that were full; to be called after each send.
 #[inline]
-pub(crate) fn sound_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
+pub(crate) fn call_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
     let alarms = engine.take_alarms();
     if alarms.is_empty() {
         return Ok(());
     }
     for receiver in alarms {
         if let Receiver::Alarm(alarm) = receiver {
-            alarm.get().sound(py)?;
+            alarm.get().call_soon(py)?;
         }
     }
     Ok(())
@@ -275,7 +275,8 @@ pub(crate) fn sound_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
 
 /// Gives each message to its receiver, then wakes every event loop concerned, once.
 ///
-/// A receiver may have left since the engine gave it out; then its message goes back, and perhaps on to the next one.
+/// A receiver may have left since the engine took it out of line. Then its message goes back to the engine, or on to the
+/// next receiver.
 /// Whatever is raised was raised in the caller's thread while a loop was woken, by a signal handler for instance: the
 /// messages are delivered all the same.
 pub(crate) fn deliver(
@@ -290,7 +291,7 @@ pub(crate) fn deliver(
             next = put(py, engine, waiter, envelope, &mut wakes);
         }
     }
-    wakes.ring(py)
+    wakes.flush(py)
 }
 
 /// Gives a message to its receiver, or back to the engine if the receiver has left: then it may be for the next.
@@ -310,8 +311,8 @@ fn put(
     }
 }
 
-/// Lets receivers go in a thread that is attached to Python: any other would leak them.
-pub(crate) fn bury(receivers: Vec<Receiver>) {
+/// Drops receivers in a thread that is attached to Python: any other would leak them.
+pub(crate) fn drop_attached(receivers: Vec<Receiver>) {
     // Without an interpreter there is nothing left that they could keep alive.
     Python::try_attach(|_| drop(receivers));
 }

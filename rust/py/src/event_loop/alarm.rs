@@ -23,7 +23,7 @@ impl Alarm {
     }
 
     /// Has the loop call the function, from any thread that is attached to Python.
-    pub(crate) fn sound(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn call_soon(&self, py: Python<'_>) -> PyResult<()> {
         let Some(event_loop) = self.queue.get().event_loop(py) else {
             return Ok(());
         };

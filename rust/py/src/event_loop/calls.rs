@@ -1,4 +1,4 @@
-//! What an event loop is given to call, and how it is made to.
+//! What an event loop is given to call: `Drain` by `call_soon`, `PipeReader` by `add_reader`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ use pyo3::types::PyString;
 
 use super::queue::LoopQueue;
 use super::running::runs_here;
-use super::wire::Wire;
+use super::self_pipe::SelfPipe;
 
 /// The queue of a loop, which is made if it has none yet; for a task of that loop that is about to wait.
 pub(crate) fn queue_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<LoopQueue>> {
@@ -18,11 +18,11 @@ pub(crate) fn queue_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<LoopQueue>>
         return Ok(queue);
     }
     let py = event_loop.py();
-    let wire = Wire::new()?;
-    let descriptor = wire.as_ref().map(Wire::descriptor);
-    let queue = Py::new(py, LoopQueue::new(event_loop, wire)?)?;
+    let pipe = SelfPipe::new()?;
+    let descriptor = pipe.as_ref().map(SelfPipe::descriptor);
+    let queue = Py::new(py, LoopQueue::new(event_loop, pipe)?)?;
     if let Some(descriptor) = descriptor {
-        Bell::hang(&queue, event_loop, descriptor)?;
+        PipeReader::register(&queue, event_loop, descriptor)?;
     }
     LoopQueue::register(&queue, py);
     Ok(queue)
@@ -30,9 +30,9 @@ pub(crate) fn queue_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<LoopQueue>>
 
 /// Arranges for one call of `drain`.
 ///
-/// A loop's `call_soon` may be Python, and so may be interrupted by whatever a signal handler raises: then the wire
-/// serves, and the exception goes to the caller. Only a loop that is really gone is treated as gone.
-pub(super) fn ring(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
+/// A loop's `call_soon` may be Python, and so may be interrupted by whatever a signal handler raises: then the pipe
+/// is written to, and the exception goes to the caller. Only a loop that is really gone is treated as gone.
+pub(super) fn schedule_drain(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
     let handle = queue;
     let queue = handle.get();
     let Some(event_loop) = queue.event_loop(py) else {
@@ -40,7 +40,7 @@ pub(super) fn ring(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
         return Ok(());
     };
     let here = runs_here(&event_loop);
-    if !here && queue.ready.pull_wire() {
+    if !here && queue.ready.notify() {
         return Ok(());
     }
     let method = if here {
@@ -56,7 +56,7 @@ pub(super) fn ring(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
         queue.close(py);
         return Ok(());
     }
-    if !queue.ready.pull_wire() {
+    if !queue.ready.notify() {
         queue.give_up();
     }
     called
@@ -74,7 +74,7 @@ fn drain(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
 fn finish(queue: &Py<LoopQueue>, py: Python<'_>) {
     if queue.get().finish() {
         // There is no caller to tell of an exception.
-        if let Err(error) = ring(queue, py) {
+        if let Err(error) = schedule_drain(queue, py) {
             error.write_unraisable(py, None);
         }
     }
@@ -139,25 +139,29 @@ impl Drop for Drain {
 
 /// What `add_reader` is given, held by the loop alone.
 #[pyclass(frozen)]
-struct Bell {
+struct PipeReader {
     queue: Py<LoopQueue>,
 }
 
-impl Bell {
-    /// Gives the loop a bell at the end of the wire. A loop that takes none does without, and without a wire.
-    fn hang(queue: &Py<LoopQueue>, event_loop: &Bound<'_, PyAny>, descriptor: i32) -> PyResult<()> {
+impl PipeReader {
+    /// Has the loop read the pipe. A loop that cannot read has no reader, and no pipe.
+    fn register(
+        queue: &Py<LoopQueue>,
+        event_loop: &Bound<'_, PyAny>,
+        descriptor: i32,
+    ) -> PyResult<()> {
         let py = event_loop.py();
-        let bell = Self {
+        let reader = Self {
             queue: queue.clone_ref(py),
         };
         // In a context of its own: the loop would keep that of the task which happened to wait first.
         let context = py.import("contextvars")?.getattr("Context")?.call0()?;
         let add_reader = event_loop.getattr(intern!(py, "add_reader"));
-        let hung = add_reader
-            .and_then(|add_reader| context.call_method1("run", (add_reader, descriptor, bell)));
-        match hung {
-            Ok(_) => queue.get().ready.has_bell.store(true, Ordering::Relaxed),
-            Err(error) if cannot_read(py, &error) => drop(queue.get().ready.wire.take()),
+        let added = add_reader
+            .and_then(|add_reader| context.call_method1("run", (add_reader, descriptor, reader)));
+        match added {
+            Ok(_) => queue.get().ready.has_reader.store(true, Ordering::Relaxed),
+            Err(error) if cannot_read(py, &error) => drop(queue.get().ready.pipe.take()),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -165,10 +169,10 @@ impl Bell {
 }
 
 #[pymethods]
-impl Bell {
+impl PipeReader {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        self.queue.get().ready.quiet_wire();
-        // An exception that is kept keeps the frames that it passed through, and those keep what they called. The bell is to
+        self.queue.get().ready.clear_pipe();
+        // An exception that is kept keeps the frames that it passed through, and those keep what they called. The reader is to
         // be kept by the loop alone, so what interrupts it is raised from another call.
         match (drain(&self.queue, py), self.queue.get().event_loop(py)) {
             (Err(interrupt), Some(event_loop)) => Drain::call(
@@ -182,10 +186,10 @@ impl Bell {
     }
 }
 
-impl Drop for Bell {
+impl Drop for PipeReader {
     fn drop(&mut self) {
-        // A loop that refused the bell lives on without it.
-        if self.queue.get().has_bell() {
+        // A loop that refused the reader lives on without it.
+        if self.queue.get().has_reader() {
             Python::try_attach(|py| self.queue.get().close(py));
         }
     }

@@ -60,11 +60,11 @@ impl DetachedWakes {
     }
 
     /// Wakes every loop that something was added for.
-    pub(crate) fn ring(self) {
+    pub(crate) fn flush(self) {
         for mut batch in self.0 {
             if !batch.add_detached() {
                 // Not attached means that the interpreter is gone, and every loop with it.
-                Python::try_attach(|py| batch.ring_attached(py));
+                Python::try_attach(|py| batch.flush_attached(py));
             }
         }
     }
@@ -78,13 +78,13 @@ impl Batch {
         self.ready.add_detached(&mut self.sleepers, alarms)
     }
 
-    fn ring_attached(self, py: Python<'_>) {
-        let mut rung = Ok(());
+    fn flush_attached(self, py: Python<'_>) {
+        let mut flushed = Ok(());
         match LoopQueue::with_ready(py, &self.ready) {
             Some(queue) => {
                 let mut wakes = Wakes::default();
                 wakes.add_to(py, queue, self.sleepers, Kind::Ready);
-                rung = wakes.ring(py);
+                flushed = wakes.flush(py);
             }
             // The loop is gone.
             None => self
@@ -93,9 +93,9 @@ impl Batch {
                 .for_each(|sleeper| sleeper.give_back(py)),
         }
         for alarm in self.alarms {
-            rung = rung.and(alarm.get().sound(py));
+            flushed = flushed.and(alarm.get().call_soon(py));
         }
-        if let Err(error) = rung {
+        if let Err(error) = flushed {
             error.write_unraisable(py, None);
         }
     }

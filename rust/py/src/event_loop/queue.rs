@@ -10,23 +10,23 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
-use super::ready::{Line, Ready};
+use super::ready::{Ready, RunQueue};
 use super::running::{address, drained_loop, forget_drained, Draining};
+use super::self_pipe::SelfPipe;
 use super::sleeper::Sleeper;
 use super::turn::Turn;
-use super::wire::Wire;
 use crate::locks::refer;
 
-/// How many `drain` takes out of the line at once.
+/// How many objects `drain` takes out of the queue at once.
 const BATCH: usize = 16;
-/// After how many it looks at the clock; at first earlier, because where one handler is slow most are.
+/// After how many of them it looks at the clock. It looks earlier at first: where one handler is slow, most are.
 const LOOK: usize = 8;
 
 /// The queues of all loops of the process, by the address of the loop; there are few of them. Global, because a running
 /// loop is: several layers share its queue, and a fork has to find all descriptors.
 static QUEUES: Mutex<Vec<(usize, Py<LoopQueue>)>> = Mutex::new(Vec::new());
 
-/// Where tasks of a loop wait in line, to be told when the loop is gone.
+/// Where tasks of a loop wait in line. It is told when the loop is gone.
 pub(crate) trait Lines: Send + Sync {
     /// Forgets all that would be woken through this queue.
     fn forget_loop(&self, queue: &LoopQueue);
@@ -39,7 +39,7 @@ pub(crate) struct LoopQueue {
     reference: Py<PyWeakrefReference>,
     pub(super) ready: Arc<Ready>,
     born: Instant,
-    /// Where this loop's tasks have waited in line, for its end; the last of them also by address.
+    /// Where this loop's tasks have waited in line, to be told when it is gone; the last of them also by address.
     lines: Mutex<Vec<Weak<dyn Lines>>>,
     last_lines: AtomicUsize,
 }
@@ -63,10 +63,10 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn of(self, line: &mut Line) -> &mut VecDeque<Sleeper> {
+    fn of(self, queue: &mut RunQueue) -> &mut VecDeque<Sleeper> {
         match self {
-            Self::Called => &mut line.called,
-            Self::Ready => &mut line.ready,
+            Self::Called => &mut queue.called,
+            Self::Ready => &mut queue.ready,
         }
     }
 }
@@ -74,17 +74,18 @@ impl Kind {
 /// What a queue wants after something was added.
 pub(super) enum Added {
     Nothing,
-    Ring,
+    /// A call of `drain` is to be arranged.
+    Schedule,
     /// The loop is gone; what was to be added comes back.
     Closed(Vec<Sleeper>),
 }
 
 impl LoopQueue {
-    pub(super) fn new(event_loop: &Bound<'_, PyAny>, wire: Option<Wire>) -> PyResult<Self> {
+    pub(super) fn new(event_loop: &Bound<'_, PyAny>, pipe: Option<SelfPipe>) -> PyResult<Self> {
         Ok(Self {
             address: address(event_loop),
             reference: PyWeakrefReference::new(event_loop)?.unbind(),
-            ready: Arc::new(Ready::new(wire)),
+            ready: Arc::new(Ready::new(pipe)),
             born: Instant::now(),
             lines: Mutex::default(),
             last_lines: AtomicUsize::new(0),
@@ -95,7 +96,7 @@ impl LoopQueue {
     pub(super) fn find(event_loop: &Bound<'_, PyAny>) -> Option<Py<Self>> {
         let py = event_loop.py();
         let queue = Self::at(py, address(event_loop))?;
-        let same = queue.get().has_bell() || queue.get().event_loop(py).is_some();
+        let same = queue.get().has_reader() || queue.get().event_loop(py).is_some();
         same.then_some(queue)
     }
 
@@ -122,7 +123,7 @@ impl LoopQueue {
         QUEUES.with(|queues| queues.push(known));
     }
 
-    /// Forgets the loops that went without a bell, and so without a word.
+    /// Forgets the loops without a reader that are gone: nothing has told of their end.
     fn forget_silent(py: Python<'_>) {
         let known: Vec<_> =
             QUEUES.with(|queues| queues.iter().map(|(address, _)| *address).collect());
@@ -153,17 +154,17 @@ impl LoopQueue {
 
     /// Whether the loop is known to be gone.
     pub(crate) fn is_closed(&self) -> bool {
-        !self.has_bell() && self.ready.line.with(|line| line.closed)
+        !self.has_reader() && self.ready.run_queue.with(|queue| queue.closed)
     }
 
-    /// Whether the loop is there, and its end will be noticed.
-    pub(crate) fn has_bell(&self) -> bool {
-        self.ready.has_bell.load(Ordering::Relaxed)
+    /// Whether the loop is there, and its end will be noticed: it has a reader.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.ready.has_reader.load(Ordering::Relaxed)
     }
 
     /// Whether a call of `drain` is on its way; the one that is being made does not count.
     pub(crate) fn is_called(&self) -> bool {
-        drained_loop() != Some(self.address) && self.ready.line.with(|line| line.scheduled)
+        drained_loop() != Some(self.address) && self.ready.run_queue.with(|queue| queue.scheduled)
     }
 
     /// What the times of this loop's tasks are counted from.
@@ -171,7 +172,7 @@ impl LoopQueue {
         self.born
     }
 
-    /// Whether the loop was closed or collected; only a loop without a bell has to be asked.
+    /// Whether the loop was closed or collected; only a loop without a reader has to be asked.
     pub(super) fn is_gone(&self, py: Python<'_>) -> bool {
         let closed = |event_loop: Bound<'_, PyAny>| {
             event_loop
@@ -200,18 +201,18 @@ impl LoopQueue {
     }
 
     pub(super) fn add(&self, py: Python<'_>, sleepers: Vec<Sleeper>, kind: Kind) -> Added {
-        if !self.has_bell() && self.is_gone(py) {
+        if !self.has_reader() && self.is_gone(py) {
             self.close(py);
         }
-        self.ready.line.with(|line| {
-            if line.closed {
+        self.ready.run_queue.with(|queue| {
+            if queue.closed {
                 return Added::Closed(sleepers);
             }
-            kind.of(line).extend(sleepers);
-            if std::mem::replace(&mut line.scheduled, true) {
+            kind.of(queue).extend(sleepers);
+            if std::mem::replace(&mut queue.scheduled, true) {
                 Added::Nothing
             } else {
-                Added::Ring
+                Added::Schedule
             }
         })
     }
@@ -223,15 +224,15 @@ impl LoopQueue {
 
     /// Wakes what is there now, as long as the turn lasts; the rest is woken in the loop's next turn.
     pub(super) fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
-        self.sound_alarms(py);
+        self.call_alarms(py);
         // Each kind has a turn of its own: clients that send without pause hold up no group, and a group no client.
         self.wake(py, Kind::Called)?;
         self.wake(py, Kind::Ready)
     }
 
     fn wake(&self, py: Python<'_>, kind: Kind) -> PyResult<()> {
-        let line = &self.ready.line;
-        let there = line.with(|line| kind.of(line).len());
+        let run_queue = &self.ready.run_queue;
+        let there = run_queue.with(|queue| kind.of(queue).len());
         if there == 0 {
             return Ok(());
         }
@@ -239,8 +240,8 @@ impl LoopQueue {
         let mut batch = VecDeque::with_capacity(BATCH);
         for woken in 1..=there {
             if batch.is_empty() {
-                line.with(|line| {
-                    let sleepers = kind.of(line);
+                run_queue.with(|queue| {
+                    let sleepers = kind.of(queue);
                     // Fewer than there were, if the loop was closed meanwhile.
                     let next = (there + 1 - woken).min(BATCH).min(sleepers.len());
                     batch.extend(sleepers.drain(..next));
@@ -259,11 +260,11 @@ impl LoopQueue {
         Ok(())
     }
 
-    fn sound_alarms(&self, py: Python<'_>) {
+    fn call_alarms(&self, py: Python<'_>) {
         let alarms = self
             .ready
-            .line
-            .with(|line| std::mem::take(&mut line.alarms));
+            .run_queue
+            .with(|queue| std::mem::take(&mut queue.alarms));
         let turn = Turn::begin();
         for alarm in alarms {
             if let Err(error) = alarm.wake(py, &turn) {
@@ -273,32 +274,32 @@ impl LoopQueue {
     }
 
     fn put_back(&self, batch: VecDeque<Sleeper>, kind: Kind) {
-        self.ready.line.with(|line| {
+        self.ready.run_queue.with(|queue| {
             for sleeper in batch.into_iter().rev() {
-                kind.of(line).push_front(sleeper);
+                kind.of(queue).push_front(sleeper);
             }
         });
     }
 
     /// Ends one call of `drain`; tells whether there is more to do, for which another is to be arranged.
     pub(super) fn finish(&self) -> bool {
-        self.ready.line.with(|line| {
-            line.scheduled = line.has_more();
-            line.scheduled
+        self.ready.run_queue.with(|queue| {
+            queue.scheduled = queue.has_more();
+            queue.scheduled
         })
     }
 
     /// Notes that no call of `drain` is on its way, because none could be arranged.
     pub(super) fn give_up(&self) {
-        self.ready.line.with(|line| line.scheduled = false);
+        self.ready.run_queue.with(|queue| queue.scheduled = false);
     }
 
-    /// The loop is gone: messages on their way to its tasks go back, and its tasks are let go.
+    /// The loop is gone: messages that its tasks have not taken go back, and its tasks leave their lines.
     pub(super) fn close(&self, py: Python<'_>) {
-        let (sleepers, alarms) = self.ready.line.with(Line::close);
-        self.ready.has_bell.store(false, Ordering::Relaxed);
+        let (sleepers, alarms) = self.ready.run_queue.with(RunQueue::close);
+        self.ready.has_reader.store(false, Ordering::Relaxed);
         let removed = self.forget();
-        drop(self.ready.wire.take());
+        drop(self.ready.pipe.take());
         for sleeper in sleepers {
             sleeper.give_back(py);
         }
@@ -321,11 +322,11 @@ pub(crate) fn after_fork_in_child() {
     let queues = queues.map(|mut queues| std::mem::take(&mut *queues));
     for (_, handle) in queues.unwrap_or_default() {
         let queue = handle.get();
-        queue.ready.has_bell.store(false, Ordering::Relaxed);
-        drop(queue.ready.wire.try_lock().map(|mut wire| wire.take()));
+        queue.ready.has_reader.store(false, Ordering::Relaxed);
+        drop(queue.ready.pipe.try_lock().map(|mut pipe| pipe.take()));
         let lines = queue.lines.try_lock();
         drop(lines.map(|mut lines| std::mem::take(&mut *lines)));
-        let line = queue.ready.line.try_lock();
-        std::mem::forget(line.map(|mut line| line.close()));
+        let run_queue = queue.ready.run_queue.try_lock();
+        std::mem::forget(run_queue.map(|mut queue| queue.close()));
     }
 }

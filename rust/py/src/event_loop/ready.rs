@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use headrace_core::sync::Mutex;
 
+use super::self_pipe::SelfPipe;
 use super::sleeper::Sleeper;
-use super::wire::Wire;
 
-/// What senders in any thread put there, and what they pull.
+/// What senders in any thread add to, and how they notify the loop.
 #[derive(Debug)]
 pub(super) struct Ready {
-    pub(super) line: Mutex<Line>,
+    pub(super) run_queue: Mutex<RunQueue>,
     /// How other threads reach the loop. `None` where the system or the loop cannot, and once the loop is gone.
-    pub(super) wire: Mutex<Option<Arc<Wire>>>,
+    pub(super) pipe: Mutex<Option<Arc<SelfPipe>>>,
     /// Whether the loop's end will be noticed; else its address may come to stand for another loop.
-    pub(super) has_bell: AtomicBool,
+    pub(super) has_reader: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct RunQueue {
     /// Those that are called by their own client. They do not wait behind a whole group.
     pub(super) called: VecDeque<Sleeper>,
     /// Those that have a message.
@@ -35,7 +35,7 @@ pub(super) struct Line {
 /// The waiters that were to be woken, and the functions that were to be called.
 type Left = (VecDeque<Sleeper>, Vec<Sleeper>);
 
-impl Line {
+impl RunQueue {
     /// Takes no more, and gives up what is there.
     #[must_use = "what it drops is dropped by the caller, without the lock"]
     pub(super) fn close(&mut self) -> Left {
@@ -52,49 +52,49 @@ impl Line {
 }
 
 impl Ready {
-    pub(super) fn new(wire: Option<Wire>) -> Self {
+    pub(super) fn new(pipe: Option<SelfPipe>) -> Self {
         Self {
-            line: Mutex::default(),
-            wire: Mutex::new(wire.map(Arc::new)),
-            has_bell: AtomicBool::new(false),
+            run_queue: Mutex::default(),
+            pipe: Mutex::new(pipe.map(Arc::new)),
+            has_reader: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn pull_wire(&self) -> bool {
-        // Not under the lock: the loop wakes within the pull, and its first step takes the lock.
-        self.wire().is_some_and(|wire| wire.pull())
+    pub(super) fn notify(&self) -> bool {
+        // Not under the lock: the loop may wake during the write, and its first step takes the lock.
+        self.pipe().is_some_and(|pipe| pipe.notify())
     }
 
-    pub(super) fn quiet_wire(&self) {
-        if let Some(wire) = self.wire() {
-            wire.quiet();
+    pub(super) fn clear_pipe(&self) {
+        if let Some(pipe) = self.pipe() {
+            pipe.clear();
         }
     }
 
-    fn wire(&self) -> Option<Arc<Wire>> {
-        self.wire.with(|wire| wire.clone())
+    fn pipe(&self) -> Option<Arc<SelfPipe>> {
+        self.pipe.with(|pipe| pipe.clone())
     }
 
-    /// Adds without Python, and pulls the wire. False if that is not the way to this loop: then nothing was added.
+    /// Adds without Python, and notifies the loop. False if this loop cannot be notified so: then nothing was added.
     pub(super) fn add_detached(
         &self,
         ready: &mut Vec<Sleeper>,
         alarms: impl FnOnce() -> Vec<Sleeper> + Send,
     ) -> bool {
-        if !self.has_bell.load(Ordering::Relaxed) {
+        if !self.has_reader.load(Ordering::Relaxed) {
             return false;
         }
-        let scheduled = self.line.with(|line| {
-            if line.closed {
+        let scheduled = self.run_queue.with(|queue| {
+            if queue.closed {
                 return None;
             }
-            line.ready.extend(ready.drain(..));
-            line.alarms.extend(alarms());
-            Some(std::mem::replace(&mut line.scheduled, true))
+            queue.ready.extend(ready.drain(..));
+            queue.alarms.extend(alarms());
+            Some(std::mem::replace(&mut queue.scheduled, true))
         });
         if scheduled == Some(false) {
-            // A wire that takes no more has been pulled.
-            self.pull_wire();
+            // A pipe that is full has been written to.
+            self.notify();
         }
         scheduled.is_some()
     }

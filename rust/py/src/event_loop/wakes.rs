@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::PyClass;
 
-use super::calls::ring;
+use super::calls::schedule_drain;
 use super::queue::{Added, Kind, LoopQueue};
 use super::sleeper::{Methods, Sleeper};
 use super::turn::Turn;
@@ -52,7 +52,7 @@ pub(crate) struct Wakes {
     sleepers: Vec<Sleeper>,
     queue: Option<Py<LoopQueue>>,
     /// Queues that were added to, and want to be rung.
-    ring: Vec<Py<LoopQueue>>,
+    unscheduled: Vec<Py<LoopQueue>>,
     stranded: Vec<Sleeper>,
 }
 
@@ -94,21 +94,21 @@ impl Wakes {
     ) {
         match queue.get().add(py, sleepers, kind) {
             Added::Nothing => {}
-            Added::Ring => self.ring.push(queue),
+            Added::Schedule => self.unscheduled.push(queue),
             Added::Closed(sleepers) => self.stranded.extend(sleepers),
         }
     }
 
     /// Wakes every loop that something was added for; all of them, even if one raises.
-    pub(crate) fn ring(mut self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn flush(mut self, py: Python<'_>) -> PyResult<()> {
         self.hand_over(py);
-        let mut rung = Ok(());
-        for queue in self.ring {
-            rung = rung.and(ring(&queue, py));
+        let mut flushed = Ok(());
+        for queue in self.unscheduled {
+            flushed = flushed.and(schedule_drain(&queue, py));
         }
         for sleeper in self.stranded {
             sleeper.give_back(py);
         }
-        rung
+        flushed
     }
 }

@@ -43,21 +43,21 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
             kind: None,
             size: bytes.len(),
         }),
-        Err(Fault::Bad(what)) => {
+        Err(Failure::Malformed(what)) => {
             let text = format!("{what} (byte {})", decoder.at);
             Err(PyValueError::new_err(text))
         }
-        Err(Fault::Python(error)) => Err(*error),
+        Err(Failure::Python(error)) => Err(*error),
     }
 }
 
-enum Fault {
-    Bad(Bad),
+enum Failure {
+    Malformed(Malformed),
     /// In a box: results are returned for every value.
     Python(Box<PyErr>),
 }
 
-enum Bad {
+enum Malformed {
     NoMap,
     Truncated,
     Key,
@@ -69,7 +69,7 @@ enum Bad {
     Trailing,
 }
 
-impl fmt::Display for Bad {
+impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoMap => write!(f, "the message is not a map"),
@@ -88,13 +88,13 @@ impl fmt::Display for Bad {
     }
 }
 
-impl From<Bad> for Fault {
-    fn from(bad: Bad) -> Self {
-        Self::Bad(bad)
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
     }
 }
 
-impl From<PyErr> for Fault {
+impl From<PyErr> for Failure {
     fn from(error: PyErr) -> Self {
         Self::Python(Box::new(error))
     }
@@ -113,22 +113,22 @@ struct Decoder<'py, 'a> {
 }
 
 impl<'py, 'a> Decoder<'py, 'a> {
-    fn message(&mut self) -> Result<Bound<'py, PyDict>, Fault> {
+    fn message(&mut self) -> Result<Bound<'py, PyDict>, Failure> {
         let pairs = match self.marker()? {
             Marker::FixMap(pairs) => usize::from(pairs),
             Marker::Map16 => self.length::<2>()?,
             Marker::Map32 => self.length::<4>()?,
-            _ => return Err(Bad::NoMap.into()),
+            _ => return Err(Malformed::NoMap.into()),
         };
         let message = self.map(pairs, 1)?;
         self.at = self.position;
         if self.position < self.bytes.len() {
-            return Err(Bad::Trailing.into());
+            return Err(Malformed::Trailing.into());
         }
         Ok(message)
     }
 
-    fn value(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+    fn value(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Failure> {
         match self.marker()? {
             Marker::FixStr(length) => self.text(length.into()),
             Marker::Str8 => self.length::<1>().and_then(|length| self.text(length)),
@@ -159,7 +159,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         }
     }
 
-    fn scalar(&mut self, marker: Marker) -> Result<Bound<'py, PyAny>, Fault> {
+    fn scalar(&mut self, marker: Marker) -> Result<Bound<'py, PyAny>, Failure> {
         let py = self.py;
         let value = match marker {
             Marker::Null => Ok(py.None().into_bound(py)),
@@ -177,29 +177,29 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::I64 => i64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
             Marker::F32 => f32::from_be_bytes(self.chunk()?).into_bound_py_any(py),
             Marker::F64 => f64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::Reserved => return Err(Bad::Reserved.into()),
-            _ => return Err(Bad::Extension.into()),
+            Marker::Reserved => return Err(Malformed::Reserved.into()),
+            _ => return Err(Malformed::Extension.into()),
         };
         Ok(value?)
     }
 
     /// Begins a container of so many values, keys included.
-    fn enter(&mut self, values: usize, depth: usize) -> Result<(), Fault> {
+    fn enter(&mut self, values: usize, depth: usize) -> Result<(), Failure> {
         self.containers += 1;
         if self.containers > MAX_CONTAINERS {
-            return Err(Bad::TooMany.into());
+            return Err(Malformed::TooMany.into());
         }
         // Every value takes at least one byte.
         if values > self.bytes.len() - self.position {
-            return Err(Bad::Truncated.into());
+            return Err(Malformed::Truncated.into());
         }
         if depth > MAX_DEPTH {
-            return Err(Bad::TooDeep.into());
+            return Err(Malformed::TooDeep.into());
         }
         Ok(())
     }
 
-    fn map(&mut self, pairs: usize, depth: usize) -> Result<Bound<'py, PyDict>, Fault> {
+    fn map(&mut self, pairs: usize, depth: usize) -> Result<Bound<'py, PyDict>, Failure> {
         self.enter(pairs.saturating_mul(2), depth)?;
         let dict = PyDict::new(self.py);
         for _ in 0..pairs {
@@ -209,7 +209,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         Ok(dict)
     }
 
-    fn array(&mut self, length: usize, depth: usize) -> Result<Bound<'py, PyAny>, Fault> {
+    fn array(&mut self, length: usize, depth: usize) -> Result<Bound<'py, PyAny>, Failure> {
         self.enter(length, depth)?;
         let start = self.items.len();
         for _ in 0..length {
@@ -219,7 +219,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         Ok(PyList::new(self.py, self.items.drain(start..))?.into_any())
     }
 
-    fn key(&mut self) -> Result<Bound<'py, PyAny>, Fault> {
+    fn key(&mut self) -> Result<Bound<'py, PyAny>, Failure> {
         let marker = self.marker()?;
         let length = match marker {
             Marker::FixStr(length) => usize::from(length),
@@ -227,12 +227,12 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::Str16 => self.length::<2>()?,
             Marker::Str32 => self.length::<4>()?,
             Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => return self.bytes_key(marker),
-            _ => return Err(Bad::Key.into()),
+            _ => return Err(Malformed::Key.into()),
         };
         Ok(self.text_key(length)?.into_any())
     }
 
-    fn bytes_key(&mut self, marker: Marker) -> Result<Bound<'py, PyAny>, Fault> {
+    fn bytes_key(&mut self, marker: Marker) -> Result<Bound<'py, PyAny>, Failure> {
         let length = match marker {
             Marker::Bin8 => self.length::<1>()?,
             Marker::Bin16 => self.length::<2>()?,
@@ -242,7 +242,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
     }
 
     /// A key that is text; those that come again and again are remembered.
-    fn text_key(&mut self, length: usize) -> Result<Bound<'py, PyString>, Fault> {
+    fn text_key(&mut self, length: usize) -> Result<Bound<'py, PyString>, Failure> {
         let py = self.py;
         let bytes = self.take(length)?;
         let place = self.keys.0.as_mut().and_then(|keys| keys.place(bytes));
@@ -261,60 +261,62 @@ impl<'py, 'a> Decoder<'py, 'a> {
         }
     }
 
-    fn text(&mut self, length: usize) -> Result<Bound<'py, PyAny>, Fault> {
+    fn text(&mut self, length: usize) -> Result<Bound<'py, PyAny>, Failure> {
         let bytes = self.take(length)?;
         Ok(text(self.py, bytes)?.into_any())
     }
 
-    fn binary(&mut self, length: usize) -> Result<Bound<'py, PyAny>, Fault> {
+    fn binary(&mut self, length: usize) -> Result<Bound<'py, PyAny>, Failure> {
         Ok(PyBytes::new(self.py, self.take(length)?).into_any())
     }
 
-    fn marker(&mut self) -> Result<Marker, Fault> {
+    fn marker(&mut self) -> Result<Marker, Failure> {
         self.at = self.position;
         let [marker] = self.chunk()?;
         Ok(Marker::from_u8(marker))
     }
 
-    fn length<const N: usize>(&mut self) -> Result<usize, Fault> {
+    fn length<const N: usize>(&mut self) -> Result<usize, Failure> {
         let digits: [u8; N] = self.chunk()?;
         Ok(digits
             .iter()
             .fold(0, |length, digit| length << 8 | usize::from(*digit)))
     }
 
-    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Failure> {
         let rest = self.bytes.get(self.position..);
-        let chunk = rest.and_then(<[u8]>::first_chunk).ok_or(Bad::Truncated)?;
+        let chunk = rest
+            .and_then(<[u8]>::first_chunk)
+            .ok_or(Malformed::Truncated)?;
         self.position += N;
         Ok(*chunk)
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Fault> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Failure> {
         let rest = self.bytes.get(self.position..);
         let taken = rest
             .and_then(|rest| rest.get(..length))
-            .ok_or(Bad::Truncated)?;
+            .ok_or(Malformed::Truncated)?;
         self.position += length;
         Ok(taken)
     }
 }
 
-fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyString>, Fault> {
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyString>, Failure> {
     PyString::from_bytes(py, bytes).map_err(|error| {
         if error.is_instance_of::<PyUnicodeDecodeError>(py) {
-            Bad::NotUtf8.into()
+            Malformed::NotUtf8.into()
         } else {
-            Fault::from(error)
+            Failure::from(error)
         }
     })
 }
 
-/// Keys that were decoded lately, each in the place that its text gives it: most are those of the message before, and a dict
-/// takes a key that knows its hash more quickly than a new one.
+/// Keys that were decoded lately, by a hash of their text. Most keys are those of the message before, and a dict is faster
+/// with a key whose hash is known than with a new one.
 ///
 /// A decoder takes them out while it works. One that finds none (another thread has them, or a decode further down its own
-/// stack, in code that the garbage collector runs) makes new keys.
+/// stack, in code that the garbage collector runs) begins without.
 struct Keys([Option<Py<PyString>>; 256]);
 
 static KEYS: Mutex<Option<Box<Keys>>> = Mutex::new(None);

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use rmp::Marker;
 
-use super::fault::{Fault, Reason, Step};
+use super::invalid::{Invalid, Reason, Step};
 use super::limits::{MAX_CONTAINERS, MAX_DEPTH};
 use super::plain::{bytes_of, check_reserved, dict_of, plain_dict};
 use crate::errors::type_name;
@@ -49,9 +49,9 @@ pub(crate) fn encode_into(
         bytes,
         containers: 0,
     };
-    encoder.value(message, 1).map_err(|fault| {
+    encoder.value(message, 1).map_err(|invalid| {
         bytes.truncate(start);
-        fault.into_error(message)
+        invalid.into_error(message)
     })
 }
 
@@ -74,31 +74,31 @@ const MAP: Lengths = Lengths(None, Marker::Map16, Marker::Map32);
 
 impl Encoder<'_> {
     /// Refuses what is too long with so many more bytes.
-    fn fits(&self, more: usize) -> Result<(), Fault> {
+    fn fits(&self, more: usize) -> Result<(), Invalid> {
         let end = self.bytes.len().saturating_add(more);
         if end <= self.end {
             return Ok(());
         }
-        Err(Fault::new(Reason::TooLarge {
+        Err(Invalid::new(Reason::TooLarge {
             size: end - self.start,
             limit: self.limit,
         }))
     }
 
     /// Begins a container of so many values, keys included.
-    fn enter(&mut self, depth: usize, values: usize) -> Result<(), Fault> {
+    fn enter(&mut self, depth: usize, values: usize) -> Result<(), Invalid> {
         self.containers += 1;
         if depth > MAX_DEPTH {
-            return Err(Fault::new(Reason::Depth));
+            return Err(Invalid::new(Reason::Depth));
         }
         if self.containers > MAX_CONTAINERS {
-            return Err(Fault::new(Reason::Containers));
+            return Err(Invalid::new(Reason::Containers));
         }
         // Every value takes at least one byte.
         self.fits(values)
     }
 
-    fn value(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
+    fn value(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Invalid> {
         if let Ok(text) = value.cast_exact::<PyString>() {
             self.text(text)?;
         } else if value.is_exact_instance_of::<PyInt>() {
@@ -125,7 +125,7 @@ impl Encoder<'_> {
     }
 
     /// A value whose type is a subclass of one that a message may hold, as that.
-    fn subclass(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
+    fn subclass(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Invalid> {
         if let Ok(text) = value.cast::<PyString>() {
             self.text(text)?;
         } else if value.is_instance_of::<PyInt>() {
@@ -141,38 +141,38 @@ impl Encoder<'_> {
         } else if let Ok(dict) = value.cast::<PyDict>() {
             return self.dict(&plain_dict(dict)?, depth);
         } else {
-            return Err(Fault::new(Reason::Type(type_name(value))));
+            return Err(Invalid::new(Reason::Type(type_name(value))));
         }
         self.fits(0)
     }
 
     /// A dict that nobody else can change.
-    fn dict(&mut self, own: &Bound<'_, PyDict>, depth: usize) -> Result<(), Fault> {
+    fn dict(&mut self, own: &Bound<'_, PyDict>, depth: usize) -> Result<(), Invalid> {
         self.enter(depth, own.len().saturating_mul(2))?;
         match u8::try_from(own.len()) {
             Ok(short @ ..=15) => self.put(Marker::FixMap(short), &[]),
             _ => self.length(own.len(), &MAP),
         }
         for (key, value) in own {
-            let at_key = |fault: Fault| fault.at(Step::of(&key));
+            let at_key = |invalid: Invalid| invalid.at(Step::of(&key));
             self.key(&key, depth).map_err(at_key)?;
             self.value(&value, depth + 1).map_err(at_key)?;
         }
         self.fits(0)
     }
 
-    fn key(&mut self, key: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
+    fn key(&mut self, key: &Bound<'_, PyAny>, depth: usize) -> Result<(), Invalid> {
         if let Ok(text) = key.cast::<PyString>() {
             check_reserved(self.text(text)?, depth)
         } else if let Ok(bytes) = key.cast::<PyBytes>() {
             self.binary(bytes)
         } else {
-            Err(Fault::new(Reason::Key))
+            Err(Invalid::new(Reason::Key))
         }
     }
 
     /// A list that nobody else can change.
-    fn list(&mut self, own: &Bound<'_, PyList>, depth: usize) -> Result<(), Fault> {
+    fn list(&mut self, own: &Bound<'_, PyList>, depth: usize) -> Result<(), Invalid> {
         self.items(own.iter(), depth)
     }
 
@@ -180,7 +180,7 @@ impl Encoder<'_> {
         &mut self,
         items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
         depth: usize,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Invalid> {
         let length = items.len();
         self.enter(depth, length)?;
         match u8::try_from(length) {
@@ -189,13 +189,15 @@ impl Encoder<'_> {
         }
         for (index, item) in items.enumerate() {
             self.value(&item, depth + 1)
-                .map_err(|fault| fault.at(Step::Index(index)))?;
+                .map_err(|invalid| invalid.at(Step::Index(index)))?;
         }
         self.fits(0)
     }
 
-    fn text<'a>(&mut self, text: &'a Bound<'_, PyString>) -> Result<&'a str, Fault> {
-        let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+    fn text<'a>(&mut self, text: &'a Bound<'_, PyString>) -> Result<&'a str, Invalid> {
+        let text = text
+            .to_str()
+            .map_err(|_| Invalid::new(Reason::Surrogates))?;
         match u8::try_from(text.len()) {
             Ok(short @ ..=31) => self.put(Marker::FixStr(short), &[]),
             _ => self.length(text.len(), &TEXT),
@@ -205,7 +207,7 @@ impl Encoder<'_> {
         Ok(text)
     }
 
-    fn binary(&mut self, binary: &Bound<'_, PyBytes>) -> Result<(), Fault> {
+    fn binary(&mut self, binary: &Bound<'_, PyBytes>) -> Result<(), Invalid> {
         let binary = binary.as_bytes();
         self.length(binary.len(), &BINARY);
         self.fits(binary.len())?;
@@ -214,9 +216,9 @@ impl Encoder<'_> {
     }
 
     /// An integer in as few bytes as it takes: without a sign if it is not negative.
-    fn int(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Fault> {
+    fn int(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Invalid> {
         let Ok(number) = value.extract::<i64>() else {
-            let large: u64 = value.extract().map_err(|_| Fault::new(Reason::Range))?;
+            let large: u64 = value.extract().map_err(|_| Invalid::new(Reason::Range))?;
             self.put(Marker::U64, &large.to_be_bytes());
             return Ok(());
         };

@@ -1,7 +1,7 @@
 //! A message of another process: bytes that become a value when the first receiver wants it, and only once.
 //!
 //! A frame may be dropped by a thread that does not hold Python's lock, perhaps under the engine's, and the value that it
-//! keeps for its other receivers with it. Such a value is put aside, and released by whoever decodes next.
+//! keeps for its other receivers with it. Such a value is kept until the next decode releases it.
 
 use std::fmt;
 use std::ops::Range;
@@ -48,7 +48,7 @@ impl Frame {
     }
 
     /// A value for one of several receivers. No lock is held while Python works: two threads may decode at once, and then
-    /// one of them keeps what it decoded to itself.
+    /// the second uses its own value, which nobody else gets.
     pub(super) fn copy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         release_orphans();
         if let Some(decoded) = self.decoded.get() {

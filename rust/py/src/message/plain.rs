@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 use pyo3::{intern, IntoPyObjectExt};
 
-use super::fault::{Fault, Reason};
+use super::invalid::{Invalid, Reason};
 use super::limits::RESERVED;
 use crate::errors::{show, InvalidMessage};
 
@@ -17,36 +17,38 @@ pub(super) fn dict_of<'a, 'py>(message: &'a Bound<'py, PyAny>) -> PyResult<&'a B
 }
 
 /// Refuses a key of the message itself that layers keep for themselves.
-pub(super) fn check_reserved(key: &str, depth: usize) -> Result<(), Fault> {
+pub(super) fn check_reserved(key: &str, depth: usize) -> Result<(), Invalid> {
     if depth == 1 && key == RESERVED {
-        return Err(Fault::new(Reason::Reserved));
+        return Err(Invalid::new(Reason::Reserved));
     }
     Ok(())
 }
 
 /// A key that every engine can carry.
-pub(super) fn plain_key<'py>(key: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
+pub(super) fn plain_key<'py>(key: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Invalid> {
     if let Ok(text) = key.cast::<PyString>() {
         plain_text(text)
     } else if let Ok(bytes) = key.cast::<PyBytes>() {
         Ok(PyBytes::new(key.py(), bytes.as_bytes()).into_any())
     } else {
-        Err(Fault::new(Reason::Key))
+        Err(Invalid::new(Reason::Key))
     }
 }
 
-pub(super) fn plain_text<'py>(text: &Bound<'py, PyString>) -> Result<Bound<'py, PyAny>, Fault> {
-    let plain = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+pub(super) fn plain_text<'py>(text: &Bound<'py, PyString>) -> Result<Bound<'py, PyAny>, Invalid> {
+    let plain = text
+        .to_str()
+        .map_err(|_| Invalid::new(Reason::Surrogates))?;
     Ok(PyString::new(text.py(), plain).into_any())
 }
 
 /// An integer that msgpack has, of an int or a subclass.
-pub(super) fn plain_int<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
+pub(super) fn plain_int<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Invalid> {
     let py = value.py();
     if let Ok(number) = value.extract::<i64>() {
         return Ok(number.into_bound_py_any(py)?);
     }
-    let large: u64 = value.extract().map_err(|_| Fault::new(Reason::Range))?;
+    let large: u64 = value.extract().map_err(|_| Invalid::new(Reason::Range))?;
     Ok(large.into_bound_py_any(py)?)
 }
 

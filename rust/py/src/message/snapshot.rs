@@ -17,7 +17,7 @@ use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
 };
 
-use super::fault::{Fault, Reason, Step};
+use super::invalid::{Invalid, Reason, Step};
 use super::limits::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
 use super::plain::{
     bytes_of, check_reserved, dict_of, plain_dict, plain_int, plain_key, plain_text,
@@ -47,17 +47,17 @@ impl Snapshot {
         let is_plain = dict.is_exact_instance_of::<PyDict>();
         // Elsewhere the keys are walked, and the reserved one is found on the way, which is cheaper.
         if !(strict || is_plain) && dict.contains(intern!(message.py(), RESERVED))? {
-            return Err(Fault::new(Reason::Reserved).into_error(message));
+            return Err(Invalid::new(Reason::Reserved).into_error(message));
         }
         let (copy, flat) = if is_plain {
             let (copy, flat) = copier
                 .dict(dict, 1)
-                .map_err(|fault| fault.into_error(message))?;
+                .map_err(|invalid| invalid.into_error(message))?;
             (copy.into_any(), flat)
         } else {
             let copy = copier
                 .value(message, 1)
-                .map_err(|fault| fault.into_error(message))?;
+                .map_err(|invalid| invalid.into_error(message))?;
             (as_dict(copy)?, false)
         };
         let kind = if compared { kind_of(&copy)? } else { None };
@@ -76,7 +76,7 @@ impl Snapshot {
             Ok(dict) if self.flat => Ok(dict.copy()?.into_any().unbind()),
             _ => {
                 let copy = Copier::of_snapshot().value(value, 1);
-                Ok(as_dict(copy.map_err(|fault| fault.into_error(value))?)?.unbind())
+                Ok(as_dict(copy.map_err(|invalid| invalid.into_error(value))?)?.unbind())
             }
         }
     }
@@ -108,8 +108,8 @@ struct Copier {
     /// Accept only what the specification of channel layers lets a message hold, and make it so plain that every engine
     /// can carry it: tuples become lists, subclasses their base.
     strict: bool,
-    /// Refuse text that UTF-8 cannot carry. A receiver that sent it on to its client would fail of it: one sender could end
-    /// the connections of all others.
+    /// Refuse text that UTF-8 cannot carry. A receiver could not send it to its client: one sender could end the connections
+    /// of all others.
     checks_text: bool,
     /// How many containers were copied.
     containers: Cell<usize>,
@@ -127,7 +127,7 @@ impl Copier {
         }
     }
 
-    /// For what was checked when it was sent.
+    /// For a snapshot, which was checked when it was taken.
     fn of_snapshot() -> Self {
         Self {
             checks_text: false,
@@ -136,14 +136,14 @@ impl Copier {
     }
 
     /// Counts a container about to be copied, with so many values in it, keys included.
-    fn enter(&self, depth: usize, values: usize) -> Result<(), Fault> {
+    fn enter(&self, depth: usize, values: usize) -> Result<(), Invalid> {
         self.containers.set(self.containers.get() + 1);
         self.count(values * VALUE_BYTES);
         if depth > MAX_DEPTH {
-            return Err(Fault::new(Reason::Depth));
+            return Err(Invalid::new(Reason::Depth));
         }
         if self.containers.get() > MAX_CONTAINERS {
-            return Err(Fault::new(Reason::Containers));
+            return Err(Invalid::new(Reason::Containers));
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Copier {
         &self,
         value: &Bound<'py, PyAny>,
         depth: usize,
-    ) -> Result<Bound<'py, PyAny>, Fault> {
+    ) -> Result<Bound<'py, PyAny>, Invalid> {
         if self.shares(value)? {
             return Ok(value.clone());
         }
@@ -193,7 +193,7 @@ impl Copier {
     }
 
     /// Whether the copies share the value: it cannot change and cannot hold anything that can. If so, its bytes are counted.
-    fn shares(&self, value: &Bound<'_, PyAny>) -> Result<bool, Fault> {
+    fn shares(&self, value: &Bound<'_, PyAny>) -> Result<bool, Invalid> {
         if let Ok(text) = value.cast_exact::<PyString>() {
             self.check_text(text)?;
             return Ok(true);
@@ -219,7 +219,7 @@ impl Copier {
         Ok(true)
     }
 
-    fn check_text(&self, text: &Bound<'_, PyString>) -> Result<(), Fault> {
+    fn check_text(&self, text: &Bound<'_, PyString>) -> Result<(), Invalid> {
         if self.checks_text {
             self.text(text)?;
         }
@@ -227,13 +227,15 @@ impl Copier {
     }
 
     /// A text as UTF-8, counted.
-    fn text<'a>(&self, text: &'a Bound<'_, PyString>) -> Result<&'a str, Fault> {
-        let text = text.to_str().map_err(|_| Fault::new(Reason::Surrogates))?;
+    fn text<'a>(&self, text: &'a Bound<'_, PyString>) -> Result<&'a str, Invalid> {
+        let text = text
+            .to_str()
+            .map_err(|_| Invalid::new(Reason::Surrogates))?;
         self.count(text.len());
         Ok(text)
     }
 
-    fn check_key(&self, key: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
+    fn check_key(&self, key: &Bound<'_, PyAny>, depth: usize) -> Result<(), Invalid> {
         match key.cast::<PyString>() {
             Ok(text) if self.checks_text => check_reserved(self.text(text)?, depth),
             _ => Ok(()),
@@ -241,12 +243,12 @@ impl Copier {
     }
 
     /// Copies a dict, and tells whether it holds nothing but shared values. The copy is walked, not the original: nobody
-    /// else can change it meanwhile. Values are replaced after the walk, so that no key, however odd, disturbs it.
+    /// else can change it meanwhile. Values are replaced after the walk, so that the comparison of a key cannot disturb it.
     fn dict<'py>(
         &self,
         dict: &Bound<'py, PyDict>,
         depth: usize,
-    ) -> Result<(Bound<'py, PyDict>, bool), Fault> {
+    ) -> Result<(Bound<'py, PyDict>, bool), Invalid> {
         self.enter(depth, dict.len() * 2)?;
         if self.strict {
             return self.strict_dict(dict, depth).map(|copy| (copy, false));
@@ -255,7 +257,7 @@ impl Copier {
         let mut flat = true;
         let mut replaced = Vec::new();
         for (key, value) in &copy {
-            let at_key = |fault: Fault| fault.at(Step::of(&key));
+            let at_key = |invalid: Invalid| invalid.at(Step::of(&key));
             self.check_key(&key, depth).map_err(at_key)?;
             if self.shares(&value).map_err(at_key)? {
                 continue;
@@ -277,11 +279,11 @@ impl Copier {
         &self,
         dict: &Bound<'py, PyDict>,
         depth: usize,
-    ) -> Result<Bound<'py, PyDict>, Fault> {
+    ) -> Result<Bound<'py, PyDict>, Invalid> {
         let plain = PyDict::new(dict.py());
         // Walked in a copy: the look of a key may run code that changes the original.
         for (key, value) in &dict.copy()? {
-            let at_key = |fault: Fault| fault.at(Step::of(&key));
+            let at_key = |invalid: Invalid| invalid.at(Step::of(&key));
             let own = plain_key(&key).map_err(at_key)?;
             self.shares(&own).map_err(at_key)?;
             if let Ok(text) = own.cast::<PyString>() {
@@ -297,13 +299,13 @@ impl Copier {
         &self,
         copy: Bound<'py, PyList>,
         depth: usize,
-    ) -> Result<Bound<'py, PyList>, Fault> {
+    ) -> Result<Bound<'py, PyList>, Invalid> {
         self.enter(depth, copy.len())?;
         for index in 0..copy.len() {
             let value = copy.get_item(index)?;
             let own = self
                 .value(&value, depth + 1)
-                .map_err(|fault| fault.at(Step::Index(index)))?;
+                .map_err(|invalid| invalid.at(Step::Index(index)))?;
             if !own.is(&value) {
                 copy.set_item(index, own)?;
             }
@@ -315,14 +317,14 @@ impl Copier {
         &self,
         tuple: &Bound<'py, PyTuple>,
         depth: usize,
-    ) -> Result<Bound<'py, PyAny>, Fault> {
+    ) -> Result<Bound<'py, PyAny>, Invalid> {
         if self.strict {
             return self.list(tuple.to_list(), depth).map(Bound::into_any);
         }
         let bytes = self.bytes.get();
         for (index, value) in tuple.iter().enumerate() {
             let shared = self.shares(&value);
-            if !shared.map_err(|fault| fault.at(Step::Index(index)))? {
+            if !shared.map_err(|invalid| invalid.at(Step::Index(index)))? {
                 // They are all looked at again.
                 self.bytes.set(bytes);
                 return Ok(self.list(tuple.to_list(), depth)?.to_tuple().into_any());
@@ -337,7 +339,7 @@ impl Copier {
         &self,
         value: &Bound<'py, PyAny>,
         depth: usize,
-    ) -> Result<Bound<'py, PyAny>, Fault> {
+    ) -> Result<Bound<'py, PyAny>, Invalid> {
         let py = value.py();
         let plain = if let Ok(text) = value.cast::<PyString>() {
             plain_text(text)?
@@ -357,27 +359,27 @@ impl Copier {
             let plain = plain_dict(dict)?;
             return self.dict(&plain, depth).map(|(copy, _)| copy.into_any());
         } else {
-            return Err(Fault::new(Reason::Type(type_name(value))));
+            return Err(Invalid::new(Reason::Type(type_name(value))));
         };
         self.shares(&plain)?;
         Ok(plain)
     }
 }
 
-/// What an object says that it takes by itself, without what it refers to; nothing if it does not say.
+/// What the `__sizeof__` of an object says: its size without what it refers to. 0 if it says nothing.
 fn size_of_object(value: &Bound<'_, PyAny>) -> usize {
     let size = value.call_method0(intern!(value.py(), "__sizeof__"));
     size.and_then(|size| size.extract()).unwrap_or(0)
 }
 
-fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Fault> {
+fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Invalid> {
     static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let deepcopy = DEEPCOPY.import(value.py(), "copy", "deepcopy")?;
     deepcopy.call1((value,)).map_err(|error| {
         if error.is_instance_of::<PyException>(value.py()) {
-            Fault::new(Reason::Uncopyable(type_name(value), error))
+            Invalid::new(Reason::Uncopyable(type_name(value), error))
         } else {
-            Fault::from(error)
+            Invalid::from(error)
         }
     })
 }

@@ -1,7 +1,7 @@
-//! Messages that are handled in a waiting task's stead.
+//! Messages that are handled without resuming the task that waits for them.
 //!
 //! A task that handles one message after the other is resumed for each, only to call a function and to wait again. Its
-//! inbox may have an attendant instead: a Python function that is called by the loop's callback itself, in the task's
+//! inbox may have an attendant: a Python function that the loop's callback itself calls, in the task's
 //! context, while the task stays parked. What the attendant cannot finish at once it returns, and the task is resumed
 //! with that as the value of its `await`. After a message that may have started something the loop has a turn, and so it has
 //! when messages have been attended to for long enough.
@@ -78,7 +78,7 @@ impl InboxWaiter {
         slf.get().woken.store(false, Ordering::Relaxed);
         let mut wakes = Wakes::default();
         add(&mut wakes, slf.py(), slf.clone().unbind());
-        wakes.ring(slf.py()).map(|()| true)
+        wakes.flush(slf.py()).map(|()| true)
     }
 
     /// The context of the task that is parked, if it is known, and the task has been neither cancelled nor called away.

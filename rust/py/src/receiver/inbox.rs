@@ -59,7 +59,7 @@ impl InboxWaiter {
         place.slot.close();
         let mut wakes = Wakes::default();
         wakes.add(py, this);
-        wakes.ring(py)
+        wakes.flush(py)
     }
 
     /// Lets the wait end with `None`: the one that goes on, or else the next. To be called in the loop of the task.
@@ -76,7 +76,7 @@ impl InboxWaiter {
         }
         let mut wakes = Wakes::default();
         wakes.call(py, this);
-        wakes.ring(py)
+        wakes.flush(py)
     }
 
     /// Whether a call has not been answered yet; it is for the next wait then.

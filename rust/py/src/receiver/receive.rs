@@ -36,7 +36,7 @@ impl Waiter {
     /// no use any more.
     pub(crate) fn again(&self, event_loop: usize) -> bool {
         // The address says which loop it is only as long as that loop's end would be noticed.
-        let serves = self.park.queue().get().has_bell() && self.park.serves(event_loop);
+        let serves = self.park.queue().get().has_reader() && self.park.serves(event_loop);
         if !serves || !self.place.slot.reset() {
             return false;
         }

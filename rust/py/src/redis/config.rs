@@ -69,7 +69,7 @@ struct TlsConfig {
 struct TlsFiles(Option<Py<PyAny>>);
 
 impl Drop for TlsFiles {
-    /// As of a `PasswordSource`.
+    /// As that of a `PasswordSource`.
     fn drop(&mut self) {
         let files = self.0.take();
         Python::try_attach(|_| drop(files));
@@ -114,7 +114,7 @@ fn error_text(py: Python<'_>, error: &PyErr) -> String {
 struct PasswordSource(Option<Py<PyAny>>);
 
 impl Drop for PasswordSource {
-    /// The settings may end with the driver, in a thread that would leak it.
+    /// The driver may drop the settings last, in its thread, which would leak the object.
     fn drop(&mut self) {
         let source = self.0.take();
         Python::try_attach(|_| drop(source));

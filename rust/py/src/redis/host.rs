@@ -1,8 +1,8 @@
-//! The world around the Redis engine: messages that Python decodes, and tasks and threads to be woken.
+//! What the Redis engine needs of the bindings: messages that Python decodes, and the wake of tasks and threads.
 //!
 //! All of this runs in the thread that does the input and output. It is not attached to Python, and does not attach but in
 //! four cases: a message comes too late for a receiver that was cancelled, and goes to the next; a loop is gone, or can
-//! only be woken by calling it; a capacity rule is a compiled pattern of Python's; and receivers, or the engine, are let go.
+//! only be woken by calling it; a capacity rule is a compiled pattern of Python's; and receivers, or the engine, are dropped.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Bindings {
 }
 
 impl Drop for Bindings {
-    /// It may end with the driver; the engine holds Python's objects, which that thread would leak.
+    /// The driver may drop it last, in its thread. The engine holds objects of Python, which that thread would leak.
     fn drop(&mut self) {
         let local = self.local.take();
         Python::try_attach(|_| drop(local));
@@ -77,7 +77,7 @@ impl Host for Bindings {
         for alarm in alarms.into_iter().flatten() {
             alarm.wake_detached(&mut wakes);
         }
-        wakes.ring();
+        wakes.flush();
     }
 }
 

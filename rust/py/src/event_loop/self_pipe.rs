@@ -1,12 +1,12 @@
-//! A wire from any thread to an event loop: what is pulled at one end makes the other readable.
+//! A pipe by which any thread wakes an event loop: a byte that is written at one end makes the other readable.
 //!
 //! A pair of sockets, because it needs neither unsafe code nor a crate. An eventfd saves a descriptor and is found on one
-//! system only. Where there are no such sockets there is no wire, and a loop is woken by `call_soon_threadsafe`.
+//! system only. Where there are no such sockets there is no pipe, and a loop is woken by `call_soon_threadsafe`.
 
 #[cfg(unix)]
-pub(crate) use unix::Wire;
+pub(crate) use unix::SelfPipe;
 #[cfg(not(unix))]
-pub(crate) use without::Wire;
+pub(crate) use without::SelfPipe;
 
 #[cfg(unix)]
 mod unix {
@@ -16,12 +16,12 @@ mod unix {
 
     /// Both ends; they close with it.
     #[derive(Debug)]
-    pub(crate) struct Wire {
+    pub(crate) struct SelfPipe {
         near: UnixStream,
         far: UnixStream,
     }
 
-    impl Wire {
+    impl SelfPipe {
         pub(crate) fn new() -> io::Result<Option<Self>> {
             let (near, far) = UnixStream::pair()?;
             near.set_nonblocking(true)?;
@@ -35,13 +35,13 @@ mod unix {
         }
 
         /// Makes the far end readable; false if that fails.
-        pub(crate) fn pull(&self) -> bool {
+        pub(crate) fn notify(&self) -> bool {
             (&self.near).write(&[0]).is_ok()
         }
 
-        /// Makes the far end quiet again. It is pulled once a batch: a short read leaves nothing behind, and an error means
+        /// Reads what was written. That is a byte for each batch: a short read leaves nothing behind, and an error means
         /// that there was nothing.
-        pub(crate) fn quiet(&self) {
+        pub(crate) fn clear(&self) {
             let _ = (&self.far).read(&mut [0; 16]);
         }
     }
@@ -54,12 +54,12 @@ mod without {
 
     /// There is none.
     #[derive(Debug)]
-    pub(crate) struct Wire(Infallible);
+    pub(crate) struct SelfPipe(Infallible);
 
-    impl Wire {
+    impl SelfPipe {
         #[expect(
             clippy::unnecessary_wraps,
-            reason = "where there are wires, making one can fail"
+            reason = "where there are pipes, making one can fail"
         )]
         pub(crate) fn new() -> io::Result<Option<Self>> {
             Ok(None)
@@ -69,11 +69,11 @@ mod without {
             match self.0 {}
         }
 
-        pub(crate) fn pull(&self) -> bool {
+        pub(crate) fn notify(&self) -> bool {
             match self.0 {}
         }
 
-        pub(crate) fn quiet(&self) {
+        pub(crate) fn clear(&self) {
             match self.0 {}
         }
     }

@@ -1,4 +1,4 @@
-//! Why a message was refused, and where: the same words whether it is copied or encoded.
+//! Why a message was refused, and where: the same text whether it is copied or encoded.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -7,8 +7,8 @@ use pyo3::types::PyDict;
 use super::limits::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
 use crate::errors::{with_cause, InvalidMessage, MessageTooLarge};
 
-/// The path is collected from the inside out, on the way back.
-pub(super) struct Fault {
+/// A message that is refused. The path is collected from the inside out, while the error is returned.
+pub(super) struct Invalid {
     path: Vec<Step>,
     reason: Reason,
 }
@@ -38,13 +38,13 @@ impl Step {
     }
 }
 
-impl From<PyErr> for Fault {
+impl From<PyErr> for Invalid {
     fn from(error: PyErr) -> Self {
         Self::new(Reason::Python(error))
     }
 }
 
-impl Fault {
+impl Invalid {
     pub(super) fn new(reason: Reason) -> Self {
         Self {
             path: Vec::new(),
@@ -96,7 +96,7 @@ impl Fault {
         }
     }
 
-    /// Nesting too deep is most often a container that holds itself; then the loop is worth more than its length.
+    /// Nesting too deep is most often a container that holds itself; then the text shows the path to it.
     fn depth_text(&self, message: &Bound<'_, PyAny>) -> String {
         match self.first_repetition(message) {
             Some(steps) => format!(
