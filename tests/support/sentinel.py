@@ -159,23 +159,26 @@ class Sentinels(Lifetime):
         old, new = self.master(), self.replica()
         if kill:
             old.kill()
+            eventually(lambda: self._is_master(new), f"{new!r} is the master")
         else:
-            eventually(self._begins_failover, "the sentinel has fresh news of the replica")
-        eventually(lambda: self._is_master(new), f"{new!r} is the master")
-        if not kill:
+            eventually(lambda: self._is_made_master(new, old), f"{new!r} is the master")
             # The sentinels would do it too, after many seconds; what it takes until then is lost.
             old.ask("REPLICAOF", HOST, new.port)
         return new
 
-    def _begins_failover(self) -> bool:
-        try:
-            self.sentinels[0].ask("SENTINEL", "FAILOVER", self.name)
-        except ReplyError as refused:
-            # A replica of which it has not heard for a moment, as on a busy machine, is not suitable.
-            if "NOGOODSLAVE" not in str(refused):
-                raise
-            return False
-        return True
+    def _is_made_master(self, new: Server, old: Server) -> bool:
+        """Have the sentinel change the master; again, if it gave up because the machine was too busy."""
+        if self._is_master(new):
+            return True
+        first = self.sentinels[0]
+        if first.names() == old.port:
+            try:
+                first.ask("SENTINEL", "FAILOVER", self.name)
+            except ReplyError as refused:
+                # A replica of which it has not heard for a moment, as on a busy machine, is not suitable.
+                if not any(reason in str(refused) for reason in ("NOGOODSLAVE", "INPROG")):
+                    raise
+        return False
 
     def heal(self) -> None:
         """Undo what was done to it: start what was ended, let go what was paused, wait until all is well."""
