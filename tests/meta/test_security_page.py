@@ -61,13 +61,13 @@ def constant(path: str, name: str) -> int:
         ("names", BaseChannelLayer.MAX_NAME_LENGTH),
         ("threads for sync handlers, in Django", THREADS),
         ("the msgpack of a message", setting_of(RedisChannelLayer, "max_message_bytes")),
-        ("messages that wait for the server, of a layer", constant("core/src/redis/backlog.rs", "MOST")),
+        ("messages that wait for the server, of a layer", constant("core/src/redis/driver/backlog.rs", "MOST")),
         ("a call that waits for the server", setting_of(RedisChannelLayer, "send_timeout")),
         ("an attempt to connect", setting_of(RedisChannelLayer, "connect_timeout")),
         ("messages of a queue on the server", setting_of(RedisChannelLayer, "capacity")),
-        ("messages of a queue that are taken at a time", constant("core/src/redis/taking.rs", "MOST")),
-        ("senders and destinations whose numbers are watched", constant("core/src/redis/driver.rs", "WATCHED")),
-        ("notices that wait for the log", constant("core/src/redis/shared.rs", "NOTICES")),
+        ("messages of a queue that are taken at a time", constant("core/src/redis/driver/taking.rs", "MOST")),
+        ("senders and destinations whose numbers are watched", constant("core/src/redis/driver/mod.rs", "WATCHED")),
+        ("notices that wait for the log", constant("core/src/redis/notice.rs", "NOTICES")),
     ],
 )
 def test_a_default_on_the_page_is_that_of_the_code(row: str, value: float | None) -> None:

@@ -5,7 +5,7 @@
 //! in whatever way its world has.
 //!
 //! [`engine`] states what every engine promises; [`memory`] is the engine that lives in one process. With the feature `redis`
-//! there is one that spans processes, and one of its files knows sockets.
+//! there is one that spans processes, and one of its folders knows sockets.
 #![forbid(unsafe_code)]
 // A dependency that nothing uses any more is a warning. Not in tests, which have dependencies of their own.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]

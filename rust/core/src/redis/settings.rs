@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::crypt::Crypt;
-use super::ring::Ring;
+use crate::redis::wire::crypt::Crypt;
+use crate::redis::wire::ring::Ring;
 
 /// Where the servers are, and how to speak to them.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! What a layer with keys makes of messages that come again, too late, or in another order.
 
 use super::*;
-use crate::redis::crypt::Crypt;
-use crate::redis::envelope::{Date, Outgoing, Seal};
+use crate::redis::wire::crypt::Crypt;
+use crate::redis::wire::envelope::{Date, Outgoing, Seal};
 
 /// The time at the server, in seconds.
 const NOW: u64 = 1_000_000;

@@ -75,7 +75,7 @@ async fn what_was_to_be_asked_on_a_lost_connection_is_dropped_with_it() {
     layer.lose_all().await;
     layer.is_up().await;
     assert_eq!(layer.changes().len(), 5002);
-    let gap = std::iter::from_fn(|| layer.shared.next_notice(Duration::ZERO));
+    let gap = std::iter::from_fn(|| layer.shared.notices.next(Duration::ZERO));
     let told = gap.filter_map(|notice| match notice {
         Notice::Gap { groups, .. } => Some(groups.len()),
         _ => None,
@@ -96,12 +96,12 @@ async fn a_connection_is_silent_only_if_nothing_comes_on_it() {
         });
         sleep(Duration::from_millis(500)).await;
     }
-    let told = layer.shared.next_notice(Duration::ZERO);
+    let told = layer.shared.notices.next(Duration::ZERO);
     assert!(
         matches!(told, Some(Notice::Refused { .. })),
         "what came was no envelope"
     );
-    let lost = |layer: &Layer| layer.shared.next_notice(Duration::ZERO).is_some();
+    let lost = |layer: &Layer| layer.shared.notices.next(Duration::ZERO).is_some();
     assert!(!lost(&layer));
     sleep(Duration::from_secs(4)).await;
     assert!(lost(&layer));
@@ -240,7 +240,7 @@ async fn topics_get_their_places_once_for_all_slots_that_have_moved() {
     let topic = layer.join(1).await.remove(0);
     layer.forget_changes();
     // The slot of the topic is said to have gone and, behind that, to be where it was.
-    let slot = crate::redis::keys::hash_slot(topic.as_bytes());
+    let slot = crate::redis::wire::keys::hash_slot(topic.as_bytes());
     let said = Mutex::new(vec!["a:1", "b:2"]);
     layer.answering(move |words| {
         let pushed = words.starts_with("RPUSH");

@@ -1,0 +1,94 @@
+//! What callers ask of the driver.
+
+use super::backlog::Claim;
+use super::sends::Dispatch;
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::host::Answer;
+use crate::redis::wire::envelope::Control;
+use crate::redis::wire::keys::ProcessId;
+
+/// What callers ask for. A ticket is answered once, when it is done or when it cannot be done.
+#[derive(Debug)]
+pub(crate) enum Ask<T> {
+    /// Be connected, with the process's inbox subscribed to.
+    Connect { ticket: T },
+    /// Carry a message.
+    Carry {
+        dispatch: Dispatch,
+        claim: Claim,
+        ticket: Option<T>,
+    },
+    /// Carry several, with one answer for all.
+    CarryAll {
+        dispatches: Vec<Dispatch>,
+        claim: Claim,
+        ticket: T,
+    },
+    /// Be subscribed to a pub/sub channel, of a group or (on the wire of `channels_redis`) of a channel.
+    Subscribe { topic: String, ticket: T },
+    /// Make a plain channel a member of a group, for so many milliseconds, or take it out.
+    Membership {
+        group: String,
+        channel: String,
+        lasts: Option<u64>,
+        ticket: Option<T>,
+    },
+    /// Remove a queue and what it holds.
+    CloseQueue { channel: String },
+    /// Have another process do something, and wait for it to say so.
+    Tell {
+        process: ProcessId,
+        control: Control,
+        ticket: T,
+    },
+    /// Somebody here waits for a message of a queue.
+    Want { channel: String },
+    /// Take up to so many messages of a queue, whether anybody waits or not.
+    Fetch {
+        channel: String,
+        most: usize,
+        ticket: T,
+    },
+    /// Remove what the layer has on the servers.
+    Flush { ticket: T },
+    /// Say when all messages asked for so far have been taken or given up, and those for this process have come; at the end of
+    /// a layer, those too that wait here and belong into queues.
+    Drain { ending: bool, ticket: T },
+    /// End.
+    Close { ticket: T },
+}
+
+impl<T> Ask<T> {
+    /// How many messages it is to carry.
+    pub(super) fn messages(&self) -> u64 {
+        match self {
+            Self::Carry { .. } => 1,
+            Self::CarryAll { dispatches, .. } => dispatches.len() as u64,
+            _ => 0,
+        }
+    }
+
+    /// The answer to what is asked of a layer that was closed.
+    pub(crate) fn refused(self) -> Option<(T, Answer)> {
+        let ticket = match self {
+            Self::Carry { ticket, .. } | Self::Membership { ticket, .. } => ticket?,
+            Self::Want { .. } | Self::CloseQueue { .. } => return None,
+            Self::Connect { ticket }
+            | Self::CarryAll { ticket, .. }
+            | Self::Subscribe { ticket, .. }
+            | Self::Tell { ticket, .. }
+            | Self::Fetch { ticket, .. }
+            | Self::Flush { ticket }
+            | Self::Drain { ticket, .. }
+            | Self::Close { ticket } => ticket,
+        };
+        let fault = Some(Fault::new(FaultKind::Closed, "the layer was closed"));
+        Some((
+            ticket,
+            Answer {
+                fault,
+                ..Answer::default()
+            },
+        ))
+    }
+}

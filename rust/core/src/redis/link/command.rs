@@ -1,0 +1,156 @@
+//! Commands, word by word, as far as they are known before they are written to a server.
+
+use std::sync::Arc;
+
+use crate::redis::wire::envelope::{Date, Draft};
+use crate::redis::wire::membership;
+
+/// One command, word by word.
+#[derive(Clone, Debug)]
+pub(crate) struct Command(Vec<Word>);
+
+#[derive(Clone, Debug)]
+enum Word {
+    /// `PUBLISH`, or `SPUBLISH` where topics are sharded.
+    Publish,
+    Name(&'static str),
+    Text(String),
+    Bytes(Arc<[u8]>),
+    /// An envelope, whose deadline depends on when and to whom it is written.
+    Envelope(Draft),
+    /// The time at which something ends that lasts for so many milliseconds from when it is written.
+    End(u64),
+}
+
+impl Command {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self(vec![Word::Name(name)])
+    }
+
+    /// Publishes on a pub/sub channel, sharded or not: that is decided when it is written. The message is to follow.
+    pub(crate) fn publish(topic: impl Into<String>) -> Self {
+        Self(vec![Word::Publish, Word::Text(topic.into())])
+    }
+
+    pub(crate) fn published(mut self, sharded: bool) -> Self {
+        if let Some(first @ Word::Publish) = self.0.first_mut() {
+            *first = Word::Name(if sharded { "SPUBLISH" } else { "PUBLISH" });
+        }
+        self
+    }
+
+    pub(crate) fn is_publish(&self) -> bool {
+        matches!(self.0.first(), Some(Word::Publish))
+    }
+
+    pub(crate) fn word(mut self, word: &'static str) -> Self {
+        self.0.push(Word::Name(word));
+        self
+    }
+
+    pub(crate) fn text(mut self, word: impl Into<String>) -> Self {
+        self.0.push(Word::Text(word.into()));
+        self
+    }
+
+    pub(crate) fn number(self, word: impl std::fmt::Display) -> Self {
+        self.text(word.to_string())
+    }
+
+    pub(crate) fn bytes(mut self, word: Arc<[u8]>) -> Self {
+        self.0.push(Word::Bytes(word));
+        self
+    }
+
+    pub(crate) fn envelope(mut self, word: Draft) -> Self {
+        self.0.push(Word::Envelope(word));
+        self
+    }
+
+    pub(crate) fn end_after(mut self, milliseconds: u64) -> Self {
+        self.0.push(Word::End(milliseconds));
+        self
+    }
+
+    /// Sets what depends on the server and on the time there, which it is now.
+    pub(crate) fn date(&mut self, date: &Date<'_>) {
+        match self.0.as_mut_slice() {
+            [_, Word::Text(destination), Word::Envelope(draft)] => draft.date(date, destination),
+            [_, Word::Text(key), Word::Text(field), end] => {
+                if let Word::End(lasts) = *end {
+                    let at = date.now.saturating_add(lasts);
+                    *end = Word::Text(membership::value(key, field, at, date.crypt));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The envelope that it carries.
+    pub(crate) fn carried(&self) -> Option<&Arc<[u8]>> {
+        self.0.iter().find_map(|word| match word {
+            Word::Envelope(envelope) => Some(envelope.bytes()),
+            _ => None,
+        })
+    }
+
+    /// Roughly how many bytes it takes on the wire.
+    pub(crate) fn len(&self) -> usize {
+        let word = |word: &Word| match word {
+            Word::Publish => 8,
+            Word::Name(name) => name.len(),
+            Word::Text(text) => text.len(),
+            Word::Bytes(bytes) => bytes.len(),
+            Word::Envelope(envelope) => envelope.len(),
+            Word::End(_) => 64,
+        };
+        self.0.iter().map(|each| word(each) + 8).sum()
+    }
+
+    pub(super) fn to_redis(&self) -> redis::Cmd {
+        let mut command = redis::Cmd::with_capacity(self.0.len(), self.len());
+        for word in &self.0 {
+            match word {
+                Word::Publish => command.arg("PUBLISH"),
+                Word::Name(name) => command.arg(*name),
+                Word::Text(text) => command.arg(text.as_str()),
+                Word::Bytes(bytes) => command.arg(&bytes[..]),
+                Word::Envelope(envelope) => command.arg(&envelope.bytes()[..]),
+                Word::End(lasts) => command.arg(lasts),
+            };
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+impl Command {
+    /// The last of its words that are bytes.
+    pub(crate) fn last_bytes(&self) -> Vec<u8> {
+        let bytes = self.0.iter().rev().find_map(|word| match word {
+            Word::Bytes(bytes) => Some(bytes.to_vec()),
+            Word::Envelope(envelope) => Some(envelope.bytes().to_vec()),
+            _ => None,
+        });
+        bytes.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<String> = self
+            .0
+            .iter()
+            .map(|word| match word {
+                Word::Publish => "PUBLISH".to_owned(),
+                Word::Name(name) => (*name).to_owned(),
+                Word::Text(text) => text.clone(),
+                Word::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Word::Envelope(envelope) => String::from_utf8_lossy(envelope.bytes()).into_owned(),
+                Word::End(lasts) => lasts.to_string(),
+            })
+            .collect();
+        f.write_str(&words.join(" "))
+    }
+}

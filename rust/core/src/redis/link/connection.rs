@@ -1,0 +1,283 @@
+//! Connections to servers over the streams of `dial`: with `login`, which reads its errors, all that is known of redis-rs.
+//!
+//! redis-rs logs in, speaks RESP 2 and 3, and pipelines. Its own ways to subscribe again and to follow a cluster
+//! are not used, because they send the channels of many slots in one command, and do not act when a server takes a
+//! subscription away. Two more things to know of it, as of 1.6: it takes any push about a subscription for the
+//! answer to the oldest command of the connection, so a subscriber connection sends one channel in each command and takes an
+//! answer for no more than a hint; and with RESP 2 it knows nothing of sharded channels.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    RedisError, Value,
+};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::command::Command;
+use super::dial::{dial, Stream};
+use super::login;
+use super::refusal::{Refusal, Reply};
+use super::resp2;
+use super::transport::{Change, Link, Pending, Push, PushSink, Transport};
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::settings::{Credentials, Endpoint};
+
+/// Connections by redis-rs.
+#[derive(Debug)]
+pub(crate) struct RedisTransport;
+
+impl Transport for RedisTransport {
+    fn open(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+        pushes: Option<PushSink>,
+    ) -> Pending<Result<Arc<dyn Link>, Fault>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            let opening = open(&endpoint, pushes);
+            match tokio::time::timeout(timeout, opening).await {
+                Ok(opened) => opened,
+                Err(_) => Err(Fault::new(
+                    FaultKind::Unreachable,
+                    format!("{endpoint} did not answer in {} s", timeout.as_secs_f64()),
+                )),
+            }
+        })
+    }
+}
+
+async fn open(endpoint: &Endpoint, pushes: Option<PushSink>) -> Result<Arc<dyn Link>, Fault> {
+    let endpoint = &with_certificates(endpoint).await?;
+    let credentials = credentials(endpoint).await?;
+    if endpoint.protocol != 2 {
+        let stream = stream(endpoint).await?;
+        let resp3 = ProtocolVersion::RESP3;
+        match log_in(stream, endpoint, &credentials, pushes.clone(), resp3).await {
+            Ok(link) => return Ok(link),
+            Err(error) if endpoint.protocol != 3 && lacks_resp3(&error) => {}
+            Err(error) => return Err(login::failed(endpoint, &error).await),
+        }
+    }
+    let stream = stream(endpoint).await?;
+    match log_in(
+        stream,
+        endpoint,
+        &credentials,
+        pushes,
+        ProtocolVersion::RESP2,
+    )
+    .await
+    {
+        Ok(link) => Ok(link),
+        Err(error) => Err(login::failed(endpoint, &error).await),
+    }
+}
+
+async fn stream(endpoint: &Endpoint) -> Result<Stream, Fault> {
+    let fault = |why| Fault::new(FaultKind::Unreachable, format!("{endpoint}: {why}"));
+    dial(endpoint).await.map_err(fault)
+}
+
+type NameAndPassword = (Option<String>, Option<String>);
+
+/// The same, with the certificates that there are now.
+async fn with_certificates(endpoint: &Endpoint) -> Result<Endpoint, Fault> {
+    let mut endpoint = endpoint.clone();
+    let Some(tls) = &mut endpoint.tls else {
+        return Ok(endpoint);
+    };
+    let Some(source) = tls.source.clone() else {
+        return Ok(endpoint);
+    };
+    let fetched = tokio::task::spawn_blocking(move || source.fetch()).await;
+    let why = match fetched {
+        Ok(Ok(certificates)) => {
+            tls.certificates = certificates;
+            return Ok(endpoint);
+        }
+        Ok(Err(reason)) => reason,
+        Err(_) => "it panicked".to_owned(),
+    };
+    let text = format!("the certificates for {endpoint} could not be had: {why}");
+    Err(Fault::new(FaultKind::Unreachable, text))
+}
+
+async fn credentials(endpoint: &Endpoint) -> Result<NameAndPassword, Fault> {
+    let Some(source) = &endpoint.credentials else {
+        return Ok((endpoint.username.clone(), endpoint.password.clone()));
+    };
+    let source: Arc<dyn Credentials> = Arc::clone(source);
+    // It may be foreign code, and take its time.
+    let fetched = tokio::task::spawn_blocking(move || source.fetch()).await;
+    match fetched {
+        Ok(Ok((username, password))) => Ok((
+            username.or_else(|| endpoint.username.clone()),
+            Some(password),
+        )),
+        Ok(Err(reason)) => Err(no_credentials(endpoint, &reason)),
+        Err(_) => Err(no_credentials(endpoint, "it panicked")),
+    }
+}
+
+fn no_credentials(endpoint: &Endpoint, reason: &str) -> Fault {
+    Fault::new(
+        FaultKind::Unreachable,
+        format!("the password for {endpoint} could not be had: {reason}"),
+    )
+}
+
+fn lacks_resp3(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::RESP3NotSupported
+        || error.code() == Some("NOPROTO")
+        || error.to_string().contains("unknown command")
+}
+
+async fn log_in(
+    stream: Stream,
+    endpoint: &Endpoint,
+    (username, password): &NameAndPassword,
+    pushes: Option<PushSink>,
+    protocol: ProtocolVersion,
+) -> Result<Arc<dyn Link>, RedisError> {
+    let mut settings = RedisConnectionInfo::default()
+        .set_protocol(protocol)
+        .set_skip_set_lib_name()
+        .set_db(endpoint.database);
+    if let Some(username) = username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = password {
+        settings = settings.set_password(password);
+    }
+    if protocol == ProtocolVersion::RESP2 {
+        if let Some(pushes) = pushes {
+            return resp2::open_subscriber(stream, &settings, pushes).await;
+        }
+    }
+    // Time is kept by whoever asks: a request has its own deadline.
+    let mut config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(1024);
+    let resp3 = protocol == ProtocolVersion::RESP3;
+    let (open, ended) = watch::channel(());
+    if resp3 {
+        config = config.set_push_sender(move |info: PushInfo| {
+            if info.kind == PushKind::Disconnection {
+                open.send_replace(());
+            }
+            if let (Some(pushes), Some(push)) = (&pushes, push(info)) {
+                pushes(push);
+            }
+            Ok::<(), ()>(())
+        });
+    }
+    let (connection, work) =
+        MultiplexedConnection::new_with_config(&settings, stream, config).await?;
+    let work = Work(tokio::spawn(work).abort_handle());
+    Ok(Arc::new(Multiplexed {
+        connection,
+        work: Arc::new(work),
+        ended: resp3.then_some(ended),
+    }))
+}
+
+fn push(info: PushInfo) -> Option<Push> {
+    let mut words = info.data.into_iter().map(|word| match word {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    });
+    let topic = words.next().flatten();
+    match info.kind {
+        PushKind::Message | PushKind::SMessage => Some(Push::Message {
+            topic: topic?,
+            payload: words.next().flatten()?,
+        }),
+        PushKind::Subscribe | PushKind::SSubscribe => Some(Push::Subscribed { topic: topic? }),
+        PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+            Some(Push::Unsubscribed { topic: topic? })
+        }
+        PushKind::Disconnection => Some(Push::Lost),
+        _ => None,
+    }
+}
+
+/// What reads and writes for a connection, until nobody needs it.
+struct Work(AbortHandle);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Multiplexed {
+    connection: MultiplexedConnection,
+    /// Shared with what waits for an answer.
+    work: Arc<Work>,
+    /// Changes when the connection is lost, and loses its sender when it is let go. redis-rs tells only with RESP 3.
+    ended: Option<watch::Receiver<()>>,
+}
+
+impl Link for Multiplexed {
+    fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
+        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command.to_redis());
+        }
+        let count = commands.len();
+        Box::pin(async move {
+            let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+            drop(work);
+            replies.map_err(|error| {
+                let text = format!("the connection was lost before the server answered ({error})");
+                Fault::new(FaultKind::Lost, text)
+            })
+        })
+    }
+
+    fn change(&self, changes: &[Change], sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
+        let mut pipeline = redis::Pipeline::with_capacity(changes.len());
+        for change in changes {
+            pipeline.cmd(change.command(sharded)).arg(&change.topic);
+        }
+        let count = changes.len();
+        Box::pin(async move {
+            let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+            drop(work);
+            let replies = replies.unwrap_or_default().into_iter().enumerate();
+            let refused = |(place, reply): (usize, Reply)| Some((place, Refusal::of(&reply)?));
+            replies.filter_map(refused).collect()
+        })
+    }
+
+    fn ping(&self) -> Pending<bool> {
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
+        Box::pin(async move {
+            let ping = redis::cmd("PING");
+            let answered = connection.send_packed_command(&ping).await.is_ok();
+            drop(work);
+            answered
+        })
+    }
+
+    fn can_shard(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    fn ended(&self) -> Option<Pending<()>> {
+        let mut ended = self.ended.clone()?;
+        Some(Box::pin(async move {
+            // An error says that it was let go.
+            let _ = ended.changed().await;
+        }))
+    }
+}

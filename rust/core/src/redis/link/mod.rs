@@ -1,0 +1,21 @@
+//! Connections to servers: all that knows sockets, and redis-rs.
+
+mod certificate;
+mod command;
+mod connection;
+mod dial;
+mod login;
+mod refusal;
+mod resp2;
+mod transport;
+
+pub(crate) mod backoff;
+pub(crate) mod probe;
+pub(crate) mod server_clock;
+
+pub(crate) use command::Command;
+pub(crate) use connection::RedisTransport;
+pub(crate) use refusal::{Refusal, Reply};
+#[cfg(test)]
+pub(crate) use transport::Pending;
+pub(crate) use transport::{Change, Link, Push, PushSink, Transport};

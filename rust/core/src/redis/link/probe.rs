@@ -1,0 +1,371 @@
+//! Finds out where to connect, and connects: to a server, to the master that the Sentinels name, and to whoever knows the map of a
+//! cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::command::Command;
+use super::refusal::{Refusal, Reply};
+use super::server_clock::Reading;
+use super::transport::{Link, PushSink, Transport};
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::settings::{Endpoint, Host as ServerHost};
+
+/// How long a Sentinel, or a server that is asked for the map, may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SlotRange {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    NoCluster,
+    Slots(Vec<SlotRange>),
+}
+
+/// An open connection.
+pub(crate) struct Opened {
+    pub(crate) link: Arc<dyn Link>,
+    /// Where to, if the Sentinels told.
+    pub(crate) address: Option<Address>,
+    /// What time it is there, if that was asked and told.
+    pub(crate) time: Option<Reading>,
+}
+
+/// A host and a port.
+pub(crate) type Address = (String, u16);
+
+/// Opens a connection to a server, or to whichever the Sentinels say is the master.
+pub(crate) async fn open(
+    transport: &dyn Transport,
+    server: &ServerHost,
+    timeout: Duration,
+    pushes: Option<PushSink>,
+) -> Result<Opened, Fault> {
+    if server.sentinels.is_empty() {
+        let link = transport.open(&server.endpoint, timeout, pushes).await?;
+        return Ok(Opened {
+            link,
+            address: None,
+            time: None,
+        });
+    }
+    let mut last = None;
+    for sentinel in &server.sentinels {
+        let opened = match master(transport, sentinel, server, timeout).await {
+            Ok(address) => {
+                let endpoint = server.endpoint.at(&address.0, address.1);
+                let opening = open_master(transport, &endpoint, timeout, pushes.clone()).await;
+                opening.map(|link| Opened {
+                    link,
+                    address: Some(address),
+                    time: None,
+                })
+            }
+            Err(fault) => Err(fault),
+        };
+        match opened {
+            Ok(opened) => return Ok(opened),
+            Err(fault) => last = Some(fault),
+        }
+    }
+    Err(last.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "no Sentinel is given")))
+}
+
+/// Where the master is that the Sentinels name, if that is not where the connections go: a master that was replaced may not
+/// know it for seconds, and what it is given until then is lost.
+pub(crate) async fn successor(
+    transport: &dyn Transport,
+    server: &ServerHost,
+    known: &[Address],
+    timeout: Duration,
+) -> Option<Address> {
+    for sentinel in &server.sentinels {
+        let Ok(address) = master(transport, sentinel, server, timeout).await else {
+            continue;
+        };
+        if known.iter().all(|known| *known == address) {
+            return None;
+        }
+        // The Sentinel may be the one that has not heard: whoever is to be the master has to agree.
+        let endpoint = server.endpoint.at(&address.0, address.1);
+        if open_master(transport, &endpoint, timeout, None)
+            .await
+            .is_ok()
+        {
+            return Some(address);
+        }
+    }
+    None
+}
+
+async fn master(
+    transport: &dyn Transport,
+    sentinel: &Endpoint,
+    server: &ServerHost,
+    timeout: Duration,
+) -> Result<Address, Fault> {
+    // There are others to ask: one that is silent must not keep everything waiting.
+    let timeout = timeout.min(PATIENCE);
+    let name = server.master_name.as_deref().unwrap_or_default();
+    let link = transport.open(sentinel, timeout, None).await?;
+    let ask = Command::new("SENTINEL")
+        .word("GET-MASTER-ADDR-BY-NAME")
+        .text(name);
+    let replies = in_time(timeout, link.request(&[ask])).await?;
+    if let Some(refusal) = replies.first().and_then(Refusal::of) {
+        if refusal.is_unknown_command() {
+            let text = format!(
+                "{sentinel} is a server and no Sentinel: give it without 'sentinels', or give the address of a Sentinel, whose \
+                 port is 26379 unless it was changed"
+            );
+            return Err(Fault::new(FaultKind::Refused, text));
+        }
+        return Err(refusal.into_fault());
+    }
+    let address = match replies.first() {
+        Some(Reply::Array(words)) => {
+            let host = words.first().and_then(text);
+            let port = words
+                .get(1)
+                .and_then(text)
+                .and_then(|port| port.parse().ok());
+            host.zip(port)
+        }
+        _ => None,
+    };
+    address.ok_or_else(|| {
+        Fault::new(
+            FaultKind::Unreachable,
+            format!("the Sentinel {sentinel} knows no master '{name}'"),
+        )
+    })
+}
+
+/// A Sentinel may not have noticed yet that its master is none any more.
+async fn open_master(
+    transport: &dyn Transport,
+    endpoint: &Endpoint,
+    timeout: Duration,
+    pushes: Option<PushSink>,
+) -> Result<Arc<dyn Link>, Fault> {
+    let asks = pushes.is_none();
+    let link = transport.open(endpoint, timeout, pushes).await?;
+    if asks {
+        let replies = in_time(timeout, link.request(&[Command::new("ROLE")])).await?;
+        if !is_master(replies.first()) {
+            let text = format!("{endpoint} is no master yet, or no longer");
+            return Err(Fault::new(FaultKind::Unreachable, text));
+        }
+    }
+    Ok(link)
+}
+
+/// What a server says of its role; one that does not say is believed.
+fn is_master(reply: Option<&Reply>) -> bool {
+    role(reply).is_none_or(|role| role == "master")
+}
+
+fn role(reply: Option<&Reply>) -> Option<String> {
+    match reply {
+        Some(Reply::Array(words)) => words.first().and_then(text),
+        _ => None,
+    }
+}
+
+/// Opens a connection that asks. It is good for nothing before it is known what time it is there.
+pub(crate) async fn open_writer(
+    transport: &dyn Transport,
+    server: &ServerHost,
+    timeout: Duration,
+) -> Result<Opened, Fault> {
+    let opened = open(transport, server, timeout, None).await?;
+    let time = time_at(&*opened.link, timeout).await?;
+    if time.is_none() {
+        // A Sentinel does not tell the time. Nor does a server whose user may not ask.
+        refuse_sentinel(&*opened.link, &server.endpoint, timeout).await?;
+    }
+    Ok(Opened { time, ..opened })
+}
+
+async fn refuse_sentinel(
+    link: &dyn Link,
+    endpoint: &Endpoint,
+    timeout: Duration,
+) -> Result<(), Fault> {
+    let replies = in_time(timeout, link.request(&[Command::new("ROLE")])).await?;
+    if role(replies.first()).as_deref() != Some("sentinel") {
+        return Ok(());
+    }
+    let text = format!(
+        "{endpoint} is a Sentinel, which keeps no messages: give it in 'sentinels', with the 'master_name', or give the server"
+    );
+    Err(Fault::new(FaultKind::Refused, text))
+}
+
+/// What time it is at a server; none if it does not say. It may not be allowed to.
+pub(crate) async fn time_at(link: &dyn Link, timeout: Duration) -> Result<Option<Reading>, Fault> {
+    let asked = Instant::now();
+    let replies = in_time(timeout, link.request(&[Command::new("TIME")])).await?;
+    Ok(Reading::new(asked, Instant::now(), replies.first()))
+}
+
+async fn in_time<T>(
+    timeout: Duration,
+    answer: impl std::future::Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let late = |_| Fault::new(FaultKind::Timeout, "the server did not answer in time");
+    tokio::time::timeout(timeout, answer).await.map_err(late)?
+}
+
+fn text(reply: &Reply) -> Option<String> {
+    match reply {
+        Reply::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Reply::SimpleString(text) | Reply::VerbatimString { text, .. } => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// Asks one server after the other for the map, until one knows.
+pub(crate) async fn look(
+    transport: Arc<dyn Transport>,
+    candidates: Vec<Endpoint>,
+    timeout: Duration,
+    must_be_cluster: bool,
+) -> Result<Found, Fault> {
+    let mut last = None;
+    for endpoint in candidates {
+        match look_at(&*transport, &endpoint, timeout, must_be_cluster).await {
+            Ok(found) => return Ok(found),
+            Err(fault) => last = Some(fault),
+        }
+    }
+    Err(last.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "no server is given")))
+}
+
+async fn look_at(
+    transport: &dyn Transport,
+    endpoint: &Endpoint,
+    timeout: Duration,
+    must_be_cluster: bool,
+) -> Result<Found, Fault> {
+    let link = transport.open(endpoint, timeout, None).await?;
+    let ask = Command::new("CLUSTER").word("SLOTS");
+    let replies = in_time(timeout, link.request(&[ask])).await?;
+    if let Some(refusal) = replies.first().and_then(Refusal::of) {
+        if must_be_cluster || refusal.passes() {
+            return Err(refusal.into_fault());
+        }
+        return Ok(Found::NoCluster);
+    }
+    let slots = slots(replies.first(), endpoint);
+    if slots.is_empty() {
+        let text = format!("{endpoint} knows of no server that has slots");
+        return Err(Fault::new(FaultKind::Unreachable, text));
+    }
+    Ok(Found::Slots(slots))
+}
+
+/// Reads the answer to `CLUSTER SLOTS`; a master without a name is the one that was asked.
+fn slots(reply: Option<&Reply>, asked: &Endpoint) -> Vec<SlotRange> {
+    let Some(Reply::Array(ranges)) = reply else {
+        return Vec::new();
+    };
+    let range = |reply: &Reply| {
+        let Reply::Array(words) = reply else {
+            return None;
+        };
+        let number = |word: Option<&Reply>| match word {
+            Some(Reply::Int(number)) => u16::try_from(*number).ok(),
+            _ => None,
+        };
+        let Some(Reply::Array(master)) = words.get(2) else {
+            return None;
+        };
+        let host = master
+            .first()
+            .and_then(text)
+            .filter(|host| !host.is_empty() && host != "?");
+        Some(SlotRange {
+            first: number(words.first())?,
+            last: number(words.get(1))?,
+            host: host.unwrap_or_else(|| asked.host.clone()),
+            port: number(master.get(1))?,
+        })
+    };
+    let mut slots: Vec<SlotRange> = ranges.iter().filter_map(range).collect();
+    slots.sort_by_key(|range| range.first);
+    slots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            host: "asked".to_owned(),
+            port: 1,
+            path: None,
+            username: None,
+            password: None,
+            credentials: None,
+            database: 0,
+            tls: None,
+            protocol: 0,
+        }
+    }
+
+    fn range(first: i64, last: i64, host: &str, port: i64) -> Reply {
+        let master = Reply::Array(vec![
+            Reply::BulkString(host.as_bytes().to_vec()),
+            Reply::Int(port),
+            Reply::BulkString(b"id".to_vec()),
+        ]);
+        Reply::Array(vec![Reply::Int(first), Reply::Int(last), master])
+    }
+
+    #[test]
+    fn the_map_is_read_in_the_order_of_slots() {
+        let reply = Reply::Array(vec![
+            range(8192, 16383, "b", 7001),
+            range(0, 8191, "", 7000),
+            Reply::Nil,
+            range(5, 70_000, "nonsense", 7002),
+        ]);
+        let expected = vec![
+            SlotRange {
+                first: 0,
+                last: 8191,
+                host: "asked".to_owned(),
+                port: 7000,
+            },
+            SlotRange {
+                first: 8192,
+                last: 16383,
+                host: "b".to_owned(),
+                port: 7001,
+            },
+        ];
+        assert_eq!(slots(Some(&reply), &endpoint()), expected);
+        assert_eq!(slots(Some(&Reply::Nil), &endpoint()), Vec::new());
+        assert_eq!(slots(None, &endpoint()), Vec::new());
+    }
+
+    #[test]
+    fn only_a_server_that_says_otherwise_is_no_master() {
+        let role = |role: &str| Reply::Array(vec![Reply::BulkString(role.as_bytes().to_vec())]);
+        assert!(is_master(Some(&role("master"))));
+        assert!(!is_master(Some(&role("slave"))));
+        assert!(is_master(Some(&Reply::Nil)));
+        assert!(is_master(None));
+    }
+}

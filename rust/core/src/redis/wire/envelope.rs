@@ -1,0 +1,347 @@
+//! What is published and queued: a header, and one of three bodies.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 0 | version: 1, or 2 if the envelope is authenticated |
+//! | 1 | flags: the kind in the low four bits (0 group, 1 direct, 2 control), 16 if the body is encrypted |
+//! | 2..10 | the sender, a process id |
+//! | 10..18 | the sequence: counted per sender and destination, from 1 |
+//! | 18..26 | the deadline: milliseconds since the Unix epoch by the server's clock |
+//! | 26.. | the body |
+//!
+//! Numbers are big-endian. A name is its length in one byte and its text. The body of a group message is a byte that
+//! counts the excluded channels, their names, and the payload; of a direct one the channel's name and the payload; of a
+//! control message an operation (one byte) and its fields.
+//!
+//! The body is encrypted where it is sent, the sequence and the deadline are set later: a [`Draft`] is what is between.
+//! An encrypted body of version 1 is a Fernet token of it ([`crypt`](crate::redis::wire::crypt)), and nothing else is authenticated. In version 2 it is
+//! an initialisation vector, the text by AES-128-CBC, and a code that authenticates all that and the destination
+//! ([`sealing`](crate::redis::wire::crypt::sealing)).
+//!
+//! [`decode`] refuses whatever it does not know in full: it never guesses, skips or repairs. It does not look into
+//! payloads; [`crate::redis::wire::payload`] does. It copies no payload and allocates no more than it was given.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::expect_used,
+        reason = "the bytes come from a server"
+    )
+)]
+
+use std::fmt;
+
+use self::wire::{put_name, Reader};
+use super::crypt::sealing::OVERHEAD;
+use super::crypt::{Crypt, Version, IV};
+use super::keys::ProcessId;
+
+mod control;
+mod draft;
+mod error;
+mod wire;
+
+pub use control::Control;
+pub use draft::{Date, Draft};
+pub use error::{Malformed, Unsendable};
+
+const VERSION: u8 = 1;
+/// The version of envelopes that are authenticated as a whole.
+const SEALED: u8 = 2;
+const ENCRYPTED: u8 = 0x10;
+const KIND: u8 = 0x0f;
+
+const GROUP: u8 = 0;
+const DIRECT: u8 = 1;
+const CONTROL: u8 = 2;
+
+/// The length of the header.
+pub const HEADER: usize = 26;
+
+/// The excluded channels that one group message can name.
+pub const MAX_EXCLUDED: usize = 255;
+
+/// What every envelope begins with. It is not encrypted, and authenticated only in version 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Who sent it.
+    pub sender: ProcessId,
+    /// Counted per sender and destination, from 1.
+    pub sequence: u64,
+    /// Milliseconds since the Unix epoch, by the server's clock; the message is dropped afterwards.
+    pub deadline: u64,
+}
+
+/// A body to be sent. Names are not checked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing<'a> {
+    /// For the members of a group, which the pub/sub channel names.
+    Group {
+        /// Members that don't get it.
+        exclude: &'a [&'a str],
+        /// The message in msgpack.
+        payload: &'a [u8],
+    },
+    /// For one channel.
+    Direct {
+        /// Its name.
+        channel: &'a str,
+        /// The message in msgpack.
+        payload: &'a [u8],
+    },
+    /// From engine to engine.
+    Control(&'a Control),
+}
+
+/// A message in msgpack, where it came in.
+#[derive(Clone)]
+pub struct Payload {
+    bytes: Vec<u8>,
+    /// The payload is all from here on.
+    start: usize,
+}
+
+impl Payload {
+    /// The msgpack.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// The whole buffer and where the payload begins in it.
+    pub fn into_parts(self) -> (Vec<u8>, usize) {
+        (self.bytes, self.start)
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    /// A payload that fills its buffer, as under `wire="channels_redis"`.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, start: 0 }
+    }
+}
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Payload {}
+
+impl fmt::Debug for Payload {
+    /// Not what users wrote to each other: that has no place in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.as_bytes().len())
+    }
+}
+
+/// A body that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// For the members of a group, which the pub/sub channel names.
+    Group {
+        /// Members that don't get it.
+        exclude: Vec<String>,
+        /// The message.
+        payload: Payload,
+    },
+    /// For one channel.
+    Direct {
+        /// Its name.
+        channel: String,
+        /// The message.
+        payload: Payload,
+    },
+    /// From engine to engine.
+    Control(Control),
+}
+
+/// A message with its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who, which and until when.
+    pub header: Header,
+    /// What.
+    pub body: Body,
+    /// Whether all of it is as a process wrote it that has a key, and where it wrote it.
+    pub authenticated: bool,
+}
+
+/// How to encrypt what is sent: with which keys, at what time (seconds since the Unix epoch).
+#[derive(Clone, Copy, Debug)]
+pub struct Seal<'a> {
+    /// The keys.
+    pub crypt: &'a Crypt,
+    /// The time that the token carries.
+    pub now: u64,
+}
+
+/// Writes an envelope, but for what is known only later.
+///
+/// # Errors
+/// Names more channels than fit, a name that is too long, or no random bytes for encryption.
+pub fn encode(
+    header: &Header,
+    body: Outgoing<'_>,
+    seal: Option<Seal<'_>>,
+) -> Result<Draft, Unsendable> {
+    let (kind, length) = match body {
+        Outgoing::Group { exclude, payload } => {
+            let names: usize = exclude.iter().map(|name| 1 + name.len()).sum();
+            (GROUP, 1 + names + payload.len())
+        }
+        Outgoing::Direct { channel, payload } => (DIRECT, 1 + channel.len() + payload.len()),
+        Outgoing::Control(_) => (CONTROL, 64),
+    };
+    let put_header = |bytes: &mut Vec<u8>, version, flags| {
+        bytes.extend([version, flags]);
+        bytes.extend(header.sender.0.to_be_bytes());
+        bytes.extend(header.sequence.to_be_bytes());
+        bytes.extend(header.deadline.to_be_bytes());
+    };
+    let Some(Seal { crypt, now }) = seal else {
+        let mut bytes = Vec::with_capacity(HEADER + length);
+        put_header(&mut bytes, VERSION, kind);
+        put_body(&mut bytes, body)?;
+        return Ok(bytes.into());
+    };
+    if crypt.sends(Version::Two) {
+        let mut bytes = Vec::with_capacity(HEADER + length + OVERHEAD);
+        put_header(&mut bytes, SEALED, kind | ENCRYPTED);
+        bytes.extend([0; IV]);
+        put_body(&mut bytes, body)?;
+        let digest = crypt.seal(&mut bytes, HEADER)?;
+        return Ok(Draft::sealed(bytes, digest));
+    }
+    let mut text = Vec::with_capacity(length);
+    put_body(&mut text, body)?;
+    let token = crypt.encrypt(&text, now)?;
+    let mut bytes = Vec::with_capacity(HEADER + token.len());
+    put_header(&mut bytes, VERSION, kind | ENCRYPTED);
+    bytes.extend(token);
+    Ok(bytes.into())
+}
+
+fn put_body(bytes: &mut Vec<u8>, body: Outgoing<'_>) -> Result<(), Unsendable> {
+    match body {
+        Outgoing::Group { exclude, payload } => {
+            let count = u8::try_from(exclude.len());
+            bytes.push(count.map_err(|_| Unsendable::TooManyExcluded(exclude.len()))?);
+            exclude.iter().try_for_each(|name| put_name(bytes, name))?;
+            bytes.extend_from_slice(payload);
+            Ok(())
+        }
+        Outgoing::Direct { channel, payload } => {
+            put_name(bytes, channel)?;
+            bytes.extend_from_slice(payload);
+            Ok(())
+        }
+        Outgoing::Control(control) => control.put(bytes),
+    }
+}
+
+/// The sender that an envelope names, whoever wrote it; 0 if it is too short.
+pub fn sender(envelope: &[u8]) -> ProcessId {
+    let mut reader = Reader::new(envelope.get(2..).unwrap_or_default());
+    ProcessId(reader.number().unwrap_or_default())
+}
+
+/// Reads an envelope that was written to a destination, a key or a pub/sub channel; the payload stays in the buffer, or in
+/// that of the decrypted body.
+///
+/// With keys, a body that is not encrypted is refused: else whoever can publish could do without them.
+///
+/// # Errors
+/// Says what is wrong with the bytes.
+pub fn decode(
+    mut bytes: Vec<u8>,
+    destination: &str,
+    crypt: Option<&Crypt>,
+) -> Result<Envelope, Malformed> {
+    let mut reader = Reader::new(&bytes);
+    let version = reader.byte()?;
+    if version != VERSION && version != SEALED {
+        return Err(Malformed::Version(version));
+    }
+    let flags = reader.byte()?;
+    if flags & !(KIND | ENCRYPTED) != 0 {
+        return Err(Malformed::Flags(flags));
+    }
+    let kind = flags & KIND;
+    if kind > CONTROL {
+        return Err(Malformed::Kind(kind));
+    }
+    let header = Header {
+        sender: ProcessId(reader.number()?),
+        sequence: reader.number()?,
+        deadline: reader.number()?,
+    };
+    let sealed = version == SEALED;
+    let body = match (crypt, flags & ENCRYPTED != 0) {
+        (None, false) if sealed => Err(Malformed::Flags(flags)),
+        (None, false) => read_body(kind, bytes, HEADER),
+        (Some(crypt), true) if sealed && crypt.reads(Version::Two) => {
+            let opened = crypt.open(&mut bytes, HEADER, destination);
+            opened.map_err(Malformed::Undecryptable)?;
+            read_body(kind, bytes, HEADER + IV)
+        }
+        (Some(crypt), true) if !sealed && crypt.reads(Version::One) => {
+            let text = crypt
+                .decrypt(reader.rest(), None)
+                .map_err(Malformed::Undecryptable)?;
+            read_body(kind, text, 0)
+        }
+        (Some(_), true) => Err(Malformed::Unaccepted(version)),
+        (None, true) => Err(Malformed::Encrypted),
+        (Some(_), false) => Err(Malformed::NotEncrypted),
+    }?;
+    Ok(Envelope {
+        header,
+        body,
+        authenticated: sealed,
+    })
+}
+
+fn read_body(kind: u8, bytes: Vec<u8>, start: usize) -> Result<Body, Malformed> {
+    let mut reader = Reader::new(bytes.get(start..).ok_or(Malformed::Truncated)?);
+    match kind {
+        GROUP => {
+            let count = reader.byte()?;
+            let exclude = (0..count)
+                .map(|_| reader.channel())
+                .collect::<Result<_, _>>()?;
+            let start = bytes.len() - reader.rest().len();
+            Ok(Body::Group {
+                exclude,
+                payload: Payload { bytes, start },
+            })
+        }
+        DIRECT => {
+            let channel = reader.channel()?;
+            let start = bytes.len() - reader.rest().len();
+            Ok(Body::Direct {
+                channel,
+                payload: Payload { bytes, start },
+            })
+        }
+        _ => {
+            let control = Control::read(&mut reader)?;
+            if reader.rest().is_empty() {
+                Ok(Body::Control(control))
+            } else {
+                Err(Malformed::Trailing)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

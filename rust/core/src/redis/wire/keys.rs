@@ -1,0 +1,231 @@
+//! Every name that a layer uses on a server, and what a name that comes back stands for.
+//!
+//! A layer owns what begins with its prefix and a colon, and nothing else. Channel and group names hold no colon
+//! and no brace, so no two things share a name, and a prefix never reaches into another one's names. The three
+//! names of a queue carry the channel's name as their hash tag: a cluster keeps them in one slot.
+
+use std::fmt;
+
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+
+/// Digits of a process id in a name.
+const PROCESS_DIGITS: usize = 16;
+
+/// One process of the fleet, or rather one layer in it: drawn at random when the layer starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId(pub u64);
+
+impl ProcessId {
+    /// Reads what `Display` writes: 16 lowercase hexadecimal digits, no more and no fewer.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let lowercase = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() != PROCESS_DIGITS || !digits.bytes().all(lowercase) {
+            return None;
+        }
+        u64::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The process that reads a specific channel, `<anything>.<process>!<token>`; none for a plain one.
+///
+/// A name with a `!` and anything else in front of it is a plain channel, which nobody receives from.
+pub fn process_of(channel: &str) -> Option<ProcessId> {
+    let (owner, _token) = channel.split_once('!')?;
+    let (_anything, process) = owner.rsplit_once('.')?;
+    ProcessId::parse(process)
+}
+
+/// The slot of a key, or of a channel of sharded pub/sub, in a cluster.
+///
+/// What counts is the hash tag if there is one: what stands between the first `{` and the first `}` behind it, unless
+/// that is nothing.
+pub fn hash_slot(key: &[u8]) -> u16 {
+    crc16(hash_tag(key).unwrap_or(key)) % SLOTS
+}
+
+fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+    let mut parts = key.splitn(2, |&byte| byte == b'{');
+    let (_before, behind) = (parts.next()?, parts.next()?);
+    let end = behind.iter().position(|&byte| byte == b'}')?;
+    behind.get(..end).filter(|tag| !tag.is_empty())
+}
+
+/// CRC-16/XMODEM: polynomial 0x1021, nothing reflected, from zero.
+fn crc16(bytes: &[u8]) -> u16 {
+    const TABLE: [u16; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0_u16;
+        while byte < 256 {
+            let mut crc = byte << 8;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 0x8000 == 0 {
+                    crc << 1
+                } else {
+                    crc << 1 ^ 0x1021
+                };
+                bit += 1;
+            }
+            table[byte as usize] = crc;
+            byte += 1;
+        }
+        table
+    };
+    bytes.iter().fold(0, |crc, &byte| {
+        // The index is one byte: below 256 whatever came in.
+        crc << 8 ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]
+    })
+}
+
+/// What a pub/sub channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic<'a> {
+    /// The messages of a group.
+    Group(&'a str),
+    /// The messages for one process: for its specific channels, and answers to its requests.
+    Inbox(ProcessId),
+    /// Rings when a queue, that of the channel named, was empty and is no longer.
+    Bell(&'a str),
+    /// What all processes must know.
+    Control,
+}
+
+/// Why a prefix won't do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidPrefix {
+    prefix: String,
+}
+
+impl fmt::Display for InvalidPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "prefix '{}' holds a brace that is no part of a hash tag such as '{{app}}'",
+            self.prefix.escape_debug()
+        )
+    }
+}
+
+impl std::error::Error for InvalidPrefix {}
+
+/// The names of one layer.
+///
+/// Names of channels and groups are taken as they are; [`crate::name`] has checked them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// The names that begin with `prefix`.
+    ///
+    /// A prefix with a hash tag of its own puts everything in one slot of a cluster; that is allowed.
+    ///
+    /// # Errors
+    /// Refuses a brace that is not part of a hash tag: it would tear the names of a queue apart into several slots.
+    pub fn new(prefix: impl Into<String>) -> Result<Self, InvalidPrefix> {
+        let prefix = prefix.into();
+        if prefix.contains('{') && hash_tag(prefix.as_bytes()).is_none() {
+            return Err(InvalidPrefix { prefix });
+        }
+        Ok(Self { prefix })
+    }
+
+    /// What all names begin with, without the colon.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The pub/sub channel of a group.
+    pub fn group(&self, group: &str) -> String {
+        format!("{}:g:{group}", self.prefix)
+    }
+
+    /// The pub/sub channel that one process reads.
+    pub fn inbox(&self, process: ProcessId) -> String {
+        format!("{}:p:{process}", self.prefix)
+    }
+
+    /// The list in which a plain channel's messages wait.
+    pub fn queue(&self, channel: &str) -> String {
+        format!("{}:q:{{{channel}}}", self.prefix)
+    }
+
+    /// The pub/sub channel that tells of messages in a queue.
+    pub fn bell(&self, channel: &str) -> String {
+        format!("{}:b:{{{channel}}}", self.prefix)
+    }
+
+    /// The list of what a process took from a queue and does not have for certain.
+    pub fn taken(&self, channel: &str, process: ProcessId) -> String {
+        format!("{}:t:{{{channel}}}:{process}", self.prefix)
+    }
+
+    /// The hash of the plain channels that are members of groups.
+    pub fn members(&self) -> String {
+        format!("{}:m", self.prefix)
+    }
+
+    /// The pub/sub channel that all processes read.
+    pub fn control(&self) -> String {
+        format!("{}:c", self.prefix)
+    }
+
+    /// The set of the names of the queues that were pushed to in an hour, counted from the epoch: so that names end too.
+    pub fn index(&self, hour: u64) -> String {
+        format!("{}:i:{hour}", self.prefix)
+    }
+
+    /// The pub/sub channel of a group under `wire="channels_redis"`. A channel's own is its bare name there.
+    pub fn channels_redis_group(&self, group: &str) -> String {
+        format!("{}__group__{group}", self.prefix)
+    }
+
+    /// What the pub/sub channel is, if it is one of this layer.
+    pub fn topic<'a>(&self, name: &'a str) -> Option<Topic<'a>> {
+        let rest = name.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;
+        if rest == "c" {
+            return Some(Topic::Control);
+        }
+        match rest.split_once(':')? {
+            ("g", group) => Some(Topic::Group(group)),
+            ("p", process) => ProcessId::parse(process).map(Topic::Inbox),
+            ("b", tag) => tag.strip_prefix('{')?.strip_suffix('}').map(Topic::Bell),
+            _ => None,
+        }
+    }
+
+    /// The group whose pub/sub channel this is.
+    pub fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        match self.topic(name)? {
+            Topic::Group(group) => Some(group),
+            Topic::Inbox(_) | Topic::Bell(_) | Topic::Control => None,
+        }
+    }
+
+    /// The group whose pub/sub channel this is under `wire="channels_redis"`; any other name is a channel's.
+    pub fn channels_redis_group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(self.prefix.as_str())?
+            .strip_prefix("__group__")
+    }
+}
+
+/// The field of the members hash that stands for one membership.
+pub fn member_field(group: &str, channel: &str) -> String {
+    format!("{group}\0{channel}")
+}
+
+/// The group and the channel of such a field.
+pub fn membership_of(field: &str) -> Option<(&str, &str)> {
+    field.split_once('\0')
+}
+
+#[cfg(test)]
+mod tests;

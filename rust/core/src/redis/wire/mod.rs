@@ -1,0 +1,10 @@
+//! What travels: names, envelopes, payloads, keys and numbers. No input or output, and no clock.
+
+pub mod crypt;
+pub mod envelope;
+pub mod keys;
+pub(crate) mod membership;
+pub mod payload;
+pub mod ring;
+pub mod sequence;
+pub(crate) mod system_message;
