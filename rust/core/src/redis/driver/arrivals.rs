@@ -139,7 +139,7 @@ impl<H: Host> Driver<H> {
     /// As `channels_redis` sends it: a payload, encrypted or not, on the topic of a group or of a channel.
     fn arrived_plainly(&mut self, topic: &str, bytes: Vec<u8>) {
         let payload = match &self.settings.crypt {
-            Some(crypt) => match crypt.decrypt(&bytes, None) {
+            Some(crypt) => match crypt.decrypt(&bytes) {
                 Ok(bytes) => bytes,
                 Err(why) => {
                     self.refuse(topic, None, Malformed::Undecryptable(why));

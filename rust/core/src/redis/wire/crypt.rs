@@ -5,8 +5,8 @@
 //!
 //! A token is base64 (URL-safe, padded) of `0x80`, the time in seconds (8 bytes), an initialisation vector (16 bytes),
 //! the text by AES-128-CBC, and HMAC-SHA256 of all that. The SHA-256 of a secret is the key: its first half signs, its
-//! second half encrypts. What decrypts was made by somebody who knows a secret, and is whole; that it is new, nobody
-//! says, unless its age is checked. The length of a message can be seen.
+//! second half encrypts. What decrypts was made by somebody who knows a secret, and is whole; nothing says that
+//! it is new. The length of a message can be seen.
 
 #![cfg_attr(
     not(test),
@@ -43,9 +43,6 @@ const HEAD: usize = 1 + 8 + IV;
 type Encryptor = cbc::Encryptor<Aes128Enc>;
 type Decryptor = cbc::Decryptor<Aes128Dec>;
 
-/// How far a token's time may lie in the future where its age is checked, in seconds: clocks differ.
-const MAX_CLOCK_SKEW: u64 = 60;
-
 /// The keys of a layer.
 #[derive(Clone)]
 pub struct Crypt {
@@ -73,15 +70,6 @@ struct Key {
     sealing: SealingKey,
 }
 
-/// The age from which on a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MaxAge {
-    /// The time, in seconds since the Unix epoch.
-    pub now: u64,
-    /// The age, in seconds.
-    pub seconds: u64,
-}
-
 /// Why a token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -90,10 +78,6 @@ pub enum Undecryptable {
     NoToken,
     /// No key of this layer made it, or somebody changed it, or it was written to another destination.
     WrongKey,
-    /// It is older than allowed.
-    TooOld,
-    /// Its time has not come yet, by more than clocks may differ.
-    FromTheFuture,
 }
 
 impl fmt::Display for Undecryptable {
@@ -103,8 +87,6 @@ impl fmt::Display for Undecryptable {
             Self::WrongKey => {
                 "none of the keys fits: another key made it, or it was changed or moved"
             }
-            Self::TooOld => "the token is too old",
-            Self::FromTheFuture => "the token's time is in the future",
         })
     }
 }
@@ -180,25 +162,17 @@ impl Crypt {
             .map_or_else(Vec::new, |key| key.encrypt(text, now, iv))
     }
 
-    /// The text of a token, of any age or not older than allowed.
+    /// The text of a token, of any age.
     ///
     /// # Errors
     /// Says why not. Takes the same time for every wrong signature.
-    pub fn decrypt(&self, token: &[u8], max_age: Option<MaxAge>) -> Result<Vec<u8>, Undecryptable> {
+    pub fn decrypt(&self, token: &[u8]) -> Result<Vec<u8>, Undecryptable> {
         let token = URL_SAFE.decode(token).map_err(|_| Undecryptable::NoToken)?;
         let parts = Parts::of(&token).ok_or(Undecryptable::NoToken)?;
         let mut keys = self.keys.iter();
         let key = keys
             .find(|key| key.signed(&parts))
             .ok_or(Undecryptable::WrongKey)?;
-        if let Some(MaxAge { now, seconds }) = max_age {
-            if parts.time.saturating_add(seconds) < now {
-                return Err(Undecryptable::TooOld);
-            }
-            if now.saturating_add(MAX_CLOCK_SKEW) < parts.time {
-                return Err(Undecryptable::FromTheFuture);
-            }
-        }
         key.decrypt(&parts)
     }
 }
@@ -207,7 +181,6 @@ impl Crypt {
 struct Parts<'a> {
     signed: &'a [u8],
     mac: &'a [u8],
-    time: u64,
     iv: [u8; IV],
     text: &'a [u8],
 }
@@ -217,13 +190,12 @@ impl<'a> Parts<'a> {
         let (signed, mac) = token.split_at_checked(token.len().checked_sub(MAC)?)?;
         let (head, text) = signed.split_first_chunk::<HEAD>()?;
         let (&version, head) = head.split_first()?;
-        let (&time, head) = head.split_first_chunk::<8>()?;
+        let (_time, head) = head.split_first_chunk::<8>()?;
         let &iv = head.first_chunk::<IV>()?;
         let whole_blocks = !text.is_empty() && text.len().is_multiple_of(BLOCK);
         (version == VERSION && whole_blocks).then_some(Self {
             signed,
             mac,
-            time: u64::from_be_bytes(time),
             iv,
             text,
         })

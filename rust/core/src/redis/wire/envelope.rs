@@ -295,7 +295,7 @@ pub fn decode(
         }
         (Some(crypt), true) if !sealed && crypt.reads(Version::One) => {
             let text = crypt
-                .decrypt(reader.rest(), None)
+                .decrypt(reader.rest())
                 .map_err(Malformed::Undecryptable)?;
             read_body(kind, text, 0)
         }

@@ -138,11 +138,6 @@ impl Keys {
         Ok(Self { prefix })
     }
 
-    /// What all names begin with, without the colon.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
     /// The pub/sub channel of a group.
     pub fn group(&self, group: &str) -> String {
         format!("{}:g:{group}", self.prefix)

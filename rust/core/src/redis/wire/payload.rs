@@ -36,14 +36,6 @@ pub struct Shape {
     pub kind: Option<Range<usize>>,
 }
 
-impl Shape {
-    /// The text of the top-level `type`, of the bytes that were inspected.
-    pub fn kind_of<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
-        let kind = bytes.get(self.kind.clone()?)?;
-        std::str::from_utf8(kind).ok()
-    }
-}
-
 /// Why the bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPayload {

@@ -108,21 +108,6 @@ impl Sequences {
         self.book.remove_topic(topic);
         self.book.excuse_topic(topic);
     }
-
-    /// Forgets everything: after a connection was lost.
-    pub fn clear(&mut self) {
-        self.book.clear();
-    }
-
-    /// The pairs that are remembered.
-    pub fn len(&self) -> usize {
-        self.book.entries.len()
-    }
-
-    /// Whether none is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.book.entries.is_empty()
-    }
 }
 
 /// The sender's side: the next number for each destination.
@@ -357,12 +342,6 @@ impl Book {
         if senders.is_empty() {
             self.topics.remove(topic);
         }
-    }
-
-    fn clear(&mut self) {
-        self.topics.clear();
-        self.entries.clear();
-        self.order.clear();
     }
 }
 

@@ -58,12 +58,9 @@ fn senders_and_topics_count_apart() {
     assert_eq!(seen.note(A, "hall", 9), Seen::First);
     assert_eq!(seen.note(A, "room", 8), Seen::Next);
     seen.forget_topic("room");
-    assert_eq!(seen.len(), 1);
+    assert_eq!(seen.book.entries.len(), 1);
     assert_eq!(seen.note(A, "room", 20), Seen::First);
     assert_eq!(seen.note(A, "hall", 10), Seen::Next);
-    seen.clear();
-    assert!(seen.is_empty());
-    assert_eq!(seen.note(A, "hall", 11), Seen::First);
 }
 
 #[test]
@@ -83,7 +80,7 @@ fn what_was_used_longest_ago_is_forgotten() {
             expected,
             "{topic} {sequence}"
         );
-        assert!(seen.len() <= 2);
+        assert!(seen.book.entries.len() <= 2);
     }
 }
 
@@ -268,7 +265,7 @@ proptest! {
                     seen.forget_topic(TOPICS[topic]);
                 }
             }
-            prop_assert_eq!(seen.len(), model.len());
+            prop_assert_eq!(seen.book.entries.len(), model.len());
             prop_assert!(seen.book.topics.values().all(|senders| !senders.is_empty()));
         }
     }
