@@ -65,7 +65,7 @@ def constant(path: str, name: str) -> int:
         ("a call that waits for the server", setting_of(RedisChannelLayer, "send_timeout")),
         ("an attempt to connect", setting_of(RedisChannelLayer, "connect_timeout")),
         ("messages of a queue on the server", setting_of(RedisChannelLayer, "capacity")),
-        ("messages of a queue that are taken at a time", constant("core/src/redis/driver/taking.rs", "MOST")),
+        ("messages of a queue that are taken at a time", constant("core/src/redis/driver/queues/taking.rs", "MOST")),
         ("senders and destinations whose numbers are watched", constant("core/src/redis/driver/mod.rs", "WATCHED")),
         ("notices that wait for the log", constant("core/src/redis/notice.rs", "NOTICES")),
     ],

@@ -1,6 +1,7 @@
 //! What the owner of a layer may want to know, until the owner reads it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::mem::{discriminant, Discriminant};
 use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
@@ -82,6 +83,8 @@ pub(crate) struct Notices {
 #[derive(Debug, Default)]
 struct Waiting {
     notices: VecDeque<Notice>,
+    /// Those that are not given again.
+    once: HashSet<Discriminant<Notice>>,
     ended: bool,
 }
 
@@ -94,6 +97,13 @@ impl Notices {
         waiting.notices.push_back(notice);
         drop(waiting);
         self.noticed.notify_all();
+    }
+
+    /// Notes the first of a kind; the others are only counted.
+    pub(crate) fn push_once(&self, notice: Notice) {
+        if self.waiting.lock().once.insert(discriminant(&notice)) {
+            self.push(notice);
+        }
     }
 
     /// There will be no more notices.

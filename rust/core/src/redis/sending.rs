@@ -112,8 +112,8 @@ impl<H: Host> RedisEngine<H> {
     /// waits for some, and is given up if that takes too long; what nobody waits for is to wait before.
     pub fn send(&self, message: Prepared, ticket: Option<H::Ticket>) {
         let Prepared { dispatch, claim } = message;
-        self.ask(Ask::Carry {
-            dispatch,
+        self.ask(Ask::Send {
+            messages: vec![dispatch],
             claim,
             ticket,
         });
@@ -197,10 +197,10 @@ impl<H: Host> RedisEngine<H> {
     fn send_all(&self, dispatches: Vec<Dispatch>, ticket: H::Ticket) {
         let bytes = dispatches.iter().map(Dispatch::len).sum();
         let claim = Claim::new(&self.shared.backlog, dispatches.len(), bytes);
-        self.ask(Ask::CarryAll {
-            dispatches,
+        self.ask(Ask::Send {
+            messages: dispatches,
             claim,
-            ticket,
+            ticket: Some(ticket),
         });
     }
 }

@@ -1,7 +1,7 @@
 //! What callers ask of the driver.
 
 use super::backlog::Claim;
-use super::sends::Dispatch;
+use super::dispatch::Dispatch;
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Answer;
 use crate::redis::wire::envelope::Control;
@@ -12,17 +12,11 @@ use crate::redis::wire::keys::ProcessId;
 pub(crate) enum Ask<T> {
     /// Be connected, with the process's inbox subscribed to.
     Connect { ticket: T },
-    /// Carry a message.
-    Carry {
-        dispatch: Dispatch,
+    /// Send messages, with one answer for all. Without a ticket nobody waits for it.
+    Send {
+        messages: Vec<Dispatch>,
         claim: Claim,
         ticket: Option<T>,
-    },
-    /// Carry several, with one answer for all.
-    CarryAll {
-        dispatches: Vec<Dispatch>,
-        claim: Claim,
-        ticket: T,
     },
     /// Be subscribed to a pub/sub channel, of a group or (on the wire of `channels_redis`) of a channel.
     Subscribe { topic: String, ticket: T },
@@ -62,8 +56,7 @@ impl<T> Ask<T> {
     /// How many messages it is to carry.
     pub(super) fn messages(&self) -> u64 {
         match self {
-            Self::Carry { .. } => 1,
-            Self::CarryAll { dispatches, .. } => dispatches.len() as u64,
+            Self::Send { messages, .. } => messages.len() as u64,
             _ => 0,
         }
     }
@@ -71,10 +64,9 @@ impl<T> Ask<T> {
     /// The answer to what is asked of a layer that was closed.
     pub(crate) fn refused(self) -> Option<(T, Answer)> {
         let ticket = match self {
-            Self::Carry { ticket, .. } | Self::Membership { ticket, .. } => ticket?,
+            Self::Send { ticket, .. } | Self::Membership { ticket, .. } => ticket?,
             Self::Want { .. } | Self::CloseQueue { .. } => return None,
             Self::Connect { ticket }
-            | Self::CarryAll { ticket, .. }
             | Self::Subscribe { ticket, .. }
             | Self::Tell { ticket, .. }
             | Self::Fetch { ticket, .. }

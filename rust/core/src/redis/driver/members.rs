@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::queues::{end_after, entry, HOUR};
+use super::arrivals::Arrivals;
+use super::calls::CallId;
+use super::context::Context;
+use super::outgoing::Outgoing;
+use super::queues::{Queues, HOUR};
 use super::refusals::{Origin, NO_NAME};
-use super::request::{integer, Request, Then};
-use super::Driver;
+use super::reply::{integer, text, words};
+use super::request::{Request, Then};
 use crate::name::{check_channel, check_group};
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
@@ -15,8 +19,7 @@ use crate::redis::meter::count;
 use crate::redis::settings::Wire;
 use crate::redis::wire::envelope::{Control, Draft};
 use crate::redis::wire::keys::{member_field, membership_of, process_of};
-use crate::redis::wire::membership;
-use crate::redis::wire::membership::NoMembership;
+use crate::redis::wire::membership::{self, NoMembership};
 
 /// By how many milliseconds the clocks of servers may differ, one of which may take the other's place.
 const MARGIN: u64 = 60_000;
@@ -25,157 +28,186 @@ const OLDEST_INDEX: u64 = 31 * 24 * HOUR;
 
 /// What was asked for when the plain members of groups were not known yet.
 #[derive(Debug)]
-pub(super) enum BeforeMembers {
+enum Held {
     /// To carry a message to those of a group.
     Message {
         group: String,
         exclude: Vec<String>,
         entry: Draft,
-        tally: usize,
+        call: CallId,
     },
     /// To take this channel out of all its groups.
     Close { channel: String },
 }
 
-impl<H: Host> Driver<H> {
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// They have been read once.
+    read: bool,
+    /// They are being read.
+    loading: bool,
+    /// They have changed since that was asked for.
+    stale: bool,
+    /// What waits for them to be read.
+    held: Vec<Held>,
+}
+
+fn removal<H: Host>(cx: &Context<H>, channel: &str, call: CallId) -> Request {
+    let (queue, taken) = (cx.keys.queue(channel), cx.keys.taken(channel, cx.me));
+    let commands = vec![
+        Command::new("LLEN").text(&queue),
+        Command::new("DEL").text(&queue),
+        Command::new("DEL").text(taken),
+    ];
+    let then = Then::Removed { call, queue: true };
+    Request::new(channel, &queue, commands, cx.until(), then).safe()
+}
+
+/// Makes a plain channel a member of a group, for so many milliseconds, or takes it out.
+pub(super) fn change<H: Host>(
+    cx: &mut Context<H>,
+    group: String,
+    channel: String,
+    lasts: Option<u64>,
+    ticket: Option<H::Ticket>,
+) {
+    let key = cx.keys.members();
+    let field = member_field(&group, &channel);
+    let commands = match lasts {
+        Some(lasts) => {
+            // As long as the longest of all: others may last longer than this one.
+            let last = cx.shared.plain.lock().last_deadline();
+            let left = last.saturating_sub(cx.shared.now()).max(lasts);
+            vec![
+                Command::new("HSET").text(&key).text(field).end_after(lasts),
+                Command::expire(&key, left),
+            ]
+        }
+        None => vec![Command::new("HDEL").text(&key).text(field)],
+    };
+    let then = Then::Membership {
+        group,
+        channel,
+        lasts,
+        call: cx.call(1, ticket),
+    };
+    cx.submit(Request::new("", &key, commands, cx.until(), then).safe());
+}
+
+/// A membership was changed: all others are told before the call is answered.
+pub(super) fn changed<H: Host>(
+    cx: &mut Context<H>,
+    outgoing: &mut Outgoing,
+    (group, channel): (&str, &str),
+    lasts: Option<u64>,
+    call: CallId,
+) {
+    let now = cx.shared.now();
+    let mut plain = cx.shared.plain.lock();
+    match lasts {
+        Some(lasts) => plain.add(group, channel, now.saturating_add(lasts)),
+        None => plain.remove(group, channel),
+    }
+    drop(plain);
+    outgoing.say_to_all(cx, &Control::MembersChanged, call);
+    cx.calls.done(call);
+}
+
+/// Removes the messages and memberships that are here: what is on the servers is removed by whoever asked for that.
+pub(super) fn flush_here<H: Host>(cx: &Context<H>, queues: &mut Queues) {
+    cx.local.flush();
+    cx.shared.plain.lock().clear();
+    cx.shared.depths.lock().clear();
+    queues.index_anew();
+}
+
+impl Members {
+    /// Whether nothing waits for the members to be read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Removes a queue and what it holds.
-    pub(super) fn close_queue(&mut self, channel: &str) {
-        self.shared.depths.lock().remove(channel);
-        if !self.members_read {
-            self.when_members_are_read(BeforeMembers::Close {
-                channel: channel.to_owned(),
-            });
+    pub(super) fn close_queue<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+        cx.shared.depths.lock().remove(channel);
+        if !self.read {
+            let channel = channel.to_owned();
+            self.hold(cx, Held::Close { channel });
         }
-        let tally = self.tally(1, None);
-        let request = self.removal(channel, tally);
-        self.submit(request);
+        let call = cx.call(1, None);
+        cx.submit(removal(cx, channel, call));
     }
 
-    fn removal(&self, channel: &str, tally: usize) -> Request {
-        let (queue, taken) = (self.keys.queue(channel), self.keys.taken(channel, self.me));
-        let commands = vec![
-            Command::new("LLEN").text(&queue),
-            Command::new("DEL").text(&queue),
-            Command::new("DEL").text(taken),
-        ];
-        let then = Then::Removed { tally, queue: true };
-        Request::new(channel, &queue, commands, self.until(), then).safe()
-    }
-
-    pub(super) fn change_membership(
+    /// Sends a message to the queues that are in a group.
+    pub(super) fn send<H: Host>(
         &mut self,
-        group: String,
-        channel: String,
-        lasts: Option<u64>,
-        tally: usize,
+        cx: &mut Context<H>,
+        queues: &mut Queues,
+        (group, exclude): (String, Vec<String>),
+        entry: Draft,
+        call: CallId,
     ) {
-        let key = self.keys.members();
-        let field = member_field(&group, &channel);
-        let commands = match lasts {
-            Some(lasts) => {
-                // As long as the longest of all: others may last longer than this one.
-                let last = self.shared.plain.lock().last_deadline();
-                let left = last.saturating_sub(self.shared.now()).max(lasts);
-                vec![
-                    Command::new("HSET").text(&key).text(field).end_after(lasts),
-                    end_after(&key, left),
-                ]
-            }
-            None => vec![Command::new("HDEL").text(&key).text(field)],
-        };
-        let then = Then::Membership {
+        if self.read {
+            push_to_members(cx, queues, &group, &exclude, &entry, call);
+            return;
+        }
+        cx.add_part(call);
+        let message = Held::Message {
             group,
-            channel,
-            lasts,
-            tally,
+            exclude,
+            entry,
+            call,
         };
-        let request = Request::new("", &key, commands, self.until(), then).safe();
-        self.submit(request);
+        self.hold(cx, message);
     }
 
-    pub(super) fn membership_changed(
-        &mut self,
-        group: &str,
-        channel: &str,
-        lasts: Option<u64>,
-        tally: usize,
-    ) {
-        let now = self.shared.now();
-        let mut plain = self.shared.plain.lock();
-        match lasts {
-            Some(lasts) => plain.add(group, channel, now.saturating_add(lasts)),
-            None => plain.remove(group, channel),
+    fn hold<H: Host>(&mut self, cx: &mut Context<H>, held: Held) {
+        if self.held.is_empty() {
+            self.load(cx);
         }
-        drop(plain);
-        // The answer comes when the others have been told.
-        self.say_to_all(&Control::MembersChanged, tally);
-        self.finish(tally, |_| {});
+        self.held.push(held);
+    }
+
+    /// Reads the members, once for all that changes while they are read.
+    pub(super) fn load<H: Host>(&mut self, cx: &mut Context<H>) {
+        if std::mem::replace(&mut self.loading, true) {
+            self.stale = true;
+            return;
+        }
+        let key = cx.keys.members();
+        let command = Command::new("HGETALL").text(&key);
+        cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Members).safe());
+    }
+
+    fn loaded<H: Host>(&mut self, cx: &mut Context<H>) {
+        self.loading = false;
+        if std::mem::take(&mut self.stale) {
+            self.load(cx);
+        }
     }
 
     /// Who is a member could not be read: what was to go to them has not been sent.
-    fn members_loaded(&mut self) {
-        self.members_loading = false;
-        if std::mem::take(&mut self.members_stale) {
-            self.load_members();
-        }
-    }
-
-    pub(super) fn members_unread(&mut self, fault: &Fault) {
-        self.members_loaded();
-        for asked in std::mem::take(&mut self.before_members) {
-            if let BeforeMembers::Message { tally, .. } = asked {
-                self.finish_with(tally, fault.clone());
+    pub(super) fn not_loaded<H: Host>(&mut self, cx: &mut Context<H>, fault: &Fault) {
+        self.loaded(cx);
+        for held in std::mem::take(&mut self.held) {
+            if let Held::Message { call, .. } = held {
+                cx.calls.fail(call, fault.clone());
             }
         }
     }
 
-    pub(super) fn when_members_are_read(&mut self, asked: BeforeMembers) {
-        if self.before_members.is_empty() {
-            self.load_members();
-        }
-        self.before_members.push(asked);
-    }
-
-    fn do_before_members(&mut self, asked: BeforeMembers) {
-        match asked {
-            BeforeMembers::Message {
-                group,
-                exclude,
-                entry,
-                tally,
-            } => {
-                self.push_to_members(&group, &exclude, &entry, tally);
-                self.finish(tally, |_| {});
-            }
-            BeforeMembers::Close { channel } => {
-                let groups = self
-                    .shared
-                    .plain
-                    .lock()
-                    .of_channel(&channel, self.shared.now());
-                for group in groups {
-                    let tally = self.tally(1, None);
-                    self.change_membership(group, channel.clone(), None, tally);
-                }
-            }
-        }
-    }
-
-    pub(super) fn read_members(&mut self, replies: Vec<Reply>) {
-        let words: Vec<Reply> = match replies.into_iter().next() {
-            Some(Reply::Map(pairs)) => pairs
-                .into_iter()
-                .flat_map(|(key, value)| [key, value])
-                .collect(),
-            Some(Reply::Array(words)) => words,
-            _ => Vec::new(),
-        };
-        let (now, key) = (self.shared.now(), self.keys.members());
+    pub(super) fn read<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        arrivals: &mut Arrivals,
+        queues: &mut Queues,
+        replies: Vec<Reply>,
+    ) {
+        let (now, key) = (cx.shared.now(), cx.keys.members());
         let mut expired = Vec::new();
         let mut memberships = Vec::new();
-        let mut words = words.into_iter();
+        let mut words = words(replies).into_iter();
         while let (Some(field), Some(deadline)) = (words.next(), words.next()) {
-            let text = |word: Reply| entry(word).and_then(|bytes| String::from_utf8(bytes).ok());
             let (Some(field), Some(deadline)) = (text(field), text(deadline)) else {
                 continue;
             };
@@ -189,15 +221,16 @@ impl<H: Host> Driver<H> {
                     place: &key,
                     sender: None,
                 };
-                self.refuse_content(from, NO_NAME, "");
+                arrivals.refuse_content(cx, from, NO_NAME, "");
                 continue;
             }
-            let crypt = self.settings.crypt.as_deref();
+            let crypt = cx.settings.crypt.as_deref();
             let deadline = match membership::end(&key, &field, &deadline, crypt) {
                 Ok(deadline) => deadline,
                 Err(NoMembership::Malformed) => continue,
                 Err(NoMembership::Unauthenticated) => {
-                    self.refuse_member(group, channel);
+                    let refusals = arrivals.refusals();
+                    refusals.refuse_member(&cx.shared, &key, group, channel);
                     continue;
                 }
             };
@@ -208,108 +241,145 @@ impl<H: Host> Driver<H> {
                 expired.push(field);
             }
         }
-        self.shared.plain.lock().replace(memberships.into_iter());
-        self.members_read = true;
-        self.members_loaded();
-        for asked in std::mem::take(&mut self.before_members) {
-            self.do_before_members(asked);
+        cx.shared.plain.lock().replace(memberships.into_iter());
+        self.read = true;
+        self.loaded(cx);
+        for held in std::mem::take(&mut self.held) {
+            go_on(cx, queues, held);
         }
         if !expired.is_empty() {
-            let command = expired
-                .into_iter()
-                .fold(Command::new("HDEL").text(&key), Command::text);
-            let request = Request::new("", &key, vec![command], self.until(), Then::Ignored);
-            self.submit(request.safe());
+            let command = Command::new("HDEL").text(&key);
+            let command = expired.into_iter().fold(command, Command::text);
+            cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Ignored).safe());
         }
     }
+}
 
-    /// Removes what the layer has: here, on the servers, and in the other processes.
-    pub(super) fn flush(&mut self, tally: usize) {
-        self.engine.flush();
-        self.shared.plain.lock().clear();
-        if self.settings.wire == Wire::ChannelsRedis {
-            self.finish(tally, |_| {});
-            return;
+/// Does what was asked for before the members were known.
+fn go_on<H: Host>(cx: &mut Context<H>, queues: &mut Queues, held: Held) {
+    match held {
+        Held::Message {
+            group,
+            exclude,
+            entry,
+            call,
+        } => {
+            push_to_members(cx, queues, &group, &exclude, &entry, call);
+            cx.calls.done(call);
         }
-        self.read_index(tally, BTreeSet::new(), self.index_hours());
+        Held::Close { channel } => {
+            let now = cx.shared.now();
+            let groups = cx.shared.plain.lock().of_channel(&channel, now);
+            for group in groups {
+                change(cx, group, channel.clone(), None, None);
+            }
+        }
     }
+}
 
-    /// The hours in which a queue that is still there can have been pushed to, by clocks that differ a little.
-    fn index_hours(&self) -> RangeInclusive<u64> {
-        let now = self.shared.now();
-        let age = self.expiry_ms().saturating_add(MARGIN).min(OLDEST_INDEX);
-        let oldest = now.saturating_sub(age);
-        oldest / HOUR..=now.saturating_add(MARGIN) / HOUR
+fn push_to_members<H: Host>(
+    cx: &mut Context<H>,
+    queues: &mut Queues,
+    group: &str,
+    exclude: &[String],
+    entry: &Draft,
+    call: CallId,
+) {
+    let members = cx.shared.plain.lock().of_group(group, cx.shared.now());
+    if members.is_empty() {
+        return;
     }
+    cx.calls.sends_to_queues(call, group);
+    for channel in members {
+        if !exclude.contains(&channel) {
+            queues.push(cx, &channel, entry.clone(), call);
+        }
+    }
+}
 
-    fn read_index(
-        &mut self,
-        tally: usize,
-        names: BTreeSet<String>,
-        mut hours: RangeInclusive<u64>,
-    ) {
-        let Some(hour) = hours.next() else {
-            self.remove_queues(tally, names);
-            return;
-        };
-        let key = self.keys.index(hour);
-        let command = Command::new("SMEMBERS").text(&key);
-        let then = Then::Index {
-            tally,
-            names,
-            hours,
-        };
-        let request = Request::new("", &key, vec![command], self.until(), then);
-        self.submit(request.safe());
+/// Removes what the layer has: here, on the servers, and in the other processes.
+pub(super) fn flush<H: Host>(
+    cx: &mut Context<H>,
+    outgoing: &mut Outgoing,
+    queues: &mut Queues,
+    ticket: H::Ticket,
+) {
+    cx.local.flush();
+    cx.shared.plain.lock().clear();
+    let call = cx.call(1, Some(ticket));
+    if cx.settings.wire == Wire::ChannelsRedis {
+        cx.calls.done(call);
+        return;
     }
+    let hours = index_hours(cx);
+    read_index(cx, outgoing, queues, call, BTreeSet::new(), hours);
+}
 
-    /// An hour's names have come; the next hour is asked for, or all that was found is removed.
-    pub(super) fn index_read(
-        &mut self,
-        tally: usize,
-        mut names: BTreeSet<String>,
-        hours: RangeInclusive<u64>,
-        replies: Vec<Reply>,
-    ) {
-        let found: Vec<Reply> = match replies.into_iter().next() {
-            Some(Reply::Array(found) | Reply::Set(found)) => found,
-            _ => Vec::new(),
-        };
-        let found = found.into_iter().filter_map(entry);
-        names.extend(found.filter_map(|name| String::from_utf8(name).ok()));
-        self.read_index(tally, names, hours);
-    }
+/// The hours in which a queue that is still there can have been pushed to, by clocks that differ a little.
+fn index_hours<H: Host>(cx: &Context<H>) -> RangeInclusive<u64> {
+    let now = cx.shared.now();
+    let age = cx.expiry_ms().saturating_add(MARGIN).min(OLDEST_INDEX);
+    let oldest = now.saturating_sub(age);
+    oldest / HOUR..=now.saturating_add(MARGIN) / HOUR
+}
 
-    fn remove_queues(&mut self, tally: usize, channels: BTreeSet<String>) {
-        let mut requests = Vec::with_capacity(channels.len() + 3);
-        for channel in channels {
-            requests.push(self.removal(&channel, tally));
-        }
-        let indexes = self.index_hours().map(|hour| self.keys.index(hour));
-        for key in indexes.chain([self.keys.members()]) {
-            let command = Command::new("DEL").text(&key);
-            let then = Then::Removed {
-                tally,
-                queue: false,
-            };
-            requests.push(Request::new("", &key, vec![command], self.until(), then));
-        }
-        if let Some(known) = self.tallies.get_mut(tally) {
-            known.left += requests.len();
-        }
-        self.shared.depths.lock().clear();
-        self.index_anew();
-        for request in requests {
-            self.submit(request.safe());
-        }
-        self.say_to_all(&Control::Flush, tally);
-        self.finish(tally, |_| {});
-    }
+fn read_index<H: Host>(
+    cx: &mut Context<H>,
+    outgoing: &mut Outgoing,
+    queues: &mut Queues,
+    call: CallId,
+    names: BTreeSet<String>,
+    mut hours: RangeInclusive<u64>,
+) {
+    let Some(hour) = hours.next() else {
+        remove_queues(cx, outgoing, queues, call, &names);
+        return;
+    };
+    let key = cx.keys.index(hour);
+    let command = Command::new("SMEMBERS").text(&key);
+    let then = Then::Index { call, names, hours };
+    cx.submit(Request::new("", &key, vec![command], cx.until(), then).safe());
+}
 
-    pub(super) fn removed(&mut self, tally: usize, queue: bool, replies: &[Reply]) {
-        if queue {
-            count(&self.shared.meter.queue_dropped, integer(replies.first()));
-        }
-        self.finish(tally, |_| {});
+/// An hour's names have come; the next hour is asked for, or all that was found is removed.
+pub(super) fn index_read<H: Host>(
+    cx: &mut Context<H>,
+    outgoing: &mut Outgoing,
+    queues: &mut Queues,
+    (call, mut names, hours): (CallId, BTreeSet<String>, RangeInclusive<u64>),
+    replies: Vec<Reply>,
+) {
+    names.extend(words(replies).into_iter().filter_map(text));
+    read_index(cx, outgoing, queues, call, names, hours);
+}
+
+fn remove_queues<H: Host>(
+    cx: &mut Context<H>,
+    outgoing: &mut Outgoing,
+    queues: &mut Queues,
+    call: CallId,
+    channels: &BTreeSet<String>,
+) {
+    let removals = channels.iter().map(|channel| removal(cx, channel, call));
+    let mut requests: Vec<Request> = removals.collect();
+    let indexes = index_hours(cx).map(|hour| cx.keys.index(hour));
+    for key in indexes.chain([cx.keys.members()]) {
+        let command = Command::new("DEL").text(&key);
+        let then = Then::Removed { call, queue: false };
+        requests.push(Request::new("", &key, vec![command], cx.until(), then).safe());
     }
+    cx.calls.add_parts(call, requests.len());
+    cx.shared.depths.lock().clear();
+    queues.index_anew();
+    cx.requests.extend(requests);
+    outgoing.say_to_all(cx, &Control::Flush, call);
+    cx.calls.done(call);
+}
+
+/// Part of a flush, or a queue that was closed.
+pub(super) fn removed<H: Host>(cx: &mut Context<H>, call: CallId, queue: bool, replies: &[Reply]) {
+    if queue {
+        count(&cx.shared.meter.queue_dropped, integer(replies.first()));
+    }
+    cx.calls.done(call);
 }

@@ -1,26 +1,24 @@
 //! What is known of a server, and of the two connections to it: one that asks, one that subscribes.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::changes::Changes;
 use super::node_key::Role;
 use super::outbox::Outbox;
 use crate::redis::fault::Fault;
 use crate::redis::link::backoff::Backoff;
 use crate::redis::link::probe::Address;
-use crate::redis::link::server_clock::ServerClock;
-use crate::redis::link::{Change, Link};
+use crate::redis::link::server_clock::{Reading, ServerClock};
+use crate::redis::link::Link;
 use crate::redis::settings::Host as ServerHost;
 
 /// The first wait before another attempt to connect, and the longest; each is drawn from zero to that. The longest is short
 /// enough for messages to flow again within a second of a server's return.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// How long a connection may be silent after it was asked whether it is there.
-pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -31,17 +29,15 @@ pub(super) struct Node {
     pub(super) outbox: Outbox,
     /// What was written on the connection that is there, and not answered, in bytes.
     pub(super) unanswered: usize,
-    /// What waits to be changed about the topics, and how many batches of that were asked for and not answered.
-    pub(super) changes: VecDeque<Change>,
-    pub(super) batches: usize,
-    /// The topics that were refused on the connection that is there, and when they are asked for again.
-    pub(super) refused: VecDeque<(Instant, String)>,
+    /// What waits to be changed about the topics.
+    pub(super) changes: Changes,
     /// What time it is there, as soon as that is known.
     pub(super) clock: Option<ServerClock>,
 }
 
+/// One of the two connections.
 pub(super) struct LinkState {
-    pub(super) phase: Phase,
+    pub(super) connection: Connection,
     /// Which attempt it is, of all to any server: what an earlier connection says is not heard.
     pub(super) generation: u64,
     /// Where it goes, if the Sentinels told.
@@ -59,8 +55,10 @@ pub(super) struct LinkState {
     pub(super) failure: Option<Fault>,
 }
 
-pub(super) enum Phase {
+/// How far a connection is.
+pub(super) enum Connection {
     Closed,
+    /// The next attempt is at that time.
     Waiting(Instant),
     Opening,
     Open(Arc<dyn Link>),
@@ -78,7 +76,7 @@ impl std::fmt::Debug for LinkState {
 impl LinkState {
     fn new(now: Instant) -> Self {
         Self {
-            phase: Phase::Closed,
+            connection: Connection::Closed,
             generation: 0,
             address: None,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
@@ -91,17 +89,40 @@ impl LinkState {
     }
 
     pub(super) fn link(&self) -> Option<&Arc<dyn Link>> {
-        match &self.phase {
-            Phase::Open(link) => Some(link),
-            _ => None,
+        match &self.connection {
+            Connection::Open(link) => Some(link),
+            Connection::Closed | Connection::Waiting(_) | Connection::Opening => None,
         }
     }
 
     fn next_attempt(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Waiting(until) => Some(until),
-            _ => None,
+        match self.connection {
+            Connection::Waiting(until) => Some(until),
+            Connection::Closed | Connection::Opening | Connection::Open(_) => None,
         }
+    }
+
+    /// Whether it is time to connect.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        match self.connection {
+            Connection::Closed => true,
+            Connection::Waiting(until) => until <= now,
+            Connection::Opening | Connection::Open(_) => false,
+        }
+    }
+
+    /// Has another attempt be made after a while, which is drawn.
+    pub(super) fn retry(&mut self, now: Instant, drawn: f64) {
+        self.connection = Connection::Waiting(now + self.backoff.next(drawn));
+    }
+
+    /// Why nobody waits for it: the latest attempt failed, and it was not lost within this time. A server that refuses
+    /// whoever connects is there, and not on its way back.
+    pub(super) fn given_up(&self, now: Instant, patience: Duration) -> Option<&Fault> {
+        let returns = |lost: Instant| now < lost + patience;
+        let may_return = self.lost.is_some_and(returns);
+        let failure = self.failure.as_ref();
+        failure.filter(|failure| !may_return || failure.is_refusal())
     }
 }
 
@@ -113,9 +134,7 @@ impl Node {
             subscriber: LinkState::new(now),
             outbox: Outbox::default(),
             unanswered: 0,
-            changes: VecDeque::new(),
-            batches: 0,
-            refused: VecDeque::new(),
+            changes: Changes::default(),
             clock: None,
         }
     }
@@ -133,7 +152,14 @@ impl Node {
         self
     }
 
-    pub(super) fn state(&mut self, role: Role) -> &mut LinkState {
+    pub(super) fn link(&self, role: Role) -> &LinkState {
+        match role {
+            Role::Writer => &self.writer,
+            Role::Subscriber => &self.subscriber,
+        }
+    }
+
+    pub(super) fn link_mut(&mut self, role: Role) -> &mut LinkState {
         match role {
             Role::Writer => &mut self.writer,
             Role::Subscriber => &mut self.subscriber,
@@ -142,5 +168,36 @@ impl Node {
 
     pub(super) fn is_open(&self) -> bool {
         self.writer.link().is_some() && self.subscriber.link().is_some()
+    }
+
+    /// Why nobody waits for one of its connections.
+    pub(super) fn given_up(&self, now: Instant, patience: Duration) -> Option<&Fault> {
+        let writer = self.writer.given_up(now, patience);
+        writer.or_else(|| self.subscriber.given_up(now, patience))
+    }
+
+    /// Notes what time it is there, or that it was not told; gives by how many milliseconds the clock was set.
+    pub(super) fn note_time(&mut self, time: Option<&Reading>, now: Instant) -> Option<i64> {
+        let clock = self.clock.get_or_insert_with(|| {
+            time.map_or_else(|| ServerClock::assumed(now), ServerClock::new)
+        });
+        time.and_then(|time| clock.follow(time))
+    }
+
+    /// Whether a deadline is past there; nothing if the time there is not known yet.
+    pub(super) fn is_expired(&self, deadline: u64, now: Instant) -> Option<bool> {
+        let clock = self.clock?;
+        Some(deadline <= clock.milliseconds(now))
+    }
+
+    /// Whether a message that the server passes on comes after its deadline.
+    ///
+    /// Not if the deadline is before the moment after which the message was sent: then the server's clock was set, and the
+    /// sender had not heard of it.
+    pub(super) fn is_late(&self, deadline: u64, now: Instant) -> bool {
+        self.clock.is_some_and(|clock| {
+            let sent = clock.milliseconds(self.subscriber.since);
+            (sent..=clock.milliseconds(now)).contains(&deadline)
+        })
     }
 }

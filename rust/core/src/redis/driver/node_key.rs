@@ -9,6 +9,16 @@ pub(super) enum NodeKey {
     Address(String, u16),
 }
 
+impl NodeKey {
+    /// The server that this one named; one that names no host means its own.
+    pub(super) fn named(&self, host: &str, port: u16) -> Self {
+        match self {
+            Self::Address(here, _) if host.is_empty() => Self::Address(here.clone(), port),
+            _ => Self::Address(host.to_owned(), port),
+        }
+    }
+}
+
 /// Which of the two connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {

@@ -4,14 +4,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem::{discriminant, Discriminant};
 
-use super::node_key::NodeKey;
-use super::Driver;
-use crate::redis::host::Host;
+use super::shared::Shared;
 use crate::redis::meter::count;
 use crate::redis::notice::Notice;
-use crate::redis::wire::envelope::{Header, Malformed};
+use crate::redis::wire::envelope::Malformed;
 use crate::redis::wire::keys::ProcessId;
-use crate::redis::wire::sequence::Seen;
 
 /// Of how many senders the owner is told for each kind: who forges messages may invent senders.
 const TOLD: usize = 16;
@@ -50,7 +47,87 @@ pub(super) const NO_NAME: &str = "it names a channel or a group that cannot be";
 pub(super) const MISPLACED: &str = "it is of a kind that does not belong there";
 
 impl Refusals {
-    /// Whether an authenticated entry of a queue was not taken before, as far as that is remembered.
+    /// Refuses what is no envelope, or none that this layer accepts.
+    pub(super) fn refuse(&mut self, shared: &Shared, from: Origin<'_>, malformed: Malformed) {
+        let counter = if malformed.is_unauthenticated() {
+            count(&shared.meter.unauthenticated, 1);
+            "unauthenticated"
+        } else {
+            count(&shared.meter.malformed, 1);
+            "malformed"
+        };
+        let kind = Kind::Malformed(discriminant(&malformed));
+        self.tell(shared, kind, from, malformed.to_string(), counter);
+    }
+
+    /// Refuses a message for what is in it. The owner is told once of each kind.
+    pub(super) fn refuse_content(
+        &mut self,
+        shared: &Shared,
+        from: Origin<'_>,
+        kind: &'static str,
+        detail: &str,
+    ) {
+        count(&shared.meter.malformed, 1);
+        let colon = if detail.is_empty() { "" } else { ": " };
+        let reason = format!("{kind}{colon}{detail}");
+        self.tell(shared, Kind::Content(kind), from, reason, "malformed");
+    }
+
+    /// Refuses what came before.
+    pub(super) fn refuse_replay(&mut self, shared: &Shared, from: Origin<'_>) {
+        count(&shared.meter.replayed, 1);
+        let reason =
+            "it came before: somebody recorded it and sent it again, or a server gave it twice";
+        self.tell(shared, Kind::Replayed, from, reason.to_owned(), "replayed");
+    }
+
+    /// Refuses a membership that no key authenticates; nobody says who wrote it.
+    pub(super) fn refuse_member(
+        &mut self,
+        shared: &Shared,
+        place: &str,
+        group: &str,
+        channel: &str,
+    ) {
+        count(&shared.meter.unauthenticated, 1);
+        let reason = format!("no key authenticates that '{channel}' is in the group '{group}'");
+        let from = Origin {
+            place,
+            sender: None,
+        };
+        self.tell(shared, Kind::Member, from, reason, "unauthenticated");
+    }
+
+    fn tell(
+        &mut self,
+        shared: &Shared,
+        kind: Kind,
+        from: Origin<'_>,
+        reason: String,
+        counter: &'static str,
+    ) {
+        let told = self.told.entry(kind).or_default();
+        if told.len() < TOLD && told.insert(from.sender) {
+            shared.notice(Notice::Refused {
+                place: from.place.to_owned(),
+                sender: from.sender.map(|sender| sender.to_string()),
+                reason,
+                counter,
+            });
+        }
+    }
+
+    /// Whether an authenticated entry of a queue is to be delivered, which is known by its bytes: it was not taken before, as far
+    /// as that is remembered.
+    pub(super) fn is_taken_once(&mut self, shared: &Shared, from: Origin<'_>, entry: u64) -> bool {
+        let new = self.is_new(entry);
+        if !new {
+            self.refuse_replay(shared, from);
+        }
+        new
+    }
+
     fn is_new(&mut self, entry: u64) -> bool {
         if !self.taken.insert(entry) {
             return false;
@@ -62,112 +139,6 @@ impl Refusals {
             }
         }
         true
-    }
-}
-
-impl<H: Host> Driver<H> {
-    /// Refuses what is no envelope, or none that this layer accepts.
-    pub(super) fn refuse(&mut self, place: &str, sender: Option<ProcessId>, malformed: Malformed) {
-        let meter = &self.shared.meter;
-        let counter = if malformed.is_unauthenticated() {
-            count(&meter.unauthenticated, 1);
-            "unauthenticated"
-        } else {
-            count(&meter.malformed, 1);
-            "malformed"
-        };
-        let kind = Kind::Malformed(discriminant(&malformed));
-        self.tell_refused(kind, place, sender, malformed.to_string(), counter);
-    }
-
-    /// Refuses a message for what is in it. The owner is told once of each kind.
-    pub(super) fn refuse_content(&mut self, from: Origin<'_>, kind: &'static str, detail: &str) {
-        count(&self.shared.meter.malformed, 1);
-        let colon = if detail.is_empty() { "" } else { ": " };
-        let reason = format!("{kind}{colon}{detail}");
-        let Origin { place, sender } = from;
-        self.tell_refused(Kind::Content(kind), place, sender, reason, "malformed");
-    }
-
-    /// Refuses what came before.
-    pub(super) fn refuse_replay(&mut self, place: &str, sender: ProcessId) {
-        count(&self.shared.meter.replayed, 1);
-        let reason =
-            "it came before: somebody recorded it and sent it again, or a server gave it twice";
-        let (kind, sender) = (Kind::Replayed, Some(sender));
-        self.tell_refused(kind, place, sender, reason.to_owned(), "replayed");
-    }
-
-    /// Refuses a membership that no key authenticates; nobody says who wrote it.
-    pub(super) fn refuse_member(&mut self, group: &str, channel: &str) {
-        count(&self.shared.meter.unauthenticated, 1);
-        let reason = format!("no key authenticates that '{channel}' is in the group '{group}'");
-        let place = self.keys.members();
-        self.tell_refused(Kind::Member, &place, None, reason, "unauthenticated");
-    }
-
-    fn tell_refused(
-        &mut self,
-        kind: Kind,
-        place: &str,
-        sender: Option<ProcessId>,
-        reason: String,
-        counter: &'static str,
-    ) {
-        let told = self.refusals.told.entry(kind).or_default();
-        if told.len() < TOLD && told.insert(sender) {
-            self.shared.notice(Notice::Refused {
-                place: place.to_owned(),
-                sender: sender.map(|sender| sender.to_string()),
-                reason,
-                counter,
-            });
-        }
-    }
-
-    /// Whether an authenticated message is to be delivered: none is after its deadline, and none twice.
-    ///
-    /// No clock that was set excuses a deadline, as it does without keys: a recorded message would be excused at any later time.
-    pub(super) fn is_due(&mut self, node: &NodeKey, topic: &str, header: &Header) -> bool {
-        let expired = self.is_expired(node, header.deadline);
-        // What expired is no measure of what comes, if nothing else of its sender is known.
-        let seen = if expired && !self.sequences.knows(header.sender, topic) {
-            Seen::First
-        } else {
-            let Header {
-                sender, sequence, ..
-            } = *header;
-            self.sequences.note_once(sender, topic, sequence)
-        };
-        let late = match seen {
-            Seen::Again | Seen::Late if self.is_unsettled(topic) => true,
-            Seen::Again => {
-                self.refuse_replay(topic, header.sender);
-                return false;
-            }
-            Seen::Gap(missed) => {
-                self.unsettle(topic);
-                self.tell_gap(&[topic.to_owned()], missed);
-                expired
-            }
-            Seen::First | Seen::Next | Seen::Late => expired,
-        };
-        if late {
-            count(&self.shared.meter.late, 1);
-        }
-        if expired {
-            self.tell_once(Notice::Late);
-        }
-        !late
-    }
-
-    /// Whether an authenticated entry of a queue is to be delivered; it is known by its bytes.
-    pub(super) fn is_taken_once(&mut self, queue: &str, entry: u64, sender: ProcessId) -> bool {
-        let new = self.refusals.is_new(entry);
-        if !new {
-            self.refuse_replay(queue, sender);
-        }
-        new
     }
 }
 
@@ -188,5 +159,18 @@ mod tests {
         assert!(refusals.is_new(1), "it was taken longest ago");
         assert_eq!(refusals.order.len(), REMEMBERED);
         assert_eq!(refusals.taken.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn each_refusal_is_counted_and_the_first_of_a_sender_is_told() {
+        let (shared, mut refusals) = (Shared::default(), Refusals::default());
+        for sender in [1, 1, 2] {
+            let sender = Some(ProcessId(sender));
+            let place = "t:g:room";
+            refusals.refuse_replay(&shared, Origin { place, sender });
+        }
+        assert_eq!(shared.stats().replayed, 3);
+        let told = std::iter::from_fn(|| shared.notices.next(std::time::Duration::ZERO));
+        assert_eq!(told.count(), 2);
     }
 }

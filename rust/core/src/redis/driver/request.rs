@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::calls::CallId;
 use super::node_key::NodeKey;
 use crate::redis::link::{Command, Refusal, Reply};
 use crate::redis::wire::envelope::Date;
@@ -14,21 +15,23 @@ use crate::redis::wire::keys::hash_slot;
 /// Some commands for one server, and what to do with the answers.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) place: Place,
-    pub(super) commands: Vec<Command>,
+    pub(super) target: Target,
+    commands: Vec<Command>,
     /// The answers so far, if some of the commands have to be asked again; empty until then.
     answers: Vec<Option<Reply>>,
     /// When it is given up.
     pub(super) until: Instant,
     /// Doing it twice is doing it once: it may be sent again though it is not known whether it was done.
     pub(super) safe: bool,
+    /// It is sent before all that wait for the same connection.
+    pub(super) urgent: bool,
     /// The server that it goes to has to be told that it was named by another.
     pub(super) asking: bool,
     pub(super) then: Then,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum Target {
     /// Where this name belongs among shards, and this slot in a cluster.
     Name { name: String, slot: u16 },
     /// To this server.
@@ -40,7 +43,7 @@ pub(super) enum Place {
 pub(super) enum Then {
     Ignored,
     Published {
-        tally: usize,
+        call: CallId,
         at: Instant,
         /// To the inbox of a process: if nobody gets it, the process is gone.
         inbox: bool,
@@ -61,7 +64,7 @@ pub(super) enum Then {
     Fetched {
         channel: String,
         asked: usize,
-        tally: Option<usize>,
+        call: Option<CallId>,
     },
     /// Entries were removed from that list.
     Acknowledged {
@@ -70,7 +73,7 @@ pub(super) enum Then {
     },
     /// Messages went back to the front of their queue.
     HandedBack {
-        tally: usize,
+        call: CallId,
         messages: u64,
     },
     /// What that list held when the connection was back.
@@ -83,18 +86,18 @@ pub(super) enum Then {
         channel: String,
         /// In milliseconds; none if it has ended.
         lasts: Option<u64>,
-        tally: usize,
+        call: CallId,
     },
     /// The names of the queues that are to be removed.
     Index {
-        tally: usize,
+        call: CallId,
         /// Those that were found, and where else to look.
         names: BTreeSet<String>,
         hours: RangeInclusive<u64>,
     },
     /// Part of a flush.
     Removed {
-        tally: usize,
+        call: CallId,
         queue: bool,
     },
 }
@@ -107,7 +110,7 @@ pub(super) struct Pushed {
     pub(super) entry: Arc<[u8]>,
     /// How many entries the queue held with this one.
     pub(super) length: u64,
-    pub(super) tally: usize,
+    pub(super) call: CallId,
     /// Whether an entry was asked for right behind it.
     pub(super) follows: bool,
 }
@@ -136,7 +139,7 @@ impl Request {
         then: Then,
     ) -> Self {
         Self {
-            place: Place::Name {
+            target: Target::Name {
                 name: name.to_owned(),
                 slot: hash_slot(key.as_bytes()),
             },
@@ -144,6 +147,7 @@ impl Request {
             answers: Vec::new(),
             until,
             safe: false,
+            urgent: false,
             asking: false,
             then,
         }
@@ -152,11 +156,12 @@ impl Request {
     /// A request to one server, whatever it is about.
     pub(super) fn to(node: NodeKey, commands: Vec<Command>, until: Instant, then: Then) -> Self {
         Self {
-            place: Place::Node(node),
+            target: Target::Node(node),
             commands,
             answers: Vec::new(),
             until,
             safe: false,
+            urgent: false,
             asking: false,
             then,
         }
@@ -164,6 +169,11 @@ impl Request {
 
     pub(super) fn safe(mut self) -> Self {
         self.safe = true;
+        self
+    }
+
+    pub(super) fn urgent(mut self) -> Self {
+        self.urgent = true;
         self
     }
 
@@ -185,15 +195,42 @@ impl Request {
     }
 
     /// The commands that are still to be asked.
-    pub(super) fn open(&self) -> impl Iterator<Item = &Command> {
+    fn open(&self) -> impl Iterator<Item = &Command> {
         let is_open = |index: &usize| self.answers.get(*index).is_none_or(Option::is_none);
         let indexed = self.commands.iter().enumerate();
         indexed.filter_map(move |(index, command)| is_open(&index).then_some(command))
     }
 
-    /// How many answers the server gives.
-    pub(super) fn replies(&self) -> usize {
-        self.open().count() * if self.asking { 2 } else { 1 }
+    /// Adds the commands that are still to be asked, as they are written.
+    pub(super) fn write(&self, commands: &mut Vec<Command>, sharded: bool) {
+        for command in self.open() {
+            if self.asking {
+                commands.push(Command::new("ASKING"));
+            }
+            commands.push(command.clone().published(sharded));
+        }
+    }
+
+    /// Takes the answers to those commands from the answers to a pipeline.
+    pub(super) fn own_replies(&self, replies: &mut impl Iterator<Item = Reply>) -> Vec<Reply> {
+        let open = self.open().count();
+        if self.asking {
+            replies.take(2 * open).skip(1).step_by(2).collect()
+        } else {
+            replies.take(open).collect()
+        }
+    }
+
+    /// Its commands in words.
+    #[cfg(test)]
+    pub(super) fn to_strings(&self) -> Vec<String> {
+        self.commands.iter().map(Command::to_string).collect()
+    }
+
+    /// The envelope that it carries, as it was written.
+    pub(super) fn carried(&self) -> Arc<[u8]> {
+        let first = self.commands.first().and_then(Command::carried);
+        first.cloned().unwrap_or_default()
     }
 
     /// Keeps the answers of what was done. While a slot moves some of the commands may be done where it was, and the others
@@ -232,12 +269,4 @@ impl Request {
 /// The refusal that an answer is, if it will pass.
 pub(super) fn passing(reply: &Reply) -> Option<Refusal> {
     Refusal::of(reply).filter(Refusal::passes)
-}
-
-/// The number that the server answered; 0 if it answered anything else.
-pub(super) fn integer(reply: Option<&Reply>) -> u64 {
-    match reply {
-        Some(Reply::Int(number)) => u64::try_from(*number).unwrap_or(0),
-        _ => 0,
-    }
 }

@@ -13,6 +13,9 @@ use crate::redis::plain::{PlainMembers, PlainSends};
 use crate::shrink::Shrink;
 use crate::sync::Mutex;
 
+/// How many groups with plain channels are counted before those are forgotten that have none any more.
+const GROUPS: usize = 1024;
+
 /// What several threads look at.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -71,6 +74,19 @@ impl Shared {
 
     pub(crate) fn notice(&self, notice: Notice) {
         self.notices.push(notice);
+    }
+
+    /// Notes what became of a message to a group that has queues in it.
+    pub(super) fn note_plain_sends(&self, group: String, queued: u64, full: u64) {
+        let mut groups = self.groups.lock();
+        if groups.len() >= GROUPS {
+            let plain = self.plain.lock();
+            groups.retain(|group, _| plain.has(group));
+        }
+        let known = groups.entry(group).or_default();
+        known.sends += 1;
+        known.queued += queued;
+        known.full += full;
     }
 
     /// Gives back the memory of what is gone, where it is most of all.

@@ -4,17 +4,20 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::testing::{refused, settings, World, ME, OTHER};
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::Config;
-use crate::redis::host::Frame;
+use crate::memory::MemoryEngine;
+use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::link::{Change, Command, Link, Pending, Push, PushSink, Refusal, Reply};
-use crate::redis::settings::{Endpoint, Host as ServerHost, Topology, Wire};
+use crate::redis::notice::Notice;
+use crate::redis::settings::{Endpoint, Topology};
 use crate::redis::wire::envelope::{self, Header};
-use crate::redis::wire::ring::Ring;
 use crate::sync::Mutex;
 
 mod authenticated;
@@ -25,40 +28,8 @@ mod servers;
 mod taking;
 mod topics;
 
-const ME: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
-const OTHER: ProcessId = ProcessId(0xfedc_ba98_7654_3210);
 /// `{"type": "x"}`
 const PAYLOAD: &[u8] = b"\x81\xa4type\xa1x";
-
-/// Messages are their payloads, waiters and tickets are numbers.
-#[derive(Debug, Default)]
-struct World {
-    answers: Mutex<HashMap<u32, Answer>>,
-    received: Mutex<Vec<(u32, Vec<u8>)>>,
-}
-
-impl Host for World {
-    type Message = Vec<u8>;
-    type Waiter = u32;
-    type Ticket = u32;
-    type Clock = ManualClock;
-
-    fn message(&self, frame: Frame) -> Vec<u8> {
-        frame.bytes[frame.payload].to_vec()
-    }
-
-    fn payload<'a>(&self, message: &'a Vec<u8>) -> Option<&'a [u8]> {
-        Some(message)
-    }
-
-    fn deliver(&self, answers: Vec<(u32, Answer)>, hand_offs: Vec<HandOff<Vec<u8>, u32>>) {
-        self.answers.lock().extend(answers);
-        let received = hand_offs
-            .into_iter()
-            .map(|hand_off| (hand_off.waiter, hand_off.envelope.message));
-        self.received.lock().extend(received);
-    }
-}
 
 type Answerer = dyn Fn(&str) -> Option<Reply> + Send + Sync;
 
@@ -231,43 +202,6 @@ impl Link for FakeLink {
     }
 }
 
-fn endpoint() -> Endpoint {
-    Endpoint {
-        host: "seed".to_owned(),
-        port: 1,
-        path: None,
-        username: None,
-        password: None,
-        credentials: None,
-        database: 0,
-        tls: None,
-        protocol: 0,
-    }
-}
-
-fn settings(topology: Topology) -> Settings {
-    Settings {
-        max_message_bytes: 1 << 20,
-        prefix: "t".to_owned(),
-        hosts: vec![ServerHost {
-            endpoint: endpoint(),
-            sentinels: Vec::new(),
-            master_name: None,
-        }],
-        topology,
-        ring: Ring::Rendezvous,
-        wire: Wire::Headrace,
-        crypt: None,
-        expiry: Duration::from_secs(60),
-        send_timeout: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(1),
-        subscription_linger: Duration::from_secs(5),
-        on_disconnect: None,
-        on_reconnect: None,
-        on_gap: None,
-    }
-}
-
 /// A server that takes everything, and holds nothing.
 fn willing(command: &str) -> Reply {
     match command.split(' ').next() {
@@ -275,11 +209,6 @@ fn willing(command: &str) -> Reply {
         Some("LMOVE") => Reply::Nil,
         _ => Reply::Int(1),
     }
-}
-
-fn refused(text: &str) -> Reply {
-    let (code, detail) = text.split_once(' ').unwrap_or((text, ""));
-    redis::parse_redis_value(format!("-{code} {detail}\r\n").as_bytes()).expect("an error of RESP")
 }
 
 struct Layer {
@@ -373,11 +302,11 @@ impl Layer {
 
     /// Sends a message as if it had so many bytes more than it has.
     fn begin_to_send_bytes(&self, channel: &str, bytes: usize, ticket: u32) {
-        self.ask(Ask::Carry {
-            dispatch: Dispatch::Channel {
+        self.ask(Ask::Send {
+            messages: vec![Dispatch::Channel {
                 channel: channel.to_owned(),
                 entry: entry(channel, ME, 0).into(),
-            },
+            }],
             claim: Claim::new(&self.shared.backlog, 1, bytes),
             ticket: Some(ticket),
         });

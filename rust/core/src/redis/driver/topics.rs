@@ -4,311 +4,443 @@
 //! server that takes a subscription away, and a connection that comes back to another server end the same way: the
 //! topic is wanted and not confirmed, so it is asked for again where it belongs now.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::calls::CallId;
+use super::context::Context;
 use super::node::Node;
-use super::node_key::{NodeKey, Role};
-use super::wanted::{Phase, TopicState};
-use super::Driver;
-use crate::redis::fault::{Fault, FaultKind};
+use super::node_key::NodeKey;
+use super::servers::Servers;
+use super::wanted::{Subscription, TopicState, Wanted};
+use crate::redis::fault::Fault;
 use crate::redis::host::Host;
-use crate::redis::link::{Push, Refusal};
-use crate::redis::meter::{count, ConnectionState};
-use crate::redis::notice::Notice;
+use crate::redis::link::{Change, Refusal};
 use crate::redis::settings::Wire;
-use crate::redis::wire::keys::Topic;
+use crate::redis::wire::keys::{hash_slot, Topic};
+use crate::shrink::Shrink;
 
 /// How long after a subscription is back a message may come that was sent before newer ones.
-const SETTLES: std::time::Duration = std::time::Duration::from_secs(5);
+const SETTLES: Duration = Duration::from_secs(5);
 
-impl<H: Host> Driver<H> {
-    pub(super) fn subscribe_to_own_topics(&mut self) {
-        if self.settings.wire == Wire::Headrace {
-            self.want_topic(&self.keys.inbox(self.me), None);
-            self.want_topic(&self.keys.control(), None);
+/// The topics that are wanted, and who waits for them.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    wanted: Wanted,
+    /// Who waits for a confirmation, by the time at which that is given up.
+    waits: VecDeque<(Instant, String)>,
+    /// Topics that may have missed messages since the connection was whole.
+    lost: Vec<String>,
+    /// Slots have moved, and the topics have not been given their places since.
+    to_place: bool,
+}
+
+/// The name by which a topic is placed among shards: that of its group, queue or process.
+fn place_name<H: Host>(cx: &Context<H>, topic: &str) -> String {
+    if cx.settings.wire == Wire::ChannelsRedis {
+        return topic.to_owned();
+    }
+    match cx.keys.topic(topic) {
+        Some(Topic::Group(name) | Topic::Bell(name)) => name.to_owned(),
+        Some(Topic::Inbox(process)) => process.to_string(),
+        Some(Topic::Control) | None => String::new(),
+    }
+}
+
+fn node_of<H: Host>(cx: &Context<H>, servers: &Servers, topic: &str) -> Option<NodeKey> {
+    let slot = hash_slot(topic.as_bytes());
+    servers
+        .map()
+        .node_of_published(&place_name(cx, topic), slot)
+}
+
+/// Whether somebody here needs a topic.
+fn is_used<H: Host>(cx: &Context<H>, topic: &str) -> bool {
+    let has_members = |group: &str| cx.local.group_count(group).unwrap_or(0) > 0;
+    if cx.settings.wire == Wire::ChannelsRedis {
+        return match cx.keys.channels_redis_group_of(topic) {
+            Some(group) => has_members(group),
+            None => cx.local.is_held(topic),
+        };
+    }
+    match cx.keys.topic(topic) {
+        Some(Topic::Group(group)) => has_members(group),
+        Some(Topic::Bell(channel)) => {
+            let stats = cx.local.channel_stats(channel);
+            stats.is_ok_and(|stats| stats.waiters > 0)
+        }
+        Some(Topic::Inbox(_) | Topic::Control) => true,
+        None => false,
+    }
+}
+
+/// How long a topic is kept that nobody here needs.
+fn linger<H: Host>(cx: &Context<H>, topic: &str) -> Duration {
+    let settings = &cx.settings;
+    let is_channel =
+        settings.wire == Wire::ChannelsRedis && cx.keys.channels_redis_group_of(topic).is_none();
+    if is_channel {
+        // Between two receives of a channel its handler is at work: what comes meanwhile waits as long as in a mailbox.
+        settings.subscription_linger.max(settings.expiry)
+    } else {
+        settings.subscription_linger
+    }
+}
+
+impl Topics {
+    /// The state of the topics by which this process is reached.
+    fn own<'a, H: Host>(&'a self, cx: &Context<H>) -> impl Iterator<Item = Option<&'a TopicState>> {
+        let topics = [cx.keys.inbox(cx.me), cx.keys.control()];
+        topics.into_iter().map(|topic| self.wanted.get(&topic))
+    }
+
+    pub(super) fn want_own<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers) {
+        if cx.settings.wire == Wire::Headrace {
+            for topic in [cx.keys.inbox(cx.me), cx.keys.control()] {
+                self.want(cx, servers, &topic, None);
+            }
         }
     }
 
     /// Whether all of the process's own topics are confirmed, and their servers can be sent to.
-    pub(super) fn is_connected(&self) -> bool {
-        let confirmed = |topic: &str| {
-            let known = self.topics.get(topic);
-            let known = known.filter(|state| state.is_confirmed());
-            let node = known.and_then(|state| self.nodes.get(state.node()?));
-            node.is_some_and(|node| node.writer.link().is_some())
-        };
-        match self.settings.wire {
-            Wire::Headrace => {
-                confirmed(&self.keys.inbox(self.me)) && confirmed(&self.keys.control())
-            }
-            Wire::ChannelsRedis => !self.nodes.is_empty() && self.nodes.values().all(Node::is_open),
+    pub(super) fn are_connected<H: Host>(&self, cx: &Context<H>, servers: &Servers) -> bool {
+        if cx.settings.wire == Wire::ChannelsRedis {
+            return !servers.is_empty() && servers.are_open();
         }
+        let writes = |node: &Node| node.writer.link().is_some();
+        self.own(cx).all(|state| {
+            let confirmed = state.filter(|state| state.is_confirmed());
+            let node = confirmed.and_then(TopicState::node);
+            node.and_then(|key| servers.node(key)).is_some_and(writes)
+        })
     }
 
-    /// The name by which a topic is placed among shards: that of its group, queue or process.
-    pub(super) fn place_name(&self, topic: &str) -> String {
-        if self.settings.wire == Wire::ChannelsRedis {
-            return topic.to_owned();
+    /// What those are told who wait for the process's own topics, if they have waited long enough or in vain.
+    pub(super) fn not_connected<H: Host>(
+        &self,
+        cx: &Context<H>,
+        servers: &Servers,
+        until: Instant,
+    ) -> Option<Fault> {
+        if until <= cx.now {
+            return Some(servers.unreachable());
         }
-        match self.keys.topic(topic) {
-            Some(Topic::Group(name) | Topic::Bell(name)) => name.to_owned(),
-            Some(Topic::Inbox(process)) => process.to_string(),
-            Some(Topic::Control) | None => String::new(),
+        if !servers.map().is_known() {
+            return servers.given_up(None, cx.now);
         }
+        if cx.settings.wire == Wire::ChannelsRedis {
+            let mut nodes = servers.nodes();
+            return nodes.find_map(|(key, _)| servers.given_up(Some(key), cx.now));
+        }
+        let mut nodes = self.own(cx).flatten().filter_map(TopicState::node);
+        nodes.find_map(|key| servers.given_up(Some(key), cx.now))
     }
 
-    /// Whether it is one of those by which this process is reached.
-    pub(super) fn is_own(&self, topic: &str) -> bool {
-        matches!(
-            self.keys.topic(topic),
-            Some(Topic::Inbox(_) | Topic::Control)
-        )
-    }
-
-    /// Subscribes to a topic, and notes who waits for that.
-    pub(super) fn want_topic(&mut self, topic: &str, tally: Option<usize>) {
-        let until = self.until();
-        let state = self.topics.want(topic);
+    /// Subscribes to a topic, and notes which call waits for that.
+    pub(super) fn want<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &mut Servers,
+        topic: &str,
+        call: Option<CallId>,
+    ) {
+        let until = cx.until();
+        let state = self.wanted.want(topic);
         state.unused = None;
         if state.is_confirmed() {
-            if let Some(tally) = tally {
-                self.finish(tally, |_| {});
+            if let Some(call) = call {
+                cx.calls.done(call);
             }
             return;
         }
-        self.changed = true;
-        if let Some(tally) = tally {
-            state.waiting.push((tally, until));
+        cx.changed = true;
+        if let Some(call) = call {
+            state.waiting.push((call, until));
             self.waits.push_back((until, topic.to_owned()));
         }
-        if state.phase() == Phase::Wanted {
-            self.ask_for(topic);
+        if state.subscription() == Subscription::Wanted {
+            self.ask_for(cx, servers, topic);
         }
     }
 
-    pub(super) fn subscriber_opened(&mut self, key: &NodeKey) {
-        let wanted = self.topics.wanted();
-        let here = |topic: &String| self.node_of_topic(topic).as_ref() == Some(key);
-        let wanted: Vec<String> = wanted.map(String::clone).filter(here).collect();
-        for topic in wanted {
-            self.ask_for(&topic);
+    /// Has the server of a topic be asked for it, as soon as there is a connection.
+    fn ask_for<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers, topic: &str) {
+        cx.changed = true;
+        let key = node_of(cx, servers, topic);
+        let node = key.as_ref().and_then(|key| servers.node_entry(key, cx.now));
+        let (Some(node), Some(state)) = (node, self.wanted.get(topic)) else {
+            self.wanted.set(topic, None, Subscription::Wanted);
+            return;
+        };
+        if node.subscriber.link().is_none() {
+            self.wanted.set(topic, key, Subscription::Wanted);
+            return;
+        }
+        if state.subscription() == Subscription::Queued && state.node() == key.as_ref() {
+            return;
+        }
+        match cx.keys.topic(topic) {
+            // Calls wait for these before all others.
+            Some(Topic::Inbox(_) | Topic::Control) => node.changes.push_first(Change::join(topic)),
+            _ => node.changes.push(Change::join(topic)),
+        }
+        self.wanted.set(topic, key, Subscription::Queued);
+    }
+
+    pub(super) fn subscriber_opened<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &mut Servers,
+        key: &NodeKey,
+    ) {
+        let here = |topic: &&String| node_of(cx, servers, topic).as_ref() == Some(key);
+        let topics: Vec<String> = self.wanted.unasked().filter(here).cloned().collect();
+        for topic in topics {
+            self.ask_for(cx, servers, &topic);
         }
     }
 
-    pub(super) fn subscriber_lost(&mut self, key: &NodeKey, fault: &Fault) {
-        self.changed = true;
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.changes.clear();
-            node.batches = 0;
-            node.refused.clear();
-        }
-        let mut confirmed = self.shared.topics.lock();
-        for topic in self.topics.at(key) {
-            let known = self.topics.get(&topic);
+    pub(super) fn subscriber_lost<H: Host>(&mut self, cx: &mut Context<H>, key: &NodeKey) {
+        cx.changed = true;
+        let mut confirmed = cx.shared.topics.lock();
+        for topic in self.wanted.at(key) {
+            let known = self.wanted.get(&topic);
             let was_confirmed = known.is_some_and(TopicState::is_confirmed);
-            self.topics.set_phase(&topic, Phase::Wanted);
+            self.wanted.progress(&topic, Subscription::Wanted);
             if was_confirmed {
                 confirmed.remove(&topic);
                 self.lost.push(topic);
-            }
-        }
-        drop(confirmed);
-        if !self.disconnected {
-            self.disconnected = true;
-            self.shared.notice(Notice::Disconnected {
-                reason: fault.to_string(),
-            });
-            if let Some(kind) = self.settings.on_disconnect.clone() {
-                self.tell_all(&kind);
-            }
-        }
-    }
-
-    pub(super) fn pushed(&mut self, key: &NodeKey, generation: u64, push: Push) {
-        let Some(node) = self.nodes.get_mut(key) else {
-            return;
-        };
-        if node.subscriber.generation != generation {
-            return;
-        }
-        node.subscriber.heard = self.now;
-        match push {
-            Push::Message { topic, payload } => {
-                count(&self.shared.meter.bytes_in, payload.len() as u64);
-                match String::from_utf8(topic) {
-                    // A master that became a replica goes on passing on what its successor gives it: the same messages
-                    // as come from there, and later.
-                    Ok(topic) if self.is_elsewhere(key, &topic) => {}
-                    Ok(topic) => self.arrived(key, &topic, payload),
-                    Err(_) => count(&self.shared.meter.malformed, 1),
-                }
-            }
-            Push::Subscribed { topic } => self.confirmed(key, &String::from_utf8_lossy(&topic)),
-            Push::Unsubscribed { topic } => {
-                self.taken_away(key, &String::from_utf8_lossy(&topic));
-            }
-            Push::Lost => {
-                let server = self
-                    .nodes
-                    .get(key)
-                    .map(|node| node.server.endpoint.to_string());
-                let text = format!("the connection to {} was lost", server.unwrap_or_default());
-                let fault = Fault::new(FaultKind::Lost, text);
-                self.lose(key, Role::Subscriber, generation, &fault);
             }
         }
     }
 
     /// Whether what comes late on a topic comes too late: its server or that of a sender has changed, the former one passes on
     /// what it still got, and newer messages were delivered. That is part of the gap that was told.
-    pub(super) fn is_unsettled(&self, topic: &str) -> bool {
-        let known = self.topics.get(topic).and_then(|state| state.unsettled);
-        known.is_some_and(|until| self.now < until)
+    pub(super) fn is_unsettled(&self, topic: &str, now: Instant) -> bool {
+        let known = self.wanted.get(topic).and_then(|state| state.unsettled);
+        known.is_some_and(|until| now < until)
     }
 
     /// A hole was found. Where servers pass on to each other what is published, what is missing may be on its way still: its
     /// sender has another server now, whose messages overtake those that the former one took. It is part of the gap.
-    pub(super) fn unsettle(&mut self, topic: &str) {
-        if self.is_passed_on() {
-            if let Some(state) = self.topics.get_mut(topic) {
-                state.unsettled = Some(self.now + SETTLES);
-            }
+    pub(super) fn unsettle(&mut self, topic: &str, now: Instant) {
+        if let Some(state) = self.wanted.get_mut(topic) {
+            state.unsettled = Some(now + SETTLES);
         }
     }
 
-    fn is_elsewhere(&self, key: &NodeKey, topic: &str) -> bool {
-        let known = self.topics.get(topic);
+    /// Whether a topic is heard at another server. A master that became a replica goes on passing on what its successor gives it:
+    /// the same messages as come from there, and later.
+    pub(super) fn is_elsewhere(&self, key: &NodeKey, topic: &str) -> bool {
+        let known = self.wanted.get(topic);
         known.is_some_and(|state| state.node() != Some(key))
     }
 
-    fn confirmed(&mut self, key: &NodeKey, topic: &str) {
-        let Some(state) = self.topics.get_mut(topic) else {
-            return;
+    /// A server has confirmed a topic; tells whether that was waited for.
+    pub(super) fn confirmed<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        key: &NodeKey,
+        topic: &str,
+    ) -> bool {
+        let Some(state) = self.wanted.get_mut(topic) else {
+            return false;
         };
         // What confirms an earlier join says nothing of a topic that was left since, and waits to be asked for again.
-        if state.node() != Some(key) || state.phase() != Phase::Asked {
-            return;
+        if state.node() != Some(key) || state.subscription() != Subscription::Asked {
+            return false;
         }
-        self.changed = true;
-        state.unsettled = state.was_confirmed.then(|| self.now + SETTLES);
+        cx.changed = true;
+        state.unsettled = state.was_confirmed.then(|| cx.now + SETTLES);
         state.was_confirmed = true;
         let waiting = std::mem::take(&mut state.waiting);
-        self.topics.set_phase(topic, Phase::Confirmed);
-        self.node_is_back |= !self.topics.are_awaited_at(key);
-        self.shared.topics.lock().insert(topic.to_owned());
-        // What was counted before a gap is no measure for what comes behind it.
-        self.sequences.excuse_topic(topic);
-        for (tally, _) in waiting {
-            self.finish(tally, |_| {});
+        self.wanted.progress(topic, Subscription::Confirmed);
+        cx.shared.topics.lock().insert(topic.to_owned());
+        for (call, _) in waiting {
+            cx.calls.done(call);
         }
-        match self.keys.topic(topic) {
-            Some(Topic::Bell(channel)) => {
-                let channel = channel.to_owned();
-                self.rung(&channel);
-            }
-            Some(Topic::Control) => self.load_members(),
-            _ => {}
-        }
+        true
     }
 
     /// The server has ended a subscription. If that was not asked for, its slot has moved; if it was, and the topic is wanted
     /// again, it was asked for again behind that.
-    fn taken_away(&mut self, key: &NodeKey, topic: &str) {
-        let known = self.topics.get(topic);
+    pub(super) fn taken_away<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &mut Servers,
+        key: &NodeKey,
+        topic: &str,
+    ) {
+        let known = self.wanted.get(topic);
         if !known.is_some_and(|state| state.is_confirmed() && state.node() == Some(key)) {
             return;
         }
-        self.topics.set_phase(topic, Phase::Wanted);
+        self.wanted.progress(topic, Subscription::Wanted);
         self.lost.push(topic.to_owned());
-        self.shared.topics.lock().remove(topic);
-        self.remap();
-        self.ask_for(topic);
+        cx.shared.topics.lock().remove(topic);
+        servers.map_mut().look_again();
+        self.ask_for(cx, servers, topic);
+    }
+
+    /// Takes the batches that are to be written to a server.
+    pub(super) fn batches(&mut self, key: &NodeKey, node: &mut Node) -> Vec<Vec<Change>> {
+        if node.subscriber.link().is_none() {
+            return Vec::new();
+        }
+        let wanted = &mut self.wanted;
+        let mut is_wanted = |change: &Change| {
+            let queued = wanted.is(&change.topic, key, Subscription::Queued);
+            if change.joins && queued {
+                wanted.progress(&change.topic, Subscription::Asked);
+            }
+            !change.joins || queued
+        };
+        std::iter::from_fn(|| node.changes.next_batch(&mut is_wanted)).collect()
+    }
+
+    /// A server has answered a batch. The confirmations have come before that.
+    pub(super) fn changed<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &mut Servers,
+        key: &NodeKey,
+        batch: &[Change],
+        refusals: Vec<(usize, Refusal)>,
+    ) {
+        for (place, refusal) in refusals {
+            if let Some(change) = batch.get(place).filter(|change| change.joins) {
+                self.refused(cx, servers, key, &change.topic, refusal);
+            }
+        }
+        let is_asked = |change: &&Change| self.wanted.is(&change.topic, key, Subscription::Asked);
+        let joins = batch.iter().filter(|change| change.joins);
+        let refused = joins.filter(is_asked).map(|change| change.topic.clone());
+        if let Some(node) = servers.node_mut(key) {
+            node.changes.answered(refused, cx.now);
+        }
     }
 
     /// A server has refused a topic.
-    pub(super) fn subscription_refused(&mut self, key: &NodeKey, topic: &str, refusal: Refusal) {
-        let Some(state) = self.topics.get_mut(topic) else {
+    fn refused<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &mut Servers,
+        key: &NodeKey,
+        topic: &str,
+        refusal: Refusal,
+    ) {
+        let state = self.wanted.get_mut(topic);
+        let Some(state) = state.filter(|state| !state.is_confirmed()) else {
             return;
         };
-        if state.is_confirmed() {
-            return;
-        }
         if let Some((slot, host, port)) = refusal.elsewhere() {
-            self.moved(key, slot, &host, port);
+            servers.moved(key, slot, &host, port);
             return;
         }
         if refusal.code.is_empty() || refusal.passes() {
             // The connection is lost, which is told by itself, or it will pass.
-            self.remap();
+            servers.map_mut().look_again();
             return;
         }
         let fault = refusal.into_fault();
-        self.last_fault = Some(fault.clone());
-        for (tally, _) in std::mem::take(&mut state.waiting) {
-            self.finish_with(tally, fault.clone());
+        servers.note_fault(fault.clone());
+        for (call, _) in std::mem::take(&mut state.waiting) {
+            cx.calls.fail(call, fault.clone());
+        }
+    }
+
+    /// Asks again for what was refused a while ago.
+    pub(super) fn ask_again_for_refused<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &mut Servers,
+    ) {
+        let mut due = Vec::new();
+        for (key, node) in servers.nodes_mut() {
+            let topics = node.changes.take_refused(cx.now);
+            due.extend(topics.map(|topic| (key.clone(), topic)));
+        }
+        if due.is_empty() {
+            return;
+        }
+        servers.map_mut().look_again();
+        for (key, topic) in due {
+            if self.wanted.is(&topic, &key, Subscription::Asked) {
+                self.ask_for(cx, servers, &topic);
+            }
+        }
+    }
+
+    /// Slots have moved: each topic is given its place before anything is written.
+    pub(super) fn place_later(&mut self) {
+        self.to_place = true;
+    }
+
+    pub(super) fn place_if_moved<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers) {
+        if std::mem::take(&mut self.to_place) {
+            self.place_all(cx, servers);
         }
     }
 
     /// Gives every topic its place after the map has changed.
-    pub(super) fn place_topics(&mut self) {
-        let place = |topic: &String| (topic.clone(), self.node_of_topic(topic));
-        let places: Vec<_> = self.topics.iter().map(|(topic, _)| place(topic)).collect();
-        let sharded = self.publishes_sharded();
+    pub(super) fn place_all<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers) {
+        let place = |topic: &String| (topic.clone(), node_of(cx, servers, topic));
+        let places: Vec<_> = self.wanted.iter().map(|(topic, _)| place(topic)).collect();
+        let sharded = servers.map().publishes_sharded();
         for (topic, place) in places {
-            let Some(state) = self.topics.get(&topic) else {
+            let Some(state) = self.wanted.get(&topic) else {
                 continue;
             };
             // What is not sharded is heard on every server of a cluster, wherever its slot is.
-            let is_there = |node: &NodeKey| self.nodes.contains_key(node);
+            let is_there = |key: &NodeKey| servers.node(key).is_some();
             let hears =
                 state.node() == place.as_ref() || !sharded && state.node().is_some_and(is_there);
-            if hears && state.phase() != Phase::Wanted {
+            if hears && state.subscription() != Subscription::Wanted {
                 continue;
             }
             if state.is_confirmed() {
                 self.lost.push(topic.clone());
-                self.shared.topics.lock().remove(&topic);
+                cx.shared.topics.lock().remove(&topic);
             }
-            self.topics.set_phase(&topic, Phase::Wanted);
-            self.ask_for(&topic);
+            self.wanted.progress(&topic, Subscription::Wanted);
+            self.ask_for(cx, servers, &topic);
         }
     }
 
     /// Gives up the waits for confirmations that are late, or in vain.
-    pub(super) fn give_up_waits(&mut self) {
-        let now = self.now;
+    pub(super) fn give_up_waits<H: Host>(&mut self, cx: &mut Context<H>, servers: &Servers) {
+        let now = cx.now;
         while self.waits.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, topic)) = self.waits.pop_front() else {
                 break;
             };
-            let Some(state) = self.topics.get_mut(&topic) else {
+            let Some(state) = self.wanted.get_mut(&topic) else {
                 continue;
             };
-            let late: Vec<_> = state
-                .waiting
-                .extract_if(.., |(_, until)| *until <= now)
-                .collect();
-            for (tally, _) in late {
-                let fault = self.unreachable();
-                self.finish_with(tally, fault);
+            for (call, _) in state.waiting.extract_if(.., |(_, until)| *until <= now) {
+                cx.calls.fail(call, servers.unreachable());
             }
         }
-        self.give_up_waits_in_vain();
+        self.give_up_waits_in_vain(cx, servers);
     }
 
-    fn give_up_waits_in_vain(&mut self) {
+    fn give_up_waits_in_vain<H: Host>(&mut self, cx: &mut Context<H>, servers: &Servers) {
         if self.waits.is_empty() {
             return;
         }
-        let given_up = self.nodes_given_up();
+        let given_up = servers.all_given_up(cx.now);
         if given_up.is_empty() {
             return;
         }
         for (until, topic) in std::mem::take(&mut self.waits) {
-            let Some(state) = self.topics.get_mut(&topic) else {
+            let Some(state) = self.wanted.get_mut(&topic) else {
                 continue;
             };
             if let Some(fault) = given_up.get(&state.node().cloned()) {
-                for (tally, _) in std::mem::take(&mut state.waiting) {
-                    self.finish_with(tally, fault.clone());
+                for (call, _) in std::mem::take(&mut state.waiting) {
+                    cx.calls.fail(call, fault.clone());
                 }
             } else if !state.waiting.is_empty() {
                 self.waits.push_back((until, topic));
@@ -316,127 +448,83 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Unsubscribes from what nobody here has needed for a while.
-    pub(super) fn sweep_topics(&mut self) {
+    /// Unsubscribes from what nobody here has needed for a while; gives the topics that are left.
+    pub(super) fn sweep<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &mut Servers,
+    ) -> Vec<String> {
         let mut over = Vec::new();
-        for (topic, state) in self.topics.iter_mut() {
-            let used = !state.waiting.is_empty()
-                || match self.settings.wire {
-                    Wire::ChannelsRedis => match self.keys.channels_redis_group_of(topic) {
-                        Some(group) => self.engine.group_count(group).unwrap_or(0) > 0,
-                        None => self.engine.is_held(topic),
-                    },
-                    Wire::Headrace => match self.keys.topic(topic) {
-                        Some(Topic::Group(group)) => {
-                            self.engine.group_count(group).unwrap_or(0) > 0
-                        }
-                        Some(Topic::Bell(channel)) => self
-                            .engine
-                            .channel_stats(channel)
-                            .is_ok_and(|stats| stats.waiters > 0),
-                        Some(Topic::Inbox(_) | Topic::Control) => true,
-                        None => false,
-                    },
-                };
-            if used {
+        for (topic, state) in self.wanted.iter_mut() {
+            if !state.waiting.is_empty() || is_used(cx, topic) {
                 state.unused = None;
                 continue;
             }
-            let since = *state.unused.get_or_insert(self.now);
-            // Between two receives of a channel its handler is at work: what comes meanwhile waits as long as in a mailbox.
-            let linger = match (self.settings.wire, self.keys.channels_redis_group_of(topic)) {
-                (Wire::ChannelsRedis, None) => {
-                    self.settings.subscription_linger.max(self.settings.expiry)
-                }
-                _ => self.settings.subscription_linger,
-            };
-            if since + linger <= self.now {
+            let since = *state.unused.get_or_insert(cx.now);
+            if since + linger(cx, topic) <= cx.now {
                 over.push(topic.clone());
             }
         }
-        for topic in over {
-            self.leave_topic(&topic);
-        }
+        over.retain(|topic| self.leave(cx, servers, topic));
+        over
     }
 
-    fn leave_topic(&mut self, topic: &str) {
+    fn leave<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers, topic: &str) -> bool {
         // A channel joins first and looks then whether the topic is confirmed. So one that still found it confirmed is a
         // member by now, and counted here; any later one finds that it is not, and asks for it.
-        let confirmed = self.shared.topics.lock().remove(topic);
-        let group = match self.settings.wire {
-            Wire::ChannelsRedis => self.keys.channels_redis_group_of(topic),
-            Wire::Headrace => self.keys.group_of(topic),
-        };
-        if group.is_some_and(|group| self.engine.group_count(group).unwrap_or(0) > 0) {
+        let confirmed = cx.shared.topics.lock().remove(topic);
+        let group = cx.group_of(topic);
+        if group.is_some_and(|group| cx.local.group_count(group).unwrap_or(0) > 0) {
             if confirmed {
-                self.shared.topics.lock().insert(topic.to_owned());
+                cx.shared.topics.lock().insert(topic.to_owned());
             }
-            return;
+            return false;
         }
-        let Some(state) = self.topics.remove(topic) else {
-            return;
+        let Some(state) = self.wanted.remove(topic) else {
+            return false;
         };
-        self.changed = true;
-        self.sequences.forget_topic(topic);
-        if let (Some(key), Phase::Asked | Phase::Confirmed) = (state.node(), state.phase()) {
-            self.ask_to_leave(topic, key);
-        }
-    }
-
-    /// Notes whether messages can flow, and tells those who asked to be told.
-    pub(super) fn note_state(&mut self) {
-        self.awaiting = self.topics.are_awaited();
-        let whole = !self.awaiting
-            && !self.needs_map()
-            && self.nodes.values().all(Node::is_open)
-            && self.is_connected();
-        let meter = &self.shared.meter;
-        if whole {
-            meter.set_state(ConnectionState::Up);
-        } else {
-            let was_open = |node: &Node| node.writer.was_open && !node.is_open();
-            let down = self.disconnected || self.nodes.values().any(was_open);
-            meter.set_state(if down {
-                ConnectionState::Down
-            } else {
-                ConnectionState::Connecting
-            });
-            self.tell_gaps_of_whole_servers();
-            return;
-        }
-        let unreached = std::mem::take(&mut self.unreached);
-        if unreached && !self.disconnected {
-            self.shared.notice(Notice::Reconnected);
-        }
-        if self.disconnected {
-            self.disconnected = false;
-            count(&meter.reconnects, 1);
-            self.shared.notice(Notice::Reconnected);
-            if let Some(kind) = self.settings.on_reconnect.clone() {
-                self.tell_all(&kind);
+        cx.changed = true;
+        if let Subscription::Asked | Subscription::Confirmed = state.subscription() {
+            let node = state.node().and_then(|key| servers.node_mut(key));
+            if let Some(node) = node.filter(|node| node.subscriber.link().is_some()) {
+                node.changes.push(Change::leave(topic));
             }
         }
-        if !self.lost.is_empty() {
-            let mut topics = std::mem::take(&mut self.lost);
-            topics.sort_unstable();
-            topics.dedup();
-            self.tell_gap(&topics, 0);
-        }
+        true
     }
 
-    /// Tells what was missed on servers that are back, while others stay away.
-    fn tell_gaps_of_whole_servers(&mut self) {
-        if self.lost.is_empty() || !std::mem::take(&mut self.node_is_back) {
-            return;
-        }
+    /// Whether the confirmation of some is still to come.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.wanted.are_awaited()
+    }
+
+    /// The same, of those at a server.
+    pub(super) fn are_awaited_at(&self, node: &NodeKey) -> bool {
+        self.wanted.are_awaited_at(node)
+    }
+
+    /// Whether some may have missed messages.
+    pub(super) fn have_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Takes the topics that may have missed messages.
+    pub(super) fn take_lost(&mut self) -> Vec<String> {
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.sort_unstable();
+        lost.dedup();
+        lost
+    }
+
+    /// The same, of those whose servers are back, while others stay away.
+    pub(super) fn take_lost_that_are_back(&mut self, servers: &Servers) -> Vec<String> {
         let is_open = |key: &NodeKey| {
-            let node = self.nodes.get(key);
-            node.is_some_and(Node::is_open) && !self.topics.are_awaited_at(key)
+            servers.node(key).is_some_and(Node::is_open) && !self.wanted.are_awaited_at(key)
         };
-        let is_back = |topic: &String| match self.topics.get(topic).map(TopicState::node) {
+        let is_back = |topic: &String| match self.wanted.get(topic).map(TopicState::node) {
             Some(Some(node)) => is_open(node),
             Some(None) => false,
-            None => self.nodes.keys().all(is_open),
+            None => servers.nodes().all(|(key, _)| is_open(key)),
         };
         let (mut back, away): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost)
             .into_iter()
@@ -444,8 +532,14 @@ impl<H: Host> Driver<H> {
         self.lost = away;
         back.sort_unstable();
         back.dedup();
-        if !back.is_empty() {
-            self.tell_gap(&back, 0);
-        }
+        back
+    }
+
+    pub(super) fn shrink_if_sparse(&mut self) {
+        self.wanted.shrink_if_sparse();
+        self.waits.shrink_if_sparse();
     }
 }
+
+#[cfg(test)]
+mod tests;

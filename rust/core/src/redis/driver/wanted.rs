@@ -8,12 +8,13 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
+use super::calls::CallId;
 use super::node_key::NodeKey;
 use crate::shrink::Shrink;
 
 /// How far a subscription has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum Subscription {
     /// There is no connection to ask on.
     Wanted,
     /// It waits for its turn on the connection.
@@ -27,9 +28,9 @@ pub(super) enum Phase {
 pub(super) struct TopicState {
     /// Where it is asked for.
     node: Option<NodeKey>,
-    phase: Phase,
+    subscription: Subscription,
     /// Who waits for the confirmation, and until when.
-    pub(super) waiting: Vec<(usize, Instant)>,
+    pub(super) waiting: Vec<(CallId, Instant)>,
     /// Since when nobody here needs it.
     pub(super) unused: Option<Instant>,
     /// It was confirmed once: what it missed since is a gap.
@@ -42,7 +43,7 @@ impl TopicState {
     fn new() -> Self {
         Self {
             node: None,
-            phase: Phase::Wanted,
+            subscription: Subscription::Wanted,
             waiting: Vec::new(),
             unused: None,
             was_confirmed: false,
@@ -54,24 +55,24 @@ impl TopicState {
         self.node.as_ref()
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        self.phase
+    pub(super) fn subscription(&self) -> Subscription {
+        self.subscription
     }
 
     pub(super) fn is_confirmed(&self) -> bool {
-        self.phase == Phase::Confirmed
+        self.subscription == Subscription::Confirmed
     }
 }
 
 /// All topics that are wanted, by name.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub(super) struct Wanted {
     states: HashMap<String, TopicState>,
     /// How many are not confirmed, by their server; none that has no such topics.
     unconfirmed: HashMap<Option<NodeKey>, usize>,
 }
 
-impl Topics {
+impl Wanted {
     pub(super) fn get(&self, topic: &str) -> Option<&TopicState> {
         self.states.get(topic)
     }
@@ -95,11 +96,11 @@ impl Topics {
     }
 
     /// The names of those that there is no connection for, as far as is known.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = &String> {
-        let wanted = self
+    pub(super) fn unasked(&self) -> impl Iterator<Item = &String> {
+        let unasked = self
             .iter()
-            .filter(|(_, state)| state.phase == Phase::Wanted);
-        wanted.map(|(topic, _)| topic)
+            .filter(|(_, state)| state.subscription == Subscription::Wanted);
+        unasked.map(|(topic, _)| topic)
     }
 
     /// Whether the confirmation of some is still to come.
@@ -122,35 +123,42 @@ impl Topics {
     }
 
     /// Notes where a topic is asked for, and how far it is there.
-    pub(super) fn set(&mut self, topic: &str, node: Option<NodeKey>, phase: Phase) {
+    pub(super) fn set(&mut self, topic: &str, node: Option<NodeKey>, subscription: Subscription) {
         let Some(state) = self.states.get_mut(topic) else {
             return;
         };
-        if (&state.node, state.phase) == (&node, phase) {
+        if (&state.node, state.subscription) == (&node, subscription) {
             return;
         }
         let before = std::mem::replace(&mut state.node, node.clone());
-        let was_confirmed = std::mem::replace(&mut state.phase, phase) == Phase::Confirmed;
-        if phase != Phase::Confirmed {
+        let was_confirmed =
+            std::mem::replace(&mut state.subscription, subscription) == Subscription::Confirmed;
+        if subscription != Subscription::Confirmed {
             *self.unconfirmed.entry(node).or_default() += 1;
         }
         if !was_confirmed {
-            self.settle(before);
+            self.uncount(before);
         }
     }
 
     /// Notes how far a topic is at its server.
-    pub(super) fn set_phase(&mut self, topic: &str, phase: Phase) {
+    pub(super) fn progress(&mut self, topic: &str, subscription: Subscription) {
         if let Some(state) = self.states.get(topic) {
             let node = state.node.clone();
-            self.set(topic, node, phase);
+            self.set(topic, node, subscription);
         }
+    }
+
+    /// Whether a topic is that far at this server.
+    pub(super) fn is(&self, topic: &str, node: &NodeKey, subscription: Subscription) -> bool {
+        let state = self.get(topic);
+        state.is_some_and(|state| state.subscription == subscription && state.node() == Some(node))
     }
 
     pub(super) fn remove(&mut self, topic: &str) -> Option<TopicState> {
         let state = self.states.remove(topic)?;
         if !state.is_confirmed() {
-            self.settle(state.node.clone());
+            self.uncount(state.node.clone());
         }
         Some(state)
     }
@@ -167,7 +175,7 @@ impl Topics {
     }
 
     /// Counts one unconfirmed topic less at this server: it was confirmed or removed.
-    fn settle(&mut self, node: Option<NodeKey>) {
+    fn uncount(&mut self, node: Option<NodeKey>) {
         if let Entry::Occupied(mut count) = self.unconfirmed.entry(node) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -183,7 +191,12 @@ mod tests {
 
     use super::*;
 
-    const PHASES: [Phase; 4] = [Phase::Wanted, Phase::Queued, Phase::Asked, Phase::Confirmed];
+    const SUBSCRIPTIONS: [Subscription; 4] = [
+        Subscription::Wanted,
+        Subscription::Queued,
+        Subscription::Asked,
+        Subscription::Confirmed,
+    ];
 
     proptest! {
         /// What is counted is what a look at all of them finds.
@@ -191,8 +204,8 @@ mod tests {
         fn the_unconfirmed_are_counted(
             steps in prop::collection::vec((0_u8..3, 0..4_usize, 0..3_usize, 0..4_usize), 0..60),
         ) {
-            let mut topics = Topics::default();
-            for (action, topic, node, phase) in steps {
+            let mut topics = Wanted::default();
+            for (action, topic, node, subscription) in steps {
                 let topic = topic.to_string();
                 match action {
                     0 => {
@@ -200,7 +213,7 @@ mod tests {
                     }
                     1 => {
                         let node = node.checked_sub(1).map(NodeKey::Shard);
-                        topics.set(&topic, node, PHASES[phase]);
+                        topics.set(&topic, node, SUBSCRIPTIONS[subscription]);
                     }
                     _ => {
                         topics.remove(&topic);

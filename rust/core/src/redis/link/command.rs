@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::redis::wire::envelope::{Date, Draft};
 use crate::redis::wire::membership;
 
+/// A century: seconds after which a key ends at the latest, because servers refuse what is far beyond.
+const LONGEST: u64 = 100 * 365 * 86_400;
+
 /// One command, word by word.
 #[derive(Clone, Debug)]
 pub(crate) struct Command(Vec<Word>);
@@ -30,6 +33,12 @@ impl Command {
     /// Publishes on a pub/sub channel, sharded or not: that is decided when it is written. The message is to follow.
     pub(crate) fn publish(topic: impl Into<String>) -> Self {
         Self(vec![Word::Publish, Word::Text(topic.into())])
+    }
+
+    /// Has the server remove a key when so many milliseconds are over, and not before.
+    pub(crate) fn expire(key: impl Into<String>, milliseconds: u64) -> Self {
+        let seconds = milliseconds.saturating_add(1000).div_ceil(1000);
+        Self::new("EXPIRE").text(key).number(seconds.min(LONGEST))
     }
 
     pub(crate) fn published(mut self, sharded: bool) -> Self {

@@ -1,6 +1,7 @@
 //! Servers that refuse, are lost, or have moved, and what is told of that.
 
 use super::*;
+use crate::redis::wire::envelope::Control;
 
 #[tokio::test(start_paused = true)]
 async fn a_message_to_a_process_that_is_gone_is_counted() {

@@ -1,0 +1,95 @@
+//! Which part does what callers ask for.
+
+use super::ask::Ask;
+use super::calls::CallId;
+use super::dispatch::Dispatch;
+use super::members;
+use super::outgoing::Rest;
+use super::Driver;
+use crate::redis::host::Host;
+
+impl<H: Host> Driver<H> {
+    pub(super) fn ask(&mut self, ask: Ask<H::Ticket>) {
+        let (cx, servers) = (&mut self.cx, &mut self.servers);
+        let (outgoing, queues) = (&mut self.outgoing, &mut self.queues);
+        match ask {
+            Ask::Connect { ticket } => self.drains.connect(cx, ticket),
+            Ask::Send {
+                messages,
+                claim,
+                ticket,
+            } => {
+                if let Some((messages, call)) = outgoing.accept(cx, messages, claim, ticket) {
+                    self.send(messages, call);
+                }
+            }
+            Ask::Subscribe { topic, ticket } => {
+                let call = cx.call(1, Some(ticket));
+                self.topics.want(cx, servers, &topic, Some(call));
+            }
+            Ask::Membership {
+                group,
+                channel,
+                lasts,
+                ticket,
+            } => members::change(cx, group, channel, lasts, ticket),
+            Ask::Tell {
+                process,
+                control,
+                ticket,
+            } => {
+                let connected = self.topics.are_connected(cx, servers);
+                let said = (process, control);
+                self.peers.ask(cx, outgoing, said, ticket, connected);
+            }
+            Ask::CloseQueue { channel } => self.members.close_queue(cx, &channel),
+            Ask::Want { channel } => {
+                let bell = cx.keys.bell(&channel);
+                self.topics.want(cx, servers, &bell, None);
+                queues.fetch(cx, &channel);
+            }
+            Ask::Fetch {
+                channel,
+                most,
+                ticket,
+            } => {
+                let call = cx.call(1, Some(ticket));
+                queues.fetch_for(cx, &channel, most, call);
+            }
+            Ask::Flush { ticket } => members::flush(cx, outgoing, queues, ticket),
+            Ask::Drain { ending, ticket } => {
+                if ending {
+                    queues.hand_back_all(cx, outgoing, servers);
+                }
+                self.drains.drain(cx, ticket);
+            }
+            Ask::Close { .. } => {}
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.topics.are_connected(&self.cx, &self.servers)
+    }
+
+    /// Whether every message has been taken by a server or given up.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.servers.have_carried_all() && !self.outgoing.has_crowd()
+    }
+
+    /// Sends messages, with one answer for all.
+    pub(super) fn send(&mut self, messages: Vec<Dispatch>, call: CallId) {
+        let (cx, queues) = (&mut self.cx, &mut self.queues);
+        for message in messages {
+            match self.outgoing.send(cx, message, call) {
+                Rest::Nowhere => {}
+                Rest::Queue { channel, entry } => queues.push(cx, &channel, entry, call),
+                Rest::Members {
+                    group,
+                    exclude,
+                    entry,
+                } => self.members.send(cx, queues, (group, exclude), entry, call),
+            }
+        }
+        cx.calls.done(call);
+    }
+}

@@ -1,0 +1,80 @@
+//! What all parts of the driver share: the layer that they work for, the time, and what they want to be done.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::calls::{CallId, Calls};
+use super::request::Request;
+use super::shared::Shared;
+use crate::handoff::HandOff;
+use crate::memory::MemoryEngine;
+use crate::redis::host::Host;
+use crate::redis::settings::{Settings, Wire};
+use crate::redis::wire::envelope::Seal;
+use crate::redis::wire::keys::{Keys, ProcessId};
+
+/// The mailboxes of this process.
+pub(crate) type Local<H> =
+    MemoryEngine<<H as Host>::Message, <H as Host>::Waiter, <H as Host>::Clock>;
+
+pub(super) struct Context<H: Host> {
+    // Dropped in this order: the host knows where the engine may be dropped.
+    pub(super) local: Arc<Local<H>>,
+    pub(super) host: Arc<H>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) keys: Keys,
+    pub(super) me: ProcessId,
+    pub(super) shared: Arc<Shared>,
+    /// The time of the event that is handled.
+    pub(super) now: Instant,
+    pub(super) calls: Calls<H::Ticket>,
+    /// Requests that have not been given to a server yet, in their order.
+    pub(super) requests: Vec<Request>,
+    /// Messages for receivers that wait.
+    pub(super) hand_offs: Vec<HandOff<H::Message, H::Waiter>>,
+    /// Something has changed about topics since it was last seen whether messages can flow.
+    pub(super) changed: bool,
+}
+
+impl<H: Host> Context<H> {
+    /// When what begins now is given up.
+    pub(super) fn until(&self) -> Instant {
+        self.now + self.settings.send_timeout
+    }
+
+    pub(super) fn call(&mut self, left: usize, ticket: Option<H::Ticket>) -> CallId {
+        let until = self.until();
+        self.calls.begin(left, until, ticket)
+    }
+
+    /// Adds a part to a call; gives when it is given up.
+    pub(super) fn add_part(&mut self, call: CallId) -> Instant {
+        let until = self.calls.add_parts(call, 1);
+        until.unwrap_or_else(|| self.until())
+    }
+
+    /// Sends a request as soon as there is a connection for it.
+    pub(super) fn submit(&mut self, request: Request) {
+        self.requests.push(request);
+    }
+
+    /// The group whose topic this is.
+    pub(super) fn group_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        match self.settings.wire {
+            Wire::ChannelsRedis => self.keys.channels_redis_group_of(topic),
+            Wire::Headrace => self.keys.group_of(topic),
+        }
+    }
+
+    pub(super) fn expiry_ms(&self) -> u64 {
+        u64::try_from(self.settings.expiry.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How envelopes are encrypted, if they are.
+    pub(super) fn seal(&self) -> Option<Seal<'_>> {
+        let crypt = self.settings.crypt.as_deref()?;
+        let now = self.shared.now() / 1000;
+        Some(Seal { crypt, now })
+    }
+}

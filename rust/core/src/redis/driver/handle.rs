@@ -1,0 +1,406 @@
+//! Which part an event is for, and what follows from it in the others.
+
+use std::sync::Arc;
+
+use super::arrivals::Arrived;
+use super::calls::FollowUp;
+use super::event::Event;
+use super::io::SILENCE;
+use super::members;
+use super::node_key::{NodeKey, Role};
+use super::refusals::{Origin, NO_NAME};
+use super::reply::integer;
+use super::request::{Request, Then};
+use super::servers::Outcome;
+use super::Driver;
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::host::Host;
+use crate::redis::link::probe::Opened;
+use crate::redis::link::server_clock::Reading;
+use crate::redis::link::{Command, Push, Reply};
+use crate::redis::meter::{count, smooth};
+use crate::redis::notice::Notice;
+use crate::redis::settings::Topology;
+use crate::redis::wire::envelope::Control;
+use crate::redis::wire::keys::{hash_slot, ProcessId, Topic};
+
+/// By how many milliseconds a server's clock must have been set for the owner to be told.
+const NOTABLE: i64 = 1000;
+
+impl<H: Host> Driver<H> {
+    pub(super) fn handle(&mut self, event: Event) {
+        let now = self.cx.now;
+        let servers = &mut self.servers;
+        match event {
+            Event::Opened {
+                node,
+                role,
+                generation,
+                opened,
+            } => {
+                if servers.is_current(&node, role, generation) {
+                    self.opened(&node, role, generation, opened);
+                }
+            }
+            Event::Pushed {
+                node,
+                generation,
+                push,
+            } => {
+                if servers.note_push(&node, generation, now) {
+                    self.pushed(&node, generation, push);
+                }
+            }
+            Event::Replied {
+                node,
+                generation,
+                requests,
+                bytes,
+                replies,
+            } => servers.replied((&node, generation), requests, bytes, replies, now),
+            Event::Changed {
+                node,
+                generation,
+                batch,
+                refusals,
+            } => {
+                if servers.is_current(&node, Role::Subscriber, generation) {
+                    self.topics
+                        .changed(&mut self.cx, servers, &node, &batch, refusals);
+                }
+            }
+            Event::Timed {
+                node,
+                generation,
+                time,
+            } => {
+                if servers.is_current(&node, Role::Writer, generation) {
+                    self.note_time(&node, time.as_ref());
+                }
+            }
+            Event::Heard {
+                node,
+                generation,
+                asked,
+            } => {
+                if servers.is_current(&node, Role::Subscriber, generation) {
+                    servers.note_heard(&node, asked);
+                }
+            }
+            Event::Silent {
+                node,
+                role,
+                generation,
+                asked,
+            } => servers.silent(&node, role, generation, asked, now),
+            Event::Ended { node, generation } => {
+                let fault = Fault::new(FaultKind::Lost, "the connection was lost");
+                servers.lose(&node, Role::Writer, generation, &fault, now);
+            }
+            Event::Succeeded { node, address } => servers.succeeded(&node, &address, now),
+            Event::Mapped(found) => servers.mapped(found, now),
+        }
+        self.settle();
+    }
+
+    fn opened(
+        &mut self,
+        node: &NodeKey,
+        role: Role,
+        generation: u64,
+        opened: Result<Opened, Fault>,
+    ) {
+        let mut time = None;
+        if let (Role::Writer, Ok(opened)) = (role, &opened) {
+            self.io.watch(node, generation, &opened.link);
+            time = Some(opened.time);
+        }
+        self.servers.opened(node, role, opened, self.cx.now);
+        if let Some(time) = time {
+            self.note_time(node, time.as_ref());
+        }
+    }
+
+    fn note_time(&mut self, key: &NodeKey, time: Option<&Reading>) {
+        let (cx, servers) = (&self.cx, &mut self.servers);
+        let set = servers.note_time(key, time, cx.now);
+        let Some(node) = servers.node(key) else {
+            return;
+        };
+        if let Some(milliseconds) = set.filter(|set| set.abs() >= NOTABLE) {
+            let server = node.server.endpoint.to_string();
+            cx.shared.notice(Notice::ClockSet {
+                server,
+                milliseconds,
+            });
+        }
+        let members = hash_slot(cx.keys.members().as_bytes());
+        let is_shared = servers.map().node_of("", members).as_ref() == Some(key);
+        if let Some(clock) = node.clock.filter(|_| is_shared) {
+            cx.shared.clock.set(clock);
+        }
+    }
+
+    fn pushed(&mut self, key: &NodeKey, generation: u64, push: Push) {
+        let (cx, servers, topics) = (&mut self.cx, &mut self.servers, &mut self.topics);
+        match push {
+            Push::Message { topic, payload } => {
+                count(&cx.shared.meter.bytes_in, payload.len() as u64);
+                let Ok(topic) = String::from_utf8(topic) else {
+                    count(&cx.shared.meter.malformed, 1);
+                    return;
+                };
+                if topics.is_elsewhere(key, &topic) {
+                    return;
+                }
+                let arrivals = &mut self.arrivals;
+                match arrivals.arrived(cx, servers, topics, (key, &topic), payload) {
+                    Some(Arrived::Bell(channel)) => self.queues.rung(cx, &channel),
+                    Some(Arrived::Control(sender, control)) => self.told(sender, control),
+                    None => {}
+                }
+            }
+            Push::Subscribed { topic } => {
+                self.subscribed(key, &String::from_utf8_lossy(&topic));
+            }
+            Push::Unsubscribed { topic } => {
+                topics.taken_away(cx, servers, key, &String::from_utf8_lossy(&topic));
+            }
+            Push::Lost => {
+                let node = servers.node(key);
+                let server = node.map(|node| node.server.endpoint.to_string());
+                let text = format!("the connection to {} was lost", server.unwrap_or_default());
+                let fault = Fault::new(FaultKind::Lost, text);
+                servers.lose(key, Role::Subscriber, generation, &fault, cx.now);
+            }
+        }
+    }
+
+    /// A server says that it passes on what is published on a topic.
+    fn subscribed(&mut self, key: &NodeKey, topic: &str) {
+        let cx = &mut self.cx;
+        if !self.topics.confirmed(cx, key, topic) {
+            return;
+        }
+        let is_back = !self.topics.are_awaited_at(key);
+        self.status.note_node_is_back(is_back);
+        self.arrivals.excuse_topic(topic);
+        match cx.keys.topic(topic) {
+            Some(Topic::Bell(channel)) => self.queues.rung(cx, channel),
+            Some(Topic::Control) => self.members.load(cx),
+            _ => {}
+        }
+    }
+
+    /// Another process, or this one, says something to the engine itself.
+    fn told(&mut self, sender: ProcessId, control: Control) {
+        let cx = &mut self.cx;
+        let done = match control {
+            Control::Join {
+                request,
+                group,
+                channel,
+                expiry_ms: _,
+            } => cx.local.group_add(&group, &channel).map(|()| {
+                let call = cx.call(1, None);
+                cx.calls.acknowledge(call, sender, request);
+                let topic = cx.keys.group(&group);
+                self.topics.want(cx, &mut self.servers, &topic, Some(call));
+            }),
+            Control::Leave {
+                request,
+                group,
+                channel,
+            } => cx.local.group_discard(&group, &channel).map(|()| {
+                let call = cx.call(0, None);
+                let done = Control::Done { request };
+                self.outgoing.say(cx, sender, &done, call);
+            }),
+            Control::Done { request } => {
+                self.peers.done(cx, request);
+                return;
+            }
+            Control::MembersChanged if sender != cx.me => return self.members.load(cx),
+            Control::Flush if sender != cx.me => {
+                return members::flush_here(cx, &mut self.queues);
+            }
+            Control::MembersChanged | Control::Flush => return,
+        };
+        if done.is_err() {
+            let from = Origin {
+                place: &cx.keys.inbox(cx.me),
+                sender: Some(sender),
+            };
+            self.arrivals.refuse_content(cx, from, NO_NAME, "");
+        }
+    }
+
+    /// Does all that follows from what was done: requests go to their servers, and what became of others goes to the parts.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let follow_ups = self.cx.calls.take_follow_ups();
+            let requests = std::mem::take(&mut self.cx.requests);
+            let outcome = self.servers.next_outcome();
+            if follow_ups.is_empty() && requests.is_empty() && outcome.is_none() {
+                return;
+            }
+            for follow_up in follow_ups {
+                self.follow_up(follow_up);
+            }
+            for request in requests {
+                self.servers.submit(request, self.cx.now);
+            }
+            if let Some(outcome) = outcome {
+                self.act_on(outcome);
+            }
+        }
+    }
+
+    fn follow_up(&mut self, follow_up: FollowUp) {
+        let cx = &mut self.cx;
+        match follow_up {
+            FollowUp::Acknowledge { process, request } => {
+                let call = cx.call(0, None);
+                let done = Control::Done { request };
+                self.outgoing.say(cx, process, &done, call);
+            }
+            FollowUp::Unreached { number, fault } => self.peers.unreached(cx, number, fault),
+            FollowUp::SentToQueues {
+                group,
+                queued,
+                full,
+            } => cx.shared.note_plain_sends(group, queued, full),
+        }
+    }
+
+    fn act_on(&mut self, outcome: Outcome) {
+        let cx = &mut self.cx;
+        match outcome {
+            Outcome::Answered(then, replies, carried) => self.answered(then, replies, carried),
+            Outcome::Failed(then, fault) => self.failed(then, &fault),
+            Outcome::WriterOpened(key) => {
+                self.status.note_node_is_back(true);
+                if cx.settings.topology != Topology::Serverless {
+                    let command = Command::new("CLIENT").word("SETNAME");
+                    let commands = vec![command.text(format!("headrace-{}", cx.me))];
+                    let until = cx.now + SILENCE;
+                    let request = Request::to(key.clone(), commands, until, Then::Ignored);
+                    cx.submit(request.urgent());
+                }
+                self.queues.index_anew();
+                self.queues.recover_taken(cx, &self.servers, &key);
+            }
+            Outcome::SubscriberOpened(key) => {
+                self.status.note_node_is_back(true);
+                self.topics.subscriber_opened(cx, &mut self.servers, &key);
+            }
+            Outcome::SubscriberLost(key, fault) => {
+                self.topics.subscriber_lost(cx, &key);
+                if self.status.lost(cx, &fault) {
+                    if let Some(kind) = cx.settings.on_disconnect.clone() {
+                        self.arrivals.tell_all(cx, &kind);
+                    }
+                }
+            }
+            Outcome::NotReached(fault) => self.status.not_reached(cx, &fault),
+            Outcome::Mapped => self.topics.place_all(cx, &mut self.servers),
+            Outcome::Moved => self.topics.place_later(),
+        }
+    }
+
+    fn answered(&mut self, then: Then, replies: Vec<Reply>, carried: Arc<[u8]>) {
+        let (cx, servers) = (&mut self.cx, &self.servers);
+        let (arrivals, queues) = (&mut self.arrivals, &mut self.queues);
+        match then {
+            Then::Ignored | Then::Indexed { .. } => {}
+            Then::Published { call, at, inbox } => {
+                let receivers = integer(replies.first());
+                count(&cx.shared.meter.published, 1);
+                smooth(&cx.shared.meter.publish_latency, cx.now - at);
+                if inbox && receivers == 0 {
+                    count(&cx.shared.meter.unreachable, 1);
+                }
+                cx.calls
+                    .finish(call, |answer| answer.receivers += receivers);
+            }
+            Then::Queued(pushed) => {
+                queues.queued(cx, arrivals, servers, (pushed, carried), replies);
+            }
+            Then::Oldest(pushed) => queues.prune(cx, servers, pushed, replies),
+            Then::Pruned(pushed) => queues.pruned(cx, pushed, replies),
+            Then::Withdrawn(pushed) => queues.withdrawn(cx, &pushed, &replies),
+            Then::Fetched {
+                channel,
+                asked,
+                call,
+            } => queues.fetched(cx, arrivals, servers, (&channel, asked, call), replies),
+            Then::Acknowledged { channel, entries } => queues.acknowledged(&channel, &entries),
+            Then::HandedBack { call, .. } => cx.calls.done(call),
+            Then::Recovered { channel } => {
+                queues.recovered(cx, arrivals, servers, &channel, replies);
+            }
+            Then::Members => self.members.read(cx, arrivals, queues, replies),
+            Then::Membership {
+                group,
+                channel,
+                lasts,
+                call,
+            } => members::changed(cx, &mut self.outgoing, (&group, &channel), lasts, call),
+            Then::Index { call, names, hours } => {
+                let found = (call, names, hours);
+                members::index_read(cx, &mut self.outgoing, queues, found, replies);
+            }
+            Then::Removed { call, queue } => members::removed(cx, call, queue, &replies),
+        }
+    }
+
+    /// It was not done, or it is not known whether it was.
+    fn failed(&mut self, then: Then, fault: &Fault) {
+        let (cx, queues) = (&mut self.cx, &mut self.queues);
+        if then.carries_a_message() {
+            count(&cx.shared.meter.unsent, 1);
+        }
+        let call = match then {
+            // The members are read again when the control topic is confirmed again.
+            Then::Ignored | Then::Acknowledged { .. } => None,
+            Then::Recovered { channel } => {
+                queues.not_recovered(cx, &channel, fault);
+                None
+            }
+            Then::Members => {
+                self.members.not_loaded(cx, fault);
+                None
+            }
+            Then::Indexed { channel } => {
+                queues.index_failed(&channel);
+                None
+            }
+            Then::Fetched {
+                channel,
+                asked,
+                call,
+            } => {
+                queues.fetch_failed(&channel, asked);
+                call
+            }
+            Then::HandedBack { call, messages } => {
+                count(&cx.shared.meter.queue_dropped, messages);
+                Some(call)
+            }
+            Then::Queued(pushed) => {
+                queues.push_failed(&pushed);
+                Some(pushed.call)
+            }
+            Then::Oldest(pushed) | Then::Pruned(pushed) | Then::Withdrawn(pushed) => {
+                Some(pushed.call)
+            }
+            Then::Published { call, .. }
+            | Then::Membership { call, .. }
+            | Then::Index { call, .. }
+            | Then::Removed { call, .. } => Some(call),
+        };
+        if let Some(call) = call {
+            cx.calls.fail(call, fault.clone());
+        }
+    }
+}

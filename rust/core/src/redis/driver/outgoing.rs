@@ -1,0 +1,259 @@
+//! What goes out: messages to processes and groups, and what the engines tell each other; and messages for which there is no room
+//! yet.
+
+use std::collections::VecDeque;
+
+use super::backlog::Claim;
+use super::calls::CallId;
+use super::context::Context;
+use super::dispatch::Dispatch;
+use super::request::{Request, Then};
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::host::Host;
+use crate::redis::link::Command;
+use crate::redis::meter::count;
+use crate::redis::settings::{Settings, Wire};
+use crate::redis::wire::crypt::Version;
+use crate::redis::wire::envelope::{self, Control, Draft, Header};
+use crate::redis::wire::keys::{process_of, ProcessId};
+use crate::redis::wire::sequence::Counters;
+use crate::shrink::Shrink;
+
+/// What is published, as it travels.
+#[derive(Debug)]
+enum Published {
+    /// The envelope of a message for a group.
+    Group(Draft),
+    /// That of a message for a channel of a process. If nobody gets it, the process is gone.
+    Direct(Draft),
+    /// What one engine says to another; it has a deadline only if it is authenticated.
+    Control(Draft),
+    /// A message as `channels_redis` sends it, without an envelope.
+    Payload(Draft),
+}
+
+/// Where else a message goes, of which all was published that could be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Nowhere,
+    /// Into a queue.
+    Queue {
+        channel: String,
+        entry: Draft,
+    },
+    /// Into the queues that are in a group.
+    Members {
+        group: String,
+        exclude: Vec<String>,
+        entry: Draft,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    counters: Counters,
+    /// Messages for which there is no room yet, in their order.
+    crowd: VecDeque<(Vec<Dispatch>, CallId)>,
+}
+
+impl Outgoing {
+    /// Counts up to so many destinations.
+    pub(super) fn new(settings: &Settings, watched: usize) -> Self {
+        let crypt = settings.crypt.as_deref();
+        let rising = crypt.is_some_and(|crypt| crypt.sends(Version::Two));
+        Self {
+            counters: if rising {
+                Counters::rising(watched)
+            } else {
+                Counters::new(watched)
+            },
+            crowd: VecDeque::new(),
+        }
+    }
+
+    /// Gives an envelope its number. Its deadline is set when it is written.
+    pub(super) fn numbered(&mut self, destination: &str, mut entry: Draft) -> Draft {
+        entry.number(self.counters.next(destination));
+        entry
+    }
+
+    /// Begins a call that sends messages. Gives them back if there is room for them; if not, they wait.
+    pub(super) fn accept<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        messages: Vec<Dispatch>,
+        claim: Claim,
+        ticket: Option<H::Ticket>,
+    ) -> Option<(Vec<Dispatch>, CallId)> {
+        // One part more until all parts are known, so that it is not done before.
+        let call = cx.call(1, ticket);
+        let admitted = claim.is_admitted() || self.crowd.is_empty() && claim.admit();
+        cx.calls.hold(call, claim);
+        if admitted {
+            return Some((messages, call));
+        }
+        self.crowd.push_back((messages, call));
+        None
+    }
+
+    /// Takes the first messages that wait, if there is room for them now. Those that have waited too long are given up.
+    pub(super) fn admit<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+    ) -> Option<(Vec<Dispatch>, CallId)> {
+        while let Some((_, call)) = self.crowd.front() {
+            let admitted = cx.calls.admit(*call);
+            if !admitted && !cx.calls.is_late(*call, cx.now) {
+                return None;
+            }
+            let (messages, call) = self.crowd.pop_front()?;
+            if admitted {
+                return Some((messages, call));
+            }
+            count(&cx.shared.meter.unsent, messages.len() as u64);
+            let fault = cx.shared.crowded(cx.settings.send_timeout);
+            cx.calls.fail(call, fault);
+        }
+        None
+    }
+
+    pub(super) fn has_crowd(&self) -> bool {
+        !self.crowd.is_empty()
+    }
+
+    /// Gives up the messages that wait for room; gives how many there are.
+    pub(super) fn give_up_crowd(&mut self) -> u64 {
+        let crowd = self.crowd.drain(..);
+        crowd.map(|(messages, _)| messages.len() as u64).sum()
+    }
+
+    /// Publishes a message, and says where else it goes.
+    pub(super) fn send<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        message: Dispatch,
+        call: CallId,
+    ) -> Rest {
+        match message {
+            Dispatch::Channel { channel, entry } => self.send_to_channel(cx, channel, entry, call),
+            Dispatch::Group {
+                group,
+                exclude,
+                entry,
+            } => {
+                if cx.settings.wire == Wire::ChannelsRedis {
+                    let topic = cx.keys.channels_redis_group(&group);
+                    publish(cx, &topic, &topic, Published::Payload(entry), call);
+                    return Rest::Nowhere;
+                }
+                let topic = cx.keys.group(&group);
+                let entry = self.numbered(&topic, entry);
+                publish(cx, &group, &topic, Published::Group(entry.clone()), call);
+                Rest::Members {
+                    group,
+                    exclude,
+                    entry,
+                }
+            }
+        }
+    }
+
+    fn send_to_channel<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        channel: String,
+        entry: Draft,
+        call: CallId,
+    ) -> Rest {
+        if cx.settings.wire == Wire::ChannelsRedis {
+            publish(cx, &channel, &channel, Published::Payload(entry), call);
+            return Rest::Nowhere;
+        }
+        if let Some(process) = process_of(&channel) {
+            let topic = cx.keys.inbox(process);
+            let message = Published::Direct(self.numbered(&topic, entry));
+            publish(cx, &process.to_string(), &topic, message, call);
+            return Rest::Nowhere;
+        }
+        let entry = self.numbered(&cx.keys.queue(&channel), entry);
+        Rest::Queue { channel, entry }
+    }
+
+    /// Says something to a process.
+    pub(super) fn say<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        process: ProcessId,
+        control: &Control,
+        call: CallId,
+    ) {
+        let topic = cx.keys.inbox(process);
+        self.say_on(cx, &process.to_string(), &topic, control, call);
+    }
+
+    /// Says something to all processes.
+    pub(super) fn say_to_all<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        control: &Control,
+        call: CallId,
+    ) {
+        let topic = cx.keys.control();
+        self.say_on(cx, "", &topic, control, call);
+    }
+
+    fn say_on<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        name: &str,
+        topic: &str,
+        control: &Control,
+        call: CallId,
+    ) {
+        let header = Header {
+            sender: cx.me,
+            sequence: self.counters.next(topic),
+            deadline: 0,
+        };
+        match envelope::encode(&header, envelope::Outgoing::Control(control), cx.seal()) {
+            Ok(entry) => publish(cx, name, topic, Published::Control(entry), call),
+            Err(error) => {
+                let fault = Fault::new(FaultKind::Refused, error.to_string());
+                cx.calls.fail(call, fault);
+            }
+        }
+    }
+
+    pub(super) fn shrink_if_sparse(&mut self) {
+        self.crowd.shrink_if_sparse();
+    }
+}
+
+/// Publishes a message on a pub/sub channel that belongs where the name does.
+fn publish<H: Host>(
+    cx: &mut Context<H>,
+    name: &str,
+    topic: &str,
+    message: Published,
+    call: CallId,
+) {
+    let inbox = matches!(message, Published::Direct(_));
+    let command = Command::publish(topic);
+    let (length, command) = match message {
+        Published::Control(draft) if !draft.is_sealed() => {
+            (draft.len(), command.bytes(draft.into_bytes()))
+        }
+        Published::Payload(draft) => (draft.len(), command.bytes(draft.into_bytes())),
+        Published::Group(draft) | Published::Direct(draft) | Published::Control(draft) => {
+            (draft.len(), command.envelope(draft))
+        }
+    };
+    count(&cx.shared.meter.bytes_out, length as u64);
+    let until = cx.add_part(call);
+    let then = Then::Published {
+        call,
+        at: cx.now,
+        inbox,
+    };
+    cx.submit(Request::new(name, topic, vec![command], until, then));
+}

@@ -1,0 +1,179 @@
+//! What other processes are told to do, and who waits for them to say that it is done.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::calls::CallId;
+use super::context::Context;
+use super::outgoing::Outgoing;
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::host::Host;
+use crate::redis::meter::smooth;
+use crate::redis::wire::envelope::Control;
+use crate::redis::wire::keys::ProcessId;
+use crate::shrink::Shrink;
+
+/// A control message that waits for the connection by which the answer can come.
+#[derive(Debug)]
+struct Unsaid {
+    process: ProcessId,
+    control: Control,
+    call: CallId,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    /// Which call waits for the answer to the message of a number, and until when.
+    awaited: HashMap<u64, (CallId, Instant)>,
+    last_number: u64,
+    unsaid: Vec<Unsaid>,
+    /// The word to ourselves that is on its way, to see how long that takes, and since when.
+    probe: Option<(u64, Instant)>,
+}
+
+impl Peers {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Whether anything has a deadline.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.awaited.is_empty() || !self.unsaid.is_empty()
+    }
+
+    /// Has another process do something: now, or as soon as the answer can come.
+    pub(super) fn ask<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        outgoing: &mut Outgoing,
+        (process, control): (ProcessId, Control),
+        ticket: H::Ticket,
+        connected: bool,
+    ) {
+        let call = cx.call(1, Some(ticket));
+        if connected {
+            self.tell(cx, outgoing, process, control, call);
+            return;
+        }
+        self.unsaid.push(Unsaid {
+            process,
+            control,
+            call,
+            until: cx.until(),
+        });
+    }
+
+    /// Says what waits, if the answers can come; gives up what waited too long, or in vain.
+    pub(super) fn tell_waiting<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        outgoing: &mut Outgoing,
+        not_connected: impl Fn(&Context<H>, Instant) -> Option<Fault>,
+        connected: bool,
+    ) {
+        for unsaid in std::mem::take(&mut self.unsaid) {
+            if connected {
+                self.tell(cx, outgoing, unsaid.process, unsaid.control, unsaid.call);
+            } else if let Some(fault) = not_connected(cx, unsaid.until) {
+                cx.calls.fail(unsaid.call, fault);
+            } else {
+                self.unsaid.push(unsaid);
+            }
+        }
+    }
+
+    pub(super) fn have_unsaid(&self) -> bool {
+        !self.unsaid.is_empty()
+    }
+
+    /// Has another process do something, and waits for it to say that it is done.
+    fn tell<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        outgoing: &mut Outgoing,
+        process: ProcessId,
+        mut control: Control,
+        call: CallId,
+    ) {
+        let number = self.next_number();
+        if let Control::Join { request, .. } | Control::Leave { request, .. } = &mut control {
+            *request = number;
+        }
+        self.say_and_await(cx, outgoing, process, &control, number, call);
+    }
+
+    fn say_and_await<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        outgoing: &mut Outgoing,
+        process: ProcessId,
+        control: &Control,
+        number: u64,
+        call: CallId,
+    ) {
+        self.awaited.insert(number, (call, cx.until()));
+        // If it does not get through nothing comes back.
+        let published = cx.call(0, None);
+        cx.calls.publishes_control(published, number);
+        outgoing.say(cx, process, control, published);
+    }
+
+    /// A process has done what it was told.
+    pub(super) fn done<H: Host>(&mut self, cx: &mut Context<H>, number: u64) {
+        if let Some((_, at)) = self.probe.take_if(|(probe, _)| *probe == number) {
+            smooth(&cx.shared.meter.lag, cx.now - at);
+        } else if let Some((call, _)) = self.awaited.remove(&number) {
+            cx.calls.done(call);
+        }
+    }
+
+    /// What was told reached nobody, or could not be told: whoever waits for the answer waits no longer. A process that is
+    /// gone has no members, so nothing is wrong.
+    pub(super) fn unreached<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        number: u64,
+        fault: Option<Fault>,
+    ) {
+        if let Some((call, _)) = self.awaited.remove(&number) {
+            cx.calls.finish(call, |answer| answer.fault = fault);
+        }
+    }
+
+    pub(super) fn give_up_late<H: Host>(&mut self, cx: &mut Context<H>) {
+        let now = cx.now;
+        let late = self.awaited.extract_if(|_, (_, until)| *until <= now);
+        for (_, (call, _)) in late {
+            let text = "the process of that channel did not answer in time";
+            cx.calls.fail(call, Fault::new(FaultKind::Timeout, text));
+        }
+    }
+
+    /// Sends a word to ourselves, to see how long the way takes.
+    pub(super) fn send_probe<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
+        let request = self.next_number();
+        self.probe = Some((request, cx.now));
+        let (me, call) = (cx.me, cx.call(0, None));
+        outgoing.say(cx, me, &Control::Done { request }, call);
+    }
+
+    /// Finishes a call when all that went out before has come back, as far as it was for this process: a word to ourselves
+    /// comes behind it.
+    pub(super) fn finish_when_back<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        outgoing: &mut Outgoing,
+        call: CallId,
+    ) {
+        let request = self.next_number();
+        let (me, done) = (cx.me, Control::Done { request });
+        self.say_and_await(cx, outgoing, me, &done, request, call);
+    }
+
+    pub(super) fn shrink_if_sparse(&mut self) {
+        self.awaited.shrink_if_sparse();
+    }
+}

@@ -1,0 +1,339 @@
+//! Taking messages out of queues: as many as receivers wait here, acknowledged when they have come.
+
+use std::sync::Arc;
+
+use super::entry::id;
+use super::queue::Held;
+use super::{expired, take, time_at, Queues};
+use crate::redis::driver::arrivals::{is_oversized, Arrivals};
+use crate::redis::driver::calls::CallId;
+use crate::redis::driver::context::Context;
+use crate::redis::driver::node_key::NodeKey;
+use crate::redis::driver::refusals::{Origin, MISPLACED};
+use crate::redis::driver::reply::{bytes, integer, words};
+use crate::redis::driver::request::{Request, Then};
+use crate::redis::driver::servers::Servers;
+use crate::redis::fault::Fault;
+use crate::redis::host::Host;
+use crate::redis::link::{Command, Reply};
+use crate::redis::meter::count;
+use crate::redis::wire::envelope::{self, Body, Envelope};
+use crate::redis::wire::keys::hash_slot;
+
+/// How many entries are taken with one request at most.
+const MOST: usize = 64;
+
+/// Where entries come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The queue, which holds each once.
+    Queue,
+    /// The list of what this process took, which may hold some that have come.
+    Taken,
+}
+
+impl Queues {
+    /// How many receivers here wait for messages that have not been asked for.
+    fn missing<H: Host>(&self, cx: &Context<H>, channel: &str) -> usize {
+        let fetching = self.queues.get(channel).map_or(0, |queue| queue.fetching);
+        cx.local.waiters(channel).saturating_sub(fetching)
+    }
+
+    /// Takes as many entries as receivers wait here. Entries that were moved to our list and perhaps never arrived are older, so they are
+    /// read first.
+    pub(in crate::redis::driver) fn fetch<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+        if self.queues.get(channel).is_some_and(|queue| queue.unsure) {
+            self.recover(cx, channel);
+            return;
+        }
+        let missing = self.missing(cx, channel);
+        if missing > 0 {
+            self.ask_entries(cx, channel, missing, None);
+        }
+    }
+
+    /// There is something in a queue. What was asked for before does not count: it may find the queue as it was.
+    pub(in crate::redis::driver) fn rung<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.rung = queue.fetching > 0;
+        }
+        self.fetch(cx, channel);
+    }
+
+    /// Asks again for those whose entries were asked for before the bell was heard, and have not come.
+    fn heed_bell<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+        let missing = self.missing(cx, channel);
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        if queue.rung && (missing > 0 || queue.fetching == 0) {
+            queue.rung = false;
+            self.fetch(cx, channel);
+        }
+    }
+
+    /// Takes entries whether anybody waits or not, as many as there is room for here. What was taken before and may not have
+    /// come is read first.
+    pub(in crate::redis::driver) fn fetch_for<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        channel: &str,
+        most: usize,
+        call: CallId,
+    ) {
+        if let Some(queue) = self.queues.get_mut(channel).filter(|queue| queue.unsure) {
+            queue.held.push(Held { most, call });
+            self.recover(cx, channel);
+            return;
+        }
+        let fetching = self.queues.get(channel).map_or(0, |queue| queue.fetching);
+        let room = cx.local.capacity_of(channel) + cx.local.waiters(channel);
+        let most = most.min(room.saturating_sub(cx.local.depth(channel) + fetching));
+        if most == 0 || cx.local.has_all_its_bytes(channel) {
+            cx.calls.done(call);
+            return;
+        }
+        self.ask_entries(cx, channel, most, Some(call));
+    }
+
+    fn ask_entries<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        channel: &str,
+        entries: usize,
+        call: Option<CallId>,
+    ) {
+        let asked = entries.min(MOST);
+        self.queue(channel).fetching += asked;
+        let key = cx.keys.queue(channel);
+        let mut commands = vec![take(cx, channel); asked];
+        let taken = cx.keys.taken(channel, cx.me);
+        commands.push(Command::expire(taken, cx.expiry_ms()));
+        commands.push(Command::new("LLEN").text(&key));
+        let then = Then::Fetched {
+            channel: channel.to_owned(),
+            asked,
+            call,
+        };
+        cx.submit(Request::new(channel, &key, commands, cx.until(), then));
+    }
+
+    /// Entries were asked for, and how long the queue is.
+    pub(in crate::redis::driver) fn fetched<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        arrivals: &mut Arrivals,
+        servers: &Servers,
+        (channel, asked, call): (&str, usize, Option<CallId>),
+        mut replies: Vec<Reply>,
+    ) {
+        let depth = integer(replies.pop().as_ref());
+        replies.truncate(asked);
+        let took = self.took(cx, arrivals, servers, channel, asked, replies);
+        self.note_depth(cx, channel, depth);
+        if let Some(call) = call {
+            cx.calls.finish(call, |answer| answer.queued += took);
+        }
+        if depth > 0 {
+            self.fetch(cx, channel);
+        }
+    }
+
+    /// The answer to a request for entries was lost, and perhaps not the entries.
+    pub(in crate::redis::driver) fn fetch_failed(&mut self, channel: &str, asked: usize) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.fetching = queue.fetching.saturating_sub(asked);
+            queue.unsure = true;
+        }
+    }
+
+    /// Entries that were asked for have come, or there were none; counts those that came.
+    pub(super) fn took<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        arrivals: &mut Arrivals,
+        servers: &Servers,
+        channel: &str,
+        asked: usize,
+        replies: Vec<Reply>,
+    ) -> u64 {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.fetching = queue.fetching.saturating_sub(asked);
+        }
+        let taken: Vec<Vec<u8>> = replies.into_iter().filter_map(bytes).collect();
+        let count = taken.len() as u64;
+        self.deliver_entries(cx, arrivals, servers, channel, taken, Source::Queue);
+        self.heed_bell(cx, channel);
+        count
+    }
+
+    /// Puts entries into the local mailbox, and removes them from the list of what was taken.
+    fn deliver_entries<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        arrivals: &mut Arrivals,
+        servers: &Servers,
+        channel: &str,
+        entries: Vec<Vec<u8>>,
+        source: Source,
+    ) {
+        if entries.is_empty() {
+            return;
+        }
+        let (key, taken) = (cx.keys.queue(channel), cx.keys.taken(channel, cx.me));
+        let mut acknowledged = Vec::with_capacity(entries.len());
+        let mut commands = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let bytes: Arc<[u8]> = Arc::from(entry.as_slice());
+            commands.push(Command::new("LREM").text(&taken).number(1).bytes(bytes));
+            let mut from = Origin {
+                place: &key,
+                sender: None,
+            };
+            let Some(id) = id(&entry) else {
+                let reason = "it is shorter than the header of an envelope";
+                arrivals.refuse_content(cx, from, reason, "");
+                continue;
+            };
+            acknowledged.push(id);
+            from.sender = Some(envelope::sender(&entry));
+            let queue = self.queue(channel);
+            queue.came = Some(cx.now);
+            if queue.has_come(id) {
+                deliver_entry(cx, arrivals, servers, channel, from, id, entry);
+            } else if source == Source::Queue && cx.settings.crypt.is_some() {
+                arrivals.refusals().refuse_replay(&cx.shared, from);
+            }
+        }
+        let then = Then::Acknowledged {
+            channel: channel.to_owned(),
+            entries: acknowledged,
+        };
+        cx.submit(Request::new(channel, &taken, commands, cx.until(), then).safe());
+    }
+
+    pub(in crate::redis::driver) fn acknowledged(&mut self, channel: &str, entries: &[u64]) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            queue.acknowledged(entries);
+        }
+    }
+
+    /// Reads what a server gave before the connection broke.
+    pub(in crate::redis::driver) fn recover_taken<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        servers: &Servers,
+        node: &NodeKey,
+    ) {
+        let is_there = |channel: &&String| {
+            let slot = hash_slot(cx.keys.queue(channel).as_bytes());
+            servers.map().node_of(channel, slot).as_ref() == Some(node)
+        };
+        let channels: Vec<String> = self.queues.keys().filter(is_there).cloned().collect();
+        for channel in channels {
+            // A reading that was lost with the connection is none.
+            self.queue(&channel).recovering = false;
+            self.recover(cx, &channel);
+        }
+    }
+
+    /// The list of what was taken could not be read.
+    pub(in crate::redis::driver) fn not_recovered<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        channel: &str,
+        fault: &Fault,
+    ) {
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        queue.recovering = false;
+        for Held { call, .. } in std::mem::take(&mut queue.held) {
+            cx.calls.fail(call, fault.clone());
+        }
+    }
+
+    /// Asks for the list of what was taken. Where there is no connection the request waits, and has one be made: the queue may
+    /// be at a server now that nothing else is asked of.
+    pub(super) fn recover<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        if std::mem::replace(&mut queue.recovering, true) {
+            return;
+        }
+        let taken = cx.keys.taken(channel, cx.me);
+        let command = Command::new("LRANGE").text(&taken).number(0).number(-1);
+        let then = Then::Recovered {
+            channel: channel.to_owned(),
+        };
+        let request = Request::new(channel, &taken, vec![command], cx.until(), then);
+        cx.submit(request.safe().urgent());
+    }
+
+    pub(in crate::redis::driver) fn recovered<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        arrivals: &mut Arrivals,
+        servers: &Servers,
+        channel: &str,
+        replies: Vec<Reply>,
+    ) {
+        let held = self.queues.get_mut(channel).map(|queue| {
+            queue.unsure = false;
+            queue.recovering = false;
+            std::mem::take(&mut queue.held)
+        });
+        let before = cx.local.depth(channel);
+        let entries = words(replies).into_iter().filter_map(bytes).collect();
+        self.deliver_entries(cx, arrivals, servers, channel, entries, Source::Taken);
+        // They are for the calls that waited for them.
+        let mut here = cx.local.depth(channel).saturating_sub(before);
+        for Held { most, call } in held.unwrap_or_default() {
+            self.fetch_for(cx, channel, most.saturating_sub(here), call);
+            here = here.saturating_sub(most);
+        }
+        self.fetch(cx, channel);
+    }
+}
+
+fn deliver_entry<H: Host>(
+    cx: &mut Context<H>,
+    arrivals: &mut Arrivals,
+    servers: &Servers,
+    channel: &str,
+    from: Origin<'_>,
+    id: u64,
+    entry: Vec<u8>,
+) {
+    count(&cx.shared.meter.bytes_in, entry.len() as u64);
+    if is_oversized(cx, from.place, entry.len()) {
+        return;
+    }
+    let envelope = match envelope::decode(entry, from.place, cx.settings.crypt.as_deref()) {
+        Ok(envelope) => envelope,
+        Err(malformed) => {
+            arrivals.refusals().refuse(&cx.shared, from, malformed);
+            return;
+        }
+    };
+    let Envelope {
+        header,
+        body,
+        authenticated,
+    } = envelope;
+    if header.deadline <= time_at(cx, servers, channel) {
+        expired(cx, channel, 1);
+        return;
+    }
+    if authenticated && !arrivals.refusals().is_taken_once(&cx.shared, from, id) {
+        return;
+    }
+    match body {
+        Body::Group { payload, .. } | Body::Direct { payload, .. } => {
+            count(&cx.shared.meter.fetched, 1);
+            arrivals.deliver_taken(cx, channel, payload, from);
+        }
+        Body::Control(_) => arrivals.refuse_content(cx, from, MISPLACED, ""),
+    }
+}

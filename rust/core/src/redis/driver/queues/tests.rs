@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use super::*;
+use crate::redis::driver::testing::{context, settings, World};
+use crate::redis::settings::Topology;
+
+fn parts() -> (Context<World>, Servers, Arrivals, Queues) {
+    let cx = context(settings(Topology::Shards));
+    let servers = Servers::new(&cx.settings, cx.now);
+    (cx, servers, Arrivals::new(16), Queues::default())
+}
+
+fn push(cx: &mut Context<World>, queues: &mut Queues) -> CallId {
+    let call = cx.call(0, Some(7));
+    queues.push(cx, "work", vec![0; 40].into(), call);
+    call
+}
+
+/// The first words of what is asked of the servers, one request after the other.
+fn asked(cx: &mut Context<World>) -> Vec<Vec<String>> {
+    let requests = std::mem::take(&mut cx.requests);
+    let words = |command: String| command.split(' ').next().unwrap_or_default().to_owned();
+    let request = |request: Request| request.to_strings().into_iter().map(words).collect();
+    requests.into_iter().map(request).collect()
+}
+
+fn pushed(call: CallId, length: u64) -> Pushed {
+    Pushed {
+        channel: "work".to_owned(),
+        entry: Arc::default(),
+        length,
+        call,
+        follows: false,
+    }
+}
+
+#[test]
+fn a_message_is_pushed_and_the_bell_rung_and_the_name_of_the_queue_kept_once_an_hour() {
+    let (mut cx, _, _, mut queues) = parts();
+    push(&mut cx, &mut queues);
+    let whole = ["RPUSH", "EXPIRE", "PUBLISH"];
+    assert_eq!(asked(&mut cx), [&["SADD", "EXPIRE"][..], &whole]);
+    push(&mut cx, &mut queues);
+    assert_eq!(asked(&mut cx), [whole]);
+    queues.index_anew();
+    push(&mut cx, &mut queues);
+    assert_eq!(asked(&mut cx).len(), 2);
+}
+
+#[test]
+fn a_sender_whose_own_receiver_waits_takes_the_message_at_once() {
+    let (mut cx, _, _, mut queues) = parts();
+    let _ = cx.local.wait("work", 1, None);
+    push(&mut cx, &mut queues);
+    let commands = asked(&mut cx).pop().expect("it is pushed");
+    assert_eq!(commands, ["RPUSH", "EXPIRE", "PUBLISH", "LMOVE", "EXPIRE"]);
+    push(&mut cx, &mut queues);
+    let commands = asked(&mut cx).pop().expect("it is pushed");
+    assert_eq!(commands.len(), 3, "one receiver takes one message");
+}
+
+#[test]
+fn a_queue_within_its_capacity_answers_and_a_full_one_is_looked_at() {
+    let (mut cx, servers, mut arrivals, mut queues) = parts();
+    let capacity = i64::try_from(cx.local.capacity_of("work")).expect("it is small");
+    for (length, answered) in [(capacity, true), (capacity + 1, false)] {
+        let call = push(&mut cx, &mut queues);
+        asked(&mut cx);
+        let replies = vec![Reply::Int(length), Reply::Int(1), Reply::Int(0)];
+        let entry = (pushed(call, 0), Arc::default());
+        queues.queued(&mut cx, &mut arrivals, &servers, entry, replies);
+        assert_eq!(cx.calls.take_answers().len(), usize::from(answered));
+        let looked = asked(&mut cx) == [["LRANGE", "LRANGE"]];
+        assert_eq!(looked, !answered);
+    }
+}
+
+#[test]
+fn an_entry_beyond_the_capacity_is_withdrawn_unless_somebody_took_it() {
+    let (mut cx, _, _, mut queues) = parts();
+    for (removed, full) in [(1, 1), (0, 0)] {
+        let call = push(&mut cx, &mut queues);
+        asked(&mut cx);
+        queues.withdrawn(&mut cx, &pushed(call, 101), &[Reply::Int(removed)]);
+        let (_, answer) = cx.calls.take_answers().pop().expect("it is done");
+        assert_eq!((answer.full, answer.queued), (full, 1 - full));
+    }
+}
+
+#[test]
+fn what_may_have_been_taken_is_read_back_before_anything_else_is_taken() {
+    let (mut cx, servers, mut arrivals, mut queues) = parts();
+    let _ = cx.local.wait("work", 1, None);
+    queues.fetch(&mut cx, "work");
+    assert_eq!(asked(&mut cx), [["LMOVE", "EXPIRE", "LLEN"]]);
+    queues.fetch_failed("work", 1);
+    queues.fetch(&mut cx, "work");
+    assert_eq!(asked(&mut cx), [["LRANGE"]]);
+    queues.fetch(&mut cx, "work");
+    assert_eq!(asked(&mut cx).len(), 0, "it is being read");
+    let nothing = vec![Reply::Array(Vec::new())];
+    queues.recovered(&mut cx, &mut arrivals, &servers, "work", nothing);
+    assert_eq!(asked(&mut cx), [["LMOVE", "EXPIRE", "LLEN"]]);
+}
+
+#[test]
+fn a_queue_that_nobody_uses_is_forgotten() {
+    let (mut cx, servers, _, mut queues) = parts();
+    let mut outgoing = crate::redis::driver::outgoing::Outgoing::new(&cx.settings, 16);
+    push(&mut cx, &mut queues);
+    queues.audit(&mut cx, &mut outgoing, &servers);
+    assert_eq!(queues.queues.len(), 0);
+    queues.queue("work").came = Some(cx.now);
+    queues.audit(&mut cx, &mut outgoing, &servers);
+    assert_eq!(queues.queues.len(), 1, "entries may come twice");
+    cx.now += Duration::from_secs(60);
+    queues.audit(&mut cx, &mut outgoing, &servers);
+    assert_eq!(queues.queues.len(), 0);
+}

@@ -1,0 +1,429 @@
+//! The servers: which there are, their connections, and the requests that wait for them.
+//!
+//! Nothing here touches a socket. What has come of an event is kept until the driver takes it, and acts on it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::map::Map;
+use super::node::{Connection, LinkState, Node};
+use super::node_key::{NodeKey, Role};
+use super::outbox::Outbox;
+use super::request::{Request, Then};
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::link::probe::{Address, Found, Opened};
+use crate::redis::link::server_clock::Reading;
+use crate::redis::link::Reply;
+use crate::redis::random;
+use crate::redis::settings::{Host as ServerHost, Settings};
+use crate::redis::wire::keys::hash_slot;
+use crate::shrink::Shrink;
+
+mod requests;
+mod unreachable;
+
+pub(super) use requests::Pipeline;
+
+/// What has come of an event, for the driver to act on.
+pub(super) enum Outcome {
+    /// A request was answered. With the answers comes the envelope that it carried.
+    Answered(Then, Vec<Reply>, Arc<[u8]>),
+    /// A request was not done, or it is not known whether it was.
+    Failed(Then, Fault),
+    /// A connection that asks was made.
+    WriterOpened(NodeKey),
+    /// A connection that subscribes was made, or lost.
+    SubscriberOpened(NodeKey),
+    SubscriberLost(NodeKey, Fault),
+    /// An attempt to connect failed.
+    NotReached(Fault),
+    /// The map was read: names may have other servers now.
+    Mapped,
+    /// A slot has another server now.
+    Moved,
+}
+
+/// A connection that is to be made.
+pub(super) struct Dial {
+    pub(super) node: NodeKey,
+    pub(super) role: Role,
+    pub(super) generation: u64,
+    pub(super) server: ServerHost,
+}
+
+pub(super) struct Servers {
+    settings: Arc<Settings>,
+    map: Map,
+    nodes: HashMap<NodeKey, Node>,
+    /// Counts the attempts to connect. A server that leaves a cluster and comes back is none that was known before.
+    attempts: u64,
+    /// Requests that cannot be sent before the map is known.
+    unrouted: Outbox,
+    /// Requests to be sent again at their time.
+    delayed: Vec<(Instant, Request)>,
+    /// Messages on their way to a server.
+    outstanding: usize,
+    /// Why the last attempt to connect failed, or the last connection was lost.
+    last_fault: Option<Fault>,
+    outcomes: VecDeque<Outcome>,
+    /// Something has changed about connections or the map since that was last asked.
+    changed: bool,
+}
+
+impl Servers {
+    pub(super) fn new(settings: &Arc<Settings>, now: Instant) -> Self {
+        Self {
+            settings: Arc::clone(settings),
+            map: Map::new(settings, now),
+            nodes: HashMap::new(),
+            attempts: 0,
+            unrouted: Outbox::default(),
+            delayed: Vec::new(),
+            outstanding: 0,
+            last_fault: None,
+            outcomes: VecDeque::new(),
+            changed: true,
+        }
+    }
+
+    pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub(super) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    pub(super) fn map_mut(&mut self) -> &mut Map {
+        &mut self.map
+    }
+
+    pub(super) fn last_fault(&self) -> Option<&Fault> {
+        self.last_fault.as_ref()
+    }
+
+    pub(super) fn note_fault(&mut self, fault: Fault) {
+        self.last_fault = Some(fault);
+    }
+
+    pub(super) fn node(&self, key: &NodeKey) -> Option<&Node> {
+        self.nodes.get(key)
+    }
+
+    pub(super) fn node_mut(&mut self, key: &NodeKey) -> Option<&mut Node> {
+        self.nodes.get_mut(key)
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&NodeKey, &Node)> {
+        self.nodes.iter()
+    }
+
+    pub(super) fn nodes_mut(&mut self) -> impl Iterator<Item = (&NodeKey, &mut Node)> {
+        self.nodes.iter_mut()
+    }
+
+    /// The record of a server, made if there is none.
+    pub(super) fn node_entry(&mut self, key: &NodeKey, now: Instant) -> Option<&mut Node> {
+        if !self.nodes.contains_key(key) {
+            let node = self.new_node(key, now)?;
+            self.nodes.insert(key.clone(), node);
+        }
+        self.nodes.get_mut(key)
+    }
+
+    fn new_node(&self, key: &NodeKey, now: Instant) -> Option<Node> {
+        match key {
+            NodeKey::Shard(shard) => {
+                let server = self.settings.hosts.get(*shard)?.clone();
+                Some(Node::new(server, now))
+            }
+            NodeKey::Address(host, port) => {
+                let seed = self.settings.hosts.first()?;
+                let server = ServerHost {
+                    endpoint: seed.endpoint.at(host, *port),
+                    sentinels: Vec::new(),
+                    master_name: None,
+                };
+                Some(Node::new(server, now).named(now))
+            }
+        }
+    }
+
+    /// Whether all servers that are known have both connections.
+    pub(super) fn are_open(&self) -> bool {
+        self.nodes.values().all(Node::is_open)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Whether a server that was there is not there now.
+    pub(super) fn has_lost_one(&self) -> bool {
+        let lost = |node: &Node| node.writer.was_open && !node.is_open();
+        self.nodes.values().any(lost)
+    }
+
+    pub(super) fn is_current(&self, key: &NodeKey, role: Role, generation: u64) -> bool {
+        let node = self.nodes.get(key);
+        node.is_some_and(|node| node.link(role).generation == generation)
+    }
+
+    /// Notes that something came on a connection that subscribes; false if it is not that of now.
+    pub(super) fn note_push(&mut self, key: &NodeKey, generation: u64, now: Instant) -> bool {
+        let current = self.is_current(key, Role::Subscriber, generation);
+        if let Some(node) = self.nodes.get_mut(key).filter(|_| current) {
+            node.subscriber.heard = now;
+        }
+        current
+    }
+
+    /// What comes from now on was sent after the question whose answer has come: both take the same way.
+    pub(super) fn note_heard(&mut self, key: &NodeKey, asked: Instant) {
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.subscriber.since = asked;
+        }
+    }
+
+    /// When the next attempt to connect is due, if one waits for that.
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        self.nodes.values().filter_map(Node::next_attempt).min()
+    }
+
+    /// The connections that are not there, and whose time has come.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Dial> {
+        let mut due = Vec::new();
+        for (key, node) in &mut self.nodes {
+            for role in [Role::Writer, Role::Subscriber] {
+                let server = node.server.clone();
+                let state = node.link_mut(role);
+                if !state.is_due(now) {
+                    continue;
+                }
+                self.attempts += 1;
+                state.connection = Connection::Opening;
+                state.since = now;
+                state.generation = self.attempts;
+                due.push(Dial {
+                    node: key.clone(),
+                    role,
+                    generation: state.generation,
+                    server,
+                });
+            }
+        }
+        due
+    }
+
+    /// Notes what became of an attempt to connect.
+    pub(super) fn opened(
+        &mut self,
+        key: &NodeKey,
+        role: Role,
+        opened: Result<Opened, Fault>,
+        now: Instant,
+    ) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        self.changed = true;
+        let state = node.link_mut(role);
+        match opened {
+            Ok(Opened { link, address, .. }) => {
+                self.map.note_sharding(link.can_shard());
+                state.address = address;
+                state.connection = Connection::Open(link);
+                state.backoff.reset();
+                state.was_open = true;
+                state.failure = None;
+                self.outcomes.push_back(match role {
+                    Role::Writer => Outcome::WriterOpened(key.clone()),
+                    Role::Subscriber => Outcome::SubscriberOpened(key.clone()),
+                });
+            }
+            Err(fault) => {
+                state.retry(now, random::fraction());
+                state.failure = Some(fault.clone());
+                self.not_reached(fault);
+                self.map.look_again();
+            }
+        }
+    }
+
+    fn not_reached(&mut self, fault: Fault) {
+        self.last_fault = Some(fault.clone());
+        self.outcomes.push_back(Outcome::NotReached(fault));
+    }
+
+    /// A connection is lost, or has to be given up.
+    pub(super) fn lose(
+        &mut self,
+        key: &NodeKey,
+        role: Role,
+        generation: u64,
+        fault: &Fault,
+        now: Instant,
+    ) {
+        if !self.is_current(key, role, generation) {
+            return;
+        }
+        self.changed = true;
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let state = node.link_mut(role);
+        if state.link().is_none() {
+            return;
+        }
+        self.attempts += 1;
+        state.retry(now, random::fraction());
+        state.address = None;
+        state.lost = Some(now);
+        state.generation = self.attempts;
+        self.last_fault = Some(fault.clone());
+        match role {
+            Role::Writer => node.unanswered = 0,
+            Role::Subscriber => {
+                node.changes.clear();
+                let lost = Outcome::SubscriberLost(key.clone(), fault.clone());
+                self.outcomes.push_back(lost);
+            }
+        }
+        self.map.look_again();
+    }
+
+    /// A connection has not answered in time. It is lost, unless other things came on it meanwhile.
+    pub(super) fn silent(
+        &mut self,
+        key: &NodeKey,
+        role: Role,
+        generation: u64,
+        asked: Instant,
+        now: Instant,
+    ) {
+        let heard = self.nodes.get(key).map(|node| node.link(role).heard);
+        if heard.is_none_or(|heard| heard <= asked) {
+            let fault = Fault::new(FaultKind::Timeout, "the server has gone silent");
+            self.lose(key, role, generation, &fault, now);
+        }
+    }
+
+    /// The server says that it is a replica. Behind Sentinels there is a master elsewhere, and that is where messages are
+    /// heard first.
+    fn demoted(&mut self, key: &NodeKey, generation: u64, fault: &Fault, now: Instant) {
+        let subscriber = self.nodes.get(key).and_then(|node| {
+            let together = node.subscriber.address == node.writer.address;
+            let told = node.writer.generation == generation && node.writer.address.is_some();
+            (together && told).then_some(node.subscriber.generation)
+        });
+        self.lose(key, Role::Writer, generation, fault, now);
+        if let Some(generation) = subscriber {
+            self.lose(key, Role::Subscriber, generation, fault, now);
+        }
+    }
+
+    /// There is another master: what goes elsewhere is given up.
+    pub(super) fn succeeded(&mut self, key: &NodeKey, address: &Address, now: Instant) {
+        let Some(node) = self.nodes.get(key) else {
+            return;
+        };
+        let fault = Fault::new(FaultKind::Lost, "the Sentinels name another master");
+        let elsewhere =
+            |link: &LinkState| link.address.as_ref().is_some_and(|known| known != address);
+        let old: Vec<_> = [Role::Writer, Role::Subscriber]
+            .into_iter()
+            .map(|role| (role, node.link(role)))
+            .filter(|(_, link)| elsewhere(link))
+            .map(|(role, link)| (role, link.generation))
+            .collect();
+        for (role, generation) in old {
+            self.lose(key, role, generation, &fault, now);
+        }
+    }
+
+    /// A look at the map has an answer.
+    pub(super) fn mapped(&mut self, found: Result<Found, Fault>, now: Instant) {
+        self.changed = true;
+        match found {
+            Ok(found) => self.map.found(now, found),
+            Err(fault) => {
+                self.map.not_found(now, &fault);
+                self.not_reached(fault);
+                return;
+            }
+        }
+        self.leave_nodes(now);
+        self.route_again(now);
+        self.outcomes.push_back(Outcome::Mapped);
+        // A server that is down may still have its slots on the map: look until another has them.
+        if self.has_lost_one() {
+            self.map.look_again();
+        }
+    }
+
+    /// Forgets the servers that have no slots any more.
+    fn leave_nodes(&mut self, now: Instant) {
+        let gone = self.nodes.keys().filter(|key| !self.map.has(key));
+        let gone: Vec<NodeKey> = gone.cloned().collect();
+        for key in gone {
+            if let Some(node) = self.nodes.remove(&key) {
+                self.reroute(node.outbox, now);
+            }
+        }
+    }
+
+    /// A server says that a slot has a new master.
+    pub(super) fn moved(&mut self, named_by: &NodeKey, slot: u16, host: &str, port: u16) {
+        if let NodeKey::Address(host, port) = named_by.named(host, port) {
+            self.map.moved(slot, host, port);
+            self.outcomes.push_back(Outcome::Moved);
+        }
+    }
+
+    /// A server has said what time it is, or has not. It is followed: its clock may be set, and another server may take its
+    /// place. Gives by how many milliseconds it was set.
+    pub(super) fn note_time(
+        &mut self,
+        key: &NodeKey,
+        time: Option<&Reading>,
+        now: Instant,
+    ) -> Option<i64> {
+        self.nodes.get_mut(key)?.note_time(time, now)
+    }
+
+    /// The server of a key that belongs to a name.
+    pub(super) fn node_of_key(&self, name: &str, key: &str) -> Option<&Node> {
+        let key = self.map.node_of(name, hash_slot(key.as_bytes()))?;
+        self.nodes.get(&key)
+    }
+
+    /// Whether there is a connection to the server of a key.
+    pub(super) fn can_write(&self, name: &str, key: &str) -> bool {
+        let node = self.node_of_key(name, key);
+        node.is_some_and(|node| node.writer.link().is_some())
+    }
+
+    /// The time at the server of a key, in milliseconds since the epoch, if it is known.
+    pub(super) fn time_at_key(&self, name: &str, key: &str, now: Instant) -> Option<u64> {
+        let clock = self.node_of_key(name, key)?.clock?;
+        Some(clock.milliseconds(now))
+    }
+
+    pub(super) fn shrink_if_sparse(&mut self) {
+        self.delayed.shrink_if_sparse();
+        self.unrouted.shrink_if_sparse();
+        for node in self.nodes.values_mut() {
+            node.outbox.shrink_if_sparse();
+            node.changes.shrink_if_sparse();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

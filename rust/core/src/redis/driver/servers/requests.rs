@@ -1,0 +1,297 @@
+//! Requests on their way: where each goes, what is written together, and what the answers mean for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Outcome, Servers};
+use crate::redis::driver::node_key::{NodeKey, Role};
+use crate::redis::driver::outbox::Outbox;
+use crate::redis::driver::request::{passing, Request, Target};
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::link::{Command, Link, Refusal, Reply};
+use crate::redis::wire::envelope::Date;
+
+/// How much is written to a server before it has answered, in bytes, and a request more: enough to keep it busy, and little
+/// enough for it to answer in time whether it is there. What waits is held once, and what is written several times.
+const WINDOW: usize = 2 << 20;
+/// How long to wait before something is asked again that the server cannot do just now.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Requests that are written together.
+pub(in crate::redis::driver) struct Pipeline {
+    pub(in crate::redis::driver) node: NodeKey,
+    pub(in crate::redis::driver) generation: u64,
+    pub(in crate::redis::driver) link: Arc<dyn Link>,
+    pub(in crate::redis::driver) requests: Vec<Request>,
+    pub(in crate::redis::driver) commands: Vec<Command>,
+    pub(in crate::redis::driver) bytes: usize,
+    /// When the last of them is given up.
+    pub(in crate::redis::driver) until: Instant,
+}
+
+impl Servers {
+    /// Takes a request, which is sent as soon as there is a connection for it.
+    pub(in crate::redis::driver) fn submit(&mut self, request: Request, now: Instant) {
+        if request.then.carries_a_message() {
+            self.outstanding += 1;
+        }
+        if request.urgent {
+            self.outbox_for(&request, now).push_front(request);
+        } else {
+            self.route(request, now);
+        }
+    }
+
+    /// Whether every message has been taken by a server or given up.
+    pub(in crate::redis::driver) fn have_carried_all(&self) -> bool {
+        self.outstanding == 0
+    }
+
+    /// Whether requests wait for a connection, or to be sent again.
+    pub(in crate::redis::driver) fn have_waiting(&self) -> bool {
+        let mut outboxes = self.nodes.values().map(|node| &node.outbox);
+        !self.delayed.is_empty()
+            || !self.unrouted.is_empty()
+            || outboxes.any(|outbox| !outbox.is_empty())
+    }
+
+    fn target_of(&self, request: &Request) -> Option<NodeKey> {
+        match &request.target {
+            Target::Node(node) => Some(node.clone()),
+            Target::Name { name, slot } if request.publishes() => {
+                self.map.node_of_published(name, *slot)
+            }
+            Target::Name { name, slot } => self.map.node_of(name, *slot),
+        }
+    }
+
+    fn outbox_for(&mut self, request: &Request, now: Instant) -> &mut Outbox {
+        let key = self.target_of(request);
+        let key = key.filter(|key| self.node_entry(key, now).is_some());
+        match key.and_then(|key| self.nodes.get_mut(&key)) {
+            Some(node) => &mut node.outbox,
+            None => &mut self.unrouted,
+        }
+    }
+
+    fn route(&mut self, request: Request, now: Instant) {
+        self.outbox_for(&request, now).push_back(request);
+    }
+
+    /// Sends those that had nowhere to go.
+    pub(super) fn route_again(&mut self, now: Instant) {
+        for request in self.unrouted.take() {
+            self.route(request, now);
+        }
+    }
+
+    /// Takes what waited for a server that is no part of the cluster any more.
+    pub(super) fn reroute(&mut self, mut outbox: Outbox, now: Instant) {
+        for request in outbox.take() {
+            match request.target {
+                Target::Name { .. } => self.route(request, now),
+                Target::Node(_) => {
+                    let fault = Fault::new(FaultKind::Lost, "the server has left the cluster");
+                    self.fail(request, &fault);
+                }
+            }
+        }
+    }
+
+    /// What is to be written now, wherever there is a connection; `wall` is the time in milliseconds since the Unix epoch, for
+    /// servers that have not said theirs.
+    pub(in crate::redis::driver) fn pipelines(&mut self, now: Instant, wall: u64) -> Vec<Pipeline> {
+        let sharded = self.map.publishes_sharded();
+        let expiry = u64::try_from(self.settings.expiry.as_millis()).unwrap_or(u64::MAX);
+        let mut pipelines = Vec::new();
+        for (key, node) in &mut self.nodes {
+            let Some(link) = node.writer.link().map(Arc::clone) else {
+                continue;
+            };
+            let time = node.clock.map(|clock| clock.milliseconds(now));
+            let date = Date {
+                now: time.unwrap_or(wall),
+                expiry,
+                crypt: self.settings.crypt.as_deref(),
+            };
+            while node.unanswered < WINDOW && !node.outbox.is_empty() {
+                let room = WINDOW - node.unanswered;
+                let (mut requests, bytes) = node.outbox.pipeline(room);
+                node.unanswered += bytes;
+                let mut commands = Vec::with_capacity(requests.len() * 2);
+                let mut until = now;
+                for request in &mut requests {
+                    request.date(&date);
+                    until = until.max(request.until);
+                    request.write(&mut commands, sharded);
+                }
+                pipelines.push(Pipeline {
+                    node: key.clone(),
+                    generation: node.writer.generation,
+                    link: Arc::clone(&link),
+                    requests,
+                    commands,
+                    bytes,
+                    until,
+                });
+            }
+        }
+        pipelines
+    }
+
+    /// A pipeline was answered, or given up.
+    pub(in crate::redis::driver) fn replied(
+        &mut self,
+        (node, generation): (&NodeKey, u64),
+        requests: Vec<Request>,
+        bytes: usize,
+        replies: Result<Vec<Reply>, Fault>,
+        now: Instant,
+    ) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            if node.writer.generation == generation {
+                node.unanswered = node.unanswered.saturating_sub(bytes);
+                node.writer.heard = now;
+            }
+        }
+        let replies = match replies {
+            Ok(replies) => replies,
+            Err(fault) => {
+                self.lose(node, Role::Writer, generation, &fault, now);
+                for request in requests {
+                    if request.safe && request.until > now {
+                        self.route(request, now);
+                    } else {
+                        self.fail(request, &fault);
+                    }
+                }
+                return;
+            }
+        };
+        let mut replies = replies.into_iter();
+        for request in requests {
+            let own = request.own_replies(&mut replies);
+            self.answered(node, generation, request, own, now);
+        }
+    }
+
+    fn answered(
+        &mut self,
+        node: &NodeKey,
+        generation: u64,
+        mut request: Request,
+        replies: Vec<Reply>,
+        now: Instant,
+    ) {
+        let in_the_way = replies.iter().find_map(passing);
+        if let Some(refusal) = in_the_way.filter(|_| request.until > now) {
+            request.keep(replies);
+            self.ask_again(node, generation, request, refusal, now);
+            return;
+        }
+        let replies = request.complete(replies);
+        if let Some(refusal) = replies.first().and_then(Refusal::of) {
+            self.fail(request, &refusal.into_fault());
+            return;
+        }
+        if request.then.carries_a_message() {
+            self.outstanding -= 1;
+        }
+        let carried = request.carried();
+        let answered = Outcome::Answered(request.then, replies, carried);
+        self.outcomes.push_back(answered);
+    }
+
+    /// It was not done, or it is not known whether it was.
+    pub(super) fn fail(&mut self, request: Request, fault: &Fault) {
+        if request.then.carries_a_message() {
+            self.outstanding -= 1;
+        }
+        let failed = Outcome::Failed(request.then, fault.clone());
+        self.outcomes.push_back(failed);
+    }
+
+    /// Asks where the server says, or here in a while.
+    fn ask_again(
+        &mut self,
+        node: &NodeKey,
+        generation: u64,
+        mut request: Request,
+        refusal: Refusal,
+        now: Instant,
+    ) {
+        let is_shard = self.map.is_known() && !self.map.is_cluster();
+        if is_shard && refusal.elsewhere().is_some() {
+            let text = "the server is part of a cluster: set the topology to \"cluster\"";
+            self.fail(request, &Fault::new(FaultKind::Refused, text));
+            return;
+        }
+        request.asking = false;
+        match (refusal.elsewhere(), refusal.code.as_str()) {
+            (Some((slot, host, port)), "MOVED") => {
+                self.moved(node, slot, &host, port);
+                self.route(request, now);
+            }
+            (Some((_, host, port)), _) => {
+                let key = node.named(&host, port);
+                request.asking = true;
+                match self.node_entry(&key, now) {
+                    Some(node) => node.outbox.push_back(request),
+                    None => self.unrouted.push_back(request),
+                }
+            }
+            (None, code) => {
+                if code == "READONLY" {
+                    let fault = refusal.into_fault();
+                    self.last_fault = Some(fault.clone());
+                    self.demoted(node, generation, &fault, now);
+                } else {
+                    self.map.look_again();
+                }
+                self.delayed.push((now + AGAIN, request));
+            }
+        }
+    }
+
+    /// Sends again what was to be sent again by now.
+    pub(in crate::redis::driver) fn resubmit_delayed(&mut self, now: Instant) {
+        for (at, request) in std::mem::take(&mut self.delayed) {
+            if at <= now {
+                self.route(request, now);
+            } else {
+                self.delayed.push((at, request));
+            }
+        }
+    }
+
+    /// Gives up what has waited too long for a connection.
+    pub(in crate::redis::driver) fn give_up_late(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for node in self.nodes.values_mut() {
+            late.extend(node.outbox.take_late(now));
+        }
+        late.extend(self.unrouted.take_late(now));
+        if !late.is_empty() {
+            let fault = self.unreachable();
+            for request in late {
+                self.fail(request, &fault);
+            }
+        }
+        self.give_up_in_vain(now);
+    }
+
+    /// Gives up all that waits, and every server.
+    pub(in crate::redis::driver) fn give_up_all(&mut self, fault: &Fault) {
+        let mut all: Vec<Request> = self.unrouted.take().collect();
+        for node in self.nodes.values_mut() {
+            all.extend(node.outbox.take());
+        }
+        all.extend(self.delayed.drain(..).map(|(_, request)| request));
+        for request in all {
+            self.fail(request, fault);
+        }
+        self.nodes.clear();
+    }
+}

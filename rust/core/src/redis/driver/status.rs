@@ -1,0 +1,96 @@
+//! Whether messages can flow, as the owner of the layer and its channels are told.
+
+use super::context::Context;
+use super::servers::Servers;
+use super::topics::Topics;
+use crate::redis::fault::Fault;
+use crate::redis::host::Host;
+use crate::redis::meter::{count, ConnectionState};
+use crate::redis::notice::Notice;
+
+#[derive(Debug, Default)]
+pub(super) struct Status {
+    /// A connection was lost, and not all is whole since.
+    disconnected: bool,
+    /// Nothing could be reached since all was whole, and the owner was told.
+    unreached: bool,
+    /// A connection was made, or all topics of one were confirmed, since gaps were last told.
+    node_is_back: bool,
+}
+
+/// What the channels are to be told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// All is whole again.
+    pub(super) reconnected: bool,
+    /// These topics may have missed messages.
+    pub(super) gaps: Vec<String>,
+}
+
+impl Status {
+    /// A connection was made, or all topics of one were confirmed.
+    pub(super) fn note_node_is_back(&mut self, is_back: bool) {
+        self.node_is_back |= is_back;
+    }
+
+    /// A server could not be reached. The owner is told of the first failure before there ever was a connection; later ones
+    /// belong to the loss that was told.
+    pub(super) fn not_reached<H: Host>(&mut self, cx: &Context<H>, fault: &Fault) {
+        if !self.disconnected && !self.unreached {
+            self.unreached = true;
+            let reason = fault.to_string();
+            cx.shared.notice(Notice::Disconnected { reason });
+        }
+    }
+
+    /// A connection that subscribes was lost; tells whether the channels are to be told.
+    pub(super) fn lost<H: Host>(&mut self, cx: &Context<H>, fault: &Fault) -> bool {
+        if self.disconnected {
+            return false;
+        }
+        self.disconnected = true;
+        let reason = fault.to_string();
+        cx.shared.notice(Notice::Disconnected { reason });
+        true
+    }
+
+    /// Notes whether messages can flow.
+    pub(super) fn note<H: Host>(
+        &mut self,
+        cx: &Context<H>,
+        servers: &Servers,
+        topics: &mut Topics,
+    ) -> News {
+        let whole = !topics.are_awaited()
+            && servers.map().is_known()
+            && servers.are_open()
+            && topics.are_connected(cx, servers);
+        let meter = &cx.shared.meter;
+        if !whole {
+            let down = self.disconnected || servers.has_lost_one();
+            meter.set_state(if down {
+                ConnectionState::Down
+            } else {
+                ConnectionState::Connecting
+            });
+            let mut news = News::default();
+            if topics.have_lost() && std::mem::take(&mut self.node_is_back) {
+                news.gaps = topics.take_lost_that_are_back(servers);
+            }
+            return news;
+        }
+        meter.set_state(ConnectionState::Up);
+        let reconnected = std::mem::take(&mut self.disconnected);
+        let unreached = std::mem::take(&mut self.unreached);
+        if reconnected {
+            count(&meter.reconnects, 1);
+        }
+        if reconnected || unreached {
+            cx.shared.notice(Notice::Reconnected);
+        }
+        News {
+            reconnected,
+            gaps: topics.take_lost(),
+        }
+    }
+}

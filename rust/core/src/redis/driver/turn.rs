@@ -1,0 +1,205 @@
+//! The turn that each part has after some events, and what ends with the driver.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Driver, HEALTH};
+use crate::redis::fault::{Fault, FaultKind};
+use crate::redis::host::Host;
+use crate::redis::meter::{count, ConnectionState};
+use crate::redis::notice::Notice;
+use crate::redis::random;
+use crate::redis::settings::Wire;
+use crate::sync::assert_unlocked;
+
+/// How often the parts have a turn while somebody waits for a connection or an answer.
+const BUSY: Duration = Duration::from_millis(25);
+
+impl<H: Host> Driver<H> {
+    pub(super) fn next_wake(&self) -> Instant {
+        let busy = self.servers.have_waiting()
+            || self.drains.have_connects()
+            || self.peers.are_waiting()
+            || self.outgoing.has_crowd()
+            || self.topics.are_awaited()
+            || !self.servers.map().is_known();
+        let attempt = self.servers.next_attempt().unwrap_or(self.next_health);
+        let health = self.next_health.min(attempt);
+        if busy {
+            health.min(Instant::now() + BUSY)
+        } else {
+            health
+        }
+    }
+
+    /// Gives each part its turn after some events, and delivers what they gave.
+    pub(super) fn end_turn(&mut self) {
+        let now = self.cx.now;
+        if let Some(look) = self.servers.map_mut().next_look(now, random::below) {
+            self.io.look(look);
+        }
+        self.topics.place_if_moved(&mut self.cx, &mut self.servers);
+        for dial in self.servers.due(now) {
+            self.io.open(dial);
+        }
+        self.servers.resubmit_delayed(now);
+        self.give_up_late();
+        if now >= self.next_health {
+            self.next_health = now + HEALTH;
+            self.look_after_all();
+        }
+        self.tell_waiting();
+        while let Some((messages, call)) = self.outgoing.admit(&mut self.cx) {
+            self.send(messages, call);
+        }
+        self.settle();
+        self.write();
+        if self.cx.shared.meter.state() != ConnectionState::Up {
+            *self.cx.shared.away.lock() = self.servers.away(now);
+        }
+        if self.servers.take_changed() | std::mem::take(&mut self.cx.changed) {
+            self.note_status();
+        }
+        self.answer_waiting();
+        self.settle();
+        self.deliver();
+    }
+
+    fn give_up_late(&mut self) {
+        self.servers.give_up_late(self.cx.now);
+        self.settle();
+        self.peers.give_up_late(&mut self.cx);
+        self.topics.give_up_waits(&mut self.cx, &self.servers);
+        self.topics
+            .ask_again_for_refused(&mut self.cx, &mut self.servers);
+    }
+
+    /// What is done once a second.
+    fn look_after_all(&mut self) {
+        let (cx, servers) = (&mut self.cx, &mut self.servers);
+        for (key, node) in servers.nodes() {
+            self.io.check(key, node);
+        }
+        if cx.settings.wire == Wire::Headrace && self.topics.are_connected(cx, servers) {
+            self.peers.send_probe(cx, &mut self.outgoing);
+        }
+        for topic in self.topics.sweep(cx, servers) {
+            self.arrivals.forget_topic(&topic);
+        }
+        self.queues.audit(cx, &mut self.outgoing, servers);
+        self.shrink_tables();
+        self.tell_unsent();
+    }
+
+    /// The memory that the tables needed at a peak is given back: once a second, because no event is to pay for it.
+    pub(super) fn shrink_tables(&mut self) {
+        self.cx.calls.shrink_if_sparse();
+        self.cx.shared.shrink_if_sparse();
+        self.servers.shrink_if_sparse();
+        self.topics.shrink_if_sparse();
+        self.outgoing.shrink_if_sparse();
+        self.peers.shrink_if_sparse();
+        self.queues.shrink_if_sparse();
+    }
+
+    fn tell_unsent(&mut self) {
+        if let Some((messages, fault)) = self.cx.calls.take_unsent() {
+            let reason = fault.to_string();
+            self.cx.shared.notice(Notice::Unsent { messages, reason });
+        }
+    }
+
+    pub(super) fn deliver(&mut self) {
+        let answers = self.cx.calls.take_answers();
+        let hand_offs = std::mem::take(&mut self.cx.hand_offs);
+        if !answers.is_empty() || !hand_offs.is_empty() {
+            assert_unlocked();
+            self.cx.host.deliver(answers, hand_offs);
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        let fault = match self.servers.last_fault() {
+            // What waited for a server that is away: whoever reads of it wants to know of that too.
+            Some(cause) if !self.is_connected() => {
+                let text = format!("the layer was closed before a server was reached: {cause}");
+                Fault::new(FaultKind::Closed, text).because_of(cause.clone())
+            }
+            _ => Fault::new(FaultKind::Closed, "the layer was closed"),
+        };
+        self.servers.give_up_all(&fault);
+        self.settle();
+        let crowd = self.outgoing.give_up_crowd();
+        count(&self.cx.shared.meter.unsent, crowd);
+        self.cx.calls.end_all(&fault);
+        self.tell_unsent();
+        self.cx.shared.meter.set_state(ConnectionState::Closed);
+        self.cx.shared.notices.end();
+    }
+
+    /// Writes what waits, wherever there is a connection.
+    fn write(&mut self) {
+        let wall = self.cx.shared.now();
+        for pipeline in self.servers.pipelines(self.cx.now, wall) {
+            self.io.write(pipeline);
+        }
+        let sharded = self.servers.map().publishes_sharded();
+        for (key, node) in self.servers.nodes_mut() {
+            for batch in self.topics.batches(key, node) {
+                self.io.change(key, &node.subscriber, batch, sharded);
+            }
+        }
+    }
+
+    /// Says what waits for a connection by which the answer can come.
+    fn tell_waiting(&mut self) {
+        if self.peers.have_unsaid() {
+            let connected = self.is_connected();
+            let (topics, servers) = (&self.topics, &self.servers);
+            self.peers.tell_waiting(
+                &mut self.cx,
+                &mut self.outgoing,
+                |cx, until| topics.not_connected(cx, servers, until),
+                connected,
+            );
+        }
+    }
+
+    /// Notes whether messages can flow, and tells those who asked to be told.
+    fn note_status(&mut self) {
+        let news = self.status.note(&self.cx, &self.servers, &mut self.topics);
+        if news.reconnected {
+            if let Some(kind) = self.cx.settings.on_reconnect.clone() {
+                self.arrivals.tell_all(&mut self.cx, &kind);
+            }
+        }
+        if !news.gaps.is_empty() {
+            self.arrivals.tell_gap(&mut self.cx, &news.gaps, 0);
+        }
+    }
+
+    /// Answers those who wait for the layer itself.
+    fn answer_waiting(&mut self) {
+        if self.drains.have_connects() {
+            let connected = self.is_connected();
+            let (topics, servers) = (&self.topics, &self.servers);
+            self.drains.answer_connects(
+                &mut self.cx,
+                |cx, until| topics.not_connected(cx, servers, until),
+                connected,
+            );
+        }
+        if !self.has_sent_all() || !self.members.is_idle() {
+            return;
+        }
+        for call in self.drains.take_drains() {
+            if self.cx.settings.wire == Wire::ChannelsRedis || !self.is_connected() {
+                self.cx.calls.done(call);
+            } else {
+                self.peers
+                    .finish_when_back(&mut self.cx, &mut self.outgoing, call);
+            }
+        }
+    }
+}
