@@ -29,19 +29,19 @@ use base64::Engine;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
+mod cipher;
+mod error;
 pub mod sealing;
 
-use sealing::SealingKey;
+use self::cipher::{Decryptor, Encryptor, BLOCK};
+use self::sealing::{Digest as BodyDigest, SealingKey};
+
+pub(in crate::redis::wire) use cipher::{IV, MAC};
+pub use error::{NoRandomness, Undecryptable};
 
 const VERSION: u8 = 0x80;
-pub(super) const IV: usize = 16;
-const BLOCK: usize = 16;
-pub(super) const MAC: usize = 32;
 /// Version, time and initialisation vector.
 const HEAD: usize = 1 + 8 + IV;
-
-type Encryptor = cbc::Encryptor<Aes128Enc>;
-type Decryptor = cbc::Decryptor<Aes128Dec>;
 
 /// The keys of a layer.
 #[derive(Clone)]
@@ -68,45 +68,6 @@ struct Key {
     encrypt: Aes128Enc,
     decrypt: Aes128Dec,
     sealing: SealingKey,
-}
-
-/// Why a token was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Undecryptable {
-    /// It is no Fernet token.
-    NoToken,
-    /// No key of this layer made it, or somebody changed it, or it was written to another destination.
-    WrongKey,
-}
-
-impl fmt::Display for Undecryptable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoToken => "it is not encrypted in that way",
-            Self::WrongKey => {
-                "none of the keys fits: another key made it, or it was changed or moved"
-            }
-        })
-    }
-}
-
-impl std::error::Error for Undecryptable {}
-
-/// The operating system gave no random bytes, so nothing can be encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRandomness(getrandom::Error);
-
-impl fmt::Display for NoRandomness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no random bytes for encryption")
-    }
-}
-
-impl std::error::Error for NoRandomness {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
 }
 
 impl fmt::Debug for Crypt {
@@ -174,6 +135,90 @@ impl Crypt {
             .find(|key| key.signed(&parts))
             .ok_or(Undecryptable::WrongKey)?;
         key.decrypt(&parts)
+    }
+
+    /// Encrypts a text where it is: from `start` on there is room for an initialisation vector, and the text. Gives the
+    /// digest of both.
+    ///
+    /// # Errors
+    /// Only if the operating system has no random bytes.
+    pub fn seal(&self, bytes: &mut Vec<u8>, start: usize) -> Result<BodyDigest, NoRandomness> {
+        let mut iv = [0; IV];
+        getrandom::fill(&mut iv).map_err(NoRandomness)?;
+        Ok(self.seal_with(bytes, start, iv))
+    }
+
+    pub(in crate::redis) fn seal_with(
+        &self,
+        bytes: &mut Vec<u8>,
+        start: usize,
+        iv: [u8; IV],
+    ) -> BodyDigest {
+        // There is a first key, by construction.
+        self.keys
+            .first()
+            .map_or([0; MAC], |key| key.sealing.seal(bytes, start, iv))
+    }
+
+    /// The code that authenticates an envelope at its destination.
+    pub fn authenticate(&self, header: &[u8], digest: &BodyDigest, destination: &str) -> [u8; MAC] {
+        let mac = |key: &Key| key.sealing.envelope(header, digest, destination);
+        self.keys
+            .first()
+            .map_or([0; MAC], |key| mac(key).finalize().into_bytes().into())
+    }
+
+    /// Decrypts an envelope where it is, if it came to the destination that it was written to. The text begins as long as
+    /// an initialisation vector behind the header, and nothing is behind it.
+    ///
+    /// # Errors
+    /// Says why not. Takes the same time for every wrong code.
+    pub fn open(
+        &self,
+        bytes: &mut Vec<u8>,
+        header: usize,
+        destination: &str,
+    ) -> Result<(), Undecryptable> {
+        let end = bytes.len().checked_sub(MAC).ok_or(Undecryptable::NoToken)?;
+        let (signed, mac) = bytes.split_at_mut(end);
+        let (header, body) = signed
+            .split_at_mut_checked(header)
+            .ok_or(Undecryptable::NoToken)?;
+        let digest = sealing::digest(body);
+        let (&mut iv, text) = body
+            .split_first_chunk_mut::<IV>()
+            .ok_or(Undecryptable::NoToken)?;
+        let whole_blocks = !text.is_empty() && text.len().is_multiple_of(BLOCK);
+        if !whole_blocks {
+            return Err(Undecryptable::NoToken);
+        }
+        let mut keys = self.keys.iter().map(|key| &key.sealing);
+        let key = keys
+            .find(|key| {
+                let expected = key.envelope(header, &digest, destination);
+                expected.verify_slice(mac).is_ok()
+            })
+            .ok_or(Undecryptable::WrongKey)?;
+        let padding = key.open(text, iv)?;
+        bytes.truncate(end - padding);
+        Ok(())
+    }
+
+    /// The code that authenticates a membership: a field of a hash, and when it ends.
+    pub fn authenticate_member(&self, key: &str, field: &str, end: &str) -> [u8; MAC] {
+        let mac = |known: &Key| known.sealing.member(key, field, end);
+        self.keys
+            .first()
+            .map_or([0; MAC], |known| mac(known).finalize().into_bytes().into())
+    }
+
+    /// Whether that is the code of a membership, by any of the keys.
+    pub fn knows_member(&self, key: &str, field: &str, end: &str, mac: &[u8]) -> bool {
+        let mut keys = self.keys.iter();
+        keys.any(|known| {
+            let expected = known.sealing.member(key, field, end);
+            expected.verify_slice(mac).is_ok()
+        })
     }
 }
 

@@ -33,7 +33,8 @@
 
 use std::fmt;
 
-use self::wire::{put_name, Reader};
+use self::format::{CONTROL, DIRECT, ENCRYPTED, GROUP, KIND, SEALED, VERSION};
+use self::reader::{put_name, Reader};
 use super::crypt::sealing::OVERHEAD;
 use super::crypt::{Crypt, Version, IV};
 use super::keys::ProcessId;
@@ -41,27 +42,13 @@ use super::keys::ProcessId;
 mod control;
 mod draft;
 mod error;
-mod wire;
+mod format;
+mod reader;
 
 pub use control::Control;
 pub use draft::{Date, Draft};
 pub use error::{Malformed, Unsendable};
-
-const VERSION: u8 = 1;
-/// The version of envelopes that are authenticated as a whole.
-const SEALED: u8 = 2;
-const ENCRYPTED: u8 = 0x10;
-const KIND: u8 = 0x0f;
-
-const GROUP: u8 = 0;
-const DIRECT: u8 = 1;
-const CONTROL: u8 = 2;
-
-/// The length of the header.
-pub const HEADER: usize = 26;
-
-/// The excluded channels that one group message can name.
-pub const MAX_EXCLUDED: usize = 255;
+pub use format::{HEADER, MAX_EXCLUDED};
 
 /// What every envelope begins with. It is not encrypted, and authenticated only in version 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use aes::{Aes128Dec, Aes128Enc};
 use hmac::{Hmac, Mac};
 use sha2::{Digest as _, Sha256};
 
-use super::{Crypt, Decryptor, Encryptor, NoRandomness, Undecryptable, BLOCK, IV, MAC};
+use super::cipher::{Decryptor, Encryptor, BLOCK, IV, MAC};
+use super::error::Undecryptable;
 
 /// The SHA-256 of an encrypted body.
 pub type Digest = [u8; MAC];
@@ -50,14 +51,46 @@ impl SealingKey {
         }
     }
 
+    /// Encrypts a text where it is: from `start` on there is room for the initialisation vector, and the text. Gives the digest of
+    /// both.
+    pub(super) fn seal(&self, bytes: &mut Vec<u8>, start: usize, iv: [u8; IV]) -> Digest {
+        if let Some(room) = bytes.get_mut(start..start + IV) {
+            room.copy_from_slice(&iv);
+        }
+        let text = start + IV;
+        let length = bytes.len().saturating_sub(text);
+        bytes.resize(text + (length / BLOCK + 1) * BLOCK, 0);
+        if let Some(buffer) = bytes.get_mut(text..) {
+            let cipher = Encryptor::inner_iv_init(self.encrypt.clone(), &iv.into());
+            // There is room for the padding.
+            let encrypted = cipher.encrypt_padded::<Pkcs7>(buffer, length).is_ok();
+            debug_assert!(encrypted, "the buffer is a whole number of blocks");
+        }
+        digest(bytes.get(start..).unwrap_or_default())
+    }
+
+    /// Decrypts a text where it is; gives how many bytes at its end are padding.
+    pub(super) fn open(&self, text: &mut [u8], iv: [u8; IV]) -> Result<usize, Undecryptable> {
+        let cipher = Decryptor::inner_iv_init(self.decrypt.clone(), &iv.into());
+        let length = text.len();
+        let text = cipher.decrypt_padded::<Pkcs7>(text);
+        // Who holds the key padded it wrongly; without the key nobody gets here, so nothing can be learnt from it.
+        Ok(length - text.map_err(|_| Undecryptable::NoToken)?.len())
+    }
+
     /// Header and digest have a fixed length, so nothing else gives the same bytes.
-    fn envelope(&self, header: &[u8], digest: &Digest, destination: &str) -> Hmac<Sha256> {
+    pub(super) fn envelope(
+        &self,
+        header: &[u8],
+        digest: &Digest,
+        destination: &str,
+    ) -> Hmac<Sha256> {
         let mac = self.envelopes.clone().chain_update(header);
         mac.chain_update(digest).chain_update(destination)
     }
 
     /// A field holds one NUL, and neither the key nor the end has one.
-    fn member(&self, key: &str, field: &str, end: &str) -> Hmac<Sha256> {
+    pub(super) fn member(&self, key: &str, field: &str, end: &str) -> Hmac<Sha256> {
         let mac = self.members.clone().chain_update(key).chain_update([0]);
         mac.chain_update(field).chain_update([0]).chain_update(end)
     }
@@ -70,112 +103,13 @@ fn keyed(key: &[u8; MAC]) -> Hmac<Sha256> {
     Hmac::new(&block)
 }
 
-impl Crypt {
-    /// Encrypts a text where it is: from `start` on there is room for an initialisation vector, and the text. Gives the
-    /// digest of both.
-    ///
-    /// # Errors
-    /// Only if the operating system has no random bytes.
-    pub fn seal(&self, bytes: &mut Vec<u8>, start: usize) -> Result<Digest, NoRandomness> {
-        let mut iv = [0; IV];
-        getrandom::fill(&mut iv).map_err(NoRandomness)?;
-        Ok(self.seal_with(bytes, start, iv))
-    }
-
-    pub(in crate::redis) fn seal_with(
-        &self,
-        bytes: &mut Vec<u8>,
-        start: usize,
-        iv: [u8; IV],
-    ) -> Digest {
-        if let Some(room) = bytes.get_mut(start..start + IV) {
-            room.copy_from_slice(&iv);
-        }
-        let text = start + IV;
-        let length = bytes.len().saturating_sub(text);
-        bytes.resize(text + (length / BLOCK + 1) * BLOCK, 0);
-        if let (Some(key), Some(buffer)) = (self.keys.first(), bytes.get_mut(text..)) {
-            let cipher = Encryptor::inner_iv_init(key.sealing.encrypt.clone(), &iv.into());
-            // There is room for the padding.
-            let encrypted = cipher.encrypt_padded::<Pkcs7>(buffer, length).is_ok();
-            debug_assert!(encrypted, "the buffer is a whole number of blocks");
-        }
-        digest(bytes.get(start..).unwrap_or_default())
-    }
-
-    /// The code that authenticates an envelope at its destination.
-    pub fn authenticate(&self, header: &[u8], digest: &Digest, destination: &str) -> [u8; MAC] {
-        let mac = |key: &super::Key| key.sealing.envelope(header, digest, destination);
-        // There is a first key, by construction.
-        self.keys
-            .first()
-            .map_or([0; MAC], |key| mac(key).finalize().into_bytes().into())
-    }
-
-    /// Decrypts an envelope where it is, if it came to the destination that it was written to. The text begins as long as
-    /// an initialisation vector behind the header, and nothing is behind it.
-    ///
-    /// # Errors
-    /// Says why not. Takes the same time for every wrong code.
-    pub fn open(
-        &self,
-        bytes: &mut Vec<u8>,
-        header: usize,
-        destination: &str,
-    ) -> Result<(), Undecryptable> {
-        let end = bytes.len().checked_sub(MAC).ok_or(Undecryptable::NoToken)?;
-        let (signed, mac) = bytes.split_at_mut(end);
-        let (header, body) = signed
-            .split_at_mut_checked(header)
-            .ok_or(Undecryptable::NoToken)?;
-        let digest = digest(body);
-        let (&mut iv, text) = body
-            .split_first_chunk_mut::<IV>()
-            .ok_or(Undecryptable::NoToken)?;
-        let whole_blocks = !text.is_empty() && text.len().is_multiple_of(BLOCK);
-        if !whole_blocks {
-            return Err(Undecryptable::NoToken);
-        }
-        let mut keys = self.keys.iter().map(|key| &key.sealing);
-        let key = keys
-            .find(|key| {
-                let expected = key.envelope(header, &digest, destination);
-                expected.verify_slice(mac).is_ok()
-            })
-            .ok_or(Undecryptable::WrongKey)?;
-        let cipher = Decryptor::inner_iv_init(key.decrypt.clone(), &iv.into());
-        let length = text.len();
-        let text = cipher.decrypt_padded::<Pkcs7>(text);
-        // Who holds the key padded it wrongly; without the key nobody gets here, so nothing can be learnt from it.
-        let padding = length - text.map_err(|_| Undecryptable::NoToken)?.len();
-        bytes.truncate(end - padding);
-        Ok(())
-    }
-
-    /// The code that authenticates a membership: a field of a hash, and when it ends.
-    pub fn authenticate_member(&self, key: &str, field: &str, end: &str) -> [u8; MAC] {
-        let mac = |known: &super::Key| known.sealing.member(key, field, end);
-        self.keys
-            .first()
-            .map_or([0; MAC], |known| mac(known).finalize().into_bytes().into())
-    }
-
-    /// Whether that is the code of a membership, by any of the keys.
-    pub fn knows_member(&self, key: &str, field: &str, end: &str, mac: &[u8]) -> bool {
-        let mut keys = self.keys.iter();
-        keys.any(|known| {
-            let expected = known.sealing.member(key, field, end);
-            expected.verify_slice(mac).is_ok()
-        })
-    }
-}
-
-fn digest(bytes: &[u8]) -> Digest {
+pub(super) fn digest(bytes: &[u8]) -> Digest {
     Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Crypt;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,7 +1,7 @@
 //! Control messages: what engines tell each other, and how it is written.
 
 use super::error::{Malformed, Unsendable};
-use super::wire::{put_name, Reader};
+use super::reader::{put_name, Reader};
 
 const JOIN: u8 = 1;
 const LEAVE: u8 = 2;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CONTROL, HEADER, KIND};
+use super::format::{CONTROL, HEADER, KIND};
 use crate::redis::wire::crypt::sealing::Digest;
 use crate::redis::wire::crypt::{Crypt, MAC};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{MAX_EXCLUDED, SEALED, VERSION};
+use super::format::{MAX_EXCLUDED, SEALED, VERSION};
 use crate::name::MAX_LENGTH;
 use crate::redis::wire::crypt::{NoRandomness, Undecryptable};
 
