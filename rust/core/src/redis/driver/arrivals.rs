@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::context::Context;
 use super::node_key::NodeKey;
 use super::refusals::{Origin, Refusals, MISPLACED, NO_NAME};
-use super::servers::Servers;
 use super::topics::Topics;
 use crate::error::SendError;
 use crate::handoff::HandOff;
@@ -75,7 +74,6 @@ impl Arrivals {
     pub(super) fn arrived<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        servers: &Servers,
         topics: &mut Topics,
         (node, topic): (&NodeKey, &str),
         bytes: Vec<u8>,
@@ -103,9 +101,9 @@ impl Arrivals {
                     authenticated,
                 } = envelope;
                 let due = if authenticated {
-                    self.is_due(cx, servers, topics, (node, topic), &header)
+                    self.is_due(cx, topics, (node, topic), &header)
                 } else {
-                    self.is_probably_due(cx, servers, topics, (node, topic), &header)
+                    self.is_probably_due(cx, topics, (node, topic), &header)
                 };
                 due.then(|| self.opened(cx, from, body)).flatten()
             }
@@ -154,7 +152,6 @@ impl Arrivals {
     fn is_due<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        servers: &Servers,
         topics: &mut Topics,
         (node, topic): (&NodeKey, &str),
         header: &Header,
@@ -164,7 +161,7 @@ impl Arrivals {
             sequence,
             deadline,
         } = *header;
-        let there = servers.node(node);
+        let there = cx.servers.node(node);
         let expired = there.and_then(|node| node.is_expired(deadline, cx.now));
         // By the time here, if the time there is not known yet.
         let expired = expired.unwrap_or_else(|| deadline <= cx.shared.now());
@@ -185,7 +182,7 @@ impl Arrivals {
                 return false;
             }
             Seen::Gap(missed) => {
-                self.found_hole(cx, servers, topics, topic, missed);
+                self.found_hole(cx, topics, topic, missed);
                 expired
             }
             Seen::First | Seen::Next | Seen::Late => expired,
@@ -203,7 +200,6 @@ impl Arrivals {
     fn is_probably_due<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        servers: &Servers,
         topics: &mut Topics,
         (node, topic): (&NodeKey, &str),
         header: &Header,
@@ -215,11 +211,12 @@ impl Arrivals {
             }
             // An older number comes late when it had to be sent again, because its slot was moving.
             Seen::First | Seen::Next | Seen::Again | Seen::Late => {}
-            Seen::Gap(missed) => self.found_hole(cx, servers, topics, topic, missed),
+            Seen::Gap(missed) => self.found_hole(cx, topics, topic, missed),
         }
         let deadline = header.deadline;
         let is_late = deadline != 0
-            && servers
+            && cx
+                .servers
                 .node(node)
                 .is_some_and(|node| node.is_late(deadline, cx.now));
         if is_late {
@@ -232,12 +229,11 @@ impl Arrivals {
     fn found_hole<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        servers: &Servers,
         topics: &mut Topics,
         topic: &str,
         missed: u64,
     ) {
-        if servers.map().is_passed_on() {
+        if cx.servers.map().is_passed_on() {
             topics.unsettle(topic, cx.now);
         }
         self.tell_gap(cx, &[topic.to_owned()], missed);

@@ -10,7 +10,7 @@ use crate::redis::host::Host;
 
 impl<H: Host> Driver<H> {
     pub(super) fn ask(&mut self, ask: Ask<H::Ticket>) {
-        let (cx, servers) = (&mut self.cx, &mut self.servers);
+        let cx = &mut self.cx;
         let (outgoing, queues) = (&mut self.outgoing, &mut self.queues);
         match ask {
             Ask::Connect { ticket } => self.drains.connect(cx, ticket),
@@ -25,7 +25,7 @@ impl<H: Host> Driver<H> {
             }
             Ask::Subscribe { topic, ticket } => {
                 let call = cx.call(1, Some(ticket));
-                self.topics.want(cx, servers, &topic, Some(call));
+                self.topics.want(cx, &topic, Some(call));
             }
             Ask::Membership {
                 group,
@@ -38,14 +38,14 @@ impl<H: Host> Driver<H> {
                 control,
                 ticket,
             } => {
-                let connected = self.topics.are_connected(cx, servers);
+                let connected = self.topics.are_connected(cx);
                 let said = (process, control);
                 self.peers.ask(cx, outgoing, said, ticket, connected);
             }
             Ask::CloseQueue { channel } => self.members.close_queue(cx, &channel),
             Ask::Want { channel } => {
                 let bell = cx.keys.bell(&channel);
-                self.topics.want(cx, servers, &bell, None);
+                self.topics.want(cx, &bell, None);
                 queues.fetch(cx, &channel);
             }
             Ask::Fetch {
@@ -59,7 +59,7 @@ impl<H: Host> Driver<H> {
             Ask::Flush { ticket } => members::flush(cx, outgoing, queues, ticket),
             Ask::Drain { ending, ticket } => {
                 if ending {
-                    queues.hand_back_all(cx, outgoing, servers);
+                    queues.hand_back_all(cx, outgoing);
                 }
                 self.drains.drain(cx, ticket);
             }
@@ -68,12 +68,12 @@ impl<H: Host> Driver<H> {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.topics.are_connected(&self.cx, &self.servers)
+        self.topics.are_connected(&self.cx)
     }
 
     /// Whether every message has been taken by a server or given up.
     pub(super) fn has_sent_all(&self) -> bool {
-        self.servers.have_carried_all() && !self.outgoing.has_crowd()
+        self.cx.servers.have_carried_all() && !self.outgoing.has_crowd()
     }
 
     /// Sends messages, with one answer for all.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::calls::{CallId, Calls};
 use super::request::Request;
+use super::servers::Servers;
 use super::shared::Shared;
 use crate::handoff::HandOff;
 use crate::memory::MemoryEngine;
@@ -28,6 +29,7 @@ pub(super) struct Context<H: Host> {
     pub(super) shared: Arc<Shared>,
     /// The time of the event that is handled.
     pub(super) now: Instant,
+    pub(super) servers: Servers,
     pub(super) calls: Calls<H::Ticket>,
     /// Requests that have not been given to a server yet, in their order.
     pub(super) requests: Vec<Request>,

@@ -30,7 +30,7 @@ const NOTABLE: i64 = 1000;
 impl<H: Host> Driver<H> {
     pub(super) fn handle(&mut self, event: Event) {
         let now = self.cx.now;
-        let servers = &mut self.servers;
+        let servers = &mut self.cx.servers;
         match event {
             Event::Opened {
                 node,
@@ -65,8 +65,7 @@ impl<H: Host> Driver<H> {
                 refusals,
             } => {
                 if servers.is_current(&node, Role::Subscriber, generation) {
-                    self.topics
-                        .changed(&mut self.cx, servers, &node, &batch, refusals);
+                    self.topics.changed(&mut self.cx, &node, &batch, refusals);
                 }
             }
             Event::Timed {
@@ -115,16 +114,16 @@ impl<H: Host> Driver<H> {
             self.io.watch(node, generation, &opened.link);
             time = Some(opened.time);
         }
-        self.servers.opened(node, role, opened, self.cx.now);
+        self.cx.servers.opened(node, role, opened, self.cx.now);
         if let Some(time) = time {
             self.note_time(node, time.as_ref());
         }
     }
 
     fn note_time(&mut self, key: &NodeKey, time: Option<&Reading>) {
-        let (cx, servers) = (&self.cx, &mut self.servers);
-        let set = servers.note_time(key, time, cx.now);
-        let Some(node) = servers.node(key) else {
+        let cx = &mut self.cx;
+        let set = cx.servers.note_time(key, time, cx.now);
+        let Some(node) = cx.servers.node(key) else {
             return;
         };
         if let Some(milliseconds) = set.filter(|set| set.abs() >= NOTABLE) {
@@ -135,14 +134,14 @@ impl<H: Host> Driver<H> {
             });
         }
         let members = hash_slot(cx.keys.members().as_bytes());
-        let is_shared = servers.map().node_of("", members).as_ref() == Some(key);
+        let is_shared = cx.servers.map().node_of("", members).as_ref() == Some(key);
         if let Some(clock) = node.clock.filter(|_| is_shared) {
             cx.shared.clock.set(clock);
         }
     }
 
     fn pushed(&mut self, key: &NodeKey, generation: u64, push: Push) {
-        let (cx, servers, topics) = (&mut self.cx, &mut self.servers, &mut self.topics);
+        let (cx, topics) = (&mut self.cx, &mut self.topics);
         match push {
             Push::Message { topic, payload } => {
                 count(&cx.shared.meter.bytes_in, payload.len() as u64);
@@ -154,7 +153,7 @@ impl<H: Host> Driver<H> {
                     return;
                 }
                 let arrivals = &mut self.arrivals;
-                match arrivals.arrived(cx, servers, topics, (key, &topic), payload) {
+                match arrivals.arrived(cx, topics, (key, &topic), payload) {
                     Some(Arrived::Bell(channel)) => self.queues.rung(cx, &channel),
                     Some(Arrived::Control(sender, control)) => self.told(sender, control),
                     None => {}
@@ -164,14 +163,16 @@ impl<H: Host> Driver<H> {
                 self.subscribed(key, &String::from_utf8_lossy(&topic));
             }
             Push::Unsubscribed { topic } => {
-                topics.taken_away(cx, servers, key, &String::from_utf8_lossy(&topic));
+                topics.taken_away(cx, key, &String::from_utf8_lossy(&topic));
             }
             Push::Lost => {
-                let node = servers.node(key);
+                let node = cx.servers.node(key);
                 let server = node.map(|node| node.server.endpoint.to_string());
                 let text = format!("the connection to {} was lost", server.unwrap_or_default());
                 let fault = Fault::new(FaultKind::Lost, text);
-                servers.lose(key, Role::Subscriber, generation, &fault, cx.now);
+                let now = cx.now;
+                cx.servers
+                    .lose(key, Role::Subscriber, generation, &fault, now);
             }
         }
     }
@@ -205,7 +206,7 @@ impl<H: Host> Driver<H> {
                 let call = cx.call(1, None);
                 cx.calls.acknowledge(call, sender, request);
                 let topic = cx.keys.group(&group);
-                self.topics.want(cx, &mut self.servers, &topic, Some(call));
+                self.topics.want(cx, &topic, Some(call));
             }),
             Control::Leave {
                 request,
@@ -240,7 +241,7 @@ impl<H: Host> Driver<H> {
         loop {
             let follow_ups = self.cx.calls.take_follow_ups();
             let requests = std::mem::take(&mut self.cx.requests);
-            let outcome = self.servers.next_outcome();
+            let outcome = self.cx.servers.next_outcome();
             if follow_ups.is_empty() && requests.is_empty() && outcome.is_none() {
                 return;
             }
@@ -248,7 +249,7 @@ impl<H: Host> Driver<H> {
                 self.follow_up(follow_up);
             }
             for request in requests {
-                self.servers.submit(request, self.cx.now);
+                self.cx.servers.submit(request, self.cx.now);
             }
             if let Some(outcome) = outcome {
                 self.act_on(outcome);
@@ -288,11 +289,11 @@ impl<H: Host> Driver<H> {
                     cx.submit(request.urgent());
                 }
                 self.queues.index_anew();
-                self.queues.recover_taken(cx, &self.servers, &key);
+                self.queues.recover_taken(cx, &key);
             }
             Outcome::SubscriberOpened(key) => {
                 self.status.note_node_is_back(true);
-                self.topics.subscriber_opened(cx, &mut self.servers, &key);
+                self.topics.subscriber_opened(cx, &key);
             }
             Outcome::SubscriberLost(key, fault) => {
                 self.topics.subscriber_lost(cx, &key);
@@ -303,13 +304,13 @@ impl<H: Host> Driver<H> {
                 }
             }
             Outcome::NotReached(fault) => self.status.not_reached(cx, &fault),
-            Outcome::Mapped => self.topics.place_all(cx, &mut self.servers),
+            Outcome::Mapped => self.topics.place_all(cx),
             Outcome::Moved => self.topics.place_later(),
         }
     }
 
     fn answered(&mut self, then: Then, replies: Vec<Reply>, carried: Arc<[u8]>) {
-        let (cx, servers) = (&mut self.cx, &self.servers);
+        let cx = &mut self.cx;
         let (arrivals, queues) = (&mut self.arrivals, &mut self.queues);
         match then {
             Then::Ignored | Then::Indexed { .. } => {}
@@ -324,20 +325,20 @@ impl<H: Host> Driver<H> {
                     .finish(call, |answer| answer.receivers += receivers);
             }
             Then::Queued(pushed) => {
-                queues.queued(cx, arrivals, servers, (pushed, carried), replies);
+                queues.queued(cx, arrivals, (pushed, carried), replies);
             }
-            Then::Oldest(pushed) => queues.prune(cx, servers, pushed, replies),
+            Then::Oldest(pushed) => queues.prune(cx, pushed, replies),
             Then::Pruned(pushed) => queues.pruned(cx, pushed, replies),
             Then::Withdrawn(pushed) => queues.withdrawn(cx, &pushed, &replies),
             Then::Fetched {
                 channel,
                 asked,
                 call,
-            } => queues.fetched(cx, arrivals, servers, (&channel, asked, call), replies),
+            } => queues.fetched(cx, arrivals, (&channel, asked, call), replies),
             Then::Acknowledged { channel, entries } => queues.acknowledged(&channel, &entries),
             Then::HandedBack { call, .. } => cx.calls.done(call),
             Then::Recovered { channel } => {
-                queues.recovered(cx, arrivals, servers, &channel, replies);
+                queues.recovered(cx, arrivals, &channel, replies);
             }
             Then::Members => self.members.read(cx, arrivals, queues, replies),
             Then::Membership {

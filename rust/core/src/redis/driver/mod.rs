@@ -83,7 +83,6 @@ const WATCHED: usize = 65_536;
 pub(crate) struct Driver<H: Host> {
     cx: Context<H>,
     io: Io,
-    servers: Servers,
     topics: Topics,
     outgoing: Outgoing,
     arrivals: Arrivals,
@@ -111,9 +110,9 @@ impl<H: Host> Driver<H> {
         let now = Instant::now();
         let settings = parts.settings;
         let (io, inbound) = Io::new(parts.transport, settings.connect_timeout);
+        let servers = Servers::new(&settings, now);
         let driver = Self {
             io,
-            servers: Servers::new(&settings, now),
             topics: Topics::default(),
             outgoing: Outgoing::new(&settings, WATCHED),
             arrivals: Arrivals::new(WATCHED),
@@ -131,6 +130,7 @@ impl<H: Host> Driver<H> {
                 me: parts.me,
                 shared: parts.shared,
                 now,
+                servers,
                 calls: Calls::default(),
                 requests: Vec::new(),
                 hand_offs: Vec::new(),
@@ -145,7 +145,7 @@ impl<H: Host> Driver<H> {
         let (mut driver, mut inbound) = Self::new(parts);
         let shared = Arc::clone(&driver.cx.shared);
         shared.meter.set_state(ConnectionState::Connecting);
-        driver.topics.want_own(&mut driver.cx, &mut driver.servers);
+        driver.topics.want_own(&mut driver.cx);
         loop {
             let wake = driver.next_wake();
             tokio::select! {

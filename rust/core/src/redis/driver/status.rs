@@ -1,7 +1,6 @@
 //! Whether messages can flow, as the owner of the layer and its channels are told.
 
 use super::context::Context;
-use super::servers::Servers;
 use super::topics::Topics;
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
@@ -55,19 +54,14 @@ impl Status {
     }
 
     /// Notes whether messages can flow.
-    pub(super) fn note<H: Host>(
-        &mut self,
-        cx: &Context<H>,
-        servers: &Servers,
-        topics: &mut Topics,
-    ) -> News {
+    pub(super) fn note<H: Host>(&mut self, cx: &Context<H>, topics: &mut Topics) -> News {
         let whole = !topics.are_awaited()
-            && servers.map().is_known()
-            && servers.are_open()
-            && topics.are_connected(cx, servers);
+            && cx.servers.map().is_known()
+            && cx.servers.are_open()
+            && topics.are_connected(cx);
         let meter = &cx.shared.meter;
         if !whole {
-            let down = self.disconnected || servers.has_lost_one();
+            let down = self.disconnected || cx.servers.has_lost_one();
             meter.set_state(if down {
                 ConnectionState::Down
             } else {
@@ -75,7 +69,7 @@ impl Status {
             });
             let mut news = News::default();
             if topics.have_lost() && std::mem::take(&mut self.node_is_back) {
-                news.gaps = topics.take_lost_that_are_back(servers);
+                news.gaps = topics.take_lost_that_are_back(cx);
             }
             return news;
         }

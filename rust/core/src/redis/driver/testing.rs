@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::calls::Calls;
 use super::context::Context;
+use super::servers::Servers;
 use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::handoff::HandOff;
@@ -91,14 +92,16 @@ pub(super) fn settings(topology: Topology) -> Settings {
 
 /// What the parts of a layer share, of which nothing has happened.
 pub(super) fn context(settings: Settings) -> Context<World> {
+    let (settings, now) = (Arc::new(settings), Instant::now());
     Context {
+        servers: Servers::new(&settings, now),
         local: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
         host: Arc::default(),
-        settings: Arc::new(settings),
+        settings,
         keys: Keys::new("t").expect("a plain prefix"),
         me: ME,
         shared: Arc::default(),
-        now: Instant::now(),
+        now,
         calls: Calls::default(),
         requests: Vec::new(),
         hand_offs: Vec::new(),

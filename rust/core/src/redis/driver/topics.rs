@@ -13,7 +13,6 @@ use super::calls::CallId;
 use super::context::Context;
 use super::node::Node;
 use super::node_key::NodeKey;
-use super::servers::Servers;
 use super::wanted::{Subscription, TopicState, Wanted};
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
@@ -49,9 +48,9 @@ fn place_name<H: Host>(cx: &Context<H>, topic: &str) -> String {
     }
 }
 
-fn node_of<H: Host>(cx: &Context<H>, servers: &Servers, topic: &str) -> Option<NodeKey> {
+fn node_of<H: Host>(cx: &Context<H>, topic: &str) -> Option<NodeKey> {
     let slot = hash_slot(topic.as_bytes());
-    servers
+    cx.servers
         .map()
         .node_of_published(&place_name(cx, topic), slot)
 }
@@ -96,56 +95,46 @@ impl Topics {
         topics.into_iter().map(|topic| self.wanted.get(&topic))
     }
 
-    pub(super) fn want_own<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers) {
+    pub(super) fn want_own<H: Host>(&mut self, cx: &mut Context<H>) {
         if cx.settings.wire == Wire::Headrace {
             for topic in [cx.keys.inbox(cx.me), cx.keys.control()] {
-                self.want(cx, servers, &topic, None);
+                self.want(cx, &topic, None);
             }
         }
     }
 
     /// Whether all of the process's own topics are confirmed, and their servers can be sent to.
-    pub(super) fn are_connected<H: Host>(&self, cx: &Context<H>, servers: &Servers) -> bool {
+    pub(super) fn are_connected<H: Host>(&self, cx: &Context<H>) -> bool {
         if cx.settings.wire == Wire::ChannelsRedis {
-            return !servers.is_empty() && servers.are_open();
+            return !cx.servers.is_empty() && cx.servers.are_open();
         }
         let writes = |node: &Node| node.writer.link().is_some();
         self.own(cx).all(|state| {
             let confirmed = state.filter(|state| state.is_confirmed());
             let node = confirmed.and_then(TopicState::node);
-            node.and_then(|key| servers.node(key)).is_some_and(writes)
+            node.and_then(|key| cx.servers.node(key))
+                .is_some_and(writes)
         })
     }
 
     /// What those are told who wait for the process's own topics, if they have waited long enough or in vain.
-    pub(super) fn not_connected<H: Host>(
-        &self,
-        cx: &Context<H>,
-        servers: &Servers,
-        until: Instant,
-    ) -> Option<Fault> {
+    pub(super) fn not_connected<H: Host>(&self, cx: &Context<H>, until: Instant) -> Option<Fault> {
         if until <= cx.now {
-            return Some(servers.unreachable());
+            return Some(cx.servers.unreachable());
         }
-        if !servers.map().is_known() {
-            return servers.given_up(None, cx.now);
+        if !cx.servers.map().is_known() {
+            return cx.servers.given_up(None, cx.now);
         }
         if cx.settings.wire == Wire::ChannelsRedis {
-            let mut nodes = servers.nodes();
-            return nodes.find_map(|(key, _)| servers.given_up(Some(key), cx.now));
+            let mut nodes = cx.servers.nodes();
+            return nodes.find_map(|(key, _)| cx.servers.given_up(Some(key), cx.now));
         }
         let mut nodes = self.own(cx).flatten().filter_map(TopicState::node);
-        nodes.find_map(|key| servers.given_up(Some(key), cx.now))
+        nodes.find_map(|key| cx.servers.given_up(Some(key), cx.now))
     }
 
     /// Subscribes to a topic, and notes which call waits for that.
-    pub(super) fn want<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        servers: &mut Servers,
-        topic: &str,
-        call: Option<CallId>,
-    ) {
+    pub(super) fn want<H: Host>(&mut self, cx: &mut Context<H>, topic: &str, call: Option<CallId>) {
         let until = cx.until();
         let state = self.wanted.want(topic);
         state.unused = None;
@@ -161,15 +150,17 @@ impl Topics {
             self.waits.push_back((until, topic.to_owned()));
         }
         if state.subscription() == Subscription::Wanted {
-            self.ask_for(cx, servers, topic);
+            self.ask_for(cx, topic);
         }
     }
 
     /// Has the server of a topic be asked for it, as soon as there is a connection.
-    fn ask_for<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers, topic: &str) {
+    fn ask_for<H: Host>(&mut self, cx: &mut Context<H>, topic: &str) {
         cx.changed = true;
-        let key = node_of(cx, servers, topic);
-        let node = key.as_ref().and_then(|key| servers.node_entry(key, cx.now));
+        let key = node_of(cx, topic);
+        let node = key
+            .as_ref()
+            .and_then(|key| cx.servers.node_entry(key, cx.now));
         let (Some(node), Some(state)) = (node, self.wanted.get(topic)) else {
             self.wanted.set(topic, None, Subscription::Wanted);
             return;
@@ -189,16 +180,11 @@ impl Topics {
         self.wanted.set(topic, key, Subscription::Queued);
     }
 
-    pub(super) fn subscriber_opened<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        servers: &mut Servers,
-        key: &NodeKey,
-    ) {
-        let here = |topic: &&String| node_of(cx, servers, topic).as_ref() == Some(key);
+    pub(super) fn subscriber_opened<H: Host>(&mut self, cx: &mut Context<H>, key: &NodeKey) {
+        let here = |topic: &&String| node_of(cx, topic).as_ref() == Some(key);
         let topics: Vec<String> = self.wanted.unasked().filter(here).cloned().collect();
         for topic in topics {
-            self.ask_for(cx, servers, &topic);
+            self.ask_for(cx, &topic);
         }
     }
 
@@ -266,13 +252,7 @@ impl Topics {
 
     /// The server has ended a subscription. If that was not asked for, its slot has moved; if it was, and the topic is wanted
     /// again, it was asked for again behind that.
-    pub(super) fn taken_away<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        servers: &mut Servers,
-        key: &NodeKey,
-        topic: &str,
-    ) {
+    pub(super) fn taken_away<H: Host>(&mut self, cx: &mut Context<H>, key: &NodeKey, topic: &str) {
         let known = self.wanted.get(topic);
         if !known.is_some_and(|state| state.is_confirmed() && state.node() == Some(key)) {
             return;
@@ -280,8 +260,8 @@ impl Topics {
         self.wanted.progress(topic, Subscription::Wanted);
         self.lost.push(topic.to_owned());
         cx.shared.topics.lock().remove(topic);
-        servers.map_mut().look_again();
-        self.ask_for(cx, servers, topic);
+        cx.servers.map_mut().look_again();
+        self.ask_for(cx, topic);
     }
 
     /// Takes the batches that are to be written to a server.
@@ -304,20 +284,19 @@ impl Topics {
     pub(super) fn changed<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        servers: &mut Servers,
         key: &NodeKey,
         batch: &[Change],
         refusals: Vec<(usize, Refusal)>,
     ) {
         for (place, refusal) in refusals {
             if let Some(change) = batch.get(place).filter(|change| change.joins) {
-                self.refused(cx, servers, key, &change.topic, refusal);
+                self.refused(cx, key, &change.topic, refusal);
             }
         }
         let is_asked = |change: &&Change| self.wanted.is(&change.topic, key, Subscription::Asked);
         let joins = batch.iter().filter(|change| change.joins);
         let refused = joins.filter(is_asked).map(|change| change.topic.clone());
-        if let Some(node) = servers.node_mut(key) {
+        if let Some(node) = cx.servers.node_mut(key) {
             node.changes.answered(refused, cx.now);
         }
     }
@@ -326,7 +305,6 @@ impl Topics {
     fn refused<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        servers: &mut Servers,
         key: &NodeKey,
         topic: &str,
         refusal: Refusal,
@@ -336,39 +314,35 @@ impl Topics {
             return;
         };
         if let Some((slot, host, port)) = refusal.elsewhere() {
-            servers.moved(key, slot, &host, port);
+            cx.servers.moved(key, slot, &host, port);
             return;
         }
         if refusal.code.is_empty() || refusal.passes() {
             // The connection is lost, which is told by itself, or it will pass.
-            servers.map_mut().look_again();
+            cx.servers.map_mut().look_again();
             return;
         }
         let fault = refusal.into_fault();
-        servers.note_fault(fault.clone());
+        cx.servers.note_fault(fault.clone());
         for (call, _) in std::mem::take(&mut state.waiting) {
             cx.calls.fail(call, fault.clone());
         }
     }
 
     /// Asks again for what was refused a while ago.
-    pub(super) fn ask_again_for_refused<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        servers: &mut Servers,
-    ) {
+    pub(super) fn ask_again_for_refused<H: Host>(&mut self, cx: &mut Context<H>) {
         let mut due = Vec::new();
-        for (key, node) in servers.nodes_mut() {
+        for (key, node) in cx.servers.nodes_mut() {
             let topics = node.changes.take_refused(cx.now);
             due.extend(topics.map(|topic| (key.clone(), topic)));
         }
         if due.is_empty() {
             return;
         }
-        servers.map_mut().look_again();
+        cx.servers.map_mut().look_again();
         for (key, topic) in due {
             if self.wanted.is(&topic, &key, Subscription::Asked) {
-                self.ask_for(cx, servers, &topic);
+                self.ask_for(cx, &topic);
             }
         }
     }
@@ -378,23 +352,23 @@ impl Topics {
         self.to_place = true;
     }
 
-    pub(super) fn place_if_moved<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers) {
+    pub(super) fn place_if_moved<H: Host>(&mut self, cx: &mut Context<H>) {
         if std::mem::take(&mut self.to_place) {
-            self.place_all(cx, servers);
+            self.place_all(cx);
         }
     }
 
     /// Gives every topic its place after the map has changed.
-    pub(super) fn place_all<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers) {
-        let place = |topic: &String| (topic.clone(), node_of(cx, servers, topic));
+    pub(super) fn place_all<H: Host>(&mut self, cx: &mut Context<H>) {
+        let place = |topic: &String| (topic.clone(), node_of(cx, topic));
         let places: Vec<_> = self.wanted.iter().map(|(topic, _)| place(topic)).collect();
-        let sharded = servers.map().publishes_sharded();
+        let sharded = cx.servers.map().publishes_sharded();
         for (topic, place) in places {
             let Some(state) = self.wanted.get(&topic) else {
                 continue;
             };
             // What is not sharded is heard on every server of a cluster, wherever its slot is.
-            let is_there = |key: &NodeKey| servers.node(key).is_some();
+            let is_there = |key: &NodeKey| cx.servers.node(key).is_some();
             let hears =
                 state.node() == place.as_ref() || !sharded && state.node().is_some_and(is_there);
             if hears && state.subscription() != Subscription::Wanted {
@@ -405,12 +379,12 @@ impl Topics {
                 cx.shared.topics.lock().remove(&topic);
             }
             self.wanted.progress(&topic, Subscription::Wanted);
-            self.ask_for(cx, servers, &topic);
+            self.ask_for(cx, &topic);
         }
     }
 
     /// Gives up the waits for confirmations that are late, or in vain.
-    pub(super) fn give_up_waits<H: Host>(&mut self, cx: &mut Context<H>, servers: &Servers) {
+    pub(super) fn give_up_waits<H: Host>(&mut self, cx: &mut Context<H>) {
         let now = cx.now;
         while self.waits.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, topic)) = self.waits.pop_front() else {
@@ -420,17 +394,17 @@ impl Topics {
                 continue;
             };
             for (call, _) in state.waiting.extract_if(.., |(_, until)| *until <= now) {
-                cx.calls.fail(call, servers.unreachable());
+                cx.calls.fail(call, cx.servers.unreachable());
             }
         }
-        self.give_up_waits_in_vain(cx, servers);
+        self.give_up_waits_in_vain(cx);
     }
 
-    fn give_up_waits_in_vain<H: Host>(&mut self, cx: &mut Context<H>, servers: &Servers) {
+    fn give_up_waits_in_vain<H: Host>(&mut self, cx: &mut Context<H>) {
         if self.waits.is_empty() {
             return;
         }
-        let given_up = servers.all_given_up(cx.now);
+        let given_up = cx.servers.all_given_up(cx.now);
         if given_up.is_empty() {
             return;
         }
@@ -449,11 +423,7 @@ impl Topics {
     }
 
     /// Unsubscribes from what nobody here has needed for a while; gives the topics that are left.
-    pub(super) fn sweep<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        servers: &mut Servers,
-    ) -> Vec<String> {
+    pub(super) fn sweep<H: Host>(&mut self, cx: &mut Context<H>) -> Vec<String> {
         let mut over = Vec::new();
         for (topic, state) in self.wanted.iter_mut() {
             if !state.waiting.is_empty() || is_used(cx, topic) {
@@ -465,11 +435,11 @@ impl Topics {
                 over.push(topic.clone());
             }
         }
-        over.retain(|topic| self.leave(cx, servers, topic));
+        over.retain(|topic| self.leave(cx, topic));
         over
     }
 
-    fn leave<H: Host>(&mut self, cx: &mut Context<H>, servers: &mut Servers, topic: &str) -> bool {
+    fn leave<H: Host>(&mut self, cx: &mut Context<H>, topic: &str) -> bool {
         // A channel joins first and looks then whether the topic is confirmed. So one that still found it confirmed is a
         // member by now, and counted here; any later one finds that it is not, and asks for it.
         let confirmed = cx.shared.topics.lock().remove(topic);
@@ -485,7 +455,7 @@ impl Topics {
         };
         cx.changed = true;
         if let Subscription::Asked | Subscription::Confirmed = state.subscription() {
-            let node = state.node().and_then(|key| servers.node_mut(key));
+            let node = state.node().and_then(|key| cx.servers.node_mut(key));
             if let Some(node) = node.filter(|node| node.subscriber.link().is_some()) {
                 node.changes.push(Change::leave(topic));
             }
@@ -517,14 +487,14 @@ impl Topics {
     }
 
     /// The same, of those whose servers are back, while others stay away.
-    pub(super) fn take_lost_that_are_back(&mut self, servers: &Servers) -> Vec<String> {
+    pub(super) fn take_lost_that_are_back<H: Host>(&mut self, cx: &Context<H>) -> Vec<String> {
         let is_open = |key: &NodeKey| {
-            servers.node(key).is_some_and(Node::is_open) && !self.wanted.are_awaited_at(key)
+            cx.servers.node(key).is_some_and(Node::is_open) && !self.wanted.are_awaited_at(key)
         };
         let is_back = |topic: &String| match self.wanted.get(topic).map(TopicState::node) {
             Some(Some(node)) => is_open(node),
             Some(None) => false,
-            None => servers.nodes().all(|(key, _)| is_open(key)),
+            None => cx.servers.nodes().all(|(key, _)| is_open(key)),
         };
         let (mut back, away): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost)
             .into_iter()

@@ -18,13 +18,13 @@ const BUSY: Duration = Duration::from_millis(25);
 
 impl<H: Host> Driver<H> {
     pub(super) fn next_wake(&self) -> Instant {
-        let busy = self.servers.have_waiting()
+        let busy = self.cx.servers.have_waiting()
             || self.drains.have_connects()
             || self.peers.are_waiting()
             || self.outgoing.has_crowd()
             || self.topics.are_awaited()
-            || !self.servers.map().is_known();
-        let attempt = self.servers.next_attempt().unwrap_or(self.next_health);
+            || !self.cx.servers.map().is_known();
+        let attempt = self.cx.servers.next_attempt().unwrap_or(self.next_health);
         let health = self.next_health.min(attempt);
         if busy {
             health.min(Instant::now() + BUSY)
@@ -36,14 +36,14 @@ impl<H: Host> Driver<H> {
     /// Gives each part its turn after some events, and delivers what they gave.
     pub(super) fn end_turn(&mut self) {
         let now = self.cx.now;
-        if let Some(look) = self.servers.map_mut().next_look(now, random::below) {
+        if let Some(look) = self.cx.servers.map_mut().next_look(now, random::below) {
             self.io.look(look);
         }
-        self.topics.place_if_moved(&mut self.cx, &mut self.servers);
-        for dial in self.servers.due(now) {
+        self.topics.place_if_moved(&mut self.cx);
+        for dial in self.cx.servers.due(now) {
             self.io.open(dial);
         }
-        self.servers.resubmit_delayed(now);
+        self.cx.servers.resubmit_delayed(now);
         self.give_up_late();
         if now >= self.next_health {
             self.next_health = now + HEALTH;
@@ -56,9 +56,9 @@ impl<H: Host> Driver<H> {
         self.settle();
         self.write();
         if self.cx.shared.meter.state() != ConnectionState::Up {
-            *self.cx.shared.away.lock() = self.servers.away(now);
+            *self.cx.shared.away.lock() = self.cx.servers.away(now);
         }
-        if self.servers.take_changed() | std::mem::take(&mut self.cx.changed) {
+        if self.cx.servers.take_changed() | std::mem::take(&mut self.cx.changed) {
             self.note_status();
         }
         self.answer_waiting();
@@ -67,27 +67,26 @@ impl<H: Host> Driver<H> {
     }
 
     fn give_up_late(&mut self) {
-        self.servers.give_up_late(self.cx.now);
+        self.cx.servers.give_up_late(self.cx.now);
         self.settle();
         self.peers.give_up_late(&mut self.cx);
-        self.topics.give_up_waits(&mut self.cx, &self.servers);
-        self.topics
-            .ask_again_for_refused(&mut self.cx, &mut self.servers);
+        self.topics.give_up_waits(&mut self.cx);
+        self.topics.ask_again_for_refused(&mut self.cx);
     }
 
     /// What is done once a second.
     fn look_after_all(&mut self) {
-        let (cx, servers) = (&mut self.cx, &mut self.servers);
-        for (key, node) in servers.nodes() {
+        let cx = &mut self.cx;
+        for (key, node) in cx.servers.nodes() {
             self.io.check(key, node);
         }
-        if cx.settings.wire == Wire::Headrace && self.topics.are_connected(cx, servers) {
+        if cx.settings.wire == Wire::Headrace && self.topics.are_connected(cx) {
             self.peers.send_probe(cx, &mut self.outgoing);
         }
-        for topic in self.topics.sweep(cx, servers) {
+        for topic in self.topics.sweep(cx) {
             self.arrivals.forget_topic(&topic);
         }
-        self.queues.audit(cx, &mut self.outgoing, servers);
+        self.queues.audit(cx, &mut self.outgoing);
         self.shrink_tables();
         self.tell_unsent();
     }
@@ -96,7 +95,7 @@ impl<H: Host> Driver<H> {
     pub(super) fn shrink_tables(&mut self) {
         self.cx.calls.shrink_if_sparse();
         self.cx.shared.shrink_if_sparse();
-        self.servers.shrink_if_sparse();
+        self.cx.servers.shrink_if_sparse();
         self.topics.shrink_if_sparse();
         self.outgoing.shrink_if_sparse();
         self.peers.shrink_if_sparse();
@@ -120,7 +119,7 @@ impl<H: Host> Driver<H> {
     }
 
     pub(super) fn close(&mut self) {
-        let fault = match self.servers.last_fault() {
+        let fault = match self.cx.servers.last_fault() {
             // What waited for a server that is away: whoever reads of it wants to know of that too.
             Some(cause) if !self.is_connected() => {
                 let text = format!("the layer was closed before a server was reached: {cause}");
@@ -128,7 +127,7 @@ impl<H: Host> Driver<H> {
             }
             _ => Fault::new(FaultKind::Closed, "the layer was closed"),
         };
-        self.servers.give_up_all(&fault);
+        self.cx.servers.give_up_all(&fault);
         self.settle();
         let crowd = self.outgoing.give_up_crowd();
         count(&self.cx.shared.meter.unsent, crowd);
@@ -141,11 +140,11 @@ impl<H: Host> Driver<H> {
     /// Writes what waits, wherever there is a connection.
     fn write(&mut self) {
         let wall = self.cx.shared.now();
-        for pipeline in self.servers.pipelines(self.cx.now, wall) {
+        for pipeline in self.cx.servers.pipelines(self.cx.now, wall) {
             self.io.write(pipeline);
         }
-        let sharded = self.servers.map().publishes_sharded();
-        for (key, node) in self.servers.nodes_mut() {
+        let sharded = self.cx.servers.map().publishes_sharded();
+        for (key, node) in self.cx.servers.nodes_mut() {
             for batch in self.topics.batches(key, node) {
                 self.io.change(key, &node.subscriber, batch, sharded);
             }
@@ -156,11 +155,11 @@ impl<H: Host> Driver<H> {
     fn tell_waiting(&mut self) {
         if self.peers.have_unsaid() {
             let connected = self.is_connected();
-            let (topics, servers) = (&self.topics, &self.servers);
+            let topics = &self.topics;
             self.peers.tell_waiting(
                 &mut self.cx,
                 &mut self.outgoing,
-                |cx, until| topics.not_connected(cx, servers, until),
+                |cx, until| topics.not_connected(cx, until),
                 connected,
             );
         }
@@ -168,7 +167,7 @@ impl<H: Host> Driver<H> {
 
     /// Notes whether messages can flow, and tells those who asked to be told.
     fn note_status(&mut self) {
-        let news = self.status.note(&self.cx, &self.servers, &mut self.topics);
+        let news = self.status.note(&self.cx, &mut self.topics);
         if news.reconnected {
             if let Some(kind) = self.cx.settings.on_reconnect.clone() {
                 self.arrivals.tell_all(&mut self.cx, &kind);
@@ -183,10 +182,10 @@ impl<H: Host> Driver<H> {
     fn answer_waiting(&mut self) {
         if self.drains.have_connects() {
             let connected = self.is_connected();
-            let (topics, servers) = (&self.topics, &self.servers);
+            let topics = &self.topics;
             self.drains.answer_connects(
                 &mut self.cx,
-                |cx, until| topics.not_connected(cx, servers, until),
+                |cx, until| topics.not_connected(cx, until),
                 connected,
             );
         }

@@ -7,7 +7,6 @@ use super::{ring, Queues};
 use crate::redis::driver::context::Context;
 use crate::redis::driver::outgoing::Outgoing;
 use crate::redis::driver::request::{Request, Then};
-use crate::redis::driver::servers::Servers;
 use crate::redis::host::Host;
 use crate::redis::link::Command;
 use crate::redis::meter::count;
@@ -24,12 +23,7 @@ const STALE: Duration = Duration::from_secs(1);
 impl Queues {
     /// Looks whether there is something in the queues that somebody waits for here, gives back what nobody here wants any more,
     /// and forgets the queues that nobody uses and of which nothing can come twice.
-    pub(in crate::redis::driver) fn audit<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
-        servers: &Servers,
-    ) {
+    pub(crate) fn audit<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
         let mut known_ones = Vec::new();
         let remembered = cx.settings.expiry.min(LAG);
@@ -39,7 +33,7 @@ impl Queues {
                 continue;
             }
             if cx.local.depth(&channel) > 0 {
-                self.hand_back_if_stale(cx, outgoing, servers, &channel);
+                self.hand_back_if_stale(cx, outgoing, &channel);
                 continue;
             }
             let known = cx.shared.depths.lock().contains_key(&channel);
@@ -91,7 +85,6 @@ impl Queues {
         &mut self,
         cx: &mut Context<H>,
         outgoing: &mut Outgoing,
-        servers: &Servers,
         channel: &str,
     ) {
         let Some(queue) = self.queues.get_mut(channel) else {
@@ -100,20 +93,15 @@ impl Queues {
         let since = *queue.stale.get_or_insert(cx.now);
         if since + STALE <= cx.now {
             queue.stale = None;
-            self.hand_back(cx, outgoing, servers, channel);
+            self.hand_back(cx, outgoing, channel);
         }
     }
 
     /// Puts all messages that wait here back to the front of their queues.
-    pub(in crate::redis::driver) fn hand_back_all<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
-        servers: &Servers,
-    ) {
+    pub(crate) fn hand_back_all<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
         for channel in channels {
-            self.hand_back(cx, outgoing, servers, &channel);
+            self.hand_back(cx, outgoing, &channel);
         }
     }
 
@@ -121,15 +109,9 @@ impl Queues {
     /// any more.
     ///
     /// Only where there is a connection: what was taken out of the mailbox would be lost with the request.
-    fn hand_back<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
-        servers: &Servers,
-        channel: &str,
-    ) {
+    fn hand_back<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing, channel: &str) {
         let key = cx.keys.queue(channel);
-        if !servers.can_write(channel, &key) {
+        if !cx.servers.can_write(channel, &key) {
             return;
         }
         let mut messages = Vec::new();

@@ -20,7 +20,6 @@ use super::calls::CallId;
 use super::context::Context;
 use super::reply::{bytes, integer, words};
 use super::request::{Pushed, Request, Then};
-use super::servers::Servers;
 use crate::redis::host::Host;
 use crate::redis::link::{Command, Reply};
 use crate::redis::meter::count;
@@ -69,8 +68,10 @@ fn beyond<H: Host>(cx: &Context<H>, channel: &str) -> Command {
 }
 
 /// The time at the server of a queue, in milliseconds since the epoch.
-fn time_at<H: Host>(cx: &Context<H>, servers: &Servers, channel: &str) -> u64 {
-    let time = servers.time_at_key(channel, &cx.keys.queue(channel), cx.now);
+fn time_at<H: Host>(cx: &Context<H>, channel: &str) -> u64 {
+    let time = cx
+        .servers
+        .time_at_key(channel, &cx.keys.queue(channel), cx.now);
     time.unwrap_or_else(|| cx.shared.now())
 }
 
@@ -173,7 +174,6 @@ impl Queues {
         &mut self,
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
-        servers: &Servers,
         (mut pushed, entry): (Pushed, Arc<[u8]>),
         replies: Vec<Reply>,
     ) {
@@ -196,11 +196,11 @@ impl Queues {
             ];
             let then = Then::Oldest(pushed);
             cx.submit(Request::new(&channel, &key, commands, cx.until(), then));
-            self.took(cx, arrivals, servers, &channel, taken.len(), taken);
+            self.took(cx, arrivals, &channel, taken.len(), taken);
             return;
         }
         self.accept(cx, &pushed);
-        let took = self.took(cx, arrivals, servers, &channel, taken.len(), taken);
+        let took = self.took(cx, arrivals, &channel, taken.len(), taken);
         self.note_depth(cx, &channel, length.saturating_sub(took));
     }
 
@@ -225,13 +225,12 @@ impl Queues {
     pub(super) fn prune<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        servers: &Servers,
         pushed: Pushed,
         mut replies: Vec<Reply>,
     ) {
         let beyond_now = replies.pop();
         let key = cx.keys.queue(&pushed.channel);
-        let now = time_at(cx, servers, &pushed.channel);
+        let now = time_at(cx, &pushed.channel);
         let oldest = words(replies).into_iter().filter_map(bytes);
         let expired = oldest.filter(|entry| deadline(entry).is_some_and(|end| end <= now));
         let remove = |entry: Vec<u8>| {

@@ -12,7 +12,6 @@ use crate::redis::driver::node_key::NodeKey;
 use crate::redis::driver::refusals::{Origin, MISPLACED};
 use crate::redis::driver::reply::{bytes, integer, words};
 use crate::redis::driver::request::{Request, Then};
-use crate::redis::driver::servers::Servers;
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
 use crate::redis::link::{Command, Reply};
@@ -41,7 +40,7 @@ impl Queues {
 
     /// Takes as many entries as receivers wait here. Entries that were moved to our list and perhaps never arrived are older, so they are
     /// read first.
-    pub(in crate::redis::driver) fn fetch<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+    pub(crate) fn fetch<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
         if self.queues.get(channel).is_some_and(|queue| queue.unsure) {
             self.recover(cx, channel);
             return;
@@ -53,7 +52,7 @@ impl Queues {
     }
 
     /// There is something in a queue. What was asked for before does not count: it may find the queue as it was.
-    pub(in crate::redis::driver) fn rung<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+    pub(crate) fn rung<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
         if let Some(queue) = self.queues.get_mut(channel) {
             queue.rung = queue.fetching > 0;
         }
@@ -74,7 +73,7 @@ impl Queues {
 
     /// Takes entries whether anybody waits or not, as many as there is room for here. What was taken before and may not have
     /// come is read first.
-    pub(in crate::redis::driver) fn fetch_for<H: Host>(
+    pub(crate) fn fetch_for<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         channel: &str,
@@ -119,17 +118,16 @@ impl Queues {
     }
 
     /// Entries were asked for, and how long the queue is.
-    pub(in crate::redis::driver) fn fetched<H: Host>(
+    pub(crate) fn fetched<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
-        servers: &Servers,
         (channel, asked, call): (&str, usize, Option<CallId>),
         mut replies: Vec<Reply>,
     ) {
         let depth = integer(replies.pop().as_ref());
         replies.truncate(asked);
-        let took = self.took(cx, arrivals, servers, channel, asked, replies);
+        let took = self.took(cx, arrivals, channel, asked, replies);
         self.note_depth(cx, channel, depth);
         if let Some(call) = call {
             cx.calls.finish(call, |answer| answer.queued += took);
@@ -140,7 +138,7 @@ impl Queues {
     }
 
     /// The answer to a request for entries was lost, and perhaps not the entries.
-    pub(in crate::redis::driver) fn fetch_failed(&mut self, channel: &str, asked: usize) {
+    pub(crate) fn fetch_failed(&mut self, channel: &str, asked: usize) {
         if let Some(queue) = self.queues.get_mut(channel) {
             queue.fetching = queue.fetching.saturating_sub(asked);
             queue.unsure = true;
@@ -152,7 +150,6 @@ impl Queues {
         &mut self,
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
-        servers: &Servers,
         channel: &str,
         asked: usize,
         replies: Vec<Reply>,
@@ -162,7 +159,7 @@ impl Queues {
         }
         let taken: Vec<Vec<u8>> = replies.into_iter().filter_map(bytes).collect();
         let count = taken.len() as u64;
-        self.deliver_entries(cx, arrivals, servers, channel, taken, Source::Queue);
+        self.deliver_entries(cx, arrivals, channel, taken, Source::Queue);
         self.heed_bell(cx, channel);
         count
     }
@@ -172,7 +169,6 @@ impl Queues {
         &mut self,
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
-        servers: &Servers,
         channel: &str,
         entries: Vec<Vec<u8>>,
         source: Source,
@@ -200,7 +196,7 @@ impl Queues {
             let queue = self.queue(channel);
             queue.came = Some(cx.now);
             if queue.has_come(id) {
-                deliver_entry(cx, arrivals, servers, channel, from, id, entry);
+                deliver_entry(cx, arrivals, channel, from, id, entry);
             } else if source == Source::Queue && cx.settings.crypt.is_some() {
                 arrivals.refusals().refuse_replay(&cx.shared, from);
             }
@@ -212,22 +208,17 @@ impl Queues {
         cx.submit(Request::new(channel, &taken, commands, cx.until(), then).safe());
     }
 
-    pub(in crate::redis::driver) fn acknowledged(&mut self, channel: &str, entries: &[u64]) {
+    pub(crate) fn acknowledged(&mut self, channel: &str, entries: &[u64]) {
         if let Some(queue) = self.queues.get_mut(channel) {
             queue.acknowledged(entries);
         }
     }
 
     /// Reads what a server gave before the connection broke.
-    pub(in crate::redis::driver) fn recover_taken<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        servers: &Servers,
-        node: &NodeKey,
-    ) {
+    pub(crate) fn recover_taken<H: Host>(&mut self, cx: &mut Context<H>, node: &NodeKey) {
         let is_there = |channel: &&String| {
             let slot = hash_slot(cx.keys.queue(channel).as_bytes());
-            servers.map().node_of(channel, slot).as_ref() == Some(node)
+            cx.servers.map().node_of(channel, slot).as_ref() == Some(node)
         };
         let channels: Vec<String> = self.queues.keys().filter(is_there).cloned().collect();
         for channel in channels {
@@ -238,7 +229,7 @@ impl Queues {
     }
 
     /// The list of what was taken could not be read.
-    pub(in crate::redis::driver) fn not_recovered<H: Host>(
+    pub(crate) fn not_recovered<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         channel: &str,
@@ -271,11 +262,10 @@ impl Queues {
         cx.submit(request.safe().urgent());
     }
 
-    pub(in crate::redis::driver) fn recovered<H: Host>(
+    pub(crate) fn recovered<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
-        servers: &Servers,
         channel: &str,
         replies: Vec<Reply>,
     ) {
@@ -286,7 +276,7 @@ impl Queues {
         });
         let before = cx.local.depth(channel);
         let entries = words(replies).into_iter().filter_map(bytes).collect();
-        self.deliver_entries(cx, arrivals, servers, channel, entries, Source::Taken);
+        self.deliver_entries(cx, arrivals, channel, entries, Source::Taken);
         // They are for the calls that waited for them.
         let mut here = cx.local.depth(channel).saturating_sub(before);
         for Held { most, call } in held.unwrap_or_default() {
@@ -300,7 +290,6 @@ impl Queues {
 fn deliver_entry<H: Host>(
     cx: &mut Context<H>,
     arrivals: &mut Arrivals,
-    servers: &Servers,
     channel: &str,
     from: Origin<'_>,
     id: u64,
@@ -322,7 +311,7 @@ fn deliver_entry<H: Host>(
         body,
         authenticated,
     } = envelope;
-    if header.deadline <= time_at(cx, servers, channel) {
+    if header.deadline <= time_at(cx, channel) {
         expired(cx, channel, 1);
         return;
     }

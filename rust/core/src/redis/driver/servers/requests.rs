@@ -20,20 +20,20 @@ const WINDOW: usize = 2 << 20;
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Requests that are written together.
-pub(in crate::redis::driver) struct Pipeline {
-    pub(in crate::redis::driver) node: NodeKey,
-    pub(in crate::redis::driver) generation: u64,
-    pub(in crate::redis::driver) link: Arc<dyn Link>,
-    pub(in crate::redis::driver) requests: Vec<Request>,
-    pub(in crate::redis::driver) commands: Vec<Command>,
-    pub(in crate::redis::driver) bytes: usize,
+pub(crate) struct Pipeline {
+    pub(crate) node: NodeKey,
+    pub(crate) generation: u64,
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) commands: Vec<Command>,
+    pub(crate) bytes: usize,
     /// When the last of them is given up.
-    pub(in crate::redis::driver) until: Instant,
+    pub(crate) until: Instant,
 }
 
 impl Servers {
     /// Takes a request, which is sent as soon as there is a connection for it.
-    pub(in crate::redis::driver) fn submit(&mut self, request: Request, now: Instant) {
+    pub(crate) fn submit(&mut self, request: Request, now: Instant) {
         if request.then.carries_a_message() {
             self.outstanding += 1;
         }
@@ -45,12 +45,12 @@ impl Servers {
     }
 
     /// Whether every message has been taken by a server or given up.
-    pub(in crate::redis::driver) fn have_carried_all(&self) -> bool {
+    pub(crate) fn have_carried_all(&self) -> bool {
         self.outstanding == 0
     }
 
     /// Whether requests wait for a connection, or to be sent again.
-    pub(in crate::redis::driver) fn have_waiting(&self) -> bool {
+    pub(crate) fn have_waiting(&self) -> bool {
         let mut outboxes = self.nodes.values().map(|node| &node.outbox);
         !self.delayed.is_empty()
             || !self.unrouted.is_empty()
@@ -102,7 +102,7 @@ impl Servers {
 
     /// What is to be written now, wherever there is a connection; `wall` is the time in milliseconds since the Unix epoch, for
     /// servers that have not said theirs.
-    pub(in crate::redis::driver) fn pipelines(&mut self, now: Instant, wall: u64) -> Vec<Pipeline> {
+    pub(crate) fn pipelines(&mut self, now: Instant, wall: u64) -> Vec<Pipeline> {
         let sharded = self.map.publishes_sharded();
         let expiry = u64::try_from(self.settings.expiry.as_millis()).unwrap_or(u64::MAX);
         let mut pipelines = Vec::new();
@@ -142,7 +142,7 @@ impl Servers {
     }
 
     /// A pipeline was answered, or given up.
-    pub(in crate::redis::driver) fn replied(
+    pub(crate) fn replied(
         &mut self,
         (node, generation): (&NodeKey, u64),
         requests: Vec<Request>,
@@ -256,7 +256,7 @@ impl Servers {
     }
 
     /// Sends again what was to be sent again by now.
-    pub(in crate::redis::driver) fn resubmit_delayed(&mut self, now: Instant) {
+    pub(crate) fn resubmit_delayed(&mut self, now: Instant) {
         for (at, request) in std::mem::take(&mut self.delayed) {
             if at <= now {
                 self.route(request, now);
@@ -267,7 +267,7 @@ impl Servers {
     }
 
     /// Gives up what has waited too long for a connection.
-    pub(in crate::redis::driver) fn give_up_late(&mut self, now: Instant) {
+    pub(crate) fn give_up_late(&mut self, now: Instant) {
         let mut late = Vec::new();
         for node in self.nodes.values_mut() {
             late.extend(node.outbox.take_late(now));
@@ -283,7 +283,7 @@ impl Servers {
     }
 
     /// Gives up all that waits, and every server.
-    pub(in crate::redis::driver) fn give_up_all(&mut self, fault: &Fault) {
+    pub(crate) fn give_up_all(&mut self, fault: &Fault) {
         let mut all: Vec<Request> = self.unrouted.take().collect();
         for node in self.nodes.values_mut() {
             all.extend(node.outbox.take());

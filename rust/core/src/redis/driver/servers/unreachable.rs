@@ -22,7 +22,7 @@ fn away(failure: &Fault) -> Fault {
 
 impl Servers {
     /// Why there is no connection, for those who waited for one.
-    pub(in crate::redis::driver) fn unreachable(&self) -> Fault {
+    pub(crate) fn unreachable(&self) -> Fault {
         let seconds = self.settings.send_timeout.as_secs_f64();
         match &self.last_fault {
             Some(fault) if fault.is_refusal() => fault.clone(),
@@ -47,26 +47,19 @@ impl Servers {
     }
 
     /// The same, as those are told who need it.
-    pub(in crate::redis::driver) fn given_up(
-        &self,
-        node: Option<&NodeKey>,
-        now: Instant,
-    ) -> Option<Fault> {
+    pub(crate) fn given_up(&self, node: Option<&NodeKey>, now: Instant) -> Option<Fault> {
         self.failure_of(node, now).map(away)
     }
 
     /// The servers for which nobody waits, and what those are told who need them; without a server: the map.
-    pub(in crate::redis::driver) fn all_given_up(
-        &self,
-        now: Instant,
-    ) -> HashMap<Option<NodeKey>, Fault> {
+    pub(crate) fn all_given_up(&self, now: Instant) -> HashMap<Option<NodeKey>, Fault> {
         let places = self.nodes.keys().map(Some).chain([None]);
         let given_up = |place: Option<&NodeKey>| Some((place.cloned(), self.given_up(place, now)?));
         places.filter_map(given_up).collect()
     }
 
     /// Why no message can be sent, if every server is given up.
-    pub(in crate::redis::driver) fn away(&self, now: Instant) -> Option<Fault> {
+    pub(crate) fn away(&self, now: Instant) -> Option<Fault> {
         let writer = |key: &NodeKey| {
             let writer = &self.nodes.get(key)?.writer;
             writer.given_up(now, self.settings.send_timeout)

@@ -10,41 +10,40 @@ use crate::redis::settings::Topology;
 const SHARD: NodeKey = NodeKey::Shard(0);
 const TOPIC: &str = "t:g:room";
 
-fn parts() -> (Context<World>, Servers, Topics) {
-    let cx = context(settings(Topology::Shards));
-    let servers = Servers::new(&cx.settings, cx.now);
-    (cx, servers, Topics::default())
+fn parts() -> (Context<World>, Topics) {
+    (context(settings(Topology::Shards)), Topics::default())
 }
 
 /// Has the connection that subscribes made; gives its generation.
-fn connect(cx: &mut Context<World>, servers: &mut Servers, topics: &mut Topics) -> u64 {
-    let due = servers.due(cx.now + Duration::from_secs(1));
+fn connect(cx: &mut Context<World>, topics: &mut Topics) -> u64 {
+    let due = cx.servers.due(cx.now + Duration::from_secs(1));
     let dial = due.iter().find(|dial| dial.role == Role::Subscriber);
     let opened = Opened {
         link: Arc::new(SilentLink),
         address: None,
         time: None,
     };
-    servers.opened(&SHARD, Role::Subscriber, Ok(opened), cx.now);
-    topics.subscriber_opened(cx, servers, &SHARD);
+    cx.servers
+        .opened(&SHARD, Role::Subscriber, Ok(opened), cx.now);
+    topics.subscriber_opened(cx, &SHARD);
     dial.map_or(0, |dial| dial.generation)
 }
 
 /// The topics that a server is asked for now.
-fn asked(servers: &mut Servers, topics: &mut Topics) -> Vec<Change> {
-    let node = servers.node_mut(&SHARD).expect("it is known");
+fn asked(cx: &mut Context<World>, topics: &mut Topics) -> Vec<Change> {
+    let node = cx.servers.node_mut(&SHARD).expect("it is known");
     topics.batches(&SHARD, node).into_iter().flatten().collect()
 }
 
 #[test]
 fn a_topic_is_asked_for_once_there_is_a_connection_and_the_call_is_answered_when_it_is_confirmed() {
-    let (mut cx, mut servers, mut topics) = parts();
+    let (mut cx, mut topics) = parts();
     let call = cx.call(1, Some(7));
-    topics.want(&mut cx, &mut servers, TOPIC, Some(call));
-    assert_eq!(asked(&mut servers, &mut topics), []);
-    connect(&mut cx, &mut servers, &mut topics);
-    assert_eq!(asked(&mut servers, &mut topics), [Change::join(TOPIC)]);
-    assert_eq!(asked(&mut servers, &mut topics), [], "only once");
+    topics.want(&mut cx, TOPIC, Some(call));
+    assert_eq!(asked(&mut cx, &mut topics), []);
+    connect(&mut cx, &mut topics);
+    assert_eq!(asked(&mut cx, &mut topics), [Change::join(TOPIC)]);
+    assert_eq!(asked(&mut cx, &mut topics), [], "only once");
     assert!(cx.calls.take_answers().is_empty() && topics.are_awaited());
     assert!(topics.confirmed(&mut cx, &SHARD, TOPIC));
     assert_eq!(cx.calls.take_answers().len(), 1);
@@ -53,69 +52,70 @@ fn a_topic_is_asked_for_once_there_is_a_connection_and_the_call_is_answered_when
 
 #[test]
 fn a_confirmed_topic_that_is_lost_may_have_missed_messages_and_is_asked_for_again() {
-    let (mut cx, mut servers, mut topics) = parts();
-    topics.want(&mut cx, &mut servers, TOPIC, None);
-    let generation = connect(&mut cx, &mut servers, &mut topics);
-    asked(&mut servers, &mut topics);
+    let (mut cx, mut topics) = parts();
+    topics.want(&mut cx, TOPIC, None);
+    let generation = connect(&mut cx, &mut topics);
+    asked(&mut cx, &mut topics);
     topics.confirmed(&mut cx, &SHARD, TOPIC);
     let fault = Fault::new(FaultKind::Lost, "lost");
-    servers.lose(&SHARD, Role::Subscriber, generation, &fault, cx.now);
+    cx.servers
+        .lose(&SHARD, Role::Subscriber, generation, &fault, cx.now);
     topics.subscriber_lost(&mut cx, &SHARD);
     assert!(topics.have_lost() && cx.shared.topics.lock().is_empty());
-    assert_eq!(topics.take_lost_that_are_back(&servers), [""; 0]);
-    connect(&mut cx, &mut servers, &mut topics);
-    assert_eq!(asked(&mut servers, &mut topics), [Change::join(TOPIC)]);
+    assert_eq!(topics.take_lost_that_are_back(&cx), [""; 0]);
+    connect(&mut cx, &mut topics);
+    assert_eq!(asked(&mut cx, &mut topics), [Change::join(TOPIC)]);
     assert_eq!(topics.take_lost(), [TOPIC]);
 }
 
 #[test]
 fn a_topic_that_nobody_needs_is_left_after_a_while() {
-    let (mut cx, mut servers, mut topics) = parts();
-    topics.want(&mut cx, &mut servers, TOPIC, None);
-    connect(&mut cx, &mut servers, &mut topics);
-    asked(&mut servers, &mut topics);
+    let (mut cx, mut topics) = parts();
+    topics.want(&mut cx, TOPIC, None);
+    connect(&mut cx, &mut topics);
+    asked(&mut cx, &mut topics);
     topics.confirmed(&mut cx, &SHARD, TOPIC);
-    assert_eq!(topics.sweep(&mut cx, &mut servers), [""; 0]);
+    assert_eq!(topics.sweep(&mut cx), [""; 0]);
     cx.now += cx.settings.subscription_linger;
     let channel = format!("specific.{}!a", cx.me);
     assert_eq!(cx.local.group_add("room", &channel), Ok(()));
-    assert_eq!(topics.sweep(&mut cx, &mut servers), [""; 0], "it is used");
+    assert_eq!(topics.sweep(&mut cx), [""; 0], "it is used");
     assert_eq!(cx.local.group_discard("room", &channel), Ok(()));
-    topics.sweep(&mut cx, &mut servers);
+    topics.sweep(&mut cx);
     cx.now += cx.settings.subscription_linger;
-    assert_eq!(topics.sweep(&mut cx, &mut servers), [TOPIC]);
-    assert_eq!(asked(&mut servers, &mut topics), [Change::leave(TOPIC)]);
+    assert_eq!(topics.sweep(&mut cx), [TOPIC]);
+    assert_eq!(asked(&mut cx, &mut topics), [Change::leave(TOPIC)]);
 }
 
 #[test]
 fn a_call_gives_up_waiting_for_a_topic_at_its_time() {
-    let (mut cx, mut servers, mut topics) = parts();
+    let (mut cx, mut topics) = parts();
     let call = cx.call(1, Some(7));
-    topics.want(&mut cx, &mut servers, TOPIC, Some(call));
-    topics.give_up_waits(&mut cx, &servers);
+    topics.want(&mut cx, TOPIC, Some(call));
+    topics.give_up_waits(&mut cx);
     assert!(cx.calls.take_answers().is_empty());
     cx.now += cx.settings.send_timeout;
-    topics.give_up_waits(&mut cx, &servers);
+    topics.give_up_waits(&mut cx);
     let answers = cx.calls.take_answers();
     assert!(matches!(answers.as_slice(), [(7, answer)] if answer.fault.is_some()));
 }
 
 #[test]
 fn tables_shrink_when_most_of_the_topics_are_gone() {
-    let (mut cx, mut servers, mut topics) = parts();
+    let (mut cx, mut topics) = parts();
     let names: Vec<String> = (0..4000).map(|number| format!("t:g:{number}")).collect();
     for topic in &names {
         let call = cx.call(1, None);
-        topics.want(&mut cx, &mut servers, topic, Some(call));
+        topics.want(&mut cx, topic, Some(call));
     }
     let rooms = |topics: &Topics| [topics.wanted.room(), topics.waits.capacity()];
     topics.shrink_if_sparse();
     assert!(rooms(&topics).iter().all(|room| *room >= 4000));
     cx.now += cx.settings.send_timeout;
-    topics.give_up_waits(&mut cx, &servers);
-    topics.sweep(&mut cx, &mut servers);
+    topics.give_up_waits(&mut cx);
+    topics.sweep(&mut cx);
     cx.now += cx.settings.subscription_linger;
-    topics.sweep(&mut cx, &mut servers);
+    topics.sweep(&mut cx);
     topics.shrink_if_sparse();
     assert!(
         rooms(&topics).iter().all(|room| *room <= 16),
