@@ -18,11 +18,12 @@ use super::notice::Notice;
 use super::plain::PlainSends;
 use super::random;
 use super::runtime::Runtime;
-use super::settings::{Settings, Wire};
+use super::settings::Settings;
 use super::wire::envelope::Control;
 use super::wire::keys::{process_of, Keys, ProcessId};
 use crate::error::Error;
 use crate::name::{check_channel, check_group};
+use crate::redis::wire::form::Wire;
 use crate::sync::{assert_unlocked, Mutex};
 
 /// Mailboxes here, and the way to those elsewhere.
@@ -77,6 +78,7 @@ impl<H: Host> RedisEngine<H> {
         runtime: Arc<Runtime>,
     ) -> Result<Self, String> {
         let keys = Keys::new(&settings.prefix).map_err(|error| error.to_string())?;
+        let keys = keys.in_form(settings.wire);
         let me = random::id().map_err(|error| format!("the system has no randomness: {error}"))?;
         let me = ProcessId(me);
         let settings = Arc::new(settings);
@@ -179,14 +181,6 @@ impl<H: Host> RedisEngine<H> {
         }
     }
 
-    fn group_topic(&self, group: &str) -> String {
-        if self.is_plain_wire() {
-            self.keys.channels_redis_group(group)
-        } else {
-            self.keys.group(group)
-        }
-    }
-
     /// Puts a channel in a group, or renews its membership.
     ///
     /// A channel of this process is a member at once; it is done when the server has confirmed that its messages come here.
@@ -208,7 +202,7 @@ impl<H: Host> RedisEngine<H> {
             Place::Here => {
                 self.local.group_add(group, channel)?;
                 // After the join: see `Driver::leave_topic`.
-                return Ok(self.listen(&self.group_topic(group), ticket));
+                return Ok(self.listen(&self.keys.group(group), ticket));
             }
             Place::Elsewhere => {
                 let control = Control::Join {

@@ -32,7 +32,7 @@ pub use plain::PlainSends;
 pub use runtime::Runtime;
 pub use sending::{Addressed, Prepared, Unsent};
 pub use settings::{
-    CertificateSource, Certificates, Credentials, Endpoint, Host as Server, Settings, Tls,
-    Topology, Wire,
+    CertificateSource, Certificates, Credentials, Endpoint, Host as Server, Settings, Tls, Topology,
 };
+pub use wire::form::Wire;
 pub use wire::{crypt, envelope, keys, payload, ring, sequence};

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::redis::wire::crypt::Crypt;
-use crate::redis::wire::ring::Ring;
+use super::wire::crypt::Crypt;
+use super::wire::form::Wire;
+use super::wire::ring::Ring;
 
 /// Where the servers are, and how to speak to them.
 #[derive(Clone, Debug)]
@@ -51,15 +52,6 @@ pub enum Topology {
     Cluster,
     /// One endpoint that speaks the protocol of a cluster and forbids most commands.
     Serverless,
-}
-
-/// In which form messages travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    /// In envelopes of our own.
-    Headrace,
-    /// As `channels_redis.pubsub.RedisPubSubChannelLayer` sends and expects them.
-    ChannelsRedis,
 }
 
 /// One shard, or one seed.

@@ -11,8 +11,8 @@ use crate::handoff::HandOff;
 use crate::redis::host::{Frame, Host};
 use crate::redis::meter::count;
 use crate::redis::notice::Notice;
-use crate::redis::settings::Wire;
 use crate::redis::wire::envelope::{self, Body, Control, Envelope, Header, Malformed, Payload};
+use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{process_of, ProcessId, Topic};
 use crate::redis::wire::payload;
 use crate::redis::wire::sequence::{Seen, Sequences};
@@ -256,7 +256,7 @@ impl Arrivals {
             },
             None => bytes,
         };
-        match cx.keys.channels_redis_group_of(topic) {
+        match cx.keys.group_of(topic) {
             Some(group) => self.deliver_to_group(cx, group, payload.into(), &[], from),
             None => self.deliver_to_channel(cx, topic, payload.into(), from),
         }
@@ -362,7 +362,7 @@ impl Arrivals {
         topics: &[String],
         missed: u64,
     ) {
-        let groups = topics.iter().filter_map(|topic| cx.group_of(topic));
+        let groups = topics.iter().filter_map(|topic| cx.keys.group_of(topic));
         let groups: Vec<String> = groups.map(str::to_owned).collect();
         count(&cx.shared.meter.gaps, 1);
         count(&cx.shared.meter.missed, missed);
@@ -372,10 +372,11 @@ impl Arrivals {
                 self.deliver_to_group(cx, group, payload.into(), &[], ITSELF);
             }
         }
-        let direct = match cx.settings.wire {
-            Wire::ChannelsRedis => groups.len() < topics.len(),
-            Wire::Headrace => topics.contains(&cx.keys.inbox(cx.me)),
+        let is_direct = |topic: &String| {
+            let topic = cx.keys.topic(topic);
+            matches!(topic, Some(Topic::Inbox(_) | Topic::Channel(_)))
         };
+        let direct = topics.iter().any(is_direct);
         cx.shared.notice(Notice::Gap {
             direct,
             groups,

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use crate::handoff::HandOff;
 use crate::memory::MemoryEngine;
 use crate::redis::host::Host;
-use crate::redis::settings::{Settings, Wire};
+use crate::redis::settings::Settings;
 use crate::redis::wire::envelope::Seal;
 use crate::redis::wire::keys::{Keys, ProcessId};
 
@@ -59,14 +59,6 @@ impl<H: Host> Context<H> {
     /// Sends a request as soon as there is a connection for it.
     pub(super) fn submit(&mut self, request: Request) {
         self.requests.push(request);
-    }
-
-    /// The group whose topic this is.
-    pub(super) fn group_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
-        match self.settings.wire {
-            Wire::ChannelsRedis => self.keys.channels_redis_group_of(topic),
-            Wire::Headrace => self.keys.group_of(topic),
-        }
     }
 
     pub(super) fn expiry_ms(&self) -> u64 {

@@ -16,8 +16,8 @@ use crate::redis::fault::Fault;
 use crate::redis::host::Host;
 use crate::redis::link::{Command, Reply};
 use crate::redis::meter::count;
-use crate::redis::settings::Wire;
 use crate::redis::wire::envelope::{Control, Draft};
+use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{member_field, membership_of, process_of};
 use crate::redis::wire::membership::{self, NoMembership};
 

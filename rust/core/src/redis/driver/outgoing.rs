@@ -12,9 +12,10 @@ use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Host;
 use crate::redis::link::Command;
 use crate::redis::meter::count;
-use crate::redis::settings::{Settings, Wire};
+use crate::redis::settings::Settings;
 use crate::redis::wire::crypt::Version;
 use crate::redis::wire::envelope::{self, Control, Draft, Header};
+use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{process_of, ProcessId};
 use crate::redis::wire::sequence::Counters;
 use crate::shrink::Shrink;
@@ -141,12 +142,11 @@ impl Outgoing {
                 exclude,
                 entry,
             } => {
+                let topic = cx.keys.group(&group);
                 if cx.settings.wire == Wire::ChannelsRedis {
-                    let topic = cx.keys.channels_redis_group(&group);
                     publish(cx, &topic, &topic, Published::Payload(entry), call);
                     return Rest::Nowhere;
                 }
-                let topic = cx.keys.group(&group);
                 let entry = self.numbered(&topic, entry);
                 publish(cx, &group, &topic, Published::Group(entry.clone()), call);
                 Rest::Members {

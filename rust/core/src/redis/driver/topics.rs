@@ -17,7 +17,6 @@ use super::wanted::{Subscription, TopicState, Wanted};
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
 use crate::redis::link::{Change, Refusal};
-use crate::redis::settings::Wire;
 use crate::redis::wire::keys::{hash_slot, Topic};
 use crate::shrink::Shrink;
 
@@ -36,40 +35,22 @@ pub(super) struct Topics {
     to_place: bool,
 }
 
-/// The name by which a topic is placed among shards: that of its group, queue or process.
-fn place_name<H: Host>(cx: &Context<H>, topic: &str) -> String {
-    if cx.settings.wire == Wire::ChannelsRedis {
-        return topic.to_owned();
-    }
-    match cx.keys.topic(topic) {
-        Some(Topic::Group(name) | Topic::Bell(name)) => name.to_owned(),
-        Some(Topic::Inbox(process)) => process.to_string(),
-        Some(Topic::Control) | None => String::new(),
-    }
-}
-
 fn node_of<H: Host>(cx: &Context<H>, topic: &str) -> Option<NodeKey> {
     let slot = hash_slot(topic.as_bytes());
-    cx.servers
-        .map()
-        .node_of_published(&place_name(cx, topic), slot)
+    let map = cx.servers.map();
+    map.node_of_published(&cx.keys.place(topic), slot)
 }
 
 /// Whether somebody here needs a topic.
 fn is_used<H: Host>(cx: &Context<H>, topic: &str) -> bool {
     let has_members = |group: &str| cx.local.group_count(group).unwrap_or(0) > 0;
-    if cx.settings.wire == Wire::ChannelsRedis {
-        return match cx.keys.channels_redis_group_of(topic) {
-            Some(group) => has_members(group),
-            None => cx.local.is_held(topic),
-        };
-    }
     match cx.keys.topic(topic) {
         Some(Topic::Group(group)) => has_members(group),
         Some(Topic::Bell(channel)) => {
             let stats = cx.local.channel_stats(channel);
             stats.is_ok_and(|stats| stats.waiters > 0)
         }
+        Some(Topic::Channel(channel)) => cx.local.is_held(channel),
         Some(Topic::Inbox(_) | Topic::Control) => true,
         None => false,
     }
@@ -78,40 +59,33 @@ fn is_used<H: Host>(cx: &Context<H>, topic: &str) -> bool {
 /// How long a topic is kept that nobody here needs.
 fn linger<H: Host>(cx: &Context<H>, topic: &str) -> Duration {
     let settings = &cx.settings;
-    let is_channel =
-        settings.wire == Wire::ChannelsRedis && cx.keys.channels_redis_group_of(topic).is_none();
-    if is_channel {
+    match cx.keys.topic(topic) {
         // Between two receives of a channel its handler is at work: what comes meanwhile waits as long as in a mailbox.
-        settings.subscription_linger.max(settings.expiry)
-    } else {
-        settings.subscription_linger
+        Some(Topic::Channel(_)) => settings.subscription_linger.max(settings.expiry),
+        _ => settings.subscription_linger,
     }
 }
 
 impl Topics {
-    /// The state of the topics by which this process is reached.
-    fn own<'a, H: Host>(&'a self, cx: &Context<H>) -> impl Iterator<Item = Option<&'a TopicState>> {
-        let topics = [cx.keys.inbox(cx.me), cx.keys.control()];
-        topics.into_iter().map(|topic| self.wanted.get(&topic))
-    }
-
+    /// Subscribes to the topics by which this process is reached.
     pub(super) fn want_own<H: Host>(&mut self, cx: &mut Context<H>) {
-        if cx.settings.wire == Wire::Headrace {
-            for topic in [cx.keys.inbox(cx.me), cx.keys.control()] {
-                self.want(cx, &topic, None);
-            }
+        for topic in cx.keys.own(cx.me) {
+            self.want(cx, &topic, None);
         }
     }
 
-    /// Whether all of the process's own topics are confirmed, and their servers can be sent to.
+    /// Whether all of the process's own topics are confirmed, and their servers can be sent to; without any, whether all servers
+    /// are there.
     pub(super) fn are_connected<H: Host>(&self, cx: &Context<H>) -> bool {
-        if cx.settings.wire == Wire::ChannelsRedis {
+        let own = cx.keys.own(cx.me);
+        if own.is_empty() {
             return !cx.servers.is_empty() && cx.servers.are_open();
         }
         let writes = |node: &Node| node.writer.link().is_some();
-        self.own(cx).all(|state| {
-            let confirmed = state.filter(|state| state.is_confirmed());
-            let node = confirmed.and_then(TopicState::node);
+        own.iter().all(|topic| {
+            let state = self.wanted.get(topic);
+            let node = state.filter(|state| state.is_confirmed());
+            let node = node.and_then(TopicState::node);
             node.and_then(|key| cx.servers.node(key))
                 .is_some_and(writes)
         })
@@ -119,18 +93,22 @@ impl Topics {
 
     /// What those are told who wait for the process's own topics, if they have waited long enough or in vain.
     pub(super) fn not_connected<H: Host>(&self, cx: &Context<H>, until: Instant) -> Option<Fault> {
+        let servers = &cx.servers;
         if until <= cx.now {
-            return Some(cx.servers.unreachable());
+            return Some(servers.unreachable());
         }
-        if !cx.servers.map().is_known() {
-            return cx.servers.given_up(None, cx.now);
+        if !servers.map().is_known() {
+            return servers.given_up(None, cx.now);
         }
-        if cx.settings.wire == Wire::ChannelsRedis {
-            let mut nodes = cx.servers.nodes();
-            return nodes.find_map(|(key, _)| cx.servers.given_up(Some(key), cx.now));
+        let own = cx.keys.own(cx.me);
+        if own.is_empty() {
+            let mut nodes = servers.nodes();
+            return nodes.find_map(|(key, _)| servers.given_up(Some(key), cx.now));
         }
-        let mut nodes = self.own(cx).flatten().filter_map(TopicState::node);
-        nodes.find_map(|key| cx.servers.given_up(Some(key), cx.now))
+        own.iter().find_map(|topic| {
+            let node = self.wanted.get(topic)?.node()?;
+            servers.given_up(Some(node), cx.now)
+        })
     }
 
     /// Subscribes to a topic, and notes which call waits for that.
@@ -443,7 +421,7 @@ impl Topics {
         // A channel joins first and looks then whether the topic is confirmed. So one that still found it confirmed is a
         // member by now, and counted here; any later one finds that it is not, and asks for it.
         let confirmed = cx.shared.topics.lock().remove(topic);
-        let group = cx.group_of(topic);
+        let group = cx.keys.group_of(topic);
         if group.is_some_and(|group| cx.local.group_count(group).unwrap_or(0) > 0) {
             if confirmed {
                 cx.shared.topics.lock().insert(topic.to_owned());

@@ -10,7 +10,7 @@ use crate::redis::host::Host;
 use crate::redis::meter::{count, ConnectionState};
 use crate::redis::notice::Notice;
 use crate::redis::random;
-use crate::redis::settings::Wire;
+use crate::redis::wire::form::Wire;
 use crate::sync::assert_unlocked;
 
 /// How often the parts have a turn while somebody waits for a connection or an answer.

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::form::Wire;
+
 /// Slots of a cluster.
 const SLOTS: u16 = 16_384;
 
@@ -95,6 +97,8 @@ pub enum Topic<'a> {
     Bell(&'a str),
     /// What all processes must know.
     Control,
+    /// The messages of a channel, under `wire="channels_redis"`.
+    Channel(&'a str),
 }
 
 /// Why a prefix won't do.
@@ -115,12 +119,14 @@ impl fmt::Display for InvalidPrefix {
 
 impl std::error::Error for InvalidPrefix {}
 
-/// The names of one layer.
+/// The names of one layer, in one of the two forms: under `wire="channels_redis"` there are topics of groups and of channels, and
+/// nothing else.
 ///
 /// Names of channels and groups are taken as they are; [`crate::name`] has checked them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     prefix: String,
+    wire: Wire,
 }
 
 impl Keys {
@@ -135,12 +141,22 @@ impl Keys {
         if prefix.contains('{') && hash_tag(prefix.as_bytes()).is_none() {
             return Err(InvalidPrefix { prefix });
         }
-        Ok(Self { prefix })
+        let wire = Wire::Headrace;
+        Ok(Self { prefix, wire })
+    }
+
+    /// The names of the same layer in this form.
+    #[must_use]
+    pub fn in_form(self, wire: Wire) -> Self {
+        Self { wire, ..self }
     }
 
     /// The pub/sub channel of a group.
     pub fn group(&self, group: &str) -> String {
-        format!("{}:g:{group}", self.prefix)
+        match self.wire {
+            Wire::Headrace => format!("{}:g:{group}", self.prefix),
+            Wire::ChannelsRedis => format!("{}__group__{group}", self.prefix),
+        }
     }
 
     /// The pub/sub channel that one process reads.
@@ -178,13 +194,13 @@ impl Keys {
         format!("{}:i:{hour}", self.prefix)
     }
 
-    /// The pub/sub channel of a group under `wire="channels_redis"`. A channel's own is its bare name there.
-    pub fn channels_redis_group(&self, group: &str) -> String {
-        format!("{}__group__{group}", self.prefix)
-    }
-
     /// What the pub/sub channel is, if it is one of this layer.
     pub fn topic<'a>(&self, name: &'a str) -> Option<Topic<'a>> {
+        if self.wire == Wire::ChannelsRedis {
+            let group = name.strip_prefix(self.prefix.as_str());
+            let group = group.and_then(|rest| rest.strip_prefix("__group__"));
+            return Some(group.map_or(Topic::Channel(name), Topic::Group));
+        }
         let rest = name.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;
         if rest == "c" {
             return Some(Topic::Control);
@@ -201,14 +217,28 @@ impl Keys {
     pub fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
         match self.topic(name)? {
             Topic::Group(group) => Some(group),
-            Topic::Inbox(_) | Topic::Bell(_) | Topic::Control => None,
+            Topic::Inbox(_) | Topic::Bell(_) | Topic::Control | Topic::Channel(_) => None,
         }
     }
 
-    /// The group whose pub/sub channel this is under `wire="channels_redis"`; any other name is a channel's.
-    pub fn channels_redis_group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
-        name.strip_prefix(self.prefix.as_str())?
-            .strip_prefix("__group__")
+    /// The name by which a pub/sub channel is placed among shards: that of its group, queue or process, or its own.
+    pub fn place(&self, name: &str) -> String {
+        if self.wire == Wire::ChannelsRedis {
+            return name.to_owned();
+        }
+        match self.topic(name) {
+            Some(Topic::Group(name) | Topic::Bell(name) | Topic::Channel(name)) => name.to_owned(),
+            Some(Topic::Inbox(process)) => process.to_string(),
+            Some(Topic::Control) | None => String::new(),
+        }
+    }
+
+    /// The pub/sub channels that a process reads, whatever it is used for.
+    pub fn own(&self, process: ProcessId) -> Vec<String> {
+        match self.wire {
+            Wire::Headrace => vec![self.inbox(process), self.control()],
+            Wire::ChannelsRedis => Vec::new(),
+        }
     }
 }
 

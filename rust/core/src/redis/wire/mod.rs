@@ -2,6 +2,7 @@
 
 pub mod crypt;
 pub mod envelope;
+pub(crate) mod form;
 pub mod keys;
 pub(crate) mod membership;
 pub mod payload;

@@ -5,9 +5,12 @@ use super::*;
 const PROCESS: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
 
 fn keys() -> Keys {
-    Keys {
-        prefix: "asgi".to_owned(),
-    }
+    Keys::new("asgi").expect("a plain prefix")
+}
+
+/// The same names, as `channels_redis` has them.
+fn plain() -> Keys {
+    keys().in_form(Wire::ChannelsRedis)
 }
 
 #[test]
@@ -25,7 +28,7 @@ fn names_are_those_of_the_protocol() {
         (keys.members(), "asgi:m"),
         (keys.control(), "asgi:c"),
         (keys.index(472_222), "asgi:i:472222"),
-        (keys.channels_redis_group("room.1"), "asgi__group__room.1"),
+        (plain().group("room.1"), "asgi__group__room.1"),
         (member_field("room.1", "work"), "room.1\0work"),
     ] {
         assert_eq!(name, expected);
@@ -50,8 +53,11 @@ fn foreign_names_are_no_topics() {
     ] {
         assert_eq!(keys().topic(name), None, "{name}");
     }
-    assert_eq!(keys().channels_redis_group_of("asgi:g:room"), None);
-    assert_eq!(keys().channels_redis_group_of("asgispecific.0f"), None);
+    for name in ["asgi:g:room", "asgispecific.0f"] {
+        assert_eq!(plain().topic(name), Some(Topic::Channel(name)));
+        assert_eq!(plain().place(name), name);
+    }
+    assert_eq!(plain().own(PROCESS), [""; 0]);
 }
 
 #[test]
@@ -131,8 +137,9 @@ proptest! {
             let group = matches!(topic, Topic::Group(_)).then_some(name.as_str());
             prop_assert_eq!(keys.group_of(made), group);
         }
-        let foreign = keys.channels_redis_group(&name);
-        prop_assert_eq!(keys.channels_redis_group_of(&foreign), Some(name.as_str()));
+        let plain = keys.clone().in_form(Wire::ChannelsRedis);
+        let foreign = plain.group(&name);
+        prop_assert_eq!(plain.group_of(&foreign), Some(name.as_str()));
         prop_assert_eq!(keys.topic(&foreign), None);
     }
 
