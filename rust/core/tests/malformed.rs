@@ -7,7 +7,7 @@ use headrace_core::redis::envelope::{
     decode, encode, Body, Control, Date, Envelope, Header, Malformed, Outgoing, Seal, HEADER,
 };
 use headrace_core::redis::keys::ProcessId;
-use headrace_core::redis::payload::{inspect, BadPayload, Fault};
+use headrace_core::redis::payload::{inspect, BadPayload, Defect};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rmpv::Value;
@@ -323,9 +323,9 @@ proptest! {
         bytes.push(marker);
         bytes.extend(length.to_be_bytes());
         bytes.extend(&message);
-        prop_assert_eq!(inspect(&bytes), Err(BadPayload { fault: Fault::Truncated, at }));
+        prop_assert_eq!(inspect(&bytes), Err(BadPayload { defect: Defect::Truncated, at }));
         // As the whole message.
-        let refused = inspect(&bytes[at..]).is_err_and(|bad| matches!(bad.fault, Fault::Truncated | Fault::NoMap));
+        let refused = inspect(&bytes[at..]).is_err_and(|bad| matches!(bad.defect, Defect::Truncated | Defect::NoMap));
         prop_assert!(refused);
     }
 

@@ -82,11 +82,11 @@ impl Ledger {
         accounts.is_settled(mark)
     }
 
-    fn enter(self: &Arc<Self>) -> Line {
+    fn enter(self: &Arc<Self>) -> Posting {
         let mut accounts = self.accounts.lock();
         let generation = accounts.newest;
         *accounts.open.entry(generation).or_default() += 1;
-        Line {
+        Posting {
             ledger: Arc::clone(self),
             generation,
             fault: None,
@@ -117,7 +117,7 @@ impl Ledger {
 
 /// A send in two ledgers: that of whoever sent, and that of the layer, which tells the log. The sender's may be gone first.
 #[derive(Debug)]
-pub struct Entry([Line; 2]);
+pub struct Entry([Posting; 2]);
 
 impl Entry {
     /// Enters a send in both.
@@ -127,21 +127,21 @@ impl Entry {
 
     /// Strikes it off.
     pub fn answer(mut self, answer: &Answer) {
-        for line in &mut self.0 {
-            line.fault.clone_from(&answer.fault);
+        for posting in &mut self.0 {
+            posting.fault.clone_from(&answer.fault);
         }
     }
 }
 
 /// A send in one ledger, struck off when it is dropped.
 #[derive(Debug)]
-struct Line {
+struct Posting {
     ledger: Arc<Ledger>,
     generation: u64,
     fault: Option<Fault>,
 }
 
-impl Drop for Line {
+impl Drop for Posting {
     fn drop(&mut self) {
         self.ledger.strike(self.generation, self.fault.take());
     }

@@ -136,7 +136,7 @@ impl<H: Host> RedisEngine<H> {
     pub fn give_up(&self, message: Prepared) -> Fault {
         drop(message);
         count(&self.shared.meter.unsent, 1);
-        self.shared.crowded(self.settings.send_timeout)
+        self.shared.no_room(self.settings.send_timeout)
     }
 
     fn to_channel(&self, channel: &str, payload: &[u8]) -> Result<Dispatch, Unsent> {

@@ -73,7 +73,7 @@ impl<H: Host> Driver<H> {
 
     /// Whether every message has been taken by a server or given up.
     pub(super) fn has_sent_all(&self) -> bool {
-        self.cx.servers.have_carried_all() && !self.outgoing.has_crowd()
+        self.cx.servers.have_carried_all() && !self.outgoing.has_waiting()
     }
 
     /// Sends messages, with one answer for all.

@@ -155,7 +155,9 @@ impl<H: Host> Driver<H> {
                 let arrivals = &mut self.arrivals;
                 match arrivals.arrived(cx, topics, (key, &topic), payload) {
                     Some(Arrived::Bell(channel)) => self.queues.rung(cx, &channel),
-                    Some(Arrived::Control(sender, control)) => self.told(sender, control),
+                    Some(Arrived::Control(sender, control)) => {
+                        self.control_received(sender, control);
+                    }
                     None => {}
                 }
             }
@@ -194,7 +196,7 @@ impl<H: Host> Driver<H> {
     }
 
     /// Another process, or this one, says something to the engine itself.
-    fn told(&mut self, sender: ProcessId, control: Control) {
+    fn control_received(&mut self, sender: ProcessId, control: Control) {
         let cx = &mut self.cx;
         let done = match control {
             Control::Join {

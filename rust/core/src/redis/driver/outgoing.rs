@@ -54,7 +54,7 @@ pub(super) enum Rest {
 pub(super) struct Outgoing {
     counters: Counters,
     /// Messages for which there is no room yet, in their order.
-    crowd: VecDeque<(Vec<Dispatch>, CallId)>,
+    waiting: VecDeque<(Vec<Dispatch>, CallId)>,
 }
 
 impl Outgoing {
@@ -68,7 +68,7 @@ impl Outgoing {
             } else {
                 Counters::new(watched)
             },
-            crowd: VecDeque::new(),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -88,12 +88,12 @@ impl Outgoing {
     ) -> Option<(Vec<Dispatch>, CallId)> {
         // One part more until all parts are known, so that it is not done before.
         let call = cx.call(1, ticket);
-        let admitted = claim.is_admitted() || self.crowd.is_empty() && claim.admit();
+        let admitted = claim.is_admitted() || self.waiting.is_empty() && claim.admit();
         cx.calls.hold(call, claim);
         if admitted {
             return Some((messages, call));
         }
-        self.crowd.push_back((messages, call));
+        self.waiting.push_back((messages, call));
         None
     }
 
@@ -102,30 +102,30 @@ impl Outgoing {
         &mut self,
         cx: &mut Context<H>,
     ) -> Option<(Vec<Dispatch>, CallId)> {
-        while let Some((_, call)) = self.crowd.front() {
+        while let Some((_, call)) = self.waiting.front() {
             let admitted = cx.calls.admit(*call);
             if !admitted && !cx.calls.is_late(*call, cx.now) {
                 return None;
             }
-            let (messages, call) = self.crowd.pop_front()?;
+            let (messages, call) = self.waiting.pop_front()?;
             if admitted {
                 return Some((messages, call));
             }
             count(&cx.shared.meter.unsent, messages.len() as u64);
-            let fault = cx.shared.crowded(cx.settings.send_timeout);
+            let fault = cx.shared.no_room(cx.settings.send_timeout);
             cx.calls.fail(call, fault);
         }
         None
     }
 
-    pub(super) fn has_crowd(&self) -> bool {
-        !self.crowd.is_empty()
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Gives up the messages that wait for room; gives how many there are.
-    pub(super) fn give_up_crowd(&mut self) -> u64 {
-        let crowd = self.crowd.drain(..);
-        crowd.map(|(messages, _)| messages.len() as u64).sum()
+    pub(super) fn give_up_waiting(&mut self) -> u64 {
+        let waiting = self.waiting.drain(..);
+        waiting.map(|(messages, _)| messages.len() as u64).sum()
     }
 
     /// Publishes a message, and says where else it goes.
@@ -225,7 +225,7 @@ impl Outgoing {
     }
 
     pub(super) fn shrink_if_sparse(&mut self) {
-        self.crowd.shrink_if_sparse();
+        self.waiting.shrink_if_sparse();
     }
 }
 

@@ -16,7 +16,7 @@ use crate::shrink::Shrink;
 
 /// A control message that waits for the connection by which the answer can come.
 #[derive(Debug)]
-struct Unsaid {
+struct Pending {
     process: ProcessId,
     control: Control,
     call: CallId,
@@ -28,7 +28,7 @@ pub(super) struct Peers {
     /// Which call waits for the answer to the message of a number, and until when.
     awaited: HashMap<u64, (CallId, Instant)>,
     last_number: u64,
-    unsaid: Vec<Unsaid>,
+    pending: Vec<Pending>,
     /// The word to ourselves that is on its way, to see how long that takes, and since when.
     probe: Option<(u64, Instant)>,
 }
@@ -41,7 +41,7 @@ impl Peers {
 
     /// Whether anything has a deadline.
     pub(super) fn are_waiting(&self) -> bool {
-        !self.awaited.is_empty() || !self.unsaid.is_empty()
+        !self.awaited.is_empty() || !self.pending.is_empty()
     }
 
     /// Has another process do something: now, or as soon as the answer can come.
@@ -58,7 +58,7 @@ impl Peers {
             self.tell(cx, outgoing, process, control, call);
             return;
         }
-        self.unsaid.push(Unsaid {
+        self.pending.push(Pending {
             process,
             control,
             call,
@@ -74,19 +74,19 @@ impl Peers {
         not_connected: impl Fn(&Context<H>, Instant) -> Option<Fault>,
         connected: bool,
     ) {
-        for unsaid in std::mem::take(&mut self.unsaid) {
+        for pending in std::mem::take(&mut self.pending) {
             if connected {
-                self.tell(cx, outgoing, unsaid.process, unsaid.control, unsaid.call);
-            } else if let Some(fault) = not_connected(cx, unsaid.until) {
-                cx.calls.fail(unsaid.call, fault);
+                self.tell(cx, outgoing, pending.process, pending.control, pending.call);
+            } else if let Some(fault) = not_connected(cx, pending.until) {
+                cx.calls.fail(pending.call, fault);
             } else {
-                self.unsaid.push(unsaid);
+                self.pending.push(pending);
             }
         }
     }
 
-    pub(super) fn have_unsaid(&self) -> bool {
-        !self.unsaid.is_empty()
+    pub(super) fn have_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Has another process do something, and waits for it to say that it is done.

@@ -56,7 +56,7 @@ impl Shared {
     }
 
     /// Why there is no room for a message: whether the servers are slow, or away.
-    pub(crate) fn crowded(&self, waited: Duration) -> Fault {
+    pub(crate) fn no_room(&self, waited: Duration) -> Fault {
         let (most, seconds) = (MOST >> 20, waited.as_secs_f64());
         let text = if self.meter.state() == ConnectionState::Up {
             format!(

@@ -21,7 +21,7 @@ impl<H: Host> Driver<H> {
         let busy = self.cx.servers.have_waiting()
             || self.drains.have_connects()
             || self.peers.are_waiting()
-            || self.outgoing.has_crowd()
+            || self.outgoing.has_waiting()
             || self.topics.are_awaited()
             || !self.cx.servers.map().is_known();
         let attempt = self.cx.servers.next_attempt().unwrap_or(self.next_health);
@@ -129,8 +129,8 @@ impl<H: Host> Driver<H> {
         };
         self.cx.servers.give_up_all(&fault);
         self.settle();
-        let crowd = self.outgoing.give_up_crowd();
-        count(&self.cx.shared.meter.unsent, crowd);
+        let waiting = self.outgoing.give_up_waiting();
+        count(&self.cx.shared.meter.unsent, waiting);
         self.cx.calls.end_all(&fault);
         self.tell_unsent();
         self.cx.shared.meter.set_state(ConnectionState::Closed);
@@ -153,7 +153,7 @@ impl<H: Host> Driver<H> {
 
     /// Says what waits for a connection by which the answer can come.
     fn tell_waiting(&mut self) {
-        if self.peers.have_unsaid() {
+        if self.peers.have_pending() {
             let connected = self.is_connected();
             let topics = &self.topics;
             self.peers.tell_waiting(

@@ -40,7 +40,7 @@ pub struct Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPayload {
     /// What was wrong.
-    pub fault: Fault,
+    pub defect: Defect,
     /// The offset of the value in which it was found.
     pub at: usize,
 }
@@ -48,7 +48,7 @@ pub struct BadPayload {
 /// What was wrong with a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum Defect {
     /// The outermost value is no map.
     NoMap,
     /// The bytes end too early, or a length claims more than there are.
@@ -71,19 +71,19 @@ pub enum Fault {
 
 impl fmt::Display for BadPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.fault {
-            Fault::NoMap => write!(f, "the message is not a map"),
-            Fault::Truncated => write!(f, "the message ends within a value"),
-            Fault::Key => write!(f, "a key of a map is neither a string nor a binary"),
-            Fault::NotUtf8 => write!(f, "a string is not valid UTF-8"),
-            Fault::Extension => write!(f, "the message holds an extension type"),
-            Fault::Reserved => write!(
+        match self.defect {
+            Defect::NoMap => write!(f, "the message is not a map"),
+            Defect::Truncated => write!(f, "the message ends within a value"),
+            Defect::Key => write!(f, "a key of a map is neither a string nor a binary"),
+            Defect::NotUtf8 => write!(f, "a string is not valid UTF-8"),
+            Defect::Extension => write!(f, "the message holds an extension type"),
+            Defect::Reserved => write!(
                 f,
                 "the message holds the byte 0xc1, which msgpack does not use"
             ),
-            Fault::TooDeep => write!(f, "more than {MAX_DEPTH} containers in each other"),
-            Fault::TooMany => write!(f, "more than {MAX_CONTAINERS} containers"),
-            Fault::Trailing => write!(f, "more bytes follow the message"),
+            Defect::TooDeep => write!(f, "more than {MAX_DEPTH} containers in each other"),
+            Defect::TooMany => write!(f, "more than {MAX_CONTAINERS} containers"),
+            Defect::Trailing => write!(f, "more bytes follow the message"),
         }?;
         write!(f, " (byte {})", self.at)
     }
@@ -97,8 +97,10 @@ impl std::error::Error for BadPayload {}
 /// Says what the first thing is that is not allowed, and where.
 pub fn inspect(bytes: &[u8]) -> Result<Shape, BadPayload> {
     let mut scan = Scan::new(bytes);
-    scan.run()
-        .map_err(|fault| BadPayload { fault, at: scan.at })?;
+    scan.run().map_err(|defect| BadPayload {
+        defect,
+        at: scan.at,
+    })?;
     Ok(Shape { kind: scan.kind })
 }
 
@@ -148,17 +150,17 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn run(&mut self) -> Result<(), Fault> {
+    fn run(&mut self) -> Result<(), Defect> {
         match self.token()? {
             Token::Map(pairs) => self.enter(pairs, true)?,
-            _ => return Err(Fault::NoMap),
+            _ => return Err(Defect::NoMap),
         }
         while let Some(is_key) = self.advance() {
             self.at = self.position;
             match self.token()? {
                 Token::Text(text) => self.text(text, is_key)?,
                 Token::Binary if is_key => {}
-                _ if is_key => return Err(Fault::Key),
+                _ if is_key => return Err(Defect::Key),
                 token => {
                     if self.depth == 1 && std::mem::take(&mut self.expects_kind) {
                         self.kind = None;
@@ -175,7 +177,7 @@ impl<'a> Scan<'a> {
         if self.position == self.bytes.len() {
             Ok(())
         } else {
-            Err(Fault::Trailing)
+            Err(Defect::Trailing)
         }
     }
 
@@ -193,10 +195,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn enter(&mut self, length: usize, map: bool) -> Result<(), Fault> {
+    fn enter(&mut self, length: usize, map: bool) -> Result<(), Defect> {
         self.containers += 1;
         if self.containers > MAX_CONTAINERS {
-            return Err(Fault::TooMany);
+            return Err(Defect::TooMany);
         }
         // Every value takes at least one byte.
         let left = if map {
@@ -205,16 +207,16 @@ impl<'a> Scan<'a> {
             Some(length)
         };
         let left = left.filter(|&left| left <= self.bytes.len() - self.position);
-        let left = left.ok_or(Fault::Truncated)?;
-        let place = self.open.get_mut(self.depth).ok_or(Fault::TooDeep)?;
+        let left = left.ok_or(Defect::Truncated)?;
+        let place = self.open.get_mut(self.depth).ok_or(Defect::TooDeep)?;
         *place = Open { left, map };
         self.depth += 1;
         Ok(())
     }
 
-    fn text(&mut self, range: Range<usize>, is_key: bool) -> Result<(), Fault> {
-        let text = self.bytes.get(range.clone()).ok_or(Fault::Truncated)?;
-        let text = std::str::from_utf8(text).map_err(|_| Fault::NotUtf8)?;
+    fn text(&mut self, range: Range<usize>, is_key: bool) -> Result<(), Defect> {
+        let text = self.bytes.get(range.clone()).ok_or(Defect::Truncated)?;
+        let text = std::str::from_utf8(text).map_err(|_| Defect::NotUtf8)?;
         if self.depth == 1 {
             if is_key {
                 self.expects_kind = text == "type";
@@ -225,7 +227,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn token(&mut self) -> Result<Token, Fault> {
+    fn token(&mut self) -> Result<Token, Defect> {
         let [marker] = self.number::<1>()?;
         let token = match marker {
             0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => Token::Other,
@@ -247,38 +249,38 @@ impl<'a> Scan<'a> {
             }
             0xdc | 0xdd => Token::Array(self.length(marker - 0xdc + 1)?),
             0xde | 0xdf => Token::Map(self.length(marker - 0xde + 1)?),
-            0xc1 => return Err(Fault::Reserved),
-            0xc7..=0xc9 | 0xd4..=0xd8 => return Err(Fault::Extension),
+            0xc1 => return Err(Defect::Reserved),
+            0xc7..=0xc9 | 0xd4..=0xd8 => return Err(Defect::Extension),
         };
         Ok(token)
     }
 
-    fn other(&mut self, length: usize) -> Result<Token, Fault> {
+    fn other(&mut self, length: usize) -> Result<Token, Defect> {
         self.skip(length)?;
         Ok(Token::Other)
     }
 
     /// A length of one, two or four bytes, by their logarithm.
-    fn length(&mut self, width: u8) -> Result<usize, Fault> {
+    fn length(&mut self, width: u8) -> Result<usize, Defect> {
         let length = match width {
             0 => self.number().map(u8::from_be_bytes)?.into(),
             1 => self.number().map(u16::from_be_bytes)?.into(),
             _ => self.number().map(u32::from_be_bytes)?,
         };
-        usize::try_from(length).map_err(|_| Fault::Truncated)
+        usize::try_from(length).map_err(|_| Defect::Truncated)
     }
 
-    fn number<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        let rest = self.bytes.get(self.position..).ok_or(Fault::Truncated)?;
-        let number = rest.first_chunk().ok_or(Fault::Truncated)?;
+    fn number<const N: usize>(&mut self) -> Result<[u8; N], Defect> {
+        let rest = self.bytes.get(self.position..).ok_or(Defect::Truncated)?;
+        let number = rest.first_chunk().ok_or(Defect::Truncated)?;
         self.position += N;
         Ok(*number)
     }
 
-    fn skip(&mut self, length: usize) -> Result<Range<usize>, Fault> {
+    fn skip(&mut self, length: usize) -> Result<Range<usize>, Defect> {
         let end = self.position.checked_add(length);
         let end = end.filter(|&end| end <= self.bytes.len());
-        let start = std::mem::replace(&mut self.position, end.ok_or(Fault::Truncated)?);
+        let start = std::mem::replace(&mut self.position, end.ok_or(Defect::Truncated)?);
         Ok(start..self.position)
     }
 }

@@ -3,8 +3,8 @@ use rmpv::Value;
 
 use super::*;
 
-fn fault(bytes: &[u8]) -> Option<Fault> {
-    inspect(bytes).err().map(|bad| bad.fault)
+fn defect(bytes: &[u8]) -> Option<Defect> {
+    inspect(bytes).err().map(|bad| bad.defect)
 }
 
 fn kind(bytes: &[u8]) -> Option<&str> {
@@ -57,36 +57,36 @@ fn the_type_is_found_wherever_it_stands() {
 #[test]
 fn what_python_sends_passes() {
     // {b"a": 1}, and {"a": [2**64 - 1, -2**63, 1.5, b"x", True, None]}
-    assert_eq!(fault(b"\x81\xc4\x01a\x01"), None);
+    assert_eq!(defect(b"\x81\xc4\x01a\x01"), None);
     let bytes = b"\x81\xa1a\x96\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xd3\x80\0\0\0\0\0\0\0\
         \xcb\x3f\xf8\0\0\0\0\0\0\xc4\x01x\xc3\xc0";
-    assert_eq!(fault(bytes), None);
+    assert_eq!(defect(bytes), None);
 }
 
 #[test]
 fn each_fault_has_its_name() {
     for (bytes, expected) in [
-        (&b""[..], Fault::Truncated),
-        (b"\x90", Fault::NoMap),
-        (b"\xa1a", Fault::NoMap),
-        (b"\x07", Fault::NoMap),
-        (b"\x81", Fault::Truncated),
-        (b"\x81\xa1a", Fault::Truncated),
-        (b"\x81\xa2a", Fault::Truncated),
-        (b"\x81\x01\x01", Fault::Key),
-        (b"\x81\xc0\x01", Fault::Key),
-        (b"\x81\x90\x01", Fault::Key),
-        (b"\x81\xa1a\x81\x01\x01", Fault::Key),
-        (b"\x81\xa1\xff\x01", Fault::NotUtf8),
-        (b"\x81\xa1a\xa2\xc3\x28", Fault::NotUtf8),
-        (b"\x81\xa1a\xd4\x05\x00", Fault::Extension),
-        (b"\x81\xa1a\xd6\xff\0\0\0\0", Fault::Extension),
-        (b"\x81\xa1a\xc7\0\x05", Fault::Extension),
-        (b"\x81\xa1a\xc1", Fault::Reserved),
-        (b"\x80\x80", Fault::Trailing),
-        (b"\x80\xc1", Fault::Trailing),
+        (&b""[..], Defect::Truncated),
+        (b"\x90", Defect::NoMap),
+        (b"\xa1a", Defect::NoMap),
+        (b"\x07", Defect::NoMap),
+        (b"\x81", Defect::Truncated),
+        (b"\x81\xa1a", Defect::Truncated),
+        (b"\x81\xa2a", Defect::Truncated),
+        (b"\x81\x01\x01", Defect::Key),
+        (b"\x81\xc0\x01", Defect::Key),
+        (b"\x81\x90\x01", Defect::Key),
+        (b"\x81\xa1a\x81\x01\x01", Defect::Key),
+        (b"\x81\xa1\xff\x01", Defect::NotUtf8),
+        (b"\x81\xa1a\xa2\xc3\x28", Defect::NotUtf8),
+        (b"\x81\xa1a\xd4\x05\x00", Defect::Extension),
+        (b"\x81\xa1a\xd6\xff\0\0\0\0", Defect::Extension),
+        (b"\x81\xa1a\xc7\0\x05", Defect::Extension),
+        (b"\x81\xa1a\xc1", Defect::Reserved),
+        (b"\x80\x80", Defect::Trailing),
+        (b"\x80\xc1", Defect::Trailing),
     ] {
-        assert_eq!(fault(bytes), Some(expected), "{bytes:02x?}");
+        assert_eq!(defect(bytes), Some(expected), "{bytes:02x?}");
     }
 }
 
@@ -100,23 +100,23 @@ fn huge_claims_are_refused_at_once() {
         b"\x81\xa1a\xc6\xff\xff\xff\xff",
         b"\x81\xdb\xff\xff\xff\xff",
     ] {
-        assert_eq!(fault(bytes), Some(Fault::Truncated), "{bytes:02x?}");
+        assert_eq!(defect(bytes), Some(Defect::Truncated), "{bytes:02x?}");
     }
 }
 
 #[test]
 fn depth_and_number_of_containers_are_limited() {
-    assert_eq!(fault(&nested(MAX_DEPTH)), None);
-    assert_eq!(fault(&nested(MAX_DEPTH + 1)), Some(Fault::TooDeep));
-    assert_eq!(fault(&nested(1 << 20)), Some(Fault::TooDeep));
+    assert_eq!(defect(&nested(MAX_DEPTH)), None);
+    assert_eq!(defect(&nested(MAX_DEPTH + 1)), Some(Defect::TooDeep));
+    assert_eq!(defect(&nested(1 << 20)), Some(Defect::TooDeep));
     let many = |empty: usize| {
         let mut bytes = b"\x81\xa1a\xdd".to_vec();
         bytes.extend(u32::try_from(empty).unwrap_or(u32::MAX).to_be_bytes());
         bytes.extend(std::iter::repeat_n(0x90, empty));
         bytes
     };
-    assert_eq!(fault(&many(MAX_CONTAINERS - 2)), None);
-    assert_eq!(fault(&many(MAX_CONTAINERS - 1)), Some(Fault::TooMany));
+    assert_eq!(defect(&many(MAX_CONTAINERS - 2)), None);
+    assert_eq!(defect(&many(MAX_CONTAINERS - 1)), Some(Defect::TooMany));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
     if matches!(
         ours,
         Err(BadPayload {
-            fault: Fault::Reserved | Fault::TooDeep | Fault::TooMany,
+            defect: Defect::Reserved | Defect::TooDeep | Defect::TooMany,
             ..
         })
     ) {
