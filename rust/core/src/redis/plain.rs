@@ -20,11 +20,13 @@ pub struct PlainSends {
 pub(crate) struct PlainMembers {
     /// Group, channel, and until when in milliseconds since the epoch, by the server's clock.
     by_group: HashMap<String, BTreeMap<String, u64>>,
+    /// When the last of them ends, of those that were there since all were read.
+    last_deadline: u64,
 }
 
 impl PlainMembers {
     pub(crate) fn replace(&mut self, memberships: impl Iterator<Item = (String, String, u64)>) {
-        self.by_group.clear();
+        self.clear();
         for (group, channel, deadline) in memberships {
             self.add(&group, &channel, deadline);
         }
@@ -33,6 +35,7 @@ impl PlainMembers {
     pub(crate) fn add(&mut self, group: &str, channel: &str, deadline: u64) {
         let members = self.by_group.entry(group.to_owned()).or_default();
         members.insert(channel.to_owned(), deadline);
+        self.last_deadline = self.last_deadline.max(deadline);
     }
 
     pub(crate) fn remove(&mut self, group: &str, channel: &str) {
@@ -46,6 +49,7 @@ impl PlainMembers {
 
     pub(crate) fn clear(&mut self) {
         self.by_group.clear();
+        self.last_deadline = 0;
     }
 
     pub(crate) fn shrink_if_sparse(&mut self) {
@@ -56,10 +60,9 @@ impl PlainMembers {
         self.by_group.contains_key(group)
     }
 
-    /// When the last of all memberships ends.
+    /// When the last of all memberships ends, or one that has been removed since all were read.
     pub(crate) fn last_deadline(&self) -> u64 {
-        let all = self.by_group.values().flat_map(BTreeMap::values);
-        all.copied().max().unwrap_or(0)
+        self.last_deadline
     }
 
     pub(crate) fn holds(&self, group: &str, channel: &str, now: u64) -> bool {

@@ -14,8 +14,9 @@ const PIPELINE: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     requests: VecDeque<Request>,
-    /// No request has to be given up before that: they are not looked at each time that it is asked for those that do.
-    due: Option<Instant>,
+    /// The earliest time at which one is to be given up that stands behind one to be given up later. Most stand in the order of
+    /// their times, so that those to be given up are found at the front; all are looked at only when this time has come.
+    out_of_order: Option<Instant>,
 }
 
 impl Outbox {
@@ -24,12 +25,16 @@ impl Outbox {
     }
 
     pub(super) fn push_back(&mut self, request: Request) {
-        self.note(request.until);
+        if let Some(last) = self.requests.back() {
+            self.note(last.until, request.until);
+        }
         self.requests.push_back(request);
     }
 
     pub(super) fn push_front(&mut self, request: Request) {
-        self.note(request.until);
+        if let Some(first) = self.requests.front() {
+            self.note(request.until, first.until);
+        }
         self.requests.push_front(request);
     }
 
@@ -38,8 +43,12 @@ impl Outbox {
         self.requests.shrink_if_sparse();
     }
 
-    fn note(&mut self, until: Instant) {
-        self.due = Some(self.due.map_or(until, |due| due.min(until)));
+    /// Notes the times of two that stand behind each other.
+    fn note(&mut self, before: Instant, behind: Instant) {
+        if behind < before {
+            let earliest = self.out_of_order.map_or(behind, |until| until.min(behind));
+            self.out_of_order = Some(earliest);
+        }
     }
 
     /// Takes the first requests, of about so many bytes, and at least one if there is one; gives how many bytes they are.
@@ -56,19 +65,22 @@ impl Outbox {
 
     /// Takes those that have waited too long.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<Request> {
-        if self.due.is_none_or(|due| now < due) {
-            return Vec::new();
-        }
         let is_late = |request: &Request| request.until <= now;
-        let (late, kept): (Vec<_>, Vec<_>) = self.take().partition(is_late);
-        self.due = kept.iter().map(|request| request.until).min();
-        self.requests = kept.into();
-        late
+        if self.out_of_order.is_some_and(|until| until <= now) {
+            let (late, kept): (Vec<_>, Vec<_>) = self.take().partition(is_late);
+            for request in kept {
+                self.push_back(request);
+            }
+            return late;
+        }
+        let late = self.requests.iter().take_while(|request| is_late(request));
+        let late = late.count();
+        self.requests.drain(..late).collect()
     }
 
     /// Takes all.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Request> {
-        self.due = None;
+        self.out_of_order = None;
         std::mem::take(&mut self.requests).into_iter()
     }
 }
@@ -122,6 +134,20 @@ mod tests {
             assert_eq!(outbox.take().count(), 3 - taken);
         }
         assert_eq!(Outbox::default().pipeline(1).1, 0);
+    }
+
+    #[test]
+    fn requests_in_the_order_of_their_times_are_not_all_looked_at() {
+        let now = Instant::now();
+        let mut ordered = outbox(now, &[1, 2, 2, 3]);
+        assert_eq!(ordered.out_of_order, None);
+        assert_eq!(ordered.take_late(now + Duration::from_secs(2)).len(), 3);
+        assert_eq!(ordered.out_of_order, None);
+        ordered.push_front(request(now, 9));
+        let early = now + Duration::from_secs(3);
+        assert_eq!(ordered.out_of_order, Some(early));
+        assert_eq!(seconds(now, ordered.take_late(early)), [3]);
+        assert_eq!(ordered.out_of_order, None, "one is left");
     }
 
     #[test]

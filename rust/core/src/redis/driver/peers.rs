@@ -1,6 +1,6 @@
 //! What other processes are told to do, and who waits for them to say that it is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use tokio::time::Instant;
 
@@ -25,8 +25,10 @@ struct Pending {
 
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    /// Which call waits for the answer to the message of a number, and until when.
-    awaited: HashMap<u64, (CallId, Instant)>,
+    /// Which call waits for the answer to the message of a number.
+    awaited: HashMap<u64, CallId>,
+    /// When each of them is given up, in that order; some have been answered.
+    deadlines: VecDeque<(Instant, u64)>,
     last_number: u64,
     pending: Vec<Pending>,
     /// The word to ourselves that is on its way, to see how long that takes, and since when.
@@ -114,7 +116,8 @@ impl Peers {
         number: u64,
         call: CallId,
     ) {
-        self.awaited.insert(number, (call, cx.until()));
+        self.awaited.insert(number, call);
+        self.deadlines.push_back((cx.until(), number));
         // If it does not get through nothing comes back.
         let published = cx.call(0, None);
         cx.calls.publishes_control(published, number);
@@ -125,7 +128,7 @@ impl Peers {
     pub(super) fn done<H: Host>(&mut self, cx: &mut Context<H>, number: u64) {
         if let Some((_, at)) = self.probe.take_if(|(probe, _)| *probe == number) {
             smooth(&cx.shared.meter.lag, cx.now - at);
-        } else if let Some((call, _)) = self.awaited.remove(&number) {
+        } else if let Some(call) = self.awaited.remove(&number) {
             cx.calls.done(call);
         }
     }
@@ -138,17 +141,19 @@ impl Peers {
         number: u64,
         fault: Option<Fault>,
     ) {
-        if let Some((call, _)) = self.awaited.remove(&number) {
+        if let Some(call) = self.awaited.remove(&number) {
             cx.calls.finish(call, |answer| answer.fault = fault);
         }
     }
 
     pub(super) fn give_up_late<H: Host>(&mut self, cx: &mut Context<H>) {
-        let now = cx.now;
-        let late = self.awaited.extract_if(|_, (_, until)| *until <= now);
-        for (_, (call, _)) in late {
-            let text = "the process of that channel did not answer in time";
-            cx.calls.fail(call, Fault::new(FaultKind::Timeout, text));
+        let due = |(until, _): &(Instant, u64)| *until <= cx.now;
+        let due = self.deadlines.iter().take_while(|waits| due(waits)).count();
+        for (_, number) in self.deadlines.drain(..due) {
+            if let Some(call) = self.awaited.remove(&number) {
+                let text = "the process of that channel did not answer in time";
+                cx.calls.fail(call, Fault::new(FaultKind::Timeout, text));
+            }
         }
     }
 
@@ -175,5 +180,72 @@ impl Peers {
 
     pub(super) fn shrink_if_sparse(&mut self) {
         self.awaited.shrink_if_sparse();
+        self.deadlines.shrink_if_sparse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{context, settings, World, OTHER};
+    use super::*;
+    use crate::redis::settings::Topology;
+
+    fn parts() -> (Context<World>, Outgoing, Peers) {
+        let cx = context(settings(Topology::Shards));
+        let outgoing = Outgoing::new(&cx.settings, 16);
+        (cx, outgoing, Peers::default())
+    }
+
+    fn leave() -> (ProcessId, Control) {
+        let control = Control::Leave {
+            request: 0,
+            group: "room".to_owned(),
+            channel: format!("specific.{OTHER}!a"),
+        };
+        (OTHER, control)
+    }
+
+    /// The tickets that were answered, and whether that was a fault.
+    fn answers(cx: &mut Context<World>) -> Vec<(u32, bool)> {
+        let answers = cx.calls.take_answers().into_iter();
+        answers
+            .map(|(ticket, answer)| (ticket, answer.fault.is_some()))
+            .collect()
+    }
+
+    #[test]
+    fn a_process_is_told_once_the_answer_can_come() {
+        let (mut cx, mut outgoing, mut peers) = parts();
+        peers.ask(&mut cx, &mut outgoing, leave(), 1, false);
+        assert!(cx.requests.is_empty() && peers.have_pending());
+        peers.tell_waiting(&mut cx, &mut outgoing, |_, _| None, false);
+        assert!(cx.requests.is_empty() && peers.have_pending());
+        peers.tell_waiting(&mut cx, &mut outgoing, |_, _| None, true);
+        assert_eq!((cx.requests.len(), peers.have_pending()), (1, false));
+        peers.done(&mut cx, 1);
+        assert_eq!(answers(&mut cx), [(1, false)]);
+    }
+
+    #[test]
+    fn a_process_that_does_not_answer_is_given_up_at_its_time() {
+        let (mut cx, mut outgoing, mut peers) = parts();
+        for ticket in 1..=3 {
+            peers.ask(&mut cx, &mut outgoing, leave(), ticket, true);
+        }
+        peers.done(&mut cx, 2);
+        peers.give_up_late(&mut cx);
+        assert_eq!(answers(&mut cx), [(2, false)]);
+        cx.now += cx.settings.send_timeout;
+        peers.give_up_late(&mut cx);
+        assert_eq!(answers(&mut cx), [(1, true), (3, true)]);
+        assert!(!peers.are_waiting());
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_members() {
+        let (mut cx, mut outgoing, mut peers) = parts();
+        peers.ask(&mut cx, &mut outgoing, leave(), 1, true);
+        peers.unreached(&mut cx, 1, None);
+        assert_eq!(answers(&mut cx), [(1, false)]);
     }
 }
