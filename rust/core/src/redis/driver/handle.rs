@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::arrivals::Arrived;
 use super::calls::FollowUp;
-use super::event::Event;
+use super::event::{Event, LinkEvent};
 use super::io::SILENCE;
 use super::members;
-use super::node_key::{NodeKey, Role};
+use super::node_key::{LinkId, NodeKey, Role};
 use super::refusals::{Origin, NO_NAME};
 use super::reply::integer;
 use super::request::{Request, Then};
@@ -29,94 +29,54 @@ const NOTABLE: i64 = 1000;
 
 impl<H: Host> Driver<H> {
     pub(super) fn handle(&mut self, event: Event) {
-        let now = self.cx.now;
-        let servers = &mut self.cx.servers;
         match event {
-            Event::Opened {
-                node,
-                role,
-                generation,
-                opened,
-            } => {
-                if servers.is_current(&node, role, generation) {
-                    self.opened(&node, role, generation, opened);
-                }
-            }
-            Event::Pushed {
-                node,
-                generation,
-                push,
-            } => {
-                if servers.note_push(&node, generation, now) {
-                    self.pushed(&node, generation, push);
-                }
-            }
-            Event::Replied {
-                node,
-                generation,
-                requests,
-                bytes,
-                replies,
-            } => servers.replied((&node, generation), requests, bytes, replies, now),
-            Event::Changed {
-                node,
-                generation,
-                batch,
-                refusals,
-            } => {
-                if servers.is_current(&node, Role::Subscriber, generation) {
-                    self.topics.changed(&mut self.cx, &node, &batch, refusals);
-                }
-            }
-            Event::Timed {
-                node,
-                generation,
-                time,
-            } => {
-                if servers.is_current(&node, Role::Writer, generation) {
-                    self.note_time(&node, time.as_ref());
-                }
-            }
-            Event::Heard {
-                node,
-                generation,
-                asked,
-            } => {
-                if servers.is_current(&node, Role::Subscriber, generation) {
-                    servers.note_heard(&node, asked);
-                }
-            }
-            Event::Silent {
-                node,
-                role,
-                generation,
-                asked,
-            } => servers.silent(&node, role, generation, asked, now),
-            Event::Ended { node, generation } => {
-                let fault = Fault::new(FaultKind::Lost, "the connection was lost");
-                servers.lose(&node, Role::Writer, generation, &fault, now);
-            }
-            Event::Succeeded { node, address } => servers.succeeded(&node, &address, now),
-            Event::Mapped(found) => servers.mapped(found, now),
+            Event::Link(id, event) => self.handle_link(&id, event),
+            Event::Mapped(found) => self.cx.servers.mapped(found, self.cx.now),
         }
         self.settle();
     }
 
-    fn opened(
-        &mut self,
-        node: &NodeKey,
-        role: Role,
-        generation: u64,
-        opened: Result<Opened, Fault>,
-    ) {
+    fn handle_link(&mut self, id: &LinkId, event: LinkEvent) {
+        let now = self.cx.now;
+        let servers = &mut self.cx.servers;
+        let is_current = servers.is_current(id);
+        match event {
+            LinkEvent::Replied {
+                requests,
+                bytes,
+                replies,
+            } => servers.replied(id, requests, bytes, replies, now),
+            LinkEvent::Succeeded(address) => servers.succeeded(&id.node, &address, now),
+            // What an earlier connection says is not heard.
+            _ if !is_current => {}
+            LinkEvent::Opened(opened) => self.opened(id, opened),
+            LinkEvent::Pushed(push) => {
+                servers.note_push(id, now);
+                self.pushed(id, push);
+            }
+            LinkEvent::Changed { batch, refusals } => {
+                let (cx, node) = (&mut self.cx, &id.node);
+                self.topics.changed(cx, node, &batch, refusals);
+            }
+            LinkEvent::Timed(time) => self.note_time(&id.node, time.as_ref()),
+            LinkEvent::Heard(asked) => servers.note_heard(id, asked),
+            LinkEvent::Silent(asked) => servers.silent(id, asked, now),
+            LinkEvent::Ended => {
+                let fault = Fault::new(FaultKind::Lost, "the connection was lost");
+                servers.lose(id, &fault, now);
+            }
+        }
+    }
+
+    fn opened(&mut self, id: &LinkId, opened: Result<Opened, Fault>) {
         let mut time = None;
-        if let (Role::Writer, Ok(opened)) = (role, &opened) {
-            self.io.watch(node, generation, &opened.link);
+        if let (Role::Writer, Ok(opened)) = (id.role, &opened) {
+            self.io.watch(id, &opened.link);
             time = Some(opened.time);
         }
-        self.cx.servers.opened(node, role, opened, self.cx.now);
+        self.cx.servers.opened(id, opened, self.cx.now);
         if let Some(time) = time {
-            self.note_time(node, time.as_ref());
+            self.note_time(&id.node, time.as_ref());
         }
     }
 
@@ -140,7 +100,8 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    fn pushed(&mut self, key: &NodeKey, generation: u64, push: Push) {
+    fn pushed(&mut self, id: &LinkId, push: Push) {
+        let key = &id.node;
         let (cx, topics) = (&mut self.cx, &mut self.topics);
         match push {
             Push::Message { topic, payload } => {
@@ -173,8 +134,7 @@ impl<H: Host> Driver<H> {
                 let text = format!("the connection to {} was lost", server.unwrap_or_default());
                 let fault = Fault::new(FaultKind::Lost, text);
                 let now = cx.now;
-                cx.servers
-                    .lose(key, Role::Subscriber, generation, &fault, now);
+                cx.servers.lose(id, &fault, now);
             }
         }
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
-use super::event::Event;
+use super::event::{Event, LinkEvent};
 use super::map::Look;
-use super::node::{LinkState, Node};
-use super::node_key::{NodeKey, Role};
+use super::node::Node;
+use super::node_key::{LinkId, NodeKey, Role};
 use super::servers::{Dial, Pipeline};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::link::probe::{self, Address};
@@ -37,7 +37,7 @@ impl Inbound {
     }
 }
 
-/// Starts the tasks. Nobody is left to be told when the driver has ended.
+/// Starts the tasks.
 pub(super) struct Io {
     transport: Arc<dyn Transport>,
     /// How long one attempt to connect may take.
@@ -65,46 +65,29 @@ impl Io {
 
     /// Makes a connection.
     pub(super) fn open(&self, dial: Dial) {
-        let Dial {
-            node,
-            role,
-            generation,
-            server,
-        } = dial;
-        let pushes: Option<PushSink> = (role == Role::Subscriber).then(|| {
-            let (pushes, node) = (self.pushes.clone(), node.clone());
-            let sink = move |push| {
-                let _ = pushes.send(Event::Pushed {
-                    node: node.clone(),
-                    generation,
-                    push,
-                });
-            };
-            Arc::new(sink) as PushSink
+        let Dial { id, server } = dial;
+        let pushes: Option<PushSink> = (id.role == Role::Subscriber).then(|| {
+            let pushes = Teller::new(&self.pushes, &id);
+            Arc::new(move |push| pushes.tell(LinkEvent::Pushed(push))) as PushSink
         });
-        let (events, transport) = (self.events.clone(), Arc::clone(&self.transport));
+        let (events, transport) = (Teller::new(&self.events, &id), Arc::clone(&self.transport));
         let timeout = self.timeout;
         tokio::spawn(async move {
-            let opened = match role {
+            let opened = match id.role {
                 Role::Writer => probe::open_writer(&*transport, &server, timeout).await,
                 Role::Subscriber => probe::open(&*transport, &server, timeout, pushes).await,
             };
-            let _ = events.send(Event::Opened {
-                node,
-                role,
-                generation,
-                opened,
-            });
+            events.tell(LinkEvent::Opened(opened));
         });
     }
 
     /// Tells when a connection that asks has ended: that is found out before the next message is written to nobody, and not by it.
-    pub(super) fn watch(&self, node: &NodeKey, generation: u64, link: &Arc<dyn Link>) {
+    pub(super) fn watch(&self, id: &LinkId, link: &Arc<dyn Link>) {
         if let Some(ended) = link.ended() {
-            let (events, node) = (self.events.clone(), node.clone());
+            let events = Teller::new(&self.events, id);
             tokio::spawn(async move {
                 ended.await;
-                let _ = events.send(Event::Ended { node, generation });
+                events.tell(LinkEvent::Ended);
             });
         }
     }
@@ -112,15 +95,14 @@ impl Io {
     /// Writes requests.
     pub(super) fn write(&self, pipeline: Pipeline) {
         let Pipeline {
-            node,
-            generation,
+            id,
             link,
             requests,
             commands,
             bytes,
             until,
         } = pipeline;
-        let (events, answer) = (self.events.clone(), link.request(&commands));
+        let (events, answer) = (Teller::new(&self.events, &id), link.request(&commands));
         tokio::spawn(async move {
             let replies = match tokio::time::timeout_at(until, answer).await {
                 Ok(replies) => replies,
@@ -129,9 +111,7 @@ impl Io {
                     "the server did not answer in time; it may have taken the message",
                 )),
             };
-            let _ = events.send(Event::Replied {
-                node,
-                generation,
+            events.tell(LinkEvent::Replied {
                 requests,
                 bytes,
                 replies,
@@ -140,26 +120,11 @@ impl Io {
     }
 
     /// Subscribes to topics and unsubscribes from others. The answer comes behind the confirmations.
-    pub(super) fn change(
-        &self,
-        node: &NodeKey,
-        subscriber: &LinkState,
-        batch: Vec<Change>,
-        sharded: bool,
-    ) {
-        let Some(link) = subscriber.link() else {
-            return;
-        };
-        let (pushes, answer) = (self.pushes.clone(), link.change(&batch, sharded));
-        let (node, generation) = (node.clone(), subscriber.generation);
+    pub(super) fn change(&self, id: &LinkId, link: &dyn Link, batch: Vec<Change>, sharded: bool) {
+        let (pushes, answer) = (Teller::new(&self.pushes, id), link.change(&batch, sharded));
         tokio::spawn(async move {
             let refusals = answer.await;
-            let _ = pushes.send(Event::Changed {
-                node,
-                generation,
-                batch,
-                refusals,
-            });
+            pushes.tell(LinkEvent::Changed { batch, refusals });
         });
     }
 
@@ -180,79 +145,70 @@ impl Io {
     /// Asks a server on both connections whether it is there, and the Sentinels whether it is still the master. A server that has
     /// moved or died without a word is found out by that.
     pub(super) fn check(&self, key: &NodeKey, node: &Node) {
-        self.check_writer(key, &node.writer);
-        self.check_subscriber(key, &node.subscriber);
-        self.check_master(key, node);
+        if let Some(link) = node.writer.link() {
+            self.check_writer(&node.id(key, Role::Writer), Arc::clone(link));
+        }
+        if let Some(link) = node.subscriber.link() {
+            self.check_subscriber(&node.id(key, Role::Subscriber), &**link);
+        }
+        self.check_master(&node.id(key, Role::Writer), node);
     }
 
     /// Asks what time it is, which is as good a question as any.
-    fn check_writer(&self, key: &NodeKey, writer: &LinkState) {
-        let Some(link) = writer.link().map(Arc::clone) else {
-            return;
-        };
-        let (events, node, generation) = (self.events.clone(), key.clone(), writer.generation);
-        let asked = Instant::now();
+    fn check_writer(&self, id: &LinkId, link: Arc<dyn Link>) {
+        let (events, asked) = (Teller::new(&self.events, id), Instant::now());
         tokio::spawn(async move {
-            let event = match probe::time_at(&*link, SILENCE).await {
-                Ok(time) => Event::Timed {
-                    node,
-                    generation,
-                    time,
-                },
-                Err(_) => Event::Silent {
-                    node,
-                    role: Role::Writer,
-                    generation,
-                    asked,
-                },
-            };
-            let _ = events.send(event);
+            let time = probe::time_at(&*link, SILENCE).await;
+            events.tell(time.map_or(LinkEvent::Silent(asked), LinkEvent::Timed));
         });
     }
 
-    fn check_subscriber(&self, key: &NodeKey, subscriber: &LinkState) {
-        let Some(link) = subscriber.link() else {
-            return;
-        };
-        let (pushes, node, generation) = (self.pushes.clone(), key.clone(), subscriber.generation);
-        let (asked, answer) = (Instant::now(), link.ping());
+    fn check_subscriber(&self, id: &LinkId, link: &dyn Link) {
+        // Behind the messages that came before the answer.
+        let (pushes, asked) = (Teller::new(&self.pushes, id), Instant::now());
+        let answer = link.ping();
         tokio::spawn(async move {
             let answered = tokio::time::timeout(SILENCE, answer).await;
-            let event = if answered.unwrap_or(false) {
-                Event::Heard {
-                    node,
-                    generation,
-                    asked,
-                }
+            pushes.tell(if answered.unwrap_or(false) {
+                LinkEvent::Heard(asked)
             } else {
-                Event::Silent {
-                    node,
-                    role: Role::Subscriber,
-                    generation,
-                    asked,
-                }
-            };
-            // Behind the messages that came before it.
-            let _ = pushes.send(event);
+                LinkEvent::Silent(asked)
+            });
         });
     }
 
-    fn check_master(&self, key: &NodeKey, node: &Node) {
-        let links = [&node.writer, &node.subscriber];
-        let known: Vec<Address> = links
-            .into_iter()
-            .filter_map(|link| link.address.clone())
-            .collect();
+    fn check_master(&self, id: &LinkId, node: &Node) {
+        let links = [&node.writer, &node.subscriber].into_iter();
+        let known: Vec<Address> = links.filter_map(|link| link.address.clone()).collect();
         if known.is_empty() {
             return;
         }
-        let (events, node, server) = (self.events.clone(), key.clone(), node.server.clone());
+        let (events, server) = (Teller::new(&self.events, id), node.server.clone());
         let (transport, timeout) = (Arc::clone(&self.transport), self.timeout);
         tokio::spawn(async move {
             let found = probe::successor(&*transport, &server, &known, timeout).await;
             if let Some(address) = found {
-                let _ = events.send(Event::Succeeded { node, address });
+                events.tell(LinkEvent::Succeeded(address));
             }
         });
+    }
+}
+
+/// Tells the driver about a connection. Nobody is left to be told when the driver has ended.
+struct Teller {
+    events: UnboundedSender<Event>,
+    id: LinkId,
+}
+
+impl Teller {
+    fn new(events: &UnboundedSender<Event>, id: &LinkId) -> Self {
+        Self {
+            events: events.clone(),
+            id: id.clone(),
+        }
+    }
+
+    fn tell(&self, event: LinkEvent) {
+        let _ = self.events.send(Event::Link(self.id.clone(), event));
     }
 }

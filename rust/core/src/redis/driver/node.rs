@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::changes::Changes;
-use super::node_key::Role;
+use super::node_key::{LinkId, NodeKey, Role};
 use super::outbox::Outbox;
 use crate::redis::fault::Fault;
 use crate::redis::link::backoff::Backoff;
@@ -150,6 +150,15 @@ impl Node {
         self.writer.lost = Some(now);
         self.subscriber.lost = Some(now);
         self
+    }
+
+    /// Which connection one of the two is now, of the server of this key.
+    pub(super) fn id(&self, key: &NodeKey, role: Role) -> LinkId {
+        LinkId {
+            node: key.clone(),
+            role,
+            generation: self.link(role).generation,
+        }
     }
 
     pub(super) fn link(&self, role: Role) -> &LinkState {

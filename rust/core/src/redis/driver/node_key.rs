@@ -25,3 +25,11 @@ pub(super) enum Role {
     Writer,
     Subscriber,
 }
+
+/// Which connection, of all attempts to make one: what an earlier one says is not heard.
+#[derive(Clone, Debug)]
+pub(super) struct LinkId {
+    pub(super) node: NodeKey,
+    pub(super) role: Role,
+    pub(super) generation: u64,
+}

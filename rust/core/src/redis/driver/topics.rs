@@ -242,20 +242,16 @@ impl Topics {
         self.ask_for(cx, topic);
     }
 
-    /// Takes the batches that are to be written to a server.
-    pub(super) fn batches(&mut self, key: &NodeKey, node: &mut Node) -> Vec<Vec<Change>> {
-        if node.subscriber.link().is_none() {
-            return Vec::new();
-        }
+    /// Takes the next batch that is to be written to a server, if it is not busy with others.
+    pub(super) fn next_batch(&mut self, key: &NodeKey, node: &mut Node) -> Option<Vec<Change>> {
         let wanted = &mut self.wanted;
-        let mut is_wanted = |change: &Change| {
+        node.changes.next_batch(|change| {
             let queued = wanted.is(&change.topic, key, Subscription::Queued);
             if change.joins && queued {
                 wanted.progress(&change.topic, Subscription::Asked);
             }
             !change.joins || queued
-        };
-        std::iter::from_fn(|| node.changes.next_batch(&mut is_wanted)).collect()
+        })
     }
 
     /// A server has answered a batch. The confirmations have come before that.

@@ -1,9 +1,11 @@
 //! The turn that each part has after some events, and what ends with the driver.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::node_key::Role;
 use super::{Driver, HEALTH};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Host;
@@ -145,8 +147,12 @@ impl<H: Host> Driver<H> {
         }
         let sharded = self.cx.servers.map().publishes_sharded();
         for (key, node) in self.cx.servers.nodes_mut() {
-            for batch in self.topics.batches(key, node) {
-                self.io.change(key, &node.subscriber, batch, sharded);
+            let Some(link) = node.subscriber.link().map(Arc::clone) else {
+                continue;
+            };
+            let id = node.id(key, Role::Subscriber);
+            while let Some(batch) = self.topics.next_batch(key, node) {
+                self.io.change(&id, &*link, batch, sharded);
             }
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::map::Map;
 use super::node::{Connection, LinkState, Node};
-use super::node_key::{NodeKey, Role};
+use super::node_key::{LinkId, NodeKey, Role};
 use super::outbox::Outbox;
 use super::request::{Request, Then};
 use crate::redis::fault::{Fault, FaultKind};
@@ -47,9 +47,7 @@ pub(super) enum Outcome {
 
 /// A connection that is to be made.
 pub(super) struct Dial {
-    pub(super) node: NodeKey,
-    pub(super) role: Role,
-    pub(super) generation: u64,
+    pub(super) id: LinkId,
     pub(super) server: ServerHost,
 }
 
@@ -170,24 +168,27 @@ impl Servers {
         self.nodes.values().any(lost)
     }
 
-    pub(super) fn is_current(&self, key: &NodeKey, role: Role, generation: u64) -> bool {
-        let node = self.nodes.get(key);
-        node.is_some_and(|node| node.link(role).generation == generation)
+    pub(super) fn is_current(&self, id: &LinkId) -> bool {
+        let node = self.nodes.get(&id.node);
+        node.is_some_and(|node| node.link(id.role).generation == id.generation)
     }
 
-    /// Notes that something came on a connection that subscribes; false if it is not that of now.
-    pub(super) fn note_push(&mut self, key: &NodeKey, generation: u64, now: Instant) -> bool {
-        let current = self.is_current(key, Role::Subscriber, generation);
-        if let Some(node) = self.nodes.get_mut(key).filter(|_| current) {
-            node.subscriber.heard = now;
+    fn link_mut(&mut self, id: &LinkId) -> Option<&mut LinkState> {
+        let node = self.nodes.get_mut(&id.node)?;
+        Some(node.link_mut(id.role)).filter(|link| link.generation == id.generation)
+    }
+
+    /// Notes that something came on a connection.
+    pub(super) fn note_push(&mut self, id: &LinkId, now: Instant) {
+        if let Some(link) = self.link_mut(id) {
+            link.heard = now;
         }
-        current
     }
 
     /// What comes from now on was sent after the question whose answer has come: both take the same way.
-    pub(super) fn note_heard(&mut self, key: &NodeKey, asked: Instant) {
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.subscriber.since = asked;
+    pub(super) fn note_heard(&mut self, id: &LinkId, asked: Instant) {
+        if let Some(link) = self.link_mut(id) {
+            link.since = asked;
         }
     }
 
@@ -201,7 +202,6 @@ impl Servers {
         let mut due = Vec::new();
         for (key, node) in &mut self.nodes {
             for role in [Role::Writer, Role::Subscriber] {
-                let server = node.server.clone();
                 let state = node.link_mut(role);
                 if !state.is_due(now) {
                     continue;
@@ -211,10 +211,8 @@ impl Servers {
                 state.since = now;
                 state.generation = self.attempts;
                 due.push(Dial {
-                    node: key.clone(),
-                    role,
-                    generation: state.generation,
-                    server,
+                    id: node.id(key, role),
+                    server: node.server.clone(),
                 });
             }
         }
@@ -222,18 +220,12 @@ impl Servers {
     }
 
     /// Notes what became of an attempt to connect.
-    pub(super) fn opened(
-        &mut self,
-        key: &NodeKey,
-        role: Role,
-        opened: Result<Opened, Fault>,
-        now: Instant,
-    ) {
-        let Some(node) = self.nodes.get_mut(key) else {
+    pub(super) fn opened(&mut self, id: &LinkId, opened: Result<Opened, Fault>, now: Instant) {
+        self.changed = true;
+        let Some(node) = self.nodes.get_mut(&id.node) else {
             return;
         };
-        self.changed = true;
-        let state = node.link_mut(role);
+        let state = node.link_mut(id.role);
         match opened {
             Ok(Opened { link, address, .. }) => {
                 self.map.note_sharding(link.can_shard());
@@ -242,9 +234,10 @@ impl Servers {
                 state.backoff.reset();
                 state.was_open = true;
                 state.failure = None;
-                self.outcomes.push_back(match role {
-                    Role::Writer => Outcome::WriterOpened(key.clone()),
-                    Role::Subscriber => Outcome::SubscriberOpened(key.clone()),
+                let key = id.node.clone();
+                self.outcomes.push_back(match id.role {
+                    Role::Writer => Outcome::WriterOpened(key),
+                    Role::Subscriber => Outcome::SubscriberOpened(key),
                 });
             }
             Err(fault) => {
@@ -262,69 +255,52 @@ impl Servers {
     }
 
     /// A connection is lost, or has to be given up.
-    pub(super) fn lose(
-        &mut self,
-        key: &NodeKey,
-        role: Role,
-        generation: u64,
-        fault: &Fault,
-        now: Instant,
-    ) {
-        if !self.is_current(key, role, generation) {
-            return;
-        }
-        self.changed = true;
-        let Some(node) = self.nodes.get_mut(key) else {
+    pub(super) fn lose(&mut self, id: &LinkId, fault: &Fault, now: Instant) {
+        let generation = self.attempts + 1;
+        let Some(link) = self.link_mut(id).filter(|link| link.link().is_some()) else {
             return;
         };
-        let state = node.link_mut(role);
-        if state.link().is_none() {
-            return;
-        }
-        self.attempts += 1;
-        state.retry(now, random::fraction());
-        state.address = None;
-        state.lost = Some(now);
-        state.generation = self.attempts;
+        link.retry(now, random::fraction());
+        link.address = None;
+        link.lost = Some(now);
+        link.generation = generation;
+        self.attempts = generation;
+        self.changed = true;
         self.last_fault = Some(fault.clone());
-        match role {
-            Role::Writer => node.unanswered = 0,
-            Role::Subscriber => {
-                node.changes.clear();
-                let lost = Outcome::SubscriberLost(key.clone(), fault.clone());
-                self.outcomes.push_back(lost);
+        if let Some(node) = self.nodes.get_mut(&id.node) {
+            match id.role {
+                Role::Writer => node.unanswered = 0,
+                Role::Subscriber => {
+                    node.changes.clear();
+                    let lost = Outcome::SubscriberLost(id.node.clone(), fault.clone());
+                    self.outcomes.push_back(lost);
+                }
             }
         }
         self.map.look_again();
     }
 
     /// A connection has not answered in time. It is lost, unless other things came on it meanwhile.
-    pub(super) fn silent(
-        &mut self,
-        key: &NodeKey,
-        role: Role,
-        generation: u64,
-        asked: Instant,
-        now: Instant,
-    ) {
-        let heard = self.nodes.get(key).map(|node| node.link(role).heard);
-        if heard.is_none_or(|heard| heard <= asked) {
+    pub(super) fn silent(&mut self, id: &LinkId, asked: Instant, now: Instant) {
+        if self.link_mut(id).is_none_or(|link| link.heard <= asked) {
             let fault = Fault::new(FaultKind::Timeout, "the server has gone silent");
-            self.lose(key, role, generation, &fault, now);
+            self.lose(id, &fault, now);
         }
     }
 
     /// The server says that it is a replica. Behind Sentinels there is a master elsewhere, and that is where messages are
     /// heard first.
-    fn demoted(&mut self, key: &NodeKey, generation: u64, fault: &Fault, now: Instant) {
-        let subscriber = self.nodes.get(key).and_then(|node| {
-            let together = node.subscriber.address == node.writer.address;
-            let told = node.writer.generation == generation && node.writer.address.is_some();
-            (together && told).then_some(node.subscriber.generation)
-        });
-        self.lose(key, Role::Writer, generation, fault, now);
-        if let Some(generation) = subscriber {
-            self.lose(key, Role::Subscriber, generation, fault, now);
+    fn demoted(&mut self, writer: &LinkId, fault: &Fault, now: Instant) {
+        let key = &writer.node;
+        let current = self.is_current(writer);
+        let node = self.nodes.get(key).filter(|_| current);
+        let address = node.and_then(|node| node.writer.address.as_ref());
+        let subscriber = node
+            .filter(|node| address.is_some() && node.subscriber.address.as_ref() == address)
+            .map(|node| node.id(key, Role::Subscriber));
+        self.lose(writer, fault, now);
+        if let Some(subscriber) = subscriber {
+            self.lose(&subscriber, fault, now);
         }
     }
 
@@ -334,16 +310,17 @@ impl Servers {
             return;
         };
         let fault = Fault::new(FaultKind::Lost, "the Sentinels name another master");
-        let elsewhere =
-            |link: &LinkState| link.address.as_ref().is_some_and(|known| known != address);
-        let old: Vec<_> = [Role::Writer, Role::Subscriber]
-            .into_iter()
-            .map(|role| (role, node.link(role)))
-            .filter(|(_, link)| elsewhere(link))
-            .map(|(role, link)| (role, link.generation))
+        let goes_elsewhere = |role: &Role| {
+            let known = node.link(*role).address.as_ref();
+            known.is_some_and(|known| known != address)
+        };
+        let roles = [Role::Writer, Role::Subscriber].into_iter();
+        let old: Vec<LinkId> = roles
+            .filter(goes_elsewhere)
+            .map(|role| node.id(key, role))
             .collect();
-        for (role, generation) in old {
-            self.lose(key, role, generation, &fault, now);
+        for id in old {
+            self.lose(&id, &fault, now);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Outcome, Servers};
-use crate::redis::driver::node_key::{NodeKey, Role};
+use crate::redis::driver::node_key::{LinkId, NodeKey, Role};
 use crate::redis::driver::outbox::Outbox;
 use crate::redis::driver::request::{passing, Request, Target};
 use crate::redis::fault::{Fault, FaultKind};
@@ -21,8 +21,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// Requests that are written together.
 pub(crate) struct Pipeline {
-    pub(crate) node: NodeKey,
-    pub(crate) generation: u64,
+    pub(crate) id: LinkId,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) requests: Vec<Request>,
     pub(crate) commands: Vec<Command>,
@@ -128,8 +127,7 @@ impl Servers {
                     request.write(&mut commands, sharded);
                 }
                 pipelines.push(Pipeline {
-                    node: key.clone(),
-                    generation: node.writer.generation,
+                    id: node.id(key, Role::Writer),
                     link: Arc::clone(&link),
                     requests,
                     commands,
@@ -144,22 +142,21 @@ impl Servers {
     /// A pipeline was answered, or given up.
     pub(crate) fn replied(
         &mut self,
-        (node, generation): (&NodeKey, u64),
+        id: &LinkId,
         requests: Vec<Request>,
         bytes: usize,
         replies: Result<Vec<Reply>, Fault>,
         now: Instant,
     ) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            if node.writer.generation == generation {
-                node.unanswered = node.unanswered.saturating_sub(bytes);
-                node.writer.heard = now;
-            }
+        let current = self.is_current(id);
+        if let Some(node) = self.nodes.get_mut(&id.node).filter(|_| current) {
+            node.unanswered = node.unanswered.saturating_sub(bytes);
+            node.writer.heard = now;
         }
         let replies = match replies {
             Ok(replies) => replies,
             Err(fault) => {
-                self.lose(node, Role::Writer, generation, &fault, now);
+                self.lose(id, &fault, now);
                 for request in requests {
                     if request.safe && request.until > now {
                         self.route(request, now);
@@ -173,22 +170,15 @@ impl Servers {
         let mut replies = replies.into_iter();
         for request in requests {
             let own = request.own_replies(&mut replies);
-            self.answered(node, generation, request, own, now);
+            self.answered(id, request, own, now);
         }
     }
 
-    fn answered(
-        &mut self,
-        node: &NodeKey,
-        generation: u64,
-        mut request: Request,
-        replies: Vec<Reply>,
-        now: Instant,
-    ) {
+    fn answered(&mut self, id: &LinkId, mut request: Request, replies: Vec<Reply>, now: Instant) {
         let in_the_way = replies.iter().find_map(passing);
         if let Some(refusal) = in_the_way.filter(|_| request.until > now) {
             request.keep(replies);
-            self.ask_again(node, generation, request, refusal, now);
+            self.ask_again(id, request, refusal, now);
             return;
         }
         let replies = request.complete(replies);
@@ -214,14 +204,7 @@ impl Servers {
     }
 
     /// Asks where the server says, or here in a while.
-    fn ask_again(
-        &mut self,
-        node: &NodeKey,
-        generation: u64,
-        mut request: Request,
-        refusal: Refusal,
-        now: Instant,
-    ) {
+    fn ask_again(&mut self, id: &LinkId, mut request: Request, refusal: Refusal, now: Instant) {
         let is_shard = self.map.is_known() && !self.map.is_cluster();
         if is_shard && refusal.elsewhere().is_some() {
             let text = "the server is part of a cluster: set the topology to \"cluster\"";
@@ -231,11 +214,11 @@ impl Servers {
         request.asking = false;
         match (refusal.elsewhere(), refusal.code.as_str()) {
             (Some((slot, host, port)), "MOVED") => {
-                self.moved(node, slot, &host, port);
+                self.moved(&id.node, slot, &host, port);
                 self.route(request, now);
             }
             (Some((_, host, port)), _) => {
-                let key = node.named(&host, port);
+                let key = id.node.named(&host, port);
                 request.asking = true;
                 match self.node_entry(&key, now) {
                     Some(node) => node.outbox.push_back(request),
@@ -246,7 +229,7 @@ impl Servers {
                 if code == "READONLY" {
                     let fault = refusal.into_fault();
                     self.last_fault = Some(fault.clone());
-                    self.demoted(node, generation, &fault, now);
+                    self.demoted(id, &fault, now);
                 } else {
                     self.map.look_again();
                 }

@@ -5,8 +5,6 @@ use crate::redis::driver::testing::{refused, settings, SilentLink};
 use crate::redis::link::Command;
 use crate::redis::settings::Topology;
 
-const SHARD: NodeKey = NodeKey::Shard(0);
-
 fn request(now: Instant) -> Request {
     let until = now + Duration::from_secs(5);
     let then = Then::HandedBack {
@@ -26,21 +24,21 @@ fn servers(now: Instant) -> Servers {
     Servers::new(&Arc::new(settings(Topology::Shards)), now)
 }
 
-/// Has the connections made that are due; gives the generation of the one that asks.
-fn connect(servers: &mut Servers, now: Instant) -> u64 {
-    let mut writer = 0;
+/// Has the connections made that are due; gives the one that asks.
+fn connect(servers: &mut Servers, now: Instant) -> LinkId {
+    let mut writer = None;
     for dial in servers.due(now) {
         let opened = Opened {
             link: Arc::new(SilentLink),
             address: None,
             time: None,
         };
-        servers.opened(&dial.node, dial.role, Ok(opened), now);
-        if dial.role == Role::Writer {
-            writer = dial.generation;
+        servers.opened(&dial.id, Ok(opened), now);
+        if dial.id.role == Role::Writer {
+            writer = Some(dial.id);
         }
     }
-    writer
+    writer.expect("it is due")
 }
 
 fn outcomes(servers: &mut Servers) -> Vec<Outcome> {
@@ -51,8 +49,8 @@ fn outcomes(servers: &mut Servers) -> Vec<Outcome> {
 fn answer(servers: &mut Servers, now: Instant, reply: &Reply) {
     for pipeline in servers.pipelines(now, 0) {
         let replies = vec![reply.clone(); pipeline.commands.len()];
-        let from = (&pipeline.node, pipeline.generation);
-        servers.replied(from, pipeline.requests, pipeline.bytes, Ok(replies), now);
+        let (requests, bytes) = (pipeline.requests, pipeline.bytes);
+        servers.replied(&pipeline.id, requests, bytes, Ok(replies), now);
     }
 }
 
@@ -103,13 +101,13 @@ fn a_lost_connection_is_made_again_and_what_the_old_one_says_is_not_heard() {
     let now = Instant::now();
     let mut servers = servers(now);
     servers.submit(request(now), now);
-    let generation = connect(&mut servers, now);
+    let writer = connect(&mut servers, now);
     let fault = Fault::new(FaultKind::Lost, "lost");
-    servers.lose(&SHARD, Role::Writer, generation, &fault, now);
+    servers.lose(&writer, &fault, now);
     assert!(!servers.are_open() && servers.has_lost_one());
-    assert!(!servers.is_current(&SHARD, Role::Writer, generation));
+    assert!(!servers.is_current(&writer));
     let due = servers.due(now + Duration::from_secs(1));
-    assert!(matches!(due.as_slice(), [dial] if dial.role == Role::Writer));
+    assert!(matches!(due.as_slice(), [dial] if dial.id.role == Role::Writer));
 }
 
 #[test]
@@ -117,9 +115,10 @@ fn a_server_that_refuses_at_once_fails_what_waits_for_it() {
     let now = Instant::now();
     let mut servers = servers(now);
     servers.submit(request(now), now);
-    servers.due(now);
+    let mut due = servers.due(now).into_iter().map(|dial| dial.id);
+    let writer = due.find(|id| id.role == Role::Writer).expect("it is due");
     let fault = Fault::new(FaultKind::Refused, "wrong password");
-    servers.opened(&SHARD, Role::Writer, Err(fault.clone()), now);
+    servers.opened(&writer, Err(fault.clone()), now);
     servers.give_up_late(now);
     let outcomes = outcomes(&mut servers);
     let [Outcome::NotReached(_), Outcome::Failed(_, failed)] = outcomes.as_slice() else {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::redis::driver::node_key::Role;
+use crate::redis::driver::node_key::{LinkId, Role};
 use crate::redis::driver::testing::{context, settings, SilentLink, World};
 use crate::redis::fault::FaultKind;
 use crate::redis::link::probe::Opened;
@@ -14,25 +14,27 @@ fn parts() -> (Context<World>, Topics) {
     (context(settings(Topology::Shards)), Topics::default())
 }
 
-/// Has the connection that subscribes made; gives its generation.
-fn connect(cx: &mut Context<World>, topics: &mut Topics) -> u64 {
+/// Has the connection that subscribes made, and gives it.
+fn connect(cx: &mut Context<World>, topics: &mut Topics) -> LinkId {
     let due = cx.servers.due(cx.now + Duration::from_secs(1));
-    let dial = due.iter().find(|dial| dial.role == Role::Subscriber);
+    let mut due = due.into_iter().map(|dial| dial.id);
+    let id = due.find(|id| id.role == Role::Subscriber);
+    let id = id.expect("it is due");
     let opened = Opened {
         link: Arc::new(SilentLink),
         address: None,
         time: None,
     };
-    cx.servers
-        .opened(&SHARD, Role::Subscriber, Ok(opened), cx.now);
+    cx.servers.opened(&id, Ok(opened), cx.now);
     topics.subscriber_opened(cx, &SHARD);
-    dial.map_or(0, |dial| dial.generation)
+    id
 }
 
 /// The topics that a server is asked for now.
 fn asked(cx: &mut Context<World>, topics: &mut Topics) -> Vec<Change> {
     let node = cx.servers.node_mut(&SHARD).expect("it is known");
-    topics.batches(&SHARD, node).into_iter().flatten().collect()
+    let batches = std::iter::from_fn(|| topics.next_batch(&SHARD, node));
+    batches.flatten().collect()
 }
 
 #[test]
@@ -54,12 +56,11 @@ fn a_topic_is_asked_for_once_there_is_a_connection_and_the_call_is_answered_when
 fn a_confirmed_topic_that_is_lost_may_have_missed_messages_and_is_asked_for_again() {
     let (mut cx, mut topics) = parts();
     topics.want(&mut cx, TOPIC, None);
-    let generation = connect(&mut cx, &mut topics);
+    let subscriber = connect(&mut cx, &mut topics);
     asked(&mut cx, &mut topics);
     topics.confirmed(&mut cx, &SHARD, TOPIC);
     let fault = Fault::new(FaultKind::Lost, "lost");
-    cx.servers
-        .lose(&SHARD, Role::Subscriber, generation, &fault, cx.now);
+    cx.servers.lose(&subscriber, &fault, cx.now);
     topics.subscriber_lost(&mut cx, &SHARD);
     assert!(topics.have_lost() && cx.shared.topics.lock().is_empty());
     assert_eq!(topics.take_lost_that_are_back(&cx), [""; 0]);
