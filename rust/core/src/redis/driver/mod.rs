@@ -11,6 +11,16 @@
 //! Invariants: every request that was submitted is answered once, by a reply or by a fault, at its deadline at the latest.
 //! Requests to one server are written in the order in which they were asked for.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::expect_used,
+        reason = "what it handles comes from servers"
+    )
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,15 @@
 //! Connections to servers: all that knows sockets, and redis-rs.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::expect_used,
+        reason = "what it reads comes from servers"
+    )
+)]
+
 mod certificate;
 mod command;
 mod connection;
