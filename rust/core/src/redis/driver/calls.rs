@@ -169,6 +169,10 @@ impl<T> Calls<T> {
         std::mem::take(&mut self.answers)
     }
 
+    pub(super) fn has_follow_ups(&self) -> bool {
+        !self.follow_ups.is_empty()
+    }
+
     pub(super) fn take_follow_ups(&mut self) -> Vec<FollowUp> {
         std::mem::take(&mut self.follow_ups)
     }

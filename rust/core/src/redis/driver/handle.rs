@@ -201,20 +201,19 @@ impl<H: Host> Driver<H> {
     /// Does all that follows from what was done: requests go to their servers, and what became of others goes to the parts.
     pub(super) fn settle(&mut self) {
         loop {
-            let follow_ups = self.cx.calls.take_follow_ups();
-            let requests = std::mem::take(&mut self.cx.requests);
-            let outcome = self.cx.servers.next_outcome();
-            if follow_ups.is_empty() && requests.is_empty() && outcome.is_none() {
-                return;
-            }
-            for follow_up in follow_ups {
+            for follow_up in self.cx.calls.take_follow_ups() {
                 self.follow_up(follow_up);
             }
-            for request in requests {
+            // What holds them is used again.
+            let mut requests = std::mem::take(&mut self.cx.requests);
+            for request in requests.drain(..) {
                 self.cx.servers.submit(request, self.cx.now);
             }
-            if let Some(outcome) = outcome {
-                self.act_on(outcome);
+            self.cx.requests = requests;
+            match self.cx.servers.next_outcome() {
+                Some(outcome) => self.act_on(outcome),
+                None if self.cx.calls.has_follow_ups() => {}
+                None => return,
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::redis::meter::{count, ConnectionState};
 use crate::redis::notice::Notice;
 use crate::redis::random;
 use crate::redis::wire::form::Wire;
+use crate::shrink::Shrink;
 use crate::sync::assert_unlocked;
 
 /// How often the parts have a turn while somebody waits for a connection or an answer.
@@ -96,6 +97,7 @@ impl<H: Host> Driver<H> {
     /// The memory that the tables needed at a peak is given back: once a second, because no event is to pay for it.
     pub(super) fn shrink_tables(&mut self) {
         self.cx.calls.shrink_if_sparse();
+        self.cx.requests.shrink_if_sparse();
         self.cx.shared.shrink_if_sparse();
         self.cx.servers.shrink_if_sparse();
         self.topics.shrink_if_sparse();
