@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use headrace_core::name::NameKind;
-use headrace_core::redis::{Place, Prepared, Progress, RedisEngine, Runtime as Thread, Unsent};
-use headrace_core::Error;
+use headrace_core::redis::{Place, RedisEngine, Runtime as Thread};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -13,16 +12,15 @@ use pyo3::types::PyDict;
 
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::seconds;
-use crate::errors::{fault_to_python, to_python, ChannelFull};
+use crate::errors::to_python;
 use crate::layer::MemoryLayer;
-use crate::message::encode::encode_into;
 use crate::reply::Reply;
-use crate::sleep::sleep;
 
 mod config;
 mod host;
 mod ledger;
 mod notice;
+mod requests;
 mod stats;
 
 use config::RedisConfig;
@@ -60,94 +58,6 @@ pub(crate) struct RedisLayer {
 
 /// How long a receiver that does not want to wait waits for the server's answer at most, in seconds.
 const ROUND_TRIP: f64 = 0.25;
-
-impl RedisLayer {
-    /// Asks for something.
-    fn asked(&self, ask: impl FnOnce(Ticket)) -> Reply {
-        let reply = Reply::new(self.direct_wake);
-        ask(Ticket::Reply(reply.pending()));
-        reply
-    }
-
-    /// Asks for something that may be done already: then there is nothing to wait for.
-    fn progress(
-        &self,
-        ask: impl FnOnce(Ticket) -> Result<Progress<Ticket>, Error>,
-    ) -> PyResult<Option<Reply>> {
-        let reply = Reply::new(self.direct_wake);
-        match ask(Ticket::Reply(reply.pending())).map_err(to_python)? {
-            Progress::Asked => Ok(Some(reply)),
-            Progress::Done(_) => Ok(None),
-        }
-    }
-
-    /// Sends a message that nobody waits for, as soon as there is room for it.
-    fn send_with_room(
-        &self,
-        py: Python<'_>,
-        message: Prepared,
-        ticket: Option<Ticket>,
-    ) -> PyResult<()> {
-        if let Some(fault) = self.engine.refuse_unreachable() {
-            return Err(fault_to_python(py, &fault));
-        }
-        if !message.has_room() {
-            let end = Instant::now().checked_add(self.engine.send_timeout());
-            if !sleep(py, end, |time| message.wait_for_room(time))? {
-                return Err(fault_to_python(py, &self.engine.give_up(message)));
-            }
-            // It may have been closed meanwhile, which makes room.
-            self.engine.check_open().map_err(to_python)?;
-        }
-        self.engine.send(message, ticket);
-        Ok(())
-    }
-
-    fn prepare_send(
-        &self,
-        channel: Channel<'_, '_>,
-        message: Outgoing<'_, '_>,
-    ) -> PyResult<Prepared> {
-        let payload = self.encode(message.value())?;
-        let channel = channel.name()?;
-        let prepared = self.engine.prepare_send(channel, &payload);
-        prepared.map_err(|error| unsent(error, channel))
-    }
-
-    fn prepare_group_send(
-        &self,
-        group: Group<'_, '_>,
-        message: Outgoing<'_, '_>,
-        exclude: Option<Exclude<'_, '_>>,
-    ) -> PyResult<Prepared> {
-        let payload = self.encode(message.value())?;
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
-        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let group = group.name()?;
-        let prepared = self.engine.prepare_group_send(group, &payload, &exclude);
-        prepared.map_err(|error| unsent(error, group))
-    }
-
-    fn encode(&self, message: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(256);
-        encode_into(&mut bytes, message, self.limit)?;
-        Ok(bytes)
-    }
-
-    fn pairs(&self, pairs: Pairs<'_, '_>, kind: NameKind) -> PyResult<Vec<(String, Vec<u8>)>> {
-        let local = self.engine.local();
-        local.check_open().map_err(to_python)?;
-        pairs.read(kind, |message| self.encode(message))
-    }
-}
-
-fn unsent(unsent: Unsent, channel: &str) -> PyErr {
-    match unsent {
-        Unsent::Refused(error) => to_python(error),
-        Unsent::Full => ChannelFull::new_err(channel.to_owned()),
-        Unsent::Unsendable(why) => PyValueError::new_err(why.to_string()),
-    }
-}
 
 #[pymethods]
 impl RedisLayer {
@@ -253,20 +163,15 @@ impl RedisLayer {
     /// to the rest.
     fn send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<(usize, usize, Reply)> {
         let messages = self.pairs(pairs, NameKind::Channel)?;
-        let reply = Reply::new(self.direct_wake);
-        let ticket = Ticket::Reply(reply.pending());
-        let sent = self.engine.send_many(&messages, ticket);
-        let full = sent.map_err(|error| unsent(error, ""))?;
+        let (full, reply) = self.all_asked(|ticket| self.engine.send_many(&messages, ticket))?;
         Ok((messages.len(), full, reply))
     }
 
     /// Send each message to its group; gives the groups and the reply.
     fn group_send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<(Vec<String>, Reply)> {
         let messages = self.pairs(pairs, NameKind::Group)?;
-        let reply = Reply::new(self.direct_wake);
-        let ticket = Ticket::Reply(reply.pending());
-        let sent = self.engine.group_send_many(&messages, ticket);
-        sent.map_err(|error| unsent(error, ""))?;
+        let ((), reply) =
+            self.all_asked(|ticket| self.engine.group_send_many(&messages, ticket))?;
         let groups = messages.into_iter().map(|(group, _)| group);
         Ok((groups.collect(), reply))
     }

@@ -1,0 +1,125 @@
+//! How a layer asks its engine for something: what it gives along, and what it gets back.
+
+use std::time::Instant;
+
+use headrace_core::name::NameKind;
+use headrace_core::redis::{Prepared, Progress, Unsent};
+use headrace_core::Error;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::host::Ticket;
+use super::RedisLayer;
+use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
+use crate::errors::{fault_to_python, to_python, ChannelFull};
+use crate::message::encode::encode_into;
+use crate::reply::Reply;
+use crate::sleep::sleep;
+
+impl RedisLayer {
+    /// Asks for something.
+    pub(super) fn asked(&self, ask: impl FnOnce(Ticket)) -> Reply {
+        let reply = Reply::new(self.direct_wake);
+        ask(Ticket::Reply(reply.pending()));
+        reply
+    }
+
+    /// Asks for something that may be done already: then there is nothing to wait for.
+    pub(super) fn progress(
+        &self,
+        ask: impl FnOnce(Ticket) -> Result<Progress<Ticket>, Error>,
+    ) -> PyResult<Option<Reply>> {
+        let reply = Reply::new(self.direct_wake);
+        match ask(Ticket::Reply(reply.pending())).map_err(to_python)? {
+            Progress::Asked => Ok(Some(reply)),
+            Progress::Done(_) => Ok(None),
+        }
+    }
+
+    /// Sends several messages, or none of them.
+    pub(super) fn all_asked<T>(
+        &self,
+        ask: impl FnOnce(Ticket) -> Result<T, Unsent>,
+    ) -> PyResult<(T, Reply)> {
+        let reply = Reply::new(self.direct_wake);
+        let sent = ask(Ticket::Reply(reply.pending()));
+        // A full mailbox is counted and no error, so no error names a channel.
+        let sent = sent.map_err(|error| unsent(error, ""))?;
+        Ok((sent, reply))
+    }
+
+    /// Sends a message that nobody waits for, as soon as there is room for it.
+    pub(super) fn send_with_room(
+        &self,
+        py: Python<'_>,
+        message: Prepared,
+        ticket: Option<Ticket>,
+    ) -> PyResult<()> {
+        if let Some(fault) = self.engine.refuse_unreachable() {
+            return Err(fault_to_python(py, &fault));
+        }
+        if !message.has_room() {
+            let end = Instant::now().checked_add(self.engine.send_timeout());
+            if !sleep(py, end, |time| message.wait_for_room(time))? {
+                return Err(fault_to_python(py, &self.engine.give_up(message)));
+            }
+            // It may have been closed meanwhile, which makes room.
+            self.engine.check_open().map_err(to_python)?;
+        }
+        self.engine.send(message, ticket);
+        Ok(())
+    }
+
+    /// A message to a channel that is ready to go.
+    pub(super) fn prepare_send(
+        &self,
+        channel: Channel<'_, '_>,
+        message: Outgoing<'_, '_>,
+    ) -> PyResult<Prepared> {
+        let payload = self.encode(message.value())?;
+        let channel = channel.name()?;
+        let prepared = self.engine.prepare_send(channel, &payload);
+        prepared.map_err(|error| unsent(error, channel))
+    }
+
+    /// A message to a group that is ready to go.
+    pub(super) fn prepare_group_send(
+        &self,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Option<Exclude<'_, '_>>,
+    ) -> PyResult<Prepared> {
+        let payload = self.encode(message.value())?;
+        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
+        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+        let group = group.name()?;
+        let prepared = self.engine.prepare_group_send(group, &payload, &exclude);
+        prepared.map_err(|error| unsent(error, group))
+    }
+
+    fn encode(&self, message: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(256);
+        encode_into(&mut bytes, message, self.limit)?;
+        Ok(bytes)
+    }
+
+    /// Pairs of a name and a message, in msgpack.
+    pub(super) fn pairs(
+        &self,
+        pairs: Pairs<'_, '_>,
+        kind: NameKind,
+    ) -> PyResult<Vec<(String, Vec<u8>)>> {
+        let local = self.engine.local();
+        local.check_open().map_err(to_python)?;
+        pairs.read(kind, |message| self.encode(message))
+    }
+}
+
+/// The error for a message that was not taken.
+fn unsent(unsent: Unsent, channel: &str) -> PyErr {
+    match unsent {
+        Unsent::Refused(error) => to_python(error),
+        Unsent::Full => ChannelFull::new_err(channel.to_owned()),
+        Unsent::Unsendable(why) => PyValueError::new_err(why.to_string()),
+    }
+}
