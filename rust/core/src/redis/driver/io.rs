@@ -12,7 +12,7 @@ use super::node::Node;
 use super::node_key::{LinkId, NodeKey, Role};
 use super::servers::{Dial, Pipeline};
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::link::probe::{self, Address};
+use crate::redis::link::probe::{self, Address, Sentinels};
 use crate::redis::link::{Change, Link, PushSink, Transport};
 
 /// How long a connection may be silent after it was asked whether it is there.
@@ -40,6 +40,7 @@ impl Inbound {
 /// Starts the tasks.
 pub(super) struct Io {
     transport: Arc<dyn Transport>,
+    sentinels: Arc<Sentinels>,
     /// How long one attempt to connect may take.
     timeout: Duration,
     events: UnboundedSender<Event>,
@@ -56,6 +57,7 @@ impl Io {
         };
         let io = Self {
             transport,
+            sentinels: Arc::default(),
             timeout,
             events,
             pushes,
@@ -184,9 +186,11 @@ impl Io {
             return;
         }
         let (events, server) = (Teller::new(&self.events, id), node.server.clone());
-        let (transport, timeout) = (Arc::clone(&self.transport), self.timeout);
+        let (transport, sentinels) = (Arc::clone(&self.transport), Arc::clone(&self.sentinels));
+        let timeout = self.timeout;
         tokio::spawn(async move {
-            let found = probe::successor(&*transport, &server, &known, timeout).await;
+            let asking = probe::successor(&*transport, &sentinels, &server, &known, timeout);
+            let found = asking.await;
             if let Some(address) = found {
                 events.tell(LinkEvent::Succeeded(address));
             }

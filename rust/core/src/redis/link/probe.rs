@@ -1,6 +1,7 @@
 //! Finds out where to connect, and connects: to a server, to the master that the Sentinels name, and to whoever knows the map of a
 //! cluster.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::server_clock::Reading;
 use super::transport::{Link, PushSink, Transport};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::settings::{Endpoint, Host as ServerHost};
+use crate::sync::Mutex;
 
 /// How long a Sentinel, or a server that is asked for the map, may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,9 +60,10 @@ pub(crate) async fn open(
             time: None,
         });
     }
-    let mut last = None;
+    let (mut last, once) = (None, Sentinels::default());
     for sentinel in &server.sentinels {
-        let opened = match master(transport, sentinel, server, timeout).await {
+        let asking = master(transport, &once, sentinel, server, timeout);
+        let opened = match asking.await {
             Ok(address) => {
                 let endpoint = server.endpoint.at(&address.0, address.1);
                 let opening = open_master(transport, &endpoint, timeout, pushes.clone()).await;
@@ -80,16 +83,47 @@ pub(crate) async fn open(
     Err(last.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "no Sentinel is given")))
 }
 
+/// Connections to Sentinels that are asked again and again, by their addresses.
+#[derive(Default)]
+pub(crate) struct Sentinels(Mutex<HashMap<String, Arc<dyn Link>>>);
+
+impl Sentinels {
+    /// Asks a Sentinel on the connection that there is; without one, or if that does not answer, on a new one. It is kept if it
+    /// answers.
+    async fn request(
+        &self,
+        transport: &dyn Transport,
+        sentinel: &Endpoint,
+        timeout: Duration,
+        commands: &[Command],
+    ) -> Result<Vec<Reply>, Fault> {
+        let address = sentinel.to_string();
+        let kept = self.0.lock().remove(&address);
+        if let Some(link) = kept {
+            if let Ok(replies) = in_time(timeout, link.request(commands)).await {
+                self.0.lock().insert(address, link);
+                return Ok(replies);
+            }
+        }
+        let link = transport.open(sentinel, timeout, None).await?;
+        let replies = in_time(timeout, link.request(commands)).await?;
+        self.0.lock().insert(address, link);
+        Ok(replies)
+    }
+}
+
 /// Where the master is that the Sentinels name, if that is not where the connections go: a master that was replaced may not
 /// know it for seconds, and what it is given until then is lost.
 pub(crate) async fn successor(
     transport: &dyn Transport,
+    sentinels: &Sentinels,
     server: &ServerHost,
     known: &[Address],
     timeout: Duration,
 ) -> Option<Address> {
     for sentinel in &server.sentinels {
-        let Ok(address) = master(transport, sentinel, server, timeout).await else {
+        let asking = master(transport, sentinels, sentinel, server, timeout);
+        let Ok(address) = asking.await else {
             continue;
         };
         if known.iter().all(|known| *known == address) {
@@ -109,6 +143,7 @@ pub(crate) async fn successor(
 
 async fn master(
     transport: &dyn Transport,
+    sentinels: &Sentinels,
     sentinel: &Endpoint,
     server: &ServerHost,
     timeout: Duration,
@@ -116,11 +151,12 @@ async fn master(
     // There are others to ask: one that is silent must not keep everything waiting.
     let timeout = timeout.min(PATIENCE);
     let name = server.master_name.as_deref().unwrap_or_default();
-    let link = transport.open(sentinel, timeout, None).await?;
     let ask = Command::new("SENTINEL")
         .word("GET-MASTER-ADDR-BY-NAME")
         .text(name);
-    let replies = in_time(timeout, link.request(&[ask])).await?;
+    let replies = sentinels
+        .request(transport, sentinel, timeout, &[ask])
+        .await?;
     if let Some(refusal) = replies.first().and_then(Refusal::of) {
         if refusal.is_unknown_command() {
             let text = format!(
@@ -308,6 +344,9 @@ fn slots(reply: Option<&Reply>, asked: &Endpoint) -> Vec<SlotRange> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::transport::{Change, Pending};
     use super::*;
 
     fn endpoint() -> Endpoint {
@@ -367,5 +406,82 @@ mod tests {
         assert!(!is_master(Some(&role("slave"))));
         assert!(is_master(Some(&Reply::Nil)));
         assert!(is_master(None));
+    }
+
+    /// A Sentinel that names the master, and counts who connects. Its connections may break after their first answer.
+    #[derive(Clone, Default)]
+    struct Sentinel {
+        connections: Arc<AtomicUsize>,
+        breaks: bool,
+    }
+
+    struct SentinelLink {
+        answers: AtomicUsize,
+    }
+
+    impl Transport for Sentinel {
+        fn open(
+            &self,
+            _endpoint: &Endpoint,
+            _timeout: Duration,
+            _pushes: Option<PushSink>,
+        ) -> Pending<Result<Arc<dyn Link>, Fault>> {
+            self.connections.fetch_add(1, Ordering::SeqCst);
+            let answers = AtomicUsize::new(if self.breaks { 1 } else { usize::MAX });
+            Box::pin(async move { Ok(Arc::new(SentinelLink { answers }) as Arc<dyn Link>) })
+        }
+    }
+
+    impl Link for SentinelLink {
+        fn request(&self, _commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+            let left = |left: usize| left.checked_sub(1);
+            let answers = &self.answers;
+            let left = answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+            let word = |text: &str| Reply::BulkString(text.as_bytes().to_vec());
+            let master = Reply::Array(vec![word("master"), word("6379")]);
+            let lost = |_| Fault::new(FaultKind::Lost, "the connection was lost");
+            Box::pin(async move { left.map(|_| vec![master]).map_err(lost) })
+        }
+
+        fn change(&self, _changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+            Box::pin(async { Vec::new() })
+        }
+
+        fn ping(&self) -> Pending<bool> {
+            Box::pin(async { true })
+        }
+
+        fn can_shard(&self) -> bool {
+            false
+        }
+
+        fn ended(&self) -> Option<Pending<()>> {
+            None
+        }
+    }
+
+    /// How many connections are made to ask ten times for a master that stays.
+    async fn connections(breaks: bool) -> usize {
+        let sentinel = Sentinel {
+            breaks,
+            ..Sentinel::default()
+        };
+        let server = ServerHost {
+            endpoint: endpoint(),
+            sentinels: vec![endpoint()],
+            master_name: Some("mymaster".to_owned()),
+        };
+        let (kept, known) = (Sentinels::default(), [("master".to_owned(), 6379)]);
+        for _ in 0..10 {
+            let found = successor(&sentinel, &kept, &server, &known, PATIENCE).await;
+            assert_eq!(found, None);
+        }
+        sentinel.connections.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn a_sentinel_is_asked_again_and_again_on_one_connection() {
+        assert_eq!(connections(false).await, 1);
+        assert_eq!(connections(true).await, 10, "none is asked that is lost");
     }
 }
