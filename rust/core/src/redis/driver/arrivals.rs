@@ -409,3 +409,66 @@ fn refuse_oversized<H: Host>(cx: &Context<H>, place: &str, bytes: usize) {
         limit: cx.settings.max_message_bytes,
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{context, settings, World, ME, OTHER};
+    use super::*;
+    use crate::redis::settings::Topology;
+    use crate::redis::wire::envelope::Outgoing;
+
+    const SHARD: NodeKey = NodeKey::Shard(0);
+    /// `{"type": "x"}`
+    const PAYLOAD: &[u8] = b"\x81\xa4type\xa1x";
+
+    fn parts() -> (Context<World>, Topics, Arrivals) {
+        let cx = context(settings(Topology::Shards));
+        (cx, Topics::default(), Arrivals::new(16))
+    }
+
+    fn direct(channel: &str, sequence: u64) -> Vec<u8> {
+        let header = Header {
+            sender: OTHER,
+            sequence,
+            deadline: u64::MAX,
+        };
+        let payload = PAYLOAD;
+        let body = Outgoing::Direct { channel, payload };
+        let draft = envelope::encode(&header, body, None).expect("it fits");
+        draft.bytes().to_vec()
+    }
+
+    #[test]
+    fn a_message_goes_into_its_mailbox_and_a_hole_before_it_is_told() {
+        let (mut cx, mut topics, mut arrivals) = parts();
+        let (inbox, channel) = (cx.keys.inbox(ME), format!("specific.{ME}!a"));
+        for (sequence, missed) in [(1, 0), (2, 0), (5, 2)] {
+            let from = (&SHARD, inbox.as_str());
+            let bytes = direct(&channel, sequence);
+            assert_eq!(arrivals.arrived(&mut cx, &mut topics, from, bytes), None);
+            assert_eq!(cx.shared.stats().missed, missed);
+        }
+        assert_eq!(cx.local.depth(&channel), 3);
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_or_for_another_part() {
+        let (mut cx, mut topics, mut arrivals) = parts();
+        let mut arrive = |topic: &str, bytes: Vec<u8>| {
+            arrivals.arrived(&mut cx, &mut topics, (&SHARD, topic), bytes)
+        };
+        let bell = arrive("t:b:{work}", Vec::new());
+        assert_eq!(bell, Some(Arrived::Bell("work".to_owned())));
+        assert_eq!(arrive("t:g:room", b"nonsense".to_vec()), None);
+        assert_eq!(
+            arrive("t:g:room", direct("work", 1)),
+            None,
+            "it is misplaced"
+        );
+        assert_eq!(cx.shared.stats().malformed, 2);
+        let much = vec![0; cx.settings.max_message_bytes + ENVELOPE + 1];
+        let from = (&SHARD, "t:g:room");
+        assert_eq!(arrivals.arrived(&mut cx, &mut topics, from, much), None);
+        assert_eq!(cx.shared.stats().oversized, 1);
+    }
+}

@@ -52,3 +52,27 @@ impl Drains {
         std::mem::take(&mut self.drains)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{context, settings};
+    use super::*;
+    use crate::redis::fault::FaultKind;
+    use crate::redis::settings::Topology;
+
+    #[test]
+    fn those_who_wait_for_the_connection_are_answered_when_it_is_there_or_given_up() {
+        for (connected, given_up, answered) in
+            [(false, false, 0), (true, false, 1), (false, true, 1)]
+        {
+            let (mut cx, mut drains) = (context(settings(Topology::Shards)), Drains::default());
+            drains.connect(&mut cx, 1);
+            let fault = || Fault::new(FaultKind::Unreachable, "nobody is there");
+            drains.answer_connects(&mut cx, |_, _| given_up.then(fault), connected);
+            let answers = cx.calls.take_answers();
+            assert_eq!(answers.len(), answered);
+            let failed = answers.iter().any(|(_, answer)| answer.fault.is_some());
+            assert_eq!((failed, drains.have_connects()), (given_up, answered == 0));
+        }
+    }
+}

@@ -383,3 +383,76 @@ pub(super) fn removed<H: Host>(cx: &mut Context<H>, call: CallId, queue: bool, r
     }
     cx.calls.done(call);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{context, settings, World};
+    use super::*;
+    use crate::redis::fault::FaultKind;
+    use crate::redis::settings::Topology;
+
+    fn parts() -> (Context<World>, Arrivals, Queues, Members) {
+        let cx = context(settings(Topology::Shards));
+        (cx, Arrivals::new(16), Queues::default(), Members::default())
+    }
+
+    /// The first command of each request that was made since.
+    fn asked(cx: &mut Context<World>) -> Vec<String> {
+        let requests = std::mem::take(&mut cx.requests);
+        let first = |request: Request| request.to_strings().into_iter().next();
+        let words = requests.into_iter().filter_map(first);
+        words
+            .map(|words| words.split(' ').next().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    fn send(cx: &mut Context<World>, queues: &mut Queues, members: &mut Members) {
+        let call = cx.call(0, Some(1));
+        let room = ("room".to_owned(), Vec::new());
+        members.send(cx, queues, room, vec![0; 40].into(), call);
+    }
+
+    fn hash(cx: &Context<World>) -> Vec<Reply> {
+        let end = (cx.shared.now() + 60_000).to_string();
+        let word = |text: &str| Reply::BulkString(text.as_bytes().to_vec());
+        vec![Reply::Array(vec![word("room\0work"), word(&end)])]
+    }
+
+    #[test]
+    fn a_message_to_a_group_waits_until_its_members_have_been_read_once() {
+        let (mut cx, mut arrivals, mut queues, mut members) = parts();
+        send(&mut cx, &mut queues, &mut members);
+        send(&mut cx, &mut queues, &mut members);
+        assert_eq!(asked(&mut cx), ["HGETALL"]);
+        let replies = hash(&cx);
+        members.read(&mut cx, &mut arrivals, &mut queues, replies);
+        assert_eq!(asked(&mut cx), ["SADD", "RPUSH", "RPUSH"]);
+        send(&mut cx, &mut queues, &mut members);
+        assert_eq!(asked(&mut cx), ["RPUSH"]);
+    }
+
+    #[test]
+    fn members_that_change_while_they_are_read_are_read_again_once() {
+        let (mut cx, mut arrivals, mut queues, mut members) = parts();
+        for _ in 0..3 {
+            members.load(&mut cx);
+        }
+        assert_eq!(asked(&mut cx), ["HGETALL"]);
+        let replies = hash(&cx);
+        members.read(&mut cx, &mut arrivals, &mut queues, replies);
+        assert_eq!(asked(&mut cx), ["HGETALL"]);
+        let replies = hash(&cx);
+        members.read(&mut cx, &mut arrivals, &mut queues, replies);
+        assert_eq!(asked(&mut cx).len(), 0);
+    }
+
+    #[test]
+    fn what_waits_for_members_that_cannot_be_read_fails() {
+        let (mut cx, _, mut queues, mut members) = parts();
+        send(&mut cx, &mut queues, &mut members);
+        members.not_loaded(&mut cx, &Fault::new(FaultKind::Lost, "lost"));
+        let answers = cx.calls.take_answers();
+        assert!(matches!(answers.as_slice(), [(1, answer)] if answer.fault.is_some()));
+        assert!(members.is_idle());
+    }
+}

@@ -257,3 +257,93 @@ fn publish<H: Host>(
     };
     cx.submit(Request::new(name, topic, vec![command], until, then));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::backlog::{Backlog, MOST};
+    use super::super::testing::{context, settings, World, OTHER};
+    use super::*;
+    use crate::redis::settings::Topology;
+
+    fn parts(wire: Wire) -> (Context<World>, Outgoing) {
+        let mut cx = context(settings(Topology::Shards));
+        cx.keys = cx.keys.in_form(wire);
+        cx.settings = Arc::new(Settings {
+            wire,
+            ..(*cx.settings).clone()
+        });
+        let outgoing = Outgoing::new(&cx.settings, 16);
+        (cx, outgoing)
+    }
+
+    fn message(channel: &str) -> Dispatch {
+        Dispatch::Channel {
+            channel: channel.to_owned(),
+            entry: vec![0; 40].into(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_published_where_its_channel_is_read_or_left_for_a_queue() {
+        let specific = format!("specific.{OTHER}!a");
+        for (wire, channel, topic) in [
+            (
+                Wire::Headrace,
+                specific.as_str(),
+                Some(format!("t:p:{OTHER}")),
+            ),
+            (Wire::Headrace, "work", None),
+            (Wire::ChannelsRedis, "work", Some("work".to_owned())),
+        ] {
+            let (mut cx, mut outgoing) = parts(wire);
+            let call = cx.call(1, Some(1));
+            let rest = outgoing.send(&mut cx, message(channel), call);
+            assert_eq!(matches!(rest, Rest::Queue { .. }), topic.is_none());
+            let published = cx.requests.first().map(Request::to_strings);
+            let words = published.and_then(|commands| commands.into_iter().next());
+            let to = words.and_then(|words| words.split(' ').nth(1).map(str::to_owned));
+            assert_eq!(to, topic);
+        }
+    }
+
+    #[test]
+    fn a_message_waits_for_room_and_is_not_overtaken() {
+        let (mut cx, mut outgoing) = parts(Wire::Headrace);
+        let backlog: Arc<Backlog> = Arc::default();
+        let all = Claim::new(&backlog, 0, MOST);
+        let claim = || Claim::new(&backlog, 1, 1);
+        for ticket in [1, 2] {
+            let messages = vec![message("work")];
+            let accepted = outgoing.accept(&mut cx, messages, claim(), Some(ticket));
+            assert!(accepted.is_none());
+        }
+        assert!(outgoing.admit(&mut cx).is_none());
+        drop(all);
+        let third = outgoing.accept(&mut cx, Vec::new(), claim(), Some(3));
+        assert!(
+            third.is_none(),
+            "there is room, and there are others before it"
+        );
+        let admitted = std::iter::from_fn(|| outgoing.admit(&mut cx));
+        assert_eq!(admitted.count(), 3);
+        assert!(!outgoing.has_waiting());
+    }
+
+    #[test]
+    fn a_message_for_which_no_room_comes_is_given_up() {
+        let (mut cx, mut outgoing) = parts(Wire::Headrace);
+        let backlog: Arc<Backlog> = Arc::default();
+        let _all = Claim::new(&backlog, 0, MOST);
+        let claim = Claim::new(&backlog, 1, 1);
+        outgoing.accept(&mut cx, vec![message("work")], claim, Some(1));
+        cx.now += cx.settings.send_timeout + Duration::from_millis(1);
+        assert!(outgoing.admit(&mut cx).is_none());
+        let answers = cx.calls.take_answers();
+        let fault = answers.first().and_then(|(_, answer)| answer.fault.clone());
+        assert_eq!(fault.map(|fault| fault.kind()), Some(FaultKind::Backlog));
+        assert_eq!(cx.shared.stats().unsent, 1);
+    }
+}

@@ -88,3 +88,28 @@ impl Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::testing::{context, settings};
+    use super::*;
+    use crate::redis::fault::FaultKind;
+    use crate::redis::settings::Topology;
+
+    #[test]
+    fn the_owner_is_told_once_of_a_loss_and_once_that_all_is_whole_again() {
+        let cx = context(settings(Topology::Cluster));
+        let (mut status, mut topics) = (Status::default(), Topics::default());
+        let fault = Fault::new(FaultKind::Lost, "lost");
+        status.not_reached(&cx, &fault);
+        status.not_reached(&cx, &fault);
+        assert!(status.lost(&cx, &fault));
+        assert!(!status.lost(&cx, &fault), "the channels know");
+        assert_eq!(status.note(&cx, &mut topics), News::default());
+        assert_eq!(cx.shared.meter.state(), ConnectionState::Down);
+        let told = std::iter::from_fn(|| cx.shared.notices.next(Duration::ZERO));
+        assert_eq!(told.count(), 2);
+    }
+}
