@@ -59,7 +59,7 @@ pub enum Notice {
         sender: Option<String>,
         /// Why, in words.
         reason: String,
-        /// The field of [`LinkStats`] that counts it.
+        /// The field of [`LinkStats`](super::LinkStats) that counts it.
         counter: &'static str,
     },
     /// These groups and queues may have missed messages.
