@@ -17,7 +17,9 @@ __all__ = [
     "LinkStats",
     "ManualClock",
     "MemoryLayer",
+    "Outcome",
     "RedisLayer",
+    "Reply",
     "Runtime",
     "SendReport",
     "Waiter",
@@ -153,7 +155,7 @@ class Inbox:
     def __anext__(self, /) -> Awaitable[dict[str, Any]]: ...
     def attend(self, /, attendant: Any | None = None) -> None:
         """
-        Have a function called with each message that comes while a task waits here, in the task's stead and context.
+        Have a function called with each message that comes while a task waits here, instead of the task, in its context.
 
         It returns None if that was all; the loop has a turn then before the next message. It returns True if what waits may
         be attended to at once. Anything else resumes the task, as the value of its await. It is for one task, from
@@ -210,7 +212,7 @@ class Inbox:
         """
     def release(self, /) -> None:
         """
-        Let the memberships of the channel expire as those of any other; to be called by who is done with it.
+        Let the memberships of the channel expire as those of any other; to be called once nobody receives from it.
         """
 
 @final
@@ -507,31 +509,31 @@ class MemoryLayer:
     def __new__(
         cls, /, config: Incomplete, clock: ManualClock | None = None, owner: str | None = None
     ) -> MemoryLayer: ...
-    def channel_groups(self, /, channel: "str") -> list[str]: ...
+    def channel_groups(self, /, channel: str) -> list[str]: ...
     def channel_names(self, /) -> list[str]:
         """
         The channels that hold messages or waiting receivers.
         """
-    def channel_stats(self, /, channel: "str") -> ChannelStats: ...
+    def channel_stats(self, /, channel: str) -> ChannelStats: ...
     def close(self, /) -> None:
         """
         Flush, refuse everything from now on, and wake all receivers with `LayerClosed`.
         """
-    def close_channel(self, /, channel: "str") -> None:
+    def close_channel(self, /, channel: str) -> None:
         """
         Drop the messages of a channel and take it out of all its groups.
         """
     def flush(self, /) -> None: ...
-    def group_add(self, /, group: "str", channel: "str") -> None: ...
-    def group_channels(self, /, group: "str") -> list[str]: ...
-    def group_count(self, /, group: "str") -> int: ...
-    def group_discard(self, /, group: "str", channel: "str") -> None: ...
-    def group_members(self, /, group: "str") -> list[tuple[str, float]]:
+    def group_add(self, /, group: str, channel: str) -> None: ...
+    def group_channels(self, /, group: str) -> list[str]: ...
+    def group_count(self, /, group: str) -> int: ...
+    def group_discard(self, /, group: str, channel: str) -> None: ...
+    def group_members(self, /, group: str) -> list[tuple[str, float]]:
         """
         The channels of a group, each with the seconds since its latest `group_add`.
         """
     def group_names(self, /) -> list[str]: ...
-    def group_send(self, /, group: "str", message: "dict[str, object]", exclude: Any | None = None) -> SendReport:
+    def group_send(self, /, group: str, message: dict[str, object], exclude: Any | None = None) -> SendReport:
         """
         Send to every member of a group but the excluded. Never blocks.
         """
@@ -539,29 +541,29 @@ class MemoryLayer:
         """
         Send each message to its group. Bad input is found before anything is sent.
         """
-    def group_stats(self, /, group: "str") -> GroupStats: ...
-    def inbox(self, /, channel: "str") -> Inbox:
+    def group_stats(self, /, group: str) -> GroupStats: ...
+    def inbox(self, /, channel: str) -> Inbox:
         """
         The messages of a channel, one after the other, as an asynchronous iterator. While there is one, the channel keeps its
         memberships.
         """
-    def receive(self, /, channel: "str") -> Any:
+    def receive(self, /, channel: str) -> Any:
         """
         Take the oldest message, or return a `Waiter` for the next one.
         """
-    def receive_nowait(self, /, channel: "str") -> "dict[str, object]":
+    def receive_nowait(self, /, channel: str) -> "dict[str, object]":
         """
         Take the oldest message.
         """
-    def receive_ready(self, /, channel: "str", max: "int") -> "list[dict[str, object]]":
+    def receive_ready(self, /, channel: str, max: int) -> "list[dict[str, object]]":
         """
         Take up to `max` messages that are there.
         """
-    def receive_sync(self, /, channel: "str", timeout: float | None = None) -> "dict[str, object]":
+    def receive_sync(self, /, channel: str, timeout: float | None = None) -> "dict[str, object]":
         """
         Take the oldest message; sleep until there is one, or until the time is over.
         """
-    def send(self, /, channel: "str", message: "dict[str, object]") -> None:
+    def send(self, /, channel: str, message: dict[str, object]) -> None:
         """
         Send one message. Never blocks.
         """
@@ -572,91 +574,82 @@ class MemoryLayer:
     def stats(self, /) -> LayerStats: ...
 
 @final
+class Outcome:
+    """
+    What became of what was asked of a server.
+    """
+    @property
+    def full(self, /) -> int:
+        """
+        Queues that were full.
+        """
+    @property
+    def queued(self, /) -> int:
+        """
+        Queues that took it.
+        """
+    @property
+    def receivers(self, /) -> int:
+        """
+        Processes that were told.
+        """
+
+@final
 class RedisLayer:
     """
     Mailboxes in this process and the way to those in others: the engine behind `headrace.layers.RedisChannelLayer`.
 
-    What takes the server's time returns a `Waiter`; awaited, its `take` gives what became of it.
+    What takes the server's time returns a `Reply`.
     """
     def __new__(cls, /, config: Incomplete, local: MemoryLayer, expiry: float, runtime: Runtime) -> RedisLayer: ...
     def close(self, /) -> None:
         """
         End the connections.
         """
-    def close_channel(self, /, channel: "str") -> None:
+    def close_channel(self, /, channel: str) -> None:
         """
         Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
         """
-    def connect(self, /) -> Waiter:
+    def connect(self, /) -> Reply:
         """
         Become connected.
         """
-    def connect_soon(self, /) -> None:
-        """
-        Become connected, some time.
-        """
-    def connect_sync(self, /, timeout: float | None = None) -> tuple[int, int, int] | None:
-        """
-        Become connected, and sleep until that is done. None: the time was over first.
-        """
-    def drain(self, /, ending: bool) -> Waiter:
+    def drain(self, /, ending: bool) -> Reply:
         """
         Wait until the server has what was sent.
         """
-    def drain_sync(self, /, ending: bool, timeout: float | None = None) -> tuple[int, int, int] | None:
-        """
-        As `drain`, asleep until it is done. None: the time was over first.
-        """
-    def fetch(self, /, channel: "str", most: "int") -> Waiter:
+    def fetch(self, /, channel: str, most: int) -> Reply:
         """
         Take messages of a queue into the local mailbox.
         """
-    def fetch_sync(self, /, channel: "str", most: "int") -> tuple[int, int, int] | None:
-        """
-        As `fetch`, asleep until it is done.
-        """
-    def flush(self, /) -> Waiter:
+    def flush(self, /) -> Reply:
         """
         Remove what the layer has, everywhere.
         """
-    def group_add(self, /, group: "str", channel: "str", expiry: float) -> Waiter | None:
+    def group_add(self, /, group: str, channel: str, expiry: float) -> Reply | None:
         """
         Put a channel in a group for so many seconds. None: it is done.
         """
-    def group_add_sync(self, /, group: "str", channel: "str", expiry: float) -> None:
-        """
-        As `group_add`, asleep until it is done.
-        """
-    def group_discard(self, /, group: "str", channel: "str") -> Waiter | None:
+    def group_discard(self, /, group: str, channel: str) -> Reply | None:
         """
         Take a channel out of a group. None: it is done.
         """
-    def group_discard_sync(self, /, group: "str", channel: "str") -> None:
-        """
-        As `group_discard`, asleep until it is done.
-        """
-    def group_send(self, /, group: "str", message: "dict[str, object]", exclude: Any | None = None) -> Waiter:
+    def group_send(self, /, group: str, message: dict[str, object], exclude: Any | None = None) -> Reply:
         """
         Send to the members of a group but the excluded.
         """
-    def group_send_many(self, /, pairs: Any) -> tuple[list[str], Waiter]:
+    def group_send_many(self, /, pairs: Any) -> tuple[list[str], Reply]:
         """
-        Send each message to its group; gives the groups and the wait.
+        Send each message to its group; gives the groups and the reply.
         """
-    def group_send_sync(
-        self,
-        /,
-        group: "str",
-        message: "dict[str, object]",
-        exclude: Any | None,
-        confirm: "bool",
-        ledger: Ledger | None = None,
-    ) -> tuple[int, int, int] | None:
+    def group_send_soon(
+        self, /, group: str, message: dict[str, object], exclude: Any | None = None, ledger: Ledger | None = None
+    ) -> None:
         """
-        Send to the members of a group, and sleep until it is known what became of it, if that is wanted; if not, sleep while
-        too much waits already, and a ledger may keep it.
+        Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
+        entered in the ledger, if there is one.
         """
-    def is_queue(self, /, channel: "str") -> bool:
+    def is_queue(self, /, channel: str) -> bool:
         """
         Whether a channel is a queue, and no channel of a process.
         """
@@ -668,31 +661,23 @@ class RedisLayer:
         """
         Whether it was ever used.
         """
-    def is_subscribed(self, /, channel: "str") -> bool:
+    def is_subscribed(self, /, channel: str) -> bool:
         """
         Whether what is sent to a channel comes here without being asked for.
         """
-    def listen(self, /, channel: "str") -> Waiter | None:
+    def listen(self, /, channel: str) -> Reply | None:
         """
         Subscribe to a channel by its name. None: it is done.
-        """
-    def listen_soon(self, /, channel: "str") -> None:
-        """
-        Subscribe to a channel by its name, some time.
-        """
-    def listen_sync(self, /, channel: "str") -> None:
-        """
-        As `listen`, asleep until it is done.
         """
     def next_notice(self, /, timeout: float) -> "dict[str, object] | None":
         """
         Wait, without a loop, for something that the owner may want to know: as a dict with "kind".
         """
-    def plain_groups(self, /, channel: "str") -> list[str]:
+    def plain_groups(self, /, channel: str) -> list[str]:
         """
         The groups of a plain channel.
         """
-    def plain_members(self, /, group: "str") -> list[str]:
+    def plain_members(self, /, group: str) -> list[str]:
         """
         The plain channels of a group.
         """
@@ -700,7 +685,7 @@ class RedisLayer:
         """
         All memberships of plain channels, as group and channel.
         """
-    def plain_sends(self, /, group: "str") -> tuple[int, int, int]:
+    def plain_sends(self, /, group: str) -> tuple[int, int, int]:
         """
         What this process has sent to the plain channels of a group: sends, messages that queues took, and that were refused.
         """
@@ -709,7 +694,7 @@ class RedisLayer:
         """
         The id of this process in the names of its channels.
         """
-    def queue_depth(self, /, channel: "str") -> int:
+    def queue_depth(self, /, channel: str) -> int:
         """
         How many messages a queue held at the last look.
         """
@@ -717,33 +702,64 @@ class RedisLayer:
         """
         The queues that held messages at the last look.
         """
-    def receive_sync(self, /, channel: "str", timeout: float | None = None) -> "dict[str, object]":
+    def receive_sync(self, /, channel: str, timeout: float | None = None) -> "dict[str, object]":
         """
         Take the oldest message of a queue; sleep until there is one, or until the time is over.
         """
-    def send(self, /, channel: "str", message: "dict[str, object]") -> Waiter:
+    def send(self, /, channel: str, message: dict[str, object]) -> Reply:
         """
         Send one message.
         """
-    def send_many(self, /, pairs: Any) -> tuple[int, int, Waiter]:
+    def send_many(self, /, pairs: Any) -> tuple[int, int, Reply]:
         """
-        Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the wait.
+        Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the reply
+        to the rest.
         """
-    def send_sync(
-        self, /, channel: "str", message: "dict[str, object]", confirm: "bool"
-    ) -> tuple[int, int, int] | None:
+    def send_soon(self, /, channel: str, message: dict[str, object]) -> None:
         """
-        Send one message, and sleep until it is known what became of it, if that is wanted; if not, sleep while too much waits
-        already.
+        Send one message, and wait for nothing but room, if too much waits already.
         """
     def stats(self, /) -> LinkStats: ...
     def unattended(self, /) -> Ledger:
         """
         What became of all sends that were given a ledger.
         """
-    def want(self, /, channel: "str") -> None:
+    def want(self, /, channel: str) -> None:
         """
         Say that somebody waits for a message of a queue.
+        """
+
+@final
+class Reply:
+    """
+    The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once.
+
+    What was asked is done whether anybody waits or not.
+    """
+    def __await__(self, /) -> Generator[Any, None, Outcome]: ...
+    def __iter__(self, /) -> Reply: ...
+    def __next__(self, /) -> Any: ...
+    def close(self, /) -> None:
+        """
+        End the wait.
+        """
+    def throw(self, typ: Any, val: Any | None = None, tb: Any | None = None, /) -> None:
+        """
+        End the wait with an exception.
+        """
+    def wait(self, /, timeout: float | None = None) -> Outcome:
+        """
+        Wait for the answer, blocking this thread.
+
+        Args:
+            timeout: Seconds to wait at most; None waits for ever, though what a server does not do in time has an answer too.
+
+        Raises:
+            TimeoutError: The time is over.
+            ValueError: The time is negative or no number.
+            LayerUnavailable: The server could not be reached, did not answer in time, or refused.
+            LayerClosed: The layer was closed.
+            RuntimeError: The reply was taken, or somebody else waits for it.
         """
 
 @final
@@ -784,9 +800,8 @@ class Waiter:
     """
     A wait for a message, for one task at a time.
 
-    One made by `MemoryLayer.receive` is in line already, and is awaited once: it says only that the message is
-    there, and `take` takes it, because on Python 3.12 and later an awaitable returns None for nothing, but a value at
-    the price of an exception. One that belongs to an `Inbox` gets in line each time it is awaited and returns the message.
+    It is in line already, and is awaited once: it says only that the message is there, and `take` takes it, because on
+    Python 3.12 and later an awaitable returns None for nothing, but a value at the price of an exception.
     """
     def __await__(self, /) -> Generator[Any, None, Any]: ...
     def __iter__(self, /) -> Waiter: ...

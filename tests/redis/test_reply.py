@@ -15,7 +15,7 @@ from headrace._core import Outcome
 from headrace.layers import RedisChannelLayer
 
 MakeLayer = Callable[..., RedisChannelLayer]
-HELLO = {"type": "test.hello"}
+HELLO: dict[str, object] = {"type": "test.hello"}
 
 
 @pytest.fixture
@@ -91,6 +91,8 @@ async def test_a_task_that_was_cancelled_leaves_the_reply(stalled: tuple[RedisCh
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    with pytest.raises(RuntimeError, match="the wait for this reply was ended before"):
+        await reply
     proxy.flow()
     thread = threading.Thread(target=reply.wait, args=(SECONDS,))
     thread.start()

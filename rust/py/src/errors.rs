@@ -77,7 +77,8 @@ pub(crate) fn send_to_python<M>(error: SendError<M>, channel: &str) -> PyErr {
     }
 }
 
-/// What did not reach the server, or was refused there. What led to it, or else what it was, is the cause.
+/// The error for a request that did not reach the server, or was refused there. Its cause says what led to it, or else what it
+/// was.
 pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
     let class = match (fault.kind(), fault.cause()) {
         (FaultKind::Closed, None) => return layer_closed(),
@@ -96,15 +97,15 @@ pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
     with_cause(&class, &fault.to_string(), cause)
 }
 
-/// An error that is an object already. PyO3 makes one of any other when it is looked at, and panics at the end of the
-/// interpreter.
+/// An error whose exception object is made at once. PyO3 makes that of any other when it is first looked at, and panics if
+/// that is at the end of the interpreter.
 fn made(class: &Bound<'_, PyType>, text: &str) -> PyErr {
     class
         .call1((text,))
         .map_or_else(|error| error, PyErr::from_value)
 }
 
-/// An error that came of another, which is an object already.
+/// An error with a cause, whose exception object is made already.
 pub(crate) fn with_cause(class: &Bound<'_, PyType>, text: &str, cause: PyErr) -> PyErr {
     let error = made(class, text);
     error.set_cause(class.py(), Some(cause));

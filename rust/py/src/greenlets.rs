@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-/// The first pause between two looks, and the longest. The pauses double, so a wait takes at most twice as long as needed, or
+/// The first pause between two polls, and the longest. The pauses double, so a wait takes at most twice as long as needed, or
 /// the longest pause more.
 const FIRST: Duration = Duration::from_micros(200);
 const LONGEST: Duration = Duration::from_millis(25);

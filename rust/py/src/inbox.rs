@@ -282,8 +282,8 @@ fn check_callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     Err(PyTypeError::new_err(text))
 }
 
-/// An awaitable that raises, where there is no message to wait for. `__anext__` itself must not raise: `anext(inbox, default)` would end
-/// the process, as CPython (3.11 to 3.13 at least) assumes that there is something to await.
+/// An awaitable that raises, where there is no message to wait for. `__anext__` itself must not raise: `anext(inbox, default)`
+/// would end the process, as CPython (3.11 to 3.13 at least) assumes that there is something to await.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 struct Raises(Mutex<Option<PyErr>>);

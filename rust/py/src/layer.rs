@@ -89,7 +89,7 @@ impl MemoryLayer {
             Some(timeout) if timeout.is_nan() => {
                 return Err(PyValueError::new_err("timeout is not a number"))
             }
-            // Too far for a clock is for ever.
+            // A time that the clock cannot hold is no limit.
             Some(timeout) => {
                 let span = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
                 Instant::now().checked_add(span)
@@ -131,7 +131,7 @@ impl MemoryLayer {
         let Some(owner) = &self.owner else {
             return Ok(());
         };
-        // This layer has made most names, and recognises those without a search.
+        // Most names were made by this layer, and are recognised without a search.
         if is_made_of(name, owner) {
             return Ok(());
         }

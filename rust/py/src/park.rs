@@ -87,7 +87,7 @@ impl Park {
         self.parked.store(false, Ordering::Relaxed);
     }
 
-    /// Parks the task that is about to wait: gives what it yields.
+    /// Parks the task that is about to wait: returns the future that it yields.
     pub(crate) fn park<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.parked.store(true, Ordering::Relaxed);
         let future = if let Some(future) = self.future.get() {
@@ -171,7 +171,7 @@ impl Park {
 
     fn report(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
         let details = PyDict::new(py);
-        details.set_item("message", "exception while a receiver was resumed")?;
+        details.set_item("message", "exception while a task was resumed")?;
         details.set_item("exception", error)?;
         let event_loop = self.event_loop(py)?;
         event_loop.call_method1(intern!(py, "call_exception_handler"), (details,))?;
@@ -180,7 +180,7 @@ impl Park {
 
     fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let event_loop = self.queue.get().event_loop(py);
-        event_loop.ok_or_else(|| PyRuntimeError::new_err("the event loop of this receiver is gone"))
+        event_loop.ok_or_else(|| PyRuntimeError::new_err("the event loop of this task is gone"))
     }
 
     /// Shows the garbage collector the task that is parked, and what it is parked on.
@@ -210,8 +210,8 @@ struct WakeUp {
 }
 
 impl WakeUp {
-    /// Whether the task has come to its end, although somebody waits where it waited: a task that it started eagerly, as
-    /// Python 3.12 and later can. Before that nobody could have come there while it ran, and it is not asked.
+    /// Whether the task has finished although a task waits here: one that it started eagerly, which Python 3.12 and later
+    /// can. Earlier versions cannot, so there the task is not asked.
     fn has_finished(&self, py: Python<'_>) -> bool {
         static EAGER: PyOnceLock<bool> = PyOnceLock::new();
         if !*EAGER.get_or_init(py, || py.version_info() >= (3, 12)) {
@@ -236,8 +236,8 @@ impl WakeUp {
     }
 }
 
-/// What takes a task out of those that a future is awaited by. Python 3.14 and later keep them for `capture_call_graph`, and take
-/// a task out when it is woken with that very future; here it is woken with another.
+/// `asyncio.future_discard_from_awaited_by`, where there is one. Python 3.14 and later note which tasks await a future, for
+/// `capture_call_graph`, and forget a task when it is woken with that future; here it is woken with another.
 fn discard_from_awaited_by(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
     static DISCARD: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
     let discard = DISCARD.get_or_try_init(py, || {
@@ -286,12 +286,12 @@ pub(crate) fn return_value(_attached: Python<'_>, value: &Py<PyAny>) {
     }
 }
 
-/// A future that is done, for waking tasks. A task asks what it is woken with for its outcome, and knows that of an
-/// exact asyncio future without a call; that it waited for another future it does not ask.
+/// A future that is done, with which tasks are woken. A task reads the outcome of the future that it is woken with, without a
+/// call if that is an exact asyncio future, and does not check that it waited for this one.
 fn finished(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static FINISHED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let finished = FINISHED.get_or_try_init(py, || {
-        // A future wants a loop, and of a loop it asks only whether it is being debugged.
+        // A future needs a loop, and calls only its `get_debug`.
         let options = PyDict::new(py);
         options.set_item("get_debug", py.get_type::<PyBool>())?;
         let no_loop = py

@@ -35,7 +35,7 @@ pub(crate) enum Receiver {
     Inbox(Py<InboxWaiter>),
     /// A thread that sleeps in `receive_sync`.
     Thread(Arc<SleepingThread>),
-    /// Nobody who waits: a function to be called when the mailbox is full.
+    /// No receiver, but a function to be called when the mailbox is full.
     Alarm(Py<Alarm>),
 }
 
@@ -277,6 +277,7 @@ pub(crate) fn call_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
 ///
 /// A receiver may have left since the engine took it out of line. Then its message goes back to the engine, or on to the
 /// next receiver.
+///
 /// Whatever is raised was raised in the caller's thread while a loop was woken, by a signal handler for instance: the
 /// messages are delivered all the same.
 pub(crate) fn deliver(

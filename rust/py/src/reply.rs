@@ -73,6 +73,8 @@ impl Default for State {
     }
 }
 
+const TAKEN: &str = "this reply was taken before";
+
 /// Who waits for an answer.
 #[derive(Debug)]
 enum Asker {
@@ -105,7 +107,7 @@ impl Pending {
                 Err("one task or thread at a time waits for a reply"),
                 Some(asker),
             ),
-            State::Taken => (Err("this reply was taken before"), Some(asker)),
+            State::Taken => (Err(TAKEN), Some(asker)),
             State::Answered(answer) => {
                 let answer = std::mem::take(answer);
                 *state = State::Taken;
@@ -129,10 +131,6 @@ impl Pending {
         });
         drop(asker);
         answer
-    }
-
-    fn is_answered(&self) -> bool {
-        self.0.with(|state| matches!(state, State::Answered(_)))
     }
 }
 
@@ -160,7 +158,10 @@ impl Reply {
         let slept = sleep(py, end, |time| thread.sleep(time));
         // Also if the time is over: the answer may have come at the last moment.
         let answer = self.pending.take_or_leave();
-        slept.map(|_woken| answer)
+        if slept? && answer.is_none() {
+            return Err(PyRuntimeError::new_err(TAKEN));
+        }
+        Ok(answer)
     }
 
     /// Where a task of the running loop is parked.
@@ -189,10 +190,8 @@ impl Wake for Reply {
     fn wake(slf: &Bound<'_, Self>, _: &Turn) -> PyResult<()> {
         let reply = slf.get();
         match reply.park.get() {
-            // A task that was cancelled meanwhile is not to be resumed.
-            Some(park) if !park.is_spent() && reply.pending.is_answered() => {
-                park.resume(slf.py(), || false)
-            }
+            // A task that was cancelled meanwhile is not to be resumed. One whose answer somebody else took is told so.
+            Some(park) if !park.is_spent() => park.resume(slf.py(), || false),
             _ => Ok(()),
         }
     }
@@ -217,6 +216,12 @@ impl Reply {
         let asker = Asker::Task(slf.clone().unbind());
         match reply.pending.take_or_wait(asker)? {
             Some(answer) => Err(PyStopIteration::new_err((Outcome::of(py, answer)?,))),
+            None if park.is_spent() => {
+                reply.release();
+                Err(PyRuntimeError::new_err(
+                    "the wait for this reply was ended before",
+                ))
+            }
             None => park.park(py).inspect_err(|_| reply.release()),
         }
     }

@@ -32,8 +32,7 @@ pub(crate) fn queue_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<LoopQueue>>
 ///
 /// A loop's `call_soon` may be Python, and so may be interrupted by whatever a signal handler raises: then the pipe
 /// is written to, and the exception goes to the caller. Only a loop that is really gone is treated as gone.
-pub(super) fn schedule_drain(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
-    let handle = queue;
+pub(super) fn schedule_drain(handle: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
     let queue = handle.get();
     let Some(event_loop) = queue.event_loop(py) else {
         queue.close(py);
@@ -80,8 +79,8 @@ fn finish(queue: &Py<LoopQueue>, py: Python<'_>) {
     }
 }
 
-/// What `call_soon` is given. Dropped without being called, it asks whether the loop is gone, because some loops are closed
-/// while an exception that passed through them keeps their bell; if it is not, the loop lost the call, and gets another.
+/// What `call_soon` is given. If it is dropped without being called, either the loop is gone (some loops are closed while an
+/// exception that passed through them keeps their reader), or it lost the call, which is then made again.
 #[pyclass(frozen)]
 struct Drain {
     queue: Py<LoopQueue>,

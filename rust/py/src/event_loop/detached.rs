@@ -43,7 +43,7 @@ impl DetachedWakes {
         self.0.get_mut(place)
     }
 
-    /// Adds what has what it waited for.
+    /// Adds an object that has what it waited for.
     pub(crate) fn add<T: Wake>(&mut self, object: Py<T>) {
         let queue = object.get().queue();
         if let Some(batch) = queue.and_then(|queue| self.batch(queue.get())) {
@@ -71,7 +71,7 @@ impl DetachedWakes {
 }
 
 impl Batch {
-    /// False if that is not the way to this loop: then nothing was added.
+    /// Adds the batch without Python. False if this loop cannot be notified so: then nothing was added.
     fn add_detached(&mut self) -> bool {
         let alarms = &mut self.alarms;
         let alarms = || alarms.drain(..).map(sleeper).collect();
@@ -79,13 +79,13 @@ impl Batch {
     }
 
     fn flush_attached(self, py: Python<'_>) {
-        let mut flushed = Ok(());
         match LoopQueue::with_ready(py, &self.ready) {
-            Some(queue) => {
+            Some(queue) if !self.sleepers.is_empty() => {
                 let mut wakes = Wakes::default();
                 wakes.add_to(py, queue, self.sleepers, Kind::Ready);
-                flushed = wakes.flush(py);
+                report(py, wakes.flush(py));
             }
+            Some(_) => {}
             // The loop is gone.
             None => self
                 .sleepers
@@ -93,10 +93,14 @@ impl Batch {
                 .for_each(|sleeper| sleeper.give_back(py)),
         }
         for alarm in self.alarms {
-            flushed = flushed.and(alarm.get().call_soon(py));
+            report(py, alarm.get().call_soon(py));
         }
-        if let Err(error) = flushed {
-            error.write_unraisable(py, None);
-        }
+    }
+}
+
+/// Nobody could handle an error of this thread.
+fn report(py: Python<'_>, result: PyResult<()>) {
+    if let Err(error) = result {
+        error.write_unraisable(py, None);
     }
 }

@@ -71,7 +71,7 @@ impl Kind {
     }
 }
 
-/// What a queue wants after something was added.
+/// What is to be done after something was added to a queue.
 pub(super) enum Added {
     Nothing,
     /// A call of `drain` is to be arranged.
@@ -118,19 +118,19 @@ impl LoopQueue {
 
     /// Makes the queue known to all that look for it.
     pub(super) fn register(this: &Py<Self>, py: Python<'_>) {
-        Self::forget_silent(py);
+        Self::close_silent(py);
         let known = (this.get().address, this.clone_ref(py));
         QUEUES.with(|queues| queues.push(known));
     }
 
-    /// Forgets the loops without a reader that are gone: nothing has told of their end.
-    fn forget_silent(py: Python<'_>) {
+    /// Closes the queues of loops without a reader that are gone: nothing else has noticed their end.
+    fn close_silent(py: Python<'_>) {
         let known: Vec<_> =
             QUEUES.with(|queues| queues.iter().map(|(address, _)| *address).collect());
         for queue in known.iter().filter_map(|address| Self::at(py, *address)) {
             // Asked without the lock: the answer may be the last reference to a loop, whose end takes the lock.
             if queue.get().event_loop(py).is_none() {
-                drop(queue.get().forget());
+                queue.get().close(py);
             }
         }
     }

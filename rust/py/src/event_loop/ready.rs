@@ -23,7 +23,7 @@ pub(super) struct Ready {
 pub(super) struct RunQueue {
     /// Those that are called by their own client. They do not wait behind a whole group.
     pub(super) called: VecDeque<Sleeper>,
-    /// Those that have a message.
+    /// Those that have what they waited for.
     pub(super) ready: VecDeque<Sleeper>,
     /// Functions to be called by the loop.
     pub(super) alarms: Vec<Sleeper>,
@@ -32,7 +32,7 @@ pub(super) struct RunQueue {
     pub(super) closed: bool,
 }
 
-/// The waiters that were to be woken, and the functions that were to be called.
+/// The sleepers that were to be woken, and the functions that were to be called.
 type Left = (VecDeque<Sleeper>, Vec<Sleeper>);
 
 impl RunQueue {

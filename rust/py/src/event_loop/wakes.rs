@@ -14,10 +14,10 @@ pub(crate) trait Wake: PyClass<Frozen = True> + Sync {
     /// The queue of its loop; None if no loop is to wake it.
     fn queue(&self) -> Option<&Py<LoopQueue>>;
 
-    /// Goes on; called by the loop.
+    /// Resumes what waits; called by the loop.
     ///
     /// # Errors
-    /// Whatever is to end the loop.
+    /// An exception that is to end the loop.
     fn wake(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<()>;
 
     /// The loop is gone: what was to be delivered goes elsewhere.
@@ -51,13 +51,13 @@ pub(crate) struct Wakes {
     /// What was added since the loop last changed: all of one loop, whose queue is here.
     sleepers: Vec<Sleeper>,
     queue: Option<Py<LoopQueue>>,
-    /// Queues that were added to, and want to be rung.
+    /// Queues that were added to, and need a call of `drain`.
     unscheduled: Vec<Py<LoopQueue>>,
     stranded: Vec<Sleeper>,
 }
 
 impl Wakes {
-    /// Adds what has what it waited for.
+    /// Adds an object that has what it waited for.
     pub(crate) fn add<T: Wake>(&mut self, py: Python<'_>, object: Py<T>) {
         let Some(queue) = object.get().queue() else {
             return;
@@ -77,7 +77,7 @@ impl Wakes {
         }
     }
 
-    /// Adds what is called by its own client.
+    /// Adds an object that is called by its own client.
     pub(crate) fn call<T: Wake>(&mut self, py: Python<'_>, object: Py<T>) {
         if let Some(queue) = object.get().queue() {
             let queue = queue.clone_ref(py);

@@ -68,7 +68,7 @@ pub(super) fn bytes_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<
     Ok(None)
 }
 
-/// What a dict of a type of its own shows of itself.
+/// The items that a subclass of dict gives out, as a dict.
 pub(super) fn plain_dict<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
     let plain = PyDict::new(dict.py());
     plain.update(dict.as_mapping())?;

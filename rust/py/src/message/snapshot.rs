@@ -82,7 +82,7 @@ impl Snapshot {
     }
 }
 
-/// The `type` of a message, if that is text. To look for it may run Python, if a key is odd.
+/// The `type` of a message, if that is text. Looking for it may run Python, to compare a key.
 fn kind_of(message: &Bound<'_, PyAny>) -> PyResult<Option<Box<str>>> {
     let Ok(dict) = message.cast_exact::<PyDict>() else {
         return Ok(None);
@@ -281,7 +281,7 @@ impl Copier {
         depth: usize,
     ) -> Result<Bound<'py, PyDict>, Invalid> {
         let plain = PyDict::new(dict.py());
-        // Walked in a copy: the look of a key may run code that changes the original.
+        // Walked in a copy: to copy a value may run code that changes the original.
         for (key, value) in &dict.copy()? {
             let at_key = |invalid: Invalid| invalid.at(Step::of(&key));
             let own = plain_key(&key).map_err(at_key)?;

@@ -3,8 +3,8 @@
 //! A task that handles one message after the other is resumed for each, only to call a function and to wait again. Its
 //! inbox may have an attendant: a Python function that the loop's callback itself calls, in the task's
 //! context, while the task stays parked. What the attendant cannot finish at once it returns, and the task is resumed
-//! with that as the value of its `await`. After a message that may have started something the loop has a turn, and so it has
-//! when messages have been attended to for long enough.
+//! with that as the value of its `await`. The loop has a turn after a message that may have started something, and
+//! when messages have been handled for about a millisecond.
 //!
 //! Only while the task is parked, was not cancelled, and is not called away: the attendant has nothing to decide.
 
