@@ -201,7 +201,7 @@ impl<H: Host> RedisEngine<H> {
         match self.place(channel) {
             Place::Here => {
                 self.local.group_add(group, channel)?;
-                // After the join: see `Driver::leave_topic`.
+                // After the join: see `Topics::leave`.
                 return Ok(self.listen(&self.keys.group(group), ticket));
             }
             Place::Elsewhere => {

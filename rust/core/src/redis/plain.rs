@@ -20,7 +20,7 @@ pub struct PlainSends {
 pub(crate) struct PlainMembers {
     /// Group, channel, and until when in milliseconds since the epoch, by the server's clock.
     by_group: HashMap<String, BTreeMap<String, u64>>,
-    /// When the last of them ends, of those that were there since all were read.
+    /// The latest end of any membership that was there since all were read.
     last_deadline: u64,
 }
 

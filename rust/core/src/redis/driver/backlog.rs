@@ -15,7 +15,7 @@ use crate::sync::{Condvar, Mutex};
 pub(crate) const MOST: usize = 64 << 20;
 /// Threads that wait for room are woken when less than this waits, and not for each message.
 const LOW: usize = MOST / 8 * 7;
-/// What a message takes up beside its own bytes, roughly: its request, its tally, its names.
+/// What a message takes up beside its own bytes, roughly: its request, its call, its names.
 const OVERHEAD: usize = 512;
 
 /// How much waits, in bytes, and how many wait for room.

@@ -34,7 +34,7 @@ pub(super) enum FollowUp {
 struct Call<T> {
     /// Parts that are not done.
     left: usize,
-    /// When it is given up, whatever is left.
+    /// When its parts, or its wait for room, are given up.
     until: Instant,
     answer: Answer,
     ticket: Option<T>,
@@ -252,6 +252,23 @@ mod tests {
         calls.done(call);
         assert_eq!(calls.take_answers(), []);
         assert_eq!(calls.add_parts(call, 1), None);
+    }
+
+    #[test]
+    fn memory_is_given_back_and_no_open_call_moves() {
+        let (now, mut calls) = (Instant::now(), Calls::default());
+        let opened: Vec<CallId> = (0..4000)
+            .map(|ticket| calls.begin(1, now, Some(ticket)))
+            .collect();
+        let (left, done) = opened.split_first().expect("there are calls");
+        for &call in done {
+            calls.done(call);
+        }
+        assert_eq!(calls.take_answers().len(), done.len());
+        calls.shrink_if_sparse();
+        assert!(calls.open.capacity() <= 16);
+        calls.done(*left);
+        assert_eq!(calls.take_answers(), [(0, Answer::default())]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ enum Published {
     Payload(Draft),
 }
 
-/// Where else a message goes, of which all was published that could be.
+/// Where else a message has to go after it was published.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Nowhere,

@@ -155,6 +155,11 @@ impl Peers {
                 cx.calls.fail(call, Fault::new(FaultKind::Timeout, text));
             }
         }
+        // Those that were answered meanwhile.
+        let answered = |(_, number): &(Instant, u64)| !self.awaited.contains_key(number);
+        while self.deadlines.front().is_some_and(answered) {
+            self.deadlines.pop_front();
+        }
     }
 
     /// Sends a word to ourselves, to see how long the way takes.
@@ -239,6 +244,21 @@ mod tests {
         peers.give_up_late(&mut cx);
         assert_eq!(answers(&mut cx), [(1, true), (3, true)]);
         assert!(!peers.are_waiting());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_was_answered() {
+        let (mut cx, mut outgoing, mut peers) = parts();
+        for ticket in 1..=4000 {
+            peers.ask(&mut cx, &mut outgoing, leave(), ticket, true);
+        }
+        for number in 1..=4000 {
+            peers.done(&mut cx, number);
+        }
+        peers.give_up_late(&mut cx);
+        peers.shrink_if_sparse();
+        assert!(!peers.are_waiting());
+        assert!(peers.awaited.capacity() <= 16 && peers.deadlines.capacity() <= 16);
     }
 
     #[test]

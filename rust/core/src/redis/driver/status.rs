@@ -9,7 +9,7 @@ use crate::redis::notice::Notice;
 
 #[derive(Debug, Default)]
 pub(super) struct Status {
-    /// A connection was lost, and not all is whole since.
+    /// A connection that subscribes was lost, and not all is whole since.
     disconnected: bool,
     /// Nothing could be reached since all was whole, and the owner was told.
     unreached: bool,

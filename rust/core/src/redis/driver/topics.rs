@@ -396,7 +396,7 @@ impl Topics {
         }
     }
 
-    /// Unsubscribes from what nobody here has needed for a while; gives the topics that are left.
+    /// Unsubscribes from what nobody here has needed for a while; returns those topics.
     pub(super) fn sweep<H: Host>(&mut self, cx: &mut Context<H>) -> Vec<String> {
         let mut over = Vec::new();
         for (topic, state) in self.wanted.iter_mut() {

@@ -1,4 +1,4 @@
-//! Connections to servers over the streams of `dial`: with `login`, which reads its errors, all that is known of redis-rs.
+//! Connections to servers over the streams of `dial`, by redis-rs.
 //!
 //! redis-rs logs in, speaks RESP 2 and 3, and pipelines. Its own ways to subscribe again and to follow a cluster
 //! are not used, because they send the channels of many slots in one command, and do not act when a server takes a

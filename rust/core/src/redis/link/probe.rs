@@ -88,8 +88,8 @@ pub(crate) async fn open(
 pub(crate) struct Sentinels(Mutex<HashMap<String, Arc<dyn Link>>>);
 
 impl Sentinels {
-    /// Asks a Sentinel on the connection that there is; without one, or if that does not answer, on a new one. It is kept if it
-    /// answers.
+    /// Asks a Sentinel on the connection that there is, which several may do at once; without one, or if that was lost, on a new
+    /// one. It is kept as long as the Sentinel answers and does not refuse.
     async fn request(
         &self,
         transport: &dyn Transport,
@@ -98,18 +98,48 @@ impl Sentinels {
         commands: &[Command],
     ) -> Result<Vec<Reply>, Fault> {
         let address = sentinel.to_string();
-        let kept = self.0.lock().remove(&address);
+        let kept = self.0.lock().get(&address).cloned();
         if let Some(link) = kept {
-            if let Ok(replies) = in_time(timeout, link.request(commands)).await {
-                self.0.lock().insert(address, link);
-                return Ok(replies);
+            let asked = in_time(timeout, link.request(commands)).await;
+            if asked.as_ref().is_ok_and(|replies| !is_refused(replies)) {
+                return asked;
+            }
+            let lost = self.forget(&address, &link);
+            drop(lost);
+            // One that is silent has had its time. One that refuses may have got other users since.
+            if asked.is_err_and(|fault| fault.kind() == FaultKind::Timeout) {
+                return Err(Fault::new(
+                    FaultKind::Timeout,
+                    format!("{sentinel} did not answer in time"),
+                ));
             }
         }
         let link = transport.open(sentinel, timeout, None).await?;
         let replies = in_time(timeout, link.request(commands)).await?;
-        self.0.lock().insert(address, link);
+        if !is_refused(&replies) {
+            let replaced = self.0.lock().insert(address, link);
+            drop(replaced);
+        }
         Ok(replies)
     }
+
+    /// Removes a connection, unless another has taken its place.
+    #[must_use = "it is dropped by the caller, without the lock"]
+    fn forget(&self, address: &str, link: &Arc<dyn Link>) -> Option<Arc<dyn Link>> {
+        let mut links = self.0.lock();
+        let is_it = links
+            .get(address)
+            .is_some_and(|kept| Arc::ptr_eq(kept, link));
+        if is_it {
+            links.remove(address)
+        } else {
+            None
+        }
+    }
+}
+
+fn is_refused(replies: &[Reply]) -> bool {
+    replies.first().and_then(Refusal::of).is_some()
 }
 
 /// Where the master is that the Sentinels name, if that is not where the connections go: a master that was replaced may not
@@ -343,145 +373,4 @@ fn slots(reply: Option<&Reply>, asked: &Endpoint) -> Vec<SlotRange> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::super::transport::{Change, Pending};
-    use super::*;
-
-    fn endpoint() -> Endpoint {
-        Endpoint {
-            host: "asked".to_owned(),
-            port: 1,
-            path: None,
-            username: None,
-            password: None,
-            credentials: None,
-            database: 0,
-            tls: None,
-            protocol: 0,
-        }
-    }
-
-    fn range(first: i64, last: i64, host: &str, port: i64) -> Reply {
-        let master = Reply::Array(vec![
-            Reply::BulkString(host.as_bytes().to_vec()),
-            Reply::Int(port),
-            Reply::BulkString(b"id".to_vec()),
-        ]);
-        Reply::Array(vec![Reply::Int(first), Reply::Int(last), master])
-    }
-
-    #[test]
-    fn the_map_is_read_in_the_order_of_slots() {
-        let reply = Reply::Array(vec![
-            range(8192, 16383, "b", 7001),
-            range(0, 8191, "", 7000),
-            Reply::Nil,
-            range(5, 70_000, "nonsense", 7002),
-        ]);
-        let expected = vec![
-            SlotRange {
-                first: 0,
-                last: 8191,
-                host: "asked".to_owned(),
-                port: 7000,
-            },
-            SlotRange {
-                first: 8192,
-                last: 16383,
-                host: "b".to_owned(),
-                port: 7001,
-            },
-        ];
-        assert_eq!(slots(Some(&reply), &endpoint()), expected);
-        assert_eq!(slots(Some(&Reply::Nil), &endpoint()), Vec::new());
-        assert_eq!(slots(None, &endpoint()), Vec::new());
-    }
-
-    #[test]
-    fn only_a_server_that_says_otherwise_is_no_master() {
-        let role = |role: &str| Reply::Array(vec![Reply::BulkString(role.as_bytes().to_vec())]);
-        assert!(is_master(Some(&role("master"))));
-        assert!(!is_master(Some(&role("slave"))));
-        assert!(is_master(Some(&Reply::Nil)));
-        assert!(is_master(None));
-    }
-
-    /// A Sentinel that names the master, and counts who connects. Its connections may break after their first answer.
-    #[derive(Clone, Default)]
-    struct Sentinel {
-        connections: Arc<AtomicUsize>,
-        breaks: bool,
-    }
-
-    struct SentinelLink {
-        answers: AtomicUsize,
-    }
-
-    impl Transport for Sentinel {
-        fn open(
-            &self,
-            _endpoint: &Endpoint,
-            _timeout: Duration,
-            _pushes: Option<PushSink>,
-        ) -> Pending<Result<Arc<dyn Link>, Fault>> {
-            self.connections.fetch_add(1, Ordering::SeqCst);
-            let answers = AtomicUsize::new(if self.breaks { 1 } else { usize::MAX });
-            Box::pin(async move { Ok(Arc::new(SentinelLink { answers }) as Arc<dyn Link>) })
-        }
-    }
-
-    impl Link for SentinelLink {
-        fn request(&self, _commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
-            let left = |left: usize| left.checked_sub(1);
-            let answers = &self.answers;
-            let left = answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
-            let word = |text: &str| Reply::BulkString(text.as_bytes().to_vec());
-            let master = Reply::Array(vec![word("master"), word("6379")]);
-            let lost = |_| Fault::new(FaultKind::Lost, "the connection was lost");
-            Box::pin(async move { left.map(|_| vec![master]).map_err(lost) })
-        }
-
-        fn change(&self, _changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
-            Box::pin(async { Vec::new() })
-        }
-
-        fn ping(&self) -> Pending<bool> {
-            Box::pin(async { true })
-        }
-
-        fn can_shard(&self) -> bool {
-            false
-        }
-
-        fn ended(&self) -> Option<Pending<()>> {
-            None
-        }
-    }
-
-    /// How many connections are made to ask ten times for a master that stays.
-    async fn connections(breaks: bool) -> usize {
-        let sentinel = Sentinel {
-            breaks,
-            ..Sentinel::default()
-        };
-        let server = ServerHost {
-            endpoint: endpoint(),
-            sentinels: vec![endpoint()],
-            master_name: Some("mymaster".to_owned()),
-        };
-        let (kept, known) = (Sentinels::default(), [("master".to_owned(), 6379)]);
-        for _ in 0..10 {
-            let found = successor(&sentinel, &kept, &server, &known, PATIENCE).await;
-            assert_eq!(found, None);
-        }
-        sentinel.connections.load(Ordering::SeqCst)
-    }
-
-    #[tokio::test]
-    async fn a_sentinel_is_asked_again_and_again_on_one_connection() {
-        assert_eq!(connections(false).await, 1);
-        assert_eq!(connections(true).await, 10, "none is asked that is lost");
-    }
-}
+mod tests;

@@ -63,7 +63,7 @@ pub(super) struct Servers {
     delayed: Vec<(Instant, Request)>,
     /// Messages on their way to a server.
     outstanding: usize,
-    /// Why the last attempt to connect failed, or the last connection was lost.
+    /// Why the last attempt to connect failed, the last connection was lost, or a server last refused.
     last_fault: Option<Fault>,
     outcomes: VecDeque<Outcome>,
     /// Something has changed about connections or the map since that was last asked.
@@ -395,6 +395,7 @@ impl Servers {
     pub(super) fn shrink_if_sparse(&mut self) {
         self.delayed.shrink_if_sparse();
         self.unrouted.shrink_if_sparse();
+        self.outcomes.shrink_if_sparse();
         for node in self.nodes.values_mut() {
             node.outbox.shrink_if_sparse();
             node.changes.shrink_if_sparse();
