@@ -141,7 +141,7 @@ AT_THE_END = {
     "ChannelFull": "[layer.send_sync('full', {'type': 'n'}) for _ in range(2)]",
     "InvalidMessage": "layer.send_sync('channel', [])",
     "LayerClosed": "closed.send_sync('channel', {'type': 'n'})",
-    "LayerUnavailable": "unreachable.send_sync('channel', {'type': 'n'}, True)",
+    "LayerUnavailable": "unreachable.send('channel', {'type': 'n'}).wait()",
     "MessageTooLarge": "pack({'type': 'n' * 100}, 10)",
 }
 
