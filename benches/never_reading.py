@@ -6,9 +6,13 @@ back, and sends the next.
 
 Each client of the room may hold, by docs/security.md: one text in the buffer of the server, and in its mailbox one text
 and ``capacity_bytes`` behind it. The mailboxes share one copy of each text.
+
+Python's cyclic garbage collector stops the server while it looks at all that a thousand connections are made of:
+``--no-collector`` tells what is late without it.
 """
 
 import argparse
+import gc
 import resource
 import socket
 import subprocess
@@ -116,16 +120,20 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--texts", type=int, default=100)
     parser.add_argument("--size", type=int, default=1 << 20, help="bytes of a text")
+    parser.add_argument("--no-collector", action="store_true", help="switch the server's garbage collector off")
     parser.add_argument("--serve", type=int, help="serve on the listening socket with this descriptor")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if arguments.serve is not None:
+        if arguments.no_collector:
+            gc.disable()
         serve(arguments.serve, arguments.size)
         return
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        words = (f"--serve={listener.fileno()}", f"--size={arguments.size}")
+        words = [f"--serve={listener.fileno()}", f"--size={arguments.size}"]
+        words += ["--no-collector"] if arguments.no_collector else []
         command = [sys.executable, "-m", "benches.never_reading", *words]
         with subprocess.Popen(command, pass_fds=[listener.fileno()]) as process:
             try:
