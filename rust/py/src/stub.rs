@@ -33,29 +33,11 @@ impl<'py> IntoPyObject<'py> for NextMessage {
     }
 }
 
-/// `Generator[Any, None, Any]`: a waiter that is being awaited.
-pub(crate) struct Steps<'py>(pub(crate) Bound<'py, PyAny>);
-
-impl<'py> IntoPyObject<'py> for Steps<'py> {
-    type Target = PyAny;
-    type Output = Bound<'py, PyAny>;
-    type Error = Infallible;
-
-    #[cfg(feature = "stubs")]
-    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
-        type_hint_identifier!("collections.abc", "Generator"),
-        type_hint_identifier!("typing", "Any"),
-        type_hint_identifier!("builtins", "None"),
-        type_hint_identifier!("typing", "Any")
-    );
-
-    fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
-        Ok(self.0)
-    }
-}
-
 /// `Generator[Any, None, T]`: what is being awaited, and gives a `T`.
 pub(crate) struct StepsTo<'py, T>(Bound<'py, PyAny>, PhantomData<T>);
+
+/// `Generator[Any, None, Any]`: a waiter that is being awaited.
+pub(crate) type Steps<'py> = StepsTo<'py, PyAny>;
 
 impl<'py, T> StepsTo<'py, T> {
     pub(crate) fn new<A>(awaited: Bound<'py, A>) -> Self {

@@ -212,7 +212,7 @@ impl Wake for InboxWaiter {
 #[pymethods]
 impl InboxWaiter {
     fn __await__(slf: Bound<'_, Self>) -> Steps<'_> {
-        Steps(slf.into_any())
+        Steps::new(slf)
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -76,7 +76,7 @@ impl Wake for Waiter {
 #[pymethods]
 impl Waiter {
     fn __await__(slf: Bound<'_, Self>) -> Steps<'_> {
-        Steps(slf.into_any())
+        Steps::new(slf)
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
