@@ -1,4 +1,4 @@
-//! What an engine can be asked about its channels and groups, none of which changes them.
+//! Questions about channels and groups. The answers change nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

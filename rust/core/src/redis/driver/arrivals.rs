@@ -1,4 +1,4 @@
-//! What comes from the servers, on its way into the local mailboxes.
+//! Messages that come from the servers: checked, counted, and put into the local mailboxes.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl Arrivals {
         &mut self.refusals
     }
 
-    /// What was counted before a gap is no measure for what comes behind it.
+    /// The subscription was interrupted: the next hole of each sender on the topic is not counted.
     pub(super) fn excuse_topic(&mut self, topic: &str) {
         self.sequences.excuse_topic(topic);
     }
@@ -165,7 +165,7 @@ impl Arrivals {
         let expired = there.and_then(|node| node.is_expired(deadline, cx.now));
         // By the time here, if the time there is not known yet.
         let expired = expired.unwrap_or_else(|| deadline <= cx.shared.now());
-        // What expired is no measure of what comes, if nothing else of its sender is known.
+        // The number of an expired message is not remembered if nothing else of its sender is known.
         let seen = if expired && !self.sequences.knows(sender, topic) {
             Seen::First
         } else {
@@ -196,7 +196,7 @@ impl Arrivals {
         !late
     }
 
-    /// Whether a message is to be delivered of which nothing is authenticated but its body.
+    /// Whether a message is to be delivered, if its header is not authenticated.
     fn is_probably_due<H: Host>(
         &mut self,
         cx: &mut Context<H>,

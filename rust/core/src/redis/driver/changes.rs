@@ -1,4 +1,4 @@
-//! What a server is to be asked about topics: each once on a connection, in batches, of which few are unanswered at a time.
+//! Topics that a server is to be asked for: each once on a connection, in batches, with few batches unanswered at a time.
 //!
 //! A server that is asked for a hundred thousand topics at once answers nothing else for seconds, the question whether it is
 //! there included. What it has answered and not confirmed was refused: that is asked for again after a pause.

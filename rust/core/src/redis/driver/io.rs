@@ -27,7 +27,7 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    /// What comes next of either. Nothing is lost if this is dropped.
+    /// The next event of either channel. Nothing is lost if this is dropped.
     pub(super) async fn next(&mut self) -> Option<Event> {
         tokio::select! {
             Some(event) = self.events.recv() => Some(event),

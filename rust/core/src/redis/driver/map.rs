@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::node_key::NodeKey;
 use crate::redis::fault::Fault;
-use crate::redis::link::probe::{Found, SlotRange, PATIENCE};
+use crate::redis::link::probe::{Found, SlotRange, PROBE_TIMEOUT};
 use crate::redis::settings::{Endpoint, Settings, Topology};
 use crate::redis::wire::ring::score_at_address;
 
@@ -195,7 +195,7 @@ impl Map {
         candidates.extend(seeds.map(|host| host.endpoint.clone()));
         Some(Look {
             candidates,
-            timeout: self.settings.connect_timeout.min(PATIENCE),
+            timeout: self.settings.connect_timeout.min(PROBE_TIMEOUT),
             must_be_cluster: self.settings.topology != Topology::Auto || self.is_cluster(),
         })
     }

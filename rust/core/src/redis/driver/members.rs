@@ -21,7 +21,7 @@ use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{member_field, membership_of, process_of};
 use crate::redis::wire::membership::{self, NoMembership};
 
-/// By how many milliseconds the clocks of servers may differ, one of which may take the other's place.
+/// By how many milliseconds the clock of a server may differ from that of the server that takes its place.
 const MARGIN: u64 = 60_000;
 /// How far back `flush` looks for queues, in milliseconds: a month, however long messages live.
 const OLDEST_INDEX: u64 = 31 * 24 * HOUR;

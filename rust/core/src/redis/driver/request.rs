@@ -138,25 +138,21 @@ impl Request {
         until: Instant,
         then: Then,
     ) -> Self {
-        Self {
-            target: Target::Name {
-                name: name.to_owned(),
-                slot: hash_slot(key.as_bytes()),
-            },
-            commands,
-            answers: Vec::new(),
-            until,
-            safe: false,
-            urgent: false,
-            asking: false,
-            then,
-        }
+        let target = Target::Name {
+            name: name.to_owned(),
+            slot: hash_slot(key.as_bytes()),
+        };
+        Self::at(target, commands, until, then)
     }
 
     /// A request to one server, whatever it is about.
     pub(super) fn to(node: NodeKey, commands: Vec<Command>, until: Instant, then: Then) -> Self {
+        Self::at(Target::Node(node), commands, until, then)
+    }
+
+    fn at(target: Target, commands: Vec<Command>, until: Instant, then: Then) -> Self {
         Self {
-            target: Target::Node(node),
+            target,
             commands,
             answers: Vec::new(),
             until,

@@ -16,7 +16,7 @@ use crate::redis::settings::{Endpoint, Host as ServerHost};
 use crate::sync::Mutex;
 
 /// How long a Sentinel, or a server that is asked for the map, may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SlotRange {
@@ -179,7 +179,7 @@ async fn master(
     timeout: Duration,
 ) -> Result<Address, Fault> {
     // There are others to ask: one that is silent must not keep everything waiting.
-    let timeout = timeout.min(PATIENCE);
+    let timeout = timeout.min(PROBE_TIMEOUT);
     let name = server.master_name.as_deref().unwrap_or_default();
     let ask = Command::new("SENTINEL")
         .word("GET-MASTER-ADDR-BY-NAME")

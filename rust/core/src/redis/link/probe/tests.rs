@@ -135,7 +135,7 @@ async fn connections(breaks: bool) -> usize {
     let server = behind_a_sentinel();
     let (kept, known) = (Sentinels::default(), [("master".to_owned(), 6379)]);
     for _ in 0..10 {
-        let found = successor(&sentinel, &kept, &server, &known, PATIENCE).await;
+        let found = successor(&sentinel, &kept, &server, &known, PROBE_TIMEOUT).await;
         assert_eq!(found, None);
     }
     sentinel.connections.load(Ordering::SeqCst)
@@ -155,7 +155,7 @@ async fn a_sentinel_of_several_servers_is_asked_for_all_on_one_connection() {
         Sentinels::default(),
     );
     let known = [("master".to_owned(), 6379)];
-    let ask = || successor(&sentinel, &kept, &server, &known, PATIENCE);
+    let ask = || successor(&sentinel, &kept, &server, &known, PROBE_TIMEOUT);
     assert_eq!(ask().await, None);
     assert_eq!(tokio::join!(ask(), ask(), ask()), (None, None, None));
     assert_eq!(sentinel.connections.load(Ordering::SeqCst), 1);
