@@ -145,7 +145,7 @@ class AsyncConsumer:
         Raises:
             ValueError: The message has no type, or one that has no handler.
         """
-        await self._headrace.find_handler(self, message)(message)
+        await self._headrace.shared.handlers.find(self, message)(message)
 
     async def send(self, message: Message) -> None:
         """Send a message to the client's server.
@@ -300,7 +300,7 @@ class SyncConsumer(AsyncConsumer):
             TypeError: The handler is a coroutine function.
         """
         session = self._headrace
-        await session.in_thread(session.find_handler(self, message), message)
+        await session.in_thread(session.shared.handlers.find(self, message), message)
 
     def send(self, message: Message) -> None:  # type: ignore[override]  # the sync twin, as in Channels
         """Send a message to the client's server, from a handler's thread; see ``AsyncConsumer``.

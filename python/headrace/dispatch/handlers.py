@@ -82,12 +82,16 @@ class Handlers:
         kind = message.get("type") if isinstance(message, Mapping) else None
         return isinstance(kind, str) and kind in self._forwarded
 
-    def find(self, consumer: object, name: str, message: Mapping[str, Any]) -> Callable[[Any], Any]:
-        """Return the handler of that name.
+    def find(self, consumer: object, message: Mapping[str, Any]) -> Callable[[Any], Any]:
+        """Return the handler of a message, which may be one of the client's.
 
         Raises:
-            ValueError: The consumer has none.
+            ValueError: The message has no type, or one that has no handler.
         """
+        try:
+            name = self.of_client[message["type"]]
+        except (KeyError, TypeError):
+            name = self.name_for_client(message)
         handler: Any = getattr(consumer, name, None)
         if callable(handler):
             called: Callable[[Any], Any] = handler

@@ -49,7 +49,8 @@ class Failure:
 
 def is_disconnect(event: object) -> bool:
     """Tell whether this is the last message of a client."""
-    return isinstance(event, Mapping) and event.get("type") in DISCONNECTS
+    # Servers send dicts. `isinstance` of an abstract class runs Python code for each look.
+    return (type(event) is dict or isinstance(event, Mapping)) and event.get("type") in DISCONNECTS
 
 
 class Idle:
@@ -159,21 +160,17 @@ class Intake:
         waiting.
         """
         for lane in (self.client, self.carried):
-            for _ in range(READ_AHEAD):
-                if not lane:
-                    break
+            left = READ_AHEAD
+            while lane and left:
+                left -= 1
                 yield lane
-
-    def waits(self) -> bool:
-        """Tell whether a message waits that goes before any of the inbox."""
-        return bool(self.client or self.carried)
 
     def take(self, lane: list[Event]) -> Event:
         """Take the oldest message of a lane: ``client`` or ``carried``. A reader that waits for room goes on."""
         event = lane.pop(0)
         if lane is self.client and self._most_in_hand is not None:
             self._in_hand += 1
-        else:
+        elif self._room is not None:
             self._make_room()
         return event
 
@@ -336,11 +333,8 @@ class Intake:
         if waiting is self.carried:
             return len(waiting) >= READ_AHEAD
         if self._most_in_hand is None:
-            return len(waiting) >= READ_AHEAD or self._bytes_ahead() >= self._read_ahead_bytes
+            return len(waiting) >= READ_AHEAD or sum(map(size_of, waiting)) >= self._read_ahead_bytes
         return len(waiting) + self._in_hand >= self._most_in_hand
-
-    def _bytes_ahead(self) -> int:
-        return sum(size_of(event) for event in self.client if isinstance(event, dict))
 
     async def _has_room(self) -> None:
         """Wait until a message was taken."""

@@ -231,29 +231,26 @@ class Life:
         ours, self._interrupted = self._interrupted, False
         return ours and self._task is not None and self._task.uncancel() <= self._cancels
 
-    def _insist(self) -> None:
-        """End the consumer also if its handler has swallowed the cancel."""
-        if self._interrupted:
-            raise asyncio.CancelledError
-
     async def _in_turn(self) -> None:
         """Handle one message at a time; the client's first when both sources have one.
 
         Between two messages the loop has a turn: a task that the first started runs before the second may cancel it.
         """
-        inbox = self._intake.inbox
+        intake, inbox = self._intake, self._intake.inbox
         inbox.attend(MethodType(begin, self))
         async for message in inbox:
             if isinstance(message, Rest):
                 await self._go_on(message)
-                self._look_for_expired()
             else:
-                await self._clear_lanes(self._handle_waiting, message is not None)
+                if intake.client or intake.carried:
+                    await self._clear_lanes(self._handle_waiting, message is not None)
                 if message is not None:
                     await self._handle(message, of_layer=True)
-                    self._look_for_expired()
             inbox.end_turn()
-            self._insist()
+            if inbox.expired():
+                self._look_for_expired()
+            if self._interrupted:  # and its handler has swallowed the cancel
+                raise asyncio.CancelledError
             if self._task is not None:
                 self._cancels = self._task.cancelling()
 
@@ -282,10 +279,12 @@ class Life:
 
     async def _clear_lanes(self, handle: Callable[[list[Event]], Awaitable[None]], more: bool) -> None:
         """Handle the messages that go before any of the inbox; if they end the consumer, count the one of the inbox."""
+        intake = self._intake
         try:
-            for lane in self._intake.lanes():
+            for lane in intake.lanes():
                 await handle(lane)
-                if more or self._intake.waits():
+                if more or intake.client or intake.carried:
+                    self._look_for_expired()
                     await asyncio.sleep(0)
         except BaseException:
             self._session.shared.counters.add(dropped_unhandled=int(more))
@@ -299,10 +298,12 @@ class Life:
         if isinstance(event, Failure):
             raise event.error
         await self._handle(event, of_layer)
-        self._look_for_expired()
-        if not of_layer:
+        if of_layer:
+            self._look_for_expired()
+        else:
             self._intake.finish()
-        self._insist()
+        if self._interrupted:  # and its handler has swallowed the cancel
+            raise asyncio.CancelledError
         self._follow()
 
     async def _handle(self, event: Any, of_layer: bool) -> None:
@@ -320,22 +321,16 @@ class Life:
             if isinstance(event, Idle):
                 if not session.closed:
                     await session.be_idle(consumer)
-            elif of_layer:
-                await self._call(session.shared.handlers.name_for_layer(event), event)
+            elif of_layer and session.shared.handlers.name_for_layer(event) is FORWARD:
+                await session.forward(event)
+            elif self._handler_timeout is None:
+                await consumer.dispatch(event)
             else:
-                await self._call("", event)
+                await self._call_in_time(self._handler_timeout, event)
         except StopConsumer:
             raise
         except Exception as error:
             await self._fail(error, {"type": "on_idle"} if isinstance(event, Idle) else event)
-
-    async def _call(self, name: str, message: Any) -> None:
-        if name == FORWARD:
-            await self._session.forward(message)
-        elif self._handler_timeout is None:
-            await self._consumer.dispatch(message)
-        else:
-            await self._call_in_time(self._handler_timeout, message)
 
     async def _call_in_time(self, seconds: float, message: Any) -> None:
         try:
@@ -385,11 +380,11 @@ class Life:
         try:
             async with asyncio.TaskGroup() as group:
                 async for message in self._intake.inbox:
-                    self._look_for_expired()
                     await self._clear_lanes(partial(self._start_waiting, group), message is not None)
                     if message is not None:
                         await self._start(group, message, of_layer=True)
                     self._intake.inbox.end_turn()
+                    self._look_for_expired()
         except BaseExceptionGroup as several:
             # One at a time is what callers of an application expect; the others were told to on_error.
             errors = [error for error in several.exceptions if not isinstance(error, StopConsumer)]

@@ -64,19 +64,6 @@ class Session:
         self.asgi_send = send
         self.loop = asyncio.get_running_loop()
 
-    def find_handler(self, consumer: Any, message: Message) -> Any:
-        """Return the handler of a message, which may be one of the client's.
-
-        Raises:
-            ValueError: The message has no type, or one that has no handler.
-        """
-        handlers = self.shared.handlers
-        try:
-            name = handlers.of_client[message["type"]]
-        except (KeyError, TypeError):
-            name = handlers.name_for_client(message)
-        return handlers.find(consumer, name, message)
-
     async def emit(self, consumer: Any, message: Message) -> None:
         """Send, whether it can be sent or not."""
         await consumer.base_send(message)

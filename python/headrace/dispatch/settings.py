@@ -125,8 +125,10 @@ def setting(consumer: Any, name: str, otherwise: Any = None) -> Any:
     return otherwise if inspect.isroutine(value) else value
 
 
-def size_of(message: Mapping[str, Any]) -> int:
+def size_of(message: object) -> int:
     """Return the memory that the content of a message to or from a client takes: its text, bytes or body."""
+    if not isinstance(message, dict):
+        return 0
     content = message.get("text")
     if content is None:
         content = message.get("bytes") or message.get("body")
