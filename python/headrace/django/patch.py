@@ -10,10 +10,12 @@ and another in the place of ``await_many_dispatch``: see ``headrace.django.dispa
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+from asgiref.sync import markcoroutinefunction
 
 from headrace import db
 from headrace.django.dispatch import await_many_dispatch
@@ -63,14 +65,15 @@ def _replace(owner: ModuleType | type, name: str, make: Callable[[Any], Any]) ->
 
 def _call(original: Any) -> Any:
     @functools.wraps(original)
-    async def call(consumer: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    def call(consumer: Any, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if type(consumer).__call__ is call:
-            await serve(original, consumer, scope, receive, send)
-        else:
-            # Its own way to be called may have its own way with exceptions.
-            await original(consumer, scope, receive, send)
+            return serve(original, consumer, scope, receive, send)
+        # Its own way to be called may have its own way with exceptions.
+        called: Awaitable[None] = original(consumer, scope, receive, send)
+        return called
 
-    return call
+    # A coroutine function would be one more to resume for each message.
+    return markcoroutinefunction(call)
 
 
 async def aclose_old_connections() -> None:
