@@ -139,6 +139,7 @@ def test_the_exceptions_do_not_import_django() -> None:
 AT_THE_END = {
     "ChannelEmpty": "layer.receive_nowait('empty')",
     "ChannelFull": "[layer.send_sync('full', {'type': 'n'}) for _ in range(2)]",
+    "ForeignChannel": "layer.receive_nowait('other!x')",
     "InvalidMessage": "layer.send_sync('channel', [])",
     "LayerClosed": "closed.send_sync('channel', {'type': 'n'})",
     "LayerUnavailable": "unreachable.send('channel', {'type': 'n'}).wait()",

@@ -5,20 +5,24 @@ an exception, in the child as in the parent.
 """
 
 import asyncio
+import builtins
 import functools
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import uvloop
 
 from headrace.layers import InMemoryChannelLayer
+from headrace.typing import Message
 
 HELLO = {"type": "hello"}
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -257,6 +261,35 @@ def a_fork_beside_threads(loop: asyncio.AbstractEventLoop, layer: InMemoryChanne
     assert received == [HELLO, HELLO]
 
 
+def a_fork_while_a_thread_begins(loop: asyncio.AbstractEventLoop, layer: InMemoryChannelLayer) -> None:
+    """Fork while another thread looks up what is then kept for the process; the child does not wait for that thread."""
+    importing, forked = threading.Event(), threading.Event()
+    its_import = builtins.__import__
+
+    def slow_import(name: str, *arguments: Any) -> Any:
+        if name == "asyncio" and threading.current_thread() is looping:
+            importing.set()
+            forked.wait()
+        return its_import(name, *arguments)
+
+    def child() -> None:
+        signal.alarm(20)  # ends one that waits for a thread it does not have
+        asyncio.run(exchange(layer))
+
+    received: list[Message] = []
+    looping = threading.Thread(target=lambda: received.append(loop.run_until_complete(layer.receive("async"))))
+    with patch.object(builtins, "__import__", slow_import), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"This process .* is multi-threaded", DeprecationWarning)
+        looping.start()
+        assert importing.wait(20)
+        in_child(child)
+        forked.set()
+    asyncio.run(all_wait(layer, 1))
+    layer.send_sync("async", HELLO)
+    looping.join()
+    assert received == [HELLO]
+
+
 def _use_the_layer_of_the_parent(layer: InMemoryChannelLayer) -> None:
     assert is_empty(layer)
     asyncio.run(exchange(layer))
@@ -300,6 +333,7 @@ CASES = [
     the_settings_stay,
     a_closed_layer,
     a_fork_beside_threads,
+    a_fork_while_a_thread_begins,
     multiprocessing_fork,
     multiprocessing_spawn,
 ]

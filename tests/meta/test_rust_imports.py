@@ -27,13 +27,13 @@ RANKS = {
         ["lib"],
     ],
     "py": [
-        ["config", "greenlets", "interpreters", "locks", "stats", "stub"],
+        ["config", "greenlets", "interpreters", "locks", "once", "stats", "stub"],
         ["errors", "event_loop", "sleep"],
         ["arguments", "message", "park"],
         ["receiver", "reply"],
         ["inbox"],
         ["layer"],
-        ["redis"],
+        ["redis", "start"],
         ["lib"],
     ],
 }

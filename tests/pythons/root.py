@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.error import HTTPError
@@ -180,12 +181,14 @@ class Root:
             try:
                 with urlopen(f"{mirror[1]}/pool/main/p/{package}/{file.name}", timeout=60) as found:
                     file.write_bytes(found.read())
+                # The command "tar" needs the program xz, which a machine may lack.
+                with tarfile.open(file) as archive:
+                    archive.extractall(inside, filter="data")
             except HTTPError as error:
                 error.close()
                 continue
-            except (OSError, ValueError):
+            except (OSError, ValueError, tarfile.TarError):
                 continue
-            self._steps.run(["tar", "--extract", "--xz", "--file", file, "--directory", inside])
             return next(path for path in inside.iterdir() if path.is_dir())
         return None
 

@@ -7,13 +7,10 @@ use pyo3::exceptions::{
     PyConnectionError, PyConnectionRefusedError, PyConnectionResetError, PyPermissionError,
     PyTimeoutError, PyTypeError,
 };
-#[cfg(feature = "stubs")]
-use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
-#[cfg(feature = "stubs")]
-use pyo3::{type_hint_identifier, type_hint_subscript};
+use pyo3::types::PyType;
+
+use crate::once::Once;
 
 mod python {
     pyo3::import_exception!(headrace.exceptions, ChannelEmpty);
@@ -28,40 +25,6 @@ pub(crate) use python::{
     ChannelEmpty, ChannelFull, ForeignChannel, InvalidMessage, LayerClosed, LayerUnavailable,
     MessageTooLarge,
 };
-
-/// The exceptions above, as a tuple of the module: so they are imported when it is made. PyO3 imports each when it is first
-/// raised, and panics when nothing can be imported any more, as in a destructor at the end of the interpreter.
-pub(crate) struct Exceptions;
-
-impl<'py> IntoPyObject<'py> for Exceptions {
-    type Target = PyTuple;
-    type Output = Bound<'py, PyTuple>;
-    type Error = PyErr;
-
-    #[cfg(feature = "stubs")]
-    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
-        type_hint_identifier!("collections.abc", "Sequence"),
-        type_hint_subscript!(
-            type_hint_identifier!("builtins", "type"),
-            type_hint_identifier!("builtins", "Exception")
-        )
-    );
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        // The module is being made. An initialiser of its own would leave its stub incomplete.
-        crate::interpreters::claim(py)?;
-        py.import("headrace.exceptions")?;
-        let exceptions = [
-            py.get_type::<ChannelEmpty>(),
-            py.get_type::<ChannelFull>(),
-            py.get_type::<InvalidMessage>(),
-            py.get_type::<LayerClosed>(),
-            py.get_type::<LayerUnavailable>(),
-            py.get_type::<MessageTooLarge>(),
-        ];
-        PyTuple::new(py, exceptions)
-    }
-}
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     match error {
@@ -131,7 +94,7 @@ pub(crate) fn not_text(kind: NameKind, name: &Bound<'_, PyAny>) -> PyErr {
 
 /// A value as an error shows it: its type and its repr, in short. There is always something to show.
 pub(crate) fn show(value: &Bound<'_, PyAny>) -> String {
-    static REPR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static REPR: Once<Py<PyAny>> = Once::new();
     let repr = REPR
         .import(value.py(), "reprlib", "repr")
         .and_then(|repr| repr.call1((value,)));

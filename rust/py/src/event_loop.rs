@@ -20,7 +20,7 @@ mod turn;
 mod wakes;
 
 pub(crate) use alarm::Alarm;
-pub(crate) use calls::queue_of;
+pub(crate) use calls::{queue_of, Drain, PipeReader};
 pub(crate) use detached::DetachedWakes;
 pub(crate) use queue::{after_fork_in_child, Lines, LoopQueue};
 pub(crate) use running::{address, drained_loop, is_running, running_loop};

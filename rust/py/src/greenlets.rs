@@ -12,8 +12,7 @@ const LONGEST: Duration = Duration::from_millis(25);
 
 /// The `time.sleep` that gives other greenlets their turn, if this process has been patched.
 ///
-/// Nothing is cached, and no name interned: a thread of the layer is the first to call this, and `PyOnceLock` lets others
-/// run while it is initialised. A child of a process that was forked in that moment would wait for it without end.
+/// It is looked up each time: a process may be patched after this was called first.
 fn patched_sleep(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     let sleep = py.import("time").ok()?.getattr("sleep").ok()?;
     let module = sleep.getattr("__module__").ok()?;

@@ -286,7 +286,7 @@ fn check_callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
 /// would end the process, as CPython (3.11 to 3.13 at least) assumes that there is something to await.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
-struct Raises(Mutex<Option<PyErr>>);
+pub(crate) struct Raises(Mutex<Option<PyErr>>);
 
 impl Raises {
     fn new(error: PyErr) -> Self {

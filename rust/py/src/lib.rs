@@ -24,11 +24,13 @@ mod interpreters;
 mod layer;
 mod locks;
 mod message;
+mod once;
 mod park;
 mod receiver;
 mod redis;
 mod reply;
 mod sleep;
+mod start;
 mod stats;
 mod stub;
 
@@ -59,5 +61,5 @@ mod _core {
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
     #[pymodule_export]
-    const EXCEPTIONS: crate::errors::Exceptions = crate::errors::Exceptions;
+    const EXCEPTIONS: crate::start::Exceptions = crate::start::Exceptions;
 }

@@ -15,13 +15,12 @@ use std::sync::OnceLock;
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyTuple};
 
 use crate::event_loop::LoopQueue;
 use crate::locks::refer;
+use crate::once::{intern, Once};
 
 /// Where one task at a time is parked.
 #[derive(Debug)]
@@ -213,8 +212,8 @@ impl WakeUp {
     /// Whether the task has finished although a task waits here: one that it started eagerly, which Python 3.12 and later
     /// can. Earlier versions cannot, so there the task is not asked.
     fn has_finished(&self, py: Python<'_>) -> bool {
-        static EAGER: PyOnceLock<bool> = PyOnceLock::new();
-        if !*EAGER.get_or_init(py, || py.version_info() >= (3, 12)) {
+        static EAGER: Once<bool> = Once::new();
+        if !*EAGER.get_or_init(|| py.version_info() >= (3, 12)) {
             return false;
         }
         let done = self.task.bind(py).call_method0(intern!(py, "done"));
@@ -239,8 +238,8 @@ impl WakeUp {
 /// `asyncio.future_discard_from_awaited_by`, where there is one. Python 3.14 and later note which tasks await a future, for
 /// `capture_call_graph`, and forget a task when it is woken with that future; here it is woken with another.
 fn discard_from_awaited_by(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
-    static DISCARD: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
-    let discard = DISCARD.get_or_try_init(py, || {
+    static DISCARD: Once<Option<Py<PyAny>>> = Once::new();
+    let discard = DISCARD.get_or_try_init(|| {
         let asyncio = py.import("asyncio")?;
         let discard = asyncio.getattr_opt("future_discard_from_awaited_by")?;
         Ok::<_, PyErr>(discard.map(Bound::unbind))
@@ -289,8 +288,8 @@ pub(crate) fn return_value(_attached: Python<'_>, value: &Py<PyAny>) {
 /// A future that is done, with which tasks are woken. A task reads the outcome of the future that it is woken with, without a
 /// call if that is an exact asyncio future, and does not check that it waited for this one.
 fn finished(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static FINISHED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let finished = FINISHED.get_or_try_init(py, || {
+    static FINISHED: Once<Py<PyAny>> = Once::new();
+    let finished = FINISHED.get_or_try_init(|| {
         // A future needs a loop, and calls only its `get_debug`.
         let options = PyDict::new(py);
         options.set_item("get_debug", py.get_type::<PyBool>())?;

@@ -2,12 +2,13 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::queue::LoopQueue;
 use super::turn::Turn;
 use super::wakes::Wake;
+
+use crate::once::intern;
 
 /// A function to be called in its event loop.
 #[pyclass(frozen, module = "headrace._core")]

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::queue::LoopQueue;
 use super::running::runs_here;
 use super::self_pipe::SelfPipe;
+
+use crate::once::intern;
 
 /// The queue of a loop, which is made if it has none yet; for a task of that loop that is about to wait.
 pub(crate) fn queue_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<LoopQueue>> {
@@ -82,7 +83,7 @@ fn finish(queue: &Py<LoopQueue>, py: Python<'_>) {
 /// What `call_soon` is given. If it is dropped without being called, either the loop is gone (some loops are closed while an
 /// exception that passed through them keeps their reader), or it lost the call, which is then made again.
 #[pyclass(frozen)]
-struct Drain {
+pub(crate) struct Drain {
     queue: Py<LoopQueue>,
     called: AtomicBool,
     /// Raised in the loop by the call.
@@ -138,7 +139,7 @@ impl Drop for Drain {
 
 /// What `add_reader` is given, held by the loop alone.
 #[pyclass(frozen)]
-struct PipeReader {
+pub(crate) struct PipeReader {
     queue: Py<LoopQueue>,
 }
 

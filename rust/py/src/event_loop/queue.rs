@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use headrace_core::sync::Mutex;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
@@ -16,6 +15,7 @@ use super::self_pipe::SelfPipe;
 use super::sleeper::Sleeper;
 use super::turn::Turn;
 use crate::locks::refer;
+use crate::once::intern;
 
 /// How many objects `drain` takes out of the queue at once.
 const BATCH: usize = 16;

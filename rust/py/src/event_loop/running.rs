@@ -3,7 +3,8 @@
 use std::cell::Cell;
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+
+use crate::once::Once;
 
 thread_local! {
     /// The address of the loop whose queue is being drained in this thread, or 0.
@@ -46,13 +47,13 @@ pub(super) fn forget_drained() {
 /// # Errors
 /// `RuntimeError`: there is none.
 pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static RUNNING: Once<Py<PyAny>> = Once::new();
     RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
 /// The event loop that runs in this thread, or None.
 fn current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static RUNNING: Once<Py<PyAny>> = Once::new();
     RUNNING.import(py, "asyncio", "_get_running_loop")?.call0()
 }
 

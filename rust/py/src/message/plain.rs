@@ -2,11 +2,12 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
-use pyo3::{intern, IntoPyObjectExt};
+use pyo3::IntoPyObjectExt;
 
 use super::invalid::{Invalid, Reason};
 use super::limits::RESERVED;
 use crate::errors::{show, InvalidMessage};
+use crate::once::intern;
 
 /// The message as a dict, which it has to be.
 pub(super) fn dict_of<'a, 'py>(message: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyDict>> {

@@ -10,9 +10,7 @@
 use std::cell::Cell;
 
 use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
 };
@@ -23,6 +21,7 @@ use super::plain::{
     bytes_of, check_reserved, dict_of, plain_dict, plain_int, plain_key, plain_text,
 };
 use crate::errors::{show, type_name, InvalidMessage};
+use crate::once::{intern, Once};
 
 /// What each value counts besides the length of a text or of bytes: about what a small object takes with its place in a
 /// container.
@@ -373,7 +372,7 @@ fn size_of_object(value: &Bound<'_, PyAny>) -> usize {
 }
 
 fn deepcopy<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Invalid> {
-    static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static DEEPCOPY: Once<Py<PyAny>> = Once::new();
     let deepcopy = DEEPCOPY.import(value.py(), "copy", "deepcopy")?;
     deepcopy.call1((value,)).map_err(|error| {
         if error.is_instance_of::<PyException>(value.py()) {

@@ -10,12 +10,12 @@
 
 use std::sync::atomic::Ordering;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
 use super::{hand_out, InboxWaiter, Receiver};
 use crate::event_loop::{Turn, Wakes};
+use crate::once::intern;
 
 impl InboxWaiter {
     /// Calls the attendant, if there is one and it may act for the task. True if the task goes on waiting.

@@ -6,7 +6,6 @@ use headrace_core::sync::Mutex;
 use headrace_core::{Phase, Slot};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -15,6 +14,7 @@ use crate::errors::to_python;
 use crate::event_loop::{
     address, drained_loop, queue_of, running_loop, LoopQueue, Pace, Turn, Wake, Wakes,
 };
+use crate::once::intern;
 use crate::park::{return_value, Park};
 use crate::stub::Steps;
 
