@@ -1,4 +1,4 @@
-//! Time, as an input. This is the only file that asks the machine what time it is.
+//! Time, as an input. This is the only file that reads the machine's clocks.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,7 @@ fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Tells the time to an engine. Two calls of one method never go back.
+/// The clock of an engine. Two calls of one method never go back.
 pub trait Clock: Debug + Send + Sync {
     /// The present moment, or one that was less than `LAG` ago.
     fn now(&self) -> Moment;
@@ -117,7 +117,7 @@ pub fn wall_time() -> Duration {
     since.unwrap_or_default()
 }
 
-/// A clock that stands still until it is told to move, for tests.
+/// A clock that moves only by `advance`, for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     nanoseconds: AtomicU64,
@@ -180,7 +180,7 @@ mod tests {
             let coarse = clock.now();
             now = clock.exact();
             assert!(coarse <= now);
-            // A thread that did not run between the readings says nothing.
+            // A thread that did not run between the readings proves nothing.
             if now.since(before) < Duration::from_millis(1) {
                 assert!(now.since(coarse) < LAG);
             }

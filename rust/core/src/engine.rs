@@ -7,13 +7,13 @@
 //! **Full.** A mailbox holds as many messages as its capacity, and behind the first as many bytes as its capacity in bytes;
 //! expired ones do not count. It always takes one message, whatever its size. A send beyond that
 //! gives the message back to the caller. A `group_send` never fails for it: it passes the member by, and counts that. A
-//! channel whose owner said so drops older messages for the new one instead ([`Overflow`](crate::Overflow)).
+//! channel whose owner chose so drops older messages for the new one instead ([`Overflow`](crate::Overflow)).
 //!
 //! **Late.** A message that nobody took before its deadline is not delivered. It is dropped when it is met, or by
 //! a sweep that looks only at mailboxes whose time has come; no operation walks all channels.
 //!
 //! **Cancelled.** A receive either took its message or left it where it was. A message that had been handed to
-//! a receiver which then went away returns to its place, in front of younger ones, or to the next waiter.
+//! a receiver which then left returns to its place, in front of younger ones, or to the next waiter.
 //!
 //! **Groups.** A membership lasts from `group_add` until `group_discard`, until its channel is closed or flushed, or until
 //! `group_expiry` after the latest `group_add`; of a channel that somebody holds it does not expire. Adding twice is adding
@@ -21,12 +21,12 @@
 //!
 //! **Flushed.** Messages and memberships are gone when `flush` returns. Receivers that waited go on waiting.
 //!
-//! **Closed.** Every operation but `flush` and `close` is refused, and all waiters are given out to be told.
+//! **Closed.** Every operation but `flush` and `close` is refused, and all waiters are returned for the caller to wake.
 //!
 //! **Counted.** At any moment `sent = delivered + depth + dropped_expired + dropped_replaced + dropped_other`, and what a
 //! full mailbox refused is in `dropped_full`. Nothing is lost silently.
 
-/// A reading of one engine, in messages unless it says otherwise.
+/// A reading of one engine, in messages unless stated otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerStats {
     /// Channels that have messages, waiters, memberships or holders.
@@ -56,7 +56,7 @@ pub struct LayerStats {
     /// How often a mailbox was full by its bytes, with room for another message otherwise. What was dropped then is in
     /// `dropped_full` or `dropped_replaced`.
     pub full_by_bytes: u64,
-    /// Thrown away by `flush`, `close` or the closing of their channel.
+    /// Dropped by `flush`, `close` or the closing of their channel.
     pub dropped_other: u64,
 }
 

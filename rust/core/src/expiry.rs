@@ -1,7 +1,7 @@
-//! Who expires next, for things that all live equally long.
+//! Which entry expires next, for entries that all have the same time to live.
 //!
 //! A timer wheel or a heap would serve any deadlines at the price of a logarithm, or of a walk over stale
-//! entries when things are disarmed early. Here all entries of one list are given the same span to live, so the
+//! entries when some are disarmed early. Here all entries of one list have the same time to live, so the
 //! order of arming is the order of deadlines: a doubly linked list over slab indices arms, disarms, renews
 //! and finds the next due entry in constant time, holds nothing stale, and costs 16 bytes an entry.
 

@@ -22,7 +22,7 @@ pub struct HandOff<M, W> {
     pub envelope: Envelope<M>,
 }
 
-/// How far a wait has come.
+/// The phase of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// There is no message yet.
@@ -33,8 +33,8 @@ pub enum Phase {
     Taken,
     /// The receiver stopped waiting, or left the message.
     Released,
-    /// The receiver was called away: there is no message, and it may wait again.
-    CalledAway,
+    /// The wait was interrupted: there is no message, and the receiver may wait again.
+    Interrupted,
     /// The engine was closed: there will be no message.
     Closed,
 }
@@ -44,7 +44,7 @@ const FILLED: u8 = 1;
 const TAKEN: u8 = 2;
 const RELEASED: u8 = 3;
 const CLOSED: u8 = 4;
-const CALLED_AWAY: u8 = 5;
+const INTERRUPTED: u8 = 5;
 
 /// Where a waiting receiver finds its message.
 #[derive(Debug)]
@@ -72,14 +72,14 @@ impl<M> Slot<M> {
         }
     }
 
-    /// How far the wait has come.
+    /// The phase of the present wait.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             WAITING => Phase::Waiting,
             FILLED => Phase::Filled,
             TAKEN => Phase::Taken,
             RELEASED => Phase::Released,
-            CALLED_AWAY => Phase::CalledAway,
+            INTERRUPTED => Phase::Interrupted,
             _ => Phase::Closed,
         }
     }
@@ -113,9 +113,9 @@ impl<M> Slot<M> {
     }
 
     /// Ends the wait without a message, because the receiver has something else to do.
-    pub fn call_away(&self) {
+    pub fn interrupt(&self) {
         let _place = self.envelope.lock();
-        self.end(CALLED_AWAY);
+        self.end(INTERRUPTED);
     }
 
     /// Takes the message out, once.
@@ -138,7 +138,7 @@ impl<M> Slot<M> {
     /// Makes the slot ready for another wait, if the last one ended with its message taken or without one; else false,
     /// because a message may still be on its way to a receiver that left.
     pub fn reset(&self) -> bool {
-        let over = matches!(self.phase.load(Ordering::Acquire), TAKEN | CALLED_AWAY);
+        let over = matches!(self.phase.load(Ordering::Acquire), TAKEN | INTERRUPTED);
         if over {
             self.phase.store(WAITING, Ordering::Release);
         }
@@ -183,7 +183,7 @@ impl<M> Parker<M> {
         self.condition.notify_one();
     }
 
-    /// Sleeps until woken or until the time is over; tells whether it was woken.
+    /// Sleeps until woken or until the time is over; returns whether it was woken.
     #[cfg(not(loom))]
     pub fn sleep(&self, timeout: Duration) -> bool {
         *self

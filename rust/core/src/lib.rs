@@ -1,8 +1,8 @@
-//! The heart of headrace: mailboxes, groups and fan-out, in pure Rust.
+//! The core of headrace: mailboxes, groups and fan-out, in pure Rust.
 //!
 //! This crate knows nothing of Python or of event loops. A message is any type `M`, and whoever waits for one is any
 //! type `W`; an operation that finds a message for a waiter returns both as a [`HandOff`], and the caller wakes the waiter
-//! in whatever way its world has.
+//! in its own way.
 //!
 //! [`engine`] states what every engine promises; [`memory`] is the engine that lives in one process. With the feature `redis`
 //! there is one that spans processes, and one of its folders knows sockets.

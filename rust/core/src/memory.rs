@@ -3,7 +3,7 @@
 //! One lock, not one per mailbox. A fan-out touches every member, so finer locks would be taken ten thousand times
 //! where one is enough, and an order between them would have to be kept. Each critical section is short, runs no
 //! foreign code and never waits. Whatever foreign code could run when a message or a waiter is dropped (a
-//! finaliser that sends, say) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
+//! finaliser that sends, for instance) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
 mod channels;
 mod group;
@@ -35,8 +35,8 @@ pub struct MemoryEngine<M, W, C> {
     state: Mutex<State<M, W>>,
     /// Whether there are alarms to be taken; looked at without the lock, after every send.
     alarmed: AtomicBool,
-    /// What becomes of waiters that are let go; it is called without the lock.
-    bury: fn(Vec<W>),
+    /// Drops the waiters that are not needed any more; called without the lock.
+    drop_waiters: fn(Vec<W>),
 }
 
 /// The answer to a receive.
@@ -44,9 +44,9 @@ pub struct MemoryEngine<M, W, C> {
 pub enum Received<M> {
     /// The oldest message.
     Ready(Envelope<M>),
-    /// There is none; a waiter was put in line.
+    /// There is none; a waiter was queued.
     Waiting,
-    /// There is none, and no waiter of an earlier wait to put in line.
+    /// There is none, and no waiter of an earlier wait to queue.
     Empty,
 }
 
@@ -58,14 +58,14 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
             state: Mutex::new(State::new(config.capacity_bytes)),
             config,
             alarmed: AtomicBool::new(false),
-            bury: drop,
+            drop_waiters: drop,
         }
     }
 
-    /// The same, with a way to let waiters go that not every thread may drop.
+    /// The same, with a function that drops waiters, for those that not every thread may drop.
     #[must_use]
-    pub fn burying(mut self, bury: fn(Vec<W>)) -> Self {
-        self.bury = bury;
+    pub fn with_drop_waiters(mut self, drop_waiters: fn(Vec<W>)) -> Self {
+        self.drop_waiters = drop_waiters;
         self
     }
 
@@ -74,17 +74,17 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         assert_unlocked();
         drop(messages);
         if !waiters.is_empty() {
-            (self.bury)(waiters);
+            (self.drop_waiters)(waiters);
         }
     }
 
-    /// Runs one operation under the lock, with a share of the sweep, and drops what it threw away afterwards.
+    /// Runs one operation under the lock, with a share of the sweep, and drops afterwards what it removed.
     fn with<R>(&self, operation: impl FnOnce(&mut State<M, W>, Moment) -> R) -> R {
         let mut state = self.state.lock();
         let now = self.clock.now();
         state.sweep(now, self.config.expiry);
         let result = operation(&mut state, now);
-        let dropped = state.finish();
+        let dropped = state.end_operation();
         if state.has_alarms() {
             self.alarmed.store(true, Ordering::Release);
         }
@@ -98,7 +98,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
     fn with_receiver<R>(&self, operation: impl FnOnce(&mut State<M, W>) -> R) -> R {
         let mut state = self.state.lock();
         let result = operation(&mut state);
-        let dropped = state.finish();
+        let dropped = state.end_operation();
         drop(state);
         self.drop_unlocked(dropped);
         result
@@ -164,7 +164,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
             let envelope = state.envelope(message, deadline);
             match state.offer(channel, envelope, bound, now) {
                 Offer::HandedOff(hand_off) => {
-                    state.settle(channel);
+                    state.mark_idle_if_empty(channel);
                     Ok(Some(hand_off))
                 }
                 Offer::Queued | Offer::Replaced(_) => Ok(None),
@@ -189,7 +189,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Takes the oldest message of a channel, or puts the waiter of an earlier wait in line again if `again` finds it fit.
+    /// Takes the oldest message of a channel, or queues the waiter of an earlier wait again if `again` returns it.
     ///
     /// `again` is called under the lock, and has to be as short as a comparison.
     ///
@@ -215,7 +215,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Takes the oldest message of a channel, or puts the waiter in line for the next one; `spare` is kept for a later
+    /// Takes the oldest message of a channel, or queues the waiter for the next one; `spare` is kept for a later
     /// `receive` to find.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Takes all waiters out of line that the caller recognises. The one operation that walks all channels; it is
+    /// Removes all waiters that the caller recognises. The one operation that walks all channels; it is
     /// for the end of an event loop.
     pub fn forget_all(&self, mut is_it: impl FnMut(&W) -> bool) -> Vec<W> {
         self.with(|state, _| state.forget_all(&mut is_it))
@@ -338,7 +338,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
             let (group, channel) = (state.find_group(group)?, state.find_open(channel)?);
             if let (Some(group), Some(channel)) = (group, channel) {
                 state.groups.discard(group, channel);
-                state.settle(channel);
+                state.mark_idle_if_empty(channel);
             }
             Ok(())
         })
@@ -360,7 +360,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Says how much a channel holds and what becomes of the rest, until it is closed; without `capacity_bytes` it holds as
+    /// Sets how much a channel holds and what becomes of the rest, until it is closed; without `capacity_bytes` it holds as
     /// many bytes as any other. `alarm` is given out by
     /// [`Self::take_alarms`] after the channel was full for the first time.
     ///
@@ -399,7 +399,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         self.with_receiver(State::take_alarms)
     }
 
-    /// Tells whether the engine still works.
+    /// Checks that the engine is open.
     ///
     /// # Errors
     /// It was closed.
@@ -412,7 +412,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         self.with(|state, _| state.flush());
     }
 
-    /// Flushes, refuses everything from now on, and gives out the waiters so that they can be told.
+    /// Flushes, refuses everything from now on, and returns the waiters for the caller to wake.
     #[must_use = "a waiter that is not woken waits for ever"]
     pub fn close(&self) -> Vec<W> {
         self.with(|state, _| {

@@ -7,7 +7,7 @@ pub enum Overflow<M> {
     DropNew,
     /// Let the oldest message give way.
     DropOld,
-    /// Let those give way that the new message makes out of date, or the oldest if there are none. The function tells
+    /// Let those give way that the new message makes out of date, or the oldest if there are none. The function returns
     /// whether the first message replaces the second. It is called under the engine's lock, and must run no foreign code.
     Coalesce(fn(&M, &M) -> bool),
 }

@@ -97,10 +97,10 @@ fn a_receiver_that_is_called_away_finds_its_message_later() {
             let engine = engine.clone();
             move || send(&engine, 1)
         });
-        let in_line = engine.forget("c", |waiting| Arc::ptr_eq(waiting, &waiter));
+        let removed = engine.forget("c", |waiting| Arc::ptr_eq(waiting, &waiter));
         let mut received = Vec::new();
-        if in_line.is_some() {
-            waiter.call_away();
+        if removed.is_some() {
+            waiter.interrupt();
             // It has seen to the other thing, and waits again.
             assert!(waiter.reset());
             match engine.wait("c", waiter.clone(), None).unwrap() {

@@ -193,7 +193,8 @@ impl MemoryLayer {
         let (settings, patterns) = config.to_core(py)?;
         Ok(Self {
             engine: Arc::new(
-                MemoryEngine::new(settings, LayerClock::new(clock)).burying(drop_attached),
+                MemoryEngine::new(settings, LayerClock::new(clock))
+                    .with_drop_waiters(drop_attached),
             ),
             strict: config.strict,
             direct_wake: config.direct_wake,

@@ -120,7 +120,7 @@ impl Place {
     fn is_served(&self) -> bool {
         matches!(
             self.slot.phase(),
-            Phase::Filled | Phase::Closed | Phase::CalledAway
+            Phase::Filled | Phase::Closed | Phase::Interrupted
         )
     }
 

@@ -1,7 +1,7 @@
 //! The channels of an engine, by name and by key.
 //!
-//! A channel that holds nothing is idle: nobody who looks sees it. A few idle channels are kept, because a channel that carries
-//! one message at a time would otherwise be made and removed for each message.
+//! A channel that holds nothing is idle, and appears in no reading. A few idle channels are kept, because a channel that
+//! carries one message at a time would otherwise be made and removed for each message.
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::mailbox::{Counters, Mailbox};
+use super::mailbox::{Mailbox, MailboxCounters};
 use crate::clock::Moment;
 use crate::expiry::ExpiryList;
 use crate::message::ByteSize;
@@ -118,7 +118,7 @@ impl<M, W> Channels<M, W> {
     pub(crate) fn set_idle(&mut self, channel: ChannelKey) {
         let entry = &mut self[channel];
         entry.idle = true;
-        entry.mailbox.counters = Counters::default();
+        entry.mailbox.counters = MailboxCounters::default();
         self.idle += 1;
         if !self.kept.is_armed(channel) {
             self.kept.arm(channel, Moment::default());
@@ -145,7 +145,7 @@ impl<M, W> Channels<M, W> {
         None
     }
 
-    /// Removes a channel if it is idle; keeps it no longer for its age in any case.
+    /// Removes a channel if it is idle. In any case it is no longer among those that are removed by age.
     pub(crate) fn remove_idle(&mut self, channel: ChannelKey) -> Option<Channel<M, W>> {
         self.kept.disarm(channel);
         if !self[channel].idle {
@@ -169,8 +169,8 @@ impl<M, W> Channels<M, W> {
         is_sparse(self.entries.len(), self.entries.capacity())
     }
 
-    /// Moves the channels together and gives memory back. Tells of each channel that got another key, from the old one to the
-    /// new one, and returns how many channels there are.
+    /// Moves the channels together and frees memory. Calls the function with the old and the new key of each channel that got
+    /// another, and returns how many channels there are.
     pub(crate) fn compact(&mut self, mut moved: impl FnMut(ChannelKey, ChannelKey)) -> usize {
         self.entries.compact(|channel, from, to| {
             let (from, to) = (key(from), key(to));

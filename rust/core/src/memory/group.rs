@@ -130,7 +130,7 @@ impl Groups {
         membership
     }
 
-    /// Leaves; tells whether the channel was a member.
+    /// Leaves; returns whether the channel was a member.
     pub(crate) fn discard(&mut self, group: u32, channel: ChannelKey) -> bool {
         match self.index.get(&(group, channel)) {
             Some(&membership) => {

@@ -31,9 +31,9 @@ pub(crate) struct Mailbox<M, W> {
     capacity_bytes: usize,
     /// The bytes of all messages in the queue.
     bytes: usize,
-    /// Set while the channel has an owner, which says what happens when the mailbox is full.
+    /// Set while the channel has an owner, which decides what happens when the mailbox is full.
     owned: Option<Box<Owned<M, W>>>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: MailboxCounters,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Owned<M, W> {
 
 /// What happened to the messages of this mailbox since its channel was last idle.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct MailboxCounters {
     pub(crate) delivered: u64,
     pub(crate) dropped_full: u64,
     pub(crate) dropped_expired: u64,
@@ -84,7 +84,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
             capacity_bytes,
             bytes: 0,
             owned: None,
-            counters: Counters::default(),
+            counters: MailboxCounters::default(),
         }
     }
 
@@ -198,7 +198,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         self.waiters.is_empty() && self.owned.is_none() && !self.has_room_for(size, Bound::Both)
     }
 
-    /// Counts a message that was refused before it was offered; tells whether that was for its bytes.
+    /// Counts a message that was refused before it was offered; returns whether that was for its bytes.
     pub(crate) fn count_full(&mut self) -> bool {
         let by_bytes = self.queue.len() < self.capacity;
         self.counters.dropped_full += 1;
@@ -279,7 +279,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         self.spare.replace(waiter)
     }
 
-    /// Removes every waiter that the caller recognises; those that were in line are counted.
+    /// Removes every waiter that the caller recognises; returns how many of them were queued.
     pub(crate) fn forget_all(
         &mut self,
         mut is_it: impl FnMut(&W) -> bool,
@@ -345,7 +345,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         dropped.extend(self.queue.drain(..).map(|envelope| envelope.message));
     }
 
-    /// Takes the mailbox apart: the waiters in line, and those that are kept for another time.
+    /// Takes the mailbox apart: the queued waiters, and the spare one with the alarm.
     pub(crate) fn into_waiters(mut self) -> (impl Iterator<Item = W>, impl Iterator<Item = W>) {
         let alarm = self.disown();
         (
@@ -358,7 +358,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         self.queue.iter().map(|envelope| &envelope.message)
     }
 
-    /// The waiters that are in line, or to be told when the mailbox is full.
+    /// The queued waiters and the alarm.
     pub(crate) fn waiters(&self) -> impl Iterator<Item = &W> {
         let alarm = self.owned.as_ref().and_then(|owned| owned.alarm.as_ref());
         self.waiters.iter().chain(alarm)

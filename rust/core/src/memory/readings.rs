@@ -114,7 +114,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
                 });
             };
             let stats = state.channel_stats(channel, now);
-            state.settle(channel);
+            state.mark_idle_if_empty(channel);
             Ok(stats)
         })
     }
@@ -193,7 +193,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         self.with(|state, _| state.known_channels())
     }
 
-    /// Shows every message, every waiter in line or to be alarmed, and every spare one, for a garbage collector. It waits for
+    /// Shows every message, every queued waiter, every alarm and every spare waiter, for a garbage collector. It waits for
     /// the lock: a collector that is shown something the first time and not the second takes it for garbage.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub(crate) struct State<M, W> {
     dropped: Vec<M>,
     /// The waiters that it removed, kept for the same reason.
     retired: Vec<W>,
-    /// Owners to be told that their mailbox is full, until the engine takes them.
+    /// Alarms of mailboxes that were full, until the engine takes them.
     alarms: Vec<W>,
 }
 
@@ -118,7 +118,8 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         Ok(self.groups.find(group))
     }
 
-    /// The channel of this name, made if there is none. Whoever calls leaves it with something to hold, or settles it.
+    /// The channel of this name, made if there is none. The caller leaves something in it, or calls
+    /// `mark_idle_if_empty`.
     pub(crate) fn open(&mut self, name: &str, capacity: usize) -> Result<ChannelKey, Error> {
         if let Some(channel) = self.find_open(name)? {
             return Ok(channel);
@@ -128,7 +129,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     }
 
     /// Makes a channel idle if it holds nothing any more.
-    pub(crate) fn settle(&mut self, channel: ChannelKey) {
+    pub(crate) fn mark_idle_if_empty(&mut self, channel: ChannelKey) {
         let entry = &self.channels[channel];
         if entry.is_idle() || !entry.holds_nothing() || self.groups.count_of(channel) > 0 {
             return;
@@ -136,10 +137,10 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.channels.set_idle(channel);
     }
 
-    /// Ends an operation: forgets the channels that have been idle for longest if there are too many, gives back memory that
-    /// nothing needs any more, and gives what is to be dropped without the lock. Not in `settle`: there the operation may
+    /// Ends an operation: removes the channels that have been idle for longest if there are too many, frees unused
+    /// memory, and returns what is to be dropped without the lock. Not in `mark_idle_if_empty`: there the operation may
     /// still hold keys of other channels.
-    pub(crate) fn finish(&mut self) -> (Vec<M>, Vec<W>) {
+    pub(crate) fn end_operation(&mut self) -> (Vec<M>, Vec<W>) {
         while let Some((channel, gone)) = self.channels.remove_surplus() {
             self.retire(channel, gone);
         }
@@ -165,7 +166,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.unswept.truncate(left);
     }
 
-    /// Removes a channel that holds nothing, because nobody is expected to use its name again.
+    /// Removes a channel that holds nothing at once, because its name is not expected to be used again.
     pub(crate) fn forget_channel(&mut self, channel: ChannelKey) {
         if let Some(gone) = self.channels.remove_idle(channel) {
             self.retire(channel, gone);
@@ -284,7 +285,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         entry.holders = entry.holders.saturating_sub(1);
         if entry.holders == 0 {
             self.groups.release(channel, deadline);
-            self.settle(channel);
+            self.mark_idle_if_empty(channel);
             self.forget_channel(channel);
         }
     }
@@ -301,7 +302,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         if taken.is_some() {
             self.totals.depth -= 1;
             self.totals.delivered += 1;
-            self.settle(channel);
+            self.mark_idle_if_empty(channel);
         }
         taken
     }
@@ -339,7 +340,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.count_bytes(channel, bytes);
         if hand_off.is_some() {
             self.totals.waiters -= 1;
-            self.settle(channel);
+            self.mark_idle_if_empty(channel);
         } else {
             self.totals.delivered -= 1;
             self.totals.depth += 1;
@@ -393,7 +394,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         let emptied = self.dropped.len() - before;
         self.totals.depth -= emptied;
         self.totals.dropped_other += emptied as u64;
-        self.settle(channel);
+        self.mark_idle_if_empty(channel);
     }
 
     pub(crate) fn flush(&mut self) {
@@ -411,8 +412,8 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.unswept.clear();
         let mut waiters = Vec::new();
         for channel in self.channels.drain() {
-            let (in_line, spare) = channel.mailbox.into_waiters();
-            waiters.extend(in_line);
+            let (queued, spare) = channel.mailbox.into_waiters();
+            waiters.extend(queued);
             self.retired.extend(spare);
         }
         waiters

@@ -52,7 +52,7 @@ fn a_mailbox_takes_one_message_of_any_size_and_so_many_bytes_behind_it() {
 }
 
 #[test]
-fn an_owner_says_how_many_bytes_its_channel_holds() {
+fn an_owner_sets_how_many_bytes_its_channel_holds() {
     let engine = engine(&Arc::new(ManualClock::default()));
     let capacity = NonZeroUsize::MAX;
     let owned = engine.own("c", capacity, Some(6), Overflow::DropOld, Some(7));
@@ -217,7 +217,7 @@ fn a_closed_engine_refuses_and_gives_out_its_waiters() {
 }
 
 #[test]
-fn the_spare_waiter_is_put_in_line_again_if_it_fits() {
+fn the_spare_waiter_is_queued_again_if_it_fits() {
     let engine = engine(&Arc::new(ManualClock::default()));
     assert!(matches!(
         engine.receive("c", |spare| Some(*spare)),

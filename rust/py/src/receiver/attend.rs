@@ -47,7 +47,7 @@ impl InboxWaiter {
             };
             place.slot.reset();
             if waiter.is_called_away() {
-                place.slot.call_away();
+                place.slot.interrupt();
                 return Self::wake_again(slf, Wakes::call);
             }
             match place.wait(py, Receiver::Inbox(slf.clone().unbind())) {

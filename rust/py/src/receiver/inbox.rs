@@ -68,7 +68,7 @@ impl InboxWaiter {
         let is_called = waiter.called_away.swap(true, Ordering::Relaxed);
         let place = &waiter.place;
         match place.slot.phase() {
-            Phase::Waiting if place.leave(py) => place.slot.call_away(),
+            Phase::Waiting if place.leave(py) => place.slot.interrupt(),
             // A message is on its way to the task, which gets that first and the call with its next wait. It is woken early, so
             // that neither waits behind a whole group.
             Phase::Filled if !is_called => {}
@@ -224,7 +224,7 @@ impl InboxWaiter {
         match waiter.place.slot.phase() {
             Phase::Filled if waiter.woken.load(Ordering::Relaxed) => waiter.deliver(py),
             Phase::Closed => Err(waiter.ending()),
-            Phase::Taken | Phase::Released | Phase::CalledAway => {
+            Phase::Taken | Phase::Released | Phase::Interrupted => {
                 if let Some(left) = waiter.left.take() {
                     // Whatever it is: unlike a message it may be what an exception is made from.
                     return Err(PyStopIteration::new_err((left?,)));

@@ -88,7 +88,7 @@ impl Waiter {
             Phase::Filled => Ok(None),
             Phase::Closed => Err(layer_closed()),
             Phase::Waiting if !self.park.is_taken() => self.park.park(py).map(Some),
-            Phase::Waiting | Phase::Taken | Phase::Released | Phase::CalledAway => Err(
+            Phase::Waiting | Phase::Taken | Phase::Released | Phase::Interrupted => Err(
                 PyRuntimeError::new_err("one task at a time waits for a message here"),
             ),
         }

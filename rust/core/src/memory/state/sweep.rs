@@ -7,12 +7,12 @@ use crate::clock::Moment;
 use crate::memory::channels::ChannelKey;
 use crate::message::ByteSize;
 
-/// How many overdue mailboxes and how many memberships one operation clears away at most. Two where most add one at most,
+/// How many overdue mailboxes and how many memberships one operation removes at most. Two where most add one at most,
 /// so the sweep keeps up; a `group_send` may fill many mailboxes, and those wait for their turn.
 const SWEEP: usize = 2;
 
 impl<M: Clone + ByteSize, W> State<M, W> {
-    /// Clears away a few mailboxes and memberships whose time is over.
+    /// Removes a few mailboxes and memberships whose time is over.
     pub(crate) fn sweep(&mut self, now: Moment, expiry: Duration) {
         for _ in 0..SWEEP {
             if !self.sweep_one(now, expiry) {
@@ -25,7 +25,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         while self.sweep_one(now, expiry) {}
     }
 
-    /// Looks at the mailbox that was left alone for longest, and at the oldest membership; false if neither is due.
+    /// Looks at the mailbox that was not swept for longest, and at the oldest membership; false if neither is due.
     fn sweep_one(&mut self, now: Moment, expiry: Duration) -> bool {
         let mailbox = self.unswept.due(now);
         if let Some(channel) = mailbox {
@@ -33,7 +33,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         }
         let member = self.groups.expire_one(now);
         if let Some(channel) = member {
-            self.settle(channel);
+            self.mark_idle_if_empty(channel);
         }
         mailbox.is_some() || member.is_some()
     }
@@ -46,7 +46,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         if self.mailbox(channel).depth() > 0 {
             self.unswept.arm(channel, now.after(expiry));
         }
-        self.settle(channel);
+        self.mark_idle_if_empty(channel);
     }
 
     pub(super) fn expire(&mut self, channel: ChannelKey, now: Moment) {
@@ -60,7 +60,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
 
     pub(super) fn expire_group(&mut self, group: u32, now: Moment) {
         for channel in self.groups.expire_group(group, now) {
-            self.settle(channel);
+            self.mark_idle_if_empty(channel);
         }
     }
 }

@@ -11,7 +11,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.totals.waiters += 1;
     }
 
-    /// Puts the waiter of an earlier wait in line again, if the caller finds it fit.
+    /// Queues the waiter of an earlier wait again, if `again` returns it.
     pub(crate) fn wait_again(
         &mut self,
         channel: ChannelKey,
@@ -40,7 +40,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     ) -> Option<W> {
         let waiter = self.mailbox_mut(channel).forget(is_it)?;
         self.totals.waiters -= 1;
-        self.settle(channel);
+        self.mark_idle_if_empty(channel);
         Some(waiter)
     }
 
@@ -50,7 +50,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             self.totals.waiters -= self
                 .mailbox_mut(channel)
                 .forget_all(&mut *is_it, &mut removed);
-            self.settle(channel);
+            self.mark_idle_if_empty(channel);
         }
         removed
     }

@@ -15,7 +15,7 @@ struct Model {
     queues: BTreeMap<String, VecDeque<(u64, u64)>>,
     waiters: BTreeMap<String, VecDeque<u64>>,
     groups: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Per channel that has an owner: what it does when it is full, and whom to tell of it once.
+    /// Per channel that has an owner: what it does when it is full, and its alarm.
     owned: BTreeMap<String, (Overflow<u64>, Option<u64>)>,
     alarms: Vec<u64>,
     /// Per channel, how many hold it.
