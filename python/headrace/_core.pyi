@@ -167,7 +167,7 @@ class Inbox:
         """
     def call_away(self, /) -> None:
         """
-        Call whoever waits for the next message away: the wait ends with None, the one that goes on or else the next.
+        End the wait for the next message with None: the present wait, or the next if there is none.
 
         To be called in the thread of the event loop of the one who waits.
         """
@@ -178,7 +178,7 @@ class Inbox:
         """
     def end(self, /) -> None:
         """
-        End the iteration: whoever waits for the next message is told that there is none.
+        End the iteration, and the present wait with `StopAsyncIteration`.
         """
     def end_turn(self, /) -> None:
         """
@@ -391,7 +391,7 @@ class LinkStats:
     @property
     def late(self, /) -> int:
         """
-        Messages that came after their deadline, or after a gap was told of them.
+        Messages that came after their deadline, or after a gap was reported that includes them.
         """
     @property
     def malformed(self, /) -> int:
@@ -487,7 +487,7 @@ class LinkStats:
 @final
 class ManualClock:
     """
-    A clock that stands still until it is told to move: for tests of expiry.
+    A clock that moves only by `advance`: for tests of expiry.
     """
     def __new__(cls, /) -> ManualClock: ...
     def advance(self, /, seconds: float) -> None:
@@ -591,7 +591,7 @@ class Outcome:
     @property
     def receivers(self, /) -> int:
         """
-        Processes that were told.
+        Processes that the server passed it on to.
         """
 
 @final
@@ -800,8 +800,8 @@ class Waiter:
     """
     A wait for a message, for one task at a time.
 
-    It is in line already, and is awaited once: it says only that the message is there, and `take` takes it, because on
-    Python 3.12 and later an awaitable returns None for nothing, but a value at the price of an exception.
+    It is among the waiters of the mailbox already, and is awaited once. The await returns None when the message is there,
+    and `take` returns the message: on Python 3.12 and later, to return a value from an awaitable costs an exception.
     """
     def __await__(self, /) -> Generator[Any, None, Any]: ...
     def __iter__(self, /) -> Waiter: ...

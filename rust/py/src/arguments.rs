@@ -118,7 +118,7 @@ impl Exclude<'_, '_> {
 }
 
 impl Pairs<'_, '_> {
-    /// All pairs, before the first is used; `read` says what becomes of a message.
+    /// All pairs, before the first is used; `read` converts a message.
     pub(crate) fn read<M>(
         self,
         kind: NameKind,

@@ -75,7 +75,7 @@ pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {
         .map_err(|error| PyValueError::new_err(format!("{seconds} seconds: {error}")))
 }
 
-/// A clock that stands still until it is told to move: for tests of expiry.
+/// A clock that moves only by `advance`: for tests of expiry.
 #[pyclass(frozen, module = "headrace.testing")]
 #[derive(Debug, Default)]
 pub(crate) struct ManualClock(Arc<headrace_core::ManualClock>);

@@ -40,7 +40,7 @@ pub(crate) fn send_to_python<M>(error: SendError<M>, channel: &str) -> PyErr {
     }
 }
 
-/// The error for a request that did not reach the server, or was refused there. Its cause says what led to it, or else what it
+/// The error for a request that did not reach the server, or was refused there. Its cause is what led to it, or else what it
 /// was.
 pub(crate) fn fault_to_python(py: Python<'_>, fault: &Fault) -> PyErr {
     let class = match (fault.kind(), fault.cause()) {

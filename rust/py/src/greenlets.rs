@@ -27,7 +27,7 @@ pub(crate) fn threads_are_greenlets(py: Python<'_>) -> bool {
     patched_sleep(py).is_some()
 }
 
-/// Polls until it is there or the time is over, and lets other greenlets run in between; tells whether it is there. None if
+/// Polls until it is there or the time is over, and lets other greenlets run in between; returns whether it is there. None if
 /// this process has threads.
 pub(crate) fn wait(
     py: Python<'_>,

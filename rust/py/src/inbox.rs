@@ -36,8 +36,8 @@ pub(crate) struct Inbox {
     waiter: Mutex<Option<Py<InboxWaiter>>>,
     /// Called with each message instead of the task that waits.
     attendant: Mutex<Option<Py<PyAny>>>,
-    /// Whether the next wait is to end at once with None: a call that the waiter before it has not answered.
-    called_away: AtomicBool,
+    /// Whether the next wait is to end at once with None: an interruption that the former waiter left pending.
+    interrupted: AtomicBool,
     /// Set at the end of the subscription.
     ended: AtomicBool,
     /// Whether the channel is held in the engine, so that it keeps its memberships.
@@ -62,7 +62,7 @@ impl Inbox {
             channel,
             waiter: Mutex::default(),
             attendant: Mutex::default(),
-            called_away: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             holds: AtomicBool::new(held.is_ok()),
             process: std::process::id(),
@@ -92,21 +92,21 @@ impl Inbox {
         )?;
         let waiter = Py::new(py, waiter)?;
         drop(self.replace_waiter(Some(waiter.clone_ref(py))));
-        if self.called_away.swap(false, Ordering::Relaxed) {
-            waiter.get().note_call();
+        if self.interrupted.swap(false, Ordering::Relaxed) {
+            waiter.get().note_interrupt();
         }
         Ok(waiter)
     }
 
-    /// Puts another waiter in the place of the latest, or none. A call that the latest has not answered is kept.
+    /// Replaces the latest waiter, or removes it. Its pending interruption is kept.
     #[must_use = "what it drops is dropped by the caller, without the lock"]
     fn replace_waiter(&self, waiter: Option<Py<InboxWaiter>>) -> Option<Py<InboxWaiter>> {
         let former = self.waiter.with(|place| std::mem::replace(place, waiter));
         if former
             .as_ref()
-            .is_some_and(|former| former.get().is_called_away())
+            .is_some_and(|former| former.get().is_interrupted())
         {
-            self.called_away.store(true, Ordering::Relaxed);
+            self.interrupted.store(true, Ordering::Relaxed);
         }
         former
     }
@@ -154,11 +154,11 @@ impl Inbox {
         }
     }
 
-    /// Call whoever waits for the next message away: the wait ends with None, the one that goes on or else the next.
+    /// End the wait for the next message with None: the present wait, or the next if there is none.
     ///
     /// To be called in the thread of the event loop of the one who waits.
     fn call_away(&self, py: Python<'_>) -> PyResult<()> {
-        InboxWaiter::call_away(self.waiter(py)?, py)
+        InboxWaiter::interrupt(self.waiter(py)?, py)
     }
 
     /// Let the event loop have a turn before the next message, so that what the last one has started runs before.
@@ -236,7 +236,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// End the iteration: whoever waits for the next message is told that there is none.
+    /// End the iteration, and the present wait with `StopAsyncIteration`.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         self.ended.store(true, Ordering::Relaxed);
         self.waiter
@@ -312,7 +312,7 @@ impl Raises {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        // Without an interpreter there is no engine left that anybody could use.
+        // Without an interpreter nobody uses the engine any more.
         Python::try_attach(|py| self.release_hold(py));
     }
 }

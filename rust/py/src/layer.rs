@@ -76,13 +76,13 @@ impl MemoryLayer {
         Message::new(message, self.strict, compared)
     }
 
-    /// As `receive_sync`; `in_line` is called when this thread is in line for a message.
+    /// As `receive_sync`; `on_queued` is called when this thread is among the waiters.
     pub(crate) fn receive_sync_then(
         &self,
         py: Python<'_>,
         channel: Channel<'_, '_>,
         timeout: Option<f64>,
-        in_line: impl FnOnce(),
+        on_queued: impl FnOnce(),
     ) -> PyResult<Py<PyAny>> {
         let name = self.receivable(&channel)?;
         let end = match timeout {
@@ -110,7 +110,7 @@ impl MemoryLayer {
         if let Received::Ready(envelope) = received.map_err(to_python)? {
             return hand_out(py, &self.engine, envelope);
         }
-        in_line();
+        on_queued();
         match thread.sleep(py, &self.engine, end)? {
             Some(envelope) => hand_out(py, &self.engine, envelope),
             None => Err(PyTimeoutError::new_err(format!(
@@ -159,8 +159,8 @@ fn is_made_of(name: &str, owner: &str) -> bool {
     parts.is_some_and(|(maker, token)| token.starts_with('!') && maker.ends_with(owner))
 }
 
-/// The oldest message of a channel, or the waiter of an earlier wait that is in line again, if there is one of this loop.
-fn take_or_line_up(
+/// The oldest message of a channel; or the waiter of an earlier wait, which waits again, if there is one of this loop.
+fn take_or_wait_again(
     py: Python<'_>,
     engine: &Engine,
     channel: &str,
@@ -285,17 +285,20 @@ impl MemoryLayer {
         let engine = &slf.get().engine;
         let (string, name) = channel.text()?;
         slf.get().check_owner(name)?;
-        if let Some(found) = take_or_line_up(py, engine, name, drained_loop())? {
+        if let Some(found) = take_or_wait_again(py, engine, name, drained_loop())? {
             return Ok(found);
         }
         let event_loop = running_loop(py)?;
-        if let Some(found) = take_or_line_up(py, engine, name, Some(address(&event_loop)))? {
+        if let Some(found) = take_or_wait_again(py, engine, name, Some(address(&event_loop)))? {
             return Ok(found);
         }
         let waiter = Py::new(py, Waiter::new(Self::mailboxes(slf), string, &event_loop)?)?;
-        let in_line = Receiver::Task(waiter.clone_ref(py));
+        let receiver = Receiver::Task(waiter.clone_ref(py));
         let spare = Receiver::Task(waiter.clone_ref(py));
-        match engine.wait(name, in_line, Some(spare)).map_err(to_python)? {
+        match engine
+            .wait(name, receiver, Some(spare))
+            .map_err(to_python)?
+        {
             Received::Ready(envelope) => hand_out(py, engine, envelope),
             Received::Waiting | Received::Empty => Ok(waiter.into_any()),
         }
@@ -473,8 +476,8 @@ impl MemoryLayer {
             return Ok(());
         }
         let show = |receiver: &Receiver| receiver.traverse(&visit);
-        // A receiver of messages from elsewhere is no garbage, even if nobody here knows it; and the thread that delivers
-        // them may take it out of line while the collector runs.
+        // A receiver of messages from elsewhere is no garbage, even if nothing here refers to it; and the thread that
+        // delivers them may remove it from the waiters while the collector runs.
         let reachable = self.connected.load(Ordering::Relaxed);
         self.engine.visit(
             |message| message.traverse(&visit),
@@ -483,7 +486,7 @@ impl MemoryLayer {
         )
     }
 
-    /// The layer and everything that it refers to is unreachable: nobody is left to be woken or to receive.
+    /// The layer and everything that it refers to is unreachable, so no receiver is left to be woken.
     fn __clear__(&self) {
         drop(self.engine.close());
     }

@@ -1,7 +1,7 @@
 //! A message on its way from its sender to its receivers.
 //!
-//! What was sent in this process is a [`Snapshot`]. What came from another process is a [`Frame`]: msgpack until somebody
-//! wants it.
+//! What was sent in this process is a [`Snapshot`]. What came from another process is a [`Frame`]: msgpack until a
+//! receiver wants it.
 
 pub(crate) mod decode;
 pub(crate) mod encode;

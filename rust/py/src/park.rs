@@ -117,8 +117,8 @@ impl Park {
         }))
     }
 
-    /// Resumes the task that is parked, if one is; to be called by the loop, and by no task. `waits` tells afterwards
-    /// whether there is another wait here.
+    /// Resumes the task that is parked, if one is; to be called by the loop, and by no task. `waits` returns
+    /// afterwards whether there is another wait here.
     ///
     /// An exception goes to the loop's handler, as it would from a handle; what is to end the loop (`KeyboardInterrupt`,
     /// `SystemExit`) is returned.

@@ -1,8 +1,8 @@
-//! Who waits in a mailbox, and how a message gets from the engine to them.
+//! The receivers that wait at a mailbox, and how a message gets from the engine to them.
 //!
-//! A message that was handed over and not taken, because the receiver left in between, goes back to its mailbox: whatever
-//! ends a wait without the message leaves the line and gives back, and so does the drop of a receiver that nobody has any
-//! more.
+//! A message that was handed over and not taken, because the receiver left in between, goes back to its mailbox. Whatever
+//! ends a wait without the message removes the receiver from the mailbox's waiters and gives the message back. So does the
+//! drop of a receiver.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use pyo3::types::PyString;
 
 use crate::config::LayerClock;
 use crate::errors::to_python;
-use crate::event_loop::{Alarm, DetachedWakes, Lines, LoopQueue, Pace, Wake, Wakes};
+use crate::event_loop::{Alarm, DetachedWakes, LoopQueue, Pace, WaitQueues, Wake, Wakes};
 use crate::message::Message;
 use crate::park::Park;
 
@@ -26,7 +26,7 @@ mod thread;
 
 pub(crate) type Engine = MemoryEngine<Message, Receiver, LayerClock>;
 
-/// A receiver in line at a mailbox.
+/// A waiter of a mailbox.
 #[derive(Debug)]
 pub(crate) enum Receiver {
     /// A task that waits for one message.
@@ -41,28 +41,28 @@ pub(crate) enum Receiver {
 
 /// A wait for a message, for one task at a time.
 ///
-/// It is in line already, and is awaited once: it says only that the message is there, and `take` takes it, because on
-/// Python 3.12 and later an awaitable returns None for nothing, but a value at the price of an exception.
+/// It is among the waiters of the mailbox already, and is awaited once. The await returns None when the message is there,
+/// and `take` returns the message: on Python 3.12 and later, to return a value from an awaitable costs an exception.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    place: Place,
+    registration: Registration,
     park: Park,
 }
 
-/// A wait for the next message of an inbox, for one task at a time. It gets in line each time it is awaited, and returns
+/// A wait for the next message of an inbox, for one task at a time. Each await registers it anew, and returns
 /// the message.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 pub(crate) struct InboxWaiter {
-    place: Place,
+    registration: Registration,
     park: Park,
     /// Whether the task that is parked has been resumed: any other must not take its message.
     woken: AtomicBool,
-    /// Whether this wait, or the next, is to end with `None`.
-    called_away: AtomicBool,
-    /// Whether the last wait ended with `None`.
-    answered_call: AtomicBool,
+    /// Whether this wait, or the next, is to be interrupted: to end with `None`.
+    interrupted: AtomicBool,
+    /// Whether the last wait was interrupted, that is, ended with `None`.
+    answered_interrupt: AtomicBool,
     /// Called with each message instead of the task that is parked; see `attend`.
     attendant: Option<Py<PyAny>>,
     /// What the attendant has left to the task: the value of its `await`, or the error.
@@ -82,7 +82,7 @@ pub(crate) struct SleepingThread {
 #[derive(Debug)]
 pub(crate) struct Mailboxes {
     pub(crate) engine: Arc<Engine>,
-    /// The layer. It shows the garbage collector what is in the mailboxes, so whoever is in line there refers to it.
+    /// The layer. It shows the garbage collector what is in the mailboxes, so every waiter refers to it.
     pub(crate) layer: Py<PyAny>,
     /// Whether tasks are resumed directly: `wake="direct"`.
     pub(crate) direct_wake: bool,
@@ -98,21 +98,21 @@ impl Mailboxes {
     }
 }
 
-/// A task's place in line at one mailbox, where it finds its message.
+/// The registration of a task as a waiter of one mailbox, with the slot for its message.
 #[derive(Debug)]
-struct Place {
+struct Registration {
     mailboxes: Mailboxes,
     channel: Py<PyString>,
     slot: Slot<Message>,
 }
 
-impl Place {
+impl Registration {
     fn engine(&self) -> &Engine {
         &self.mailboxes.engine
     }
 
     fn channel<'a>(&'a self, py: Python<'a>) -> &'a str {
-        // The name was read as text before the place was made.
+        // The name was read as text before this was made.
         self.channel.to_str(py).unwrap_or_default()
     }
 
@@ -124,20 +124,20 @@ impl Place {
         )
     }
 
-    /// Gets in line, or takes the message that is there.
-    fn wait(&self, py: Python<'_>, in_line: Receiver) -> PyResult<Option<Envelope<Message>>> {
-        let received = self.engine().wait(self.channel(py), in_line, None);
-        match received.map_err(to_python)? {
+    /// Adds the receiver to the waiters, or takes the message that is there.
+    fn wait(&self, py: Python<'_>, receiver: Receiver) -> PyResult<Option<Envelope<Message>>> {
+        let result = self.engine().wait(self.channel(py), receiver, None);
+        match result.map_err(to_python)? {
             Received::Ready(envelope) => Ok(Some(envelope)),
             Received::Waiting | Received::Empty => Ok(None),
         }
     }
 
-    /// Leaves the line at the mailbox; false if it was not there.
+    /// Removes the receiver from the waiters; false if it was not among them.
     fn leave(&self, py: Python<'_>) -> bool {
         let own = |receiver: &Receiver| {
-            let place = receiver.place();
-            place.is_some_and(|place| std::ptr::eq(place, self))
+            let registration = receiver.registration();
+            registration.is_some_and(|registration| std::ptr::eq(registration, self))
         };
         self.engine().forget(self.channel(py), own).is_some()
     }
@@ -157,7 +157,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(envelope) = self.slot.release() {
             Python::try_attach(|py| {
@@ -168,11 +168,11 @@ impl Drop for Place {
 }
 
 impl Receiver {
-    /// The place in line of a task.
-    fn place(&self) -> Option<&Place> {
+    /// The registration of a task.
+    fn registration(&self) -> Option<&Registration> {
         match self {
-            Self::Task(waiter) => Some(&waiter.get().place),
-            Self::Inbox(waiter) => Some(&waiter.get().place),
+            Self::Task(waiter) => Some(&waiter.get().registration),
+            Self::Inbox(waiter) => Some(&waiter.get().registration),
             Self::Thread(_) | Self::Alarm(_) => None,
         }
     }
@@ -189,8 +189,8 @@ impl Receiver {
 
     pub(crate) fn channel<'a>(&'a self, py: Python<'a>) -> &'a str {
         match self {
-            Self::Task(waiter) => waiter.get().place.channel(py),
-            Self::Inbox(waiter) => waiter.get().place.channel(py),
+            Self::Task(waiter) => waiter.get().registration.channel(py),
+            Self::Inbox(waiter) => waiter.get().registration.channel(py),
             Self::Thread(thread) => &thread.channel,
             Self::Alarm(_) => "",
         }
@@ -199,10 +199,10 @@ impl Receiver {
     /// Gives it the message; it is still to be woken. One that has left gives it back.
     pub(crate) fn fill(&self, envelope: Envelope<Message>) -> Result<(), Envelope<Message>> {
         match self {
-            Self::Task(waiter) => waiter.get().place.slot.fill(envelope),
-            Self::Inbox(waiter) => waiter.get().place.slot.fill(envelope),
+            Self::Task(waiter) => waiter.get().registration.slot.fill(envelope),
+            Self::Inbox(waiter) => waiter.get().registration.slot.fill(envelope),
             Self::Thread(thread) => thread.parker.slot().fill(envelope),
-            // Never in line, so never given a message.
+            // It is no waiter for messages.
             Self::Alarm(_) => Ok(()),
         }
     }
@@ -230,8 +230,8 @@ impl Receiver {
     /// Ends its wait without a message; it is still to be woken.
     pub(crate) fn end(&self) {
         match self {
-            Self::Task(waiter) => waiter.get().place.slot.close(),
-            Self::Inbox(waiter) => waiter.get().place.slot.close(),
+            Self::Task(waiter) => waiter.get().registration.slot.close(),
+            Self::Inbox(waiter) => waiter.get().registration.slot.close(),
             Self::Thread(thread) => thread.parker.slot().close(),
             Self::Alarm(_) => {}
         }
@@ -248,7 +248,7 @@ impl Receiver {
     }
 }
 
-impl Lines for Engine {
+impl WaitQueues for Engine {
     fn forget_loop(&self, queue: &LoopQueue) {
         let is_its = |receiver: &Receiver| {
             let own = receiver.queue();
@@ -275,11 +275,11 @@ pub(crate) fn call_alarms(py: Python<'_>, engine: &Engine) -> PyResult<()> {
 
 /// Gives each message to its receiver, then wakes every event loop concerned, once.
 ///
-/// A receiver may have left since the engine took it out of line. Then its message goes back to the engine, or on to the
-/// next receiver.
+/// A receiver may have left since the engine removed it from the waiters. Then its message goes back to the engine, or to
+/// the next receiver.
 ///
-/// Whatever is raised was raised in the caller's thread while a loop was woken, by a signal handler for instance: the
-/// messages are delivered all the same.
+/// An error was raised in the caller's thread while a loop was woken, by a signal handler for instance. All messages are
+/// delivered all the same.
 pub(crate) fn deliver(
     py: Python<'_>,
     engine: &Engine,
@@ -314,7 +314,7 @@ fn put(
 
 /// Drops receivers in a thread that is attached to Python: any other would leak them.
 pub(crate) fn drop_attached(receivers: Vec<Receiver>) {
-    // Without an interpreter there is nothing left that they could keep alive.
+    // Without an interpreter they keep nothing alive.
     Python::try_attach(|_| drop(receivers));
 }
 

@@ -1,4 +1,4 @@
-//! The answer to what was asked of a server, for whoever waits for it: a task, a thread, or nobody.
+//! The answer to a request to a server, for the task or thread that waits for it, if one does.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::stub::StepsTo;
 #[pyclass(frozen, get_all, skip_from_py_object, module = "headrace._core")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
-    /// Processes that were told.
+    /// Processes that the server passed it on to.
     receivers: u64,
     /// Queues that took it.
     queued: u64,
@@ -61,7 +61,7 @@ pub(crate) struct Pending(Mutex<State>);
 
 #[derive(Debug)]
 enum State {
-    /// There is no answer yet; whoever waits for it is to be woken.
+    /// There is no answer yet; the task or thread that waits for it is to be woken.
     Open(Option<Asker>),
     Answered(Answer),
     Taken,
@@ -95,7 +95,7 @@ impl Pending {
         }
     }
 
-    /// Takes the answer if it is there; if not, somebody waits for it from now on.
+    /// Takes the answer if it is there; if not, registers the asker for it.
     fn take_or_wait(&self, asker: Asker) -> PyResult<Option<Answer>> {
         // What was not used is dropped without the lock.
         let (answer, unused) = self.0.with(|state| match state {
@@ -118,7 +118,7 @@ impl Pending {
         answer.map_err(PyRuntimeError::new_err)
     }
 
-    /// Takes the answer; if there is none, nobody waits for it any more.
+    /// Takes the answer; if there is none, removes the asker.
     fn take_or_leave(&self) -> Option<Answer> {
         let (answer, asker) = self.0.with(|state| match state {
             State::Open(asker) => (None, asker.take()),
@@ -173,7 +173,7 @@ impl Reply {
         Ok(self.park.get_or_init(|| Park::new(queue, self.direct_wake)))
     }
 
-    /// The task that waits goes, with or without the answer.
+    /// Ends the wait of a task, with or without the answer.
     fn release(&self) {
         if let Some(park) = self.park.get() {
             park.spend();
@@ -190,7 +190,7 @@ impl Wake for Reply {
     fn wake(slf: &Bound<'_, Self>, _: &Turn) -> PyResult<()> {
         let reply = slf.get();
         match reply.park.get() {
-            // A task that was cancelled meanwhile is not to be resumed. One whose answer somebody else took is told so.
+            // A task that was cancelled meanwhile is not to be resumed. One whose answer was taken elsewhere gets an error.
             Some(park) if !park.is_spent() => park.resume(slf.py(), || false),
             _ => Ok(()),
         }

@@ -9,8 +9,8 @@ use crate::greenlets;
 /// How long a thread sleeps before it looks for signals again.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Sleeps, by a function that does so for a time and tells whether it was woken, until it was or the time is over. A
-/// signal's exception ends it.
+/// Sleeps until woken or until the time is over. `asleep` sleeps for a time and returns whether it was woken. The exception
+/// of a signal handler ends it.
 pub(crate) fn sleep(
     py: Python<'_>,
     end: Option<Instant>,

@@ -1,4 +1,4 @@
-//! Functions that are called in an event loop when something has happened that is no message.
+//! Functions that an event loop calls when a mailbox is full.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -31,7 +31,7 @@ impl Alarm {
         let called =
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (&self.callback,));
         match called {
-            // The loop was closed: nobody is left to be told.
+            // The loop was closed: nothing calls the function.
             Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(()),
             called => called.map(|_| ()),
         }

@@ -29,10 +29,10 @@ pub(crate) fn queue_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<LoopQueue>>
     Ok(queue)
 }
 
-/// Arranges for one call of `drain`.
+/// Schedules one call of `drain`.
 ///
-/// A loop's `call_soon` may be Python, and so may be interrupted by whatever a signal handler raises: then the pipe
-/// is written to, and the exception goes to the caller. Only a loop that is really gone is treated as gone.
+/// A loop's `call_soon` may be Python, and a signal handler may raise in it: then the pipe is written to, and the exception
+/// goes to the caller. Only a loop that is really gone is treated as gone.
 pub(super) fn schedule_drain(handle: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
     let queue = handle.get();
     let Some(event_loop) = queue.event_loop(py) else {
@@ -66,14 +66,14 @@ pub(super) fn schedule_drain(handle: &Py<LoopQueue>, py: Python<'_>) -> PyResult
 fn drain(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
     let _draining = queue.get().draining();
     let drained = queue.get().wake_all(py);
-    finish(queue, py);
+    end_drain(queue, py);
     drained
 }
 
-/// Ends one call of `drain`, with another to follow if there is more to do.
-fn finish(queue: &Py<LoopQueue>, py: Python<'_>) {
-    if queue.get().finish() {
-        // There is no caller to tell of an exception.
+/// Ends one call of `drain`, and schedules another if there is more to do.
+fn end_drain(queue: &Py<LoopQueue>, py: Python<'_>) {
+    if queue.get().end_drain() {
+        // There is no caller to raise it in.
         if let Err(error) = schedule_drain(queue, py) {
             error.write_unraisable(py, None);
         }
@@ -87,7 +87,7 @@ pub(crate) struct Drain {
     queue: Py<LoopQueue>,
     called: AtomicBool,
     /// Raised in the loop by the call.
-    interrupt: Mutex<Option<PyErr>>,
+    exception: Mutex<Option<PyErr>>,
 }
 
 impl Drain {
@@ -95,13 +95,13 @@ impl Drain {
         queue: &Py<LoopQueue>,
         event_loop: &Bound<'_, PyAny>,
         method: &Bound<'_, PyString>,
-        interrupt: Option<PyErr>,
+        exception: Option<PyErr>,
     ) -> PyResult<()> {
         let py = event_loop.py();
         let drain = Self {
             queue: queue.clone_ref(py),
             called: AtomicBool::new(false),
-            interrupt: Mutex::new(interrupt),
+            exception: Mutex::new(exception),
         };
         let drain = Bound::new(py, drain)?;
         let scheduled = event_loop.call_method1(method, (&drain,));
@@ -116,8 +116,8 @@ impl Drain {
 impl Drain {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.called.store(true, Ordering::Relaxed);
-        match self.interrupt.take() {
-            Some(interrupt) => Err(interrupt),
+        match self.exception.take() {
+            Some(exception) => Err(exception),
             None => drain(&self.queue, py),
         }
     }
@@ -130,7 +130,7 @@ impl Drop for Drain {
                 if self.queue.get().is_gone(py) {
                     self.queue.get().close(py);
                 } else {
-                    finish(&self.queue, py);
+                    end_drain(&self.queue, py);
                 }
             });
         }
@@ -172,14 +172,14 @@ impl PipeReader {
 impl PipeReader {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.queue.get().ready.clear_pipe();
-        // An exception that is kept keeps the frames that it passed through, and those keep what they called. The reader is to
-        // be kept by the loop alone, so what interrupts it is raised from another call.
+        // Whoever keeps an exception keeps its frames, and what those called. Only the loop may keep the reader, so its
+        // exception is raised from another call.
         match (drain(&self.queue, py), self.queue.get().event_loop(py)) {
-            (Err(interrupt), Some(event_loop)) => Drain::call(
+            (Err(exception), Some(event_loop)) => Drain::call(
                 &self.queue,
                 &event_loop,
                 intern!(py, "call_soon"),
-                Some(interrupt),
+                Some(exception),
             ),
             (drained, _) => drained,
         }

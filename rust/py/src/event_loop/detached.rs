@@ -5,15 +5,14 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use super::alarm::Alarm;
-use super::queue::{Kind, LoopQueue};
+use super::queue::{LoopQueue, WakeReason};
 use super::ready::Ready;
-use super::sleeper::Sleeper;
-use super::wakes::{sleeper, Wake, Wakes};
+use super::wake_target::WakeTarget;
+use super::wakes::{wake_target, Wake, Wakes};
 
 /// What one delivery wakes, on its way to the queues of their loops.
 ///
-/// Nothing here changes an object's count of references. Where a loop can only be woken by calling it, and where it is
-/// gone, the thread attaches after all.
+/// Nothing here changes a reference count. The thread attaches only where a loop has to be called to be woken, or is gone.
 #[derive(Debug, Default)]
 pub(crate) struct DetachedWakes(Vec<Batch>);
 
@@ -21,13 +20,13 @@ pub(crate) struct DetachedWakes(Vec<Batch>);
 #[derive(Debug)]
 struct Batch {
     ready: Arc<Ready>,
-    sleepers: Vec<Sleeper>,
+    targets: Vec<WakeTarget>,
     alarms: Vec<Py<Alarm>>,
 }
 
 impl DetachedWakes {
     fn batch(&mut self, queue: &LoopQueue) -> Option<&mut Batch> {
-        // One delivery after the other is for the same loop, and there are few loops.
+        // Most deliveries in a row are for the same loop, and there are few loops.
         let known = self
             .0
             .iter()
@@ -35,7 +34,7 @@ impl DetachedWakes {
         let place = known.unwrap_or_else(|| {
             self.0.push(Batch {
                 ready: Arc::clone(&queue.ready),
-                sleepers: Vec::new(),
+                targets: Vec::new(),
                 alarms: Vec::new(),
             });
             self.0.len() - 1
@@ -47,7 +46,7 @@ impl DetachedWakes {
     pub(crate) fn add<T: Wake>(&mut self, object: Py<T>) {
         let queue = object.get().queue();
         if let Some(batch) = queue.and_then(|queue| self.batch(queue.get())) {
-            batch.sleepers.push(sleeper(object));
+            batch.targets.push(wake_target(object));
         }
     }
 
@@ -74,23 +73,20 @@ impl Batch {
     /// Adds the batch without Python. False if this loop cannot be notified so: then nothing was added.
     fn add_detached(&mut self) -> bool {
         let alarms = &mut self.alarms;
-        let alarms = || alarms.drain(..).map(sleeper).collect();
-        self.ready.add_detached(&mut self.sleepers, alarms)
+        let alarms = || alarms.drain(..).map(wake_target).collect();
+        self.ready.add_detached(&mut self.targets, alarms)
     }
 
     fn flush_attached(self, py: Python<'_>) {
         match LoopQueue::with_ready(py, &self.ready) {
-            Some(queue) if !self.sleepers.is_empty() => {
+            Some(queue) if !self.targets.is_empty() => {
                 let mut wakes = Wakes::default();
-                wakes.add_to(py, queue, self.sleepers, Kind::Ready);
+                wakes.add_to(py, queue, self.targets, WakeReason::Ready);
                 report(py, wakes.flush(py));
             }
             Some(_) => {}
             // The loop is gone.
-            None => self
-                .sleepers
-                .iter()
-                .for_each(|sleeper| sleeper.give_back(py)),
+            None => self.targets.iter().for_each(|target| target.give_back(py)),
         }
         for alarm in self.alarms {
             report(py, alarm.get().call_soon(py));
@@ -98,7 +94,7 @@ impl Batch {
     }
 }
 
-/// Nobody could handle an error of this thread.
+/// Nothing handles an error of this thread.
 fn report(py: Python<'_>, result: PyResult<()>) {
     if let Err(error) = result {
         error.write_unraisable(py, None);

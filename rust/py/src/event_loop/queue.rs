@@ -1,4 +1,4 @@
-//! The queue of one event loop: what its tasks have been given since its last call of `drain`.
+//! The queue of one event loop: what is to be woken by its next call of `drain`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +12,8 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use super::ready::{Ready, RunQueue};
 use super::running::{address, drained_loop, forget_drained, Draining};
 use super::self_pipe::SelfPipe;
-use super::sleeper::Sleeper;
 use super::turn::Turn;
+use super::wake_target::WakeTarget;
 use crate::locks::refer;
 use crate::once::intern;
 
@@ -26,9 +26,9 @@ const LOOK: usize = 8;
 /// loop is: several layers share its queue, and a fork has to find all descriptors.
 static QUEUES: Mutex<Vec<(usize, Py<LoopQueue>)>> = Mutex::new(Vec::new());
 
-/// Where tasks of a loop wait in line. It is told when the loop is gone.
-pub(crate) trait Lines: Send + Sync {
-    /// Forgets all that would be woken through this queue.
+/// The waiters of several mailboxes, among them tasks of a loop. It is notified when the loop is gone.
+pub(crate) trait WaitQueues: Send + Sync {
+    /// Removes all waiters that would be woken through this queue.
     fn forget_loop(&self, queue: &LoopQueue);
 }
 
@@ -38,10 +38,10 @@ pub(crate) struct LoopQueue {
     address: usize,
     reference: Py<PyWeakrefReference>,
     pub(super) ready: Arc<Ready>,
-    born: Instant,
-    /// Where this loop's tasks have waited in line, to be told when it is gone; the last of them also by address.
-    lines: Mutex<Vec<Weak<dyn Lines>>>,
-    last_lines: AtomicUsize,
+    created: Instant,
+    /// Where tasks of this loop have waited, to be notified when it is gone; the last of them also by address.
+    wait_queues: Mutex<Vec<Weak<dyn WaitQueues>>>,
+    last_wait_queues: AtomicUsize,
 }
 
 impl std::fmt::Debug for LoopQueue {
@@ -55,17 +55,17 @@ impl std::fmt::Debug for LoopQueue {
 
 /// Why a task is woken.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    /// Its client calls it.
-    Called,
+pub(super) enum WakeReason {
+    /// Its wait was interrupted.
+    Interrupted,
     /// It has what it waits for.
     Ready,
 }
 
-impl Kind {
-    fn of(self, queue: &mut RunQueue) -> &mut VecDeque<Sleeper> {
+impl WakeReason {
+    fn of(self, queue: &mut RunQueue) -> &mut VecDeque<WakeTarget> {
         match self {
-            Self::Called => &mut queue.called,
+            Self::Interrupted => &mut queue.interrupted,
             Self::Ready => &mut queue.ready,
         }
     }
@@ -74,10 +74,10 @@ impl Kind {
 /// What is to be done after something was added to a queue.
 pub(super) enum Added {
     Nothing,
-    /// A call of `drain` is to be arranged.
+    /// A call of `drain` is to be scheduled.
     Schedule,
     /// The loop is gone; what was to be added comes back.
-    Closed(Vec<Sleeper>),
+    Closed(Vec<WakeTarget>),
 }
 
 impl LoopQueue {
@@ -86,9 +86,9 @@ impl LoopQueue {
             address: address(event_loop),
             reference: PyWeakrefReference::new(event_loop)?.unbind(),
             ready: Arc::new(Ready::new(pipe)),
-            born: Instant::now(),
-            lines: Mutex::default(),
-            last_lines: AtomicUsize::new(0),
+            created: Instant::now(),
+            wait_queues: Mutex::default(),
+            last_wait_queues: AtomicUsize::new(0),
         })
     }
 
@@ -128,7 +128,7 @@ impl LoopQueue {
         let known: Vec<_> =
             QUEUES.with(|queues| queues.iter().map(|(address, _)| *address).collect());
         for queue in known.iter().filter_map(|address| Self::at(py, *address)) {
-            // Asked without the lock: the answer may be the last reference to a loop, whose end takes the lock.
+            // Without the lock: this may hold the last reference to a loop, whose end takes the lock.
             if queue.get().event_loop(py).is_none() {
                 queue.get().close(py);
             }
@@ -162,14 +162,14 @@ impl LoopQueue {
         self.ready.has_reader.load(Ordering::Relaxed)
     }
 
-    /// Whether a call of `drain` is on its way; the one that is being made does not count.
-    pub(crate) fn is_called(&self) -> bool {
+    /// Whether a call of `drain` is scheduled; the one that is running does not count.
+    pub(crate) fn is_drain_scheduled(&self) -> bool {
         drained_loop() != Some(self.address) && self.ready.run_queue.with(|queue| queue.scheduled)
     }
 
-    /// What the times of this loop's tasks are counted from.
-    pub(crate) fn born(&self) -> Instant {
-        self.born
+    /// The origin of the times that this loop's tasks store.
+    pub(crate) fn created(&self) -> Instant {
+        self.created
     }
 
     /// Whether the loop was closed or collected; only a loop without a reader has to be asked.
@@ -183,32 +183,38 @@ impl LoopQueue {
             .is_none_or(|event_loop| closed(event_loop).unwrap_or(false))
     }
 
-    /// Notes that tasks of this loop wait in these lines.
-    pub(crate) fn remember<L: Lines + 'static>(&self, lines: &Arc<L>) {
-        let address = Arc::as_ptr(lines) as usize;
-        if self.last_lines.load(Ordering::Relaxed) == address {
+    /// Notes that tasks of this loop wait here.
+    pub(crate) fn remember<L: WaitQueues + 'static>(&self, wait_queues: &Arc<L>) {
+        let address = Arc::as_ptr(wait_queues) as usize;
+        if self.last_wait_queues.load(Ordering::Relaxed) == address {
             return;
         }
-        self.last_lines.store(address, Ordering::Relaxed);
-        self.lines.with(|all| {
+        self.last_wait_queues.store(address, Ordering::Relaxed);
+        self.wait_queues.with(|all| {
             all.retain(|known| known.strong_count() > 0);
-            let known = |known: &Weak<dyn Lines>| known.as_ptr().cast::<()>() as usize == address;
+            let known =
+                |known: &Weak<dyn WaitQueues>| known.as_ptr().cast::<()>() as usize == address;
             if !all.iter().any(known) {
-                let lines: Arc<dyn Lines> = Arc::<L>::clone(lines);
-                all.push(Arc::downgrade(&lines));
+                let wait_queues: Arc<dyn WaitQueues> = Arc::<L>::clone(wait_queues);
+                all.push(Arc::downgrade(&wait_queues));
             }
         });
     }
 
-    pub(super) fn add(&self, py: Python<'_>, sleepers: Vec<Sleeper>, kind: Kind) -> Added {
+    pub(super) fn add(
+        &self,
+        py: Python<'_>,
+        targets: Vec<WakeTarget>,
+        reason: WakeReason,
+    ) -> Added {
         if !self.has_reader() && self.is_gone(py) {
             self.close(py);
         }
         self.ready.run_queue.with(|queue| {
             if queue.closed {
-                return Added::Closed(sleepers);
+                return Added::Closed(targets);
             }
-            kind.of(queue).extend(sleepers);
+            reason.of(queue).extend(targets);
             if std::mem::replace(&mut queue.scheduled, true) {
                 Added::Nothing
             } else {
@@ -225,14 +231,14 @@ impl LoopQueue {
     /// Wakes what is there now, as long as the turn lasts; the rest is woken in the loop's next turn.
     pub(super) fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
         self.call_alarms(py);
-        // Each kind has a turn of its own: clients that send without pause hold up no group, and a group no client.
-        self.wake(py, Kind::Called)?;
-        self.wake(py, Kind::Ready)
+        // Each reason has a turn of its own: neither a group nor clients that send all the time hold up the other.
+        self.wake(py, WakeReason::Interrupted)?;
+        self.wake(py, WakeReason::Ready)
     }
 
-    fn wake(&self, py: Python<'_>, kind: Kind) -> PyResult<()> {
+    fn wake(&self, py: Python<'_>, reason: WakeReason) -> PyResult<()> {
         let run_queue = &self.ready.run_queue;
-        let there = run_queue.with(|queue| kind.of(queue).len());
+        let there = run_queue.with(|queue| reason.of(queue).len());
         if there == 0 {
             return Ok(());
         }
@@ -241,19 +247,19 @@ impl LoopQueue {
         for woken in 1..=there {
             if batch.is_empty() {
                 run_queue.with(|queue| {
-                    let sleepers = kind.of(queue);
+                    let targets = reason.of(queue);
                     // Fewer than there were, if the loop was closed meanwhile.
-                    let next = (there + 1 - woken).min(BATCH).min(sleepers.len());
-                    batch.extend(sleepers.drain(..next));
+                    let next = (there + 1 - woken).min(BATCH).min(targets.len());
+                    batch.extend(targets.drain(..next));
                 });
             }
-            let Some(sleeper) = batch.pop_front() else {
+            let Some(target) = batch.pop_front() else {
                 break;
             };
-            let result = sleeper.wake(py, &turn);
+            let result = target.wake(py, &turn);
             let looks = woken.is_power_of_two() || woken % LOOK == 0;
             if result.is_err() || (looks && turn.is_over()) {
-                self.put_back(batch, kind);
+                self.put_back(batch, reason);
                 return result;
             }
         }
@@ -273,39 +279,39 @@ impl LoopQueue {
         }
     }
 
-    fn put_back(&self, batch: VecDeque<Sleeper>, kind: Kind) {
+    fn put_back(&self, batch: VecDeque<WakeTarget>, reason: WakeReason) {
         self.ready.run_queue.with(|queue| {
-            for sleeper in batch.into_iter().rev() {
-                kind.of(queue).push_front(sleeper);
+            for target in batch.into_iter().rev() {
+                reason.of(queue).push_front(target);
             }
         });
     }
 
-    /// Ends one call of `drain`; tells whether there is more to do, for which another is to be arranged.
-    pub(super) fn finish(&self) -> bool {
+    /// Ends one call of `drain`; true if there is more to do, for which another is to be scheduled.
+    pub(super) fn end_drain(&self) -> bool {
         self.ready.run_queue.with(|queue| {
             queue.scheduled = queue.has_more();
             queue.scheduled
         })
     }
 
-    /// Notes that no call of `drain` is on its way, because none could be arranged.
+    /// Notes that no call of `drain` is scheduled, because that failed.
     pub(super) fn give_up(&self) {
         self.ready.run_queue.with(|queue| queue.scheduled = false);
     }
 
-    /// The loop is gone: messages that its tasks have not taken go back, and its tasks leave their lines.
+    /// Ends the queue of a loop that is gone: messages that its tasks have not taken go back, and its tasks wait no more.
     pub(super) fn close(&self, py: Python<'_>) {
-        let (sleepers, alarms) = self.ready.run_queue.with(RunQueue::close);
+        let (targets, alarms) = self.ready.run_queue.with(RunQueue::close);
         self.ready.has_reader.store(false, Ordering::Relaxed);
         let removed = self.forget();
         drop(self.ready.pipe.take());
-        for sleeper in sleepers {
-            sleeper.give_back(py);
+        for target in targets {
+            target.give_back(py);
         }
-        let lines = self.lines.with(std::mem::take);
-        for lines in lines.iter().filter_map(Weak::upgrade) {
-            lines.forget_loop(self);
+        let wait_queues = self.wait_queues.with(std::mem::take);
+        for wait_queues in wait_queues.iter().filter_map(Weak::upgrade) {
+            wait_queues.forget_loop(self);
         }
         drop((removed, alarms));
     }
@@ -324,8 +330,8 @@ pub(crate) fn after_fork_in_child() {
         let queue = handle.get();
         queue.ready.has_reader.store(false, Ordering::Relaxed);
         drop(queue.ready.pipe.try_lock().map(|mut pipe| pipe.take()));
-        let lines = queue.lines.try_lock();
-        drop(lines.map(|mut lines| std::mem::take(&mut *lines)));
+        let wait_queues = queue.wait_queues.try_lock();
+        drop(wait_queues.map(|mut wait_queues| std::mem::take(&mut *wait_queues)));
         let run_queue = queue.ready.run_queue.try_lock();
         std::mem::forget(run_queue.map(|mut queue| queue.close()));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use headrace_core::sync::Mutex;
 
 use super::self_pipe::SelfPipe;
-use super::sleeper::Sleeper;
+use super::wake_target::WakeTarget;
 
 /// What senders in any thread add to, and how they notify the loop.
 #[derive(Debug)]
@@ -21,33 +21,33 @@ pub(super) struct Ready {
 
 #[derive(Debug, Default)]
 pub(super) struct RunQueue {
-    /// Those that are called by their own client. They do not wait behind a whole group.
-    pub(super) called: VecDeque<Sleeper>,
+    /// Those whose wait was interrupted. They do not wait behind a whole group.
+    pub(super) interrupted: VecDeque<WakeTarget>,
     /// Those that have what they waited for.
-    pub(super) ready: VecDeque<Sleeper>,
+    pub(super) ready: VecDeque<WakeTarget>,
     /// Functions to be called by the loop.
-    pub(super) alarms: Vec<Sleeper>,
-    /// A call of `drain` is on its way.
+    pub(super) alarms: Vec<WakeTarget>,
+    /// A call of `drain` is scheduled.
     pub(super) scheduled: bool,
     pub(super) closed: bool,
 }
 
-/// The sleepers that were to be woken, and the functions that were to be called.
-type Left = (VecDeque<Sleeper>, Vec<Sleeper>);
+/// What was to be woken, and the functions that were to be called.
+type Left = (VecDeque<WakeTarget>, Vec<WakeTarget>);
 
 impl RunQueue {
-    /// Takes no more, and gives up what is there.
+    /// Accepts no more, and returns what is there.
     #[must_use = "what it drops is dropped by the caller, without the lock"]
     pub(super) fn close(&mut self) -> Left {
         self.closed = true;
-        let mut sleepers = std::mem::take(&mut self.called);
-        sleepers.append(&mut self.ready);
-        (sleepers, std::mem::take(&mut self.alarms))
+        let mut targets = std::mem::take(&mut self.interrupted);
+        targets.append(&mut self.ready);
+        (targets, std::mem::take(&mut self.alarms))
     }
 
     /// Whether another call of `drain` has something to do.
     pub(super) fn has_more(&self) -> bool {
-        !(self.called.is_empty() && self.ready.is_empty() && self.alarms.is_empty())
+        !(self.interrupted.is_empty() && self.ready.is_empty() && self.alarms.is_empty())
     }
 }
 
@@ -78,8 +78,8 @@ impl Ready {
     /// Adds without Python, and notifies the loop. False if this loop cannot be notified so: then nothing was added.
     pub(super) fn add_detached(
         &self,
-        ready: &mut Vec<Sleeper>,
-        alarms: impl FnOnce() -> Vec<Sleeper> + Send,
+        ready: &mut Vec<WakeTarget>,
+        alarms: impl FnOnce() -> Vec<WakeTarget> + Send,
     ) -> bool {
         if !self.has_reader.load(Ordering::Relaxed) {
             return false;

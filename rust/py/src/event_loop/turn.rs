@@ -1,4 +1,4 @@
-//! Turns: what runs between two looks of an event loop at its sockets and its other tasks.
+//! Turns: what runs between two polls of an event loop for its sockets and other tasks.
 //!
 //! A loop cannot interrupt what it has called. A call of `drain` that wakes one task after the other, and a task that finds
 //! one message after the other, keep it from its other work; so both give way after about a millisecond. A task can end its

@@ -1,13 +1,13 @@
-//! One delivery: what it found is added to the queues of their loops, and each loop is woken once.
+//! One delivery: its targets are added to the queues of their loops, and each loop is woken once.
 
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::PyClass;
 
 use super::calls::schedule_drain;
-use super::queue::{Added, Kind, LoopQueue};
-use super::sleeper::{Methods, Sleeper};
+use super::queue::{Added, LoopQueue, WakeReason};
 use super::turn::Turn;
+use super::wake_target::{Methods, WakeTarget};
 
 /// What waits for its loop to wake it.
 pub(crate) trait Wake: PyClass<Frozen = True> + Sync {
@@ -20,7 +20,7 @@ pub(crate) trait Wake: PyClass<Frozen = True> + Sync {
     /// An exception that is to end the loop.
     fn wake(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<()>;
 
-    /// The loop is gone: what was to be delivered goes elsewhere.
+    /// Gives back what was to be delivered; called when the loop is gone.
     fn give_back(&self, py: Python<'_>);
 }
 
@@ -30,30 +30,30 @@ struct Of<T>(T);
 impl<T: Wake> Of<T> {
     const METHODS: &'static Methods = &Methods {
         wake: |object, turn| match object.cast::<T>() {
-            Ok(sleeper) => T::wake(sleeper, turn),
+            Ok(target) => T::wake(target, turn),
             Err(other) => Err(other.into()),
         },
         give_back: |object| {
-            if let Ok(sleeper) = object.cast::<T>() {
-                sleeper.get().give_back(object.py());
+            if let Ok(target) = object.cast::<T>() {
+                target.get().give_back(object.py());
             }
         },
     };
 }
 
-pub(super) fn sleeper<T: Wake>(object: Py<T>) -> Sleeper {
-    Sleeper::new(object.into_any(), Of::<T>::METHODS)
+pub(super) fn wake_target<T: Wake>(object: Py<T>) -> WakeTarget {
+    WakeTarget::new(object.into_any(), Of::<T>::METHODS)
 }
 
 /// What one delivery wakes, on its way to the queues of their loops.
 #[derive(Default)]
 pub(crate) struct Wakes {
     /// What was added since the loop last changed: all of one loop, whose queue is here.
-    sleepers: Vec<Sleeper>,
+    targets: Vec<WakeTarget>,
     queue: Option<Py<LoopQueue>>,
     /// Queues that were added to, and need a call of `drain`.
     unscheduled: Vec<Py<LoopQueue>>,
-    stranded: Vec<Sleeper>,
+    stranded: Vec<WakeTarget>,
 }
 
 impl Wakes {
@@ -67,21 +67,26 @@ impl Wakes {
             self.hand_over(py);
             self.queue = Some(queue);
         }
-        self.sleepers.push(sleeper(object));
+        self.targets.push(wake_target(object));
     }
 
     fn hand_over(&mut self, py: Python<'_>) {
-        let sleepers = std::mem::take(&mut self.sleepers);
+        let targets = std::mem::take(&mut self.targets);
         if let Some(queue) = self.queue.take() {
-            self.add_to(py, queue, sleepers, Kind::Ready);
+            self.add_to(py, queue, targets, WakeReason::Ready);
         }
     }
 
-    /// Adds an object that is called by its own client.
-    pub(crate) fn call<T: Wake>(&mut self, py: Python<'_>, object: Py<T>) {
+    /// Adds an object whose wait was interrupted.
+    pub(crate) fn add_interrupted<T: Wake>(&mut self, py: Python<'_>, object: Py<T>) {
         if let Some(queue) = object.get().queue() {
             let queue = queue.clone_ref(py);
-            self.add_to(py, queue, vec![sleeper(object)], Kind::Called);
+            self.add_to(
+                py,
+                queue,
+                vec![wake_target(object)],
+                WakeReason::Interrupted,
+            );
         }
     }
 
@@ -89,13 +94,13 @@ impl Wakes {
         &mut self,
         py: Python<'_>,
         queue: Py<LoopQueue>,
-        sleepers: Vec<Sleeper>,
-        kind: Kind,
+        targets: Vec<WakeTarget>,
+        reason: WakeReason,
     ) {
-        match queue.get().add(py, sleepers, kind) {
+        match queue.get().add(py, targets, reason) {
             Added::Nothing => {}
             Added::Schedule => self.unscheduled.push(queue),
-            Added::Closed(sleepers) => self.stranded.extend(sleepers),
+            Added::Closed(targets) => self.stranded.extend(targets),
         }
     }
 
@@ -106,8 +111,8 @@ impl Wakes {
         for queue in self.unscheduled {
             flushed = flushed.and(schedule_drain(&queue, py));
         }
-        for sleeper in self.stranded {
-            sleeper.give_back(py);
+        for target in self.stranded {
+            target.give_back(py);
         }
         flushed
     }

@@ -1,6 +1,6 @@
 //! From msgpack to a message.
 //!
-//! Whatever the bytes are, the result is a dict or an error that says what is wrong and where; memory is taken for what is
+//! Whatever the bytes are, the result is a dict or an error with what is wrong and where; memory is taken for what is
 //! there, not for what is claimed.
 
 use std::fmt;

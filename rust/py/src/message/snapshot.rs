@@ -241,7 +241,7 @@ impl Copier {
         }
     }
 
-    /// Copies a dict, and tells whether it holds nothing but shared values. The copy is walked, not the original: nobody
+    /// Copies a dict, and returns whether it holds nothing but shared values. The copy is walked, not the original: nobody
     /// else can change it meanwhile. Values are replaced after the walk, so that the comparison of a key cannot disturb it.
     fn dict<'py>(
         &self,
@@ -365,7 +365,7 @@ impl Copier {
     }
 }
 
-/// What the `__sizeof__` of an object says: its size without what it refers to. 0 if it says nothing.
+/// What the `__sizeof__` of an object returns: its size without what it refers to. 0 if it returns no size.
 fn size_of_object(value: &Bound<'_, PyAny>) -> usize {
     let size = value.call_method0(intern!(value.py(), "__sizeof__"));
     size.and_then(|size| size.extract()).unwrap_or(0)

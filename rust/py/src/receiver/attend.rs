@@ -6,7 +6,7 @@
 //! with that as the value of its `await`. The loop has a turn after a message that may have started something, and
 //! when messages have been handled for about a millisecond.
 //!
-//! Only while the task is parked, was not cancelled, and is not called away: the attendant has nothing to decide.
+//! The attendant is called only while the task is parked and neither cancelled nor interrupted.
 
 use std::sync::atomic::Ordering;
 
@@ -27,12 +27,12 @@ impl InboxWaiter {
         let Some(context) = waiter.context_to_attend_in(py)? else {
             return Ok(false);
         };
-        let place = &waiter.place;
+        let registration = &waiter.registration;
         loop {
-            let Some(envelope) = place.slot.take() else {
+            let Some(envelope) = registration.slot.take() else {
                 return Ok(false);
             };
-            let message = hand_out(py, place.engine(), envelope);
+            let message = hand_out(py, registration.engine(), envelope);
             let left = message.and_then(|message| {
                 let run = intern!(py, "run");
                 context.bind(py).call_method1(run, (attendant, message))
@@ -45,15 +45,15 @@ impl InboxWaiter {
                     return Ok(false);
                 }
             };
-            place.slot.reset();
-            if waiter.is_called_away() {
-                place.slot.interrupt();
-                return Self::wake_again(slf, Wakes::call);
+            registration.slot.reset();
+            if waiter.is_interrupted() {
+                registration.slot.interrupt();
+                return Self::wake_again(slf, Wakes::add_interrupted);
             }
-            match place.wait(py, Receiver::Inbox(slf.clone().unbind())) {
-                // Nobody else knows of this slot: it takes the message.
+            match registration.wait(py, Receiver::Inbox(slf.clone().unbind())) {
+                // The slot is not registered, so nobody else fills it.
                 Ok(Some(next)) => {
-                    drop(place.slot.fill(next));
+                    drop(registration.slot.fill(next));
                     if !goes_on || turn.is_over() {
                         return Self::wake_again(slf, Wakes::add);
                     }
@@ -63,7 +63,7 @@ impl InboxWaiter {
                     return Ok(true);
                 }
                 Err(_) => {
-                    place.slot.close();
+                    registration.slot.close();
                     return Ok(false);
                 }
             }
@@ -81,9 +81,9 @@ impl InboxWaiter {
         wakes.flush(slf.py()).map(|()| true)
     }
 
-    /// The context of the task that is parked, if it is known, and the task has been neither cancelled nor called away.
+    /// The context of the task that is parked, if it is known, and the task has been neither cancelled nor interrupted.
     fn context_to_attend_in(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if self.is_called_away() {
+        if self.is_interrupted() {
             return Ok(None);
         }
         self.park.context(py)

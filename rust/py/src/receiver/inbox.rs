@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::{hand_out, InboxWaiter, Mailboxes, Place, Receiver};
+use super::{hand_out, InboxWaiter, Mailboxes, Receiver, Registration};
 use crate::errors::to_python;
 use crate::event_loop::{
     address, drained_loop, queue_of, running_loop, LoopQueue, Pace, Turn, Wake, Wakes,
@@ -30,15 +30,15 @@ impl InboxWaiter {
         queue.get().remember(&mailboxes.engine);
         let direct = mailboxes.direct_wake;
         Ok(Self {
-            place: Place {
+            registration: Registration {
                 mailboxes,
                 channel: channel.clone().unbind(),
                 slot: Slot::idle(),
             },
             park: Park::new(queue, direct),
             woken: AtomicBool::new(false),
-            called_away: AtomicBool::new(false),
-            answered_call: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
+            answered_interrupt: AtomicBool::new(false),
             attendant,
             left: Mutex::default(),
             pace: Pace::default(),
@@ -50,56 +50,59 @@ impl InboxWaiter {
         self.park.is_of_use()
     }
 
-    /// Ends the wait of whoever waits here, without a message and while the layer is open.
+    /// Ends the present wait without a message, while the layer is open.
     pub(crate) fn end_wait(this: Py<Self>, py: Python<'_>) -> PyResult<()> {
-        let place = &this.get().place;
-        if place.slot.phase() != Phase::Waiting || !place.leave(py) {
+        let registration = &this.get().registration;
+        if registration.slot.phase() != Phase::Waiting || !registration.leave(py) {
             return Ok(());
         }
-        place.slot.close();
+        registration.slot.close();
         let mut wakes = Wakes::default();
         wakes.add(py, this);
         wakes.flush(py)
     }
 
-    /// Lets the wait end with `None`: the one that goes on, or else the next. To be called in the loop of the task.
-    pub(crate) fn call_away(this: Py<Self>, py: Python<'_>) -> PyResult<()> {
+    /// Ends the present wait with `None`, or the next if there is none. To be called in the loop of the task.
+    pub(crate) fn interrupt(this: Py<Self>, py: Python<'_>) -> PyResult<()> {
         let waiter = this.get();
-        let is_called = waiter.called_away.swap(true, Ordering::Relaxed);
-        let place = &waiter.place;
-        match place.slot.phase() {
-            Phase::Waiting if place.leave(py) => place.slot.interrupt(),
-            // A message is on its way to the task, which gets that first and the call with its next wait. It is woken early, so
-            // that neither waits behind a whole group.
-            Phase::Filled if !is_called => {}
+        let was_interrupted = waiter.interrupted.swap(true, Ordering::Relaxed);
+        let registration = &waiter.registration;
+        match registration.slot.phase() {
+            Phase::Waiting if registration.leave(py) => registration.slot.interrupt(),
+            // A message is on its way to the task: this wait ends with it, and the next is interrupted. The task is woken
+            // early, so that neither waits behind a whole group.
+            Phase::Filled if !was_interrupted => {}
             _ => return Ok(()),
         }
         let mut wakes = Wakes::default();
-        wakes.call(py, this);
+        wakes.add_interrupted(py, this);
         wakes.flush(py)
     }
 
-    /// Whether a call has not been answered yet; it is for the next wait then.
-    pub(crate) fn is_called_away(&self) -> bool {
-        self.called_away.load(Ordering::Relaxed)
+    /// Whether an interruption is pending. It ends the next wait.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn note_call(&self) {
-        self.called_away.store(true, Ordering::Relaxed);
+    pub(crate) fn note_interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
     }
 
-    /// Ends a wait with `None`, or with a message if the wait before ended with `None` too: calls and messages take turns, so
-    /// that a task that is called away without pause gets its messages too.
-    fn answer_call<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if self.answered_call.swap(false, Ordering::Relaxed) {
-            let engine = self.place.engine();
-            if let Some(envelope) = engine.take(self.place.channel(py)).map_err(to_python)? {
+    /// Ends a wait with `None`, or with a message if the wait before ended with `None` too: interruptions and messages
+    /// alternate, so that a task that is interrupted all the time gets its messages too.
+    fn answer_interrupt<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.answered_interrupt.swap(false, Ordering::Relaxed) {
+            let engine = self.registration.engine();
+            if let Some(envelope) = engine
+                .take(self.registration.channel(py))
+                .map_err(to_python)?
+            {
                 let message = hand_out(py, engine, envelope)?;
                 return Err(PyStopIteration::new_err((message,)));
             }
         }
-        self.called_away.store(false, Ordering::Relaxed);
-        self.answered_call.store(true, Ordering::Relaxed);
+        self.interrupted.store(false, Ordering::Relaxed);
+        self.answered_interrupt.store(true, Ordering::Relaxed);
         Ok(None)
     }
 
@@ -108,10 +111,12 @@ impl InboxWaiter {
         self.pace.end();
     }
 
-    /// Whether the loop is to have a turn before the task looks for a message, because the task has ended its own and
-    /// would go on at once: it is called away, or the next call of `drain` comes before what the task has started.
+    /// Whether the loop is to have a turn before the task looks for a message: the task has ended its own turn and would
+    /// go on at once, because it is interrupted, or because the next call of `drain` comes before what the task has
+    /// started.
     fn owes_turn(&self) -> bool {
-        self.pace.has_ended() && (self.is_called_away() || self.park.queue().get().is_called())
+        self.pace.has_ended()
+            && (self.is_interrupted() || self.park.queue().get().is_drain_scheduled())
     }
 
     /// Gives what the task yields to be resumed in the loop's next turn.
@@ -120,37 +125,37 @@ impl InboxWaiter {
         py.None().into_bound(py)
     }
 
-    /// Begins a wait. One that cannot begin leaves nothing behind: neither a place in line nor a slot that looks as if it had
-    /// one.
+    /// Begins a wait. On an error neither the receiver is left among the waiters nor the slot in the phase of a wait.
     fn begin<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, waiter) = (slf.py(), slf.get());
         let here = match drained_loop() {
             Some(address) => address,
             None => address(&running_loop(py)?),
         };
-        if !waiter.park.serves(here) || !waiter.place.slot.reset() {
+        if !waiter.park.serves(here) || !waiter.registration.slot.reset() {
             return Err(PyRuntimeError::new_err(
                 "this inbox is in use in another event loop",
             ));
         }
         waiter.park.vacate();
         waiter.woken.store(false, Ordering::Relaxed);
-        Self::line_up(slf).inspect_err(|_| waiter.release(py))
+        Self::enqueue(slf).inspect_err(|_| waiter.release(py))
     }
 
-    /// Gets in line for the next message, or returns the one that is there.
-    fn line_up<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// Adds the receiver to the waiters, or returns the message that is there.
+    fn enqueue<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, waiter) = (slf.py(), slf.get());
-        let in_line = Receiver::Inbox(slf.clone().unbind());
-        let Some(envelope) = waiter.place.wait(py, in_line)? else {
+        let receiver = Receiver::Inbox(slf.clone().unbind());
+        let Some(envelope) = waiter.registration.wait(py, receiver)? else {
             waiter.pace.rest();
             return waiter.park.park(py).map(Some);
         };
-        // Nobody else knows of this slot: the message passes through it, and leaves it ready for the next.
-        let _ = waiter.place.slot.fill(envelope);
+        // The slot is not registered, so nobody else fills it. The message passes through it, which leaves it ready for
+        // the next.
+        let _ = waiter.registration.slot.fill(envelope);
         if !waiter
             .pace
-            .is_over(waiter.park.queue().get().born().elapsed())
+            .is_over(waiter.park.queue().get().created().elapsed())
         {
             return waiter.deliver(py);
         }
@@ -161,7 +166,7 @@ impl InboxWaiter {
 
     /// Why there will be no message: the layer was closed, or only this inbox has ended.
     fn ending(&self) -> PyErr {
-        match self.place.engine().check_open() {
+        match self.registration.engine().check_open() {
             Ok(()) => PyStopAsyncIteration::new_err(()),
             Err(error) => to_python(error),
         }
@@ -169,18 +174,18 @@ impl InboxWaiter {
 
     /// Ends the step with the message as the value of the `await`.
     fn deliver<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(envelope) = self.place.slot.take() else {
+        let Some(envelope) = self.registration.slot.take() else {
             return Err(PyRuntimeError::new_err("there is no message to take"));
         };
-        return_value(py, &hand_out(py, self.place.engine(), envelope)?);
+        return_value(py, &hand_out(py, self.registration.engine(), envelope)?);
         Ok(None)
     }
 
-    /// The wait is over: the task goes, with or without its message.
+    /// Ends the wait. A message that was not taken goes back.
     fn release(&self, py: Python<'_>) {
         self.park.spend();
-        self.place.leave(py);
-        self.place.give_back(py);
+        self.registration.leave(py);
+        self.registration.give_back(py);
     }
 }
 
@@ -191,21 +196,21 @@ impl Wake for InboxWaiter {
 
     fn wake(slf: &Bound<'_, Self>, turn: &Turn) -> PyResult<()> {
         let waiter = slf.get();
-        // A receiver that has left since may be waiting again already: then this wake is not for it.
-        if !waiter.place.is_served() {
+        // The receiver may have left and be waiting again: then this wake was for the earlier wait.
+        if !waiter.registration.is_served() {
             return Ok(());
         }
         waiter.woken.store(true, Ordering::Relaxed);
         if Self::attend(slf, turn)? {
             return Ok(());
         }
-        let slot = &waiter.place.slot;
+        let slot = &waiter.registration.slot;
         let waits = || slot.phase() == Phase::Waiting;
         waiter.park.resume(slf.py(), waits)
     }
 
     fn give_back(&self, py: Python<'_>) {
-        self.place.give_back(py);
+        self.registration.give_back(py);
     }
 }
 
@@ -221,21 +226,21 @@ impl InboxWaiter {
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, waiter) = (slf.py(), slf.get());
-        match waiter.place.slot.phase() {
+        match waiter.registration.slot.phase() {
             Phase::Filled if waiter.woken.load(Ordering::Relaxed) => waiter.deliver(py),
             Phase::Closed => Err(waiter.ending()),
             Phase::Taken | Phase::Released | Phase::Interrupted => {
                 if let Some(left) = waiter.left.take() {
-                    // Whatever it is: unlike a message it may be what an exception is made from.
+                    // Not by `return_value`: unlike a message, it may be of a type that `StopIteration` unpacks.
                     return Err(PyStopIteration::new_err((left?,)));
                 }
                 if waiter.owes_turn() {
                     return Ok(Some(waiter.give_way(py)));
                 }
-                if waiter.is_called_away() {
-                    return waiter.answer_call(py);
+                if waiter.is_interrupted() {
+                    return waiter.answer_interrupt(py);
                 }
-                waiter.answered_call.store(false, Ordering::Relaxed);
+                waiter.answered_interrupt.store(false, Ordering::Relaxed);
                 Self::begin(slf)
             }
             Phase::Waiting | Phase::Filled => Err(PyRuntimeError::new_err(
@@ -259,9 +264,9 @@ impl InboxWaiter {
         self.release(py);
         let exception = val.unwrap_or(typ);
         if let Some(Ok(left)) = left {
-            // The exception is for what is left to the task, and not for the wait.
-            let told = left.bind(py).setattr(intern!(py, "cancelled"), &exception);
-            if told.is_ok() {
+            // The exception is passed on with what is left to the task.
+            let set = left.bind(py).setattr(intern!(py, "cancelled"), &exception);
+            if set.is_ok() {
                 return Err(PyStopIteration::new_err((left,)));
             }
         }
@@ -277,6 +282,6 @@ impl InboxWaiter {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.attendant)?;
         self.park.traverse(&visit)?;
-        self.place.traverse(&visit)
+        self.registration.traverse(&visit)
     }
 }

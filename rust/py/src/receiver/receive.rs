@@ -6,14 +6,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::{hand_out, Mailboxes, Place, Waiter};
+use super::{hand_out, Mailboxes, Registration, Waiter};
 use crate::errors::layer_closed;
 use crate::event_loop::{queue_of, LoopQueue, Turn, Wake};
 use crate::park::Park;
 use crate::stub::Steps;
 
 impl Waiter {
-    /// A waiter of a task of the loop, which is not in line yet.
+    /// A waiter for a task of the loop. It is not registered yet.
     pub(crate) fn new(
         mailboxes: Mailboxes,
         channel: &Bound<'_, PyString>,
@@ -23,7 +23,7 @@ impl Waiter {
         queue.get().remember(&mailboxes.engine);
         let direct = mailboxes.direct_wake;
         Ok(Self {
-            place: Place {
+            registration: Registration {
                 mailboxes,
                 channel: channel.clone().unbind(),
                 slot: Slot::default(),
@@ -35,20 +35,20 @@ impl Waiter {
     /// Makes the waiter ready for another wait of a task of the loop at this address; false if it is still in use, or of
     /// no use any more.
     pub(crate) fn again(&self, event_loop: usize) -> bool {
-        // The address says which loop it is only as long as that loop's end would be noticed.
+        // The address identifies the loop only as long as that loop's end would be noticed.
         let serves = self.park.queue().get().has_reader() && self.park.serves(event_loop);
-        if !serves || !self.place.slot.reset() {
+        if !serves || !self.registration.slot.reset() {
             return false;
         }
         self.park.vacate();
         true
     }
 
-    /// The wait is over: the task goes, with or without its message.
+    /// Ends the wait. A message that was not taken goes back.
     fn release(&self, py: Python<'_>) {
         self.park.spend();
-        self.place.leave(py);
-        self.place.give_back(py);
+        self.registration.leave(py);
+        self.registration.give_back(py);
     }
 }
 
@@ -59,17 +59,17 @@ impl Wake for Waiter {
 
     fn wake(slf: &Bound<'_, Self>, _: &Turn) -> PyResult<()> {
         let waiter = slf.get();
-        // A receiver that has left since may be waiting again already: then this wake is not for it.
-        if !waiter.place.is_served() {
+        // The receiver may have left and be waiting again: then this wake was for the earlier wait.
+        if !waiter.registration.is_served() {
             return Ok(());
         }
-        let slot = &waiter.place.slot;
+        let slot = &waiter.registration.slot;
         let waits = || slot.phase() == Phase::Waiting;
         waiter.park.resume(slf.py(), waits)
     }
 
     fn give_back(&self, py: Python<'_>) {
-        self.place.give_back(py);
+        self.registration.give_back(py);
     }
 }
 
@@ -84,7 +84,7 @@ impl Waiter {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.place.slot.phase() {
+        match self.registration.slot.phase() {
             Phase::Filled => Ok(None),
             Phase::Closed => Err(layer_closed()),
             Phase::Waiting if !self.park.is_taken() => self.park.park(py).map(Some),
@@ -120,8 +120,8 @@ impl Waiter {
     ///     RuntimeError: It is not there: not yet, or not any more.
     #[pyo3(signature = () -> "dict[str, object]")]
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.place.slot.take() {
-            Some(envelope) => hand_out(py, self.place.engine(), envelope),
+        match self.registration.slot.take() {
+            Some(envelope) => hand_out(py, self.registration.engine(), envelope),
             None => Err(PyRuntimeError::new_err("there is no message to take")),
         }
     }
@@ -129,6 +129,6 @@ impl Waiter {
     // No `__clear__`: a cycle through a waiter goes through its layer or its task too, and those can be cleared.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.park.traverse(&visit)?;
-        self.place.traverse(&visit)
+        self.registration.traverse(&visit)
     }
 }

@@ -29,16 +29,16 @@ impl SleepingThread {
         match sleep(py, end, |time| self.parker.sleep(time)) {
             Ok(true) => self.parker.slot().take().ok_or_else(layer_closed).map(Some),
             Ok(false) => Ok(self.leave(engine)),
-            Err(interrupt) => {
+            Err(exception) => {
                 if let Some(envelope) = self.leave(engine) {
                     give_back(py, engine, &self.channel, envelope);
                 }
-                Err(interrupt)
+                Err(exception)
             }
         }
     }
 
-    /// Leaves the line, with the message that came at the last moment. One that is still on its way finds the slot
+    /// Removes the thread from the waiters, and returns a message that came at the last moment. A later one finds the slot
     /// released, and goes back.
     fn leave(self: &Arc<Self>, engine: &Engine) -> Option<Envelope<Message>> {
         let own = |receiver: &Receiver| match receiver {

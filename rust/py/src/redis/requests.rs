@@ -1,4 +1,4 @@
-//! How a layer asks its engine for something: what it gives along, and what it gets back.
+//! How a layer makes requests to its engine: the arguments, and the replies.
 
 use std::time::Instant;
 
@@ -17,14 +17,14 @@ use crate::reply::Reply;
 use crate::sleep::sleep;
 
 impl RedisLayer {
-    /// Asks for something.
+    /// Makes a request.
     pub(super) fn asked(&self, ask: impl FnOnce(Ticket)) -> Reply {
         let reply = Reply::new(self.direct_wake);
         ask(Ticket::Reply(reply.pending()));
         reply
     }
 
-    /// Asks for something that may be done already: then there is nothing to wait for.
+    /// Makes a request that may be done already: then there is no reply.
     pub(super) fn progress(
         &self,
         ask: impl FnOnce(Ticket) -> Result<Progress<Ticket>, Error>,
@@ -70,7 +70,7 @@ impl RedisLayer {
         Ok(())
     }
 
-    /// A message to a channel that is ready to go.
+    /// Prepares a message to a channel.
     pub(super) fn prepare_send(
         &self,
         channel: Channel<'_, '_>,
@@ -82,7 +82,7 @@ impl RedisLayer {
         prepared.map_err(|error| unsent(error, channel))
     }
 
-    /// A message to a group that is ready to go.
+    /// Prepares a message to a group.
     pub(super) fn prepare_group_send(
         &self,
         group: Group<'_, '_>,

@@ -54,7 +54,7 @@ reading! {
         unauthenticated: u64,
         /// Authenticated messages that came before.
         replayed: u64,
-        /// Messages that came after their deadline, or after a gap was told of them.
+        /// Messages that came after their deadline, or after a gap was reported that includes them.
         late: u64,
         /// Messages of queues that nobody took in time.
         queue_expired: u64,

@@ -1,6 +1,6 @@
-//! Whoever waits for a loop to wake them, of any class.
+//! What a loop wakes: an object of any class that implements `Wake`.
 //!
-//! The queue of a loop does not know what it wakes: a receiver, a reply of a server, an alarm. It keeps the object and
+//! The queue of a loop does not depend on these classes: a receiver, the reply of a server, an alarm. It keeps the object and
 //! the functions of its class.
 
 use pyo3::prelude::*;
@@ -9,7 +9,7 @@ use super::turn::Turn;
 
 /// An object to be woken by its loop.
 #[derive(Debug)]
-pub(super) struct Sleeper {
+pub(super) struct WakeTarget {
     object: Py<PyAny>,
     methods: &'static Methods,
 }
@@ -23,7 +23,7 @@ pub(super) struct Methods {
     pub(super) give_back: fn(&Bound<'_, PyAny>),
 }
 
-impl Sleeper {
+impl WakeTarget {
     pub(super) fn new(object: Py<PyAny>, methods: &'static Methods) -> Self {
         Self { object, methods }
     }
