@@ -289,14 +289,14 @@ class TestHostileBytes:
         assert await layer.receive(channel) == {"n": 1}
         assert layer.stats().connection.reconnects == 0
 
-    async def test_a_bell_and_a_topic_of_nobody(
+    async def test_a_wake_up_and_a_topic_of_nobody(
         self, layer: RedisChannelLayer, channel: str, redis_server: Server, redis_prefix: str
     ) -> None:
         waiting = asyncio.create_task(layer.receive("work"))
-        bell = f"{redis_prefix}:b:{{work}}"
-        await asyncio.to_thread(eventually, lambda: redis_server.cli("PUBLISH", bell, b"\xff" * 100) == 1, "it hears")
+        topic = f"{redis_prefix}:b:{{work}}"
+        await asyncio.to_thread(eventually, lambda: redis_server.cli("PUBLISH", topic, b"\xff" * 100) == 1, "it hears")
         for _ in range(100):
-            redis_server.cli("PUBLISH", bell, b"ring")
+            redis_server.cli("PUBLISH", topic, b"wake")
         await layer.send("work", {"n": 3})
         assert await waiting == {"n": 3}
         await self._is_well(layer, channel)

@@ -76,7 +76,7 @@ class TestDelivery:
         assert [message["n"] for message in receiver.collected("work")] == list(range(300))
 
     async def test_receivers_need_not_wait_for_the_next_look(self, make_layer: MakeLayer) -> None:
-        """The bell that rings while a receiver asks for entries is heard: a look is a second apart."""
+        """A wake-up that comes while a receiver asks for entries counts: a look is a second apart."""
         layers = [make_layer(), make_layer()]
         slow = 0
         for number in range(300):

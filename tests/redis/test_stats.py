@@ -142,7 +142,7 @@ async def test_subscriptions(make_layer: MakeLayer) -> None:
     await layer.group_add("room", channel)
     assert layer.stats().connection.subscriptions == 3
     waiting = asyncio.create_task(layer.receive("work"))
-    await until(lambda: layer.stats().connection.subscriptions == 4, "it hears the bell")
+    await until(lambda: layer.stats().connection.subscriptions == 4, "it subscribes to the wake-ups")
     waiting.cancel()
     await layer.group_discard("room", channel)
     await until(lambda: layer.stats().connection.subscriptions == 2, "both are left")

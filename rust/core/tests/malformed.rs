@@ -4,7 +4,8 @@
 
 use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::envelope::{
-    decode, encode, Body, Control, Date, Envelope, Header, Malformed, Outgoing, Seal, HEADER,
+    decode, encode, Body, Control, Date, DecodedEnvelope, Header, Malformed, OutgoingBody, Seal,
+    HEADER,
 };
 use headrace_core::redis::keys::ProcessId;
 use headrace_core::redis::payload::{inspect, BadPayload, Defect};
@@ -54,7 +55,7 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-fn envelopes() -> impl Strategy<Value = Envelope> {
+fn envelopes() -> impl Strategy<Value = DecodedEnvelope> {
     let channel = || "[a-z0-9.]{1,40}(![a-z0-9]{0,20})?";
     let exclude = prop::collection::vec(channel(), 0..4);
     let body = prop_oneof![
@@ -93,7 +94,7 @@ fn envelopes() -> impl Strategy<Value = Envelope> {
                 sequence,
                 deadline,
             };
-            Envelope {
+            DecodedEnvelope {
                 header,
                 body,
                 authenticated: false,
@@ -102,21 +103,21 @@ fn envelopes() -> impl Strategy<Value = Envelope> {
     )
 }
 
-fn written(envelope: &Envelope, crypt: Option<&Crypt>) -> Vec<u8> {
+fn written(envelope: &DecodedEnvelope, crypt: Option<&Crypt>) -> Vec<u8> {
     let names: Vec<&str>;
     let body = match &envelope.body {
         Body::Group { exclude, payload } => {
             names = exclude.iter().map(String::as_str).collect();
-            Outgoing::Group {
+            OutgoingBody::Group {
                 exclude: &names,
                 payload: payload.as_bytes(),
             }
         }
-        Body::Direct { channel, payload } => Outgoing::Direct {
+        Body::Direct { channel, payload } => OutgoingBody::Direct {
             channel,
             payload: payload.as_bytes(),
         },
-        Body::Control(control) => Outgoing::Control(control),
+        Body::Control(control) => OutgoingBody::Control(control),
     };
     let seal = crypt.map(|crypt| Seal {
         crypt,
@@ -139,7 +140,7 @@ fn written(envelope: &Envelope, crypt: Option<&Crypt>) -> Vec<u8> {
 /// Where all of these are written to.
 const PLACE: &str = "asgi:g:room";
 
-fn read(bytes: &[u8], crypt: Option<&Crypt>) -> Result<Envelope, Malformed> {
+fn read(bytes: &[u8], crypt: Option<&Crypt>) -> Result<DecodedEnvelope, Malformed> {
     decode(bytes.to_vec(), PLACE, crypt)
 }
 
@@ -298,7 +299,7 @@ proptest! {
         let bytes = written(&envelope, None);
         let cut_off = &bytes[..cut.index(bytes.len())];
         only_what_is_in_order_passes(cut_off)?;
-        if let Ok(Envelope { body: Body::Group { payload, .. } | Body::Direct { payload, .. }, .. }) =
+        if let Ok(DecodedEnvelope { body: Body::Group { payload, .. } | Body::Direct { payload, .. }, .. }) =
             read(cut_off, None)
         {
             prop_assert!(inspect(payload.as_bytes()).is_err());

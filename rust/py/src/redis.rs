@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use headrace_core::name::NameKind;
-use headrace_core::redis::{Place, RedisEngine, Runtime as Thread};
+use headrace_core::redis::{Location, RedisEngine, Runtime as Thread};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -101,7 +101,7 @@ impl RedisLayer {
 
     /// Whether a channel is a queue, and no channel of a process.
     fn is_queue(&self, channel: Channel<'_, '_>) -> PyResult<bool> {
-        Ok(self.engine.place(channel.name()?) == Place::Queue)
+        Ok(self.engine.location(channel.name()?) == Location::Queue)
     }
 
     /// Whether what is sent to a channel comes here without being asked for.
@@ -225,11 +225,12 @@ impl RedisLayer {
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
         let name = channel.name()?;
-        let queue = self.engine.place(name) == Place::Queue;
+        let queue = self.engine.location(name) == Location::Queue;
         let here = self.engine.local().channel_stats(name);
         let begun = Instant::now();
         if queue && here.is_ok_and(|here| here.depth == 0 && here.waiters == 0) {
-            // What is there is to be had without waiting. A server that is away is waited for, as by any receiver.
+            // A message that is there is returned without a timeout. A server that is unreachable is waited for, as by
+            // any receiver.
             let patience = match timeout {
                 Some(timeout) => begun.checked_add(seconds(timeout.max(ROUND_TRIP))?),
                 None => None,
@@ -237,10 +238,10 @@ impl RedisLayer {
             let fetched = self.asked(|ticket| self.engine.fetch(name, 1, ticket));
             fetched.sleep(py, patience)?;
         }
-        // What is no number stays so, to be refused.
+        // NaN stays NaN, to be refused.
         let left = |timeout: f64| timeout - begun.elapsed().as_secs_f64();
         let timeout = timeout.map(left);
-        let in_line = || {
+        let on_queued = || {
             if queue {
                 self.engine.want(name);
             } else if self.engine.is_plain_wire() {
@@ -249,7 +250,7 @@ impl RedisLayer {
         };
         self.local
             .get()
-            .receive_sync_then(py, channel, timeout, in_line)
+            .receive_sync_then(py, channel, timeout, on_queued)
     }
 
     /// Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.

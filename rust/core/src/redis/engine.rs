@@ -1,6 +1,6 @@
 //! The engine that spans processes, as callers in any thread use it.
 //!
-//! It promises what [`engine`](crate::engine) says, with these differences. A message to a group, or to a channel of
+//! It keeps the promises of [`engine`](crate::engine), with these differences. A message to a group, or to a channel of
 //! another process, is taken by the server before it is in any mailbox; a full mailbox at the other end counts it as
 //! dropped there. A membership of a channel of this process is confirmed by the server before it is done.
 
@@ -26,17 +26,17 @@ use crate::name::{check_channel, check_group};
 use crate::redis::wire::form::Wire;
 use crate::sync::{assert_unlocked, Mutex};
 
-/// Mailboxes here, and the way to those elsewhere.
+/// The mailboxes of this process, and the connections to those of others.
 pub struct RedisEngine<H: Host> {
     host: Arc<H>,
     pub(super) local: Arc<Local<H>>,
     pub(super) settings: Arc<Settings>,
     keys: Keys,
     pub(super) me: ProcessId,
-    /// What stands before the `!` in the names of its channels, at the end.
+    /// The end of the part before the `!` in the names of its channels.
     ending: String,
     /// The topic of this process.
-    inbox: String,
+    own_topic: String,
     pub(super) shared: Arc<Shared>,
     asks: UnboundedSender<Ask<H::Ticket>>,
     /// What the driver is made from when it is first needed.
@@ -46,18 +46,18 @@ pub struct RedisEngine<H: Host> {
 
 type Unstarted<H> = (Parts<H>, UnboundedReceiver<Ask<<H as Host>::Ticket>>);
 
-/// Whose a channel is.
+/// Where the messages of a channel go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A specific channel of this process.
     Here,
     /// A specific channel of another process.
     Elsewhere,
-    /// A queue, for whoever is there.
+    /// A queue, which any process may read.
     Queue,
 }
 
-/// Whether something is done already, or has been asked for.
+/// Whether an operation is done already, or was requested.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress<T> {
     /// It is done; nobody has to wait.
@@ -98,7 +98,7 @@ impl<H: Host> RedisEngine<H> {
             local,
             settings,
             ending: format!(".{me}"),
-            inbox: keys.inbox(me),
+            own_topic: keys.process(me),
             keys,
             me,
             shared,
@@ -123,22 +123,22 @@ impl<H: Host> RedisEngine<H> {
         self.settings.wire == Wire::ChannelsRedis
     }
 
-    /// Whose a channel is.
-    pub fn place(&self, channel: &str) -> Place {
+    /// Where the messages of a channel go.
+    pub fn location(&self, channel: &str) -> Location {
         if self.is_plain_wire() {
-            return Place::Here;
+            return Location::Here;
         }
         let owner = channel.split_once('!').map(|(owner, _token)| owner);
         if owner.is_some_and(|owner| owner.ends_with(&self.ending)) {
-            return Place::Here;
+            return Location::Here;
         }
         match process_of(channel) {
-            Some(_) => Place::Elsewhere,
-            None => Place::Queue,
+            Some(_) => Location::Elsewhere,
+            None => Location::Queue,
         }
     }
 
-    /// Whether anything can be asked for: at the end of the process the connections end before the mailboxes.
+    /// Checks that requests are accepted. At the end of the process the connections close before the mailboxes.
     ///
     /// # Errors
     /// It was closed.
@@ -161,29 +161,29 @@ impl<H: Host> RedisEngine<H> {
         }
     }
 
-    /// Is connected, or becomes so.
+    /// Connects, if it is not connected.
     pub fn connect(&self, ticket: H::Ticket) {
         self.ask(Ask::Connect { ticket });
     }
 
     /// Whether the connection has been made, and its subscriptions are confirmed.
     pub fn is_ready(&self) -> bool {
-        self.is_plain_wire() || self.shared.topics.lock().contains(&self.inbox)
+        self.is_plain_wire() || self.shared.topics.lock().contains(&self.own_topic)
     }
 
-    /// Whether what is sent to a channel comes here without being asked for: it is one of this process, and subscribed to.
+    /// Whether messages to a channel come here without a fetch: it is one of this process, and subscribed to.
     pub fn is_subscribed(&self, channel: &str) -> bool {
-        match self.place(channel) {
-            Place::Here if self.is_plain_wire() => self.shared.topics.lock().contains(channel),
-            // Asked for each message: the state spares most of them the look at the topics.
-            Place::Here => self.shared.meter.state() == ConnectionState::Up || self.is_ready(),
-            Place::Elsewhere | Place::Queue => false,
+        match self.location(channel) {
+            Location::Here if self.is_plain_wire() => self.shared.topics.lock().contains(channel),
+            // This is called for each message: the state saves the lookup of the topic for most of them.
+            Location::Here => self.shared.meter.state() == ConnectionState::Up || self.is_ready(),
+            Location::Elsewhere | Location::Queue => false,
         }
     }
 
     /// Puts a channel in a group, or renews its membership.
     ///
-    /// A channel of this process is a member at once; it is done when the server has confirmed that its messages come here.
+    /// A channel of this process is a member at once. The operation is done when the server has confirmed the subscription.
     ///
     /// # Errors
     /// A name is invalid, or the layer is closed.
@@ -198,22 +198,22 @@ impl<H: Host> RedisEngine<H> {
         check_channel(channel)?;
         self.check_open()?;
         let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
-        match self.place(channel) {
-            Place::Here => {
+        match self.location(channel) {
+            Location::Here => {
                 self.local.group_add(group, channel)?;
                 // After the join: see `Topics::leave`.
                 return Ok(self.listen(&self.keys.group(group), ticket));
             }
-            Place::Elsewhere => {
+            Location::Elsewhere => {
                 let control = Control::Join {
                     request: 0,
                     group: group.to_owned(),
                     channel: channel.to_owned(),
                     expiry_ms: milliseconds,
                 };
-                self.tell(channel, control, ticket);
+                self.send_control(channel, control, ticket);
             }
-            Place::Queue => {
+            Location::Queue => {
                 self.ask(Ask::Membership {
                     group: group.to_owned(),
                     channel: channel.to_owned(),
@@ -225,9 +225,9 @@ impl<H: Host> RedisEngine<H> {
         Ok(Progress::Asked)
     }
 
-    fn tell(&self, channel: &str, control: Control, ticket: H::Ticket) {
+    fn send_control(&self, channel: &str, control: Control, ticket: H::Ticket) {
         if let Some(process) = process_of(channel) {
-            self.ask(Ask::Tell {
+            self.ask(Ask::SendControl {
                 process,
                 control,
                 ticket,
@@ -248,20 +248,20 @@ impl<H: Host> RedisEngine<H> {
         check_group(group)?;
         check_channel(channel)?;
         self.check_open()?;
-        match self.place(channel) {
-            Place::Here => {
+        match self.location(channel) {
+            Location::Here => {
                 self.local.group_discard(group, channel)?;
                 return Ok(Progress::Done(ticket));
             }
-            Place::Elsewhere => {
+            Location::Elsewhere => {
                 let control = Control::Leave {
                     request: 0,
                     group: group.to_owned(),
                     channel: channel.to_owned(),
                 };
-                self.tell(channel, control, ticket);
+                self.send_control(channel, control, ticket);
             }
-            Place::Queue => {
+            Location::Queue => {
                 if !self
                     .shared
                     .plain
@@ -293,7 +293,7 @@ impl<H: Host> RedisEngine<H> {
         Progress::Asked
     }
 
-    /// Says that somebody waits here for a message of a queue.
+    /// Fetches messages of a queue for the receivers that wait here.
     pub fn want(&self, channel: &str) {
         self.ask(Ask::Want {
             channel: channel.to_owned(),
@@ -316,7 +316,7 @@ impl<H: Host> RedisEngine<H> {
     /// The name is invalid, or the layer is closed.
     pub fn close_channel(&self, channel: &str) -> Result<(), Error> {
         self.local.close_channel(channel)?;
-        if self.place(channel) != Place::Queue {
+        if self.location(channel) != Location::Queue {
             return Ok(());
         }
         let groups = self.plain_groups(channel);
@@ -391,7 +391,7 @@ impl<H: Host> RedisEngine<H> {
         self.ask(Ask::Drain { ending, ticket });
     }
 
-    /// Whether it was ever used: else there is nothing to wait for at its end.
+    /// Whether the driver was started: else there is nothing to wait for at the end.
     pub fn is_started(&self) -> bool {
         self.unstarted.lock().is_none()
     }
@@ -422,7 +422,7 @@ impl<H: Host> RedisEngine<H> {
         self.shared.stats()
     }
 
-    /// Waits for something that the owner may want to know.
+    /// Waits for the next notice to the owner.
     pub fn next_notice(&self, timeout: Duration) -> Option<Notice> {
         self.shared.notices.next(timeout)
     }

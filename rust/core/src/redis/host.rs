@@ -1,4 +1,4 @@
-//! What the engine needs of whoever it works for: messages of its own kind, and somebody to wake its waiters.
+//! What the engine needs of its caller: a type of messages, and a way to wake waiters.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -9,23 +9,22 @@ use crate::clock::Clock;
 use crate::handoff::HandOff;
 use crate::message::ByteSize;
 
-/// The world around the engine. Its methods are called in the thread that does the input and output, never wait, and know
-/// no lock of the engine to be held.
+/// The caller of the engine. The methods are called in the I/O thread, without any lock of the engine, and must not block.
 pub trait Host: Debug + Send + Sync + 'static {
     /// A message in a local mailbox.
     type Message: Clone + ByteSize + Send + Sync + 'static;
-    /// A receiver in line at a local mailbox.
+    /// A waiter of a local mailbox.
     type Waiter: Send + 'static;
-    /// Who asked for something and waits for the answer.
+    /// Identifies a request whose answer is waited for.
     type Ticket: Send + 'static;
     /// The clock of the local mailboxes.
     type Clock: Clock + 'static;
 
-    /// Makes a message of what came from a server.
-    fn message(&self, frame: Frame) -> Self::Message;
+    /// Makes a message from what a server sent.
+    fn message(&self, raw: RawMessage) -> Self::Message;
     /// The bytes of a message that was made by `message`, without its envelope.
     fn payload<'a>(&self, message: &'a Self::Message) -> Option<&'a [u8]>;
-    /// Gives the answers to those who asked and then the messages to those who wait, and wakes both.
+    /// Delivers the answers and then the messages, and wakes whoever waits for them.
     fn deliver(
         &self,
         answers: Vec<(Self::Ticket, Answer)>,
@@ -33,10 +32,10 @@ pub trait Host: Debug + Send + Sync + 'static {
     );
 }
 
-/// A message as it came: msgpack, looked over, so that it can be decoded.
+/// A message from a server: msgpack that was checked and can be decoded.
 #[derive(Clone, Debug)]
-pub struct Frame {
-    /// What it is part of.
+pub struct RawMessage {
+    /// The buffer that it is part of.
     pub bytes: Arc<[u8]>,
     /// Where the message is.
     pub payload: Range<usize>,
@@ -44,7 +43,7 @@ pub struct Frame {
     pub kind: Option<Range<usize>>,
 }
 
-/// What became of what was asked.
+/// The outcome of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Processes that the server passed the message on to.

@@ -1,11 +1,11 @@
-//! What became of sends that nobody waited for.
+//! The outcomes of sends that nobody waited for.
 //!
-//! A send is entered before it is asked for, and struck off when its answer comes. An entry that is dropped without an answer
-//! is struck off as well, and counted as no failure: whoever asked was told at once, or the engine ended with its process.
-//! So nothing is pending for ever.
+//! A send is entered before it is handed to the driver, and removed when its answer comes. An entry that is dropped
+//! without an answer is removed as well, and does not count as a failure: the caller got an error, or the engine ended
+//! with its process. So no entry stays pending for ever.
 //!
-//! Not a counter alone: whoever settles waits for what was entered before, and not for what others go on to send, which on a
-//! busy ledger would be never done.
+//! A counter alone would not do: `wait` ends with the sends that were entered before it. On a busy ledger it would never end
+//! if it waited for later ones too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::sync::{Condvar, Mutex};
 #[derive(Debug, Default)]
 pub struct Ledger {
     accounts: Mutex<Accounts>,
-    /// Told when the last entry of a generation is struck off.
+    /// Notified when the last entry of a generation is removed.
     struck: Condvar,
 }
 
@@ -31,7 +31,7 @@ struct Accounts {
     newest: u64,
     failed: u64,
     latest: Option<Fault>,
-    /// Threads in `wait`: without any there is nobody to be told.
+    /// Threads in `wait`, so that `notify_all` is called only if there are any.
     waiting: usize,
 }
 
@@ -70,7 +70,7 @@ impl Ledger {
         mark
     }
 
-    /// Sleeps until all that was entered before the mark is struck off, or until the time is over; tells whether it is. Any
+    /// Sleeps until all entries from before the mark are removed, or until the time is over; returns whether they are. Any
     /// number of threads may wait at once.
     pub fn wait(&self, mark: Mark, timeout: Duration) -> bool {
         let mut accounts = self.accounts.lock();
@@ -115,17 +115,17 @@ impl Ledger {
     }
 }
 
-/// A send in two ledgers: that of whoever sent, and that of the layer, which tells the log. The sender's may be gone first.
+/// A send in two ledgers: the sender's, and the layer's, whose failures are logged. The sender's may be dropped first.
 #[derive(Debug)]
-pub struct Entry([Posting; 2]);
+pub struct LedgerEntry([Posting; 2]);
 
-impl Entry {
+impl LedgerEntry {
     /// Enters a send in both.
     pub fn new(ledgers: [&Arc<Ledger>; 2]) -> Self {
         Self(ledgers.map(Ledger::enter))
     }
 
-    /// Strikes it off.
+    /// Removes it from both, with its answer.
     pub fn answer(mut self, answer: &Answer) {
         for posting in &mut self.0 {
             posting.fault.clone_from(&answer.fault);
@@ -133,7 +133,7 @@ impl Entry {
     }
 }
 
-/// A send in one ledger, struck off when it is dropped.
+/// A send in one ledger, which is removed when this is dropped.
 #[derive(Debug)]
 struct Posting {
     ledger: Arc<Ledger>,
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn an_answer_strikes_a_send_off_in_both_ledgers() {
         let (own, layers) = (Arc::default(), Arc::default());
-        let entries = [0; 3].map(|_| Entry::new([&own, &layers]));
+        let entries = [0; 3].map(|_| LedgerEntry::new([&own, &layers]));
         assert_eq!((own.pending(), layers.pending()), (3, 3));
         for entry in entries {
             entry.answer(&Answer::default());
@@ -180,9 +180,9 @@ mod tests {
     fn failures_are_counted_and_the_latest_is_kept() {
         let (own, layers) = (Arc::default(), Arc::default());
         for text in ["first", "second"] {
-            Entry::new([&own, &layers]).answer(&failed(text));
+            LedgerEntry::new([&own, &layers]).answer(&failed(text));
         }
-        Entry::new([&own, &layers]).answer(&Answer::default());
+        LedgerEntry::new([&own, &layers]).answer(&Answer::default());
         for ledger in [own, layers] {
             assert_eq!((ledger.pending(), ledger.failed()), (0, 2));
             assert_eq!(ledger.fault(), failed("second").fault);
@@ -192,14 +192,14 @@ mod tests {
     #[test]
     fn what_is_dropped_without_an_answer_is_neither_pending_nor_failed() {
         let ledger = Arc::default();
-        drop(Entry::new([&ledger, &Arc::default()]));
+        drop(LedgerEntry::new([&ledger, &Arc::default()]));
         assert_eq!((ledger.pending(), ledger.failed()), (0, 0));
     }
 
     #[test]
     fn a_wait_ends_with_what_was_entered_before_it() {
         let ledger = Arc::default();
-        let enter = || Entry::new([&ledger, &Arc::default()]);
+        let enter = || LedgerEntry::new([&ledger, &Arc::default()]);
         assert!(ledger.wait(ledger.mark(), Duration::ZERO));
         let (before, also_before) = (enter(), enter());
         let mark = ledger.mark();
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn all_who_wait_are_woken_by_the_last_answer() {
         let ledger = Arc::default();
-        let entry = Entry::new([&ledger, &Arc::default()]);
+        let entry = LedgerEntry::new([&ledger, &Arc::default()]);
         let waits: Vec<_> = (0..4)
             .map(|_| {
                 let ledger = Arc::clone(&ledger);

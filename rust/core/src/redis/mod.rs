@@ -22,17 +22,17 @@ mod sending;
 mod settings;
 mod wire;
 
-pub use engine::{Place, Progress, RedisEngine};
+pub use engine::{Location, Progress, RedisEngine};
 pub use fault::{Fault, FaultKind};
-pub use host::{Answer, Frame, Host};
-pub use ledger::{Entry, Ledger, Mark};
+pub use host::{Answer, Host, RawMessage};
+pub use ledger::{Ledger, LedgerEntry, Mark};
 pub use meter::{ConnectionState, LinkStats};
 pub use notice::Notice;
 pub use plain::PlainSends;
 pub use runtime::Runtime;
 pub use sending::{Addressed, Prepared, Unsent};
 pub use settings::{
-    CertificateSource, Certificates, Credentials, Endpoint, Host as Server, Settings, Tls, Topology,
+    CertificateSource, Certificates, Credentials, Endpoint, Server, Settings, Tls, Topology,
 };
 pub use wire::form::Wire;
 pub use wire::{crypt, envelope, keys, payload, ring, sequence};

@@ -1,4 +1,4 @@
-//! What the owner of a layer may want to know, until the owner reads it.
+//! Notices for the owner of a layer, kept until the owner reads them.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem::{discriminant, Discriminant};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 
-/// How many notices are kept for somebody to read.
+/// How many unread notices are kept.
 const NOTICES: usize = 1024;
 
-/// Something that the owner of a layer may want to know.
+/// A notice for the owner of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A connection was lost: these groups get nothing until it is back.
@@ -27,7 +27,7 @@ pub enum Notice {
         /// Forward, or, if negative, back.
         milliseconds: i64,
     },
-    /// Messages were given up of which nobody waits to hear.
+    /// Messages were given up whose answers nobody waits for.
     Unsent {
         /// How many since the last time.
         messages: u64,
@@ -73,7 +73,7 @@ pub enum Notice {
     },
 }
 
-/// The notices that nobody has read. If there are too many, the oldest is dropped.
+/// The unread notices. If there are too many, the oldest is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     waiting: Mutex<Waiting>,
@@ -83,7 +83,7 @@ pub(crate) struct Notices {
 #[derive(Debug, Default)]
 struct Waiting {
     notices: VecDeque<Notice>,
-    /// Those that are not given again.
+    /// Those that `push_once` has pushed.
     once: HashSet<Discriminant<Notice>>,
     ended: bool,
 }
@@ -114,8 +114,8 @@ impl Notices {
 
     /// Takes the oldest notice, or waits for one; none at the timeout, or after the end.
     pub(crate) fn next(&self, timeout: Duration) -> Option<Notice> {
-        let told = |waiting: &Waiting| !waiting.notices.is_empty() || waiting.ended;
-        let mut waiting = self.noticed.wait_until(self.waiting.lock(), timeout, told);
+        let ready = |waiting: &Waiting| !waiting.notices.is_empty() || waiting.ended;
+        let mut waiting = self.noticed.wait_until(self.waiting.lock(), timeout, ready);
         waiting.notices.pop_front()
     }
 }

@@ -1,17 +1,17 @@
-//! How callers send: a message is made ready, takes up room, and is handed to the driver.
+//! How callers send: a message is prepared, takes up room, and is handed to the driver.
 
 use std::time::Duration;
 
 use super::driver::{Ask, Claim, Dispatch};
-use super::engine::{Place, RedisEngine};
+use super::engine::{Location, RedisEngine};
 use super::fault::Fault;
 use super::host::Host;
 use super::meter::count;
-use super::wire::envelope::{self, Draft, Header, Outgoing, Seal, Unsendable};
+use super::wire::envelope::{self, Draft, Header, OutgoingBody, Seal, Unsendable};
 use crate::error::Error;
 use crate::name::{check_channel, check_group};
 
-/// A message that is ready to go, and takes up room.
+/// A message that is prepared, and takes up room.
 #[derive(Debug)]
 pub struct Prepared {
     dispatch: Dispatch,
@@ -19,7 +19,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Whether it may go now: not if too much waits already.
+    /// Whether there is room for it now.
     pub fn has_room(&self) -> bool {
         self.claim.is_admitted()
     }
@@ -30,7 +30,7 @@ impl Prepared {
     }
 }
 
-/// Why a message was not even asked to be carried.
+/// Why a message was not handed to the driver.
 #[derive(Debug)]
 pub enum Unsent {
     /// A name is invalid, or the layer is closed.
@@ -64,9 +64,10 @@ impl<H: Host> RedisEngine<H> {
         })
     }
 
-    fn entry(&self, body: Outgoing<'_>) -> Result<Draft, Unsendable> {
+    fn entry(&self, body: OutgoingBody<'_>) -> Result<Draft, Unsendable> {
         if self.is_plain_wire() {
-            let (Outgoing::Group { payload, .. } | Outgoing::Direct { payload, .. }) = body else {
+            let (OutgoingBody::Group { payload, .. } | OutgoingBody::Direct { payload, .. }) = body
+            else {
                 return Ok(Vec::new().into());
             };
             let bytes = match self.seal() {
@@ -108,8 +109,9 @@ impl<H: Host> RedisEngine<H> {
         Prepared { dispatch, claim }
     }
 
-    /// Sends a message. Without a ticket nobody learns what became of it but the counters. If there is no room for it, it
-    /// waits for some, and is given up if that takes too long; what nobody waits for is to wait before.
+    /// Sends a message. Without a ticket only the counters show its outcome. If there is no room, the message waits in
+    /// the driver, and is given up after a timeout; a caller that does not wait for the answer has to wait for room
+    /// before.
     pub fn send(&self, message: Prepared, ticket: Option<H::Ticket>) {
         let Prepared { dispatch, claim } = message;
         self.ask(Ask::Send {
@@ -119,10 +121,10 @@ impl<H: Host> RedisEngine<H> {
         });
     }
 
-    /// Why a message would be given up at once, if no server can be reached; it is counted as that then. For senders that
-    /// do not wait for the answer, in which the others find it.
+    /// Why a message would be given up at once, if no server can be reached; the message is counted as unsent. For
+    /// senders that do not wait for the answer, which has the same fault.
     pub fn refuse_unreachable(&self) -> Option<Fault> {
-        let fault = self.shared.away()?;
+        let fault = self.shared.unreachable()?;
         count(&self.shared.meter.unsent, 1);
         Some(fault)
     }
@@ -132,7 +134,7 @@ impl<H: Host> RedisEngine<H> {
         self.settings.send_timeout
     }
 
-    /// Counts a message for which there was no room in that time, and says why.
+    /// Counts a message for which there was no room in that time, and returns why.
     pub fn give_up(&self, message: Prepared) -> Fault {
         drop(message);
         count(&self.shared.meter.unsent, 1);
@@ -142,14 +144,14 @@ impl<H: Host> RedisEngine<H> {
     fn to_channel(&self, channel: &str, payload: &[u8]) -> Result<Dispatch, Unsent> {
         check_channel(channel).map_err(Error::from)?;
         self.check_open()?;
-        let here = !self.is_plain_wire() && self.place(channel) == Place::Here;
+        let here = !self.is_plain_wire() && self.location(channel) == Location::Here;
         if here && self.local.is_full(channel, payload.len()) {
             self.local.count_full(channel);
             return Err(Unsent::Full);
         }
         Ok(Dispatch::Channel {
             channel: channel.to_owned(),
-            entry: self.entry(Outgoing::Direct { channel, payload })?,
+            entry: self.entry(OutgoingBody::Direct { channel, payload })?,
         })
     }
 
@@ -159,7 +161,7 @@ impl<H: Host> RedisEngine<H> {
         Ok(Dispatch::Group {
             group: group.to_owned(),
             exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
-            entry: self.entry(Outgoing::Group { exclude, payload })?,
+            entry: self.entry(OutgoingBody::Group { exclude, payload })?,
         })
     }
 

@@ -1,4 +1,4 @@
-//! What the owner of a layer decides about its servers.
+//! The settings of a layer's servers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use super::wire::crypt::Crypt;
 use super::wire::form::Wire;
 use super::wire::ring::Ring;
 
-/// Where the servers are, and how to speak to them.
+/// The servers, and how to connect to them.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What every key and every pub/sub channel begins with.
     pub prefix: String,
     /// One server, the shards, or the seeds of a cluster.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<Server>,
     /// How the hosts belong together.
     pub topology: Topology,
-    /// How names are spread over several hosts that are no cluster.
+    /// How names are distributed over several hosts that form no cluster.
     pub ring: Ring,
-    /// In which form messages travel.
+    /// The wire format of messages.
     pub wire: Wire,
-    /// Encrypts what travels.
+    /// Encrypts messages.
     pub crypt: Option<Arc<Crypt>>,
     /// How long a message may be on its way and in a queue.
     pub expiry: Duration,
@@ -44,9 +44,9 @@ pub struct Settings {
 /// How the hosts belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// To be found out: a cluster if the first host says that it is one, else shards.
+    /// To be detected: a cluster if the first host reports one, else shards.
     Auto,
-    /// One host, or several with the names spread over them by this side. Each may be behind Sentinels.
+    /// One host, or several over which the client distributes the names. Each may be behind Sentinels.
     Shards,
     /// The hosts are seeds of a cluster.
     Cluster,
@@ -56,12 +56,12 @@ pub enum Topology {
 
 /// One shard, or one seed.
 #[derive(Clone, Debug)]
-pub struct Host {
-    /// The server; of one behind Sentinels, how to speak to it, whatever its address.
+pub struct Server {
+    /// The server. Behind Sentinels, its address is replaced by that of the master.
     pub endpoint: Endpoint,
-    /// Those who know the address of the master.
+    /// The Sentinels, which know the address of the master.
     pub sentinels: Vec<Endpoint>,
-    /// What they call it.
+    /// The name of the master at the Sentinels.
     pub master_name: Option<String>,
 }
 
@@ -72,13 +72,13 @@ pub struct Endpoint {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// Its unix socket, in the place of host and port.
+    /// Its unix socket, instead of host and port.
     pub path: Option<String>,
-    /// Who asks.
+    /// The user's name.
     pub username: Option<String>,
-    /// How it is proved.
+    /// The user's password.
     pub password: Option<String>,
-    /// Gives both anew for each connection, in the place of the two above.
+    /// Provides both for each connection, instead of the two fields above.
     pub credentials: Option<Arc<dyn Credentials>>,
     /// The database; only 0 on a cluster.
     pub database: i64,
@@ -88,29 +88,29 @@ pub struct Endpoint {
     pub protocol: u8,
 }
 
-/// How a server proves who it is.
+/// How a server is authenticated by TLS.
 #[derive(Clone)]
 pub struct Tls {
-    /// Whether it has to.
+    /// Whether its certificate is verified.
     pub verify: bool,
     /// Whether its certificate has to be for its host's name.
     pub verify_hostname: bool,
     /// Certificates.
     pub certificates: Certificates,
-    /// Gives them anew for each connection, in the place of those above: they are renewed.
+    /// Provides them for each connection, instead of those above: certificates are renewed.
     pub source: Option<Arc<dyn CertificateSource>>,
 }
 
 /// Certificates, as PEM.
 #[derive(Clone, Default)]
 pub struct Certificates {
-    /// Authorities to trust in the place of the system's.
+    /// Authorities to trust instead of the system's.
     pub authorities: Option<Vec<u8>>,
     /// Our own certificate and key.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Gives the certificates of the next connection.
+/// Provides the certificates of the next connection.
 pub trait CertificateSource: Send + Sync {
     /// The certificates. It may block: it is called in a thread of its own.
     ///
@@ -119,7 +119,7 @@ pub trait CertificateSource: Send + Sync {
     fn fetch(&self) -> Result<Certificates, String>;
 }
 
-/// Gives the credentials of the next connection, for tokens that expire.
+/// Provides the credentials of the next connection, for tokens that expire.
 pub trait Credentials: Send + Sync {
     /// The user's name, if any, and the password. It may block: it is called in a thread of its own.
     ///

@@ -1,12 +1,12 @@
-//! What the Redis engine needs of the bindings: messages that Python decodes, and the wake of tasks and threads.
+//! The host of the Redis engine: messages that Python decodes, and the wake-up of tasks and threads.
 //!
-//! All of this runs in the thread that does the input and output. It is not attached to Python, and does not attach but in
-//! four cases: a message comes too late for a receiver that was cancelled, and goes to the next; a loop is gone, or can
-//! only be woken by calling it; a capacity rule is a compiled pattern of Python's; and receivers, or the engine, are dropped.
+//! All of this runs in the I/O thread. That is not attached to Python, and attaches only in four cases: a message comes
+//! too late for a receiver that was cancelled, and goes to the next; a loop is gone, or can only be woken by calling it;
+//! a capacity rule is a compiled pattern of Python's; and receivers, or the engine, are dropped.
 
 use std::sync::Arc;
 
-use headrace_core::redis::{Answer, Entry, Frame, Host};
+use headrace_core::redis::{Answer, Host, LedgerEntry, RawMessage};
 use headrace_core::HandOff;
 use pyo3::prelude::*;
 
@@ -19,10 +19,10 @@ use crate::reply::Pending;
 /// Where an answer of the engine goes.
 #[derive(Debug)]
 pub(crate) enum Ticket {
-    /// To whoever waits for it, if anybody does.
+    /// To the reply that Python holds.
     Reply(Arc<Pending>),
     /// To a ledger, which is read later.
-    Ledger(Entry),
+    Ledger(LedgerEntry),
 }
 
 /// The bindings' side of the engine.
@@ -52,10 +52,10 @@ impl Host for Bindings {
     type Ticket = Ticket;
     type Clock = LayerClock;
 
-    fn message(&self, frame: Frame) -> Message {
-        let start = frame.payload.start;
+    fn message(&self, raw: RawMessage) -> Message {
+        let start = raw.payload.start;
         let within = |kind: std::ops::Range<usize>| kind.start - start..kind.end - start;
-        Message::from_frame(frame.bytes, frame.payload, frame.kind.map(within))
+        Message::from_frame(raw.bytes, raw.payload, raw.kind.map(within))
     }
 
     fn payload<'a>(&self, message: &'a Message) -> Option<&'a [u8]> {

@@ -20,8 +20,8 @@ pub(crate) struct Ledger(Arc<core::Ledger>);
 
 impl Ledger {
     /// Enters a send here and in the ledger of its layer.
-    pub(super) fn enter(&self, layers: &Self) -> core::Entry {
-        core::Entry::new([&self.0, &layers.0])
+    pub(super) fn enter(&self, layers: &Self) -> core::LedgerEntry {
+        core::LedgerEntry::new([&self.0, &layers.0])
     }
 }
 

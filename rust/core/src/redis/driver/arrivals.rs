@@ -8,17 +8,19 @@ use super::refusals::{Origin, Refusals, MISPLACED, NO_NAME};
 use super::topics::Topics;
 use crate::error::SendError;
 use crate::handoff::HandOff;
-use crate::redis::host::{Frame, Host};
+use crate::redis::host::{Host, RawMessage};
 use crate::redis::meter::count;
 use crate::redis::notice::Notice;
-use crate::redis::wire::envelope::{self, Body, Control, Envelope, Header, Malformed, Payload};
+use crate::redis::wire::envelope::{
+    self, Body, Control, DecodedEnvelope, Header, Malformed, Payload,
+};
 use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{process_of, ProcessId, Topic};
 use crate::redis::wire::payload;
 use crate::redis::wire::sequence::{Seen, Sequences};
 use crate::redis::wire::system_message;
 
-/// What the local engine says of a message.
+/// What the local engine returns for a message.
 type Sent<H> = Result<
     Option<HandOff<<H as Host>::Message, <H as Host>::Waiter>>,
     SendError<<H as Host>::Message>,
@@ -27,18 +29,18 @@ type Sent<H> = Result<
 /// What an envelope adds to a message at most: its header, and the names of excluded channels.
 const ENVELOPE: usize = 64 * 1024;
 
-/// What this process tells its own channels.
+/// The origin of messages from this process to its own channels.
 const ITSELF: Origin<'_> = Origin {
     place: "this process",
     sender: None,
 };
 
-/// What came, where that is no message for a mailbox.
+/// What arrived, if it is no message for a mailbox.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrived {
-    /// There is something in the queue of this channel.
-    Bell(String),
-    /// A process says something to the engine itself.
+    /// The queue of this channel has entries.
+    Wake(String),
+    /// A control message, with its sender.
     Control(ProcessId, Control),
 }
 
@@ -85,9 +87,9 @@ impl Arrivals {
             self.arrived_plainly(cx, topic, bytes);
             return None;
         }
-        // A bell says no more than that there is something.
-        if let Some(Topic::Bell(channel)) = cx.keys.topic(topic) {
-            return Some(Arrived::Bell(channel.to_owned()));
+        // A wake-up has no content.
+        if let Some(Topic::Wake(channel)) = cx.keys.topic(topic) {
+            return Some(Arrived::Wake(channel.to_owned()));
         }
         let from = Origin {
             place: topic,
@@ -95,7 +97,7 @@ impl Arrivals {
         };
         match envelope::decode(bytes, topic, cx.settings.crypt.as_deref()) {
             Ok(envelope) => {
-                let Envelope {
+                let DecodedEnvelope {
                     header,
                     body,
                     authenticated,
@@ -125,10 +127,10 @@ impl Arrivals {
                 let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
                 self.deliver_to_group(cx, group, payload, &exclude, from);
             }
-            (Some(Topic::Inbox(_)), Body::Direct { channel, payload }) => {
+            (Some(Topic::Process(_)), Body::Direct { channel, payload }) => {
                 self.deliver_to_channel(cx, &channel, payload, from);
             }
-            (Some(Topic::Inbox(_) | Topic::Control), Body::Control(control)) => {
+            (Some(Topic::Process(_) | Topic::Control), Body::Control(control)) => {
                 return from.sender.map(|sender| Arrived::Control(sender, control));
             }
             _ => self.refuse_content(cx, from, MISPLACED, ""),
@@ -148,7 +150,8 @@ impl Arrivals {
 
     /// Whether an authenticated message is to be delivered: none is after its deadline, and none twice.
     ///
-    /// No clock that was set excuses a deadline, as it does without keys: a recorded message would be excused at any later time.
+    /// A deadline counts even if the server's clock was set, unlike without keys: otherwise a recorded message could be
+    /// replayed at any later time.
     fn is_due<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -172,7 +175,7 @@ impl Arrivals {
             self.sequences.note_once(sender, topic, sequence)
         };
         let late = match seen {
-            Seen::Again | Seen::Late if topics.is_unsettled(topic, cx.now) => true,
+            Seen::Again | Seen::Late if topics.is_late_expected(topic, cx.now) => true,
             Seen::Again => {
                 let from = Origin {
                     place: topic,
@@ -205,7 +208,7 @@ impl Arrivals {
         header: &Header,
     ) -> bool {
         match self.sequences.note(header.sender, topic, header.sequence) {
-            Seen::Again if topics.is_unsettled(topic, cx.now) => {
+            Seen::Again if topics.is_late_expected(topic, cx.now) => {
                 count(&cx.shared.meter.late, 1);
                 return false;
             }
@@ -234,9 +237,9 @@ impl Arrivals {
         missed: u64,
     ) {
         if cx.servers.map().is_passed_on() {
-            topics.unsettle(topic, cx.now);
+            topics.expect_late(topic, cx.now);
         }
-        self.tell_gap(cx, &[topic.to_owned()], missed);
+        self.report_gap(cx, &[topic.to_owned()], missed);
     }
 
     /// As `channels_redis` sends it: a payload, encrypted or not, on the topic of a group or of a channel.
@@ -262,7 +265,7 @@ impl Arrivals {
         }
     }
 
-    /// Looks a payload over, so that a receiver can decode it without a surprise.
+    /// Checks a payload, so that a receiver can decode it without an error.
     fn message<H: Host>(
         &mut self,
         cx: &Context<H>,
@@ -283,7 +286,7 @@ impl Arrivals {
         };
         let (bytes, start) = payload.into_parts();
         let kind = shape.kind.map(|kind| kind.start + start..kind.end + start);
-        Some(cx.host.message(Frame {
+        Some(cx.host.message(RawMessage {
             payload: start..bytes.len(),
             bytes: Arc::from(bytes),
             kind,
@@ -305,7 +308,7 @@ impl Arrivals {
         }
     }
 
-    /// To a local mailbox. If it is full the engine counts that.
+    /// Delivers to a local mailbox. If it is full the engine counts that.
     fn deliver_to_channel<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -319,7 +322,7 @@ impl Arrivals {
         }
     }
 
-    /// To the local mailbox of a queue, which it has left: its bytes are no reason to lose it.
+    /// Delivers a message of a queue to its local mailbox. It has left the queue, so it is not refused for its bytes.
     pub(super) fn deliver_taken<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -341,9 +344,9 @@ impl Arrivals {
         }
     }
 
-    /// Tells every local channel something about the connection; of queues only those at which somebody waits, because what
-    /// nobody here takes goes back to the fleet.
-    pub(super) fn tell_all<H: Host>(&mut self, cx: &mut Context<H>, kind: &str) {
+    /// Sends a notification about the connection to every local channel; of queues only to those with waiting receivers,
+    /// because what nobody here takes goes back to the queue.
+    pub(super) fn notify_channels<H: Host>(&mut self, cx: &mut Context<H>, kind: &str) {
         for channel in cx.local.known_channels() {
             let here = cx.settings.wire == Wire::ChannelsRedis
                 || process_of(&channel).is_some()
@@ -355,8 +358,8 @@ impl Arrivals {
         }
     }
 
-    /// Says that these topics may have missed messages.
-    pub(super) fn tell_gap<H: Host>(
+    /// Reports that these topics may have missed messages.
+    pub(super) fn report_gap<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         topics: &[String],
@@ -374,7 +377,7 @@ impl Arrivals {
         }
         let is_direct = |topic: &String| {
             let topic = cx.keys.topic(topic);
-            matches!(topic, Some(Topic::Inbox(_) | Topic::Channel(_)))
+            matches!(topic, Some(Topic::Process(_) | Topic::Channel(_)))
         };
         let direct = topics.iter().any(is_direct);
         cx.shared.notice(Notice::Gap {
@@ -385,7 +388,7 @@ impl Arrivals {
     }
 }
 
-/// Whether what came takes more bytes than the longest message does on its way; it is not even decrypted then.
+/// Whether bytes are more than the longest message takes on its way. They are not even decrypted then.
 pub(super) fn is_oversized<H: Host>(cx: &Context<H>, place: &str, bytes: usize) -> bool {
     let limit = cx.settings.max_message_bytes;
     // Fernet's tokens are text: four characters for each three bytes.
@@ -415,7 +418,7 @@ mod tests {
     use super::super::testing::{context, settings, World, ME, OTHER};
     use super::*;
     use crate::redis::settings::Topology;
-    use crate::redis::wire::envelope::Outgoing;
+    use crate::redis::wire::envelope::OutgoingBody;
 
     const SHARD: NodeKey = NodeKey::Shard(0);
     /// `{"type": "x"}`
@@ -433,17 +436,17 @@ mod tests {
             deadline: u64::MAX,
         };
         let payload = PAYLOAD;
-        let body = Outgoing::Direct { channel, payload };
+        let body = OutgoingBody::Direct { channel, payload };
         let draft = envelope::encode(&header, body, None).expect("it fits");
         draft.bytes().to_vec()
     }
 
     #[test]
-    fn a_message_goes_into_its_mailbox_and_a_hole_before_it_is_told() {
+    fn a_message_goes_into_its_mailbox_and_a_hole_before_it_is_reported() {
         let (mut cx, mut topics, mut arrivals) = parts();
-        let (inbox, channel) = (cx.keys.inbox(ME), format!("specific.{ME}!a"));
+        let (own_topic, channel) = (cx.keys.process(ME), format!("specific.{ME}!a"));
         for (sequence, missed) in [(1, 0), (2, 0), (5, 2)] {
-            let from = (&SHARD, inbox.as_str());
+            let from = (&SHARD, own_topic.as_str());
             let bytes = direct(&channel, sequence);
             assert_eq!(arrivals.arrived(&mut cx, &mut topics, from, bytes), None);
             assert_eq!(cx.shared.stats().missed, missed);
@@ -457,8 +460,8 @@ mod tests {
         let mut arrive = |topic: &str, bytes: Vec<u8>| {
             arrivals.arrived(&mut cx, &mut topics, (&SHARD, topic), bytes)
         };
-        let bell = arrive("t:b:{work}", Vec::new());
-        assert_eq!(bell, Some(Arrived::Bell("work".to_owned())));
+        let wake = arrive("t:b:{work}", Vec::new());
+        assert_eq!(wake, Some(Arrived::Wake("work".to_owned())));
         assert_eq!(arrive("t:g:room", b"nonsense".to_vec()), None);
         assert_eq!(
             arrive("t:g:room", direct("work", 1)),

@@ -10,7 +10,7 @@ use crate::redis::wire::keys::ProcessId;
 /// What callers ask for. A ticket is answered once, when it is done or when it cannot be done.
 #[derive(Debug)]
 pub(crate) enum Ask<T> {
-    /// Be connected, with the process's inbox subscribed to.
+    /// Be connected, with the process's own topics subscribed to.
     Connect { ticket: T },
     /// Send messages, with one answer for all. Without a ticket nobody waits for it.
     Send {
@@ -29,8 +29,8 @@ pub(crate) enum Ask<T> {
     },
     /// Remove a queue and what it holds.
     CloseQueue { channel: String },
-    /// Have another process do something, and wait for it to say so.
-    Tell {
+    /// Send a request to another process, and wait for its answer.
+    SendControl {
         process: ProcessId,
         control: Control,
         ticket: T,
@@ -45,8 +45,8 @@ pub(crate) enum Ask<T> {
     },
     /// Remove what the layer has on the servers.
     Flush { ticket: T },
-    /// Say when all messages asked for so far have been taken or given up, and those for this process have come; at the end of
-    /// a layer, those too that wait here and belong into queues.
+    /// Answer when all earlier messages have been taken or given up, and those for this process have come. At the end of
+    /// a layer, return the messages of queues that wait here first.
     Drain { ending: bool, ticket: T },
     /// End.
     Close { ticket: T },
@@ -68,7 +68,7 @@ impl<T> Ask<T> {
             Self::Want { .. } | Self::CloseQueue { .. } => return None,
             Self::Connect { ticket }
             | Self::Subscribe { ticket, .. }
-            | Self::Tell { ticket, .. }
+            | Self::SendControl { ticket, .. }
             | Self::Fetch { ticket, .. }
             | Self::Flush { ticket }
             | Self::Drain { ticket, .. }

@@ -1,4 +1,4 @@
-//! Which part does what callers ask for.
+//! Dispatches the requests of callers to the parts.
 
 use super::ask::Ask;
 use super::calls::CallId;
@@ -33,19 +33,19 @@ impl<H: Host> Driver<H> {
                 lasts,
                 ticket,
             } => members::change(cx, group, channel, lasts, ticket),
-            Ask::Tell {
+            Ask::SendControl {
                 process,
                 control,
                 ticket,
             } => {
                 let connected = self.topics.are_connected(cx);
-                let said = (process, control);
-                self.peers.ask(cx, outgoing, said, ticket, connected);
+                let request = (process, control);
+                self.peers.ask(cx, outgoing, request, ticket, connected);
             }
             Ask::CloseQueue { channel } => self.members.close_queue(cx, &channel),
             Ask::Want { channel } => {
-                let bell = cx.keys.bell(&channel);
-                self.topics.want(cx, &bell, None);
+                let wake = cx.keys.wake(&channel);
+                self.topics.want(cx, &wake, None);
                 queues.fetch(cx, &channel);
             }
             Ask::Fetch {

@@ -1,9 +1,8 @@
-//! Room for what was asked for and is not answered, in bytes.
+//! Room for messages that were sent and not answered, in bytes.
 //!
-//! A message is charged before it is handed to the driver, whatever its sender does afterwards, and until there is an answer.
-//! So a sender that is faster than the servers finds out at once. One that awaits the answer waits in the driver for room;
-//! one that does not is held up, by its thread, here. Who waits for room is not overtaken by a message that is claimed
-//! later.
+//! A message takes up room from before it is handed to the driver until there is an answer. So a sender that is faster than
+//! the servers is slowed down at once. If it awaits the answer, its message waits for room in the driver; if not, its thread
+//! blocks here. Claims get room in the order in which they were made.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -23,8 +22,8 @@ const OVERHEAD: usize = 512;
 pub(crate) struct Backlog {
     bytes: AtomicUsize,
     /// Claims that have not been admitted.
-    in_line: AtomicUsize,
-    /// Threads in `Claim::wait`: without any there is nobody to be woken.
+    queued: AtomicUsize,
+    /// Threads in `Claim::wait`, so that `notify_all` is called only if there are any.
     asleep: AtomicUsize,
     /// Taken to fall asleep and to wake, so that no wake is missed.
     door: Mutex<()>,
@@ -42,7 +41,7 @@ impl Backlog {
     }
 }
 
-/// Room for a message, or a place in the line for it. It ends when it is dropped.
+/// Room for a message, or a place in the queue for room. Dropping it frees either.
 #[derive(Debug)]
 pub(crate) struct Claim {
     backlog: Arc<Backlog>,
@@ -58,14 +57,14 @@ impl Claim {
             bytes: bytes + messages * OVERHEAD,
             admitted: AtomicBool::new(false),
         };
-        let before = backlog.in_line.fetch_add(1, Ordering::SeqCst);
+        let before = backlog.queued.fetch_add(1, Ordering::SeqCst);
         if before == 0 {
             claim.admit();
         }
         claim
     }
 
-    /// Takes the room, if it was not taken and there is some; tells whether it is taken.
+    /// Takes the room, if it was not taken and there is some; returns whether it is taken.
     pub(crate) fn admit(&self) -> bool {
         if self.is_admitted() {
             return true;
@@ -78,7 +77,7 @@ impl Claim {
             .is_ok();
         if admitted {
             self.admitted.store(true, Ordering::SeqCst);
-            backlog.in_line.fetch_sub(1, Ordering::SeqCst);
+            backlog.queued.fetch_sub(1, Ordering::SeqCst);
         }
         admitted
     }
@@ -104,7 +103,7 @@ impl Drop for Claim {
         if self.is_admitted() {
             self.backlog.free(self.bytes);
         } else {
-            self.backlog.in_line.fetch_sub(1, Ordering::SeqCst);
+            self.backlog.queued.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
@@ -131,7 +130,7 @@ mod tests {
         assert_eq!(backlog.bytes.load(Ordering::SeqCst), 3 + 2 * OVERHEAD);
         drop(claims);
         assert_eq!(backlog.bytes.load(Ordering::SeqCst), 0);
-        assert_eq!(backlog.in_line.load(Ordering::SeqCst), 0);
+        assert_eq!(backlog.queued.load(Ordering::SeqCst), 0);
     }
 
     #[test]
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_the_line_holds_nobody_up() {
+    fn a_claim_that_is_dropped_while_it_waits_blocks_no_other() {
         let (backlog, all) = full();
         drop(Claim::new(&backlog, 1, 1));
         drop(all);

@@ -18,7 +18,7 @@ pub(super) struct CallId(usize);
 /// What else follows when a call is done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FollowUp {
-    /// Another process waits to be told.
+    /// Another process waits for the acknowledgement.
     Acknowledge { process: ProcessId, request: u64 },
     /// The control message of this number reached no process.
     Unreached { number: u64, fault: Option<Fault> },
@@ -40,7 +40,7 @@ struct Call<T> {
     ticket: Option<T>,
     /// The room that its messages take up.
     claim: Option<Claim>,
-    /// Which process waits to be told that it is done, and what it calls it.
+    /// The process that waits for the acknowledgement, and its number for the request.
     acknowledge: Option<(ProcessId, u64)>,
     /// The number of the control message that it publishes, if an answer is waited for.
     control: Option<u64>,
@@ -48,14 +48,14 @@ struct Call<T> {
     group: Option<String>,
 }
 
-/// All calls that are not done, and what became of those that are.
+/// All calls that are not done, and the outcomes of those that are.
 #[derive(Debug)]
 pub(super) struct Calls<T> {
     /// Those that are not done.
     open: Slab<Call<T>>,
     answers: Vec<(T, Answer)>,
     follow_ups: Vec<FollowUp>,
-    /// Messages that were given up and that nobody waits for, and why the latest was.
+    /// How many messages without a ticket failed, and why the latest did.
     unsent: Option<(u64, Fault)>,
 }
 
@@ -92,28 +92,28 @@ impl<T> Calls<T> {
         Some(known.until)
     }
 
-    /// Notes that one part is done.
-    pub(super) fn finish(&mut self, call: CallId, note: impl FnOnce(&mut Answer)) {
+    /// Notes that one part is done. The last one completes the call.
+    pub(super) fn complete_part(&mut self, call: CallId, note: impl FnOnce(&mut Answer)) {
         let Some(known) = self.open.get_mut(call.0) else {
             return;
         };
         note(&mut known.answer);
         known.left = known.left.saturating_sub(1);
         if known.left == 0 {
-            self.settle(call);
+            self.complete(call);
         }
     }
 
     pub(super) fn done(&mut self, call: CallId) {
-        self.finish(call, |_| {});
+        self.complete_part(call, |_| {});
     }
 
     /// Notes that one part failed.
     pub(super) fn fail(&mut self, call: CallId, fault: Fault) {
-        self.finish(call, |answer| answer.fault = Some(fault));
+        self.complete_part(call, |answer| answer.fault = Some(fault));
     }
 
-    fn settle(&mut self, call: CallId) {
+    fn complete(&mut self, call: CallId) {
         let done = self.open.remove(call.0);
         let Answer { queued, full, .. } = done.answer;
         if let Some(group) = done.group.clone() {
@@ -134,7 +134,7 @@ impl<T> Calls<T> {
         self.close(done);
     }
 
-    /// Gives the answer to whoever waits for it.
+    /// Queues the answer for the ticket. Without a ticket a failed message counts as unsent.
     fn close(&mut self, done: Call<T>) {
         match (done.ticket, done.answer.fault) {
             (Some(ticket), fault) => {
@@ -188,7 +188,7 @@ impl<T> Calls<T> {
         }
     }
 
-    /// Takes the room for the messages of a call, if there is some; tells whether it has it.
+    /// Takes the room for the messages of a call, if there is some; returns whether it has it.
     pub(super) fn admit(&self, call: CallId) -> bool {
         let claim = self.open.get(call.0).and_then(|call| call.claim.as_ref());
         claim.is_some_and(Claim::admit)
@@ -199,7 +199,7 @@ impl<T> Calls<T> {
         self.open.get(call.0).is_none_or(|call| call.until <= now)
     }
 
-    /// Has another process be told when a call is done.
+    /// Notes that another process waits for the acknowledgement of a call.
     pub(super) fn acknowledge(&mut self, call: CallId, process: ProcessId, request: u64) {
         if let Some(known) = self.open.get_mut(call.0) {
             known.acknowledge = Some((process, request));
@@ -241,9 +241,9 @@ mod tests {
         let (now, mut calls) = (Instant::now(), Calls::default());
         let call = calls.begin(1, now, Some("ticket"));
         assert_eq!(calls.add_parts(call, 1), Some(now));
-        calls.finish(call, |answer| answer.queued += 1);
+        calls.complete_part(call, |answer| answer.queued += 1);
         assert_eq!(calls.take_answers(), []);
-        calls.finish(call, |answer| answer.queued += 1);
+        calls.complete_part(call, |answer| answer.queued += 1);
         let answer = Answer {
             queued: 2,
             ..Answer::default()
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_of_what_was_done_and_not_of_what_failed() {
+    fn what_was_done_is_acknowledged_and_what_failed_is_not() {
         let (now, mut calls) = (Instant::now(), Calls::<()>::default());
         for fails in [false, true] {
             let call = calls.begin(1, now, None);
@@ -283,20 +283,20 @@ mod tests {
                 calls.done(call);
             }
         }
-        let told = FollowUp::Acknowledge {
+        let expected = FollowUp::Acknowledge {
             process: ME,
             request: 5,
         };
-        assert_eq!(calls.take_follow_ups(), [told]);
+        assert_eq!(calls.take_follow_ups(), [expected]);
     }
 
     #[test]
-    fn a_control_message_that_nobody_got_is_told_of() {
+    fn a_control_message_that_reached_no_process_is_reported() {
         let (now, mut calls) = (Instant::now(), Calls::<()>::default());
         for (number, receivers) in [(1, 0), (2, 1)] {
             let call = calls.begin(1, now, None);
             calls.publishes_control(call, number);
-            calls.finish(call, |answer| answer.receivers += receivers);
+            calls.complete_part(call, |answer| answer.receivers += receivers);
         }
         let unreached = FollowUp::Unreached {
             number: 1,

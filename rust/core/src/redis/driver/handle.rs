@@ -1,4 +1,4 @@
-//! Which part an event is for, and what follows from it in the others.
+//! Dispatches events to the parts, and what follows from them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::node_key::{LinkId, NodeKey, Role};
 use super::refusals::{Origin, NO_NAME};
 use super::reply::integer;
 use super::request::{Request, Then};
-use super::servers::Outcome;
+use super::servers::ServerOutcome;
 use super::Driver;
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Host;
@@ -24,7 +24,7 @@ use crate::redis::settings::Topology;
 use crate::redis::wire::envelope::Control;
 use crate::redis::wire::keys::{hash_slot, ProcessId, Topic};
 
-/// By how many milliseconds a server's clock must have been set for the owner to be told.
+/// By how many milliseconds a server's clock must have been set for the owner to be notified.
 const NOTABLE: i64 = 1000;
 
 impl<H: Host> Driver<H> {
@@ -33,7 +33,7 @@ impl<H: Host> Driver<H> {
             Event::Link(id, event) => self.handle_link(&id, event),
             Event::Mapped(found) => self.cx.servers.mapped(found, self.cx.now),
         }
-        self.settle();
+        self.run_follow_ups();
     }
 
     fn handle_link(&mut self, id: &LinkId, event: LinkEvent) {
@@ -47,7 +47,7 @@ impl<H: Host> Driver<H> {
                 replies,
             } => servers.replied(id, requests, bytes, replies, now),
             LinkEvent::Succeeded(address) => servers.succeeded(&id.node, &address, now),
-            // What an earlier connection says is not heard.
+            // Events of an earlier connection are ignored.
             _ if !is_current => {}
             LinkEvent::Opened(opened) => self.opened(id, opened),
             LinkEvent::Pushed(push) => {
@@ -115,7 +115,7 @@ impl<H: Host> Driver<H> {
                 }
                 let arrivals = &mut self.arrivals;
                 match arrivals.arrived(cx, topics, (key, &topic), payload) {
-                    Some(Arrived::Bell(channel)) => self.queues.rung(cx, &channel),
+                    Some(Arrived::Wake(channel)) => self.queues.woken(cx, &channel),
                     Some(Arrived::Control(sender, control)) => {
                         self.control_received(sender, control);
                     }
@@ -126,7 +126,7 @@ impl<H: Host> Driver<H> {
                 self.subscribed(key, &String::from_utf8_lossy(&topic));
             }
             Push::Unsubscribed { topic } => {
-                topics.taken_away(cx, key, &String::from_utf8_lossy(&topic));
+                topics.ended(cx, key, &String::from_utf8_lossy(&topic));
             }
             Push::Lost => {
                 let node = cx.servers.node(key);
@@ -139,7 +139,7 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// A server says that it passes on what is published on a topic.
+    /// A server has confirmed the subscription to a topic.
     fn subscribed(&mut self, key: &NodeKey, topic: &str) {
         let cx = &mut self.cx;
         if !self.topics.confirmed(cx, key, topic) {
@@ -149,13 +149,13 @@ impl<H: Host> Driver<H> {
         self.status.note_node_is_back(is_back);
         self.arrivals.excuse_topic(topic);
         match cx.keys.topic(topic) {
-            Some(Topic::Bell(channel)) => self.queues.rung(cx, channel),
+            Some(Topic::Wake(channel)) => self.queues.woken(cx, channel),
             Some(Topic::Control) => self.members.load(cx),
             _ => {}
         }
     }
 
-    /// Another process, or this one, says something to the engine itself.
+    /// Handles a control message from another process, or from this one.
     fn control_received(&mut self, sender: ProcessId, control: Control) {
         let cx = &mut self.cx;
         let done = match control {
@@ -177,7 +177,7 @@ impl<H: Host> Driver<H> {
             } => cx.local.group_discard(&group, &channel).map(|()| {
                 let call = cx.call(0, None);
                 let done = Control::Done { request };
-                self.outgoing.say(cx, sender, &done, call);
+                self.outgoing.send_control(cx, sender, &done, call);
             }),
             Control::Done { request } => {
                 self.peers.done(cx, request);
@@ -191,20 +191,20 @@ impl<H: Host> Driver<H> {
         };
         if done.is_err() {
             let from = Origin {
-                place: &cx.keys.inbox(cx.me),
+                place: &cx.keys.process(cx.me),
                 sender: Some(sender),
             };
             self.arrivals.refuse_content(cx, from, NO_NAME, "");
         }
     }
 
-    /// Does all that follows from what was done: requests go to their servers, and what became of others goes to the parts.
-    pub(super) fn settle(&mut self) {
+    /// Handles all that follows: submits requests to their servers, and passes the outcomes of others to the parts.
+    pub(super) fn run_follow_ups(&mut self) {
         loop {
             for follow_up in self.cx.calls.take_follow_ups() {
                 self.follow_up(follow_up);
             }
-            // What holds them is used again.
+            // The vector is used again.
             let mut requests = std::mem::take(&mut self.cx.requests);
             for request in requests.drain(..) {
                 self.cx.servers.submit(request, self.cx.now);
@@ -224,7 +224,7 @@ impl<H: Host> Driver<H> {
             FollowUp::Acknowledge { process, request } => {
                 let call = cx.call(0, None);
                 let done = Control::Done { request };
-                self.outgoing.say(cx, process, &done, call);
+                self.outgoing.send_control(cx, process, &done, call);
             }
             FollowUp::Unreached { number, fault } => self.peers.unreached(cx, number, fault),
             FollowUp::SentToQueues {
@@ -235,12 +235,14 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    fn act_on(&mut self, outcome: Outcome) {
+    fn act_on(&mut self, outcome: ServerOutcome) {
         let cx = &mut self.cx;
         match outcome {
-            Outcome::Answered(then, replies, carried) => self.answered(then, replies, carried),
-            Outcome::Failed(then, fault) => self.failed(then, &fault),
-            Outcome::WriterOpened(key) => {
+            ServerOutcome::Answered(then, replies, carried) => {
+                self.answered(then, replies, carried);
+            }
+            ServerOutcome::Failed(then, fault) => self.failed(then, &fault),
+            ServerOutcome::WriterOpened(key) => {
                 self.status.note_node_is_back(true);
                 if cx.settings.topology != Topology::Serverless {
                     let command = Command::new("CLIENT").word("SETNAME");
@@ -252,21 +254,21 @@ impl<H: Host> Driver<H> {
                 self.queues.index_anew();
                 self.queues.recover_taken(cx, &key);
             }
-            Outcome::SubscriberOpened(key) => {
+            ServerOutcome::SubscriberOpened(key) => {
                 self.status.note_node_is_back(true);
                 self.topics.subscriber_opened(cx, &key);
             }
-            Outcome::SubscriberLost(key, fault) => {
+            ServerOutcome::SubscriberLost(key, fault) => {
                 self.topics.subscriber_lost(cx, &key);
                 if self.status.lost(cx, &fault) {
                     if let Some(kind) = cx.settings.on_disconnect.clone() {
-                        self.arrivals.tell_all(cx, &kind);
+                        self.arrivals.notify_channels(cx, &kind);
                     }
                 }
             }
-            Outcome::NotReached(fault) => self.status.not_reached(cx, &fault),
-            Outcome::Mapped => self.topics.place_all(cx),
-            Outcome::Moved => self.topics.place_later(),
+            ServerOutcome::NotReached(fault) => self.status.not_reached(cx, &fault),
+            ServerOutcome::Mapped => self.topics.place_all(cx),
+            ServerOutcome::Moved => self.topics.place_later(),
         }
     }
 
@@ -275,15 +277,15 @@ impl<H: Host> Driver<H> {
         let (arrivals, queues) = (&mut self.arrivals, &mut self.queues);
         match then {
             Then::Ignored | Then::Indexed { .. } => {}
-            Then::Published { call, at, inbox } => {
+            Then::Published { call, at, direct } => {
                 let receivers = integer(replies.first());
                 count(&cx.shared.meter.published, 1);
                 smooth(&cx.shared.meter.publish_latency, cx.now - at);
-                if inbox && receivers == 0 {
+                if direct && receivers == 0 {
                     count(&cx.shared.meter.unreachable, 1);
                 }
                 cx.calls
-                    .finish(call, |answer| answer.receivers += receivers);
+                    .complete_part(call, |answer| answer.receivers += receivers);
             }
             Then::Queued(pushed) => {
                 queues.queued(cx, arrivals, (pushed, carried), replies);

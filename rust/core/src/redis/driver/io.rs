@@ -1,4 +1,4 @@
-//! What takes time, beside the driver: opening, asking and subscribing. Each comes back as an event.
+//! The tasks beside the driver: opening, requesting and subscribing. Each sends its result as an event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::redis::link::{Change, Link, PushSink, Transport};
 /// How long a connection may be silent after it was asked whether it is there.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
-/// What the tasks tell. Messages may come faster than they can be delivered: a sender does not wait behind them for its answer.
+/// The events of the tasks. Messages may come faster than they can be delivered, so answers do not wait behind them.
 pub(super) struct Inbound {
-    /// What the connections that ask say, and what else is to be handled at once.
+    /// The events of connections for requests, and whatever else is to be handled at once.
     pub(super) events: UnboundedReceiver<Event>,
-    /// What those say that subscribe, in its order.
+    /// The events of connections for subscriptions, in their order.
     pub(super) pushes: UnboundedReceiver<Event>,
 }
 
@@ -69,27 +69,30 @@ impl Io {
     pub(super) fn open(&self, dial: Dial) {
         let Dial { id, server } = dial;
         let pushes: Option<PushSink> = (id.role == Role::Subscriber).then(|| {
-            let pushes = Teller::new(&self.pushes, &id);
-            Arc::new(move |push| pushes.tell(LinkEvent::Pushed(push))) as PushSink
+            let pushes = EventSender::new(&self.pushes, &id);
+            Arc::new(move |push| pushes.send(LinkEvent::Pushed(push))) as PushSink
         });
-        let (events, transport) = (Teller::new(&self.events, &id), Arc::clone(&self.transport));
+        let (events, transport) = (
+            EventSender::new(&self.events, &id),
+            Arc::clone(&self.transport),
+        );
         let timeout = self.timeout;
         tokio::spawn(async move {
             let opened = match id.role {
                 Role::Writer => probe::open_writer(&*transport, &server, timeout).await,
                 Role::Subscriber => probe::open(&*transport, &server, timeout, pushes).await,
             };
-            events.tell(LinkEvent::Opened(opened));
+            events.send(LinkEvent::Opened(opened));
         });
     }
 
-    /// Tells when a connection that asks has ended: that is found out before the next message is written to nobody, and not by it.
+    /// Sends an event when a connection for requests has ended, so that no message has to be lost to find out.
     pub(super) fn watch(&self, id: &LinkId, link: &Arc<dyn Link>) {
         if let Some(ended) = link.ended() {
-            let events = Teller::new(&self.events, id);
+            let events = EventSender::new(&self.events, id);
             tokio::spawn(async move {
                 ended.await;
-                events.tell(LinkEvent::Ended);
+                events.send(LinkEvent::Ended);
             });
         }
     }
@@ -104,7 +107,7 @@ impl Io {
             bytes,
             until,
         } = pipeline;
-        let (events, answer) = (Teller::new(&self.events, &id), link.request(&commands));
+        let (events, answer) = (EventSender::new(&self.events, &id), link.request(&commands));
         tokio::spawn(async move {
             let replies = match tokio::time::timeout_at(until, answer).await {
                 Ok(replies) => replies,
@@ -113,7 +116,7 @@ impl Io {
                     "the server did not answer in time; it may have taken the message",
                 )),
             };
-            events.tell(LinkEvent::Replied {
+            events.send(LinkEvent::Replied {
                 requests,
                 bytes,
                 replies,
@@ -123,10 +126,13 @@ impl Io {
 
     /// Subscribes to topics and unsubscribes from others. The answer comes behind the confirmations.
     pub(super) fn change(&self, id: &LinkId, link: &dyn Link, batch: Vec<Change>, sharded: bool) {
-        let (pushes, answer) = (Teller::new(&self.pushes, id), link.change(&batch, sharded));
+        let (pushes, answer) = (
+            EventSender::new(&self.pushes, id),
+            link.change(&batch, sharded),
+        );
         tokio::spawn(async move {
             let refusals = answer.await;
-            pushes.tell(LinkEvent::Changed { batch, refusals });
+            pushes.send(LinkEvent::Changed { batch, refusals });
         });
     }
 
@@ -144,8 +150,8 @@ impl Io {
         });
     }
 
-    /// Asks a server on both connections whether it is there, and the Sentinels whether it is still the master. A server that has
-    /// moved or died without a word is found out by that.
+    /// Checks both connections of a server, and asks the Sentinels whether it is still the master. This detects a server
+    /// that has moved or died without closing its connections.
     pub(super) fn check(&self, key: &NodeKey, node: &Node) {
         if let Some(link) = node.writer.link() {
             self.check_writer(&node.id(key, Role::Writer), Arc::clone(link));
@@ -156,22 +162,22 @@ impl Io {
         self.check_master(&node.id(key, Role::Writer), node);
     }
 
-    /// Asks what time it is, which is as good a question as any.
+    /// Checks the connection with `TIME`, whose answer is needed anyway.
     fn check_writer(&self, id: &LinkId, link: Arc<dyn Link>) {
-        let (events, asked) = (Teller::new(&self.events, id), Instant::now());
+        let (events, asked) = (EventSender::new(&self.events, id), Instant::now());
         tokio::spawn(async move {
             let time = probe::time_at(&*link, SILENCE).await;
-            events.tell(time.map_or(LinkEvent::Silent(asked), LinkEvent::Timed));
+            events.send(time.map_or(LinkEvent::Silent(asked), LinkEvent::Timed));
         });
     }
 
     fn check_subscriber(&self, id: &LinkId, link: &dyn Link) {
         // Behind the messages that came before the answer.
-        let (pushes, asked) = (Teller::new(&self.pushes, id), Instant::now());
+        let (pushes, asked) = (EventSender::new(&self.pushes, id), Instant::now());
         let answer = link.ping();
         tokio::spawn(async move {
             let answered = tokio::time::timeout(SILENCE, answer).await;
-            pushes.tell(if answered.unwrap_or(false) {
+            pushes.send(if answered.unwrap_or(false) {
                 LinkEvent::Heard(asked)
             } else {
                 LinkEvent::Silent(asked)
@@ -185,26 +191,26 @@ impl Io {
         if known.is_empty() {
             return;
         }
-        let (events, server) = (Teller::new(&self.events, id), node.server.clone());
+        let (events, server) = (EventSender::new(&self.events, id), node.server.clone());
         let (transport, sentinels) = (Arc::clone(&self.transport), Arc::clone(&self.sentinels));
         let timeout = self.timeout;
         tokio::spawn(async move {
             let asking = probe::successor(&*transport, &sentinels, &server, &known, timeout);
             let found = asking.await;
             if let Some(address) = found {
-                events.tell(LinkEvent::Succeeded(address));
+                events.send(LinkEvent::Succeeded(address));
             }
         });
     }
 }
 
-/// Tells the driver about a connection. Nobody is left to be told when the driver has ended.
-struct Teller {
+/// Sends the events of a connection to the driver. They are dropped when the driver has ended.
+struct EventSender {
     events: UnboundedSender<Event>,
     id: LinkId,
 }
 
-impl Teller {
+impl EventSender {
     fn new(events: &UnboundedSender<Event>, id: &LinkId) -> Self {
         Self {
             events: events.clone(),
@@ -212,7 +218,7 @@ impl Teller {
         }
     }
 
-    fn tell(&self, event: LinkEvent) {
+    fn send(&self, event: LinkEvent) {
         let _ = self.events.send(Event::Link(self.id.clone(), event));
     }
 }

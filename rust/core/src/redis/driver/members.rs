@@ -26,9 +26,9 @@ const MARGIN: u64 = 60_000;
 /// How far back `flush` looks for queues, in milliseconds: a month, however long messages live.
 const OLDEST_INDEX: u64 = 31 * 24 * HOUR;
 
-/// What was asked for when the plain members of groups were not known yet.
+/// A request that waits until the plain members of groups are known.
 #[derive(Debug)]
-enum Held {
+enum Deferred {
     /// To carry a message to those of a group.
     Message {
         group: String,
@@ -49,7 +49,7 @@ pub(super) struct Members {
     /// They have changed since that was asked for.
     stale: bool,
     /// What waits for them to be read.
-    held: Vec<Held>,
+    held: Vec<Deferred>,
 }
 
 fn removal<H: Host>(cx: &Context<H>, channel: &str, call: CallId) -> Request {
@@ -94,7 +94,7 @@ pub(super) fn change<H: Host>(
     cx.submit(Request::new("", &key, commands, cx.until(), then).safe());
 }
 
-/// A membership was changed: all others are told before the call is answered.
+/// A membership was changed: all other processes are notified before the call is answered.
 pub(super) fn changed<H: Host>(
     cx: &mut Context<H>,
     outgoing: &mut Outgoing,
@@ -109,11 +109,11 @@ pub(super) fn changed<H: Host>(
         None => plain.remove(group, channel),
     }
     drop(plain);
-    outgoing.say_to_all(cx, &Control::MembersChanged, call);
+    outgoing.broadcast_control(cx, &Control::MembersChanged, call);
     cx.calls.done(call);
 }
 
-/// Removes the messages and memberships that are here: what is on the servers is removed by whoever asked for that.
+/// Removes the messages and memberships that are here. The process that requested the flush removes what is on the servers.
 pub(super) fn flush_here<H: Host>(cx: &Context<H>, queues: &mut Queues) {
     cx.local.flush();
     cx.shared.plain.lock().clear();
@@ -132,7 +132,7 @@ impl Members {
         cx.shared.depths.lock().remove(channel);
         if !self.read {
             let channel = channel.to_owned();
-            self.hold(cx, Held::Close { channel });
+            self.hold(cx, Deferred::Close { channel });
         }
         let call = cx.call(1, None);
         cx.submit(removal(cx, channel, call));
@@ -152,7 +152,7 @@ impl Members {
             return;
         }
         cx.add_part(call);
-        let message = Held::Message {
+        let message = Deferred::Message {
             group,
             exclude,
             entry,
@@ -161,7 +161,7 @@ impl Members {
         self.hold(cx, message);
     }
 
-    fn hold<H: Host>(&mut self, cx: &mut Context<H>, held: Held) {
+    fn hold<H: Host>(&mut self, cx: &mut Context<H>, held: Deferred) {
         if self.held.is_empty() {
             self.load(cx);
         }
@@ -190,7 +190,7 @@ impl Members {
     pub(super) fn not_loaded<H: Host>(&mut self, cx: &mut Context<H>, fault: &Fault) {
         self.loaded(cx);
         for held in std::mem::take(&mut self.held) {
-            if let Held::Message { call, .. } = held {
+            if let Deferred::Message { call, .. } = held {
                 cx.calls.fail(call, fault.clone());
             }
         }
@@ -245,7 +245,7 @@ impl Members {
         self.read = true;
         self.loaded(cx);
         for held in std::mem::take(&mut self.held) {
-            go_on(cx, queues, held);
+            resume(cx, queues, held);
         }
         if !expired.is_empty() {
             let command = Command::new("HDEL").text(&key);
@@ -256,9 +256,9 @@ impl Members {
 }
 
 /// Does what was asked for before the members were known.
-fn go_on<H: Host>(cx: &mut Context<H>, queues: &mut Queues, held: Held) {
+fn resume<H: Host>(cx: &mut Context<H>, queues: &mut Queues, held: Deferred) {
     match held {
-        Held::Message {
+        Deferred::Message {
             group,
             exclude,
             entry,
@@ -267,7 +267,7 @@ fn go_on<H: Host>(cx: &mut Context<H>, queues: &mut Queues, held: Held) {
             push_to_members(cx, queues, &group, &exclude, &entry, call);
             cx.calls.done(call);
         }
-        Held::Close { channel } => {
+        Deferred::Close { channel } => {
             let now = cx.shared.now();
             let groups = cx.shared.plain.lock().of_channel(&channel, now);
             for group in groups {
@@ -372,7 +372,7 @@ fn remove_queues<H: Host>(
     cx.shared.depths.lock().clear();
     queues.index_anew();
     cx.requests.extend(requests);
-    outgoing.say_to_all(cx, &Control::Flush, call);
+    outgoing.broadcast_control(cx, &Control::Flush, call);
     cx.calls.done(call);
 }
 

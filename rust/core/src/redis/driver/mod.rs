@@ -1,12 +1,13 @@
-//! The one task that does the input and output of a layer: it alone decides, one event after the other.
+//! The one task that does the input and output of a layer. It makes every decision, one event after the other.
 //!
-//! Callers ask it, connections tell it; it keeps all state, so that no lock is held across a wait and no two decisions
-//! race. What takes time (opening, asking, subscribing) runs beside it (`io`) and comes back as an event.
+//! It receives the requests of callers and the events of connections. It keeps all state, so that no lock is held across
+//! an await and no two decisions race. Whatever takes time (opening, requesting, subscribing) runs in tasks of its own
+//! (`io`), and its result comes back as an event.
 //!
-//! The driver is made of parts: servers, topics, queues and so on. Each has its own state and its own rules, and knows neither the
-//! driver nor a part above it. A part is given an event; what it wants to be done, requests, answers and hand-offs, it leaves in
-//! the [`Context`]. `turn` says in which order the parts have their turn, `handle` which part an event
-//! is for, and `asked` which part does what callers ask for.
+//! The driver consists of parts: servers, topics, queues and so on. Each has its own state, and depends neither on the
+//! driver nor on a part above it. A part handles an event and puts its requests, answers and hand-offs into the
+//! [`Context`]. `turn` defines the order in which the parts run, `handle` dispatches events, and `asked` the requests of
+//! callers.
 //!
 //! Invariants: every request that was submitted is answered once, by a reply or by a fault, at its deadline at the latest.
 //! Requests to one server are written in the order in which they were asked for.
@@ -81,9 +82,9 @@ pub(super) use context::Local;
 pub(super) use dispatch::Dispatch;
 pub(super) use shared::Shared;
 
-/// How often connections are looked after when nothing else happens.
+/// How often connections are checked when nothing else happens.
 const HEALTH: Duration = Duration::from_secs(1);
-/// How long a layer that nobody holds any more goes on to send what it was given.
+/// How long a layer goes on sending after its last caller was dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many events are handled before what they gave is delivered.
 const BATCH: usize = 512;
@@ -150,7 +151,7 @@ impl<H: Host> Driver<H> {
         (driver, inbound)
     }
 
-    /// Runs until the layer is closed, or until nobody is left who could ask.
+    /// Runs until the layer is closed, or until no caller is left.
     pub(crate) async fn run(parts: Parts<H>, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
         let (mut driver, mut inbound) = Self::new(parts);
         let shared = Arc::clone(&driver.cx.shared);
@@ -186,13 +187,13 @@ impl<H: Host> Driver<H> {
             }
             driver.end_turn();
             if more {
-                // Who writes and reads the connections has a turn too.
+                // The tasks that write and read the connections have to run too.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Handles what has come, up to a number; tells whether there may be more.
+    /// Handles the events that have come, up to a number; returns whether there may be more.
     fn handle_some(&mut self, inbound: &mut Inbound) -> bool {
         let mut more = false;
         for events in [&mut inbound.events, &mut inbound.pushes] {
@@ -203,7 +204,7 @@ impl<H: Host> Driver<H> {
         more
     }
 
-    /// Nobody is left who could ask; what was asked for before still goes out, if that does not take long.
+    /// Sends what was asked for before the last caller was dropped, for a limited time.
     async fn finish_sending(&mut self, inbound: &mut Inbound) {
         let end = Instant::now() + CLOSE_TIMEOUT;
         while !self.has_sent_all() && self.cx.now < end {
@@ -220,7 +221,7 @@ impl<H: Host> Driver<H> {
         self.deliver();
     }
 
-    /// Answers those who asked too late.
+    /// Refuses the requests that came too late.
     fn refuse_rest(&mut self, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
         asks.close();
         while let Ok(ask) = asks.try_recv() {
@@ -232,11 +233,11 @@ impl<H: Host> Driver<H> {
         self.deliver();
     }
 
-    /// Does what was asked; true if that was to end.
+    /// Handles a request; true if it was to close.
     fn is_last(&mut self, ask: Ask<H::Ticket>) -> bool {
         let Ask::Close { ticket } = ask else {
             self.ask(ask);
-            self.settle();
+            self.run_follow_ups();
             return false;
         };
         self.close();

@@ -1,4 +1,5 @@
-//! What is known of a server, and of the two connections to it: one that asks, one that subscribes.
+//! The state of a server, and of the two connections to it: one for requests (the writer), one for subscriptions (the
+//! subscriber).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::redis::link::backoff::Backoff;
 use crate::redis::link::probe::Address;
 use crate::redis::link::server_clock::{Reading, ServerClock};
 use crate::redis::link::Link;
-use crate::redis::settings::Host as ServerHost;
+use crate::redis::settings::Server;
 
 /// The first wait before another attempt to connect, and the longest; each is drawn from zero to that. The longest is short
 /// enough for messages to flow again within a second of a server's return.
@@ -22,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) server: ServerHost,
+    pub(super) server: Server,
     pub(super) writer: LinkState,
     pub(super) subscriber: LinkState,
     /// What waits to be written.
@@ -38,9 +39,9 @@ pub(super) struct Node {
 /// One of the two connections.
 pub(super) struct LinkState {
     pub(super) connection: Connection,
-    /// Which attempt it is, of all to any server: what an earlier connection says is not heard.
+    /// The number of the attempt, of all to any server: events of an earlier connection are ignored.
     pub(super) generation: u64,
-    /// Where it goes, if the Sentinels told.
+    /// Where it goes, if a Sentinel named the address.
     pub(super) address: Option<Address>,
     pub(super) backoff: Backoff,
     /// The latest moment of which is known that what comes now was sent after it.
@@ -49,13 +50,13 @@ pub(super) struct LinkState {
     pub(super) heard: Instant,
     /// Whether it was there before.
     pub(super) was_open: bool,
-    /// When it was lost, or its server named by another: it is waited for until `send_timeout` after that.
+    /// When it was lost, or its server named by another: requests wait for it until `send_timeout` after that.
     pub(super) lost: Option<Instant>,
     /// Why the latest attempt failed.
     pub(super) failure: Option<Fault>,
 }
 
-/// How far a connection is.
+/// The state of a connection.
 pub(super) enum Connection {
     Closed,
     /// The next attempt is at that time.
@@ -111,13 +112,13 @@ impl LinkState {
         }
     }
 
-    /// Has another attempt be made after a while, which is drawn.
+    /// Schedules another attempt after a random delay.
     pub(super) fn retry(&mut self, now: Instant, drawn: f64) {
         self.connection = Connection::Waiting(now + self.backoff.next(drawn));
     }
 
-    /// Why nobody waits for it: the latest attempt failed, and it was not lost within this time. A server that refuses
-    /// whoever connects is there, and not on its way back.
+    /// Why no request waits for it: the latest attempt failed, and it was not lost within this time. A server that refuses
+    /// connections is up, and will not come back by waiting.
     pub(super) fn given_up(&self, now: Instant, patience: Duration) -> Option<&Fault> {
         let returns = |lost: Instant| now < lost + patience;
         let may_return = self.lost.is_some_and(returns);
@@ -127,7 +128,7 @@ impl LinkState {
 }
 
 impl Node {
-    pub(super) fn new(server: ServerHost, now: Instant) -> Self {
+    pub(super) fn new(server: Server, now: Instant) -> Self {
         Self {
             server,
             writer: LinkState::new(now),
@@ -144,8 +145,8 @@ impl Node {
         both.into_iter().flatten().min()
     }
 
-    /// Marks a server that others named as lost just now, because it may be about to take another's place: it is waited for until
-    /// `send_timeout` after that.
+    /// Marks a server that others named as lost just now, because it may be about to take another's place: requests wait
+    /// for it until `send_timeout` after that.
     pub(super) fn named(mut self, now: Instant) -> Self {
         self.writer.lost = Some(now);
         self.subscriber.lost = Some(now);
@@ -179,13 +180,13 @@ impl Node {
         self.writer.link().is_some() && self.subscriber.link().is_some()
     }
 
-    /// Why nobody waits for one of its connections.
+    /// Why no request waits for one of its connections.
     pub(super) fn given_up(&self, now: Instant, patience: Duration) -> Option<&Fault> {
         let writer = self.writer.given_up(now, patience);
         writer.or_else(|| self.subscriber.given_up(now, patience))
     }
 
-    /// Notes what time it is there, or that it was not told; gives by how many milliseconds the clock was set.
+    /// Notes what time it is there, or that the server refused; returns by how many milliseconds the clock was set.
     pub(super) fn note_time(&mut self, time: Option<&Reading>, now: Instant) -> Option<i64> {
         let clock = self.clock.get_or_insert_with(|| {
             time.map_or_else(|| ServerClock::assumed(now), ServerClock::new)

@@ -1,5 +1,4 @@
-//! What goes out: messages to processes and groups, and what the engines tell each other; and messages for which there is no room
-//! yet.
+//! What is published: messages to processes and groups, and control messages; and the messages that wait for room.
 
 use std::collections::VecDeque;
 
@@ -17,7 +16,7 @@ use crate::redis::wire::crypt::Version;
 use crate::redis::wire::envelope::{self, Control, Draft, Header};
 use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{process_of, ProcessId};
-use crate::redis::wire::sequence::Counters;
+use crate::redis::wire::sequence::SequenceCounters;
 use crate::shrink::Shrink;
 
 /// What is published, as it travels.
@@ -27,7 +26,7 @@ enum Published {
     Group(Draft),
     /// That of a message for a channel of a process. If nobody gets it, the process is gone.
     Direct(Draft),
-    /// What one engine says to another; it has a deadline only if it is authenticated.
+    /// A control message; it has a deadline only if it is authenticated.
     Control(Draft),
     /// A message as `channels_redis` sends it, without an envelope.
     Payload(Draft),
@@ -52,7 +51,7 @@ pub(super) enum Rest {
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    counters: Counters,
+    counters: SequenceCounters,
     /// Messages for which there is no room yet, in their order.
     waiting: VecDeque<(Vec<Dispatch>, CallId)>,
 }
@@ -64,9 +63,9 @@ impl Outgoing {
         let rising = crypt.is_some_and(|crypt| crypt.sends(Version::Two));
         Self {
             counters: if rising {
-                Counters::rising(watched)
+                SequenceCounters::rising(watched)
             } else {
-                Counters::new(watched)
+                SequenceCounters::new(watched)
             },
             waiting: VecDeque::new(),
         }
@@ -128,7 +127,7 @@ impl Outgoing {
         waiting.map(|(messages, _)| messages.len() as u64).sum()
     }
 
-    /// Publishes a message, and says where else it goes.
+    /// Publishes a message, and returns where else it goes.
     pub(super) fn send<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -170,7 +169,7 @@ impl Outgoing {
             return Rest::Nowhere;
         }
         if let Some(process) = process_of(&channel) {
-            let topic = cx.keys.inbox(process);
+            let topic = cx.keys.process(process);
             let message = Published::Direct(self.numbered(&topic, entry));
             publish(cx, &process.to_string(), &topic, message, call);
             return Rest::Nowhere;
@@ -179,30 +178,30 @@ impl Outgoing {
         Rest::Queue { channel, entry }
     }
 
-    /// Says something to a process.
-    pub(super) fn say<H: Host>(
+    /// Sends a control message to a process.
+    pub(super) fn send_control<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         process: ProcessId,
         control: &Control,
         call: CallId,
     ) {
-        let topic = cx.keys.inbox(process);
-        self.say_on(cx, &process.to_string(), &topic, control, call);
+        let topic = cx.keys.process(process);
+        self.publish_control(cx, &process.to_string(), &topic, control, call);
     }
 
-    /// Says something to all processes.
-    pub(super) fn say_to_all<H: Host>(
+    /// Sends a control message to all processes.
+    pub(super) fn broadcast_control<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         control: &Control,
         call: CallId,
     ) {
         let topic = cx.keys.control();
-        self.say_on(cx, "", &topic, control, call);
+        self.publish_control(cx, "", &topic, control, call);
     }
 
-    fn say_on<H: Host>(
+    fn publish_control<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         name: &str,
@@ -215,7 +214,7 @@ impl Outgoing {
             sequence: self.counters.next(topic),
             deadline: 0,
         };
-        match envelope::encode(&header, envelope::Outgoing::Control(control), cx.seal()) {
+        match envelope::encode(&header, envelope::OutgoingBody::Control(control), cx.seal()) {
             Ok(entry) => publish(cx, name, topic, Published::Control(entry), call),
             Err(error) => {
                 let fault = Fault::new(FaultKind::Refused, error.to_string());
@@ -237,7 +236,7 @@ fn publish<H: Host>(
     message: Published,
     call: CallId,
 ) {
-    let inbox = matches!(message, Published::Direct(_));
+    let direct = matches!(message, Published::Direct(_));
     let command = Command::publish(topic);
     let (length, command) = match message {
         Published::Control(draft) if !draft.is_sealed() => {
@@ -253,7 +252,7 @@ fn publish<H: Host>(
     let then = Then::Published {
         call,
         at: cx.now,
-        inbox,
+        direct,
     };
     cx.submit(Request::new(name, topic, vec![command], until, then));
 }

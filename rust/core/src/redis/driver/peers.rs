@@ -1,4 +1,4 @@
-//! What other processes are told to do, and who waits for them to say that it is done.
+//! Requests to other processes, and the calls that wait for their answers.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,9 +14,9 @@ use crate::redis::wire::envelope::Control;
 use crate::redis::wire::keys::ProcessId;
 use crate::shrink::Shrink;
 
-/// A control message that waits for the connection by which the answer can come.
+/// A control message that waits for a connection on which the answer can come.
 #[derive(Debug)]
-struct Pending {
+struct PendingControl {
     process: ProcessId,
     control: Control,
     call: CallId,
@@ -30,8 +30,8 @@ pub(super) struct Peers {
     /// When each of them is given up, in that order; some have been answered.
     deadlines: VecDeque<(Instant, u64)>,
     last_number: u64,
-    pending: Vec<Pending>,
-    /// The word to ourselves that is on its way, to see how long that takes, and since when.
+    pending: Vec<PendingControl>,
+    /// The number of the latest message to this process itself, and when it was sent: it measures the lag.
     probe: Option<(u64, Instant)>,
 }
 
@@ -46,7 +46,7 @@ impl Peers {
         !self.awaited.is_empty() || !self.pending.is_empty()
     }
 
-    /// Has another process do something: now, or as soon as the answer can come.
+    /// Sends a request to another process: now, or as soon as the answer can come.
     pub(super) fn ask<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -57,10 +57,10 @@ impl Peers {
     ) {
         let call = cx.call(1, Some(ticket));
         if connected {
-            self.tell(cx, outgoing, process, control, call);
+            self.send_request(cx, outgoing, process, control, call);
             return;
         }
-        self.pending.push(Pending {
+        self.pending.push(PendingControl {
             process,
             control,
             call,
@@ -68,8 +68,8 @@ impl Peers {
         });
     }
 
-    /// Says what waits, if the answers can come; gives up what waited too long, or in vain.
-    pub(super) fn tell_waiting<H: Host>(
+    /// Sends the pending requests, if the answers can come; gives up those that waited too long, or in vain.
+    pub(super) fn send_pending<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         outgoing: &mut Outgoing,
@@ -78,7 +78,7 @@ impl Peers {
     ) {
         for pending in std::mem::take(&mut self.pending) {
             if connected {
-                self.tell(cx, outgoing, pending.process, pending.control, pending.call);
+                self.send_request(cx, outgoing, pending.process, pending.control, pending.call);
             } else if let Some(fault) = not_connected(cx, pending.until) {
                 cx.calls.fail(pending.call, fault);
             } else {
@@ -91,8 +91,8 @@ impl Peers {
         !self.pending.is_empty()
     }
 
-    /// Has another process do something, and waits for it to say that it is done.
-    fn tell<H: Host>(
+    /// Sends a request to another process. The call waits for the answer.
+    fn send_request<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         outgoing: &mut Outgoing,
@@ -104,10 +104,10 @@ impl Peers {
         if let Control::Join { request, .. } | Control::Leave { request, .. } = &mut control {
             *request = number;
         }
-        self.say_and_await(cx, outgoing, process, &control, number, call);
+        self.send_and_await(cx, outgoing, process, &control, number, call);
     }
 
-    fn say_and_await<H: Host>(
+    fn send_and_await<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         outgoing: &mut Outgoing,
@@ -118,13 +118,13 @@ impl Peers {
     ) {
         self.awaited.insert(number, call);
         self.deadlines.push_back((cx.until(), number));
-        // If it does not get through nothing comes back.
+        // If it reaches nobody there will be no answer: see `unreached`.
         let published = cx.call(0, None);
         cx.calls.publishes_control(published, number);
-        outgoing.say(cx, process, control, published);
+        outgoing.send_control(cx, process, control, published);
     }
 
-    /// A process has done what it was told.
+    /// A process has answered a request.
     pub(super) fn done<H: Host>(&mut self, cx: &mut Context<H>, number: u64) {
         if let Some((_, at)) = self.probe.take_if(|(probe, _)| *probe == number) {
             smooth(&cx.shared.meter.lag, cx.now - at);
@@ -133,8 +133,8 @@ impl Peers {
         }
     }
 
-    /// What was told reached nobody, or could not be told: whoever waits for the answer waits no longer. A process that is
-    /// gone has no members, so nothing is wrong.
+    /// A request reached no process, or could not be sent: its call ends. A process that is gone has no members, so without a
+    /// fault the call succeeds.
     pub(super) fn unreached<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -142,7 +142,7 @@ impl Peers {
         fault: Option<Fault>,
     ) {
         if let Some(call) = self.awaited.remove(&number) {
-            cx.calls.finish(call, |answer| answer.fault = fault);
+            cx.calls.complete_part(call, |answer| answer.fault = fault);
         }
     }
 
@@ -162,17 +162,17 @@ impl Peers {
         }
     }
 
-    /// Sends a word to ourselves, to see how long the way takes.
+    /// Sends a control message to this process itself, to measure the lag.
     pub(super) fn send_probe<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
         let request = self.next_number();
         self.probe = Some((request, cx.now));
         let (me, call) = (cx.me, cx.call(0, None));
-        outgoing.say(cx, me, &Control::Done { request }, call);
+        outgoing.send_control(cx, me, &Control::Done { request }, call);
     }
 
-    /// Finishes a call when all that went out before has come back, as far as it was for this process: a word to ourselves
-    /// comes behind it.
-    pub(super) fn finish_when_back<H: Host>(
+    /// Completes a call when all earlier messages to this process have come back: a control message to this process
+    /// itself comes behind them.
+    pub(super) fn complete_when_back<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         outgoing: &mut Outgoing,
@@ -180,7 +180,7 @@ impl Peers {
     ) {
         let request = self.next_number();
         let (me, done) = (cx.me, Control::Done { request });
-        self.say_and_await(cx, outgoing, me, &done, request, call);
+        self.send_and_await(cx, outgoing, me, &done, request, call);
     }
 
     pub(super) fn shrink_if_sparse(&mut self) {
@@ -219,13 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_once_the_answer_can_come() {
+    fn a_request_is_sent_once_the_answer_can_come() {
         let (mut cx, mut outgoing, mut peers) = parts();
         peers.ask(&mut cx, &mut outgoing, leave(), 1, false);
         assert!(cx.requests.is_empty() && peers.have_pending());
-        peers.tell_waiting(&mut cx, &mut outgoing, |_, _| None, false);
+        peers.send_pending(&mut cx, &mut outgoing, |_, _| None, false);
         assert!(cx.requests.is_empty() && peers.have_pending());
-        peers.tell_waiting(&mut cx, &mut outgoing, |_, _| None, true);
+        peers.send_pending(&mut cx, &mut outgoing, |_, _| None, true);
         assert_eq!((cx.requests.len(), peers.have_pending()), (1, false));
         peers.done(&mut cx, 1);
         assert_eq!(answers(&mut cx), [(1, false)]);

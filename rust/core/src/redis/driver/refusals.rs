@@ -1,5 +1,5 @@
-//! Messages that look like this layer's and are refused. Each is counted; the owner is told of the first of each kind from each
-//! sender.
+//! Messages that look like this layer's and are refused. Each is counted; the first of each kind from each sender is
+//! reported to the owner.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem::{discriminant, Discriminant};
@@ -10,23 +10,23 @@ use crate::redis::notice::Notice;
 use crate::redis::wire::envelope::Malformed;
 use crate::redis::wire::keys::ProcessId;
 
-/// Of how many senders the owner is told for each kind: who forges messages may invent senders.
-const TOLD: usize = 16;
+/// How many senders are reported to the owner for each kind: forged messages may name any number of them.
+const REPORTED: usize = 16;
 /// How many entries of queues are remembered, so that none is taken twice.
 const REMEMBERED: usize = 65_536;
 
-/// What was refused, as far as it matters for what comes.
+/// The refusals that were reported, and the entries that were taken.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    told: HashMap<Kind, HashSet<Option<ProcessId>>>,
+    reported: HashMap<RefusalKind, HashSet<Option<ProcessId>>>,
     taken: HashSet<u64>,
     /// The same, in the order in which they were taken.
     order: VecDeque<u64>,
 }
 
-/// Kinds of which the owner is told apart.
+/// The kinds of refusals, each of which is reported once for each sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum RefusalKind {
     Malformed(Discriminant<Malformed>),
     /// An envelope whose content is none.
     Content(&'static str),
@@ -34,16 +34,16 @@ enum Kind {
     Member,
 }
 
-/// Where a message came by, and of whom, if it says so.
+/// Where a message came by, and its sender, if it names one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin<'a> {
     pub(super) place: &'a str,
     pub(super) sender: Option<ProcessId>,
 }
 
-/// What is wrong in a message with a name that comes from nobody's `new_channel` or `group_add`.
+/// The reason to refuse a message with a name that neither `new_channel` nor `group_add` can produce.
 pub(super) const NO_NAME: &str = "it names a channel or a group that cannot be";
-/// What is wrong in a message that belongs elsewhere.
+/// The reason to refuse a message that belongs elsewhere.
 pub(super) const MISPLACED: &str = "it is of a kind that does not belong there";
 
 impl Refusals {
@@ -56,11 +56,11 @@ impl Refusals {
             count(&shared.meter.malformed, 1);
             "malformed"
         };
-        let kind = Kind::Malformed(discriminant(&malformed));
-        self.tell(shared, kind, from, malformed.to_string(), counter);
+        let kind = RefusalKind::Malformed(discriminant(&malformed));
+        self.report(shared, kind, from, malformed.to_string(), counter);
     }
 
-    /// Refuses a message for what is in it. The owner is told once of each kind.
+    /// Refuses a message for what is in it. Each kind is reported once.
     pub(super) fn refuse_content(
         &mut self,
         shared: &Shared,
@@ -71,18 +71,30 @@ impl Refusals {
         count(&shared.meter.malformed, 1);
         let colon = if detail.is_empty() { "" } else { ": " };
         let reason = format!("{kind}{colon}{detail}");
-        self.tell(shared, Kind::Content(kind), from, reason, "malformed");
+        self.report(
+            shared,
+            RefusalKind::Content(kind),
+            from,
+            reason,
+            "malformed",
+        );
     }
 
-    /// Refuses what came before.
+    /// Refuses a message that came before.
     pub(super) fn refuse_replay(&mut self, shared: &Shared, from: Origin<'_>) {
         count(&shared.meter.replayed, 1);
         let reason =
             "it came before: somebody recorded it and sent it again, or a server gave it twice";
-        self.tell(shared, Kind::Replayed, from, reason.to_owned(), "replayed");
+        self.report(
+            shared,
+            RefusalKind::Replayed,
+            from,
+            reason.to_owned(),
+            "replayed",
+        );
     }
 
-    /// Refuses a membership that no key authenticates; nobody says who wrote it.
+    /// Refuses a membership that no key authenticates. Its sender is not known.
     pub(super) fn refuse_member(
         &mut self,
         shared: &Shared,
@@ -96,19 +108,19 @@ impl Refusals {
             place,
             sender: None,
         };
-        self.tell(shared, Kind::Member, from, reason, "unauthenticated");
+        self.report(shared, RefusalKind::Member, from, reason, "unauthenticated");
     }
 
-    fn tell(
+    fn report(
         &mut self,
         shared: &Shared,
-        kind: Kind,
+        kind: RefusalKind,
         from: Origin<'_>,
         reason: String,
         counter: &'static str,
     ) {
-        let told = self.told.entry(kind).or_default();
-        if told.len() < TOLD && told.insert(from.sender) {
+        let reported = self.reported.entry(kind).or_default();
+        if reported.len() < REPORTED && reported.insert(from.sender) {
             shared.notice(Notice::Refused {
                 place: from.place.to_owned(),
                 sender: from.sender.map(|sender| sender.to_string()),
@@ -162,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_is_counted_and_the_first_of_a_sender_is_told() {
+    fn each_refusal_is_counted_and_the_first_of_a_sender_is_reported() {
         let (shared, mut refusals) = (Shared::default(), Refusals::default());
         for sender in [1, 1, 2] {
             let sender = Some(ProcessId(sender));
@@ -170,7 +182,7 @@ mod tests {
             refusals.refuse_replay(&shared, Origin { place, sender });
         }
         assert_eq!(shared.stats().replayed, 3);
-        let told = std::iter::from_fn(|| shared.notices.next(std::time::Duration::ZERO));
-        assert_eq!(told.count(), 2);
+        let notices = std::iter::from_fn(|| shared.notices.next(std::time::Duration::ZERO));
+        assert_eq!(notices.count(), 2);
     }
 }

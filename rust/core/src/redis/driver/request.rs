@@ -1,4 +1,4 @@
-//! A request: what is asked of a server, when it is given up, and what follows from the answer.
+//! A request to a server: its commands, when it is given up, and what follows from the answer.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -25,7 +25,7 @@ pub(super) struct Request {
     pub(super) safe: bool,
     /// It is sent before all that wait for the same connection.
     pub(super) urgent: bool,
-    /// The server that it goes to has to be told that it was named by another.
+    /// It follows a redirection with `ASK`, so `ASKING` precedes each command.
     pub(super) asking: bool,
     pub(super) then: Then,
 }
@@ -45,8 +45,8 @@ pub(super) enum Then {
     Published {
         call: CallId,
         at: Instant,
-        /// To the inbox of a process: if nobody gets it, the process is gone.
-        inbox: bool,
+        /// To the topic of a process: if nobody gets it, the process is gone.
+        direct: bool,
     },
     /// The name of a queue was put into the index.
     Indexed {
@@ -242,7 +242,7 @@ impl Request {
         for ((command, answer), reply) in open.zip(replies) {
             let again = passing(&reply).is_some();
             refused |= again;
-            // A bell that rang for what was not there yet has to ring again.
+            // The wake-up was published before its entry was there, so it has to be published again.
             if !(again || refused && command.is_publish()) {
                 *answer = Some(reply);
             }

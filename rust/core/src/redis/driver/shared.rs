@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     /// What waits to be sent, or for an answer.
     pub(crate) backlog: Arc<Backlog>,
     /// Why no server can be sent to, as far as the driver knows.
-    pub(crate) away: Mutex<Option<Fault>>,
+    pub(crate) unreachable: Mutex<Option<Fault>>,
     /// What became of messages to groups that have plain channels in them.
     pub(crate) groups: Mutex<HashMap<String, PlainSends>>,
     pub(crate) notices: Notices,
@@ -42,20 +42,20 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Why a message would be given up at once, if every server is away.
-    pub(crate) fn away(&self) -> Option<Fault> {
+    /// Why a message would be given up at once, if every server is unreachable.
+    pub(crate) fn unreachable(&self) -> Option<Fault> {
         let may_be = matches!(
             self.meter.state(),
             ConnectionState::Connecting | ConnectionState::Down
         );
         if may_be {
-            self.away.lock().clone()
+            self.unreachable.lock().clone()
         } else {
             None
         }
     }
 
-    /// Why there is no room for a message: whether the servers are slow, or away.
+    /// Why there is no room for a message: whether the servers are slow, or unreachable.
     pub(crate) fn no_room(&self, waited: Duration) -> Fault {
         let (most, seconds) = (MOST >> 20, waited.as_secs_f64());
         let text = if self.meter.state() == ConnectionState::Up {

@@ -1,4 +1,4 @@
-//! Whether messages can flow, as the owner of the layer and its channels are told.
+//! Whether messages can flow, and what of that the owner of the layer and its channels are notified of.
 
 use super::context::Context;
 use super::topics::Topics;
@@ -9,15 +9,15 @@ use crate::redis::notice::Notice;
 
 #[derive(Debug, Default)]
 pub(super) struct Status {
-    /// A connection that subscribes was lost, and not all is whole since.
+    /// A connection for subscriptions was lost, and not all is whole since.
     disconnected: bool,
-    /// Nothing could be reached since all was whole, and the owner was told.
+    /// No server could be reached since all was whole, and the owner was notified.
     unreached: bool,
-    /// A connection was made, or all topics of one were confirmed, since gaps were last told.
+    /// A connection was made, or all topics of one were confirmed, since gaps were last reported.
     node_is_back: bool,
 }
 
-/// What the channels are to be told.
+/// What the channels are to be notified of.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
     /// All is whole again.
@@ -32,8 +32,8 @@ impl Status {
         self.node_is_back |= is_back;
     }
 
-    /// A server could not be reached. The owner is told of the first failure before there ever was a connection; later ones
-    /// belong to the loss that was told.
+    /// A server could not be reached. The owner is notified of the first failure before there ever was a connection;
+    /// later ones belong to a loss that was reported.
     pub(super) fn not_reached<H: Host>(&mut self, cx: &Context<H>, fault: &Fault) {
         if !self.disconnected && !self.unreached {
             self.unreached = true;
@@ -42,7 +42,7 @@ impl Status {
         }
     }
 
-    /// A connection that subscribes was lost; tells whether the channels are to be told.
+    /// A connection for subscriptions was lost; returns whether the channels are to be notified.
     pub(super) fn lost<H: Host>(&mut self, cx: &Context<H>, fault: &Fault) -> bool {
         if self.disconnected {
             return false;
@@ -99,7 +99,7 @@ mod tests {
     use crate::redis::settings::Topology;
 
     #[test]
-    fn the_owner_is_told_once_of_a_loss_and_once_that_all_is_whole_again() {
+    fn the_owner_is_notified_once_of_a_loss_and_once_that_all_is_whole_again() {
         let cx = context(settings(Topology::Cluster));
         let (mut status, mut topics) = (Status::default(), Topics::default());
         let fault = Fault::new(FaultKind::Lost, "lost");
@@ -109,7 +109,7 @@ mod tests {
         assert!(!status.lost(&cx, &fault), "the channels know");
         assert_eq!(status.note(&cx, &mut topics), News::default());
         assert_eq!(cx.shared.meter.state(), ConnectionState::Down);
-        let told = std::iter::from_fn(|| cx.shared.notices.next(Duration::ZERO));
-        assert_eq!(told.count(), 2);
+        let notices = std::iter::from_fn(|| cx.shared.notices.next(Duration::ZERO));
+        assert_eq!(notices.count(), 2);
     }
 }

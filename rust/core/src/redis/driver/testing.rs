@@ -14,9 +14,9 @@ use crate::config::Config;
 use crate::handoff::HandOff;
 use crate::memory::MemoryEngine;
 use crate::redis::fault::Fault;
-use crate::redis::host::{Answer, Frame, Host};
-use crate::redis::link::{Change, Command, Link, Pending, Refusal, Reply};
-use crate::redis::settings::{Endpoint, Host as ServerHost, Settings, Topology};
+use crate::redis::host::{Answer, Host, RawMessage};
+use crate::redis::link::{BoxFuture, Change, Command, Link, Refusal, Reply};
+use crate::redis::settings::{Endpoint, Server, Settings, Topology};
 use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{Keys, ProcessId};
 use crate::redis::wire::ring::Ring;
@@ -37,8 +37,8 @@ impl Host for World {
     type Ticket = u32;
     type Clock = ManualClock;
 
-    fn message(&self, frame: Frame) -> Vec<u8> {
-        frame.bytes[frame.payload].to_vec()
+    fn message(&self, raw: RawMessage) -> Vec<u8> {
+        raw.bytes[raw.payload].to_vec()
     }
 
     fn payload<'a>(&self, message: &'a Vec<u8>) -> Option<&'a [u8]> {
@@ -72,7 +72,7 @@ pub(super) fn settings(topology: Topology) -> Settings {
     Settings {
         max_message_bytes: 1 << 20,
         prefix: "t".to_owned(),
-        hosts: vec![ServerHost {
+        hosts: vec![Server {
             endpoint: endpoint(),
             sentinels: Vec::new(),
             master_name: None,
@@ -120,15 +120,15 @@ pub(super) fn refused(text: &str) -> Reply {
 pub(super) struct SilentLink;
 
 impl Link for SilentLink {
-    fn request(&self, _commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+    fn request(&self, _commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         Box::pin(std::future::pending())
     }
 
-    fn change(&self, _changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+    fn change(&self, _changes: &[Change], _sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>> {
         Box::pin(std::future::pending())
     }
 
-    fn ping(&self) -> Pending<bool> {
+    fn ping(&self) -> BoxFuture<bool> {
         Box::pin(std::future::pending())
     }
 
@@ -136,7 +136,7 @@ impl Link for SilentLink {
         true
     }
 
-    fn ended(&self) -> Option<Pending<()>> {
+    fn ended(&self) -> Option<BoxFuture<()>> {
         None
     }
 }

@@ -1,4 +1,4 @@
-//! The driver against servers that are not there: a transport that answers from a script, and a clock that is told.
+//! The driver against simulated servers: a transport that answers from a script, and a clock that is set.
 //!
 //! What a real server does is the business of `tests/redis`; here are the moments that a real one seldom gives.
 
@@ -14,7 +14,7 @@ use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::memory::MemoryEngine;
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::link::{Change, Command, Link, Pending, Push, PushSink, Refusal, Reply};
+use crate::redis::link::{BoxFuture, Change, Command, Link, Push, PushSink, Refusal, Reply};
 use crate::redis::notice::Notice;
 use crate::redis::settings::{Endpoint, Topology};
 use crate::redis::wire::envelope::{self, Header};
@@ -38,25 +38,25 @@ struct Servers {
     /// `None` loses the connection.
     answer: Mutex<Box<Answerer>>,
     refusing: Mutex<bool>,
-    /// The addresses at which nobody is.
+    /// The addresses that accept no connection.
     gone: Mutex<HashSet<String>>,
-    /// What they refuse who connects with, if they do.
+    /// The error with which they refuse connections, if they do.
     refusal: Mutex<Option<Fault>>,
     asked: Mutex<Vec<(String, String)>>,
     /// The last bytes of what each server was asked.
     written: Mutex<Vec<(String, Vec<u8>)>>,
-    /// The clocks of those that tell the time: at this moment it was so many seconds after the epoch.
+    /// The clocks of those that answer `TIME`: at this moment it was so many seconds after the epoch.
     clocks: Mutex<HashMap<String, (Instant, u64)>>,
     /// What was pushed last; it is what stands beyond the capacity.
     pushed: Mutex<Vec<u8>>,
     sinks: Mutex<Vec<PushSink>>,
-    /// The connections that ask last until these are dropped.
+    /// The connections for requests last until these are dropped.
     ends: Mutex<Vec<watch::Sender<()>>>,
     subscriptions: Mutex<Subscriptions>,
 }
 
 impl Servers {
-    /// The answer of a server that tells the time.
+    /// The answer of a server to `TIME`.
     fn time_at(&self, address: &str) -> Option<Reply> {
         let (at, seconds) = self.clocks.lock().get(address).copied()?;
         let time = Duration::from_secs(seconds) + at.elapsed();
@@ -107,7 +107,7 @@ impl Transport for FakeTransport {
         endpoint: &Endpoint,
         _timeout: Duration,
         pushes: Option<PushSink>,
-    ) -> Pending<Result<Arc<dyn Link>, Fault>> {
+    ) -> BoxFuture<Result<Arc<dyn Link>, Fault>> {
         let servers = Arc::clone(&self.0);
         let address = endpoint.to_string();
         Box::pin(async move {
@@ -129,7 +129,7 @@ impl Transport for FakeTransport {
 }
 
 impl Link for FakeLink {
-    fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+    fn request(&self, commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         let mut replies = Some(Vec::new());
         for command in commands {
             let words = command.to_string();
@@ -159,7 +159,7 @@ impl Link for FakeLink {
         Box::pin(async move { replies.ok_or_else(lost) })
     }
 
-    fn change(&self, changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+    fn change(&self, changes: &[Change], _sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>> {
         let (changes, pushes) = (changes.to_vec(), self.pushes.clone());
         let servers = Arc::clone(&self.servers);
         servers.subscriptions.lock().asked(&changes);
@@ -184,7 +184,7 @@ impl Link for FakeLink {
         })
     }
 
-    fn ping(&self) -> Pending<bool> {
+    fn ping(&self) -> BoxFuture<bool> {
         let answers = !self.servers.subscriptions.lock().no_pong;
         Box::pin(async move { answers || std::future::pending().await })
     }
@@ -193,7 +193,7 @@ impl Link for FakeLink {
         true
     }
 
-    fn ended(&self) -> Option<Pending<()>> {
+    fn ended(&self) -> Option<BoxFuture<()>> {
         let (end, mut ended) = watch::channel(());
         self.servers.ends.lock().push(end);
         Some(Box::pin(async move {
@@ -342,9 +342,9 @@ impl Layer {
 
     /// Has a message come for a channel of this process, which expires so many seconds after the epoch.
     async fn comes(&self, channel: &str, sequence: u64, deadline: u64) {
-        let inbox = self.keys.inbox(ME);
+        let own_topic = self.keys.process(ME);
         self.push(|| Push::Message {
-            topic: inbox.clone().into_bytes(),
+            topic: own_topic.clone().into_bytes(),
             payload: dated_entry(channel, OTHER, sequence, deadline * 1000),
         });
         sleep(Duration::from_millis(1)).await;
@@ -374,7 +374,7 @@ fn dated_entry(channel: &str, sender: ProcessId, sequence: u64, deadline: u64) -
         sequence,
         deadline,
     };
-    let body = envelope::Outgoing::Direct {
+    let body = envelope::OutgoingBody::Direct {
         channel,
         payload: PAYLOAD,
     };

@@ -1,8 +1,8 @@
-//! What this process is subscribed to: what it wants to be, what the servers have confirmed, and the way from one to the other.
+//! The subscriptions of this process: which topics it wants, which the servers have confirmed, and how it gets there.
 //!
-//! redis-rs would subscribe again by itself; this does it instead, topic by topic, because only so a slot that moves, a
-//! server that takes a subscription away, and a connection that comes back to another server end the same way: the
-//! topic is wanted and not confirmed, so it is asked for again where it belongs now.
+//! redis-rs can resubscribe by itself. It is done here instead, topic by topic, so that three cases are handled the same
+//! way: a slot moves, a server ends a subscription, a connection comes back at another server. In each the topic is
+//! wanted and not confirmed, so it is requested again where it belongs now.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::redis::link::{Change, Refusal};
 use crate::redis::wire::keys::{hash_slot, Topic};
 use crate::shrink::Shrink;
 
-/// How long after a subscription is back a message may come that was sent before newer ones.
-const SETTLES: Duration = Duration::from_secs(5);
+/// How long after a subscription is back older messages may come behind newer ones.
+const LATE_WINDOW: Duration = Duration::from_secs(5);
 
 /// The topics that are wanted, and who waits for them.
 #[derive(Debug, Default)]
@@ -41,26 +41,26 @@ fn node_of<H: Host>(cx: &Context<H>, topic: &str) -> Option<NodeKey> {
     map.node_of_published(&cx.keys.place(topic), slot)
 }
 
-/// Whether somebody here needs a topic.
+/// Whether this process needs a topic.
 fn is_used<H: Host>(cx: &Context<H>, topic: &str) -> bool {
     let has_members = |group: &str| cx.local.group_count(group).unwrap_or(0) > 0;
     match cx.keys.topic(topic) {
         Some(Topic::Group(group)) => has_members(group),
-        Some(Topic::Bell(channel)) => {
+        Some(Topic::Wake(channel)) => {
             let stats = cx.local.channel_stats(channel);
             stats.is_ok_and(|stats| stats.waiters > 0)
         }
         Some(Topic::Channel(channel)) => cx.local.is_held(channel),
-        Some(Topic::Inbox(_) | Topic::Control) => true,
+        Some(Topic::Process(_) | Topic::Control) => true,
         None => false,
     }
 }
 
-/// How long a topic is kept that nobody here needs.
+/// How long a topic is kept that this process does not need.
 fn linger<H: Host>(cx: &Context<H>, topic: &str) -> Duration {
     let settings = &cx.settings;
     match cx.keys.topic(topic) {
-        // Between two receives of a channel its handler is at work: what comes meanwhile waits as long as in a mailbox.
+        // Between two receives of a channel its handler runs: what comes meanwhile is kept as long as in a mailbox.
         Some(Topic::Channel(_)) => settings.subscription_linger.max(settings.expiry),
         _ => settings.subscription_linger,
     }
@@ -91,7 +91,7 @@ impl Topics {
         })
     }
 
-    /// What those are told who wait for the process's own topics, if they have waited long enough or in vain.
+    /// The fault for calls that wait for the process's own topics, if they have waited long enough or in vain.
     pub(super) fn not_connected<H: Host>(&self, cx: &Context<H>, until: Instant) -> Option<Fault> {
         let servers = &cx.servers;
         if until <= cx.now {
@@ -132,7 +132,7 @@ impl Topics {
         }
     }
 
-    /// Has the server of a topic be asked for it, as soon as there is a connection.
+    /// Requests a topic from its server, as soon as there is a connection.
     fn ask_for<H: Host>(&mut self, cx: &mut Context<H>, topic: &str) {
         cx.changed = true;
         let key = node_of(cx, topic);
@@ -152,7 +152,9 @@ impl Topics {
         }
         match cx.keys.topic(topic) {
             // Calls wait for these before all others.
-            Some(Topic::Inbox(_) | Topic::Control) => node.changes.push_first(Change::join(topic)),
+            Some(Topic::Process(_) | Topic::Control) => {
+                node.changes.push_first(Change::join(topic));
+            }
             _ => node.changes.push(Change::join(topic)),
         }
         self.wanted.set(topic, key, Subscription::Queued);
@@ -180,29 +182,30 @@ impl Topics {
         }
     }
 
-    /// Whether what comes late on a topic comes too late: its server or that of a sender has changed, the former one passes on
-    /// what it still got, and newer messages were delivered. That is part of the gap that was told.
-    pub(super) fn is_unsettled(&self, topic: &str, now: Instant) -> bool {
-        let known = self.wanted.get(topic).and_then(|state| state.unsettled);
+    /// Whether a late message on a topic is to be dropped: its server or that of a sender has changed, the former server
+    /// passes on the last messages that it got, and newer ones were delivered. The message is part of the gap that was
+    /// reported.
+    pub(super) fn is_late_expected(&self, topic: &str, now: Instant) -> bool {
+        let known = self.wanted.get(topic).and_then(|state| state.late_until);
         known.is_some_and(|until| now < until)
     }
 
-    /// A hole was found. Where servers pass on to each other what is published, what is missing may be on its way still: its
-    /// sender has another server now, whose messages overtake those that the former one took. It is part of the gap.
-    pub(super) fn unsettle(&mut self, topic: &str, now: Instant) {
+    /// A hole was found. Where servers pass published messages on to each other, the missing ones may still come: their
+    /// sender has another server now, whose messages overtake those of the former one. They are part of the gap.
+    pub(super) fn expect_late(&mut self, topic: &str, now: Instant) {
         if let Some(state) = self.wanted.get_mut(topic) {
-            state.unsettled = Some(now + SETTLES);
+            state.late_until = Some(now + LATE_WINDOW);
         }
     }
 
-    /// Whether a topic is heard at another server. A master that became a replica goes on passing on what its successor gives it:
-    /// the same messages as come from there, and later.
+    /// Whether a topic is subscribed to at another server. A master that became a replica goes on passing on the messages
+    /// of its successor, which come from there as well, and earlier.
     pub(super) fn is_elsewhere(&self, key: &NodeKey, topic: &str) -> bool {
         let known = self.wanted.get(topic);
         known.is_some_and(|state| state.node() != Some(key))
     }
 
-    /// A server has confirmed a topic; tells whether that was waited for.
+    /// A server has confirmed a topic; returns whether that was waited for.
     pub(super) fn confirmed<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -212,12 +215,12 @@ impl Topics {
         let Some(state) = self.wanted.get_mut(topic) else {
             return false;
         };
-        // What confirms an earlier join says nothing of a topic that was left since, and waits to be asked for again.
+        // This may confirm an earlier join of a topic that was left since, and is not requested again yet.
         if state.node() != Some(key) || state.subscription() != Subscription::Asked {
             return false;
         }
         cx.changed = true;
-        state.unsettled = state.was_confirmed.then(|| cx.now + SETTLES);
+        state.late_until = state.was_confirmed.then(|| cx.now + LATE_WINDOW);
         state.was_confirmed = true;
         let waiting = std::mem::take(&mut state.waiting);
         self.wanted.progress(topic, Subscription::Confirmed);
@@ -230,7 +233,7 @@ impl Topics {
 
     /// The server has ended a subscription. If that was not asked for, its slot has moved; if it was, and the topic is wanted
     /// again, it was asked for again behind that.
-    pub(super) fn taken_away<H: Host>(&mut self, cx: &mut Context<H>, key: &NodeKey, topic: &str) {
+    pub(super) fn ended<H: Host>(&mut self, cx: &mut Context<H>, key: &NodeKey, topic: &str) {
         let known = self.wanted.get(topic);
         if !known.is_some_and(|state| state.is_confirmed() && state.node() == Some(key)) {
             return;
@@ -292,7 +295,7 @@ impl Topics {
             return;
         }
         if refusal.code.is_empty() || refusal.passes() {
-            // The connection is lost, which is told by itself, or it will pass.
+            // The connection is lost, which is another event, or the refusal is temporary.
             cx.servers.map_mut().look_again();
             return;
         }
@@ -341,7 +344,7 @@ impl Topics {
             let Some(state) = self.wanted.get(&topic) else {
                 continue;
             };
-            // What is not sharded is heard on every server of a cluster, wherever its slot is.
+            // A topic that is not sharded may be subscribed to at any server of a cluster.
             let is_there = |key: &NodeKey| cx.servers.node(key).is_some();
             let hears =
                 state.node() == place.as_ref() || !sharded && state.node().is_some_and(is_there);
@@ -396,7 +399,7 @@ impl Topics {
         }
     }
 
-    /// Unsubscribes from what nobody here has needed for a while; returns those topics.
+    /// Unsubscribes from topics that this process has not needed for a while; returns them.
     pub(super) fn sweep<H: Host>(&mut self, cx: &mut Context<H>) -> Vec<String> {
         let mut over = Vec::new();
         for (topic, state) in self.wanted.iter_mut() {
@@ -460,7 +463,7 @@ impl Topics {
         lost
     }
 
-    /// The same, of those whose servers are back, while others stay away.
+    /// The same, of those whose servers are back, while others are still unreachable.
     pub(super) fn take_lost_that_are_back<H: Host>(&mut self, cx: &Context<H>) -> Vec<String> {
         let is_open = |key: &NodeKey| {
             cx.servers.node(key).is_some_and(Node::is_open) && !self.wanted.are_awaited_at(key)
@@ -470,10 +473,10 @@ impl Topics {
             Some(None) => false,
             None => cx.servers.nodes().all(|(key, _)| is_open(key)),
         };
-        let (mut back, away): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost)
+        let (mut back, still_lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost)
             .into_iter()
             .partition(is_back);
-        self.lost = away;
+        self.lost = still_lost;
         back.sort_unstable();
         back.dedup();
         back

@@ -1,4 +1,4 @@
-//! The turn that each part has after some events, and what ends with the driver.
+//! The work of each part after a batch of events, and the end of the driver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::redis::wire::form::Wire;
 use crate::shrink::Shrink;
 use crate::sync::assert_unlocked;
 
-/// How often the parts have a turn while somebody waits for a connection or an answer.
+/// How often the parts run while a call waits for a connection or an answer.
 const BUSY: Duration = Duration::from_millis(25);
 
 impl<H: Host> Driver<H> {
@@ -52,26 +52,26 @@ impl<H: Host> Driver<H> {
             self.next_health = now + HEALTH;
             self.look_after_all();
         }
-        self.tell_waiting();
+        self.send_pending();
         while let Some((messages, call)) = self.outgoing.admit(&mut self.cx) {
             self.send(messages, call);
         }
-        self.settle();
+        self.run_follow_ups();
         self.write();
         if self.cx.shared.meter.state() != ConnectionState::Up {
-            *self.cx.shared.away.lock() = self.cx.servers.away(now);
+            *self.cx.shared.unreachable.lock() = self.cx.servers.all_unreachable(now);
         }
         if self.cx.servers.take_changed() | std::mem::take(&mut self.cx.changed) {
             self.note_status();
         }
         self.answer_waiting();
-        self.settle();
+        self.run_follow_ups();
         self.deliver();
     }
 
     fn give_up_late(&mut self) {
         self.cx.servers.give_up_late(self.cx.now);
-        self.settle();
+        self.run_follow_ups();
         self.peers.give_up_late(&mut self.cx);
         self.topics.give_up_waits(&mut self.cx);
         self.topics.ask_again_for_refused(&mut self.cx);
@@ -91,10 +91,10 @@ impl<H: Host> Driver<H> {
         }
         self.queues.audit(cx, &mut self.outgoing);
         self.shrink_tables();
-        self.tell_unsent();
+        self.report_unsent();
     }
 
-    /// The memory that the tables needed at a peak is given back: once a second, because no event is to pay for it.
+    /// Frees the memory that the tables needed at a peak: once a second, and not at the expense of an event.
     pub(super) fn shrink_tables(&mut self) {
         self.cx.calls.shrink_if_sparse();
         self.cx.requests.shrink_if_sparse();
@@ -106,7 +106,7 @@ impl<H: Host> Driver<H> {
         self.queues.shrink_if_sparse();
     }
 
-    fn tell_unsent(&mut self) {
+    fn report_unsent(&mut self) {
         if let Some((messages, fault)) = self.cx.calls.take_unsent() {
             let reason = fault.to_string();
             self.cx.shared.notice(Notice::Unsent { messages, reason });
@@ -124,7 +124,7 @@ impl<H: Host> Driver<H> {
 
     pub(super) fn close(&mut self) {
         let fault = match self.cx.servers.last_fault() {
-            // What waited for a server that is away: whoever reads of it wants to know of that too.
+            // For what waited for an unreachable server, the text names that as well.
             Some(cause) if !self.is_connected() => {
                 let text = format!("the layer was closed before a server was reached: {cause}");
                 Fault::new(FaultKind::Closed, text).because_of(cause.clone())
@@ -132,11 +132,11 @@ impl<H: Host> Driver<H> {
             _ => Fault::new(FaultKind::Closed, "the layer was closed"),
         };
         self.cx.servers.give_up_all(&fault);
-        self.settle();
+        self.run_follow_ups();
         let waiting = self.outgoing.give_up_waiting();
         count(&self.cx.shared.meter.unsent, waiting);
         self.cx.calls.end_all(&fault);
-        self.tell_unsent();
+        self.report_unsent();
         self.cx.shared.meter.set_state(ConnectionState::Closed);
         self.cx.shared.notices.end();
     }
@@ -159,12 +159,12 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Says what waits for a connection by which the answer can come.
-    fn tell_waiting(&mut self) {
+    /// Sends the control messages that waited for a connection on which the answer can come.
+    fn send_pending(&mut self) {
         if self.peers.have_pending() {
             let connected = self.is_connected();
             let topics = &self.topics;
-            self.peers.tell_waiting(
+            self.peers.send_pending(
                 &mut self.cx,
                 &mut self.outgoing,
                 |cx, until| topics.not_connected(cx, until),
@@ -173,16 +173,16 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Notes whether messages can flow, and tells those who asked to be told.
+    /// Notes whether messages can flow, and notifies the owner and the channels.
     fn note_status(&mut self) {
         let news = self.status.note(&self.cx, &mut self.topics);
         if news.reconnected {
             if let Some(kind) = self.cx.settings.on_reconnect.clone() {
-                self.arrivals.tell_all(&mut self.cx, &kind);
+                self.arrivals.notify_channels(&mut self.cx, &kind);
             }
         }
         if !news.gaps.is_empty() {
-            self.arrivals.tell_gap(&mut self.cx, &news.gaps, 0);
+            self.arrivals.report_gap(&mut self.cx, &news.gaps, 0);
         }
     }
 
@@ -205,7 +205,7 @@ impl<H: Host> Driver<H> {
                 self.cx.calls.done(call);
             } else {
                 self.peers
-                    .finish_when_back(&mut self.cx, &mut self.outgoing, call);
+                    .complete_when_back(&mut self.cx, &mut self.outgoing, call);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::calls::CallId;
 use super::node_key::NodeKey;
 use crate::shrink::Shrink;
 
-/// How far a subscription has come.
+/// The progress of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subscription {
     /// There is no connection to ask on.
@@ -31,12 +31,12 @@ pub(super) struct TopicState {
     subscription: Subscription,
     /// Who waits for the confirmation, and until when.
     pub(super) waiting: Vec<(CallId, Instant)>,
-    /// Since when nobody here needs it.
+    /// Since when this process does not need it.
     pub(super) unused: Option<Instant>,
     /// It was confirmed once: what it missed since is a gap.
     pub(super) was_confirmed: bool,
-    /// Until when messages may come that a former server of it passes on.
-    pub(super) unsettled: Option<Instant>,
+    /// Until when late messages may come, which a former server of it passes on.
+    pub(super) late_until: Option<Instant>,
 }
 
 impl TopicState {
@@ -47,7 +47,7 @@ impl TopicState {
             waiting: Vec::new(),
             unused: None,
             was_confirmed: false,
-            unsettled: None,
+            late_until: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Connections to servers over the streams of `dial`, by redis-rs.
 //!
-//! redis-rs logs in, speaks RESP 2 and 3, and pipelines. Its own ways to subscribe again and to follow a cluster
-//! are not used, because they send the channels of many slots in one command, and do not act when a server takes a
-//! subscription away. Two more things to know of it, as of 1.6: it takes any push about a subscription for the
+//! redis-rs logs in, speaks RESP 2 and 3, and pipelines. Its own resubscription and cluster support
+//! are not used, because they send the channels of many slots in one command, and do not act when a server ends a
+//! subscription. Two more things to know of it, as of 1.6: it takes any push about a subscription for the
 //! answer to the oldest command of the connection, so a subscriber connection sends one channel in each command and takes an
 //! answer for no more than a hint; and with RESP 2 it knows nothing of sharded channels.
 
@@ -22,7 +22,7 @@ use super::dial::{dial, Stream};
 use super::login;
 use super::refusal::{Refusal, Reply};
 use super::resp2;
-use super::transport::{Change, Link, Pending, Push, PushSink, Transport};
+use super::transport::{BoxFuture, Change, Link, Push, PushSink, Transport};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::settings::{Credentials, Endpoint};
 
@@ -36,7 +36,7 @@ impl Transport for RedisTransport {
         endpoint: &Endpoint,
         timeout: Duration,
         pushes: Option<PushSink>,
-    ) -> Pending<Result<Arc<dyn Link>, Fault>> {
+    ) -> BoxFuture<Result<Arc<dyn Link>, Fault>> {
         let endpoint = endpoint.clone();
         Box::pin(async move {
             let opening = open(&endpoint, pushes);
@@ -159,7 +159,7 @@ async fn log_in(
             return resp2::open_subscriber(stream, &settings, pushes).await;
         }
     }
-    // Time is kept by whoever asks: a request has its own deadline.
+    // No timeout here: each request has a deadline of its own.
     let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
@@ -208,7 +208,7 @@ fn push(info: PushInfo) -> Option<Push> {
     }
 }
 
-/// What reads and writes for a connection, until nobody needs it.
+/// The task that reads and writes for a connection; dropping this ends it.
 struct Work(AbortHandle);
 
 impl Drop for Work {
@@ -221,12 +221,13 @@ struct Multiplexed {
     connection: MultiplexedConnection,
     /// Shared with what waits for an answer.
     work: Arc<Work>,
-    /// Changes when the connection is lost, and loses its sender when it is let go. redis-rs tells only with RESP 3.
+    /// Changes when the connection is lost, and loses its sender when the connection is dropped. redis-rs reports only with
+    /// RESP 3.
     ended: Option<watch::Receiver<()>>,
 }
 
 impl Link for Multiplexed {
-    fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+    fn request(&self, commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         let mut pipeline = redis::Pipeline::with_capacity(commands.len());
         for command in commands {
@@ -243,7 +244,7 @@ impl Link for Multiplexed {
         })
     }
 
-    fn change(&self, changes: &[Change], sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+    fn change(&self, changes: &[Change], sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>> {
         let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         let mut pipeline = redis::Pipeline::with_capacity(changes.len());
         for change in changes {
@@ -259,7 +260,7 @@ impl Link for Multiplexed {
         })
     }
 
-    fn ping(&self) -> Pending<bool> {
+    fn ping(&self) -> BoxFuture<bool> {
         let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         Box::pin(async move {
             let ping = redis::cmd("PING");
@@ -273,10 +274,10 @@ impl Link for Multiplexed {
         self.ended.is_some()
     }
 
-    fn ended(&self) -> Option<Pending<()>> {
+    fn ended(&self) -> Option<BoxFuture<()>> {
         let mut ended = self.ended.clone()?;
         Some(Box::pin(async move {
-            // An error says that it was let go.
+            // An error means that the connection was dropped.
             let _ = ended.changed().await;
         }))
     }

@@ -27,5 +27,5 @@ pub(crate) use command::Command;
 pub(crate) use connection::RedisTransport;
 pub(crate) use refusal::{Refusal, Reply};
 #[cfg(test)]
-pub(crate) use transport::Pending;
+pub(crate) use transport::BoxFuture;
 pub(crate) use transport::{Change, Link, Push, PushSink, Transport};

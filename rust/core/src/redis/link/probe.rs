@@ -1,5 +1,5 @@
-//! Finds out where to connect, and connects: to a server, to the master that the Sentinels name, and to whoever knows the map of a
-//! cluster.
+//! Finds out where to connect, and connects: to a server, to the master that the Sentinels name, and to a server that
+//! knows the map of a cluster.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::refusal::{Refusal, Reply};
 use super::server_clock::Reading;
 use super::transport::{Link, PushSink, Transport};
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::settings::{Endpoint, Host as ServerHost};
+use crate::redis::settings::{Endpoint, Server};
 use crate::sync::Mutex;
 
 /// How long a Sentinel, or a server that is asked for the map, may take.
@@ -36,19 +36,19 @@ pub(crate) enum Found {
 /// An open connection.
 pub(crate) struct Opened {
     pub(crate) link: Arc<dyn Link>,
-    /// Where to, if the Sentinels told.
+    /// Where to, if a Sentinel named the address.
     pub(crate) address: Option<Address>,
-    /// What time it is there, if that was asked and told.
+    /// What time it is there, if that was asked and answered.
     pub(crate) time: Option<Reading>,
 }
 
 /// A host and a port.
 pub(crate) type Address = (String, u16);
 
-/// Opens a connection to a server, or to whichever the Sentinels say is the master.
+/// Opens a connection to a server, or to the master that the Sentinels name.
 pub(crate) async fn open(
     transport: &dyn Transport,
-    server: &ServerHost,
+    server: &Server,
     timeout: Duration,
     pushes: Option<PushSink>,
 ) -> Result<Opened, Fault> {
@@ -106,7 +106,7 @@ impl Sentinels {
             }
             let lost = self.forget(&address, &link);
             drop(lost);
-            // One that is silent has had its time. One that refuses may have got other users since.
+            // A silent one gets no second attempt. One that refuses may have other users since the connection was made.
             if asked.is_err_and(|fault| fault.kind() == FaultKind::Timeout) {
                 return Err(Fault::new(
                     FaultKind::Timeout,
@@ -142,12 +142,12 @@ fn is_refused(replies: &[Reply]) -> bool {
     replies.first().and_then(Refusal::of).is_some()
 }
 
-/// Where the master is that the Sentinels name, if that is not where the connections go: a master that was replaced may not
-/// know it for seconds, and what it is given until then is lost.
+/// The address of the master that the Sentinels name, if the connections go elsewhere. A master that was replaced may not
+/// know that for seconds, and loses what is written to it until then.
 pub(crate) async fn successor(
     transport: &dyn Transport,
     sentinels: &Sentinels,
-    server: &ServerHost,
+    server: &Server,
     known: &[Address],
     timeout: Duration,
 ) -> Option<Address> {
@@ -159,7 +159,7 @@ pub(crate) async fn successor(
         if known.iter().all(|known| *known == address) {
             return None;
         }
-        // The Sentinel may be the one that has not heard: whoever is to be the master has to agree.
+        // The Sentinel may be out of date, so the new master has to confirm its role.
         let endpoint = server.endpoint.at(&address.0, address.1);
         if open_master(transport, &endpoint, timeout, None)
             .await
@@ -175,7 +175,7 @@ async fn master(
     transport: &dyn Transport,
     sentinels: &Sentinels,
     sentinel: &Endpoint,
-    server: &ServerHost,
+    server: &Server,
     timeout: Duration,
 ) -> Result<Address, Fault> {
     // There are others to ask: one that is silent must not keep everything waiting.
@@ -235,7 +235,7 @@ async fn open_master(
     Ok(link)
 }
 
-/// What a server says of its role; one that does not say is believed.
+/// The role that a server reports. One that reports none counts as a master.
 fn is_master(reply: Option<&Reply>) -> bool {
     role(reply).is_none_or(|role| role == "master")
 }
@@ -247,16 +247,16 @@ fn role(reply: Option<&Reply>) -> Option<String> {
     }
 }
 
-/// Opens a connection that asks. It is good for nothing before it is known what time it is there.
+/// Opens a connection for requests. It is not usable before the time of the server is known.
 pub(crate) async fn open_writer(
     transport: &dyn Transport,
-    server: &ServerHost,
+    server: &Server,
     timeout: Duration,
 ) -> Result<Opened, Fault> {
     let opened = open(transport, server, timeout, None).await?;
     let time = time_at(&*opened.link, timeout).await?;
     if time.is_none() {
-        // A Sentinel does not tell the time. Nor does a server whose user may not ask.
+        // A Sentinel does not answer `TIME`, nor does a server whose user may not run it.
         refuse_sentinel(&*opened.link, &server.endpoint, timeout).await?;
     }
     Ok(Opened { time, ..opened })
@@ -277,7 +277,7 @@ async fn refuse_sentinel(
     Err(Fault::new(FaultKind::Refused, text))
 }
 
-/// What time it is at a server; none if it does not say. It may not be allowed to.
+/// What time it is at a server; none if it refuses: the user may not be allowed to ask.
 pub(crate) async fn time_at(link: &dyn Link, timeout: Duration) -> Result<Option<Reading>, Fault> {
     let asked = Instant::now();
     let replies = in_time(timeout, link.request(&[Command::new("TIME")])).await?;

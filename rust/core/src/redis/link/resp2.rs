@@ -1,4 +1,4 @@
-//! Connections that subscribe, with RESP 2.
+//! Connections for subscriptions, with RESP 2.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::command::Command;
 use super::dial::Stream;
 use super::login;
 use super::refusal::{Refusal, Reply};
-use super::transport::{Change, Link, Pending, Push, PushSink};
+use super::transport::{BoxFuture, Change, Link, Push, PushSink};
 use crate::redis::fault::{Fault, FaultKind};
 
-/// With RESP 2 a connection that subscribes can do nothing else, and redis-rs has another type for it.
+/// With RESP 2 a connection with subscriptions can do nothing else, and redis-rs has another type for it.
 struct Resp2Subscriber {
     sink: PubSubSink,
     pushes: PushSink,
@@ -26,15 +26,15 @@ pub(super) async fn open_subscriber(
     pushes: PushSink,
 ) -> Result<Arc<dyn Link>, RedisError> {
     let (sink, mut stream) = PubSub::new(settings, stream).await?.split();
-    let told = Arc::clone(&pushes);
+    let on_message = Arc::clone(&pushes);
     let reader = tokio::spawn(async move {
         while let Some(message) = stream.next().await {
-            told(Push::Message {
+            on_message(Push::Message {
                 topic: message.get_channel_name().as_bytes().to_vec(),
                 payload: message.get_payload_bytes().to_vec(),
             });
         }
-        told(Push::Lost);
+        on_message(Push::Lost);
     });
     Ok(Arc::new(Resp2Subscriber {
         sink,
@@ -50,12 +50,12 @@ impl Drop for Resp2Subscriber {
 }
 
 impl Link for Resp2Subscriber {
-    fn request(&self, _commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+    fn request(&self, _commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         let text = "a connection of RESP 2 that subscribes takes no other commands";
         Box::pin(async move { Err(Fault::new(FaultKind::Refused, text)) })
     }
 
-    fn change(&self, changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+    fn change(&self, changes: &[Change], _sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>> {
         let (sink, pushes) = (self.sink.clone(), Arc::clone(&self.pushes));
         let changes = changes.to_vec();
         Box::pin(async move {
@@ -79,7 +79,7 @@ impl Link for Resp2Subscriber {
         })
     }
 
-    fn ping(&self) -> Pending<bool> {
+    fn ping(&self) -> BoxFuture<bool> {
         let mut sink = self.sink.clone();
         Box::pin(async move { sink.ping::<Value>().await.is_ok() })
     }
@@ -88,7 +88,7 @@ impl Link for Resp2Subscriber {
         false
     }
 
-    fn ended(&self) -> Option<Pending<()>> {
+    fn ended(&self) -> Option<BoxFuture<()>> {
         None
     }
 }

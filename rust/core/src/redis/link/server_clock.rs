@@ -1,4 +1,4 @@
-//! What time it is at a server: what it said last, carried on by the monotonic clock of this machine.
+//! The time at a server: its latest answer, plus what the monotonic clock of this machine has counted since.
 //!
 //! Deadlines are compared between processes, so they are in the time of the server that carries the message. The wall clock
 //! of this machine does not count: it may be wrong, and it may be set. The server's may be set as well, so it is asked again
@@ -24,7 +24,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Reads the answer; none if the server does not say what time it is.
+    /// Reads the answer; none if it holds no time.
     pub(crate) fn new(asked: Instant, answered: Instant, reply: Option<&Reply>) -> Option<Self> {
         let Some(Reply::Array(words)) = reply else {
             return None;
@@ -61,7 +61,7 @@ pub(crate) struct ServerClock {
 }
 
 impl ServerClock {
-    /// The clock of a server that has not said what time it is: that of this machine, as it is now.
+    /// The clock of a server whose time is not known: that of this machine, as it is now.
     pub(crate) fn assumed(now: Instant) -> Self {
         Self {
             at: now,
@@ -88,8 +88,8 @@ impl ServerClock {
         milliseconds(self.at(moment))
     }
 
-    /// Takes another answer of the server; gives by how many milliseconds its clock was set since the last one. What may as
-    /// well be the way of the answer is no difference.
+    /// Takes another answer of the server; returns by how many milliseconds its clock was set since the last one. A
+    /// difference within the round trip of the answer counts as none.
     pub(crate) fn follow(&mut self, reading: &Reading) -> Option<i64> {
         let expected = self.at(reading.answered);
         if (reading.time..=reading.time + reading.took()).contains(&expected) {
@@ -110,7 +110,7 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The clock of the server that has what all processes share, for every thread.
+/// The clock of the server with the memberships, which all processes share, for every thread.
 #[derive(Debug)]
 pub(crate) struct SharedClock {
     begun: Instant,
@@ -225,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn the_shared_clock_tells_the_time_of_the_server() {
+    fn the_shared_clock_has_the_time_of_the_server() {
         let shared = SharedClock::default();
         let now = Instant::now();
         shared.set(ServerClock::new(&reading(now, 0, 1_000_000)));
-        let told = shared.now();
+        let shown = shared.now();
         let passed = milliseconds(now.elapsed());
-        assert!((999_998..=1_000_002 + passed).contains(&told), "{told}");
+        assert!((999_998..=1_000_002 + passed).contains(&shown), "{shown}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a connection is to the driver, whatever makes it: redis-rs, or a test.
+//! A connection as the driver uses it, whether redis-rs makes it or a test.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,14 +10,14 @@ use super::refusal::{Refusal, Reply};
 use crate::redis::fault::Fault;
 use crate::redis::settings::Endpoint;
 
-pub(crate) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What a subscriber connection says by itself.
+/// What a subscriber connection receives without a request.
 #[derive(Debug)]
 pub(crate) enum Push {
     /// A message on a pub/sub channel.
     Message { topic: Vec<u8>, payload: Vec<u8> },
-    /// From here on the messages of a pub/sub channel come.
+    /// The messages of a pub/sub channel come from here on.
     Subscribed { topic: Vec<u8> },
     /// No more messages of it come, whether that was asked for or not.
     Unsubscribed { topic: Vec<u8> },
@@ -25,33 +25,33 @@ pub(crate) enum Push {
     Lost,
 }
 
-/// Whom a subscriber connection tells.
+/// Called with each push of a subscriber connection.
 pub(crate) type PushSink = Arc<dyn Fn(Push) + Send + Sync>;
 
 /// Opens connections. There is one for real, and one for tests.
 pub(crate) trait Transport: Send + Sync + 'static {
-    /// Connects, and proves who we are.
+    /// Connects, and authenticates.
     fn open(
         &self,
         endpoint: &Endpoint,
         timeout: Duration,
         pushes: Option<PushSink>,
-    ) -> Pending<Result<Arc<dyn Link>, Fault>>;
+    ) -> BoxFuture<Result<Arc<dyn Link>, Fault>>;
 }
 
 /// One open connection.
 pub(crate) trait Link: Send + Sync {
     /// Sends commands, each a list of words, and gives their answers in order; an error of the server is an answer.
-    fn request(&self, commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>>;
+    fn request(&self, commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>>;
     /// Subscribes to channels and unsubscribes from others, in this order. When all are answered it gives what was refused,
-    /// by place; of a lost connection nothing, which is told by itself.
-    fn change(&self, changes: &[Change], sharded: bool) -> Pending<Vec<(usize, Refusal)>>;
+    /// by index; nothing if the connection was lost, which is reported as a push.
+    fn change(&self, changes: &[Change], sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>>;
     /// Whether the server answers.
-    fn ping(&self) -> Pending<bool>;
+    fn ping(&self) -> BoxFuture<bool>;
     /// Whether it can carry sharded channels.
     fn can_shard(&self) -> bool;
-    /// Waits until it is lost, or let go; none if that shows only when it is used.
-    fn ended(&self) -> Option<Pending<()>>;
+    /// Waits until it is lost, or dropped; none if that shows only when it is used.
+    fn ended(&self) -> Option<BoxFuture<()>>;
 }
 
 /// What is to be changed about the topics of a connection.

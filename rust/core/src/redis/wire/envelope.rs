@@ -13,7 +13,7 @@
 //! counts the excluded channels, their names, and the payload; of a direct one the channel's name and the payload; of a
 //! control message an operation (one byte) and its fields.
 //!
-//! The body is encrypted where it is sent, the sequence and the deadline are set later: a [`Draft`] is what is between.
+//! The body is encrypted by the sender's thread, the sequence and the deadline are set later: until then it is a [`Draft`].
 //! An encrypted body of version 1 is a Fernet token of it ([`crypt`](crate::redis::wire::crypt)), and nothing else is authenticated. In version 2 it is
 //! an initialisation vector, the text by AES-128-CBC, and a code that authenticates all that and the destination
 //! ([`sealing`](crate::redis::wire::crypt::sealing)).
@@ -63,7 +63,7 @@ pub struct Header {
 
 /// A body to be sent. Names are not checked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outgoing<'a> {
+pub enum OutgoingBody<'a> {
     /// For the members of a group, which the pub/sub channel names.
     Group {
         /// Members that don't get it.
@@ -124,7 +124,7 @@ impl PartialEq for Payload {
 impl Eq for Payload {}
 
 impl fmt::Debug for Payload {
-    /// Not what users wrote to each other: that has no place in logs.
+    /// Without the content, which must not appear in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.as_bytes().len())
     }
@@ -151,14 +151,14 @@ pub enum Body {
     Control(Control),
 }
 
-/// A message with its header.
+/// An envelope that came in, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    /// Who, which and until when.
+pub struct DecodedEnvelope {
+    /// The sender, the sequence and the deadline.
     pub header: Header,
-    /// What.
+    /// The body.
     pub body: Body,
-    /// Whether all of it is as a process wrote it that has a key, and where it wrote it.
+    /// Whether a key of this layer authenticates all of it, for the destination that it came by.
     pub authenticated: bool,
 }
 
@@ -177,16 +177,16 @@ pub struct Seal<'a> {
 /// Names more channels than fit, a name that is too long, or no random bytes for encryption.
 pub fn encode(
     header: &Header,
-    body: Outgoing<'_>,
+    body: OutgoingBody<'_>,
     seal: Option<Seal<'_>>,
 ) -> Result<Draft, Unsendable> {
     let (kind, length) = match body {
-        Outgoing::Group { exclude, payload } => {
+        OutgoingBody::Group { exclude, payload } => {
             let names: usize = exclude.iter().map(|name| 1 + name.len()).sum();
             (GROUP, 1 + names + payload.len())
         }
-        Outgoing::Direct { channel, payload } => (DIRECT, 1 + channel.len() + payload.len()),
-        Outgoing::Control(_) => (CONTROL, 64),
+        OutgoingBody::Direct { channel, payload } => (DIRECT, 1 + channel.len() + payload.len()),
+        OutgoingBody::Control(_) => (CONTROL, 64),
     };
     let put_header = |bytes: &mut Vec<u8>, version, flags| {
         bytes.extend([version, flags]);
@@ -217,25 +217,25 @@ pub fn encode(
     Ok(bytes.into())
 }
 
-fn put_body(bytes: &mut Vec<u8>, body: Outgoing<'_>) -> Result<(), Unsendable> {
+fn put_body(bytes: &mut Vec<u8>, body: OutgoingBody<'_>) -> Result<(), Unsendable> {
     match body {
-        Outgoing::Group { exclude, payload } => {
+        OutgoingBody::Group { exclude, payload } => {
             let count = u8::try_from(exclude.len());
             bytes.push(count.map_err(|_| Unsendable::TooManyExcluded(exclude.len()))?);
             exclude.iter().try_for_each(|name| put_name(bytes, name))?;
             bytes.extend_from_slice(payload);
             Ok(())
         }
-        Outgoing::Direct { channel, payload } => {
+        OutgoingBody::Direct { channel, payload } => {
             put_name(bytes, channel)?;
             bytes.extend_from_slice(payload);
             Ok(())
         }
-        Outgoing::Control(control) => control.put(bytes),
+        OutgoingBody::Control(control) => control.put(bytes),
     }
 }
 
-/// The sender that an envelope names, whoever wrote it; 0 if it is too short.
+/// The sender that an envelope names, which is not verified; 0 if it is too short.
 pub fn sender(envelope: &[u8]) -> ProcessId {
     let mut reader = Reader::new(envelope.get(2..).unwrap_or_default());
     ProcessId(reader.number().unwrap_or_default())
@@ -244,7 +244,7 @@ pub fn sender(envelope: &[u8]) -> ProcessId {
 /// Reads an envelope that was written to a destination, a key or a pub/sub channel; the payload stays in the buffer, or in
 /// that of the decrypted body.
 ///
-/// With keys, a body that is not encrypted is refused: else whoever can publish could do without them.
+/// With keys, a body that is not encrypted is refused: else anybody who can publish could send without a key.
 ///
 /// # Errors
 /// Says what is wrong with the bytes.
@@ -252,7 +252,7 @@ pub fn decode(
     mut bytes: Vec<u8>,
     destination: &str,
     crypt: Option<&Crypt>,
-) -> Result<Envelope, Malformed> {
+) -> Result<DecodedEnvelope, Malformed> {
     let mut reader = Reader::new(&bytes);
     let version = reader.byte()?;
     if version != VERSION && version != SEALED {
@@ -290,7 +290,7 @@ pub fn decode(
         (None, true) => Err(Malformed::Encrypted),
         (Some(_), false) => Err(Malformed::NotEncrypted),
     }?;
-    Ok(Envelope {
+    Ok(DecodedEnvelope {
         header,
         body,
         authenticated: sealed,

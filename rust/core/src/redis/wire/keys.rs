@@ -1,4 +1,4 @@
-//! Every name that a layer uses on a server, and what a name that comes back stands for.
+//! Every key and pub/sub channel that a layer uses on a server, and how to parse them.
 //!
 //! A layer owns what begins with its prefix and a colon, and nothing else. Channel and group names hold no colon
 //! and no brace, so no two things share a name, and a prefix never reaches into another one's names. The three
@@ -92,9 +92,9 @@ pub enum Topic<'a> {
     /// The messages of a group.
     Group(&'a str),
     /// The messages for one process: for its specific channels, and answers to its requests.
-    Inbox(ProcessId),
-    /// Rings when a queue, that of the channel named, was empty and is no longer.
-    Bell(&'a str),
+    Process(ProcessId),
+    /// Wakes the processes that wait for entries of the queue of this channel.
+    Wake(&'a str),
     /// What all processes must know.
     Control,
     /// The messages of a channel, under `wire="channels_redis"`.
@@ -160,7 +160,7 @@ impl Keys {
     }
 
     /// The pub/sub channel that one process reads.
-    pub fn inbox(&self, process: ProcessId) -> String {
+    pub fn process(&self, process: ProcessId) -> String {
         format!("{}:p:{process}", self.prefix)
     }
 
@@ -169,8 +169,8 @@ impl Keys {
         format!("{}:q:{{{channel}}}", self.prefix)
     }
 
-    /// The pub/sub channel that tells of messages in a queue.
-    pub fn bell(&self, channel: &str) -> String {
+    /// The pub/sub channel of wake-ups for the entries of a queue.
+    pub fn wake(&self, channel: &str) -> String {
         format!("{}:b:{{{channel}}}", self.prefix)
     }
 
@@ -207,8 +207,8 @@ impl Keys {
         }
         match rest.split_once(':')? {
             ("g", group) => Some(Topic::Group(group)),
-            ("p", process) => ProcessId::parse(process).map(Topic::Inbox),
-            ("b", tag) => tag.strip_prefix('{')?.strip_suffix('}').map(Topic::Bell),
+            ("p", process) => ProcessId::parse(process).map(Topic::Process),
+            ("b", tag) => tag.strip_prefix('{')?.strip_suffix('}').map(Topic::Wake),
             _ => None,
         }
     }
@@ -217,7 +217,7 @@ impl Keys {
     pub fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
         match self.topic(name)? {
             Topic::Group(group) => Some(group),
-            Topic::Inbox(_) | Topic::Bell(_) | Topic::Control | Topic::Channel(_) => None,
+            Topic::Process(_) | Topic::Wake(_) | Topic::Control | Topic::Channel(_) => None,
         }
     }
 
@@ -227,8 +227,8 @@ impl Keys {
             return name.to_owned();
         }
         match self.topic(name) {
-            Some(Topic::Group(name) | Topic::Bell(name) | Topic::Channel(name)) => name.to_owned(),
-            Some(Topic::Inbox(process)) => process.to_string(),
+            Some(Topic::Group(name) | Topic::Wake(name) | Topic::Channel(name)) => name.to_owned(),
+            Some(Topic::Process(process)) => process.to_string(),
             Some(Topic::Control) | None => String::new(),
         }
     }
@@ -236,7 +236,7 @@ impl Keys {
     /// The pub/sub channels that a process reads, whatever it is used for.
     pub fn own(&self, process: ProcessId) -> Vec<String> {
         match self.wire {
-            Wire::Headrace => vec![self.inbox(process), self.control()],
+            Wire::Headrace => vec![self.process(process), self.control()],
             Wire::ChannelsRedis => Vec::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! Numbers that show a hole: the sender counts its messages per destination, the receiver compares.
+//! Sequence numbers, which show lost messages: the sender counts its messages per destination, the receiver compares.
 //!
 //! Both sides remember a bounded number of counts and forget those that were used longest ago. A sender that
 //! forgot begins at 1 again, and a receiver takes a 1 for a beginning, always: so forgetting never looks like
@@ -18,13 +18,13 @@ use super::keys::ProcessId;
 use crate::clock::Moment;
 use crate::expiry::ExpiryList;
 
-/// From one beginning of a sender that never uses a number again to the next. There are 2^40 of them: enough to forget a thousand
-/// destinations a second for 34 years.
+/// The distance between the first numbers of destinations, for a sender that never uses a number again. There are 2^40
+/// epochs: enough to forget a thousand destinations a second for 34 years.
 const EPOCH: u64 = 1 << 24;
-/// How far below the highest number, of those that come once, one may come that was overtaken.
+/// How far below the highest number one may be that was overtaken, if numbers come once.
 const WINDOW: u64 = 64;
 
-/// What a number says about those before it.
+/// What a number shows about those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The first of this sender on this topic, or a new beginning: what came before, if anything, is not known.
@@ -58,8 +58,8 @@ impl Sequences {
     /// anew.
     pub fn note(&mut self, sender: ProcessId, topic: &str, sequence: u64) -> Seen {
         let known = self.book.entry(sender, topic);
-        if known.is_some_and(Entry::is_once) {
-            // What is not authenticated is no measure of what is.
+        if known.is_some_and(SequenceEntry::is_once) {
+            // A number that is not authenticated must not change what is known of those that are.
             return Seen::First;
         }
         let (seen, last) = match known.map(|entry| entry.last) {
@@ -93,11 +93,13 @@ impl Sequences {
 
     /// Whether a sender whose numbers come once was seen on a topic.
     pub fn knows(&self, sender: ProcessId, topic: &str) -> bool {
-        self.book.entry(sender, topic).is_some_and(Entry::is_once)
+        self.book
+            .entry(sender, topic)
+            .is_some_and(SequenceEntry::is_once)
     }
 
-    /// Takes the next hole of each sender on a topic for a new beginning: after its subscription was interrupted. What is not
-    /// above the last number is still told, because the former server may pass it on late.
+    /// Takes the next hole of each sender on a topic for a new beginning: after its subscription was interrupted. A
+    /// number that is not above the last one is still reported, because the former server may pass it on late.
     pub fn excuse_topic(&mut self, topic: &str) {
         self.book.excuse_topic(topic);
     }
@@ -112,7 +114,7 @@ impl Sequences {
 
 /// The sender's side: the next number for each destination.
 #[derive(Debug)]
-pub struct Counters {
+pub struct SequenceCounters {
     book: Book,
     /// The number before the first of a destination that is new: a multiple of `EPOCH`.
     begun: u64,
@@ -120,7 +122,7 @@ pub struct Counters {
     rising: bool,
 }
 
-impl Counters {
+impl SequenceCounters {
     /// Remembers up to `capacity` destinations, at least one.
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -163,19 +165,19 @@ impl Counters {
     }
 }
 
-/// Numbers by topic and sender; when it is full, the one that was set longest ago gives way.
+/// Numbers by topic and sender; when it is full, the one that was set longest ago is removed.
 #[derive(Debug)]
 struct Book {
     capacity: usize,
     /// A topic is there as long as it has a sender.
     topics: HashMap<Arc<str>, HashMap<ProcessId, u32>>,
-    entries: Slab<Entry>,
+    entries: Slab<SequenceEntry>,
     /// In the order of setting; the deadlines mean nothing.
     order: ExpiryList,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SequenceEntry {
     topic: Arc<str>,
     sender: ProcessId,
     last: u64,
@@ -184,7 +186,7 @@ struct Entry {
     seen: u64,
 }
 
-impl Entry {
+impl SequenceEntry {
     fn is_once(&self) -> bool {
         self.seen != 0
     }
@@ -231,11 +233,11 @@ impl Book {
         self.topics.get(topic)?.get(&sender).copied()
     }
 
-    fn entry(&self, sender: ProcessId, topic: &str) -> Option<&Entry> {
+    fn entry(&self, sender: ProcessId, topic: &str) -> Option<&SequenceEntry> {
         self.entries.get(self.place(sender, topic)? as usize)
     }
 
-    fn entry_mut(&mut self, sender: ProcessId, topic: &str) -> Option<&mut Entry> {
+    fn entry_mut(&mut self, sender: ProcessId, topic: &str) -> Option<&mut SequenceEntry> {
         let place = self.place(sender, topic)?;
         self.entries.get_mut(place as usize)
     }
@@ -249,7 +251,7 @@ impl Book {
     }
 
     /// The entry of a sender whose numbers come once, which is used now.
-    fn use_once(&mut self, sender: ProcessId, topic: &str) -> Option<&mut Entry> {
+    fn use_once(&mut self, sender: ProcessId, topic: &str) -> Option<&mut SequenceEntry> {
         let place = self.place(sender, topic)?;
         let entry = self.entries.get_mut(place as usize);
         let entry = entry.filter(|entry| entry.is_once())?;
@@ -290,7 +292,7 @@ impl Book {
             .get_key_value(topic)
             .map(|(known, _)| Arc::clone(known));
         let topic = known.unwrap_or_else(|| Arc::from(topic));
-        let entry = Entry {
+        let entry = SequenceEntry {
             topic: Arc::clone(&topic),
             sender,
             last: 0,
@@ -310,7 +312,7 @@ impl Book {
     fn remove_oldest(&mut self) -> Option<u64> {
         let place = self.order.first()?;
         self.order.disarm(place);
-        let Entry {
+        let SequenceEntry {
             topic,
             sender,
             last,
@@ -332,7 +334,7 @@ impl Book {
         };
         senders.retain(|_, place| {
             let known = self.entries.get(*place as usize);
-            let kept = known.is_some_and(Entry::is_once);
+            let kept = known.is_some_and(SequenceEntry::is_once);
             if !kept {
                 self.order.disarm(*place);
                 self.entries.try_remove(*place as usize);

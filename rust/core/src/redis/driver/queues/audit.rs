@@ -1,9 +1,9 @@
-//! What is seen to once a second: queues at which somebody waits, messages that nobody here wants any more, and queues that nobody
-//! uses.
+//! Checks that are made once a second: of queues with waiting receivers, of messages that nobody here wants any more, and of
+//! queues that nobody uses.
 
 use std::time::Duration;
 
-use super::{ring, Queues};
+use super::{wake, Queues};
 use crate::redis::driver::context::Context;
 use crate::redis::driver::outgoing::Outgoing;
 use crate::redis::driver::request::{Request, Then};
@@ -15,14 +15,14 @@ use crate::redis::wire::envelope::{self, Draft, Header};
 /// For how long entries that have come are remembered where the messages live longer: a server that takes over is not further
 /// behind.
 const LAG: Duration = Duration::from_secs(60);
-/// How many queues at which nobody waits here are looked at in a second.
+/// How many queues without waiting receivers here are looked at in a second.
 const LOOKS: usize = 64;
 /// How long a message waits here for a receiver that left, before it goes back to its queue.
 const STALE: Duration = Duration::from_secs(1);
 
 impl Queues {
-    /// Looks whether there is something in the queues that somebody waits for here, gives back what nobody here wants any more,
-    /// and forgets the queues that nobody uses and of which nothing can come twice.
+    /// Fetches from the queues with waiting receivers, hands back messages that nobody here wants any more, and forgets
+    /// the queues that nobody uses and whose entries cannot come twice.
     pub(crate) fn audit<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
         let mut known_ones = Vec::new();
@@ -54,7 +54,7 @@ impl Queues {
         self.look_at_some(cx, known_ones);
     }
 
-    /// Asks how long those queues are that were not looked at for longest: nobody but `stats()` needs to know.
+    /// Asks for the lengths of the queues that were not looked at for longest. Only `stats()` needs them.
     fn look_at_some<H: Host>(&mut self, cx: &mut Context<H>, mut queues: Vec<(u64, String)>) {
         if queues.len() > LOOKS {
             queues.select_nth_unstable(LOOKS);
@@ -132,7 +132,7 @@ impl Queues {
         count(&cx.shared.meter.handed_back, messages);
         self.note_depth(cx, channel, messages);
         commands.push(Command::expire(&key, cx.expiry_ms()));
-        commands.push(ring(cx, channel));
+        commands.push(wake(cx, channel));
         let call = cx.call(1, None);
         let then = Then::HandedBack { call, messages };
         cx.submit(Request::new(channel, &key, commands, cx.until(), then));
@@ -150,7 +150,7 @@ fn entry_of<H: Host>(
         sender: cx.me,
         ..Header::default()
     };
-    let body = envelope::Outgoing::Direct { channel, payload };
+    let body = envelope::OutgoingBody::Direct { channel, payload };
     let entry = envelope::encode(&header, body, cx.seal()).ok()?;
     Some(outgoing.numbered(&cx.keys.queue(channel), entry))
 }

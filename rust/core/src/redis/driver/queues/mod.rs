@@ -1,14 +1,14 @@
 //! Plain channels: queues on the server, each message to exactly one receiver of the fleet.
 //!
-//! A queue is a list. A sender pushes at its end and learns how long it is now; if that is more than the capacity it takes
-//! its own entry out again, and if somebody was quicker, the message was delivered. So the capacity is exact without a
-//! script, which serverless endpoints do not run. Nobody blocks on a list: a bell (a pub/sub channel) says that there is
-//! something, and a look every second makes up for a bell that was not heard.
+//! A queue is a list. A sender pushes at its end and learns how long it is now; if that is more than the capacity it
+//! takes its own entry out again; if another process took it before, the message was delivered. So the capacity is exact
+//! without a script, which serverless endpoints do not run. No process blocks on a list: a wake-up (a message on a
+//! pub/sub channel) reports that there are entries, and a look every second makes up for a wake-up that was missed.
 //!
 //! A process takes no more than it has receivers that wait, by moving entries to a list of its own, from which it removes
-//! them as soon as it has them. If the connection breaks in between, that list holds what the server gave and nobody got, and
-//! is read when the connection is back. What the list of a process that was killed holds is dropped by the
-//! server after the expiry: at most once, as the specification wants it.
+//! them as soon as it has them. If the connection breaks in between, that list holds the entries that did not arrive, and
+//! is read when the connection is back. The server drops the list of a process that was killed after the expiry: delivery
+//! is at most once, as the specification requires.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,13 +53,13 @@ fn take<H: Host>(cx: &Context<H>, channel: &str) -> Command {
         .word("RIGHT")
 }
 
-/// Rings the bell of a queue.
-fn ring<H: Host>(cx: &Context<H>, channel: &str) -> Command {
-    Command::publish(cx.keys.bell(channel)).bytes(Arc::default())
+/// Wakes the processes that wait for entries of a queue.
+fn wake<H: Host>(cx: &Context<H>, channel: &str) -> Command {
+    Command::publish(cx.keys.wake(channel)).bytes(Arc::default())
 }
 
-/// Asks for the entries that have no place in a queue. Several senders may find the same expired ones to remove, so
-/// how long the queue was does not tell who has one.
+/// Asks for the entries that have no place in a queue. Several senders may remove the same expired ones, so
+/// the length of the queue does not show whose entry has a place.
 fn beyond<H: Host>(cx: &Context<H>, channel: &str) -> Command {
     Command::new("LRANGE")
         .text(cx.keys.queue(channel))
@@ -113,10 +113,10 @@ impl Queues {
         let mut commands = vec![
             Command::new("RPUSH").text(&key).envelope(entry),
             Command::expire(&key, expiry),
-            ring(cx, channel),
+            wake(cx, channel),
         ];
-        // If somebody waits here, the first entry is taken at once: it is ours to take, and saves the way of the bell. What
-        // was asked for before is no reason not to: it was done before this push, and cannot have taken this.
+        // If a receiver waits here, the first entry is taken at once, which saves the round trip of the wake-up. Earlier
+        // requests do not count: they were done before this push, and cannot have taken its entry.
         let waiting = cx.local.waiters(channel);
         let queue = self.queue(channel);
         let follows = waiting > queue.following && !queue.unsure;
@@ -207,7 +207,8 @@ impl Queues {
     fn accept<H: Host>(&mut self, cx: &mut Context<H>, pushed: &Pushed) {
         count(&cx.shared.meter.queued, 1);
         self.note_depth(cx, &pushed.channel, pushed.length);
-        cx.calls.finish(pushed.call, |answer| answer.queued += 1);
+        cx.calls
+            .complete_part(pushed.call, |answer| answer.queued += 1);
     }
 
     fn note_depth<H: Host>(&mut self, cx: &Context<H>, channel: &str, depth: u64) {
@@ -221,7 +222,7 @@ impl Queues {
         }
     }
 
-    /// The queue was full: perhaps of messages that have expired. If not, the new one goes.
+    /// The queue was full. Removes entries that have expired; if there are none, the new one is withdrawn.
     pub(super) fn prune<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -239,7 +240,7 @@ impl Queues {
         };
         let mut commands: Vec<Command> = expired.map(remove).collect();
         if commands.is_empty() {
-            self.settle_place(cx, pushed, beyond_now);
+            self.accept_or_withdraw(cx, pushed, beyond_now);
             return;
         }
         commands.push(beyond(cx, &pushed.channel));
@@ -258,10 +259,10 @@ impl Queues {
         let removed = replies.iter().map(|reply| integer(Some(reply))).sum();
         expired(cx, &pushed.channel, removed);
         pushed.length = pushed.length.saturating_sub(removed);
-        self.settle_place(cx, pushed, beyond);
+        self.accept_or_withdraw(cx, pushed, beyond);
     }
 
-    fn settle_place<H: Host>(
+    fn accept_or_withdraw<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         pushed: Pushed,
@@ -283,13 +284,14 @@ impl Queues {
         replies: &[Reply],
     ) {
         if integer(replies.first()) == 0 {
-            // Somebody took it meanwhile.
+            // It was taken meanwhile.
             self.accept(cx, pushed);
             return;
         }
         count(&cx.shared.meter.queue_full, 1);
         self.note_depth(cx, &pushed.channel, pushed.length.saturating_sub(1));
-        cx.calls.finish(pushed.call, |answer| answer.full += 1);
+        cx.calls
+            .complete_part(pushed.call, |answer| answer.full += 1);
     }
 
     /// A push has failed, and perhaps what was asked for behind it.

@@ -21,9 +21,9 @@ pub(super) struct Queue {
     /// That list is being read.
     pub(super) recovering: bool,
     /// Calls that take entries when it has been read.
-    pub(super) held: Vec<Held>,
-    /// The bell was heard since entries were asked for, which may have been done before that.
-    pub(super) rung: bool,
+    pub(super) held: Vec<DeferredFetch>,
+    /// A wake-up came since entries were asked for; the request may have been done before the push.
+    pub(super) woken: bool,
     /// Entries that have come, and whether they were removed from the list of those taken.
     come: HashMap<u64, bool>,
     /// Of these, the latest that were removed: a replica that takes over may not have heard of it.
@@ -32,14 +32,14 @@ pub(super) struct Queue {
     pub(super) came: Option<Instant>,
     /// When it was last looked how long it is, by the number of the look.
     pub(super) looked: u64,
-    /// Since when messages wait here for nobody.
+    /// Since when messages wait here without a receiver.
     pub(super) stale: Option<Instant>,
     /// The hour in whose index its name is.
     pub(super) indexed: Option<u64>,
 }
 
 impl Queue {
-    /// Notes that an entry has come; tells whether it is the first time.
+    /// Notes that an entry has come; returns whether it is the first time.
     pub(super) fn has_come(&mut self, entry: u64) -> bool {
         let before = self.come.len();
         self.come.entry(entry).or_insert(false);
@@ -69,7 +69,7 @@ impl Queue {
 
 /// A call that takes entries whether anybody waits or not.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct DeferredFetch {
     /// How many at most.
     pub(super) most: usize,
     pub(super) call: CallId,

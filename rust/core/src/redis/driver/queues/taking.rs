@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::entry::id;
-use super::queue::Held;
+use super::queue::DeferredFetch;
 use super::{expired, take, time_at, Queues};
 use crate::redis::driver::arrivals::{is_oversized, Arrivals};
 use crate::redis::driver::calls::CallId;
@@ -16,7 +16,7 @@ use crate::redis::fault::Fault;
 use crate::redis::host::Host;
 use crate::redis::link::{Command, Reply};
 use crate::redis::meter::count;
-use crate::redis::wire::envelope::{self, Body, Envelope};
+use crate::redis::wire::envelope::{self, Body, DecodedEnvelope};
 use crate::redis::wire::keys::hash_slot;
 
 /// How many entries are taken with one request at most.
@@ -51,22 +51,22 @@ impl Queues {
         }
     }
 
-    /// There is something in a queue. What was asked for before does not count: it may find the queue as it was.
-    pub(crate) fn rung<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+    /// A queue has entries. Earlier requests for entries do not count: they may find the queue as it was.
+    pub(crate) fn woken<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
         if let Some(queue) = self.queues.get_mut(channel) {
-            queue.rung = queue.fetching > 0;
+            queue.woken = queue.fetching > 0;
         }
         self.fetch(cx, channel);
     }
 
-    /// Asks again for those whose entries were asked for before the bell was heard, and have not come.
-    fn heed_bell<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
+    /// Asks again for the entries that were asked for before the wake-up, and have not come.
+    fn fetch_again_if_woken<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
         let missing = self.missing(cx, channel);
         let Some(queue) = self.queues.get_mut(channel) else {
             return;
         };
-        if queue.rung && (missing > 0 || queue.fetching == 0) {
-            queue.rung = false;
+        if queue.woken && (missing > 0 || queue.fetching == 0) {
+            queue.woken = false;
             self.fetch(cx, channel);
         }
     }
@@ -81,7 +81,7 @@ impl Queues {
         call: CallId,
     ) {
         if let Some(queue) = self.queues.get_mut(channel).filter(|queue| queue.unsure) {
-            queue.held.push(Held { most, call });
+            queue.held.push(DeferredFetch { most, call });
             self.recover(cx, channel);
             return;
         }
@@ -130,7 +130,7 @@ impl Queues {
         let took = self.took(cx, arrivals, channel, asked, replies);
         self.note_depth(cx, channel, depth);
         if let Some(call) = call {
-            cx.calls.finish(call, |answer| answer.queued += took);
+            cx.calls.complete_part(call, |answer| answer.queued += took);
         }
         if depth > 0 {
             self.fetch(cx, channel);
@@ -160,7 +160,7 @@ impl Queues {
         let taken: Vec<Vec<u8>> = replies.into_iter().filter_map(bytes).collect();
         let count = taken.len() as u64;
         self.deliver_entries(cx, arrivals, channel, taken, Source::Queue);
-        self.heed_bell(cx, channel);
+        self.fetch_again_if_woken(cx, channel);
         count
     }
 
@@ -222,7 +222,7 @@ impl Queues {
         };
         let channels: Vec<String> = self.queues.keys().filter(is_there).cloned().collect();
         for channel in channels {
-            // A reading that was lost with the connection is none.
+            // A read that was lost with the connection does not count.
             self.queue(&channel).recovering = false;
             self.recover(cx, &channel);
         }
@@ -239,7 +239,7 @@ impl Queues {
             return;
         };
         queue.recovering = false;
-        for Held { call, .. } in std::mem::take(&mut queue.held) {
+        for DeferredFetch { call, .. } in std::mem::take(&mut queue.held) {
             cx.calls.fail(call, fault.clone());
         }
     }
@@ -277,9 +277,9 @@ impl Queues {
         let before = cx.local.depth(channel);
         let entries = words(replies).into_iter().filter_map(bytes).collect();
         self.deliver_entries(cx, arrivals, channel, entries, Source::Taken);
-        // They are for the calls that waited for them.
+        // The entries count for the calls that were deferred.
         let mut here = cx.local.depth(channel).saturating_sub(before);
-        for Held { most, call } in held.unwrap_or_default() {
+        for DeferredFetch { most, call } in held.unwrap_or_default() {
             self.fetch_for(cx, channel, most.saturating_sub(here), call);
             here = here.saturating_sub(most);
         }
@@ -306,7 +306,7 @@ fn deliver_entry<H: Host>(
             return;
         }
     };
-    let Envelope {
+    let DecodedEnvelope {
         header,
         body,
         authenticated,

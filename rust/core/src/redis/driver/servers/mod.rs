@@ -1,6 +1,6 @@
-//! The servers: which there are, their connections, and the requests that wait for them.
+//! The servers, their connections, and the requests that wait for them.
 //!
-//! Nothing here touches a socket. What has come of an event is kept until the driver takes it, and acts on it.
+//! Nothing here touches a socket. The outcomes of an event are kept until the driver takes them and acts on them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::redis::link::probe::{Address, Found, Opened};
 use crate::redis::link::server_clock::Reading;
 use crate::redis::link::Reply;
 use crate::redis::random;
-use crate::redis::settings::{Host as ServerHost, Settings};
+use crate::redis::settings::{Server, Settings};
 use crate::redis::wire::keys::hash_slot;
 use crate::shrink::Shrink;
 
@@ -26,15 +26,15 @@ mod unreachable;
 
 pub(super) use requests::Pipeline;
 
-/// What has come of an event, for the driver to act on.
-pub(super) enum Outcome {
+/// The outcome of an event, for the driver to act on.
+pub(super) enum ServerOutcome {
     /// A request was answered. With the answers comes the envelope that it carried.
     Answered(Then, Vec<Reply>, Arc<[u8]>),
     /// A request was not done, or it is not known whether it was.
     Failed(Then, Fault),
-    /// A connection that asks was made.
+    /// A connection for requests was made.
     WriterOpened(NodeKey),
-    /// A connection that subscribes was made, or lost.
+    /// A connection for subscriptions was made, or lost.
     SubscriberOpened(NodeKey),
     SubscriberLost(NodeKey, Fault),
     /// An attempt to connect failed.
@@ -48,14 +48,14 @@ pub(super) enum Outcome {
 /// A connection that is to be made.
 pub(super) struct Dial {
     pub(super) id: LinkId,
-    pub(super) server: ServerHost,
+    pub(super) server: Server,
 }
 
 pub(super) struct Servers {
     settings: Arc<Settings>,
     map: Map,
     nodes: HashMap<NodeKey, Node>,
-    /// Counts the attempts to connect. A server that leaves a cluster and comes back is none that was known before.
+    /// Counts the attempts to connect. A server that leaves a cluster and comes back is a new one.
     attempts: u64,
     /// Requests that cannot be sent before the map is known.
     unrouted: Outbox,
@@ -65,7 +65,7 @@ pub(super) struct Servers {
     outstanding: usize,
     /// Why the last attempt to connect failed, the last connection was lost, or a server last refused.
     last_fault: Option<Fault>,
-    outcomes: VecDeque<Outcome>,
+    outcomes: VecDeque<ServerOutcome>,
     /// Something has changed about connections or the map since that was last asked.
     changed: bool,
 }
@@ -86,7 +86,7 @@ impl Servers {
         }
     }
 
-    pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
+    pub(super) fn next_outcome(&mut self) -> Option<ServerOutcome> {
         self.outcomes.pop_front()
     }
 
@@ -143,7 +143,7 @@ impl Servers {
             }
             NodeKey::Address(host, port) => {
                 let seed = self.settings.hosts.first()?;
-                let server = ServerHost {
+                let server = Server {
                     endpoint: seed.endpoint.at(host, *port),
                     sentinels: Vec::new(),
                     master_name: None,
@@ -185,7 +185,7 @@ impl Servers {
         }
     }
 
-    /// What comes from now on was sent after the question whose answer has come: both take the same way.
+    /// Notes that whatever comes from now on was sent after `asked`: it comes behind the answer to the ping of that moment.
     pub(super) fn note_heard(&mut self, id: &LinkId, asked: Instant) {
         if let Some(link) = self.link_mut(id) {
             link.since = asked;
@@ -197,7 +197,7 @@ impl Servers {
         self.nodes.values().filter_map(Node::next_attempt).min()
     }
 
-    /// The connections that are not there, and whose time has come.
+    /// The connections that are due to be opened.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Dial> {
         let mut due = Vec::new();
         for (key, node) in &mut self.nodes {
@@ -219,7 +219,7 @@ impl Servers {
         due
     }
 
-    /// Notes what became of an attempt to connect.
+    /// Handles the result of an attempt to connect.
     pub(super) fn opened(&mut self, id: &LinkId, opened: Result<Opened, Fault>, now: Instant) {
         self.changed = true;
         let Some(node) = self.nodes.get_mut(&id.node) else {
@@ -236,8 +236,8 @@ impl Servers {
                 state.failure = None;
                 let key = id.node.clone();
                 self.outcomes.push_back(match id.role {
-                    Role::Writer => Outcome::WriterOpened(key),
-                    Role::Subscriber => Outcome::SubscriberOpened(key),
+                    Role::Writer => ServerOutcome::WriterOpened(key),
+                    Role::Subscriber => ServerOutcome::SubscriberOpened(key),
                 });
             }
             Err(fault) => {
@@ -251,10 +251,10 @@ impl Servers {
 
     fn not_reached(&mut self, fault: Fault) {
         self.last_fault = Some(fault.clone());
-        self.outcomes.push_back(Outcome::NotReached(fault));
+        self.outcomes.push_back(ServerOutcome::NotReached(fault));
     }
 
-    /// A connection is lost, or has to be given up.
+    /// Handles the loss of a connection, or gives it up.
     pub(super) fn lose(&mut self, id: &LinkId, fault: &Fault, now: Instant) {
         let generation = self.attempts + 1;
         let Some(link) = self.link_mut(id).filter(|link| link.link().is_some()) else {
@@ -272,7 +272,7 @@ impl Servers {
                 Role::Writer => node.unanswered = 0,
                 Role::Subscriber => {
                     node.changes.clear();
-                    let lost = Outcome::SubscriberLost(id.node.clone(), fault.clone());
+                    let lost = ServerOutcome::SubscriberLost(id.node.clone(), fault.clone());
                     self.outcomes.push_back(lost);
                 }
             }
@@ -288,7 +288,7 @@ impl Servers {
         }
     }
 
-    /// The server says that it is a replica. Behind Sentinels there is a master elsewhere, and that is where messages are
+    /// The server reports that it is a replica. Behind Sentinels there is a master elsewhere, and that is where messages are
     /// heard first.
     fn demoted(&mut self, writer: &LinkId, fault: &Fault, now: Instant) {
         let key = &writer.node;
@@ -337,7 +337,7 @@ impl Servers {
         }
         self.leave_nodes(now);
         self.route_again(now);
-        self.outcomes.push_back(Outcome::Mapped);
+        self.outcomes.push_back(ServerOutcome::Mapped);
         // A server that is down may still have its slots on the map: look until another has them.
         if self.has_lost_one() {
             self.map.look_again();
@@ -355,16 +355,16 @@ impl Servers {
         }
     }
 
-    /// A server says that a slot has a new master.
+    /// A server reports that a slot has a new master.
     pub(super) fn moved(&mut self, named_by: &NodeKey, slot: u16, host: &str, port: u16) {
         if let NodeKey::Address(host, port) = named_by.named(host, port) {
             self.map.moved(slot, host, port);
-            self.outcomes.push_back(Outcome::Moved);
+            self.outcomes.push_back(ServerOutcome::Moved);
         }
     }
 
-    /// A server has said what time it is, or has not. It is followed: its clock may be set, and another server may take its
-    /// place. Gives by how many milliseconds it was set.
+    /// A server has answered with its time, or refused to. Its clock is followed: it may be set, and another server may
+    /// take its place. Gives by how many milliseconds it was set.
     pub(super) fn note_time(
         &mut self,
         key: &NodeKey,

@@ -1,11 +1,11 @@
-//! Requests on their way: where each goes, what is written together, and what the answers mean for it.
+//! Routes requests to servers, writes them in pipelines, and handles the answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Outcome, Servers};
+use super::{ServerOutcome, Servers};
 use crate::redis::driver::node_key::{LinkId, NodeKey, Role};
 use crate::redis::driver::outbox::Outbox;
 use crate::redis::driver::request::{passing, Request, Target};
@@ -100,7 +100,7 @@ impl Servers {
     }
 
     /// What is to be written now, wherever there is a connection; `wall` is the time in milliseconds since the Unix epoch, for
-    /// servers that have not said theirs.
+    /// servers whose time is not known.
     pub(crate) fn pipelines(&mut self, now: Instant, wall: u64) -> Vec<Pipeline> {
         let sharded = self.map.publishes_sharded();
         let expiry = u64::try_from(self.settings.expiry.as_millis()).unwrap_or(u64::MAX);
@@ -190,20 +190,20 @@ impl Servers {
             self.outstanding -= 1;
         }
         let carried = request.carried();
-        let answered = Outcome::Answered(request.then, replies, carried);
+        let answered = ServerOutcome::Answered(request.then, replies, carried);
         self.outcomes.push_back(answered);
     }
 
-    /// It was not done, or it is not known whether it was.
+    /// Fails a request that was not done, or of which that is not known.
     pub(super) fn fail(&mut self, request: Request, fault: &Fault) {
         if request.then.carries_a_message() {
             self.outstanding -= 1;
         }
-        let failed = Outcome::Failed(request.then, fault.clone());
+        let failed = ServerOutcome::Failed(request.then, fault.clone());
         self.outcomes.push_back(failed);
     }
 
-    /// Asks where the server says, or here in a while.
+    /// Follows the redirection, or retries here in a while.
     fn ask_again(&mut self, id: &LinkId, mut request: Request, refusal: Refusal, now: Instant) {
         let is_shard = self.map.is_known() && !self.map.is_cluster();
         if is_shard && refusal.elsewhere().is_some() {

@@ -24,7 +24,7 @@ fn servers(now: Instant) -> Servers {
     Servers::new(&Arc::new(settings(Topology::Shards)), now)
 }
 
-/// Has the connections made that are due; gives the one that asks.
+/// Opens the connections that are due; returns the one for requests.
 fn connect(servers: &mut Servers, now: Instant) -> LinkId {
     let mut writer = None;
     for dial in servers.due(now) {
@@ -41,11 +41,11 @@ fn connect(servers: &mut Servers, now: Instant) -> LinkId {
     writer.expect("it is due")
 }
 
-fn outcomes(servers: &mut Servers) -> Vec<Outcome> {
+fn outcomes(servers: &mut Servers) -> Vec<ServerOutcome> {
     std::iter::from_fn(|| servers.next_outcome()).collect()
 }
 
-/// Writes what waits, and has it answered.
+/// Writes the requests that wait, and answers them.
 fn answer(servers: &mut Servers, now: Instant, reply: &Reply) {
     for pipeline in servers.pipelines(now, 0) {
         let replies = vec![reply.clone(); pipeline.commands.len()];
@@ -65,7 +65,7 @@ fn a_request_waits_for_a_connection_and_is_answered_once() {
     assert!(servers.have_waiting() && !servers.have_carried_all());
     answer(&mut servers, now, &Reply::Int(1));
     let outcomes = outcomes(&mut servers);
-    assert!(matches!(outcomes.as_slice(), [Outcome::Answered(..)]));
+    assert!(matches!(outcomes.as_slice(), [ServerOutcome::Answered(..)]));
     assert!(!servers.have_waiting() && servers.have_carried_all());
 }
 
@@ -78,7 +78,7 @@ fn a_request_that_waited_too_long_fails() {
     assert!(outcomes(&mut servers).is_empty());
     servers.give_up_late(now + Duration::from_secs(5));
     let outcomes = outcomes(&mut servers);
-    assert!(matches!(outcomes.as_slice(), [Outcome::Failed(..)]));
+    assert!(matches!(outcomes.as_slice(), [ServerOutcome::Failed(..)]));
     assert!(servers.have_carried_all());
 }
 
@@ -97,7 +97,7 @@ fn what_a_server_cannot_do_just_now_is_asked_again_after_a_while() {
 }
 
 #[test]
-fn a_lost_connection_is_made_again_and_what_the_old_one_says_is_not_heard() {
+fn a_lost_connection_is_made_again_and_events_of_the_old_one_are_ignored() {
     let now = Instant::now();
     let mut servers = servers(now);
     servers.submit(request(now), now);
@@ -121,9 +121,10 @@ fn a_server_that_refuses_at_once_fails_what_waits_for_it() {
     servers.opened(&writer, Err(fault.clone()), now);
     servers.give_up_late(now);
     let outcomes = outcomes(&mut servers);
-    let [Outcome::NotReached(_), Outcome::Failed(_, failed)] = outcomes.as_slice() else {
+    let [ServerOutcome::NotReached(_), ServerOutcome::Failed(_, failed)] = outcomes.as_slice()
+    else {
         panic!("{} outcomes", outcomes.len());
     };
     assert_eq!(*failed, fault);
-    assert_eq!(servers.away(now), Some(fault));
+    assert_eq!(servers.all_unreachable(now), Some(fault));
 }

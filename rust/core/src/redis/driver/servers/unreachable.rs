@@ -1,7 +1,7 @@
-//! Servers that are known to be away, for which nobody waits.
+//! Servers that are known to be unreachable, for which no request waits.
 //!
-//! A server that was lost a moment ago is waited for: it may be on its way back. One that refuses the first attempt to
-//! connect, or is still not there after `send_timeout`, fails at once all that needs it, until an attempt succeeds.
+//! Requests wait for a server that was lost a moment ago: it may come back. If it refuses the first attempt to connect, or is
+//! not back after `send_timeout`, requests to it fail at once, until an attempt succeeds.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use super::Servers;
 use crate::redis::driver::node_key::NodeKey;
 use crate::redis::fault::{Fault, FaultKind};
 
-/// What those are told who need a server for which nobody waits.
-fn away(failure: &Fault) -> Fault {
+/// The fault of requests to a server that is unreachable.
+fn as_unreachable(failure: &Fault) -> Fault {
     if failure.is_refusal() {
         return failure.clone();
     }
@@ -38,7 +38,7 @@ impl Servers {
         }
     }
 
-    /// Why nobody waits for a server, or, without one, for the map, before which it is not known which it is.
+    /// Why a server is unreachable, or, without one, why the map cannot be read.
     fn failure_of(&self, node: Option<&NodeKey>, now: Instant) -> Option<&Fault> {
         match node.and_then(|key| self.nodes.get(key)) {
             Some(node) => node.given_up(now, self.settings.send_timeout),
@@ -46,12 +46,12 @@ impl Servers {
         }
     }
 
-    /// The same, as those are told who need it.
+    /// The same, as the fault of requests to it.
     pub(crate) fn given_up(&self, node: Option<&NodeKey>, now: Instant) -> Option<Fault> {
-        self.failure_of(node, now).map(away)
+        self.failure_of(node, now).map(as_unreachable)
     }
 
-    /// The servers for which nobody waits, and what those are told who need them; without a server: the map.
+    /// The unreachable servers, and the fault of requests to each; without a server: the map.
     pub(crate) fn all_given_up(&self, now: Instant) -> HashMap<Option<NodeKey>, Fault> {
         let places = self.nodes.keys().map(Some).chain([None]);
         let given_up = |place: Option<&NodeKey>| Some((place.cloned(), self.given_up(place, now)?));
@@ -59,7 +59,7 @@ impl Servers {
     }
 
     /// Why no message can be sent, if every server is given up.
-    pub(crate) fn away(&self, now: Instant) -> Option<Fault> {
+    pub(crate) fn all_unreachable(&self, now: Instant) -> Option<Fault> {
         let writer = |key: &NodeKey| {
             let writer = &self.nodes.get(key)?.writer;
             writer.given_up(now, self.settings.send_timeout)
@@ -67,21 +67,21 @@ impl Servers {
         let mut failures = self.map.servers().into_iter().map(|key| writer(&key));
         let last = failures.next_back().unwrap_or(self.map.failure());
         let last = last.filter(|_| failures.all(|failure| failure.is_some()));
-        last.map(away)
+        last.map(as_unreachable)
     }
 
-    /// Gives up what waits for a server for which nobody waits.
+    /// Gives up the requests to unreachable servers.
     pub(super) fn give_up_in_vain(&mut self, now: Instant) {
         let patience = self.settings.send_timeout;
         let mut in_vain = Vec::new();
         for node in self.nodes.values_mut() {
             if let Some(failure) = node.writer.given_up(now, patience) {
-                let fault = away(failure);
+                let fault = as_unreachable(failure);
                 in_vain.extend(node.outbox.take().map(|request| (request, fault.clone())));
             }
         }
         if let Some(failure) = self.map.failure() {
-            let fault = away(failure);
+            let fault = as_unreachable(failure);
             in_vain.extend(self.unrouted.take().map(|request| (request, fault.clone())));
         }
         for (request, fault) in in_vain {

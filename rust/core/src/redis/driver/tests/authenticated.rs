@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::redis::wire::crypt::Crypt;
-use crate::redis::wire::envelope::{Date, Outgoing, Seal};
+use crate::redis::wire::envelope::{Date, OutgoingBody, Seal};
 
 /// The time at the server, in seconds.
 const NOW: u64 = 1_000_000;
@@ -21,7 +21,7 @@ fn sealed(destination: &str, channel: &str, sequence: u64, deadline: u64) -> Vec
             deadline: 0,
         },
     );
-    let body = Outgoing::Direct {
+    let body = OutgoingBody::Direct {
         channel,
         payload: PAYLOAD,
     };
@@ -39,7 +39,7 @@ fn sealed(destination: &str, channel: &str, sequence: u64, deadline: u64) -> Vec
     draft.bytes().to_vec()
 }
 
-/// A layer that has keys, at a server that tells the time.
+/// A layer that has keys, at a server that answers `TIME`.
 async fn connected() -> Layer {
     let settings = Settings {
         crypt: Some(Arc::new(keys())),
@@ -53,10 +53,10 @@ async fn connected() -> Layer {
 
 impl Layer {
     async fn comes_sealed(&self, channel: &str, sequence: u64, deadline: u64) {
-        let inbox = self.keys.inbox(ME);
-        let payload = sealed(&inbox, channel, sequence, deadline);
+        let own_topic = self.keys.process(ME);
+        let payload = sealed(&own_topic, channel, sequence, deadline);
         self.push(|| Push::Message {
-            topic: inbox.clone().into_bytes(),
+            topic: own_topic.clone().into_bytes(),
             payload: payload.clone(),
         });
         sleep(Duration::from_millis(1)).await;

@@ -38,7 +38,7 @@ async fn each_server_has_a_clock_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_servers_clock_that_is_set_is_followed_and_told_of() {
+async fn a_servers_clock_that_is_set_is_followed_and_reported() {
     let layer = willing_layer(settings(Topology::Shards));
     layer.set_clock("seed:1", HOUR);
     layer.connect().await;
@@ -51,7 +51,7 @@ async fn a_servers_clock_that_is_set_is_followed_and_told_of() {
         milliseconds,
     }) = layer.shared.notices.next(Duration::ZERO)
     else {
-        panic!("nobody was told")
+        panic!("there was no notice")
     };
     assert_eq!(server, "seed:1");
     // An hour, less what had passed since it connected.
@@ -90,7 +90,7 @@ async fn a_message_is_late_by_the_clock_of_its_server_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_was_sent_just_now_is_not_late_whatever_a_clock_says() {
+async fn a_message_that_was_sent_just_now_is_not_late_whatever_a_clock_shows() {
     let layer = willing_layer(settings(Topology::Shards));
     layer.set_clock("seed:1", 2 * HOUR);
     layer.connect().await;

@@ -1,4 +1,4 @@
-//! Servers that refuse, are lost, or have moved, and what is told of that.
+//! Servers that refuse, are lost, or have moved, and what is reported of that.
 
 use super::*;
 use crate::redis::wire::envelope::Control;
@@ -72,7 +72,7 @@ async fn a_server_that_refuses_at_once_fails_all_that_waits_for_it_at_once() {
             topic,
             ticket: round + 3,
         });
-        layer.ask(Ask::Tell {
+        layer.ask(Ask::SendControl {
             process: OTHER,
             control: Control::Flush,
             ticket: round + 4,
@@ -87,11 +87,11 @@ async fn a_server_that_refuses_at_once_fails_all_that_waits_for_it_at_once() {
         }
     }
     assert!(before.elapsed() < Duration::from_secs(1));
-    assert!(layer.shared.away().is_some());
+    assert!(layer.shared.unreachable().is_some());
     *layer.servers.refusing.lock() = false;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(layer.send("work", 1).await.fault, None);
-    assert_eq!(layer.shared.away(), None);
+    assert_eq!(layer.shared.unreachable(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +102,7 @@ async fn a_server_that_was_lost_is_waited_for_once() {
     // It is back in time.
     layer.begin_to_send("work", 1);
     sleep(Duration::from_secs(4)).await;
-    assert_eq!(layer.shared.away(), None);
+    assert_eq!(layer.shared.unreachable(), None);
     *layer.servers.refusing.lock() = false;
     assert_eq!(layer.answer(1).await.fault, None);
     // It is not.
@@ -168,7 +168,7 @@ async fn a_slot_that_has_moved_is_followed() {
 async fn what_was_taken_and_not_received_is_recovered_once() {
     let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
     let _ = layer.local.wait("work", 7, None);
-    // The server moves the entry, and the connection breaks before it says so.
+    // The server moves the entry, and the connection breaks before it answers.
     layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
     layer.ask(Ask::Want {
         channel: "work".to_owned(),
@@ -232,11 +232,11 @@ async fn a_topic_is_left_when_its_group_has_had_no_member_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn a_hole_in_a_senders_numbers_is_reported() {
     let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
-    let inbox = layer.keys.inbox(ME);
+    let own_topic = layer.keys.process(ME);
     let channel = format!("specific.{ME}!a");
     for sequence in [1, 2, 5] {
         layer.push(|| Push::Message {
-            topic: inbox.clone().into_bytes(),
+            topic: own_topic.clone().into_bytes(),
             payload: entry(&channel, OTHER, sequence),
         });
     }
@@ -263,12 +263,12 @@ async fn what_waits_at_the_end_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn a_sender_does_not_wait_behind_messages_that_have_come() {
     let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
-    let (inbox, channel) = (layer.keys.inbox(ME), format!("specific.{ME}!a"));
+    let (own_topic, channel) = (layer.keys.process(ME), format!("specific.{ME}!a"));
     let before = layer.shared.stats().bytes_in;
     let payload = entry(&channel, OTHER, 1);
     for _ in 0..100_000 {
         layer.push(|| Push::Message {
-            topic: inbox.clone().into_bytes(),
+            topic: own_topic.clone().into_bytes(),
             payload: payload.clone(),
         });
     }

@@ -13,7 +13,7 @@ async fn what_was_taken_is_read_back_before_anything_else_is_taken() {
         channel: "work".to_owned(),
     };
     layer.ask(want());
-    // The server has moved an entry, and the connection breaks before it says so; then a bell rings.
+    // The server has moved an entry, and the connection breaks before it answers; then a wake-up comes.
     *layer.servers.refusing.lock() = true;
     sleep(Duration::from_millis(20)).await;
     layer.ask(want());
@@ -47,7 +47,7 @@ async fn what_was_taken_is_read_back_before_a_call_takes_anything_else() {
         ticket,
     };
     layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
-    // The server has moved an entry, and the connection breaks before it says so.
+    // The server has moved an entry, and the connection breaks before it answers.
     *layer.servers.refusing.lock() = true;
     layer.ask(fetch(1, 1));
     assert!(layer.answer(1).await.fault.is_some());
@@ -80,7 +80,7 @@ async fn what_was_taken_is_read_back_before_a_call_takes_anything_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_told_that_what_was_taken_could_not_be_read_back() {
+async fn a_call_fails_when_what_was_taken_could_not_be_read_back() {
     let layer = Layer::connected(Topology::Shards, Box::new(|words| Some(willing(words)))).await;
     layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
     *layer.servers.refusing.lock() = true;

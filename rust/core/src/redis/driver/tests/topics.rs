@@ -49,7 +49,7 @@ async fn many_topics_are_each_asked_for_once_and_few_at_a_time() {
     layer.lose_all().await;
     layer.is_up().await;
     let changes = layer.changes();
-    let own = [layer.keys.inbox(ME), layer.keys.control()];
+    let own = [layer.keys.process(ME), layer.keys.control()];
     let first: HashSet<&String> = changes.iter().take(2).map(|change| &change.topic).collect();
     assert_eq!(first, own.iter().collect());
     let mut asked: Vec<_> = changes.iter().map(|change| change.topic.clone()).collect();
@@ -76,11 +76,11 @@ async fn what_was_to_be_asked_on_a_lost_connection_is_dropped_with_it() {
     layer.is_up().await;
     assert_eq!(layer.changes().len(), 5002);
     let gap = std::iter::from_fn(|| layer.shared.notices.next(Duration::ZERO));
-    let told = gap.filter_map(|notice| match notice {
+    let missed = gap.filter_map(|notice| match notice {
         Notice::Gap { groups, .. } => Some(groups.len()),
         _ => None,
     });
-    assert_eq!(told.collect::<Vec<_>>(), [5000]);
+    assert_eq!(missed.collect::<Vec<_>>(), [5000]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,17 +88,17 @@ async fn a_connection_is_silent_only_if_nothing_comes_on_it() {
     let layer = willing_layer(settings(Topology::Shards));
     layer.connect().await;
     layer.servers.subscriptions.lock().no_pong = true;
-    let inbox = layer.keys.inbox(ME).into_bytes();
+    let own_topic = layer.keys.process(ME).into_bytes();
     for _ in 0..20 {
         layer.push(|| Push::Message {
-            topic: inbox.clone(),
+            topic: own_topic.clone(),
             payload: Vec::new(),
         });
         sleep(Duration::from_millis(500)).await;
     }
-    let told = layer.shared.notices.next(Duration::ZERO);
+    let notice = layer.shared.notices.next(Duration::ZERO);
     assert!(
-        matches!(told, Some(Notice::Refused { .. })),
+        matches!(notice, Some(Notice::Refused { .. })),
         "what came was no envelope"
     );
     let lost = |layer: &Layer| layer.shared.notices.next(Duration::ZERO).is_some();
@@ -239,12 +239,12 @@ async fn topics_get_their_places_once_for_all_slots_that_have_moved() {
     let layer = Layer::connected(Topology::Cluster, Box::new(answer)).await;
     let topic = layer.join(1).await.remove(0);
     layer.forget_changes();
-    // The slot of the topic is said to have gone and, behind that, to be where it was.
+    // The server reports that the slot of the topic has moved and, behind that, that it is where it was.
     let slot = crate::redis::wire::keys::hash_slot(topic.as_bytes());
-    let said = Mutex::new(vec!["a:1", "b:2"]);
+    let owners = Mutex::new(vec!["a:1", "b:2"]);
     layer.answering(move |words| {
         let pushed = words.starts_with("RPUSH");
-        let to = pushed.then(|| said.lock().pop()).flatten();
+        let to = pushed.then(|| owners.lock().pop()).flatten();
         match to {
             Some(to) => Some(refused(&format!("MOVED {slot} {to}"))),
             None => answer(words),

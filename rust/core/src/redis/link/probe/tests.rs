@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::transport::{Change, Pending};
+use super::super::transport::{BoxFuture, Change};
 use super::*;
 
 fn endpoint() -> Endpoint {
@@ -54,7 +54,7 @@ fn the_map_is_read_in_the_order_of_slots() {
 }
 
 #[test]
-fn only_a_server_that_says_otherwise_is_no_master() {
+fn only_a_server_that_reports_otherwise_is_no_master() {
     let role = |role: &str| Reply::Array(vec![Reply::BulkString(role.as_bytes().to_vec())]);
     assert!(is_master(Some(&role("master"))));
     assert!(!is_master(Some(&role("slave"))));
@@ -79,7 +79,7 @@ impl Transport for Sentinel {
         _endpoint: &Endpoint,
         _timeout: Duration,
         _pushes: Option<PushSink>,
-    ) -> Pending<Result<Arc<dyn Link>, Fault>> {
+    ) -> BoxFuture<Result<Arc<dyn Link>, Fault>> {
         self.connections.fetch_add(1, Ordering::SeqCst);
         let answers = AtomicUsize::new(if self.breaks { 1 } else { usize::MAX });
         Box::pin(async move { Ok(Arc::new(SentinelLink { answers }) as Arc<dyn Link>) })
@@ -87,7 +87,7 @@ impl Transport for Sentinel {
 }
 
 impl Link for SentinelLink {
-    fn request(&self, _commands: &[Command]) -> Pending<Result<Vec<Reply>, Fault>> {
+    fn request(&self, _commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         let left = |left: usize| left.checked_sub(1);
         let answers = &self.answers;
         let left = answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
@@ -101,11 +101,11 @@ impl Link for SentinelLink {
         })
     }
 
-    fn change(&self, _changes: &[Change], _sharded: bool) -> Pending<Vec<(usize, Refusal)>> {
+    fn change(&self, _changes: &[Change], _sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>> {
         Box::pin(async { Vec::new() })
     }
 
-    fn ping(&self) -> Pending<bool> {
+    fn ping(&self) -> BoxFuture<bool> {
         Box::pin(async { true })
     }
 
@@ -113,13 +113,13 @@ impl Link for SentinelLink {
         false
     }
 
-    fn ended(&self) -> Option<Pending<()>> {
+    fn ended(&self) -> Option<BoxFuture<()>> {
         None
     }
 }
 
-fn behind_a_sentinel() -> ServerHost {
-    ServerHost {
+fn behind_a_sentinel() -> Server {
+    Server {
         endpoint: endpoint(),
         sentinels: vec![endpoint()],
         master_name: Some("mymaster".to_owned()),

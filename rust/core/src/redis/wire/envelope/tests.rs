@@ -26,12 +26,12 @@ fn written(draft: Result<Draft, Unsendable>) -> Vec<u8> {
     draft.map_or_else(|_| Vec::new(), |draft| draft.bytes().to_vec())
 }
 
-fn plain(body: Outgoing<'_>) -> Vec<u8> {
+fn plain(body: OutgoingBody<'_>) -> Vec<u8> {
     written(encode(&HEAD, body, None))
 }
 
 /// Bytes of version 1 or 2, as they are when they are written so that the deadline is that of the header.
-fn sealed(header: &Header, body: Outgoing<'_>, crypt: &Crypt) -> Vec<u8> {
+fn sealed(header: &Header, body: OutgoingBody<'_>, crypt: &Crypt) -> Vec<u8> {
     let seal = Seal {
         crypt,
         now: 1_700_000_000,
@@ -40,7 +40,7 @@ fn sealed(header: &Header, body: Outgoing<'_>, crypt: &Crypt) -> Vec<u8> {
         return Vec::new();
     };
     if draft.is_sealed() {
-        let lasts = if matches!(body, Outgoing::Control(_)) {
+        let lasts = if matches!(body, OutgoingBody::Control(_)) {
             60_000
         } else {
             0
@@ -55,12 +55,12 @@ fn sealed(header: &Header, body: Outgoing<'_>, crypt: &Crypt) -> Vec<u8> {
     draft.bytes().to_vec()
 }
 
-fn read(bytes: &[u8], crypt: Option<&Crypt>) -> Result<Envelope, Malformed> {
+fn read(bytes: &[u8], crypt: Option<&Crypt>) -> Result<DecodedEnvelope, Malformed> {
     decode(bytes.to_vec(), PLACE, crypt)
 }
 
 fn ping(exclude: &[&str]) -> Vec<u8> {
-    plain(Outgoing::Group {
+    plain(OutgoingBody::Group {
         exclude,
         payload: PING,
     })
@@ -103,7 +103,7 @@ fn malformed(bytes: &[u8]) -> Option<Malformed> {
 #[test]
 fn bytes_are_those_of_the_protocol() {
     let channel = "specific.0123456789abcdef!t";
-    let direct = Outgoing::Direct {
+    let direct = OutgoingBody::Direct {
         channel,
         payload: PING,
     };
@@ -125,7 +125,7 @@ fn bytes_are_those_of_the_protocol() {
     ];
     for (control, body) in controls().iter().zip(bodies) {
         assert_eq!(
-            plain(Outgoing::Control(control)),
+            plain(OutgoingBody::Control(control)),
             hex(&format!("01 02 {HEAD_HEX} {body}"))
         );
     }
@@ -134,14 +134,14 @@ fn bytes_are_those_of_the_protocol() {
 #[test]
 fn an_encrypted_body_of_version_1_is_a_token() {
     let keys = old("first secret");
-    let group = Outgoing::Group {
+    let group = OutgoingBody::Group {
         exclude: &["a"],
         payload: PING,
     };
     let token = sealed(&HEAD, group, &keys);
     assert_eq!(token[..HEADER], hex(&format!("01 10 {HEAD_HEX}")));
     assert!(token[HEADER..].starts_with(b"gAAAAABlU_EA"));
-    let expected = Envelope {
+    let expected = DecodedEnvelope {
         header: HEAD,
         body: Body::Group {
             exclude: vec!["a".to_owned()],
@@ -190,7 +190,7 @@ fn bytes_of_version_2_are_those_of_the_protocol() {
 #[test]
 fn an_envelope_of_version_2_is_authenticated_as_a_whole() {
     let keys = crypt("first secret");
-    let group = Outgoing::Group {
+    let group = OutgoingBody::Group {
         exclude: &["a"],
         payload: PING,
     };
@@ -223,7 +223,7 @@ fn an_envelope_of_version_2_is_authenticated_as_a_whole() {
 fn only_the_versions_that_were_asked_for_are_read() {
     let (new, old) = (crypt("a"), old("a"));
     let both = crypt("a").with_versions(vec![Version::Two, Version::One]);
-    let of = |keys: &Crypt| sealed(&HEAD, Outgoing::Control(&Control::Flush), keys);
+    let of = |keys: &Crypt| sealed(&HEAD, OutgoingBody::Control(&Control::Flush), keys);
     assert_eq!(of(&both)[0], 2);
     assert_eq!(read(&of(&old), Some(&new)), Err(Malformed::Unaccepted(1)));
     assert_eq!(read(&of(&new), Some(&old)), Err(Malformed::Unaccepted(2)));
@@ -236,7 +236,7 @@ fn only_the_versions_that_were_asked_for_are_read() {
 #[test]
 fn a_draft_may_be_dated_again_and_for_another_place() {
     let keys = crypt("a");
-    let group = Outgoing::Group {
+    let group = OutgoingBody::Group {
         exclude: &[],
         payload: PING,
     };
@@ -276,7 +276,7 @@ fn number_and_deadline_are_set_and_nothing_else() {
     };
     let expected = encode(
         &header,
-        Outgoing::Group {
+        OutgoingBody::Group {
             exclude: &["a"],
             payload: PING,
         },
@@ -341,7 +341,7 @@ fn what_does_not_fit_is_not_encoded() {
     let long = "x".repeat(101);
     let direct = encode(
         &HEAD,
-        Outgoing::Direct {
+        OutgoingBody::Direct {
             channel: &long,
             payload: PING,
         },
@@ -352,7 +352,7 @@ fn what_does_not_fit_is_not_encoded() {
         let exclude = vec!["a"; count];
         encode(
             &HEAD,
-            Outgoing::Group {
+            OutgoingBody::Group {
                 exclude: &exclude,
                 payload: PING,
             },
@@ -371,7 +371,7 @@ fn what_does_not_fit_is_not_encoded() {
 fn a_payload_is_the_buffer_that_came_in() {
     let bytes = ping(&["a"]);
     let address = bytes.as_ptr();
-    let Ok(Envelope {
+    let Ok(DecodedEnvelope {
         body: Body::Group { payload, .. },
         ..
     }) = decode(bytes, PLACE, None)
@@ -423,7 +423,7 @@ fn bodies() -> impl Strategy<Value = Body> {
     ]
 }
 
-fn encoded(envelope: &Envelope, crypt: Option<&Crypt>) -> Vec<u8> {
+fn encoded(envelope: &DecodedEnvelope, crypt: Option<&Crypt>) -> Vec<u8> {
     let exclude: Vec<&str>;
     let body = match &envelope.body {
         Body::Group {
@@ -431,16 +431,16 @@ fn encoded(envelope: &Envelope, crypt: Option<&Crypt>) -> Vec<u8> {
             payload,
         } => {
             exclude = names.iter().map(String::as_str).collect();
-            Outgoing::Group {
+            OutgoingBody::Group {
                 exclude: &exclude,
                 payload: payload.as_bytes(),
             }
         }
-        Body::Direct { channel, payload } => Outgoing::Direct {
+        Body::Direct { channel, payload } => OutgoingBody::Direct {
             channel,
             payload: payload.as_bytes(),
         },
-        Body::Control(control) => Outgoing::Control(control),
+        Body::Control(control) => OutgoingBody::Control(control),
     };
     match crypt {
         Some(crypt) => sealed(&envelope.header, body, crypt),
@@ -461,7 +461,7 @@ proptest! {
         });
         let authenticated = keys.as_ref().is_some_and(|(_, authenticated)| *authenticated);
         let keys = keys.map(|(keys, _)| keys);
-        let envelope = Envelope { header, body, authenticated };
+        let envelope = DecodedEnvelope { header, body, authenticated };
         let bytes = encoded(&envelope, keys.as_ref());
         prop_assert_eq!(sender(&bytes), header.sender);
         prop_assert_eq!(read(&bytes, keys.as_ref()), Ok(envelope));
@@ -470,7 +470,7 @@ proptest! {
     /// A payload has no end of its own, so a shorter one is another message; all in front of it must be there.
     #[test]
     fn truncations_are_refused_or_shorten_the_payload(header in headers(), body in bodies()) {
-        let envelope = Envelope { header, body, authenticated: false };
+        let envelope = DecodedEnvelope { header, body, authenticated: false };
         let bytes = encoded(&envelope, None);
         let payload = match &envelope.body {
             Body::Group { payload, .. } | Body::Direct { payload, .. } => payload.as_bytes().len(),

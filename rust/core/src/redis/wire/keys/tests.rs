@@ -18,9 +18,9 @@ fn names_are_those_of_the_protocol() {
     let keys = keys();
     for (name, expected) in [
         (keys.group("room.1"), "asgi:g:room.1"),
-        (keys.inbox(PROCESS), "asgi:p:0123456789abcdef"),
+        (keys.process(PROCESS), "asgi:p:0123456789abcdef"),
         (keys.queue("work"), "asgi:q:{work}"),
-        (keys.bell("work"), "asgi:b:{work}"),
+        (keys.wake("work"), "asgi:b:{work}"),
         (
             keys.taken("work", PROCESS),
             "asgi:t:{work}:0123456789abcdef",
@@ -130,8 +130,8 @@ proptest! {
     ) {
         let Ok(keys) = Keys::new(prefix) else { return Ok(()) };
         let process = ProcessId(process);
-        let names = [keys.group(&name), keys.inbox(process), keys.bell(&name), keys.control()];
-        let topics = [Topic::Group(&name), Topic::Inbox(process), Topic::Bell(&name), Topic::Control];
+        let names = [keys.group(&name), keys.process(process), keys.wake(&name), keys.control()];
+        let topics = [Topic::Group(&name), Topic::Process(process), Topic::Wake(&name), Topic::Control];
         for (made, topic) in names.iter().zip(topics) {
             prop_assert_eq!(keys.topic(made), Some(topic));
             let group = matches!(topic, Topic::Group(_)).then_some(name.as_str());
@@ -151,7 +151,7 @@ proptest! {
     ) {
         let Ok(keys) = Keys::new(prefix) else { return Ok(()) };
         let slot = hash_slot(keys.queue(&name).as_bytes());
-        prop_assert_eq!(hash_slot(keys.bell(&name).as_bytes()), slot);
+        prop_assert_eq!(hash_slot(keys.wake(&name).as_bytes()), slot);
         prop_assert_eq!(hash_slot(keys.taken(&name, ProcessId(process)).as_bytes()), slot);
     }
 

@@ -120,7 +120,7 @@ fn depth_and_number_of_containers_are_limited() {
 }
 
 #[test]
-fn an_error_says_where() {
+fn an_error_names_the_place() {
     let error = inspect(b"\x81\xa1a\xc1").map_err(|bad| bad.to_string());
     let text = "the message holds the byte 0xc1, which msgpack does not use (byte 3)";
     assert_eq!(error, Err(text.to_owned()));
@@ -163,7 +163,7 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// The rules, said in another way: of a tree, by recursion. Depth is tested elsewhere.
+/// The rules, stated in another way: of a tree, by recursion. Depth is tested elsewhere.
 fn allowed(value: &Value) -> bool {
     match value {
         Value::Ext(..) => false,

@@ -6,7 +6,7 @@ const A: ProcessId = ProcessId(1);
 const B: ProcessId = ProcessId(2);
 
 #[test]
-fn holes_and_repetitions_are_told() {
+fn holes_and_repetitions_are_reported() {
     let mut seen = Sequences::new(8);
     for (sequence, expected) in [
         (5, Seen::First),
@@ -86,7 +86,7 @@ fn what_was_used_longest_ago_is_forgotten() {
 
 #[test]
 fn a_sender_that_forgot_is_not_taken_for_a_hole() {
-    let (mut counters, mut seen) = (Counters::new(1), Sequences::new(8));
+    let (mut counters, mut seen) = (SequenceCounters::new(1), Sequences::new(8));
     let mut send = |topic| seen.note(A, topic, counters.next(topic));
     assert_eq!(send("a"), Seen::First);
     assert_eq!(send("a"), Seen::Next);
@@ -97,7 +97,7 @@ fn a_sender_that_forgot_is_not_taken_for_a_hole() {
 
 #[test]
 fn a_capacity_of_nothing_is_one() {
-    let mut counters = Counters::new(0);
+    let mut counters = SequenceCounters::new(0);
     assert_eq!((counters.next("a"), counters.next("a")), (1, 2));
 }
 
@@ -158,7 +158,7 @@ fn what_is_not_authenticated_is_no_measure_of_what_is() {
 
 #[test]
 fn rising_numbers_are_new_to_whoever_remembers() {
-    let (mut counters, mut seen) = (Counters::rising(2), Sequences::new(8));
+    let (mut counters, mut seen) = (SequenceCounters::rising(2), Sequences::new(8));
     let mut send = |topic| {
         let number = counters.next(topic);
         (number, seen.note_once(A, topic, number))
@@ -173,7 +173,7 @@ fn rising_numbers_are_new_to_whoever_remembers() {
 
 #[test]
 fn a_sender_that_forgot_many_destinations_goes_on() {
-    let (mut counters, mut seen) = (Counters::rising(1), Sequences::new(8));
+    let (mut counters, mut seen) = (SequenceCounters::rising(1), Sequences::new(8));
     // As after that many were forgotten.
     counters.begun = ((1 << 24) - 1) * EPOCH;
     for topic in ["a", "b", "a", "b"] {
@@ -186,7 +186,7 @@ fn a_sender_that_forgot_many_destinations_goes_on() {
 
 #[test]
 fn a_destination_with_more_numbers_than_to_the_next_beginning_gets_none_twice() {
-    let (mut counters, mut seen) = (Counters::rising(1), Sequences::new(8));
+    let (mut counters, mut seen) = (SequenceCounters::rising(1), Sequences::new(8));
     // As after that many messages to it.
     counters.book.set(ProcessId(0), "a", 5 * EPOCH - 2);
     let mut send = |topic| {
