@@ -1,8 +1,8 @@
-//! Why something did not reach the server, or came back refused.
+//! Why a request did not reach the server, or was refused.
 
 use std::fmt;
 
-/// Why an operation failed, in kind and in words. No word of it is secret.
+/// Why an operation failed: a kind and a text. The text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     kind: FaultKind,
@@ -11,7 +11,7 @@ pub struct Fault {
     cause: Option<Box<Fault>>,
 }
 
-/// What can go wrong on the way.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
@@ -23,7 +23,7 @@ pub enum FaultKind {
     Lost,
     /// The server refused: the password is wrong, memory is full.
     Refused,
-    /// The server has no such command, or does not let the user run it: it will not be otherwise before somebody changes that.
+    /// The server has no such command, or does not let the user run it. A retry would not help.
     Lacking,
     /// Too much waits already to be sent, or for an answer. Nothing was sent.
     Backlog,
@@ -53,7 +53,7 @@ impl Fault {
         self.cause.as_deref()
     }
 
-    /// Whether a server is there and said no.
+    /// Whether a server answered and refused.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.kind, FaultKind::Refused | FaultKind::Lacking)
     }

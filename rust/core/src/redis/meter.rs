@@ -86,7 +86,7 @@ impl Meter {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// What the counters say now; the fields that are no counters are left at zero.
+    /// The counters as they are now; the fields that are no counters are left at zero.
     pub(crate) fn read(&self) -> LinkStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         LinkStats {
@@ -146,7 +146,7 @@ pub struct LinkStats {
     pub unauthenticated: u64,
     /// Authenticated messages that came before.
     pub replayed: u64,
-    /// Messages that arrived after their deadline, or after a gap was told of them.
+    /// Messages that arrived after their deadline, or after a gap was reported that includes them.
     pub late: u64,
     /// Messages of queues that nobody took in time.
     pub queue_expired: u64,
@@ -156,7 +156,7 @@ pub struct LinkStats {
     pub fetched: u64,
     /// Messages refused by full queues.
     pub queue_full: u64,
-    /// Messages of queues thrown away, or left to others, by this process.
+    /// Messages of queues that this process dropped, or left to others.
     pub queue_dropped: u64,
     /// Messages that went back to their queues, because nobody here waited for them any more.
     pub handed_back: u64,

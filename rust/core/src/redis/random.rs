@@ -1,6 +1,6 @@
-//! Chance, for process ids and for jitter.
+//! Random numbers, for process ids and for jitter.
 
-/// A number that nobody else has.
+/// A random number, for ids.
 ///
 /// # Errors
 /// The system gives none.

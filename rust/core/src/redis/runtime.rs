@@ -34,7 +34,7 @@ impl Runtime {
                     }
                 };
                 let _ = ready.send(Ok(runtime.handle().clone()));
-                // It ends with an error when the other half is dropped, which is the sign.
+                // The other half is dropped to end the thread: then this returns an error.
                 let _ = runtime.block_on(stopped);
                 // Not joined: a thread that looks up a name may take its time.
                 runtime.shutdown_background();

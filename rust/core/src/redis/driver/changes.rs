@@ -1,7 +1,7 @@
 //! Topics that a server is to be asked for: each once on a connection, in batches, with few batches unanswered at a time.
 //!
-//! A server that is asked for a hundred thousand topics at once answers nothing else for seconds, the question whether it is
-//! there included. What it has answered and not confirmed was refused: that is asked for again after a pause.
+//! A server that is asked for a hundred thousand topics at once answers nothing else for seconds, not even a ping. A
+//! topic that it has answered and not confirmed was refused: it is requested again after a pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Changes {
         self.waiting.push_back(change);
     }
 
-    /// Has a change be made before all others.
+    /// Queues a change before all others.
     pub(super) fn push_first(&mut self, change: Change) {
         self.waiting.push_front(change);
     }

@@ -1,4 +1,4 @@
-//! What all parts of the driver share: the layer that they work for, the time, and what they want to be done.
+//! The context of all parts of the driver: the layer, the time, and the requests, answers and hand-offs that they produce.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) type Local<H> =
     MemoryEngine<<H as Host>::Message, <H as Host>::Waiter, <H as Host>::Clock>;
 
 pub(super) struct Context<H: Host> {
-    // Dropped in this order: the host knows where the engine may be dropped.
+    // The fields are dropped in this order: the host drops the engine in the right thread.
     pub(super) local: Arc<Local<H>>,
     pub(super) host: Arc<H>,
     pub(super) settings: Arc<Settings>,

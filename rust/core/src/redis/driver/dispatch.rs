@@ -1,8 +1,8 @@
-//! A message on its way out.
+//! A message to be sent.
 
 use crate::redis::wire::envelope::Draft;
 
-/// A message that was given to be sent. Its envelope has room for what is known only when it is written.
+/// A message to be sent. Its envelope has room for what is known only when it is written.
 #[derive(Debug)]
 pub(crate) enum Dispatch {
     /// To a channel.

@@ -1,4 +1,4 @@
-//! Calls that wait for the layer itself: to be connected, or to have nothing left to send.
+//! Calls that wait until the layer is connected, or has nothing left to send.
 
 use tokio::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What the tasks beside the driver tell it.
+//! The events that the driver's tasks send to it.
 
 use tokio::time::Instant;
 
@@ -29,13 +29,13 @@ pub(super) enum LinkEvent {
         batch: Vec<Change>,
         refusals: Vec<(usize, Refusal)>,
     },
-    /// The server has said what time it is, or would not.
+    /// The server has answered with its time, or refused to.
     Timed(Option<Reading>),
-    /// A connection that subscribes has answered what it was asked at that moment.
+    /// A connection for subscriptions has answered what it was asked at that moment.
     Heard(Instant),
     /// A connection has not answered what it was asked at that moment.
     Silent(Instant),
-    /// A connection that asks has ended. One that subscribes says so itself.
+    /// A connection for requests has ended. One for subscriptions reports that as a push.
     Ended,
     /// The Sentinels name another master.
     Succeeded(Address),

@@ -1,4 +1,4 @@
-//! The map: which server has which name, by the ring of the shards or by the slots of a cluster.
+//! The map from names to servers: by the ring of the shards, or by the slots of a cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ const MAP_AGE: Duration = Duration::from_millis(200);
 /// When the next look may begin while one is under way: its answer comes long before that.
 const LOOKING: Duration = Duration::from_secs(3600);
 
-/// Which server has what, and whether that has to be looked at again.
+/// The map, and when it is to be read again.
 #[derive(Debug)]
 pub(super) struct Map {
     settings: Arc<Settings>,
     places: Places,
-    /// It has to be looked at again.
+    /// It has to be read again.
     stale: bool,
-    /// When it may be looked at again.
+    /// When it may be read again.
     next_look: Instant,
     /// Whether all connections so far could carry sharded channels.
     can_shard: bool,
@@ -41,7 +41,7 @@ enum Places {
     Slots(Vec<SlotRange>),
 }
 
-/// A look at the map: whom to ask, and whether a server that is in no cluster is the wrong one.
+/// A look at the map: which servers to ask, and whether one that is in no cluster is an error.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) candidates: Vec<Endpoint>,
@@ -146,8 +146,9 @@ impl Map {
         }
     }
 
-    /// The server on which a topic is published and heard. What is not sharded may be published anywhere in a cluster; it is done
-    /// at one place that stays when slots move, because a message that goes from server to server may be overtaken.
+    /// The server on which a topic is published and subscribed to. A topic that is not sharded may be published anywhere
+    /// in a cluster. One server is used for it that stays when slots move, because messages that pass between servers may
+    /// be reordered.
     pub(super) fn node_of_published(&self, name: &str, slot: u16) -> Option<NodeKey> {
         match &self.places {
             Places::Slots(slots) if !self.publishes_sharded() => {
@@ -158,7 +159,7 @@ impl Map {
         }
     }
 
-    /// Has the map looked at again, if there is one that changes.
+    /// Requests another look at the map, if it can change.
     pub(super) fn look_again(&mut self) {
         if !matches!(self.places, Places::Shards) {
             self.stale = true;

@@ -26,7 +26,7 @@ pub(super) enum Role {
     Subscriber,
 }
 
-/// Which connection, of all attempts to make one: what an earlier one says is not heard.
+/// Which connection, of all attempts to make one: events of an earlier one are ignored.
 #[derive(Clone, Debug)]
 pub(super) struct LinkId {
     pub(super) node: NodeKey,

@@ -2,8 +2,8 @@
 //!
 //! A certificate is accepted if an authority that was given has issued it, or if it is itself among those that were given.
 //! The second is how OpenSSL treats a self-signed certificate. rustls refuses such a certificate as a server's, because
-//! `openssl req -x509` makes it an authority's, and refuses all of X.509 version 1. For one that was given there is nothing left
-//! to ask of an authority: its dates and its names are looked at, and the server has to prove that it has the key.
+//! `openssl req -x509` makes it an authority's, and refuses all of X.509 version 1. One that was given
+//! needs no authority: its dates and its names are checked, and the server has to prove that it has the key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ impl ServerCertVerifier for Verifier {
         }
         let key = public_key(cert)?;
         let key = RawPublicKeyEntity::try_from(&key).map_err(other)?;
-        // A scheme of TLS 1.2 does not tell the curve, so that there is an algorithm for each.
+        // A scheme of TLS 1.2 does not name the curve, so there is an algorithm for each.
         let mapping = self.algorithms.mapping.iter();
         let fitting = mapping.filter(|(scheme, _)| *scheme == dss.scheme);
         for algorithm in fitting.flat_map(|(_, algorithms)| algorithms.iter()) {

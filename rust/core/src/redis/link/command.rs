@@ -1,4 +1,4 @@
-//! Commands, word by word, as far as they are known before they are written to a server.
+//! Commands, whose time-dependent words are set when they are written to a server.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ enum Word {
     Name(&'static str),
     Text(String),
     Bytes(Arc<[u8]>),
-    /// An envelope, whose deadline depends on when and to whom it is written.
+    /// An envelope, whose deadline depends on the server that it is written to, and on the time.
     Envelope(Draft),
-    /// The time at which something ends that lasts for so many milliseconds from when it is written.
+    /// The time so many milliseconds after it is written to the server.
     End(u64),
 }
 
@@ -35,7 +35,7 @@ impl Command {
         Self(vec![Word::Publish, Word::Text(topic.into())])
     }
 
-    /// Has the server remove a key when so many milliseconds are over, and not before.
+    /// Sets the expiry of a key: not before so many milliseconds are over, because the server takes whole seconds.
     pub(crate) fn expire(key: impl Into<String>, milliseconds: u64) -> Self {
         let seconds = milliseconds.saturating_add(1000).div_ceil(1000);
         Self::new("EXPIRE").text(key).number(seconds.min(LONGEST))

@@ -1,7 +1,7 @@
-//! Opens the stream of bytes to a server: TCP, a unix socket, or TLS over TCP; and in words why there is none.
+//! Opens the byte stream to a server: TCP, a unix socket, or TLS over TCP. Its errors name the cause in words.
 //!
 //! A port that speaks TLS closes a plain connection, and one that speaks plain Redis waits for the end of a line when it is
-//! greeted in TLS. So whoever used the wrong one is told by a second connection, which tries the other.
+//! greeted in TLS. So after a failure a second connection tries the other protocol, and the error names the right one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 use super::certificate::{AcceptAny, Verifier, Words};
 use crate::redis::settings::{Certificates, Endpoint, Tls};
 
-/// What bytes go through.
+/// A byte stream.
 pub(super) type Stream = Pin<Box<dyn AsyncStream + Send + Sync>>;
 
 /// How long a port may be silent in a TLS handshake before it is asked whether it speaks plain Redis. Together with the time that
@@ -38,7 +38,7 @@ pub(super) const SPEAKS_PLAIN: &str =
 pub(super) const SPEAKS_TLS: &str =
     "this port speaks TLS: use rediss:// (or 'ssl': True), or the server's plain port";
 
-/// Opens a stream, or says why there is none.
+/// Opens a stream, or returns why there is none.
 pub(super) async fn dial(endpoint: &Endpoint) -> Result<Stream, String> {
     if let Some(path) = &endpoint.path {
         let stream = UnixStream::connect(path).await;
@@ -104,7 +104,7 @@ async fn speaks_plain(endpoint: &Endpoint) -> bool {
         let mut stream = connect(endpoint).await.ok()?;
         stream.write_all(b"PING\r\n").await.ok()?;
         let first = stream.read_u8().await.ok()?;
-        // Whatever it says, it is a line of its protocol.
+        // Any answer is a line of plain Redis.
         Some(matches!(first, b'+' | b'-'))
     };
     let answered = tokio::time::timeout(PROBE, ask).await;
@@ -128,7 +128,7 @@ pub(super) async fn speaks_tls(endpoint: &Endpoint) -> bool {
             .await;
         Some(match done {
             Ok(_) => true,
-            // It spoke TLS, and said no.
+            // It spoke TLS, and refused.
             Err(error) => matches!(rustls_error(&error), Some(Error::AlertReceived(_))),
         })
     };
@@ -165,7 +165,7 @@ fn config(tls: &Tls) -> Result<ClientConfig, String> {
 fn verifier(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Verifier, String> {
     let mut authorities = RootCertStore::empty();
     let Some(pem) = &tls.certificates.authorities else {
-        // One that cannot be read is of no matter to a server that another has vouched for.
+        // One that cannot be read does not matter if another authority has signed the server's certificate.
         authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if authorities.is_empty() {
             return Err(
@@ -187,7 +187,7 @@ fn verifier(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Verifier, Strin
     Verifier::new(authorities, given, tls.verify_hostname, provider)
 }
 
-/// Our own certificate. What a server thinks of it is the server's: it may be of any version.
+/// Our own certificate. The server checks it, so it may be of any version.
 fn identity(
     certificates: &Certificates,
     provider: &CryptoProvider,

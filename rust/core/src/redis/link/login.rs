@@ -1,4 +1,4 @@
-//! Why a stream to a server became no connection, in words: what it says to the login, or that it speaks another protocol.
+//! Why a stream to a server became no connection, in words: its answer to the login, or that it speaks another protocol.
 
 use std::error::Error as _;
 use std::io;
@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::settings::Endpoint;
 
-/// Says why a server cannot be used, after it was greeted.
+/// Why a server cannot be used, after `HELLO` was sent.
 pub(super) async fn failed(endpoint: &Endpoint, error: &RedisError) -> Fault {
     let refusal = refusal(error);
     let refused = error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some();

@@ -1,4 +1,4 @@
-//! What a server answers, and what its errors say.
+//! The answers of a server, and the meaning of its errors.
 
 use redis::Value;
 
@@ -25,7 +25,7 @@ impl Refusal {
         }
     }
 
-    /// Where else to ask, if that is what the server says: `MOVED slot host:port`, and `ASK` alike.
+    /// The slot and the server of a redirection: `MOVED slot host:port`, and `ASK` alike.
     pub(crate) fn elsewhere(&self) -> Option<(u16, String, u16)> {
         if self.code != "MOVED" && self.code != "ASK" {
             return None;
@@ -35,7 +35,7 @@ impl Refusal {
         Some((slot.parse().ok()?, host.to_owned(), port.parse().ok()?))
     }
 
-    /// Whether to ask again in a while: nothing was done, and it will not be so for ever.
+    /// Whether to retry in a while: nothing was done, and the refusal is temporary.
     pub(crate) fn passes(&self) -> bool {
         matches!(
             self.code.as_str(),
@@ -67,7 +67,7 @@ impl Refusal {
     }
 }
 
-/// The command that a server says it does not know. What it says beside that holds parts of messages.
+/// The command that a server reports as unknown. The rest of its text holds parts of messages.
 fn unknown_command<'a>(code: &str, detail: &'a str) -> Option<&'a str> {
     let detail = detail
         .strip_prefix("unknown command")

@@ -5,8 +5,8 @@
 //!
 //! A token is base64 (URL-safe, padded) of `0x80`, the time in seconds (8 bytes), an initialisation vector (16 bytes),
 //! the text by AES-128-CBC, and HMAC-SHA256 of all that. The SHA-256 of a secret is the key: its first half signs, its
-//! second half encrypts. What decrypts was made by somebody who knows a secret, and is whole; nothing says that
-//! it is new. The length of a message can be seen.
+//! second half encrypts. What decrypts was made with a known secret, and is complete; it may
+//! be a replay. The length of a message can be seen.
 
 #![cfg_attr(
     not(test),
@@ -222,7 +222,7 @@ impl Crypt {
     }
 }
 
-/// A token, taken apart and not yet believed.
+/// The parts of a token that is not verified yet.
 struct Parts<'a> {
     signed: &'a [u8],
     mac: &'a [u8],
@@ -274,7 +274,7 @@ impl Key {
         URL_SAFE.encode(token).into_bytes()
     }
 
-    /// Whether this key made the signature, told in constant time.
+    /// Whether this key made the signature, compared in constant time.
     fn signed(&self, parts: &Parts<'_>) -> bool {
         let mac = self.sign.clone().chain_update(parts.signed);
         mac.verify_slice(parts.mac).is_ok()
@@ -284,7 +284,8 @@ impl Key {
     fn decrypt(&self, parts: &Parts<'_>) -> Result<Vec<u8>, Undecryptable> {
         let cipher = Decryptor::inner_iv_init(self.decrypt.clone(), &parts.iv.into());
         let text = cipher.decrypt_padded_vec::<Pkcs7>(parts.text);
-        // Who holds the key padded it wrongly; without the key nobody gets here, so nothing can be learnt from it.
+        // The signature was right, so the sender padded it wrongly. Without the key nobody gets here: this is no padding
+        // oracle.
         text.map_err(|_| Undecryptable::NoToken)
     }
 }

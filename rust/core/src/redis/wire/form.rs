@@ -1,9 +1,9 @@
-//! The two forms in which messages travel.
+//! The two wire formats.
 
-/// In which form messages travel.
+/// The wire format of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// In envelopes of our own.
+    /// The envelopes of headrace.
     Headrace,
     /// As `channels_redis.pubsub.RedisPubSubChannelLayer` sends and expects them.
     ChannelsRedis,

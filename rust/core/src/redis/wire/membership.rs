@@ -1,4 +1,4 @@
-//! The values of the hash of memberships: when each ends, and, with keys, what says that a process with a key wrote it.
+//! The values of the hash of memberships: when each ends and, with keys, a code that authenticates it.
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;

@@ -1,4 +1,4 @@
-//! What a message must be before anything decodes it: msgpack that Python can hold, and nothing behind it.
+//! Checks a payload before anything decodes it: one message in msgpack that Python can hold, and nothing behind it.
 //!
 //! The scan keeps its place in a fixed array, allocates nothing and takes time in proportion to the bytes, not to what
 //! they claim. It accepts exactly: one map whose keys, and those of all maps in it, are valid UTF-8 strings or binaries; nil,

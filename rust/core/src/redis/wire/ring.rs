@@ -1,4 +1,4 @@
-//! Which of several servers a name belongs to, where the client divides the work among them.
+//! Which of several servers a name belongs to, where the client distributes the names.
 //!
 //! Every process must come to the same answer, whatever its release: the hashes are written out here, and tests hold
 //! them to golden tables. What identifies a server is its place in the list of hosts; another order is another ring.

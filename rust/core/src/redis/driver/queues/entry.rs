@@ -14,7 +14,8 @@ pub(super) fn deadline(entry: &[u8]) -> Option<u64> {
     number(entry, HEADER - 8)
 }
 
-/// What tells an entry from all others of its queue. Its number is not enough: a sender counts anew, and for groups apart.
+/// Identifies an entry among all others of its queue. Its number is not enough: a sender may begin again at 1, and counts
+/// groups separately.
 pub(super) fn id(entry: &[u8]) -> Option<u64> {
     entry.get(..HEADER)?;
     let mut hasher = DefaultHasher::new();

@@ -4,7 +4,7 @@ use super::*;
 use crate::memory::Received;
 
 impl Layer {
-    /// Has somebody wait for a message of a queue.
+    /// Adds a receiver that waits for a message of a queue.
     async fn wait(&self, channel: &str, waiter: u32) {
         let waiting = self.local.wait(channel, waiter, None);
         assert!(matches!(waiting, Ok(Received::Waiting)));

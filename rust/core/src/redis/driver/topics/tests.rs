@@ -14,7 +14,7 @@ fn parts() -> (Context<World>, Topics) {
     (context(settings(Topology::Shards)), Topics::default())
 }
 
-/// Has the connection that subscribes made, and gives it.
+/// Opens the connection for subscriptions, and returns it.
 fn connect(cx: &mut Context<World>, topics: &mut Topics) -> LinkId {
     let due = cx.servers.due(cx.now + Duration::from_secs(1));
     let mut due = due.into_iter().map(|dial| dial.id);

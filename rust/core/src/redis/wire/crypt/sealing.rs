@@ -74,7 +74,7 @@ impl SealingKey {
         let cipher = Decryptor::inner_iv_init(self.decrypt.clone(), &iv.into());
         let length = text.len();
         let text = cipher.decrypt_padded::<Pkcs7>(text);
-        // Who holds the key padded it wrongly; without the key nobody gets here, so nothing can be learnt from it.
+        // The code was right, so the sender padded it wrongly. Without the key nobody gets here: this is no padding oracle.
         Ok(length - text.map_err(|_| Undecryptable::NoToken)?.len())
     }
 

@@ -1,4 +1,4 @@
-//! Control messages: what engines tell each other, and how it is written.
+//! Control messages, from engine to engine, and how they are written.
 
 use super::error::{Malformed, Unsendable};
 use super::reader::{put_name, Reader};
@@ -9,7 +9,7 @@ const DONE: u8 = 3;
 const MEMBERS_CHANGED: u8 = 4;
 const FLUSH: u8 = 5;
 
-/// What engines tell each other.
+/// A message from one engine to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Add a channel of the process that reads this to a group. Answered by `Done`.

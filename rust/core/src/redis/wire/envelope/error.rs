@@ -1,4 +1,4 @@
-//! What can be wrong with an envelope, on its way out and on its way in.
+//! The errors of encoding and decoding an envelope.
 
 use std::fmt;
 
@@ -79,7 +79,7 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// Whether it may well be an envelope, but nothing says that a process with a key of this layer wrote it.
+    /// Whether it may be an envelope, but is not authenticated by a key of this layer.
     pub fn is_unauthenticated(&self) -> bool {
         matches!(
             self,
