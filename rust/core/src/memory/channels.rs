@@ -126,7 +126,7 @@ impl<M, W> Channels<M, W> {
     }
 
     /// Notes that a channel holds something again.
-    pub(crate) fn revive(&mut self, channel: ChannelKey) {
+    pub(crate) fn mark_in_use(&mut self, channel: ChannelKey) {
         let entry = &mut self[channel];
         if entry.idle {
             entry.idle = false;

@@ -216,7 +216,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             Offer::Queued => {
                 self.totals.sent += 1;
                 self.totals.depth += 1;
-                self.channels.revive(channel);
+                self.channels.mark_in_use(channel);
                 if !self.unswept.is_armed(channel) {
                     self.unswept.arm(channel, deadline);
                 }
@@ -265,7 +265,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     ) {
         let mailbox = self.mailbox_mut(channel);
         mailbox.own(capacity, capacity_bytes, overflow, alarm);
-        self.channels.revive(channel);
+        self.channels.mark_in_use(channel);
     }
 
     pub(crate) fn disown(&mut self, channel: ChannelKey) {
@@ -276,7 +276,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     pub(crate) fn hold(&mut self, channel: ChannelKey) {
         self.channels[channel].holders += 1;
         self.groups.hold(channel);
-        self.channels.revive(channel);
+        self.channels.mark_in_use(channel);
     }
 
     /// Undoes one `hold`; after the last of them its memberships end at the deadline.
@@ -311,7 +311,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         let group = self.groups.find_or_create(group);
         let held = self.channels[channel].holders > 0;
         self.groups.add(group, channel, deadline, held);
-        self.channels.revive(channel);
+        self.channels.mark_in_use(channel);
     }
 
     /// Counts the bytes of a mailbox that had so many before.
@@ -344,7 +344,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         } else {
             self.totals.delivered -= 1;
             self.totals.depth += 1;
-            self.channels.revive(channel);
+            self.channels.mark_in_use(channel);
             if !self.unswept.is_armed(channel) {
                 self.unswept.arm(channel, sweep);
             }

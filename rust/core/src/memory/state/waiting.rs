@@ -7,7 +7,7 @@ use crate::message::ByteSize;
 impl<M: Clone + ByteSize, W> State<M, W> {
     pub(crate) fn wait(&mut self, channel: ChannelKey, waiter: W) {
         self.mailbox_mut(channel).wait(waiter);
-        self.channels.revive(channel);
+        self.channels.mark_in_use(channel);
         self.totals.waiters += 1;
     }
 
