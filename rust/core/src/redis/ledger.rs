@@ -20,7 +20,7 @@ use crate::sync::{Condvar, Mutex};
 pub struct Ledger {
     accounts: Mutex<Accounts>,
     /// Notified when the last entry of a generation is removed.
-    struck: Condvar,
+    removed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl Ledger {
         let mut accounts = self.accounts.lock();
         accounts.waiting += 1;
         let mut accounts = self
-            .struck
+            .removed
             .wait_until(accounts, timeout, |accounts| accounts.is_settled(mark));
         accounts.waiting -= 1;
         accounts.is_settled(mark)
@@ -93,7 +93,7 @@ impl Ledger {
         }
     }
 
-    fn strike(&self, generation: u64, fault: Option<Fault>) {
+    fn remove(&self, generation: u64, fault: Option<Fault>) {
         let mut accounts = self.accounts.lock();
         if fault.is_some() {
             accounts.failed += 1;
@@ -110,7 +110,7 @@ impl Ledger {
         let waiting = accounts.waiting > 0;
         drop(accounts);
         if waiting {
-            self.struck.notify_all();
+            self.removed.notify_all();
         }
     }
 }
@@ -143,7 +143,7 @@ struct Posting {
 
 impl Drop for Posting {
     fn drop(&mut self) {
-        self.ledger.strike(self.generation, self.fault.take());
+        self.ledger.remove(self.generation, self.fault.take());
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_strikes_a_send_off_in_both_ledgers() {
+    fn an_answer_removes_a_send_from_both_ledgers() {
         let (own, layers) = (Arc::default(), Arc::default());
         let entries = [0; 3].map(|_| LedgerEntry::new([&own, &layers]));
         assert_eq!((own.pending(), layers.pending()), (3, 3));

@@ -24,9 +24,9 @@ pub(crate) struct Backlog {
     /// Claims that have not been admitted.
     queued: AtomicUsize,
     /// Threads in `Claim::wait`, so that `notify_all` is called only if there are any.
-    asleep: AtomicUsize,
+    sleeping: AtomicUsize,
     /// Taken to fall asleep and to wake, so that no wake is missed.
-    door: Mutex<()>,
+    wait_lock: Mutex<()>,
     freed: Condvar,
 }
 
@@ -34,8 +34,8 @@ impl Backlog {
     fn free(&self, bytes: usize) {
         let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
         let falls = before >= LOW && before - bytes < LOW;
-        if falls && self.asleep.load(Ordering::SeqCst) > 0 {
-            drop(self.door.lock());
+        if falls && self.sleeping.load(Ordering::SeqCst) > 0 {
+            drop(self.wait_lock.lock());
             self.freed.notify_all();
         }
     }
@@ -89,11 +89,13 @@ impl Claim {
     /// Sleeps until there is room, and takes it; or until the time is over.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let backlog = &self.backlog;
-        backlog.asleep.fetch_add(1, Ordering::SeqCst);
-        let door = backlog.door.lock();
-        let door = backlog.freed.wait_until(door, timeout, |()| self.admit());
-        drop(door);
-        backlog.asleep.fetch_sub(1, Ordering::SeqCst);
+        backlog.sleeping.fetch_add(1, Ordering::SeqCst);
+        let wait_lock = backlog.wait_lock.lock();
+        let wait_lock = backlog
+            .freed
+            .wait_until(wait_lock, timeout, |()| self.admit());
+        drop(wait_lock);
+        backlog.sleeping.fetch_sub(1, Ordering::SeqCst);
         self.is_admitted()
     }
 }
@@ -177,7 +179,7 @@ mod tests {
                 thread::spawn(move || claim.wait(SOON))
             })
             .collect();
-        while backlog.asleep.load(Ordering::SeqCst) < threads.len() {
+        while backlog.sleeping.load(Ordering::SeqCst) < threads.len() {
             thread::yield_now();
         }
         drop(all);
@@ -185,6 +187,6 @@ mod tests {
             .into_iter()
             .map(|thread| thread.join().expect("it ends"));
         assert!(admitted.into_iter().all(|admitted| admitted));
-        assert_eq!(backlog.asleep.load(Ordering::SeqCst), 0);
+        assert_eq!(backlog.sleeping.load(Ordering::SeqCst), 0);
     }
 }

@@ -32,9 +32,9 @@ pub(super) enum LinkEvent {
     /// The server has answered with its time, or refused to.
     Timed(Option<Reading>),
     /// A connection for subscriptions has answered what it was asked at that moment.
-    Heard(Instant),
+    Answered(Instant),
     /// A connection has not answered what it was asked at that moment.
-    Silent(Instant),
+    Unanswered(Instant),
     /// A connection for requests has ended. One for subscriptions reports that as a push.
     Ended,
     /// The Sentinels name another master.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::arrivals::Arrived;
 use super::calls::FollowUp;
 use super::event::{Event, LinkEvent};
-use super::io::SILENCE;
+use super::io::ANSWER_TIMEOUT;
 use super::members;
 use super::node_key::{LinkId, NodeKey, Role};
 use super::refusals::{Origin, NO_NAME};
@@ -59,8 +59,8 @@ impl<H: Host> Driver<H> {
                 self.topics.changed(cx, node, &batch, refusals);
             }
             LinkEvent::Timed(time) => self.note_time(&id.node, time.as_ref()),
-            LinkEvent::Heard(asked) => servers.note_heard(id, asked),
-            LinkEvent::Silent(asked) => servers.silent(id, asked, now),
+            LinkEvent::Answered(asked) => servers.note_answer(id, asked),
+            LinkEvent::Unanswered(asked) => servers.unanswered(id, asked, now),
             LinkEvent::Ended => {
                 let fault = Fault::new(FaultKind::Lost, "the connection was lost");
                 servers.lose(id, &fault, now);
@@ -247,7 +247,7 @@ impl<H: Host> Driver<H> {
                 if cx.settings.topology != Topology::Serverless {
                     let command = Command::new("CLIENT").word("SETNAME");
                     let commands = vec![command.text(format!("headrace-{}", cx.me))];
-                    let until = cx.now + SILENCE;
+                    let until = cx.now + ANSWER_TIMEOUT;
                     let request = Request::to(key.clone(), commands, until, Then::Ignored);
                     cx.submit(request.urgent());
                 }

@@ -16,7 +16,7 @@ use crate::redis::link::probe::{self, Address, Sentinels};
 use crate::redis::link::{Change, Link, PushSink, Transport};
 
 /// How long a connection may be silent after it was asked whether it is there.
-pub(super) const SILENCE: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The events of the tasks. Messages may come faster than they can be delivered, so answers do not wait behind them.
 pub(super) struct Inbound {
@@ -166,8 +166,8 @@ impl Io {
     fn check_writer(&self, id: &LinkId, link: Arc<dyn Link>) {
         let (events, asked) = (EventSender::new(&self.events, id), Instant::now());
         tokio::spawn(async move {
-            let time = probe::time_at(&*link, SILENCE).await;
-            events.send(time.map_or(LinkEvent::Silent(asked), LinkEvent::Timed));
+            let time = probe::time_at(&*link, ANSWER_TIMEOUT).await;
+            events.send(time.map_or(LinkEvent::Unanswered(asked), LinkEvent::Timed));
         });
     }
 
@@ -176,11 +176,11 @@ impl Io {
         let (pushes, asked) = (EventSender::new(&self.pushes, id), Instant::now());
         let answer = link.ping();
         tokio::spawn(async move {
-            let answered = tokio::time::timeout(SILENCE, answer).await;
+            let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
             pushes.send(if answered.unwrap_or(false) {
-                LinkEvent::Heard(asked)
+                LinkEvent::Answered(asked)
             } else {
-                LinkEvent::Silent(asked)
+                LinkEvent::Unanswered(asked)
             });
         });
     }

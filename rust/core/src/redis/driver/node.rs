@@ -47,7 +47,7 @@ pub(super) struct LinkState {
     /// The latest moment of which is known that what comes now was sent after it.
     pub(super) since: Instant,
     /// When something came on it for the last time.
-    pub(super) heard: Instant,
+    pub(super) last_received: Instant,
     /// Whether it was there before.
     pub(super) was_open: bool,
     /// When it was lost, or its server named by another: requests wait for it until `send_timeout` after that.
@@ -82,7 +82,7 @@ impl LinkState {
             address: None,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             since: now,
-            heard: now,
+            last_received: now,
             was_open: false,
             lost: None,
             failure: None,
@@ -203,7 +203,7 @@ impl Node {
     /// Whether a message that the server passes on comes after its deadline.
     ///
     /// Not if the deadline is before the moment after which the message was sent: then the server's clock was set, and the
-    /// sender had not heard of it.
+    /// sender did not know that yet.
     pub(super) fn is_late(&self, deadline: u64, now: Instant) -> bool {
         self.clock.is_some_and(|clock| {
             let sent = clock.milliseconds(self.subscriber.since);

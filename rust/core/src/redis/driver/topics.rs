@@ -374,10 +374,10 @@ impl Topics {
                 cx.calls.fail(call, cx.servers.unreachable());
             }
         }
-        self.give_up_waits_in_vain(cx);
+        self.give_up_unreachable_waits(cx);
     }
 
-    fn give_up_waits_in_vain<H: Host>(&mut self, cx: &mut Context<H>) {
+    fn give_up_unreachable_waits<H: Host>(&mut self, cx: &mut Context<H>) {
         if self.waits.is_empty() {
             return;
         }

@@ -29,7 +29,7 @@ pub(super) type Stream = Pin<Box<dyn AsyncStream + Send + Sync>>;
 
 /// How long a port may be silent in a TLS handshake before it is asked whether it speaks plain Redis. Together with the time that
 /// it has for an answer it is less than a look at the map of a cluster may take, which is the first of all connections.
-const SILENCE: Duration = Duration::from_millis(350);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(350);
 /// How long a second connection may take to find out what a port speaks.
 const PROBE: Duration = Duration::from_millis(500);
 
@@ -55,7 +55,7 @@ pub(super) async fn dial(endpoint: &Endpoint) -> Result<Stream, String> {
     let stream = connect(endpoint).await?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
     tokio::pin!(handshake);
-    let done = match tokio::time::timeout(SILENCE, &mut handshake).await {
+    let done = match tokio::time::timeout(HANDSHAKE_TIMEOUT, &mut handshake).await {
         Ok(done) => done,
         Err(_) if speaks_plain(endpoint).await => return Err(SPEAKS_PLAIN.to_owned()),
         Err(_) => handshake.await,

@@ -43,28 +43,28 @@ pub enum Seen {
 /// The receiver's side: the last number of each sender on each topic.
 #[derive(Debug)]
 pub struct Sequences {
-    book: Book,
+    table: SequenceTable,
 }
 
 impl Sequences {
     /// Remembers up to `capacity` pairs of sender and topic, at least one.
     pub fn new(capacity: usize) -> Self {
         Self {
-            book: Book::new(capacity),
+            table: SequenceTable::new(capacity),
         }
     }
 
     /// Takes note of a message. The highest number stays the last one, except that 1 (and 0, which nobody sends) begins
     /// anew.
     pub fn note(&mut self, sender: ProcessId, topic: &str, sequence: u64) -> Seen {
-        let known = self.book.entry(sender, topic);
+        let known = self.table.entry(sender, topic);
         if known.is_some_and(SequenceEntry::is_once) {
             // A number that is not authenticated must not change what is known of those that are.
             return Seen::First;
         }
         let (seen, last) = match known.map(|entry| entry.last) {
             None => (Seen::First, sequence),
-            Some(last) if sequence > last && self.book.is_excused(sender, topic) => {
+            Some(last) if sequence > last && self.table.is_excused(sender, topic) => {
                 (Seen::First, sequence)
             }
             Some(_) if sequence <= 1 => (Seen::First, sequence),
@@ -74,18 +74,18 @@ impl Sequences {
                 missed => (Seen::Gap(missed), sequence),
             },
         };
-        self.book.set(sender, topic, last);
+        self.table.set(sender, topic, last);
         seen
     }
 
     /// Takes note of a message whose number its sender uses once. The first number that is seen of a sender is a beginning:
     /// those below it count as seen.
     pub fn note_once(&mut self, sender: ProcessId, topic: &str, sequence: u64) -> Seen {
-        if let Some(entry) = self.book.use_once(sender, topic) {
+        if let Some(entry) = self.table.use_once(sender, topic) {
             return entry.note_once(sequence);
         }
-        self.book.set(sender, topic, sequence);
-        if let Some(entry) = self.book.entry_mut(sender, topic) {
+        self.table.set(sender, topic, sequence);
+        if let Some(entry) = self.table.entry_mut(sender, topic) {
             entry.seen = u64::MAX;
         }
         Seen::First
@@ -93,7 +93,7 @@ impl Sequences {
 
     /// Whether a sender whose numbers come once was seen on a topic.
     pub fn knows(&self, sender: ProcessId, topic: &str) -> bool {
-        self.book
+        self.table
             .entry(sender, topic)
             .is_some_and(SequenceEntry::is_once)
     }
@@ -101,21 +101,21 @@ impl Sequences {
     /// Takes the next hole of each sender on a topic for a new beginning: after its subscription was interrupted. A
     /// number that is not above the last one is still reported, because the former server may pass it on late.
     pub fn excuse_topic(&mut self, topic: &str) {
-        self.book.excuse_topic(topic);
+        self.table.excuse_topic(topic);
     }
 
     /// Forgets all senders on a topic, after its subscription ended; but not the numbers that come once, or what was seen could
     /// come again.
     pub fn forget_topic(&mut self, topic: &str) {
-        self.book.remove_topic(topic);
-        self.book.excuse_topic(topic);
+        self.table.remove_topic(topic);
+        self.table.excuse_topic(topic);
     }
 }
 
 /// The sender's side: the next number for each destination.
 #[derive(Debug)]
 pub struct SequenceCounters {
-    book: Book,
+    table: SequenceTable,
     /// The number before the first of a destination that is new: a multiple of `EPOCH`.
     begun: u64,
     /// Whether a destination that was forgotten goes on above all numbers that it had.
@@ -126,7 +126,7 @@ impl SequenceCounters {
     /// Remembers up to `capacity` destinations, at least one.
     pub fn new(capacity: usize) -> Self {
         Self {
-            book: Book::new(capacity),
+            table: SequenceTable::new(capacity),
             begun: 0,
             rising: false,
         }
@@ -145,19 +145,19 @@ impl SequenceCounters {
     pub fn next(&mut self, destination: &str) -> u64 {
         // All entries are of one sender, so any id will do.
         let sender = ProcessId(0);
-        let last = self.book.get(sender, destination);
+        let last = self.table.get(sender, destination);
         if last.is_none() && self.rising {
             self.make_room();
         }
         let next = last.unwrap_or(self.begun).saturating_add(1);
-        self.book.set(sender, destination, next);
+        self.table.set(sender, destination, next);
         next
     }
 
     /// Forgets a destination if there is no room for another, and begins the next ones above all numbers that it had.
     fn make_room(&mut self) {
-        if self.book.is_full() {
-            let last = self.book.remove_oldest().unwrap_or(0);
+        if self.table.is_full() {
+            let last = self.table.remove_oldest().unwrap_or(0);
             // It may have had more numbers than there are from one beginning to the next.
             let used = last - last % EPOCH;
             self.begun = self.begun.max(used).saturating_add(EPOCH);
@@ -167,7 +167,7 @@ impl SequenceCounters {
 
 /// Numbers by topic and sender; when it is full, the one that was set longest ago is removed.
 #[derive(Debug)]
-struct Book {
+struct SequenceTable {
     capacity: usize,
     /// A topic is there as long as it has a sender.
     topics: HashMap<Arc<str>, HashMap<ProcessId, u32>>,
@@ -218,7 +218,7 @@ impl SequenceEntry {
     }
 }
 
-impl Book {
+impl SequenceTable {
     fn new(capacity: usize) -> Self {
         Self {
             // Places are u32, and the last of them means none.

@@ -26,7 +26,7 @@ pub(super) struct Queue {
     pub(super) woken: bool,
     /// Entries that have come, and whether they were removed from the list of those taken.
     come: HashMap<u64, bool>,
-    /// Of these, the latest that were removed: a replica that takes over may not have heard of it.
+    /// Of these, the latest that were removed: a replica that takes over may still hold them.
     removed: VecDeque<u64>,
     /// When entries came for the last time: for a while another server may take over that still holds them.
     pub(super) came: Option<Instant>,

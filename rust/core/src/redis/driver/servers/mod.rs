@@ -181,12 +181,12 @@ impl Servers {
     /// Notes that something came on a connection.
     pub(super) fn note_push(&mut self, id: &LinkId, now: Instant) {
         if let Some(link) = self.link_mut(id) {
-            link.heard = now;
+            link.last_received = now;
         }
     }
 
     /// Notes that whatever comes from now on was sent after `asked`: it comes behind the answer to the ping of that moment.
-    pub(super) fn note_heard(&mut self, id: &LinkId, asked: Instant) {
+    pub(super) fn note_answer(&mut self, id: &LinkId, asked: Instant) {
         if let Some(link) = self.link_mut(id) {
             link.since = asked;
         }
@@ -281,15 +281,18 @@ impl Servers {
     }
 
     /// A connection has not answered in time. It is lost, unless other things came on it meanwhile.
-    pub(super) fn silent(&mut self, id: &LinkId, asked: Instant, now: Instant) {
-        if self.link_mut(id).is_none_or(|link| link.heard <= asked) {
+    pub(super) fn unanswered(&mut self, id: &LinkId, asked: Instant, now: Instant) {
+        if self
+            .link_mut(id)
+            .is_none_or(|link| link.last_received <= asked)
+        {
             let fault = Fault::new(FaultKind::Timeout, "the server has gone silent");
             self.lose(id, &fault, now);
         }
     }
 
     /// The server reports that it is a replica. Behind Sentinels there is a master elsewhere, and that is where messages are
-    /// heard first.
+    /// published first.
     fn demoted(&mut self, writer: &LinkId, fault: &Fault, now: Instant) {
         let key = &writer.node;
         let current = self.is_current(writer);

@@ -151,7 +151,7 @@ impl Servers {
         let current = self.is_current(id);
         if let Some(node) = self.nodes.get_mut(&id.node).filter(|_| current) {
             node.unanswered = node.unanswered.saturating_sub(bytes);
-            node.writer.heard = now;
+            node.writer.last_received = now;
         }
         let replies = match replies {
             Ok(replies) => replies,
@@ -262,7 +262,7 @@ impl Servers {
                 self.fail(request, &fault);
             }
         }
-        self.give_up_in_vain(now);
+        self.give_up_unreachable(now);
     }
 
     /// Gives up all that waits, and every server.

@@ -71,20 +71,20 @@ impl Servers {
     }
 
     /// Gives up the requests to unreachable servers.
-    pub(super) fn give_up_in_vain(&mut self, now: Instant) {
+    pub(super) fn give_up_unreachable(&mut self, now: Instant) {
         let patience = self.settings.send_timeout;
-        let mut in_vain = Vec::new();
+        let mut given_up = Vec::new();
         for node in self.nodes.values_mut() {
             if let Some(failure) = node.writer.given_up(now, patience) {
                 let fault = as_unreachable(failure);
-                in_vain.extend(node.outbox.take().map(|request| (request, fault.clone())));
+                given_up.extend(node.outbox.take().map(|request| (request, fault.clone())));
             }
         }
         if let Some(failure) = self.map.failure() {
             let fault = as_unreachable(failure);
-            in_vain.extend(self.unrouted.take().map(|request| (request, fault.clone())));
+            given_up.extend(self.unrouted.take().map(|request| (request, fault.clone())));
         }
-        for (request, fault) in in_vain {
+        for (request, fault) in given_up {
             self.fail(request, &fault);
         }
     }

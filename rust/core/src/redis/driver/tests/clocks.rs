@@ -68,7 +68,7 @@ async fn a_message_is_late_by_the_clock_of_its_server_alone() {
     layer.set_clock("seed:1", HOUR);
     layer.connect().await;
     let channel = format!("specific.{ME}!a");
-    // The server was heard within the last second, and what expired in that time may have been sent before.
+    // The server has sent something within the last second, and what expired in that time may have been sent before.
     sleep(Duration::from_millis(10_900)).await;
     layer.comes(&channel, 1, HOUR + 11).await;
     assert_eq!(

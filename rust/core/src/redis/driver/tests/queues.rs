@@ -30,7 +30,7 @@ async fn what_has_come_does_not_come_again_from_a_server_that_takes_over_late() 
     assert_eq!(*layer.world.received.lock(), [(7, PAYLOAD.to_vec())]);
     // Meanwhile nobody waits, and nothing is there.
     sleep(Duration::from_secs(30)).await;
-    // It has not heard that the first was taken.
+    // It does not know yet that the first was taken.
     held.lock()
         .extend([entry("work", OTHER, 2), entry("work", OTHER, 1)]);
     layer.wait("work", 8).await;

@@ -58,7 +58,7 @@ fn senders_and_topics_count_apart() {
     assert_eq!(seen.note(A, "hall", 9), Seen::First);
     assert_eq!(seen.note(A, "room", 8), Seen::Next);
     seen.forget_topic("room");
-    assert_eq!(seen.book.entries.len(), 1);
+    assert_eq!(seen.table.entries.len(), 1);
     assert_eq!(seen.note(A, "room", 20), Seen::First);
     assert_eq!(seen.note(A, "hall", 10), Seen::Next);
 }
@@ -80,7 +80,7 @@ fn what_was_used_longest_ago_is_forgotten() {
             expected,
             "{topic} {sequence}"
         );
-        assert!(seen.book.entries.len() <= 2);
+        assert!(seen.table.entries.len() <= 2);
     }
 }
 
@@ -188,7 +188,7 @@ fn a_sender_that_forgot_many_destinations_goes_on() {
 fn a_destination_with_more_numbers_than_to_the_next_beginning_gets_none_twice() {
     let (mut counters, mut seen) = (SequenceCounters::rising(1), Sequences::new(8));
     // As after that many messages to it.
-    counters.book.set(ProcessId(0), "a", 5 * EPOCH - 2);
+    counters.table.set(ProcessId(0), "a", 5 * EPOCH - 2);
     let mut send = |topic| {
         let number = counters.next(topic);
         (number, seen.note_once(A, topic, number))
@@ -265,8 +265,8 @@ proptest! {
                     seen.forget_topic(TOPICS[topic]);
                 }
             }
-            prop_assert_eq!(seen.book.entries.len(), model.len());
-            prop_assert!(seen.book.topics.values().all(|senders| !senders.is_empty()));
+            prop_assert_eq!(seen.table.entries.len(), model.len());
+            prop_assert!(seen.table.topics.values().all(|senders| !senders.is_empty()));
         }
     }
 }
