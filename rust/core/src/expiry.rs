@@ -11,7 +11,7 @@ const NONE: u32 = u32::MAX;
 
 /// A link that points at itself is not in the list.
 #[derive(Clone, Copy, Debug)]
-struct Link {
+struct ListLink {
     previous: u32,
     next: u32,
     deadline: Moment,
@@ -20,7 +20,7 @@ struct Link {
 /// Entries, each a small index, in the order in which they fall due.
 #[derive(Debug)]
 pub(crate) struct ExpiryList {
-    links: Vec<Link>,
+    links: Vec<ListLink>,
     first: u32,
     last: u32,
 }
@@ -41,7 +41,7 @@ impl ExpiryList {
     /// Deadlines never go back from one call to the next; the list is in order only because of that.
     pub(crate) fn arm(&mut self, entry: u32, deadline: Moment) {
         self.unlink(entry);
-        self.links[entry as usize] = Link {
+        self.links[entry as usize] = ListLink {
             previous: self.last,
             next: NONE,
             deadline,
@@ -73,7 +73,7 @@ impl ExpiryList {
         if !self.is_armed(entry) {
             return;
         }
-        let Link { previous, next, .. } = self.links[entry as usize];
+        let ListLink { previous, next, .. } = self.links[entry as usize];
         match previous {
             NONE => self.first = next,
             previous => self.links[previous as usize].next = next,
@@ -146,13 +146,13 @@ impl ExpiryList {
     }
 }
 
-fn unlinked(index: usize) -> Link {
+fn unlinked(index: usize) -> ListLink {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the index is a slab key that came in as a u32"
     )]
     let itself = index as u32;
-    Link {
+    ListLink {
         previous: itself,
         next: itself,
         deadline: Moment::default(),

@@ -4,10 +4,10 @@
 //! that is never closed stands for itself; case counts.
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Glob(Vec<Token>);
+pub(crate) struct Glob(Vec<PatternToken>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
+enum PatternToken {
     Literal(char),
     AnyOne,
     AnyRun,
@@ -25,17 +25,17 @@ impl Glob {
         while let Some(&c) = pattern.get(at) {
             at += 1;
             tokens.push(match c {
-                '*' => Token::AnyRun,
-                '?' => Token::AnyOne,
+                '*' => PatternToken::AnyRun,
+                '?' => PatternToken::AnyOne,
                 '[' => match set_end(&pattern, at) {
                     Some(end) => {
                         let set = set(&pattern[at..end]);
                         at = end + 1;
                         set
                     }
-                    None => Token::Literal('['),
+                    None => PatternToken::Literal('['),
                 },
-                c => Token::Literal(c),
+                c => PatternToken::Literal(c),
             });
         }
         Self(tokens)
@@ -49,7 +49,7 @@ impl Glob {
         let mut last_run: Option<(usize, usize)> = None;
         loop {
             match self.0.get(token) {
-                Some(Token::AnyRun) => {
+                Some(PatternToken::AnyRun) => {
                     token += 1;
                     last_run = Some((token, at));
                     continue;
@@ -74,7 +74,7 @@ impl Glob {
     }
 }
 
-impl Token {
+impl PatternToken {
     fn fits(&self, c: char) -> bool {
         match self {
             Self::Literal(literal) => *literal == c,
@@ -101,7 +101,7 @@ fn set_end(pattern: &[char], start: usize) -> Option<usize> {
     rest.iter().position(|&c| c == ']').map(|end| from + end)
 }
 
-fn set(content: &[char]) -> Token {
+fn set(content: &[char]) -> PatternToken {
     let (negated, members) = match content {
         ['!', rest @ ..] => (true, rest),
         all => (false, all),
@@ -118,7 +118,7 @@ fn set(content: &[char]) -> Token {
                 ranges.push((*one, *one));
                 rest
             }
-            [] => return Token::Set { negated, ranges },
+            [] => return PatternToken::Set { negated, ranges },
         };
     }
 }

@@ -29,7 +29,7 @@ pub struct Mutex<T>(Lock<T>);
 #[derive(Debug)]
 pub struct Guard<'a, T> {
     guard: LockGuard<'a, T>,
-    _held: Held,
+    _held: HeldLock,
 }
 
 impl<T> Mutex<T> {
@@ -81,7 +81,7 @@ impl<'a, T> Guard<'a, T> {
     fn new(guard: LockGuard<'a, T>) -> Self {
         Self {
             guard,
-            _held: Held::new(),
+            _held: HeldLock::new(),
         }
     }
 }
@@ -140,16 +140,16 @@ mod held {
 
     /// Counts a lock that this thread holds.
     #[derive(Debug)]
-    pub(super) struct Held(());
+    pub(super) struct HeldLock(());
 
-    impl Held {
+    impl HeldLock {
         pub(super) fn new() -> Self {
             COUNT.set(COUNT.get() + 1);
             Self(())
         }
     }
 
-    impl Drop for Held {
+    impl Drop for HeldLock {
         fn drop(&mut self) {
             COUNT.set(COUNT.get() - 1);
         }
@@ -164,9 +164,9 @@ mod held {
 #[cfg(not(all(debug_assertions, not(loom))))]
 mod held {
     #[derive(Debug)]
-    pub(super) struct Held;
+    pub(super) struct HeldLock;
 
-    impl Held {
+    impl HeldLock {
         pub(super) fn new() -> Self {
             Self
         }
@@ -176,7 +176,7 @@ mod held {
 }
 
 pub(crate) use held::assert_unlocked;
-use held::Held;
+use held::HeldLock;
 
 #[cfg(all(test, debug_assertions, not(loom)))]
 mod tests {
