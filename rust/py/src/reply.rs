@@ -57,17 +57,17 @@ pub(crate) struct Reply {
 
 /// Where an answer is put, by the thread that does the input and output.
 #[derive(Debug, Default)]
-pub(crate) struct Pending(Mutex<State>);
+pub(crate) struct Pending(Mutex<ReplyState>);
 
 #[derive(Debug)]
-enum State {
+enum ReplyState {
     /// There is no answer yet; the task or thread that waits for it is to be woken.
     Open(Option<Asker>),
     Answered(Answer),
     Taken,
 }
 
-impl Default for State {
+impl Default for ReplyState {
     fn default() -> Self {
         Self::Open(None)
     }
@@ -87,11 +87,11 @@ impl Pending {
     pub(crate) fn answer(&self, answer: Answer, wakes: &mut DetachedWakes) {
         let former = self
             .0
-            .with(|state| std::mem::replace(state, State::Answered(answer)));
+            .with(|state| std::mem::replace(state, ReplyState::Answered(answer)));
         match former {
-            State::Open(Some(Asker::Task(reply))) => wakes.add(reply),
-            State::Open(Some(Asker::Thread(thread))) => thread.wake(),
-            State::Open(None) | State::Answered(_) | State::Taken => {}
+            ReplyState::Open(Some(Asker::Task(reply))) => wakes.add(reply),
+            ReplyState::Open(Some(Asker::Thread(thread))) => thread.wake(),
+            ReplyState::Open(None) | ReplyState::Answered(_) | ReplyState::Taken => {}
         }
     }
 
@@ -99,18 +99,18 @@ impl Pending {
     fn take_or_wait(&self, asker: Asker) -> PyResult<Option<Answer>> {
         // What was not used is dropped without the lock.
         let (answer, unused) = self.0.with(|state| match state {
-            State::Open(place @ None) => {
+            ReplyState::Open(place @ None) => {
                 *place = Some(asker);
                 (Ok(None), None)
             }
-            State::Open(Some(_)) => (
+            ReplyState::Open(Some(_)) => (
                 Err("one task or thread at a time waits for a reply"),
                 Some(asker),
             ),
-            State::Taken => (Err(TAKEN), Some(asker)),
-            State::Answered(answer) => {
+            ReplyState::Taken => (Err(TAKEN), Some(asker)),
+            ReplyState::Answered(answer) => {
                 let answer = std::mem::take(answer);
-                *state = State::Taken;
+                *state = ReplyState::Taken;
                 (Ok(Some(answer)), Some(asker))
             }
         });
@@ -121,11 +121,11 @@ impl Pending {
     /// Takes the answer; if there is none, removes the asker.
     fn take_or_leave(&self) -> Option<Answer> {
         let (answer, asker) = self.0.with(|state| match state {
-            State::Open(asker) => (None, asker.take()),
-            State::Taken => (None, None),
-            State::Answered(answer) => {
+            ReplyState::Open(asker) => (None, asker.take()),
+            ReplyState::Taken => (None, None),
+            ReplyState::Answered(answer) => {
                 let answer = std::mem::take(answer);
-                *state = State::Taken;
+                *state = ReplyState::Taken;
                 (Some(answer), None)
             }
         });
@@ -274,7 +274,7 @@ impl Reply {
         }
         // An object must not be shown more often than it is referred to, so only by the one owner of the reference.
         if Arc::strong_count(&self.pending) == 1 {
-            if let Some(State::Open(Some(Asker::Task(reply)))) =
+            if let Some(ReplyState::Open(Some(Asker::Task(reply)))) =
                 self.pending.0.try_lock().as_deref()
             {
                 visit.call(reply)?;

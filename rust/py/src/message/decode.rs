@@ -34,7 +34,7 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
         at: 0,
         containers: 0,
         items: Vec::new(),
-        keys: Keys::borrow(),
+        keys: KeyCache::borrow(),
     };
     match decoder.message() {
         Ok(value) => Ok(Snapshot {
@@ -43,7 +43,7 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
             kind: None,
             size: bytes.len(),
         }),
-        Err(Failure::Malformed(what)) => {
+        Err(Failure::BadMsgpack(what)) => {
             let text = format!("{what} (byte {})", decoder.at);
             Err(PyValueError::new_err(text))
         }
@@ -52,12 +52,12 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
 }
 
 enum Failure {
-    Malformed(Malformed),
+    BadMsgpack(BadMsgpack),
     /// In a box: results are returned for every value.
     Python(Box<PyErr>),
 }
 
-enum Malformed {
+enum BadMsgpack {
     NoMap,
     Truncated,
     Key,
@@ -69,7 +69,7 @@ enum Malformed {
     Trailing,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for BadMsgpack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoMap => write!(f, "the message is not a map"),
@@ -88,9 +88,9 @@ impl fmt::Display for Malformed {
     }
 }
 
-impl From<Malformed> for Failure {
-    fn from(malformed: Malformed) -> Self {
-        Self::Malformed(malformed)
+impl From<BadMsgpack> for Failure {
+    fn from(malformed: BadMsgpack) -> Self {
+        Self::BadMsgpack(malformed)
     }
 }
 
@@ -118,12 +118,12 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::FixMap(pairs) => usize::from(pairs),
             Marker::Map16 => self.length::<2>()?,
             Marker::Map32 => self.length::<4>()?,
-            _ => return Err(Malformed::NoMap.into()),
+            _ => return Err(BadMsgpack::NoMap.into()),
         };
         let message = self.map(pairs, 1)?;
         self.at = self.position;
         if self.position < self.bytes.len() {
-            return Err(Malformed::Trailing.into());
+            return Err(BadMsgpack::Trailing.into());
         }
         Ok(message)
     }
@@ -177,8 +177,8 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::I64 => i64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
             Marker::F32 => f32::from_be_bytes(self.chunk()?).into_bound_py_any(py),
             Marker::F64 => f64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::Reserved => return Err(Malformed::Reserved.into()),
-            _ => return Err(Malformed::Extension.into()),
+            Marker::Reserved => return Err(BadMsgpack::Reserved.into()),
+            _ => return Err(BadMsgpack::Extension.into()),
         };
         Ok(value?)
     }
@@ -187,14 +187,14 @@ impl<'py, 'a> Decoder<'py, 'a> {
     fn enter(&mut self, values: usize, depth: usize) -> Result<(), Failure> {
         self.containers += 1;
         if self.containers > MAX_CONTAINERS {
-            return Err(Malformed::TooMany.into());
+            return Err(BadMsgpack::TooMany.into());
         }
         // Every value takes at least one byte.
         if values > self.bytes.len() - self.position {
-            return Err(Malformed::Truncated.into());
+            return Err(BadMsgpack::Truncated.into());
         }
         if depth > MAX_DEPTH {
-            return Err(Malformed::TooDeep.into());
+            return Err(BadMsgpack::TooDeep.into());
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::Str16 => self.length::<2>()?,
             Marker::Str32 => self.length::<4>()?,
             Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => return self.bytes_key(marker),
-            _ => return Err(Malformed::Key.into()),
+            _ => return Err(BadMsgpack::Key.into()),
         };
         Ok(self.text_key(length)?.into_any())
     }
@@ -287,7 +287,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         let rest = self.bytes.get(self.position..);
         let chunk = rest
             .and_then(<[u8]>::first_chunk)
-            .ok_or(Malformed::Truncated)?;
+            .ok_or(BadMsgpack::Truncated)?;
         self.position += N;
         Ok(*chunk)
     }
@@ -296,7 +296,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         let rest = self.bytes.get(self.position..);
         let taken = rest
             .and_then(|rest| rest.get(..length))
-            .ok_or(Malformed::Truncated)?;
+            .ok_or(BadMsgpack::Truncated)?;
         self.position += length;
         Ok(taken)
     }
@@ -305,7 +305,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyString>, Failure> {
     PyString::from_bytes(py, bytes).map_err(|error| {
         if error.is_instance_of::<PyUnicodeDecodeError>(py) {
-            Malformed::NotUtf8.into()
+            BadMsgpack::NotUtf8.into()
         } else {
             Failure::from(error)
         }
@@ -317,12 +317,12 @@ fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyString>, Fail
 ///
 /// A decoder takes them out while it works. One that finds none (another thread has them, or a decode further down its own
 /// stack, in code that the garbage collector runs) begins without.
-struct Keys([Option<Py<PyString>>; 256]);
+struct KeyCache([Option<Py<PyString>>; 256]);
 
-static KEYS: Mutex<Option<Box<Keys>>> = Mutex::new(None);
+static KEYS: Mutex<Option<Box<KeyCache>>> = Mutex::new(None);
 
 /// Keys that go back when they are dropped.
-struct Borrowed(Option<Box<Keys>>);
+struct Borrowed(Option<Box<KeyCache>>);
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
@@ -332,7 +332,7 @@ impl Drop for Borrowed {
     }
 }
 
-impl Keys {
+impl KeyCache {
     /// Longer ones are rarely names.
     const MAX_LENGTH: usize = 32;
 
