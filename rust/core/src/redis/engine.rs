@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 
-use super::driver::{Ask, Driver, Local, Parts, Shared};
+use super::driver::{Ask, Driver, DriverParts, Local, Shared};
 use super::host::Host;
 use super::link::RedisTransport;
 use super::meter::{count, ConnectionState, LinkStats};
@@ -44,7 +44,7 @@ pub struct RedisEngine<H: Host> {
     runtime: Arc<Runtime>,
 }
 
-type Unstarted<H> = (Parts<H>, UnboundedReceiver<Ask<<H as Host>::Ticket>>);
+type Unstarted<H> = (DriverParts<H>, UnboundedReceiver<Ask<<H as Host>::Ticket>>);
 
 /// Where the messages of a channel go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl<H: Host> RedisEngine<H> {
         let settings = Arc::new(settings);
         let shared = Arc::new(Shared::default());
         let (asks, asked) = unbounded_channel();
-        let parts = Parts {
+        let parts = DriverParts {
             host: Arc::clone(&host),
             engine: Arc::clone(&local),
             settings: Arc::clone(&settings),

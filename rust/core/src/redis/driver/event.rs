@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::node_key::LinkId;
 use super::request::Request;
 use crate::redis::fault::Fault;
-use crate::redis::link::probe::{Address, Found, Opened};
+use crate::redis::link::probe::{Address, MapReply, Opened};
 use crate::redis::link::server_clock::Reading;
 use crate::redis::link::{Change, Push, Refusal, Reply};
 
@@ -13,7 +13,7 @@ pub(super) enum Event {
     /// Something about a connection.
     Link(LinkId, LinkEvent),
     /// A look at the map has an answer.
-    Mapped(Result<Found, Fault>),
+    Mapped(Result<MapReply, Fault>),
 }
 
 pub(super) enum LinkEvent {

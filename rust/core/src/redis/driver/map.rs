@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::node_key::NodeKey;
 use crate::redis::fault::Fault;
-use crate::redis::link::probe::{Found, SlotRange, PROBE_TIMEOUT};
+use crate::redis::link::probe::{MapReply, SlotRange, PROBE_TIMEOUT};
 use crate::redis::settings::{Endpoint, Settings, Topology};
 use crate::redis::wire::ring::score_at_address;
 
@@ -202,12 +202,12 @@ impl Map {
     }
 
     /// Notes what a look found.
-    pub(super) fn found(&mut self, now: Instant, found: Found) {
+    pub(super) fn found(&mut self, now: Instant, found: MapReply) {
         self.next_look = now + MAP_AGE;
         self.failure = None;
         self.places = match found {
-            Found::NoCluster => Places::Shards,
-            Found::Slots(slots) => Places::Slots(slots),
+            MapReply::NoCluster => Places::Shards,
+            MapReply::Slots(slots) => Places::Slots(slots),
         };
     }
 
@@ -267,7 +267,7 @@ mod tests {
     fn cluster(now: Instant) -> Map {
         let mut map = Map::new(&Arc::new(settings(Topology::Cluster)), now);
         let slots = vec![range(0, 8191, "a"), range(8192, 16383, "b")];
-        map.found(now, Found::Slots(slots));
+        map.found(now, MapReply::Slots(slots));
         map
     }
 

@@ -106,7 +106,7 @@ pub(crate) struct Driver<H: Host> {
 }
 
 /// What a driver is made from.
-pub(crate) struct Parts<H: Host> {
+pub(crate) struct DriverParts<H: Host> {
     pub(crate) host: Arc<H>,
     pub(crate) engine: Arc<Local<H>>,
     pub(crate) settings: Arc<Settings>,
@@ -117,7 +117,7 @@ pub(crate) struct Parts<H: Host> {
 }
 
 impl<H: Host> Driver<H> {
-    fn new(parts: Parts<H>) -> (Self, Inbound) {
+    fn new(parts: DriverParts<H>) -> (Self, Inbound) {
         let now = Instant::now();
         let settings = parts.settings;
         let (io, inbound) = Io::new(parts.transport, settings.connect_timeout);
@@ -152,7 +152,7 @@ impl<H: Host> Driver<H> {
     }
 
     /// Runs until the layer is closed, or until no caller is left.
-    pub(crate) async fn run(parts: Parts<H>, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
+    pub(crate) async fn run(parts: DriverParts<H>, mut asks: UnboundedReceiver<Ask<H::Ticket>>) {
         let (mut driver, mut inbound) = Self::new(parts);
         let shared = Arc::clone(&driver.cx.shared);
         shared.meter.set_state(ConnectionState::Connecting);

@@ -265,8 +265,8 @@ impl Layer {
     }
 
     /// What a driver of this layer is made from.
-    fn parts(&self, settings: Settings) -> Parts<World> {
-        Parts {
+    fn parts(&self, settings: Settings) -> DriverParts<World> {
+        DriverParts {
             host: Arc::clone(&self.world),
             engine: Arc::clone(&self.local),
             settings: Arc::new(settings),

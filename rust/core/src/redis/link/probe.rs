@@ -28,7 +28,7 @@ pub(crate) struct SlotRange {
 
 /// What a look found.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum MapReply {
     NoCluster,
     Slots(Vec<SlotRange>),
 }
@@ -306,7 +306,7 @@ pub(crate) async fn look(
     candidates: Vec<Endpoint>,
     timeout: Duration,
     must_be_cluster: bool,
-) -> Result<Found, Fault> {
+) -> Result<MapReply, Fault> {
     let mut last = None;
     for endpoint in candidates {
         match look_at(&*transport, &endpoint, timeout, must_be_cluster).await {
@@ -322,7 +322,7 @@ async fn look_at(
     endpoint: &Endpoint,
     timeout: Duration,
     must_be_cluster: bool,
-) -> Result<Found, Fault> {
+) -> Result<MapReply, Fault> {
     let link = transport.open(endpoint, timeout, None).await?;
     let ask = Command::new("CLUSTER").word("SLOTS");
     let replies = in_time(timeout, link.request(&[ask])).await?;
@@ -330,14 +330,14 @@ async fn look_at(
         if must_be_cluster || refusal.passes() {
             return Err(refusal.into_fault());
         }
-        return Ok(Found::NoCluster);
+        return Ok(MapReply::NoCluster);
     }
     let slots = slots(replies.first(), endpoint);
     if slots.is_empty() {
         let text = format!("{endpoint} knows of no server that has slots");
         return Err(Fault::new(FaultKind::Unreachable, text));
     }
-    Ok(Found::Slots(slots))
+    Ok(MapReply::Slots(slots))
 }
 
 /// Reads the answer to `CLUSTER SLOTS`; a master without a name is the one that was asked.

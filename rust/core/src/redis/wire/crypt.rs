@@ -129,7 +129,7 @@ impl Crypt {
     /// Says why not. Takes the same time for every wrong signature.
     pub fn decrypt(&self, token: &[u8]) -> Result<Vec<u8>, Undecryptable> {
         let token = URL_SAFE.decode(token).map_err(|_| Undecryptable::NoToken)?;
-        let parts = Parts::of(&token).ok_or(Undecryptable::NoToken)?;
+        let parts = TokenParts::of(&token).ok_or(Undecryptable::NoToken)?;
         let mut keys = self.keys.iter();
         let key = keys
             .find(|key| key.signed(&parts))
@@ -223,14 +223,14 @@ impl Crypt {
 }
 
 /// The parts of a token that is not verified yet.
-struct Parts<'a> {
+struct TokenParts<'a> {
     signed: &'a [u8],
     mac: &'a [u8],
     iv: [u8; IV],
     text: &'a [u8],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> TokenParts<'a> {
     fn of(token: &'a [u8]) -> Option<Self> {
         let (signed, mac) = token.split_at_checked(token.len().checked_sub(MAC)?)?;
         let (head, text) = signed.split_first_chunk::<HEAD>()?;
@@ -275,13 +275,13 @@ impl Key {
     }
 
     /// Whether this key made the signature, compared in constant time.
-    fn signed(&self, parts: &Parts<'_>) -> bool {
+    fn signed(&self, parts: &TokenParts<'_>) -> bool {
         let mac = self.sign.clone().chain_update(parts.signed);
         mac.verify_slice(parts.mac).is_ok()
     }
 
     /// The text of a token that this key signed.
-    fn decrypt(&self, parts: &Parts<'_>) -> Result<Vec<u8>, Undecryptable> {
+    fn decrypt(&self, parts: &TokenParts<'_>) -> Result<Vec<u8>, Undecryptable> {
         let cipher = Decryptor::inner_iv_init(self.decrypt.clone(), &parts.iv.into());
         let text = cipher.decrypt_padded_vec::<Pkcs7>(parts.text);
         // The signature was right, so the sender padded it wrongly. Without the key nobody gets here: this is no padding

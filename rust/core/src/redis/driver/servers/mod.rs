@@ -13,7 +13,7 @@ use super::node_key::{LinkId, NodeKey, Role};
 use super::outbox::Outbox;
 use super::request::{Request, Then};
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::link::probe::{Address, Found, Opened};
+use crate::redis::link::probe::{Address, MapReply, Opened};
 use crate::redis::link::server_clock::Reading;
 use crate::redis::link::Reply;
 use crate::redis::random;
@@ -328,7 +328,7 @@ impl Servers {
     }
 
     /// A look at the map has an answer.
-    pub(super) fn mapped(&mut self, found: Result<Found, Fault>, now: Instant) {
+    pub(super) fn mapped(&mut self, found: Result<MapReply, Fault>, now: Instant) {
         self.changed = true;
         match found {
             Ok(found) => self.map.found(now, found),
