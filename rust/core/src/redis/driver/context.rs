@@ -40,7 +40,7 @@ pub(super) struct Context<H: Host> {
 }
 
 impl<H: Host> Context<H> {
-    /// When what begins now is given up.
+    /// When a request that begins now is given up.
     pub(super) fn until(&self) -> Instant {
         self.now + self.settings.send_timeout
     }
@@ -50,7 +50,7 @@ impl<H: Host> Context<H> {
         self.calls.begin(left, until, ticket)
     }
 
-    /// Adds a part to a call; gives when it is given up.
+    /// Adds a part to a call; returns when it is given up.
     pub(super) fn add_part(&mut self, call: CallId) -> Instant {
         let until = self.calls.add_parts(call, 1);
         until.unwrap_or_else(|| self.until())

@@ -27,7 +27,7 @@ pub(super) struct Map {
     next_look: Instant,
     /// Whether all connections so far could carry sharded channels.
     can_shard: bool,
-    /// Why it is not known, if the last look failed and none succeeded.
+    /// Why the map is not known, if the last look failed and none succeeded.
     failure: Option<Fault>,
 }
 
@@ -104,7 +104,7 @@ impl Map {
         self.can_shard &= can_shard;
     }
 
-    /// Whether each server passes on what is published on it to all others: in a cluster, what is not sharded.
+    /// Whether each server passes published messages on to all others: in a cluster whose topics are not sharded.
     pub(super) fn is_passed_on(&self) -> bool {
         self.is_cluster() && !self.publishes_sharded()
     }
@@ -201,7 +201,7 @@ impl Map {
         })
     }
 
-    /// Notes what a look found.
+    /// Handles the reply to a look.
     pub(super) fn found(&mut self, now: Instant, found: MapReply) {
         self.next_look = now + MAP_AGE;
         self.failure = None;

@@ -26,13 +26,13 @@ pub(super) struct Node {
     pub(super) server: Server,
     pub(super) writer: LinkState,
     pub(super) subscriber: LinkState,
-    /// What waits to be written.
+    /// Requests that wait to be written.
     pub(super) outbox: Outbox,
-    /// What was written on the connection that is there, and not answered, in bytes.
+    /// How many bytes were written on the present connection and not answered.
     pub(super) unanswered: usize,
-    /// What waits to be changed about the topics.
+    /// Subscriptions and unsubscriptions that wait to be written.
     pub(super) changes: Changes,
-    /// What time it is there, as soon as that is known.
+    /// The clock of the server, as soon as its time is known.
     pub(super) clock: Option<ServerClock>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct LinkState {
     /// Where it goes, if a Sentinel named the address.
     pub(super) address: Option<Address>,
     pub(super) backoff: Backoff,
-    /// The latest moment of which is known that what comes now was sent after it.
+    /// The latest moment after which the server must have sent whatever comes now.
     pub(super) since: Instant,
     /// When something came on it for the last time.
     pub(super) last_received: Instant,

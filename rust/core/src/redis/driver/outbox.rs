@@ -10,7 +10,7 @@ use crate::shrink::Shrink;
 /// How many requests go into one pipeline.
 const PIPELINE: usize = 512;
 
-/// What waits for one server, or to be given one.
+/// The requests that wait for one server, or for the map.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     requests: VecDeque<Request>,
@@ -63,7 +63,7 @@ impl Outbox {
         (self.requests.drain(..count).collect(), bytes)
     }
 
-    /// Takes those that have waited too long.
+    /// Takes the requests that have waited too long.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<Request> {
         let is_late = |request: &Request| request.until <= now;
         if self.out_of_order.is_some_and(|until| until <= now) {

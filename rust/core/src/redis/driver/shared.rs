@@ -1,4 +1,4 @@
-//! What callers in any thread see of the engine without asking the thread that does the input and output.
+//! The state of the engine that callers in any thread read without a request to the I/O thread.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::sync::Mutex;
 /// How many groups with plain channels are counted before those are forgotten that have none any more.
 const GROUPS: usize = 1024;
 
-/// What several threads look at.
+/// State that several threads share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) meter: Meter,
@@ -27,11 +27,11 @@ pub(crate) struct Shared {
     pub(crate) depths: Mutex<HashMap<String, u64>>,
     /// The time at the server that has the memberships of plain channels.
     pub(crate) clock: SharedClock,
-    /// What waits to be sent, or for an answer.
+    /// The room for messages that wait to be sent, or for an answer.
     pub(crate) backlog: Arc<Backlog>,
     /// Why no server can be sent to, as far as the driver knows.
     pub(crate) unreachable: Mutex<Option<Fault>>,
-    /// What became of messages to groups that have plain channels in them.
+    /// The outcomes of messages to groups that have plain channels in them.
     pub(crate) groups: Mutex<HashMap<String, PlainSends>>,
     pub(crate) notices: Notices,
 }
@@ -76,7 +76,7 @@ impl Shared {
         self.notices.push(notice);
     }
 
-    /// Notes what became of a message to a group that has queues in it.
+    /// Counts the outcome of a message to a group that has queues in it.
     pub(super) fn note_plain_sends(&self, group: String, queued: u64, full: u64) {
         let mut groups = self.groups.lock();
         if groups.len() >= GROUPS {

@@ -26,7 +26,7 @@ pub(crate) struct SlotRange {
     pub(crate) port: u16,
 }
 
-/// What a look found.
+/// The reply to a look at the map.
 #[derive(Debug)]
 pub(crate) enum MapReply {
     NoCluster,

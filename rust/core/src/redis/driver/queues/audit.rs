@@ -108,7 +108,7 @@ impl Queues {
     /// Puts the messages that wait here back to the front of their queue. They expire anew: how old they are is not known
     /// any more.
     ///
-    /// Only where there is a connection: what was taken out of the mailbox would be lost with the request.
+    /// Only where there is a connection: the messages leave the mailbox, and would be lost with the request.
     fn hand_back<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing, channel: &str) {
         let key = cx.keys.queue(channel);
         if !cx.servers.can_write(channel, &key) {

@@ -27,7 +27,7 @@ const MOST: usize = 64;
 enum Source {
     /// The queue, which holds each once.
     Queue,
-    /// The list of what this process took, which may hold some that have come.
+    /// The list of entries that this process took, some of which may have come.
     Taken,
 }
 
@@ -214,7 +214,7 @@ impl Queues {
         }
     }
 
-    /// Reads what a server gave before the connection broke.
+    /// Reads the entries that a server moved before the connection broke.
     pub(crate) fn recover_taken<H: Host>(&mut self, cx: &mut Context<H>, node: &NodeKey) {
         let is_there = |channel: &&String| {
             let slot = hash_slot(cx.keys.queue(channel).as_bytes());
@@ -228,7 +228,7 @@ impl Queues {
         }
     }
 
-    /// The list of what was taken could not be read.
+    /// The list of taken entries could not be read.
     pub(crate) fn not_recovered<H: Host>(
         &mut self,
         cx: &mut Context<H>,

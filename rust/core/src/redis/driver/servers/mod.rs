@@ -307,7 +307,7 @@ impl Servers {
         }
     }
 
-    /// There is another master: what goes elsewhere is given up.
+    /// There is another master, at this address: connections to any other address are given up.
     pub(super) fn succeeded(&mut self, key: &NodeKey, address: &Address, now: Instant) {
         let Some(node) = self.nodes.get(key) else {
             return;

@@ -14,7 +14,7 @@ use crate::redis::link::{Command, Link, Refusal, Reply};
 use crate::redis::wire::envelope::Date;
 
 /// How much is written to a server before it has answered, in bytes, and a request more: enough to keep it busy, and little
-/// enough for it to answer in time whether it is there. What waits is held once, and what is written several times.
+/// enough for it to answer in time whether it is there. A request is in memory once while it waits, and several times once it is written.
 const WINDOW: usize = 2 << 20;
 /// How long to wait before something is asked again that the server cannot do just now.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -79,14 +79,14 @@ impl Servers {
         self.outbox_for(&request, now).push_back(request);
     }
 
-    /// Sends those that had nowhere to go.
+    /// Routes the requests that waited for the map.
     pub(super) fn route_again(&mut self, now: Instant) {
         for request in self.unrouted.take() {
             self.route(request, now);
         }
     }
 
-    /// Takes what waited for a server that is no part of the cluster any more.
+    /// Reroutes the requests that waited for a server that is no part of the cluster any more.
     pub(super) fn reroute(&mut self, mut outbox: Outbox, now: Instant) {
         for request in outbox.take() {
             match request.target {
@@ -238,7 +238,7 @@ impl Servers {
         }
     }
 
-    /// Sends again what was to be sent again by now.
+    /// Resubmits the delayed requests that are due.
     pub(crate) fn resubmit_delayed(&mut self, now: Instant) {
         for (at, request) in std::mem::take(&mut self.delayed) {
             if at <= now {
@@ -249,7 +249,7 @@ impl Servers {
         }
     }
 
-    /// Gives up what has waited too long for a connection.
+    /// Gives up the requests that have waited too long for a connection.
     pub(crate) fn give_up_late(&mut self, now: Instant) {
         let mut late = Vec::new();
         for node in self.nodes.values_mut() {
