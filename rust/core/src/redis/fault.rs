@@ -1,13 +1,15 @@
 //! Why a request did not reach the server, or was refused.
 
-use std::fmt;
+use thiserror::Error;
 
 /// Why an operation failed: a kind and a text. The text holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text}")]
 pub struct Fault {
     kind: FaultKind,
     text: String,
     /// What led to it.
+    #[source]
     cause: Option<Box<Fault>>,
 }
 
@@ -61,17 +63,5 @@ impl Fault {
     /// What went wrong.
     pub fn kind(&self) -> FaultKind {
         self.kind
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Fault {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause().map(|cause| cause as _)
     }
 }

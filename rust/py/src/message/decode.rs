@@ -3,8 +3,7 @@
 //! Whatever the bytes are, the result is a dict or an error with what is wrong and where; memory is taken for what is
 //! there, not for what is claimed.
 
-use std::fmt;
-
+use headrace_core::redis::payload::Defect;
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyUnicodeDecodeError, PyValueError};
 use pyo3::prelude::*;
@@ -43,7 +42,7 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
             kind: None,
             size: bytes.len(),
         }),
-        Err(Failure::BadMsgpack(what)) => {
+        Err(Failure::Defect(what)) => {
             let text = format!("{what} (byte {})", decoder.at);
             Err(PyValueError::new_err(text))
         }
@@ -52,45 +51,14 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
 }
 
 enum Failure {
-    BadMsgpack(BadMsgpack),
+    Defect(Defect),
     /// In a box: results are returned for every value.
     Python(Box<PyErr>),
 }
 
-enum BadMsgpack {
-    NoMap,
-    Truncated,
-    Key,
-    NotUtf8,
-    Extension,
-    Reserved,
-    TooDeep,
-    TooMany,
-    Trailing,
-}
-
-impl fmt::Display for BadMsgpack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoMap => write!(f, "the message is not a map"),
-            Self::Truncated => write!(f, "the message ends within a value"),
-            Self::Key => write!(f, "a key of a map is neither a string nor a binary"),
-            Self::NotUtf8 => write!(f, "a string is not valid UTF-8"),
-            Self::Extension => write!(f, "the message holds an extension type"),
-            Self::Reserved => write!(
-                f,
-                "the message holds the byte 0xc1, which msgpack does not use"
-            ),
-            Self::TooDeep => write!(f, "more than {MAX_DEPTH} containers in each other"),
-            Self::TooMany => write!(f, "more than {MAX_CONTAINERS} containers"),
-            Self::Trailing => write!(f, "more bytes follow the message"),
-        }
-    }
-}
-
-impl From<BadMsgpack> for Failure {
-    fn from(malformed: BadMsgpack) -> Self {
-        Self::BadMsgpack(malformed)
+impl From<Defect> for Failure {
+    fn from(malformed: Defect) -> Self {
+        Self::Defect(malformed)
     }
 }
 
@@ -118,12 +86,12 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::FixMap(pairs) => usize::from(pairs),
             Marker::Map16 => self.length::<2>()?,
             Marker::Map32 => self.length::<4>()?,
-            _ => return Err(BadMsgpack::NoMap.into()),
+            _ => return Err(Defect::NoMap.into()),
         };
         let message = self.map(pairs, 1)?;
         self.at = self.position;
         if self.position < self.bytes.len() {
-            return Err(BadMsgpack::Trailing.into());
+            return Err(Defect::Trailing.into());
         }
         Ok(message)
     }
@@ -177,8 +145,8 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::I64 => i64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
             Marker::F32 => f32::from_be_bytes(self.chunk()?).into_bound_py_any(py),
             Marker::F64 => f64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::Reserved => return Err(BadMsgpack::Reserved.into()),
-            _ => return Err(BadMsgpack::Extension.into()),
+            Marker::Reserved => return Err(Defect::Reserved.into()),
+            _ => return Err(Defect::Extension.into()),
         };
         Ok(value?)
     }
@@ -187,14 +155,14 @@ impl<'py, 'a> Decoder<'py, 'a> {
     fn enter(&mut self, values: usize, depth: usize) -> Result<(), Failure> {
         self.containers += 1;
         if self.containers > MAX_CONTAINERS {
-            return Err(BadMsgpack::TooMany.into());
+            return Err(Defect::TooMany.into());
         }
         // Every value takes at least one byte.
         if values > self.bytes.len() - self.position {
-            return Err(BadMsgpack::Truncated.into());
+            return Err(Defect::Truncated.into());
         }
         if depth > MAX_DEPTH {
-            return Err(BadMsgpack::TooDeep.into());
+            return Err(Defect::TooDeep.into());
         }
         Ok(())
     }
@@ -227,7 +195,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
             Marker::Str16 => self.length::<2>()?,
             Marker::Str32 => self.length::<4>()?,
             Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => return self.bytes_key(marker),
-            _ => return Err(BadMsgpack::Key.into()),
+            _ => return Err(Defect::Key.into()),
         };
         Ok(self.text_key(length)?.into_any())
     }
@@ -287,7 +255,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         let rest = self.bytes.get(self.position..);
         let chunk = rest
             .and_then(<[u8]>::first_chunk)
-            .ok_or(BadMsgpack::Truncated)?;
+            .ok_or(Defect::Truncated)?;
         self.position += N;
         Ok(*chunk)
     }
@@ -296,7 +264,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         let rest = self.bytes.get(self.position..);
         let taken = rest
             .and_then(|rest| rest.get(..length))
-            .ok_or(BadMsgpack::Truncated)?;
+            .ok_or(Defect::Truncated)?;
         self.position += length;
         Ok(taken)
     }
@@ -305,7 +273,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyString>, Failure> {
     PyString::from_bytes(py, bytes).map_err(|error| {
         if error.is_instance_of::<PyUnicodeDecodeError>(py) {
-            BadMsgpack::NotUtf8.into()
+            Defect::NotUtf8.into()
         } else {
             Failure::from(error)
         }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use thiserror::Error;
+
 use super::form::Wire;
 
 /// Slots of a cluster.
@@ -102,22 +104,11 @@ pub enum Topic<'a> {
 }
 
 /// Why a prefix won't do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("prefix '{}' holds a brace that is no part of a hash tag such as '{{app}}'", prefix.escape_debug())]
 pub struct InvalidPrefix {
     prefix: String,
 }
-
-impl fmt::Display for InvalidPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "prefix '{}' holds a brace that is no part of a hash tag such as '{{app}}'",
-            self.prefix.escape_debug()
-        )
-    }
-}
-
-impl std::error::Error for InvalidPrefix {}
 
 /// The names of one layer, in one of the two forms: under `wire="channels_redis"` there are topics of groups and of channels, and
 /// nothing else.

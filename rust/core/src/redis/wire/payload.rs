@@ -19,8 +19,9 @@
     )
 )]
 
-use std::fmt;
 use std::ops::Range;
+
+use thiserror::Error;
 
 /// Containers in each other, the message itself included.
 pub const MAX_DEPTH: usize = 64;
@@ -37,7 +38,8 @@ pub struct Shape {
 }
 
 /// Why the bytes are no message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{defect} (byte {at})")]
 pub struct BadPayload {
     /// What was wrong.
     pub defect: Defect,
@@ -46,50 +48,37 @@ pub struct BadPayload {
 }
 
 /// What was wrong with a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Defect {
     /// The outermost value is no map.
+    #[error("the message is not a map")]
     NoMap,
     /// The bytes end too early, or a length claims more than there are.
+    #[error("the message ends within a value")]
     Truncated,
     /// A map has a key that is neither a string nor a binary.
+    #[error("a key of a map is neither a string nor a binary")]
     Key,
     /// A string is not UTF-8.
+    #[error("a string is not valid UTF-8")]
     NotUtf8,
     /// An extension type.
+    #[error("the message holds an extension type")]
     Extension,
     /// The byte that msgpack does not use.
+    #[error("the message holds the byte 0xc1, which msgpack does not use")]
     Reserved,
     /// More than [`MAX_DEPTH`] containers in each other.
+    #[error("more than {MAX_DEPTH} containers in each other")]
     TooDeep,
     /// More than [`MAX_CONTAINERS`] containers.
+    #[error("more than {MAX_CONTAINERS} containers")]
     TooMany,
     /// More bytes behind the message.
+    #[error("more bytes follow the message")]
     Trailing,
 }
-
-impl fmt::Display for BadPayload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.defect {
-            Defect::NoMap => write!(f, "the message is not a map"),
-            Defect::Truncated => write!(f, "the message ends within a value"),
-            Defect::Key => write!(f, "a key of a map is neither a string nor a binary"),
-            Defect::NotUtf8 => write!(f, "a string is not valid UTF-8"),
-            Defect::Extension => write!(f, "the message holds an extension type"),
-            Defect::Reserved => write!(
-                f,
-                "the message holds the byte 0xc1, which msgpack does not use"
-            ),
-            Defect::TooDeep => write!(f, "more than {MAX_DEPTH} containers in each other"),
-            Defect::TooMany => write!(f, "more than {MAX_CONTAINERS} containers"),
-            Defect::Trailing => write!(f, "more bytes follow the message"),
-        }?;
-        write!(f, " (byte {})", self.at)
-    }
-}
-
-impl std::error::Error for BadPayload {}
 
 /// Checks a whole message.
 ///
