@@ -84,8 +84,20 @@ pub struct Endpoint {
     pub database: i64,
     /// How the connection is encrypted, if it is.
     pub tls: Option<Tls>,
-    /// 3 or 2; any other number tries 3 and falls back to 2.
-    pub protocol: u8,
+    /// What is spoken with it.
+    pub protocol: Protocol,
+}
+
+/// The versions of the protocol of Redis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// The newest that the server has: RESP3, or else RESP2.
+    #[default]
+    Newest,
+    /// RESP2 alone.
+    Resp2,
+    /// RESP3 alone.
+    Resp3,
 }
 
 /// How a server is authenticated by TLS.

@@ -57,8 +57,8 @@ enum Failure {
 }
 
 impl From<Defect> for Failure {
-    fn from(malformed: Defect) -> Self {
-        Self::Defect(malformed)
+    fn from(defect: Defect) -> Self {
+        Self::Defect(defect)
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::ring::Ring;
 use headrace_core::redis::{
-    CertificateSource, Certificates, Credentials, Endpoint, Server, Settings, Tls, Topology, Wire,
+    CertificateSource, Certificates, Credentials, Endpoint, Protocol, Server, Settings, Tls,
+    Topology, Wire,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -222,7 +223,11 @@ impl EndpointConfig {
             credentials: self.password_source.map(credentials),
             database: self.database,
             tls: self.tls.map(TlsConfig::into_core),
-            protocol: self.protocol,
+            protocol: match self.protocol {
+                2 => Protocol::Resp2,
+                3 => Protocol::Resp3,
+                _ => Protocol::Newest,
+            },
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::node_key::NodeKey;
 use crate::redis::fault::Fault;
 use crate::redis::link::probe::{MapReply, SlotRange, PROBE_TIMEOUT};
-use crate::redis::settings::{Endpoint, Settings, Topology};
+use crate::redis::settings::{Endpoint, Protocol, Settings, Topology};
 use crate::redis::wire::ring::score_at_address;
 
 /// How long a look at the map of a cluster is good for, at least.
@@ -95,7 +95,9 @@ impl Map {
     /// Whether topics are sharded channels: in a cluster, so that a message goes to one node and not to all.
     pub(super) fn publishes_sharded(&self) -> bool {
         let hosts = &self.settings.hosts;
-        let asked_for = hosts.iter().all(|host| host.endpoint.protocol != 2);
+        let asked_for = hosts
+            .iter()
+            .all(|host| host.endpoint.protocol != Protocol::Resp2);
         self.is_cluster() && asked_for && self.can_shard
     }
 

@@ -16,7 +16,7 @@ use crate::memory::MemoryEngine;
 use crate::redis::fault::Fault;
 use crate::redis::host::{Answer, Host, RawMessage};
 use crate::redis::link::{BoxFuture, Change, Command, Link, Refusal, Reply};
-use crate::redis::settings::{Endpoint, Server, Settings, Topology};
+use crate::redis::settings::{Endpoint, Protocol, Server, Settings, Topology};
 use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{Keys, ProcessId};
 use crate::redis::wire::ring::Ring;
@@ -64,7 +64,7 @@ pub(super) fn endpoint() -> Endpoint {
         credentials: None,
         database: 0,
         tls: None,
-        protocol: 0,
+        protocol: Protocol::Newest,
     }
 }
 

@@ -24,7 +24,7 @@ use super::refusal::{Refusal, Reply};
 use super::resp2;
 use super::transport::{BoxFuture, Change, Link, Push, PushSink, Transport};
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::settings::{Credentials, Endpoint};
+use crate::redis::settings::{Credentials, Endpoint, Protocol};
 
 /// Connections by redis-rs.
 #[derive(Debug)]
@@ -54,12 +54,12 @@ impl Transport for RedisTransport {
 async fn open(endpoint: &Endpoint, pushes: Option<PushSink>) -> Result<Arc<dyn Link>, Fault> {
     let endpoint = &with_certificates(endpoint).await?;
     let credentials = credentials(endpoint).await?;
-    if endpoint.protocol != 2 {
+    if endpoint.protocol != Protocol::Resp2 {
         let stream = stream(endpoint).await?;
         let resp3 = ProtocolVersion::RESP3;
         match log_in(stream, endpoint, &credentials, pushes.clone(), resp3).await {
             Ok(link) => return Ok(link),
-            Err(error) if endpoint.protocol != 3 && lacks_resp3(&error) => {}
+            Err(error) if endpoint.protocol == Protocol::Newest && lacks_resp3(&error) => {}
             Err(error) => return Err(login::failed(endpoint, &error).await),
         }
     }

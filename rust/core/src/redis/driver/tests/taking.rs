@@ -118,7 +118,7 @@ fn slots(slot: u16, host: &str) -> Reply {
 #[tokio::test(start_paused = true)]
 async fn what_was_taken_is_read_back_from_a_server_that_was_not_needed_before() {
     let mut settings = settings(Topology::Cluster);
-    settings.hosts[0].endpoint.protocol = 2;
+    settings.hosts[0].endpoint.protocol = crate::redis::settings::Protocol::Resp2;
     let slot = crate::redis::wire::keys::hash_slot(b"t:q:{work}");
     let answer = move |words: &str, master| match words {
         "CLUSTER SLOTS" => slots(slot, master),

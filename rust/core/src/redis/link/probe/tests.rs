@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::transport::{BoxFuture, Change};
 use super::*;
+use crate::redis::settings::Protocol;
 
 fn endpoint() -> Endpoint {
     Endpoint {
@@ -13,7 +14,7 @@ fn endpoint() -> Endpoint {
         credentials: None,
         database: 0,
         tls: None,
-        protocol: 0,
+        protocol: Protocol::Newest,
     }
 }
 
