@@ -2,7 +2,7 @@
 
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 _LAST_LINES = 15
@@ -44,12 +44,21 @@ class Steps:
                 log.seek(begin)
                 self._fail(words, ended.returncode, log.read())
 
-    def output(self, words: Sequence[str | Path], environment: dict[str, str] | None = None) -> str:
-        """Run a command and give what it printed, as ``run`` does."""
+    def output(
+        self,
+        words: Sequence[str | Path],
+        environment: dict[str, str] | None = None,
+        statuses: Collection[int] = (0,),
+    ) -> str:
+        """Run a command and give what it printed.
+
+        Raises:
+            Failed: it ended with a status that is not among these.
+        """
         ended = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
         )
-        if ended.returncode != 0:
+        if ended.returncode not in statuses:
             self._fail(words, ended.returncode, ended.stdout + ended.stderr)
         return ended.stdout
 

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,9 +36,16 @@ class Pretended(Steps):
         if "build" in words or "wheel" in words:
             (Path(words[-1]) / self.found).touch()
 
-    def output(self, words: Sequence[str | Path], environment: dict[str, str] | None = None) -> str:
+    def output(
+        self,
+        words: Sequence[str | Path],
+        environment: dict[str, str] | None = None,
+        statuses: Collection[int] = (0,),
+    ) -> str:
         if "auditwheel" in words:
             return json.dumps({"overall_tag": "manylinux_2_17_s390x"})
+        if 1 not in statuses:
+            raise Failed("abi3audit, which takes PyModExport__core for a violation, ended with status 1")
         found = {
             "is_abi3_baseline_compatible": True,
             "baseline": "3.15",
