@@ -41,8 +41,14 @@ class Interpreters:
         """
         if found := local(version):
             return found
-        if version in self._needed:
-            raise Failed(f"CPython {version} is not on this machine")
+        try:
+            return self._in_root(version)
+        except NotHad as reason:
+            if version in self._needed:
+                raise Failed(f"CPython {version} is needed: {reason}") from reason
+            raise
+
+    def _in_root(self, version: Version) -> Interpreter:
         if self._root is None:
             raise NotHad("it is not on this machine")
         return self._root.interpreter(version)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
-from tests.pythons.interpreters import Version
+from tests.pythons.interpreters import Interpreter, Machine, Version
 from tests.pythons.steps import Failed, Steps
 from tests.wheels.interfaces import INTERFACES, STABLE, Interface
 from tests.wheels.interpreters import Interpreters
@@ -124,5 +124,13 @@ def test_the_source_distribution_is_compiled_from_nothing(tmp_path: Path) -> Non
 def test_a_python_that_is_needed_and_not_here_fails(tmp_path: Path) -> None:
     missing = Version.parse("3.99")
     interpreters = Interpreters(tmp_path, tmp_path, Steps(tmp_path / "log"), [missing])
-    with pytest.raises(Failed, match=r"^CPython 3\.99 is not on this machine$"):
+    with pytest.raises(Failed, match=r"^CPython 3\.99 is needed: it is not on this machine$"):
         interpreters.get(missing)
+
+
+def test_a_python_that_is_needed_may_be_in_the_root_of_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Interpreter(Version.parse("3.99"), Machine(), Path("/usr/bin/python3.99"))
+    (tmp_path / "sid").mkdir()
+    monkeypatch.setattr("tests.pythons.root.Root.interpreter", lambda _root, _version: there)
+    interpreters = Interpreters(tmp_path, tmp_path, Steps(tmp_path / "log"), [there.version])
+    assert interpreters.get(there.version) is there
