@@ -9,8 +9,8 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
+from benches.compare import consumers, stubs
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
 
@@ -88,34 +88,10 @@ async def fan_out(times: int) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Echo(AsyncWebsocketConsumer):
-    """Sends back what it receives."""
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        await self.send(text_data=text_data)
-
-
-async def plain_echo(_scope: object, receive: Any, send: Any) -> None:
-    """Do the same without a consumer."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] != "websocket.disconnect":
-        await send({"type": "websocket.send", "text": message["text"]})
-
-
-async def exchange(application: Any, times: int) -> None:
+async def exchange(application: consumers.App, times: int) -> None:
     """Send a frame and wait until it comes back."""
-    inbound: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    outbound: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}
-    serving = asyncio.create_task(application(scope, inbound.get, outbound.put))
-    inbound.put_nowait({"type": "websocket.connect"})
-    await outbound.get()
-    for _ in range(times):
-        inbound.put_nowait({"type": "websocket.receive", "text": "the quick brown fox"})
-        await outbound.get()
-    inbound.put_nowait({"type": "websocket.disconnect", "code": 1000})
-    await serving
+    async with consumers.echoes("", application, InMemoryChannelLayer(), times) as variant:
+        await variant.run()
 
 
 PATHS: dict[str, Callable[[int], Awaitable[None]]] = {
@@ -124,8 +100,8 @@ PATHS: dict[str, Callable[[int], Awaitable[None]]] = {
     "send_sync": send_sync,
     "group_add + group_discard": group_add,
     f"fan-out to {MEMBERS} tasks, each": fan_out,
-    "echo through one consumer": partial(exchange, Echo.as_asgi()),
-    "plain ASGI application": partial(exchange, plain_echo),
+    "echo through one consumer": partial(exchange, stubs.echo(AsyncWebsocketConsumer).as_asgi()),
+    "plain ASGI application": partial(exchange, consumers.plain_echo),
 }
 
 
