@@ -247,6 +247,7 @@ class Life:
                 if message is not None:
                     await self._handle(message, of_layer=True)
             inbox.end_turn()
+            # Asked here first: it is none nearly always, and a method more would be called for each message.
             if inbox.expired():
                 self._look_for_expired()
             if self._interrupted:  # and its handler has swallowed the cancel

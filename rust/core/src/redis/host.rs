@@ -24,7 +24,7 @@ pub trait Host: Debug + Send + Sync + 'static {
     fn message(&self, raw: RawMessage) -> Self::Message;
     /// The bytes of a message that was made by `message`, without its envelope.
     fn payload<'a>(&self, message: &'a Self::Message) -> Option<&'a [u8]>;
-    /// Delivers the answers and then the messages, and wakes whoever waits for them.
+    /// Delivers the answers, then the messages, and wakes the tasks and threads that wait for them.
     fn deliver(
         &self,
         answers: Vec<(Self::Ticket, Answer)>,

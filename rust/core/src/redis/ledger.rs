@@ -2,7 +2,7 @@
 //!
 //! A send is entered before it is handed to the driver, and removed when its answer comes. An entry that is dropped
 //! without an answer is removed as well, and does not count as a failure: the caller got an error, or the engine ended
-//! with its process. So no entry stays pending for ever.
+//! with its process. So no entry remains pending.
 //!
 //! A counter alone would not do: `wait` ends with the sends that were entered before it. On a busy ledger it would never end
 //! if it waited for later ones too.

@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use super::queue::LoopQueue;
 use super::turn::Turn;
 use super::wakes::Wake;
-
 use crate::once::intern;
 
 /// A function to be called in its event loop.

@@ -10,7 +10,6 @@ use pyo3::types::PyString;
 use super::queue::LoopQueue;
 use super::running::runs_here;
 use super::self_pipe::SelfPipe;
-
 use crate::once::intern;
 
 /// The queue of a loop, which is made if it has none yet; for a task of that loop that is about to wait.
@@ -172,7 +171,7 @@ impl PipeReader {
 impl PipeReader {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.queue.get().ready.clear_pipe();
-        // Whoever keeps an exception keeps its frames, and what those called. Only the loop may keep the reader, so its
+        // A reference to an exception keeps its frames alive, and what those called. Only the loop may keep the reader, so its
         // exception is raised from another call.
         match (drain(&self.queue, py), self.queue.get().event_loop(py)) {
             (Err(exception), Some(event_loop)) => Drain::call(

@@ -24,7 +24,7 @@ pub(super) struct Refusals {
     order: VecDeque<u64>,
 }
 
-/// The kinds of refusals, each of which is reported once for each sender.
+/// The kinds of refusals. Each kind is reported once for each sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RefusalKind {
     Malformed(Discriminant<Malformed>),

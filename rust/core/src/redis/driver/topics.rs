@@ -60,7 +60,7 @@ fn is_used<H: Host>(cx: &Context<H>, topic: &str) -> bool {
 fn linger<H: Host>(cx: &Context<H>, topic: &str) -> Duration {
     let settings = &cx.settings;
     match cx.keys.topic(topic) {
-        // Between two receives of a channel its handler runs: what comes meanwhile is kept as long as in a mailbox.
+        // Between two receives of a channel its handler runs. A message that comes then is kept as long as in a mailbox.
         Some(Topic::Channel(_)) => settings.subscription_linger.max(settings.expiry),
         _ => settings.subscription_linger,
     }

@@ -61,7 +61,7 @@ pub(crate) struct ServerClock {
 }
 
 impl ServerClock {
-    /// The clock of a server whose time is not known: that of this machine, as it is now.
+    /// The clock of a server whose time is unknown: the present time of this machine.
     pub(crate) fn assumed(now: Instant) -> Self {
         Self {
             at: now,

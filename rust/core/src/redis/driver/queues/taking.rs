@@ -27,7 +27,7 @@ const MOST: usize = 64;
 enum Source {
     /// The queue, which holds each once.
     Queue,
-    /// The list of entries that this process took, some of which may have come.
+    /// The list of entries that this process took. It may have received some of them already.
     Taken,
 }
 

@@ -194,7 +194,7 @@ impl Servers {
         self.outcomes.push_back(answered);
     }
 
-    /// Fails a request that was not done, or of which that is not known.
+    /// Fails a request that was not done, or that may not have been done.
     pub(super) fn fail(&mut self, request: Request, fault: &Fault) {
         if request.then.carries_a_message() {
             self.outstanding -= 1;
