@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughput};
-use headrace_benches::{names, text, Engine};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use headrace_benches::{Engine, names, text};
 use headrace_core::{Config, ManualClock, MemoryEngine};
 
 /// How many mailboxes hold a message that nobody took in time.

@@ -5,8 +5,8 @@
 
 use std::hint::black_box;
 
-use criterion::{criterion_group, criterion_main, BatchSize, BenchmarkId, Criterion, Throughput};
-use headrace_benches::{engine, join_all, names, take_all, text, wait_all, Engine, GROUP, SIZES};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use headrace_benches::{Engine, GROUP, SIZES, engine, join_all, names, take_all, text, wait_all};
 use headrace_core::MonotonicClock;
 
 /// What is put right before each send.

@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion};
-use headrace_benches::{engine, join_all, names, GROUP, SIZES};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use headrace_benches::{GROUP, SIZES, engine, join_all, names};
 
 fn join_and_leave(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("join and leave");

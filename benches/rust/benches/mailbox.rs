@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use criterion::{criterion_group, criterion_main, Criterion};
+use criterion::{Criterion, criterion_group, criterion_main};
 use headrace_benches::{engine, names, text};
 
 fn queued(criterion: &mut Criterion) {

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use criterion::{criterion_group, criterion_main, Criterion};
+use criterion::{Criterion, criterion_group, criterion_main};
 use headrace_core::name::{check_channel, check_group};
 
 fn check(criterion: &mut Criterion) {

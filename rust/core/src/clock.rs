@@ -62,7 +62,7 @@ impl Clock for MonotonicClock {
 /// The system keeps a coarse clock beside the exact one, on the same scale. It is read in a fraction of the time.
 #[cfg(target_os = "linux")]
 mod machine {
-    use rustix::time::{clock_gettime, ClockId};
+    use rustix::time::{ClockId, clock_gettime};
 
     #[derive(Debug, Default)]
     pub(super) struct Clock;
@@ -193,7 +193,7 @@ mod tests {
 
     impl Clock for Behind {
         fn now(&self) -> Moment {
-            Moment(self.0 .0 - nanoseconds(Duration::from_millis(4)))
+            Moment(self.0.0 - nanoseconds(Duration::from_millis(4)))
         }
 
         fn exact(&self) -> Moment {

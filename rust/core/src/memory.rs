@@ -26,7 +26,7 @@ use crate::handoff::HandOff;
 use crate::message::{ByteSize, Envelope};
 use crate::name::check_group;
 use crate::overflow::Overflow;
-use crate::sync::{assert_unlocked, Mutex};
+use crate::sync::{Mutex, assert_unlocked};
 
 /// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.
 pub struct MemoryEngine<M, W, C> {

@@ -175,8 +175,8 @@ mod held {
     pub(crate) fn assert_unlocked() {}
 }
 
-pub(crate) use held::assert_unlocked;
 use held::HeldLock;
+pub(crate) use held::assert_unlocked;
 
 #[cfg(all(test, debug_assertions, not(loom)))]
 mod tests {

@@ -4,11 +4,11 @@
 
 use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::envelope::{
-    decode, encode, Body, Control, Date, DecodedEnvelope, Header, Malformed, OutgoingBody, Seal,
-    HEADER,
+    Body, Control, Date, DecodedEnvelope, HEADER, Header, Malformed, OutgoingBody, Seal, decode,
+    encode,
 };
 use headrace_core::redis::keys::ProcessId;
-use headrace_core::redis::payload::{inspect, BadPayload, Defect};
+use headrace_core::redis::payload::{BadPayload, Defect, inspect};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rmpv::Value;
@@ -233,9 +233,11 @@ fn only_messages_pass(payload: &[u8]) -> Result<(), TestCaseError> {
     let value = rmpv::decode::read_value(&mut rest);
     prop_assert!(rest.is_empty());
     prop_assert!(value.is_ok_and(|value| value.is_map()));
-    prop_assert!(shape
-        .kind
-        .is_none_or(|kind| std::str::from_utf8(&payload[kind]).is_ok()));
+    prop_assert!(
+        shape
+            .kind
+            .is_none_or(|kind| std::str::from_utf8(&payload[kind]).is_ok())
+    );
     Ok(())
 }
 

@@ -6,12 +6,12 @@
 use std::convert::Infallible;
 
 use headrace_core::name::NameKind;
+use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pyo3::Borrowed;
 #[cfg(feature = "stubs")]
 use pyo3::{type_hint_identifier, type_hint_subscript};
 

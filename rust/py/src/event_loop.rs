@@ -20,9 +20,9 @@ mod wake_target;
 mod wakes;
 
 pub(crate) use alarm::Alarm;
-pub(crate) use calls::{queue_of, Drain, PipeReader};
+pub(crate) use calls::{Drain, PipeReader, queue_of};
 pub(crate) use detached::DetachedWakes;
-pub(crate) use queue::{after_fork_in_child, LoopQueue, WaitQueues};
+pub(crate) use queue::{LoopQueue, WaitQueues, after_fork_in_child};
 pub(crate) use running::{address, drained_loop, is_running, running_loop};
 pub(crate) use turn::{Pace, Turn};
 pub(crate) use wakes::{Wake, Wakes};

@@ -1,18 +1,18 @@
 //! A channel's messages as an asynchronous iterator, with nothing allocated between two messages.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use headrace_core::sync::Mutex;
 use headrace_core::Overflow;
+use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::errors::{show, to_python};
-use crate::event_loop::{queue_of, running_loop, Alarm};
+use crate::event_loop::{Alarm, queue_of, running_loop};
 use crate::locks::{refer, visit};
 use crate::message::Message;
 use crate::receiver::{InboxWaiter, Mailboxes, Receiver};

@@ -1,7 +1,7 @@
 //! The in-process layer as Python sees it: convert, call, convert back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
@@ -13,13 +13,13 @@ use pyo3::types::PyList;
 
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::{LayerClock, LayerConfig, ManualClock};
-use crate::errors::{foreign_channel, send_to_python, to_python, ChannelEmpty};
-use crate::event_loop::{address, drained_loop, is_running, running_loop, Wakes};
+use crate::errors::{ChannelEmpty, foreign_channel, send_to_python, to_python};
+use crate::event_loop::{Wakes, address, drained_loop, is_running, running_loop};
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{
-    call_alarms, deliver, drop_attached, give_back, hand_out, Engine, Mailboxes, Receiver,
-    SleepingThread, Waiter,
+    Engine, Mailboxes, Receiver, SleepingThread, Waiter, call_alarms, deliver, drop_attached,
+    give_back, hand_out,
 };
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
@@ -87,7 +87,7 @@ impl MemoryLayer {
         let name = self.receivable(&channel)?;
         let end = match timeout {
             Some(timeout) if timeout.is_nan() => {
-                return Err(PyValueError::new_err("timeout is not a number"))
+                return Err(PyValueError::new_err("timeout is not a number"));
             }
             // A time that the clock cannot hold is no limit.
             Some(timeout) => {

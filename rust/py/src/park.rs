@@ -9,8 +9,8 @@
 //! That is done where the wake-up is the one of asyncio's own task, in C, and the future has no other callback. Any other
 //! task gets its future resolved the ordinary way; and so does every task of a layer with `wake="future"`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyException, PyRuntimeError};
@@ -20,7 +20,7 @@ use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyTuple};
 
 use crate::event_loop::LoopQueue;
 use crate::locks::refer;
-use crate::once::{intern, Once};
+use crate::once::{Once, intern};
 
 /// Where one task at a time is parked.
 #[derive(Debug)]

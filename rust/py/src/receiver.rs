@@ -4,8 +4,8 @@
 //! ends a wait without the message removes the receiver from the mailbox's waiters and gives the message back. So does the
 //! drop of a receiver.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use headrace_core::sync::Mutex;
 use headrace_core::{Envelope, HandOff, MemoryEngine, Parker, Phase, Received, Slot};

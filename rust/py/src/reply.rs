@@ -3,16 +3,16 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use headrace_core::Parker;
 use headrace_core::redis::Answer;
 use headrace_core::sync::Mutex;
-use headrace_core::Parker;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTimeoutError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::config::seconds;
 use crate::errors::fault_to_python;
-use crate::event_loop::{queue_of, running_loop, DetachedWakes, LoopQueue, Turn, Wake};
+use crate::event_loop::{DetachedWakes, LoopQueue, Turn, Wake, queue_of, running_loop};
 use crate::park::Park;
 use crate::sleep::sleep;
 use crate::stub::StepsTo;
@@ -273,12 +273,11 @@ impl Reply {
             park.traverse(&visit)?;
         }
         // An object must not be shown more often than it is referred to, so only by the one owner of the reference.
-        if Arc::strong_count(&self.pending) == 1 {
-            if let Some(ReplyState::Open(Some(Asker::Task(reply)))) =
+        if Arc::strong_count(&self.pending) == 1
+            && let Some(ReplyState::Open(Some(Asker::Task(reply)))) =
                 self.pending.0.try_lock().as_deref()
-            {
-                visit.call(reply)?;
-            }
+        {
+            visit.call(reply)?;
         }
         Ok(())
     }

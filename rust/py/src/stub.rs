@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
+use pyo3::PyTypeInfo;
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
-use pyo3::PyTypeInfo;
 #[cfg(feature = "stubs")]
 use pyo3::{type_hint_identifier, type_hint_subscript};
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::channels::{key, ChannelKey};
+use super::channels::{ChannelKey, key};
 use crate::clock::Moment;
 use crate::expiry::ExpiryList;
-use crate::shrink::{is_sparse, Shrink};
+use crate::shrink::{Shrink, is_sparse};
 
 #[derive(Debug, Default)]
 pub(crate) struct Groups {

@@ -227,15 +227,19 @@ fn the_spare_waiter_is_queued_again_if_it_fits() {
         engine.wait("c", 7, Some(8)),
         Ok(Received::Waiting)
     ));
-    assert!(engine
-        .send("c", 1)
-        .is_ok_and(|hand_off| hand_off.is_some_and(|to| to.waiter == 7)));
+    assert!(
+        engine
+            .send("c", 1)
+            .is_ok_and(|hand_off| hand_off.is_some_and(|to| to.waiter == 7))
+    );
     assert!(matches!(engine.receive("c", |_| None), Ok(Received::Empty)));
     assert!(matches!(
         engine.receive("c", |spare| Some(*spare)),
         Ok(Received::Waiting)
     ));
-    assert!(engine
-        .send("c", 2)
-        .is_ok_and(|hand_off| hand_off.is_some_and(|to| to.waiter == 8)));
+    assert!(
+        engine
+            .send("c", 2)
+            .is_ok_and(|hand_off| hand_off.is_some_and(|to| to.waiter == 8))
+    );
 }

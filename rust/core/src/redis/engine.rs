@@ -8,23 +8,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::driver::{Ask, Driver, DriverParts, Local, Shared};
 use super::host::Host;
 use super::link::RedisTransport;
-use super::meter::{count, ConnectionState, LinkStats};
+use super::meter::{ConnectionState, LinkStats, count};
 use super::notice::Notice;
 use super::plain::PlainSends;
 use super::random;
 use super::runtime::Runtime;
 use super::settings::Settings;
 use super::wire::envelope::Control;
-use super::wire::keys::{process_of, Keys, ProcessId};
+use super::wire::keys::{Keys, ProcessId, process_of};
 use crate::error::Error;
 use crate::name::{check_channel, check_group};
 use crate::redis::wire::form::Wire;
-use crate::sync::{assert_unlocked, Mutex};
+use crate::sync::{Mutex, assert_unlocked};
 
 /// The mailboxes of this process, and the connections to those of others.
 pub struct RedisEngine<H: Host> {

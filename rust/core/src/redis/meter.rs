@@ -1,6 +1,6 @@
 //! Counters and readings of the connections, which any thread may look at.
 
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Whether messages can flow.

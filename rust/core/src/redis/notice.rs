@@ -1,7 +1,7 @@
 //! Notices for the owner of a layer, kept until the owner reads them.
 
 use std::collections::{HashSet, VecDeque};
-use std::mem::{discriminant, Discriminant};
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};

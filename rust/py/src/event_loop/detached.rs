@@ -8,7 +8,7 @@ use super::alarm::Alarm;
 use super::queue::{LoopQueue, WakeReason};
 use super::ready::Ready;
 use super::wake_target::WakeTarget;
-use super::wakes::{wake_target, Wake, Wakes};
+use super::wakes::{Wake, Wakes, wake_target};
 
 /// What one delivery wakes, on its way to the queues of their loops.
 ///

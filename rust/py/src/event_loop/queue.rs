@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::ready::{Ready, RunQueue};
-use super::running::{address, drained_loop, forget_drained, Draining};
+use super::running::{Draining, address, drained_loop, forget_drained};
 use super::self_pipe::SelfPipe;
 use super::turn::Turn;
 use super::wake_target::WakeTarget;

@@ -1,8 +1,8 @@
 //! What waits for a loop's next call of `drain`, and how any thread reaches that loop.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use headrace_core::sync::Mutex;
 

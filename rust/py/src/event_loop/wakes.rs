@@ -1,8 +1,8 @@
 //! One delivery: its targets are added to the queues of their loops, and each loop is woken once.
 
+use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::PyClass;
 
 use super::calls::schedule_drain;
 use super::queue::{Added, LoopQueue, WakeReason};

@@ -5,10 +5,10 @@
 
 use headrace_core::redis::payload::Defect;
 use headrace_core::sync::Mutex;
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyUnicodeDecodeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
-use pyo3::IntoPyObjectExt;
 use rmp::Marker;
 
 use super::limits::{MAX_CONTAINERS, MAX_DEPTH};

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::limits::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
-use crate::errors::{with_cause, InvalidMessage, MessageTooLarge};
+use crate::errors::{InvalidMessage, MessageTooLarge, with_cause};
 
 /// A message that is refused. The path is collected from the inside out, while the error is returned.
 pub(super) struct Invalid {
@@ -72,14 +72,18 @@ impl Invalid {
                 "{path}: more than {MAX_CONTAINERS} containers; one that stands in many places is copied for each"
             )),
             Reason::Depth => PyValueError::new_err(self.depth_text(message)),
-            Reason::Key => PyTypeError::new_err(format!("{path}: a key is neither a str nor bytes")),
-            Reason::Range => PyValueError::new_err(format!("{path}: the integer is not between -2**63 and 2**64 - 1")),
+            Reason::Key => {
+                PyTypeError::new_err(format!("{path}: a key is neither a str nor bytes"))
+            }
+            Reason::Range => PyValueError::new_err(format!(
+                "{path}: the integer is not between -2**63 and 2**64 - 1"
+            )),
             Reason::Reserved => InvalidMessage::new_err(format!(
                 "message['{RESERVED}']: this key is reserved for layers that carry messages between processes; use another"
             )),
-            Reason::Surrogates => {
-                PyValueError::new_err(format!("{path}: the text has lone surrogates, which UTF-8 cannot carry"))
-            }
+            Reason::Surrogates => PyValueError::new_err(format!(
+                "{path}: the text has lone surrogates, which UTF-8 cannot carry"
+            )),
             Reason::TooLarge { size, limit } => MessageTooLarge::new_err(format!(
                 "the message takes at least {size} bytes, and the limit is {limit}: store what is large and send its key or \
                  URL, or raise the limit of the layer"

@@ -1,12 +1,12 @@
 //! The types that a message may hold, and the plain form of their subclasses.
 
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
-use pyo3::IntoPyObjectExt;
 
 use super::invalid::{Invalid, Reason};
 use super::limits::RESERVED;
-use crate::errors::{show, InvalidMessage};
+use crate::errors::{InvalidMessage, show};
 use crate::once::intern;
 
 /// The message as a dict, which it has to be.

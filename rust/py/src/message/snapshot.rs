@@ -20,8 +20,8 @@ use super::limits::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
 use super::plain::{
     bytes_of, check_reserved, dict_of, plain_dict, plain_int, plain_key, plain_text,
 };
-use crate::errors::{show, type_name, InvalidMessage};
-use crate::once::{intern, Once};
+use crate::errors::{InvalidMessage, show, type_name};
+use crate::once::{Once, intern};
 
 /// What each value counts besides the length of a text or of bytes: about what a small object takes with its place in a
 /// container.

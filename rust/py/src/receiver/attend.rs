@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
-use super::{hand_out, InboxWaiter, Receiver};
+use super::{InboxWaiter, Receiver, hand_out};
 use crate::event_loop::{Turn, Wakes};
 use crate::once::intern;
 

@@ -9,13 +9,13 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::{hand_out, InboxWaiter, Mailboxes, Receiver, Registration};
+use super::{InboxWaiter, Mailboxes, Receiver, Registration, hand_out};
 use crate::errors::to_python;
 use crate::event_loop::{
-    address, drained_loop, queue_of, running_loop, LoopQueue, Pace, Turn, Wake, Wakes,
+    LoopQueue, Pace, Turn, Wake, Wakes, address, drained_loop, queue_of, running_loop,
 };
 use crate::once::intern;
-use crate::park::{return_value, Park};
+use crate::park::{Park, return_value};
 use crate::stub::Steps;
 
 impl InboxWaiter {

@@ -6,9 +6,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::{hand_out, Mailboxes, Registration, Waiter};
+use super::{Mailboxes, Registration, Waiter, hand_out};
 use crate::errors::layer_closed;
-use crate::event_loop::{queue_of, LoopQueue, Turn, Wake};
+use crate::event_loop::{LoopQueue, Turn, Wake, queue_of};
 use crate::park::Park;
 use crate::stub::Steps;
 

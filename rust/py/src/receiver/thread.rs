@@ -6,7 +6,7 @@ use std::time::Instant;
 use headrace_core::{Envelope, Parker};
 use pyo3::prelude::*;
 
-use super::{give_back, Engine, Receiver, SleepingThread};
+use super::{Engine, Receiver, SleepingThread, give_back};
 use crate::errors::layer_closed;
 use crate::message::Message;
 use crate::sleep::sleep;

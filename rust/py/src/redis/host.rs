@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use headrace_core::redis::{Answer, Host, LedgerEntry, RawMessage};
 use headrace_core::HandOff;
+use headrace_core::redis::{Answer, Host, LedgerEntry, RawMessage};
 use pyo3::prelude::*;
 
 use crate::config::LayerClock;
 use crate::event_loop::DetachedWakes;
 use crate::message::Message;
-use crate::receiver::{give_back, Engine, Receiver};
+use crate::receiver::{Engine, Receiver, give_back};
 use crate::reply::Pending;
 
 /// Where an answer of the engine goes.

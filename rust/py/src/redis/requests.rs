@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
+use headrace_core::Error;
 use headrace_core::name::NameKind;
 use headrace_core::redis::{Prepared, Progress, Unsent};
-use headrace_core::Error;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::host::Ticket;
 use super::RedisLayer;
+use super::host::Ticket;
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
-use crate::errors::{fault_to_python, to_python, ChannelFull};
+use crate::errors::{ChannelFull, fault_to_python, to_python};
 use crate::message::encode::encode_into;
 use crate::reply::Reply;
 use crate::sleep::sleep;

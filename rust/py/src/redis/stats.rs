@@ -86,7 +86,13 @@ impl LinkStats {
     fn __repr__(&self) -> String {
         format!(
             "LinkStats(state={:?}, reconnects={}, gaps={}, missed={}, published={}, unsent={}, subscriptions={})",
-            self.state, self.reconnects, self.gaps, self.missed, self.published, self.unsent, self.subscriptions
+            self.state,
+            self.reconnects,
+            self.gaps,
+            self.missed,
+            self.published,
+            self.unsent,
+            self.subscriptions
         )
     }
 }

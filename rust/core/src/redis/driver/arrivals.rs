@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::node_key::NodeKey;
-use super::refusals::{Origin, Refusals, MISPLACED, NO_NAME};
+use super::refusals::{MISPLACED, NO_NAME, Origin, Refusals};
 use super::topics::Topics;
 use crate::error::SendError;
 use crate::handoff::HandOff;
@@ -15,7 +15,7 @@ use crate::redis::wire::envelope::{
     self, Body, Control, DecodedEnvelope, Header, Malformed, Payload,
 };
 use crate::redis::wire::form::Wire;
-use crate::redis::wire::keys::{process_of, ProcessId, Topic};
+use crate::redis::wire::keys::{ProcessId, Topic, process_of};
 use crate::redis::wire::payload;
 use crate::redis::wire::sequence::{Seen, Sequences};
 use crate::redis::wire::system_message;
@@ -301,10 +301,10 @@ impl Arrivals {
         exclude: &[&str],
         from: Origin<'_>,
     ) {
-        if let Some(message) = self.message(cx, payload, from) {
-            if let Ok(fan_out) = cx.local.group_send(group, message, exclude) {
-                cx.hand_offs.extend(fan_out.hand_offs);
-            }
+        if let Some(message) = self.message(cx, payload, from)
+            && let Ok(fan_out) = cx.local.group_send(group, message, exclude)
+        {
+            cx.hand_offs.extend(fan_out.hand_offs);
         }
     }
 
@@ -415,7 +415,7 @@ fn refuse_oversized<H: Host>(cx: &Context<H>, place: &str, bytes: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{context, settings, World, ME, OTHER};
+    use super::super::testing::{ME, OTHER, World, context, settings};
     use super::*;
     use crate::redis::settings::Topology;
     use crate::redis::wire::envelope::OutgoingBody;

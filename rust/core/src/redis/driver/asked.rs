@@ -1,11 +1,11 @@
 //! Dispatches the requests of callers to the parts.
 
+use super::Driver;
 use super::ask::Ask;
 use super::calls::CallId;
 use super::dispatch::Dispatch;
 use super::members;
 use super::outgoing::Rest;
-use super::Driver;
 use crate::redis::host::Host;
 
 impl<H: Host> Driver<H> {

@@ -4,8 +4,8 @@
 //! the servers is slowed down at once. If it awaits the answer, its message waits for room in the driver; if not, its thread
 //! blocks here. Claims get room in the order in which they were made.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};

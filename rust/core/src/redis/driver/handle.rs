@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use super::Driver;
 use super::arrivals::Arrived;
 use super::calls::FollowUp;
 use super::event::{Event, LinkEvent};
 use super::io::ANSWER_TIMEOUT;
 use super::members;
 use super::node_key::{LinkId, NodeKey, Role};
-use super::refusals::{Origin, NO_NAME};
+use super::refusals::{NO_NAME, Origin};
 use super::reply::integer;
 use super::request::{Request, Then};
 use super::servers::ServerOutcome;
-use super::Driver;
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Host;
 use crate::redis::link::probe::Opened;
@@ -22,7 +22,7 @@ use crate::redis::meter::{count, smooth};
 use crate::redis::notice::Notice;
 use crate::redis::settings::Topology;
 use crate::redis::wire::envelope::Control;
-use crate::redis::wire::keys::{hash_slot, ProcessId, Topic};
+use crate::redis::wire::keys::{ProcessId, Topic, hash_slot};
 
 /// By how many milliseconds a server's clock must have been set for the owner to be notified.
 const NOTABLE: i64 = 1000;
@@ -260,10 +260,10 @@ impl<H: Host> Driver<H> {
             }
             ServerOutcome::SubscriberLost(key, fault) => {
                 self.topics.subscriber_lost(cx, &key);
-                if self.status.lost(cx, &fault) {
-                    if let Some(kind) = cx.settings.on_disconnect.clone() {
-                        self.arrivals.notify_channels(cx, &kind);
-                    }
+                if self.status.lost(cx, &fault)
+                    && let Some(kind) = cx.settings.on_disconnect.clone()
+                {
+                    self.arrivals.notify_channels(cx, &kind);
                 }
             }
             ServerOutcome::NotReached(fault) => self.status.not_reached(cx, &fault),

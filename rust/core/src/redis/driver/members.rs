@@ -7,8 +7,8 @@ use super::arrivals::Arrivals;
 use super::calls::CallId;
 use super::context::Context;
 use super::outgoing::Outgoing;
-use super::queues::{Queues, HOUR};
-use super::refusals::{Origin, NO_NAME};
+use super::queues::{HOUR, Queues};
+use super::refusals::{NO_NAME, Origin};
 use super::reply::{integer, text, words};
 use super::request::{Request, Then};
 use crate::name::{check_channel, check_group};
@@ -386,7 +386,7 @@ pub(super) fn removed<H: Host>(cx: &mut Context<H>, call: CallId, queue: bool, r
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{context, settings, World};
+    use super::super::testing::{World, context, settings};
     use super::*;
     use crate::redis::fault::FaultKind;
     use crate::redis::settings::Topology;

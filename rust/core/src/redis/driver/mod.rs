@@ -42,7 +42,7 @@ use self::status::Status;
 use self::topics::Topics;
 use super::host::{Answer, Host};
 use super::link::Transport;
-use super::meter::{count, ConnectionState};
+use super::meter::{ConnectionState, count};
 use super::settings::Settings;
 use super::wire::keys::{Keys, ProcessId};
 

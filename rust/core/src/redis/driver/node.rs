@@ -10,10 +10,10 @@ use super::changes::Changes;
 use super::node_key::{LinkId, NodeKey, Role};
 use super::outbox::Outbox;
 use crate::redis::fault::Fault;
+use crate::redis::link::Link;
 use crate::redis::link::backoff::Backoff;
 use crate::redis::link::probe::Address;
 use crate::redis::link::server_clock::{Reading, ServerClock};
-use crate::redis::link::Link;
 use crate::redis::settings::Server;
 
 /// The first wait before another attempt to connect, and the longest; each is drawn from zero to that. The longest is short

@@ -79,7 +79,7 @@ impl Outbox {
     }
 
     /// Takes all.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Request> {
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Request> + use<> {
         self.out_of_order = None;
         std::mem::take(&mut self.requests).into_iter()
     }

@@ -15,7 +15,7 @@ use crate::redis::settings::Settings;
 use crate::redis::wire::crypt::Version;
 use crate::redis::wire::envelope::{self, Control, Draft, Header};
 use crate::redis::wire::form::Wire;
-use crate::redis::wire::keys::{process_of, ProcessId};
+use crate::redis::wire::keys::{ProcessId, process_of};
 use crate::redis::wire::sequence::SequenceCounters;
 use crate::shrink::Shrink;
 
@@ -263,7 +263,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::backlog::{Backlog, MOST};
-    use super::super::testing::{context, settings, World, OTHER};
+    use super::super::testing::{OTHER, World, context, settings};
     use super::*;
     use crate::redis::settings::Topology;
 

@@ -191,7 +191,7 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{context, settings, World, OTHER};
+    use super::super::testing::{OTHER, World, context, settings};
     use super::*;
     use crate::redis::settings::Topology;
 

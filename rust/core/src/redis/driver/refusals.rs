@@ -2,7 +2,7 @@
 //! reported to the owner.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::mem::{discriminant, Discriminant};
+use std::mem::{Discriminant, discriminant};
 
 use super::shared::Shared;
 use crate::redis::meter::count;
@@ -145,10 +145,10 @@ impl Refusals {
             return false;
         }
         self.order.push_back(entry);
-        if self.order.len() > REMEMBERED {
-            if let Some(oldest) = self.order.pop_front() {
-                self.taken.remove(&oldest);
-            }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.taken.remove(&oldest);
         }
         true
     }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::topics::Topics;
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
-use crate::redis::meter::{count, ConnectionState};
+use crate::redis::meter::{ConnectionState, count};
 use crate::redis::notice::Notice;
 
 #[derive(Debug, Default)]

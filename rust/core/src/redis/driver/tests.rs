@@ -4,11 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::testing::{refused, settings, World, ME, OTHER};
+use super::testing::{ME, OTHER, World, refused, settings};
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::Config;

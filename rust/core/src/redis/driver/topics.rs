@@ -17,7 +17,7 @@ use super::wanted::{Subscription, TopicState, Wanted};
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
 use crate::redis::link::{Change, Refusal};
-use crate::redis::wire::keys::{hash_slot, Topic};
+use crate::redis::wire::keys::{Topic, hash_slot};
 use crate::shrink::Shrink;
 
 /// How long after a subscription is back older messages may come behind newer ones.

@@ -9,7 +9,7 @@ use super::node_key::Role;
 use super::{Driver, HEALTH};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Host;
-use crate::redis::meter::{count, ConnectionState};
+use crate::redis::meter::{ConnectionState, count};
 use crate::redis::notice::Notice;
 use crate::redis::random;
 use crate::redis::wire::form::Wire;
@@ -176,10 +176,10 @@ impl<H: Host> Driver<H> {
     /// Notes whether messages can flow, and notifies the owner and the channels.
     fn note_status(&mut self) {
         let news = self.status.note(&self.cx, &mut self.topics);
-        if news.reconnected {
-            if let Some(kind) = self.cx.settings.on_reconnect.clone() {
-                self.arrivals.notify_channels(&mut self.cx, &kind);
-            }
+        if news.reconnected
+            && let Some(kind) = self.cx.settings.on_reconnect.clone()
+        {
+            self.arrivals.notify_channels(&mut self.cx, &kind);
         }
         if !news.gaps.is_empty() {
             self.arrivals.report_gap(&mut self.cx, &news.gaps, 0);

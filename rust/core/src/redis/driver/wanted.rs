@@ -3,8 +3,8 @@
 //! With a hundred thousand topics nothing may look at all of them for each event: what is asked of all is counted here as it
 //! changes.
 
-use std::collections::hash_map::Entry;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use tokio::time::Instant;
 

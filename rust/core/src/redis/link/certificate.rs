@@ -9,8 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_name, WebPkiServerVerifier};
-use rustls::crypto::{verify_tls13_signature_with_raw_key, WebPkiSupportedAlgorithms};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -254,9 +254,10 @@ impl fmt::Display for Words<'_> {
                 f,
                 "is not issued by an authority that is trusted here: give the authority's certificate, or {ITSELF}"
             ),
-            CertificateError::NotValidForNameContext { expected, presented } => {
-                wrong_name(f, &expected.to_str(), presented)
-            }
+            CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            } => wrong_name(f, &expected.to_str(), presented),
             CertificateError::NotValidForName => write!(f, "is for another host: {HOST}"),
             CertificateError::ExpiredContext { not_after, .. } => {
                 write!(f, "is valid until {} only: renew it", Date(*not_after))

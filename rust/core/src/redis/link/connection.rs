@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::command::Command;
-use super::dial::{dial, Stream};
+use super::dial::{Stream, dial};
 use super::login;
 use super::refusal::{Refusal, Reply};
 use super::resp2;
@@ -154,10 +154,10 @@ async fn log_in(
     if let Some(password) = password {
         settings = settings.set_password(password);
     }
-    if protocol == ProtocolVersion::RESP2 {
-        if let Some(pushes) = pushes {
-            return resp2::open_subscriber(stream, &settings, pushes).await;
-        }
+    if protocol == ProtocolVersion::RESP2
+        && let Some(pushes) = pushes
+    {
+        return resp2::open_subscriber(stream, &settings, pushes).await;
     }
     // No timeout here: each request has a deadline of its own.
     let mut config = AsyncConnectionConfig::new()

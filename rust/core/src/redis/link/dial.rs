@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::select_ok;
 use redis::aio::AsyncStream;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{ring, CryptoProvider};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -33,8 +33,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(350);
 /// How long a second connection may take to find out what a port speaks.
 const PROBE: Duration = Duration::from_millis(500);
 
-pub(super) const SPEAKS_PLAIN: &str =
-    "this port speaks plain Redis and no TLS: use redis:// (without 'ssl'), or the server's TLS port";
+pub(super) const SPEAKS_PLAIN: &str = "this port speaks plain Redis and no TLS: use redis:// (without 'ssl'), or the server's TLS port";
 pub(super) const SPEAKS_TLS: &str =
     "this port speaks TLS: use rediss:// (or 'ssl': True), or the server's plain port";
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError};
 
-use super::dial::{in_words, rustls_error, speaks_tls, tls_in_words, SPEAKS_TLS};
+use super::dial::{SPEAKS_TLS, in_words, rustls_error, speaks_tls, tls_in_words};
 use super::refusal::Refusal;
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::settings::Endpoint;
@@ -90,5 +90,7 @@ fn no_database(number: i64, detail: &str) -> String {
              says how many it has, 0 is the first): use a lower number"
         );
     }
-    format!("the server does not give database {number} ({detail}): leave the number out, and give each project a 'prefix'")
+    format!(
+        "the server does not give database {number} ({detail}): leave the number out, and give each project a 'prefix'"
+    )
 }

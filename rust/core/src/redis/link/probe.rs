@@ -130,11 +130,7 @@ impl Sentinels {
         let is_it = links
             .get(address)
             .is_some_and(|kept| Arc::ptr_eq(kept, link));
-        if is_it {
-            links.remove(address)
-        } else {
-            None
-        }
+        if is_it { links.remove(address) } else { None }
     }
 }
 

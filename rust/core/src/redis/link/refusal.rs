@@ -83,7 +83,7 @@ fn no_such_command(name: &str) -> String {
         _ => {
             return format!(
                 "the server has no command {name}: it may have been renamed or taken away"
-            )
+            );
         }
     };
     format!(

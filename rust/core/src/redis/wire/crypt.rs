@@ -24,8 +24,8 @@ use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::consts::U16;
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
 use aes::{Aes128Dec, Aes128Enc};
-use base64::engine::general_purpose::URL_SAFE;
 use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
@@ -33,7 +33,7 @@ mod cipher;
 mod error;
 pub mod sealing;
 
-use self::cipher::{Decryptor, Encryptor, BLOCK};
+use self::cipher::{BLOCK, Decryptor, Encryptor};
 use self::sealing::{Digest as BodyDigest, SealingKey};
 
 pub(in crate::redis::wire) use cipher::{IV, MAC};

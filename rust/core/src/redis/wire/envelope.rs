@@ -34,9 +34,9 @@
 use std::fmt;
 
 use self::format::{CONTROL, DIRECT, ENCRYPTED, GROUP, KIND, SEALED, VERSION};
-use self::reader::{put_name, Reader};
+use self::reader::{Reader, put_name};
 use super::crypt::sealing::OVERHEAD;
-use super::crypt::{Crypt, Version, IV};
+use super::crypt::{Crypt, IV, Version};
 use super::keys::ProcessId;
 
 mod control;

@@ -1,7 +1,7 @@
 //! The values of the hash of memberships: when each ends and, with keys, a code that authenticates it.
 
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::crypt::{Crypt, Version};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{wake, Queues};
+use super::{Queues, wake};
 use crate::redis::driver::context::Context;
 use crate::redis::driver::outgoing::Outgoing;
 use crate::redis::driver::request::{Request, Then};

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::entry::id;
 use super::queue::DeferredFetch;
-use super::{expired, take, time_at, Queues};
-use crate::redis::driver::arrivals::{is_oversized, Arrivals};
+use super::{Queues, expired, take, time_at};
+use crate::redis::driver::arrivals::{Arrivals, is_oversized};
 use crate::redis::driver::calls::CallId;
 use crate::redis::driver::context::Context;
 use crate::redis::driver::node_key::NodeKey;
-use crate::redis::driver::refusals::{Origin, MISPLACED};
+use crate::redis::driver::refusals::{MISPLACED, Origin};
 use crate::redis::driver::reply::{bytes, integer, words};
 use crate::redis::driver::request::{Request, Then};
 use crate::redis::fault::Fault;

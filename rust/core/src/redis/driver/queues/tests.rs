@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::redis::driver::testing::{context, settings, World};
+use crate::redis::driver::testing::{World, context, settings};
 use crate::redis::settings::Topology;
 
 fn parts() -> (Context<World>, Arrivals, Queues) {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{ServerOutcome, Servers};
 use crate::redis::driver::node_key::{LinkId, NodeKey, Role};
 use crate::redis::driver::outbox::Outbox;
-use crate::redis::driver::request::{passing, Request, Target};
+use crate::redis::driver::request::{Request, Target, passing};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::link::{Command, Link, Refusal, Reply};
 use crate::redis::wire::envelope::Date;

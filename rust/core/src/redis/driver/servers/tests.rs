@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::redis::driver::testing::{refused, settings, SilentLink};
+use crate::redis::driver::testing::{SilentLink, refused, settings};
 use crate::redis::link::Command;
 use crate::redis::settings::Topology;
 
@@ -121,7 +121,10 @@ fn a_server_that_refuses_at_once_fails_what_waits_for_it() {
     servers.opened(&writer, Err(fault.clone()), now);
     servers.give_up_late(now);
     let outcomes = outcomes(&mut servers);
-    let [ServerOutcome::NotReached(_), ServerOutcome::Failed(_, failed)] = outcomes.as_slice()
+    let [
+        ServerOutcome::NotReached(_),
+        ServerOutcome::Failed(_, failed),
+    ] = outcomes.as_slice()
     else {
         panic!("{} outcomes", outcomes.len());
     };

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::redis::driver::node_key::{LinkId, Role};
-use crate::redis::driver::testing::{context, settings, SilentLink, World};
+use crate::redis::driver::testing::{SilentLink, World, context, settings};
 use crate::redis::fault::FaultKind;
 use crate::redis::link::probe::Opened;
 use crate::redis::settings::Topology;

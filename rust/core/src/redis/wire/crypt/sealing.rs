@@ -14,7 +14,7 @@ use aes::{Aes128Dec, Aes128Enc};
 use hmac::{Hmac, Mac};
 use sha2::{Digest as _, Sha256};
 
-use super::cipher::{Decryptor, Encryptor, BLOCK, IV, MAC};
+use super::cipher::{BLOCK, Decryptor, Encryptor, IV, MAC};
 use super::error::Undecryptable;
 
 /// The SHA-256 of an encrypted body.

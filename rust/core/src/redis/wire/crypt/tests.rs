@@ -8,17 +8,13 @@ const TEXT: &[u8] = b"\x81\xa4type\xa4ping";
 
 /// Made by Python's cryptography 50 from the secret `first secret`, at [`TIME`], with the bytes 0 to 15 as
 /// initialisation vector.
-const FIRST: &str =
-    "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODw3pznf2J-UuX_MaPhCzfZeKQUFrZeJ_ilvRxo_90d56AWIXWNr5w3OCwH5sXZ__iQ==";
+const FIRST: &str = "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODw3pznf2J-UuX_MaPhCzfZeKQUFrZeJ_ilvRxo_90d56AWIXWNr5w3OCwH5sXZ__iQ==";
 /// The same from `second secret`.
-const SECOND: &str =
-    "gAAAAABlU_EAAAECAwQFBgcICQoLDA0OD-YDkuzio2x2LG74LzuXs4r-On26MAO7xTnudnQhaU0bnHuAM9Ufdb8Qz5a1uAzjkw==";
+const SECOND: &str = "gAAAAABlU_EAAAECAwQFBgcICQoLDA0OD-YDkuzio2x2LG74LzuXs4r-On26MAO7xTnudnQhaU0bnHuAM9Ufdb8Qz5a1uAzjkw==";
 /// From `first secret`, of nothing.
-const EMPTY: &str =
-    "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODybQfCOcxOu9i7xrPx7OgJ01ysSwfNVi1MKnfW20BGYuZVekuERi_Ikj0cgyHK2HXQ==";
+const EMPTY: &str = "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODybQfCOcxOu9i7xrPx7OgJ01ysSwfNVi1MKnfW20BGYuZVekuERi_Ikj0cgyHK2HXQ==";
 /// From `first secret`, of a whole block: `0123456789abcdef`.
-const BLOCK_TEXT: &str =
-    "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODxthtzQHoGJoz7KtbtLLxDmsG664qAyVPqavRSXIBqX2wxIOETSfhgic\
+const BLOCK_TEXT: &str = "gAAAAABlU_EAAAECAwQFBgcICQoLDA0ODxthtzQHoGJoz7KtbtLLxDmsG664qAyVPqavRSXIBqX2wxIOETSfhgic\
     YISCaUr05NBOrGOrs2fIqgg7P1YRT74=";
 
 fn crypt(secrets: &[&str]) -> Crypt {

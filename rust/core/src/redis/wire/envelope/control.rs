@@ -1,7 +1,7 @@
 //! Control messages, from engine to engine, and how they are written.
 
 use super::error::{Malformed, Unsendable};
-use super::reader::{put_name, Reader};
+use super::reader::{Reader, put_name};
 
 const JOIN: u8 = 1;
 const LEAVE: u8 = 2;

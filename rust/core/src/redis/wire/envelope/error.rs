@@ -32,7 +32,9 @@ pub enum Malformed {
     #[error("the envelope has version {0}, and this release reads {VERSION} and {SEALED}")]
     Version(u8),
     /// A version of encryption that this layer does not accept.
-    #[error("it is encrypted as in version {0}, which is not among the encryption_versions of this layer")]
+    #[error(
+        "it is encrypted as in version {0}, which is not among the encryption_versions of this layer"
+    )]
     Unaccepted(u8),
     /// An unknown kind of body.
     #[error("the envelope is of unknown kind {0}")]
