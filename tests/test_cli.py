@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import headrace
-from headrace import cli
-from headrace.demo import serve
+from headrace import _cli as cli
+from headrace._demo import serve
 from headrace.layers import InMemoryChannelLayer
 
 
@@ -137,15 +137,15 @@ async def test_demo_does_not_hide_that_something_else_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     forget_serving(monkeypatch)
-    monkeypatch.setitem(sys.modules, "headrace.demo.clients", None)
-    with pytest.raises(ModuleNotFoundError, match=re.escape("headrace.demo.clients")):
+    monkeypatch.setitem(sys.modules, "headrace._demo.clients", None)
+    with pytest.raises(ModuleNotFoundError, match=re.escape("headrace._demo.clients")):
         await run("demo", "--once")
 
 
 def forget_serving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the next import of what the demo needs happen anew."""
     for name in list(sys.modules):
-        if name.split(".")[0] in ("uvicorn", "websockets") or name.startswith("headrace.demo."):
+        if name.split(".")[0] in ("uvicorn", "websockets") or name.startswith("headrace._demo."):
             monkeypatch.delitem(sys.modules, name)
 
 

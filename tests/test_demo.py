@@ -21,10 +21,10 @@ from websockets.asyncio.server import serve as serve_websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from headrace import BaseChannelLayer, LayerClosed, get_channel_layer
-from headrace.demo import frames, make_app, serve
-from headrace.demo.app import COUNTERS, ChatConsumer
-from headrace.demo.clients import self_check
-from headrace.demo.serve import CannotServe, Options, bind, serving
+from headrace._demo import frames, make_app, serve
+from headrace._demo.app import COUNTERS, ChatConsumer
+from headrace._demo.clients import self_check
+from headrace._demo.serve import CannotServe, Options, bind, serving
 from headrace.layers import InMemoryChannelLayer
 from headrace.testing import HttpCommunicator, ManualClock, WebsocketCommunicator
 

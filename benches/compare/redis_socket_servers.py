@@ -5,7 +5,7 @@ times a second even when nothing comes, which would be in our time. The processe
 A burst is as many broadcasts as nobody drops, and is over when every socket has sent all of them to its client.
 
 Changed by the answer: a good fifth of a delivery of ours, which hands on a text that is there, was an asyncio.Lock.
-headrace.sockets.turns has taken its place.
+headrace._sockets.turns has taken its place.
 """
 
 import json

@@ -14,7 +14,7 @@ from channels.layers import channel_layers
 from django.conf import settings
 
 from benches.compare.rounds import Variant
-from headrace.django import patch
+from headrace.django import _patch as patch
 from headrace.layers import InMemoryChannelLayer
 
 AnyLayer: TypeAlias = InMemoryChannelLayer | ChannelsLayer

@@ -3,9 +3,11 @@
 from importlib.metadata import version
 
 from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, LinkStats, SendReport
+from headrace._dispatch import ConsumerStats
+from headrace._layers.redis import Gap, RedisStats
+from headrace._public import name_publicly as _name_publicly
 from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
 from headrace.db import database_sync_to_async
-from headrace.dispatch import ConsumerStats
 from headrace.exceptions import (
     AcceptConnection,
     ChannelEmpty,
@@ -39,7 +41,6 @@ from headrace.layers import (
     configure,
     get_channel_layer,
 )
-from headrace.layers.redis import Gap, RedisStats
 from headrace.paths import include, path, re_path, register_converter
 from headrace.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from headrace.sockets import BaseSocketServer, Broadcaster, BroadcasterStats, SocketStats
@@ -103,3 +104,5 @@ __all__ = [
     "register_converter",
     "sync_to_async",
 ]
+
+_name_publicly(globals())

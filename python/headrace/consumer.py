@@ -1,6 +1,6 @@
 """Consumers: an application that is a class, with a method for each type of message.
 
-The API is that of ``channels.consumer``. What differs is how messages get to the methods: see ``headrace.dispatch``.
+The API is that of ``channels.consumer``. What differs is how messages get to the methods: see ``headrace._dispatch``.
 """
 
 import functools
@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from asgiref.sync import async_to_sync, markcoroutinefunction
 
-from headrace.db import aclose_old_connections, database_sync_to_async
-from headrace.dispatch import (
+from headrace._dispatch import (
     GRACE_SECONDS,
     READ_AHEAD_BYTES,
     ConsumerStats,
@@ -22,9 +21,12 @@ from headrace.dispatch import (
     SyncSession,
     get_handler_name,
     log_away,
+    sync_pool,
 )
+from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
+from headrace._public import name_publicly as _name_publicly
+from headrace.db import aclose_old_connections, database_sync_to_async
 from headrace.exceptions import LayerUnavailable, StopConsumer
-from headrace.layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace.typing import Application, ChannelLayer, Message, Receive, Scope, Send
 from headrace.utils import await_many_dispatch
 
@@ -39,6 +41,7 @@ __all__ = [
     "consumer_stats",
     "database_sync_to_async",
     "get_handler_name",
+    "sync_pool",
 ]
 
 _logger = logging.getLogger("headrace.consumer")
@@ -335,3 +338,6 @@ def consumer_stats(consumer_class: type[AsyncConsumer]) -> ConsumerStats:
     if isinstance(consumer_class, type) and issubclass(consumer_class, AsyncConsumer):
         return consumer_class._headrace.counters.read()
     raise TypeError(f"consumer_class must be a class of consumers, got {consumer_class!r}")
+
+
+_name_publicly(globals())

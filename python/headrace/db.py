@@ -24,7 +24,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
-from headrace.settings import django_settings, installed
+from headrace._settings import django_settings, installed
 
 __all__ = [
     "DatabaseSyncToAsync",

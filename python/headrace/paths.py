@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from headrace.settings import django_settings
+from headrace._settings import django_settings
 
 __all__ = [
     "ImproperlyConfigured",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
+from headrace._settings import django_settings
 from headrace.paths import (
     Match,
     Pattern,
@@ -21,7 +22,6 @@ from headrace.paths import (
     leads_to_router,
     twin_class,
 )
-from headrace.settings import django_settings
 from headrace.typing import Receive, Scope, Send
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from headrace.demo import make_app
-from headrace.demo.serve import bind, serving
+from headrace._demo import make_app
+from headrace._demo.serve import bind, serving
 from headrace.layers import InMemoryChannelLayer
 
 PHONE: ViewportSize = {"width": 390, "height": 844}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.support.loops import ALL, USUAL, NewLoop
 
+from headrace._layers.registry import channel_layers
 from headrace.layers import InMemoryChannelLayer
-from headrace.layers.registry import channel_layers
 from headrace.testing import settle
 
 # What depends on how a loop resumes its tasks.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import iscoroutinefunction
 
+from headrace._layers.registry import channel_layers
 from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
 from headrace.exceptions import InvalidChannelLayerError, StopConsumer
 from headrace.generic.http import AsyncHttpConsumer
@@ -18,7 +19,6 @@ from headrace.generic.websocket import (
     WebsocketConsumer,
 )
 from headrace.layers import InMemoryChannelLayer
-from headrace.layers.registry import channel_layers
 from headrace.testing import settle
 
 if TYPE_CHECKING:

@@ -335,7 +335,7 @@ class TestForeignLayer:
     async def test_the_groups_of_the_class_are_left(self, wire: "MakeWire", way: str, ending: str) -> None:
         from channels.layers import InMemoryChannelLayer as Theirs
 
-        from headrace.layers.registry import channel_layers
+        from headrace._layers.registry import channel_layers
 
         theirs: Any = Theirs()
         channel_layers.set("default", theirs)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from headrace._layers.registry import channel_layers
 from headrace.consumer import AsyncConsumer, consumer_stats
 from headrace.exceptions import ConnectionClosed
 from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer, encode_once
 from headrace.layers import InMemoryChannelLayer
-from headrace.layers.registry import channel_layers
 from headrace.testing import settle
 
 if TYPE_CHECKING:

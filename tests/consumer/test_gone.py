@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace._dispatch.life import CLEAN_UP_SECONDS
 from headrace.consumer import consumer_stats
-from headrace.dispatch.life import CLEAN_UP_SECONDS
 from headrace.exceptions import ConnectionClosed
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer

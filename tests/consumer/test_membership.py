@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace import InMemoryChannelLayer, channel_layers
-from headrace.django.dispatch import await_many_dispatch
+from headrace._layers.native import Message
+from headrace.django._dispatch import await_many_dispatch
 from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
-from headrace.layers.native import Message
 from headrace.testing import ManualClock, settle
 
 if TYPE_CHECKING:

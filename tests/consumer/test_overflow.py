@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.loops import cancels_after_a_group_failed
 
+from headrace._layers.registry import channel_layers
 from headrace.consumer import consumer_stats
 from headrace.exceptions import ChannelFull, InvalidChannelLayerError
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
-from headrace.layers.registry import channel_layers
 from headrace.testing import settle
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class TestClose:
     async def test_even_if_the_server_never_takes_the_close(
         self, wire: "MakeWire", layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("headrace.generic.connection.CLOSE_SECONDS", 0.01)
+        monkeypatch.setattr("headrace.generic._connection.CLOSE_SECONDS", 0.01)
 
         class Here(Slow):
             overflow = "close"

@@ -15,9 +15,9 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from tests.support.leaving import Leaving
 
+from headrace._dispatch.threads import SyncPool, sync_pool
 from headrace.consumer import SyncConsumer, consumer_stats
 from headrace.db import database_sync_to_async
-from headrace.dispatch.threads import SyncPool, sync_pool
 from headrace.exceptions import ConnectionClosed, StopConsumer
 from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from headrace.layers import InMemoryChannelLayer

@@ -35,10 +35,10 @@ def manage(environment: dict[str, str], *arguments: str) -> "subprocess.Complete
 @pytest.mark.parametrize(
     ("variables", "whose"),
     [
-        ({}, "headrace.django.patch"),
+        ({}, "headrace.django._patch"),
         ({"BANK_PATCH": "false"}, "channels.db"),
         ({"BANK_APPS": '["channels"]'}, "channels.db"),
-        ({"BANK_APPS": '["channels", "headrace.django"]'}, "headrace.django.patch"),
+        ({"BANK_APPS": '["channels", "headrace.django"]'}, "headrace.django._patch"),
     ],
 )
 def test_the_app_patches_channels_unless_told_not_to(

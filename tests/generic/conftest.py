@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from headrace._layers.registry import channel_layers
 from headrace.layers import InMemoryChannelLayer
-from headrace.layers.registry import channel_layers
 
 
 @pytest.fixture

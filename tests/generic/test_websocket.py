@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.generic import websocket
-from headrace.generic.connection import Connection
+from headrace.generic._connection import Connection
 from headrace.generic.websocket import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,

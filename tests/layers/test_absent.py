@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from headrace._layers.absent import ABSENT, ABSENT_OVER_REDIS
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
-from headrace.layers.absent import ABSENT, ABSENT_OVER_REDIS
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from channels.layers import BaseChannelLayer as ChannelsBaseChannelLayer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headrace.layers.base import BaseChannelLayer
+from headrace._layers.base import BaseChannelLayer
 
 RULES = (
     " name must be a valid unicode string with length < 100 containing only ASCII alphanumerics, "

@@ -18,11 +18,11 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from tests.support.certificates import Authority
 from tests.support.ids import label
 
-from headrace.layers.base import BaseChannelLayer
-from headrace.layers.hosts import Endpoint, Host, parse_hosts, redacted
-from headrace.layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
-from headrace.layers.redis_config import RedisConfig, redis_config
-from headrace.layers.tls import Tls
+from headrace._layers.base import BaseChannelLayer
+from headrace._layers.hosts import Endpoint, Host, parse_hosts, redacted
+from headrace._layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
+from headrace._layers.redis_config import RedisConfig, redis_config
+from headrace._layers.tls import Tls
 
 SECRET = "s3cr3t"
 PEM = "-----BEGIN {0}-----\nAA==\n-----END {0}-----\n"

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from headrace._layers import registry
+from headrace._layers.base import BaseChannelLayer
+from headrace._layers.registry import ChannelLayerManager, get_channel_layer
 from headrace.exceptions import InvalidChannelLayerError
-from headrace.layers import InMemoryChannelLayer, registry
-from headrace.layers.base import BaseChannelLayer
-from headrace.layers.registry import ChannelLayerManager, get_channel_layer
+from headrace.layers import InMemoryChannelLayer
 
-BASE = "headrace.layers.base.BaseChannelLayer"
+BASE = "headrace._layers.base.BaseChannelLayer"
 
 Run = Callable[..., None]
 
@@ -50,7 +51,7 @@ def run(tmp_path: Path) -> Run:
     """Run code in an interpreter of its own, in an empty directory on its path."""
 
     def run(code: str, **environment: str) -> None:
-        prelude = f"from headrace.layers.registry import *\nBASE = {BASE!r}\n"
+        prelude = f"from headrace._layers.registry import *\nBASE = {BASE!r}\n"
         path = os.pathsep.join([str(tmp_path), *sys.path])
         result = subprocess.run(
             [sys.executable, "-W", "error", "-c", prelude + textwrap.dedent(code)],
@@ -180,7 +181,7 @@ class TestMaking:
         ("path", "reason"),
         [
             ("nowhere.at_all.Layer", "No module named 'nowhere'"),
-            ("headrace.layers.base.Nothing", "module 'headrace.layers.base' has no attribute"),
+            ("headrace._layers.base.Nothing", "module 'headrace._layers.base' has no attribute"),
             ("Layer", "not a dotted path to a class: 'Layer'"),
             (".Layer", "not a dotted path to a class: '.Layer'"),
         ],
@@ -272,8 +273,8 @@ class TestMaking:
             def __init__(self) -> None:
                 self.inner = manager["inner"]
 
-        monkeypatch.setattr("headrace.layers.base.Wrapper", Wrapper, raising=False)
-        manager.configure({"outer": {"BACKEND": "headrace.layers.base.Wrapper"}, "inner": {"BACKEND": BASE}})
+        monkeypatch.setattr("headrace._layers.base.Wrapper", Wrapper, raising=False)
+        manager.configure({"outer": {"BACKEND": "headrace._layers.base.Wrapper"}, "inner": {"BACKEND": BASE}})
         outer = manager["outer"]
         assert isinstance(outer, Wrapper)
         assert outer.inner is manager["inner"]
@@ -473,7 +474,7 @@ class TestDjangoAndConfigure:
 
 
 class TestTogetherWithChannels:
-    @pytest.mark.parametrize("first", ["channels.layers", "headrace.layers.registry"])
+    @pytest.mark.parametrize("first", ["channels.layers", "headrace._layers.registry"])
     def test_both_packages_hand_out_the_same_layer(self, run: Run, first: str) -> None:
         run(f"""
             from importlib import import_module
@@ -539,11 +540,11 @@ def test_a_fork_while_a_layer_is_being_made_leaves_the_child_able_to_make_its_ow
                 forked.wait(30)
             return object()
 
-        import headrace.layers.base
+        import headrace._layers.base
 
         parent = os.getpid()
-        headrace.layers.base.slow = slow
-        configure(layers={"default": {"BACKEND": "headrace.layers.base.slow"}})
+        headrace._layers.base.slow = slow
+        configure(layers={"default": {"BACKEND": "headrace._layers.base.slow"}})
         thread = threading.Thread(target=get_channel_layer)
         thread.start()
         making.wait(30)

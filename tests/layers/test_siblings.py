@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace._layers import memory as memory_module
+from headrace._layers.siblings import count_siblings
 from headrace.layers import InMemoryChannelLayer
-from headrace.layers import memory as memory_module
-from headrace.layers.siblings import count_siblings
 
 SELF, PARENT = 20, 10
 

@@ -9,8 +9,8 @@ from functools import cache
 
 import pytest
 
+from headrace._layers.absent import ABSENT_OVER_REDIS
 from headrace.layers import RedisChannelLayer
-from headrace.layers.absent import ABSENT_OVER_REDIS
 
 # Asks Channels what its modules have: of its own, or of asgiref; not the modules and the names of Python's library
 # and of Django that it happens to import.

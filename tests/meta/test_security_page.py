@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from headrace._dispatch.intake import READ_AHEAD
+from headrace._dispatch.threads import THREADS
+from headrace._layers.base import BaseChannelLayer
+from headrace._sockets import backend, incoming, outgoing
 from headrace.consumer import AsyncConsumer
-from headrace.dispatch.intake import READ_AHEAD
-from headrace.dispatch.threads import THREADS
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
-from headrace.layers.base import BaseChannelLayer
-from headrace.sockets import BaseSocketServer, backend, incoming, outgoing
+from headrace.sockets import BaseSocketServer
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "s": 1, "characters": 1, "MiB": 1 << 20, "KiB": 1 << 10}

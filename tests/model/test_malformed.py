@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace._layers.base import BaseChannelLayer
 from headrace.exceptions import ChannelFull
 from headrace.layers import InMemoryChannelLayer
-from headrace.layers.base import BaseChannelLayer
 
 CHANNEL, GROUP = "channel", "group"
 MEMBERS = (CHANNEL, "member", "odd")

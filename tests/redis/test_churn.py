@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from tests.support.servers import Server
 
+from headrace._layers.registry import channel_layers
 from headrace.exceptions import ChannelFull
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import RedisChannelLayer
-from headrace.layers.registry import channel_layers
 from headrace.typing import Message
 
 MESSAGES = int(os.environ.get("HEADRACE_CHURN_MESSAGES", "20000"))

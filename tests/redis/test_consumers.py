@@ -24,7 +24,7 @@ from headrace import (
     WebsocketConsumer,
     channel_layers,
 )
-from headrace.dispatch.intake import receives_natively
+from headrace._dispatch.intake import receives_natively
 from headrace.layers import RedisChannelLayer
 from headrace.testing import WebsocketCommunicator
 from headrace.worker import Worker
@@ -234,7 +234,7 @@ django.setup()
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 
-from headrace.django import dispatch
+from headrace.django import _dispatch as dispatch
 
 taken = []
 

@@ -19,9 +19,9 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually
 from websockets.asyncio.client import ClientConnection, connect
 
-from headrace import cli
-from headrace.demo.clients import fleet_check
-from headrace.demo.roster import Roster
+from headrace import _cli as cli
+from headrace._demo.clients import fleet_check
+from headrace._demo.roster import Roster
 from headrace.layers import RedisChannelLayer
 
 SECRET = "s3cr3t-and-longer"

@@ -10,9 +10,9 @@ import pytest
 from channels_redis.core import RedisChannelLayer  # it has no types
 from channels_redis.pubsub import RedisPubSubLoopLayer  # it has no types
 
-from headrace.layers.hosts import Endpoint
-from headrace.layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
-from headrace.layers.redis_config import RedisConfig, redis_config
+from headrace._layers.hosts import Endpoint
+from headrace._layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
+from headrace._layers.redis_config import RedisConfig, redis_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/redis.md").read_text()

@@ -18,7 +18,7 @@ from tests.support.sentinel import Sentinels
 from tests.support.serverless import Serverless
 from tests.support.servers import Server
 
-from headrace import cli
+from headrace import _cli as cli
 
 SECRET = "s3cr3t-and-longer"
 NATIVE = Path(__file__).parents[2] / "rust/core/src/redis"
@@ -237,7 +237,7 @@ class TestAServer:
         assert "PROBLEM it is a replica, which takes no messages for queues" in said
 
     def test_an_old_version_is_told_what_it_lacks(self) -> None:
-        from headrace.doctor.server import Facts, Use, judged
+        from headrace._doctor.server import Facts, Use, judged
 
         facts = Facts(
             kind="Redis", version=(6, 0, 16), mode="cluster", role="master", resp=3, why_not_3="", tls=False, user="u"
@@ -247,7 +247,7 @@ class TestAServer:
         assert any("it has no SPUBLISH" in text and "7.0" in text for text in texts)
 
     def test_every_command_that_the_native_side_sends_is_looked_at(self) -> None:
-        from headrace.doctor.needs import Needs
+        from headrace._doctor.needs import Needs
 
         sources = "\n".join(path.read_text(encoding="utf-8") for path in sorted(NATIVE.rglob("*.rs")))
         sent = set(re.findall(r'(?:Command::new|redis::cmd|\.arg|Word::Name)\("([A-Z]+)"\)', sources))
@@ -494,7 +494,7 @@ class TestBadUsage:
 
     def test_without_redis_py_the_extra_is_named(self, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in list(sys.modules):
-            if name.split(".")[0] == "redis" or name.startswith("headrace.doctor"):
+            if name.split(".")[0] == "redis" or name.startswith("headrace._doctor"):
                 monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "redis", None)
         code, said = doctor("--hosts", "redis://h")

@@ -15,9 +15,9 @@ from tests.support.resp import Connection
 from tests.support.servers import Server, output_limit
 from tests.support.waiting import eventually
 
+from headrace._layers.redis import Gap
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
-from headrace.layers.redis import Gap
 
 Start = Callable[..., Server]
 StartProxy = Callable[[Server], Proxy]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from headrace import configure
+from headrace._layers.registry import channel_layers
+from headrace._sockets.backend import LIMIT, backend_of
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer, get_channel_layer
-from headrace.layers.registry import channel_layers
 from headrace.sockets import BaseSocketServer, Broadcaster
-from headrace.sockets.backend import LIMIT, backend_of
 
 # Nothing here connects: a layer does when it is first used.
 HOST = {"address": "redis://localhost:1"}

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 
+from headrace._sockets.loop import background_loop
+from headrace._sockets.mailbox import Mailbox
 from headrace.exceptions import ConnectionClosed, LayerClosed, MessageTooLarge
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import Broadcaster
-from headrace.sockets.loop import background_loop
-from headrace.sockets.mailbox import Mailbox
 
 SECONDS = 10
 TOPIC = UUID("12345678-1234-5678-1234-567812345678")

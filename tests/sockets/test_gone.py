@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.dispatch import CLEAN_UP_SECONDS
+from headrace._dispatch import CLEAN_UP_SECONDS
+from headrace._sockets.incoming import LONG, READ_AHEAD
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer
-from headrace.sockets.incoming import LONG, READ_AHEAD
 
 if TYPE_CHECKING:
     from tests.sockets.conftest import Client

@@ -15,8 +15,8 @@ import pytest
 from headrace import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, JsonWebsocketConsumer, database_sync_to_async
 from headrace.exceptions import DenyConnection
 from headrace.paths import ImproperlyConfigured
+from headrace.security.tokens import DRFTokenAuthMiddleware, TokenAuthMiddleware
 from headrace.sockets import BaseSocketServer
-from headrace.sockets.middleware import DRFTokenAuthMiddleware, TokenAuthMiddleware
 from headrace.testing import ConnectionRejected, WebsocketCommunicator
 
 NOBODY: Any = None
@@ -475,7 +475,7 @@ def test_tokens_of_the_rest_framework_need_django() -> None:
 
 
 def test_a_missing_rest_framework_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.sockets.middleware.installed", lambda module: module != "rest_framework")
+    monkeypatch.setattr("headrace.security.tokens.installed", lambda module: module != "rest_framework")
     with pytest.raises(ImproperlyConfigured, match=r"which is not installed: pip install 'headrace\[drf\]'$"):
         DRFTokenAuthMiddleware(AsyncWebsocketConsumer)
 

@@ -69,7 +69,7 @@ async def test_what_a_message_starts_runs_before_the_next_is_handled(
 
 
 async def test_so_it_does_where_messages_were_read_ahead(client: "Client", monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.sockets.incoming.LONG", 0.0)
+    monkeypatch.setattr("headrace._sockets.incoming.LONG", 0.0)
     server = await client.connects(Starter, layer=InMemoryChannelLayer())
     for order in ("wait", "start", "stop"):
         client.says(order)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace._sockets.payload import broadcast_message, data_of, encoded, frame_of
 from headrace.exceptions import MessageTooLarge
-from headrace.sockets.payload import broadcast_message, data_of, encoded, frame_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

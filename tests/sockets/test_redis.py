@@ -16,9 +16,10 @@ from tests.support.serverless import Serverless
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
+from headrace._sockets import backend
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
-from headrace.sockets import BaseSocketServer, Broadcaster, backend
+from headrace.sockets import BaseSocketServer, Broadcaster
 
 from .conftest import SECONDS, Client
 

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from headrace import ProtocolTypeRouter, URLRouter, path
-from headrace.demo.serve import bind, serving
+from headrace._demo.serve import bind, serving
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 from headrace.typing import Application

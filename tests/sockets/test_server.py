@@ -925,7 +925,7 @@ async def test_what_was_sent_before_a_close_goes_out_before_it(client: Client) -
 async def test_a_close_is_not_held_up_for_ever_by_what_was_to_be_sent_before(
     client: Client, monkeypatch: pytest.MonkeyPatch, awaited: bool
 ) -> None:
-    monkeypatch.setattr("headrace.sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
     server = await client.connects(Noting)
     client.open.clear()
     server.send("held up")
@@ -961,7 +961,7 @@ async def test_a_send_in_a_thread_returns_when_it_was_sent(client: Client) -> No
 async def test_a_client_that_does_not_read_holds_up_a_thread_once(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("headrace.sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
     server = await client.connects(BaseSocketServer)
     client.open.clear()
     await asyncio.to_thread(server.send, "held up")
@@ -978,7 +978,7 @@ async def test_a_client_that_does_not_read_holds_up_a_thread_once(
 async def test_a_thread_that_is_held_up_closes_the_client_if_the_class_says_so(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace.sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
 
     class Strict(BaseSocketServer):
         overflow = "close"
@@ -1208,7 +1208,7 @@ async def test_a_cancel_during_the_end_waits_for_it(client: Client) -> None:
 async def test_a_close_that_its_client_holds_up_does_not_wait_for_ever(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace.sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
     server = await client.connects(Noting)
     client.open.clear()
     await server.async_close()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from headrace._sockets.topics import _group_of, group_of, topic_of, topics_of
 from headrace.layers import BaseChannelLayer
-from headrace.sockets.topics import _group_of, group_of, topic_of, topics_of
 
 TOPICS = st.text(max_size=300)
 UUID_TEXT = "12345678-1234-5678-1234-567812345678"

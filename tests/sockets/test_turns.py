@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from headrace.sockets.turns import Turns
+from headrace._sockets.turns import Turns
 
 
 async def take(turns: Turns, log: list[object], name: object, gate: asyncio.Event | None = None) -> None:

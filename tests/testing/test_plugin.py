@@ -9,7 +9,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 # Of a package that is installed, pytest finds the plugin itself.
-LOAD = [] if entry_points(group="pytest11", name="headrace") else ["-p", "headrace.testing.plugin"]
+LOAD = [] if entry_points(group="pytest11", name="headrace") else ["-p", "headrace.testing._plugin"]
 AUTO = ["-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
 
 APP = """
@@ -159,7 +159,7 @@ def anyio_backend():
 
 def test_loading_the_plugin_imports_no_framework() -> None:
     program = (
-        "import sys, headrace.testing.plugin; "
+        "import sys, headrace.testing._plugin; "
         "print({'django', 'channels.testing', 'daphne', 'anyio', 'uvicorn', 'starlette'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)

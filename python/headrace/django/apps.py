@@ -4,8 +4,8 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import register
 
-from headrace.django.checks import check_channel_layers, check_deployment, check_runserver, check_sockets_config
-from headrace.django.patch import apply
+from headrace.django._checks import check_channel_layers, check_deployment, check_runserver, check_sockets_config
+from headrace.django._patch import apply
 
 __all__ = ["HeadraceConfig"]
 

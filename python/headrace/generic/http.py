@@ -5,11 +5,11 @@ import logging
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar
 
+from headrace._dispatch import Session, Shared, setting
+from headrace._layers.base import check_capacity
 from headrace.consumer import AsyncConsumer
 from headrace.db import aclose_old_connections
-from headrace.dispatch import Session, Shared, setting
 from headrace.exceptions import ConnectionClosed, StopConsumer
-from headrace.layers.base import check_capacity
 from headrace.typing import Message, Scope, Send
 
 # Some only because Channels' module has them, and projects import them from there.

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync
 
-from headrace import json_text
+from headrace import _json_text as json_text
+from headrace._dispatch import Shared
 from headrace.consumer import AsyncConsumer, SyncConsumer
 from headrace.db import aclose_old_connections
-from headrace.dispatch import Shared
 from headrace.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
-from headrace.generic.connection import UNDECODABLE, Connection, SyncWebsocketSession
+from headrace.generic._connection import UNDECODABLE, Connection, SyncWebsocketSession
 from headrace.typing import Message
 
 # Some only because Channels' module has them, and projects import them from there.

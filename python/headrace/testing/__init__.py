@@ -3,17 +3,18 @@
 ``ApplicationCommunicator``, ``HttpCommunicator`` and ``WebsocketCommunicator`` are those of Django Channels, without
 Django and daphne. ``ChannelsLiveServerTestCase`` is Channels' own, imported when it is asked for, and needs both.
 
-The fixtures of ``headrace.testing.plugin`` are there in every pytest run; this package does not import pytest.
+The fixtures of ``headrace.testing._plugin`` are there in every pytest run; this package does not import pytest.
 """
 
 from importlib import import_module
 from typing import Any
 
 from headrace._core import ManualClock
+from headrace._public import name_publicly as _name_publicly
+from headrace.testing._faults import Fault, Faults, FaultyLayer
+from headrace.testing._loops import settle
 from headrace.testing.application import ApplicationCommunicator
-from headrace.testing.faults import Fault, Faults, FaultyLayer
 from headrace.testing.http import HttpCommunicator
-from headrace.testing.loops import settle
 from headrace.testing.websocket import ConnectionRejected, WebsocketCommunicator
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "WebsocketCommunicator",
     "settle",
 ]
+
+_name_publicly(globals())
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import asgiref.testing
 
 from headrace.db import spare_transactions
-from headrace.testing.loops import settle
+from headrace.testing._loops import settle
 from headrace.typing import Message, Receive, Scope, Send
 
 __all__ = ["ApplicationCommunicator"]

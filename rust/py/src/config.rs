@@ -7,7 +7,7 @@ use headrace_core::{Capacities, CapacityRule, Clock, Config, Moment, MonotonicCl
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// `headrace.layers.memory.LayerConfig`, read field by field.
+/// `headrace._layers.memory.LayerConfig`, read field by field.
 #[derive(FromPyObject)]
 pub(crate) struct LayerConfig {
     expiry: f64,

@@ -15,7 +15,7 @@ from django.db import connection, connections  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 from django.db.backends.signals import connection_created  # noqa: E402
 
-from headrace.django import patch  # noqa: E402
+from headrace.django import _patch  # noqa: E402
 
 
 class Hops:
@@ -75,9 +75,9 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> Hops:
 @pytest.fixture(autouse=True)
 def _patched() -> Iterator[None]:
     """Begin and end each test as the app leaves it."""
-    patch.apply()
+    _patch.apply()
     yield
-    patch.apply()
+    _patch.apply()
 
 
 @pytest.fixture

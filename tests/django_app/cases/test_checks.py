@@ -9,7 +9,7 @@ from django.core.checks import INFO, CheckMessage
 from django.core.checks.registry import registry
 from django.test import override_settings
 
-from headrace.django.checks import (
+from headrace.django._checks import (
     check_channel_layers,
     check_deployment,
     check_runserver,
@@ -327,7 +327,7 @@ def test_a_database_number_keeps_nobody_apart() -> None:
     ("command_of", "told"), [("django.core", True), ("django.contrib.staticfiles", True), ("daphne", False)]
 )
 def test_a_runserver_without_websockets_is_told(monkeypatch: pytest.MonkeyPatch, command_of: str, told: bool) -> None:
-    monkeypatch.setattr("headrace.django.checks.get_commands", lambda: {"runserver": command_of})
+    monkeypatch.setattr("headrace.django._checks.get_commands", lambda: {"runserver": command_of})
     with override_settings(DEBUG=True, ASGI_APPLICATION="mysite.asgi.application"):
         assert ids(check_runserver()) == (["I003"] if told else [])
     with override_settings(DEBUG=False, ASGI_APPLICATION="mysite.asgi.application"):

@@ -24,7 +24,7 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import TestCase
 
-from headrace.django import patch
+from headrace.django import _patch as patch
 
 if TYPE_CHECKING:
     from tests.django_app.cases.conftest import Hops

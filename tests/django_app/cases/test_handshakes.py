@@ -9,7 +9,7 @@ from asgiref.sync import async_to_sync
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 
 from headrace import channel_layers
-from headrace.django import patch
+from headrace.django import _patch as patch
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import InMemoryChannelLayer
 

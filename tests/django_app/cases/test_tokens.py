@@ -1,4 +1,4 @@
-"""headrace.sockets.middleware where Django is in use, with the tokens of Django REST framework."""
+"""headrace.security.tokens where Django is in use, with the tokens of Django REST framework."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ from rest_framework.authtoken.models import Token
 
 from headrace import database_sync_to_async
 from headrace.exceptions import DenyConnection
-from headrace.sockets.middleware import DRFTokenAuthMiddleware, TokenAuthMiddleware
+from headrace.security.tokens import DRFTokenAuthMiddleware, TokenAuthMiddleware
 from headrace.testing import ConnectionRejected, WebsocketCommunicator
 
 NOBODY: Any = None
@@ -247,6 +247,6 @@ def test_tokens_that_are_not_installed_are_refused_at_once() -> None:
 
 
 def test_a_missing_rest_framework_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.sockets.middleware.installed", lambda module: module != "rest_framework")
+    monkeypatch.setattr("headrace.security.tokens.installed", lambda module: module != "rest_framework")
     with pytest.raises(ImproperlyConfigured, match=r"which is not installed: pip install 'headrace\[drf\]'$"):
         DRFTokenAuthMiddleware(Who.as_asgi())

@@ -48,8 +48,8 @@ from headrace import (  # noqa: E402
     URLRouter,
     path,
 )
+from headrace.security.tokens import DRFTokenAuthMiddleware, TokenAuthMiddleware  # noqa: E402
 from headrace.sockets import BaseSocketServer  # noqa: E402
-from headrace.sockets.middleware import DRFTokenAuthMiddleware, TokenAuthMiddleware  # noqa: E402
 
 USERS = {"ada": True, "grace": True, "gone": False}
 """Whether each is active."""

@@ -14,7 +14,7 @@ use pyo3::types::PyString;
 
 use crate::config::seconds;
 
-/// `headrace.layers.redis_config.RedisConfig`, read field by field.
+/// `headrace._layers.redis_config.RedisConfig`, read field by field.
 #[derive(FromPyObject)]
 pub(crate) struct RedisConfig {
     hosts: Vec<HostConfig>,
@@ -33,7 +33,7 @@ pub(crate) struct RedisConfig {
     on_gap: Option<String>,
 }
 
-/// `headrace.layers.hosts.Host`.
+/// `headrace._layers.hosts.Host`.
 #[derive(FromPyObject)]
 struct HostConfig {
     endpoint: EndpointConfig,
@@ -41,7 +41,7 @@ struct HostConfig {
     master_name: Option<String>,
 }
 
-/// `headrace.layers.hosts.Endpoint`.
+/// `headrace._layers.hosts.Endpoint`.
 #[derive(FromPyObject)]
 struct EndpointConfig {
     host: String,
@@ -55,7 +55,7 @@ struct EndpointConfig {
     protocol: u8,
 }
 
-/// `headrace.layers.tls.Tls`.
+/// `headrace._layers.tls.Tls`.
 #[derive(FromPyObject)]
 struct TlsConfig {
     verify: bool,
@@ -66,7 +66,7 @@ struct TlsConfig {
     files: Option<Py<PyAny>>,
 }
 
-/// `headrace.layers.tls.TlsFiles`, which are read in a thread that does nothing else.
+/// `headrace._layers.tls.TlsFiles`, which are read in a thread that does nothing else.
 struct TlsFiles(Option<Py<PyAny>>);
 
 impl Drop for TlsFiles {

@@ -35,7 +35,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         """
         try:
             # Here, because it needs an extra.
-            doctor, project = import_module("headrace.doctor"), import_module("headrace.doctor.project")
+            doctor, project = import_module("headrace._doctor"), import_module("headrace._doctor.project")
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "redis":
                 raise

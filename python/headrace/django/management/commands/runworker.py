@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
+from headrace._layers.registry import DEFAULT_CHANNEL_LAYER
 from headrace.layers import InMemoryChannelLayer, get_channel_layer
-from headrace.layers.registry import DEFAULT_CHANNEL_LAYER
 from headrace.routing import get_default_application
 from headrace.worker import Worker
 

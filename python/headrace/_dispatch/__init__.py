@@ -1,0 +1,61 @@
+"""How messages reach a consumer's handlers: from its client and from its layer, one after the other."""
+
+from headrace._dispatch.attendant import Rest, stand_in
+from headrace._dispatch.counters import ConsumerStats, Counters
+from headrace._dispatch.handlers import Handlers, get_handler_name
+from headrace._dispatch.handshake import AWAY, UNAVAILABLE, log_away, refuse_handshake
+from headrace._dispatch.intake import Intake
+from headrace._dispatch.life import CLEAN_UP_SECONDS, Life, despite_cancel
+from headrace._dispatch.session import Session, Shared, SyncSession
+from headrace._dispatch.settings import (
+    GRACE_SECONDS,
+    READ_AHEAD_BYTES,
+    check_backlog,
+    check_grace,
+    check_settings,
+    forwarded_fields,
+    setting,
+    size_of,
+)
+from headrace._dispatch.threads import (
+    SyncPool,
+    call_in_thread,
+    current_executor,
+    restore_executor,
+    sync_pool,
+    uses_pool,
+)
+
+__all__ = [
+    "AWAY",
+    "CLEAN_UP_SECONDS",
+    "GRACE_SECONDS",
+    "READ_AHEAD_BYTES",
+    "UNAVAILABLE",
+    "ConsumerStats",
+    "Counters",
+    "Handlers",
+    "Intake",
+    "Life",
+    "Rest",
+    "Session",
+    "Shared",
+    "SyncPool",
+    "SyncSession",
+    "call_in_thread",
+    "check_backlog",
+    "check_grace",
+    "check_settings",
+    "current_executor",
+    "despite_cancel",
+    "forwarded_fields",
+    "get_handler_name",
+    "log_away",
+    "refuse_handshake",
+    "restore_executor",
+    "setting",
+    "size_of",
+    "stand_in",
+    "sync_pool",
+    "uses_pool",
+]

@@ -1,0 +1,503 @@
+"""One consumer from its first message to its end.
+
+Guaranteed, whatever ends it (its client, an exception, a cancel, ``StopConsumer``, the server's shutdown): what it has
+begun is finished once, its groups are left, its channel is closed, and only then does the exception go on.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from functools import partial
+from types import MethodType
+from typing import Any, ClassVar, Protocol, cast
+
+from headrace._dispatch.attendant import Rest, begin
+from headrace._dispatch.handlers import FORWARD
+from headrace._dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
+from headrace._dispatch.session import Session
+from headrace._dispatch.settings import READ_AHEAD_BYTES, setting
+from headrace._dispatch.threads import current_executor, restore_executor
+from headrace._settings import django_settings
+from headrace.db import aclose_old_connections, connections_open, enter_consumer
+from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
+from headrace.typing import ChannelLayer, Message, Receive, Scope
+
+__all__ = ["Consumer", "Life", "despite_cancel"]
+
+CLEAN_UP_SECONDS = 10
+"""How long the end of a consumer may take when it was cancelled."""
+
+_HOOKS = {
+    "websocket_connect": "connect",
+    "websocket_receive": "receive",
+    "websocket_disconnect": "disconnect",
+    "receive": "receive_json",
+    "http_request": "handle",
+    "leave": "disconnect",
+    "be_idle": "on_idle",
+}
+"""The method of the user's that each method of headrace's calls."""
+
+_NOT_AWAITABLE = ("'await' expression", "can't be awaited")
+"""How a TypeError says that what was awaited cannot be: until Python 3.13, and from 3.14."""
+
+_logger = logging.getLogger("headrace.consumer")
+
+
+class Consumer(Protocol):
+    """What the dispatch asks of a consumer."""
+
+    scope: Scope
+    channel_layer: ChannelLayer
+    channel_name: str
+    _sync: ClassVar[bool]
+
+    async def dispatch(self, message: Any) -> None: ...
+
+
+class Life:
+    """Runs a consumer.
+
+    Args:
+        consumer: The consumer.
+        session: What is kept of it.
+        direct: Whether handlers may be called without ``dispatch``, because nobody has changed it.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_cancels",
+        "_channel",
+        "_concurrency",
+        "_consumer",
+        "_direct",
+        "_executor",
+        "_failed",
+        "_grace",
+        "_handler_timeout",
+        "_has_ended",
+        "_intake",
+        "_interrupted",
+        "_is_first",
+        "_layer",
+        "_overrun",
+        "_running",
+        "_session",
+        "_task",
+        "_told_expired",
+    )
+
+    def __init__(self, consumer: Consumer, session: Session, direct: bool) -> None:
+        self._consumer = consumer
+        self._session = session
+        self._layer: ChannelLayer | None = consumer.channel_layer
+        self._channel: str | None = getattr(consumer, "channel_name", None)
+        self._intake = session.intake = Intake(self._layer, self._channel)
+        self._intake.limit(consumer, self._layer, self)
+        self._concurrency: int = setting(consumer, "concurrency", 1)
+        self._handler_timeout: float | None = setting(consumer, "handler_timeout")
+        self._told_expired = False
+        self._direct = direct and self._handler_timeout is None
+        self._failed = self._cancelled = self._overrun = self._has_ended = False
+        # We have cancelled the task, and the cancel has not been dealt with yet.
+        self._interrupted = False
+        # Runs while the client has gone and a handler may be at work.
+        self._grace: asyncio.TimerHandle | None = None
+        # Cancels that handlers have dealt with; a TaskGroup of Python 3.11 leaves one counted when it has failed.
+        self._cancels = 0
+        # A connection has to be open before anything else is done with it. What a worker gets is no connection.
+        self._is_first = consumer.scope.get("type") != "channel"
+        self._running: Collection[asyncio.Task[None]] = ()
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self, receive: Receive) -> None:
+        """Handle what comes in until the consumer ends, and clean up.
+
+        Raises:
+            BaseException: Whatever ended it, if that was no ordinary end.
+        """
+        consumer, session = self._consumer, self._session
+        session.serving = True
+        session.shared.counters.add(opened=1, open=1)
+        self._task = asyncio.current_task()
+        self._executor = current_executor()
+        if django_settings() is not None:
+            enter_consumer()
+        most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
+        read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
+        self._intake.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
+        try:
+            await (self._in_turn() if self._concurrency == 1 else self._at_once())
+        except StopConsumer:
+            pass
+        except asyncio.CancelledError:
+            if not self._was_interrupted():
+                self._cancelled = True
+                raise
+            if self._overrun:
+                # Nobody is to send to it any more, however long the close takes.
+                self._intake.leave_layer()
+                await self._intake.close()
+                await session.close_overrun()
+            elif failure := self._intake.failure():
+                self._cancelled = isinstance(failure.error, asyncio.CancelledError)
+                self._failed = not self._cancelled
+                raise failure.error from None
+        except GeneratorExit:
+            # If the loop has ended before its tasks, nothing can be waited for any more.
+            self._has_ended = asyncio._get_running_loop() is None
+            self._failed = not self._has_ended
+            raise
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            self._end_grace()
+            try:
+                if not self._has_ended:
+                    await self._end()
+            finally:
+                if self._interrupted and self._task is not None:
+                    self._task.uncancel()
+                session.closed = True
+                session.serving = False
+                self._task = None
+                self._intake.leave_layer()
+                session.shared.counters.add(open=-1, dropped_unhandled=self._intake.let_go())
+
+    def gone(self, message: Message) -> None:
+        """Note that the client has gone: handlers that run side by side need not go on."""
+        self._session.note_gone(message)
+        for task in self._running:
+            task.cancel()
+        self._give_grace()
+
+    def lost(self) -> None:
+        """Note that nothing more of the client can be read, so that it would not be known whether it has gone."""
+        # A worker's messages have no client, and each is finished.
+        if self._consumer.scope.get("type") != "channel":
+            self._give_grace()
+
+    def overrun(self) -> None:
+        """Interrupt the handler, because the channel is full and the consumer wants to be closed then."""
+        if not self._session.closed:
+            self._overrun = self._interrupt()
+
+    def _give_grace(self) -> None:
+        """Let the handler that is at work, or the next one, go on for the grace period: the client has gone."""
+        self._end_grace()
+        seconds = self._session.grace_seconds(self._consumer)
+        if seconds is not None and seconds != math.inf:
+            loop = asyncio.get_running_loop()
+            self._session.grace_began = loop.time()
+            self._grace = loop.call_later(seconds, self._expire)
+
+    def _end_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+    def _expire(self) -> None:
+        """Interrupt the handler, because its client has gone and the grace period is over."""
+        self._session.closed = True
+        # A loop's timers may be a moment early.
+        self._session.grace_began = -math.inf
+        # A handler in a thread may go on for long, and nobody is left for what waits behind it.
+        self._session.shared.counters.add(dropped_unhandled=self._intake.let_go())
+        if self._interrupt():
+            self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_SECONDS, self._report_stuck)
+
+    def _report_stuck(self) -> None:
+        """Say that a handler goes on: one that ignores its cancel, or one in a thread that does not send."""
+        consumer = self._consumer
+        _logger.error(
+            "%s at %s: its client has gone, and its handler did not end in %s s after its cancel; it keeps its %s",
+            type(consumer).__name__,
+            consumer.scope.get("path"),
+            CLEAN_UP_SECONDS,
+            "thread" if consumer._sync else "task",
+        )
+
+    def _interrupt(self) -> bool:
+        """Cancel the task, unless it is at its end; tell whether it was cancelled."""
+        if self._task is None or self._has_ended or self._interrupted:
+            return False
+        self._interrupted = True
+        return self._task.cancel()
+
+    def _was_interrupted(self) -> bool:
+        """Tell whether the cancel that has come is ours alone, once; that of someone else goes first."""
+        ours, self._interrupted = self._interrupted, False
+        return ours and self._task is not None and self._task.uncancel() <= self._cancels
+
+    async def _in_turn(self) -> None:
+        """Handle one message at a time; the client's first when both sources have one.
+
+        Between two messages the loop has a turn: a task that the first started runs before the second may cancel it.
+        """
+        intake, inbox = self._intake, self._intake.inbox
+        inbox.attend(MethodType(begin, self))
+        async for message in inbox:
+            if isinstance(message, Rest):
+                await self._go_on(message)
+            else:
+                if intake.client or intake.carried:
+                    await self._clear_lanes(self._handle_waiting, message is not None)
+                if message is not None:
+                    await self._handle(message, of_layer=True)
+            inbox.end_turn()
+            # Asked here first: it is none nearly always, and a method more would be called for each message.
+            if inbox.expired():
+                self._look_for_expired()
+            if self._interrupted:  # and its handler has swallowed the cancel
+                raise asyncio.CancelledError
+            if self._task is not None:
+                self._cancels = self._task.cancelling()
+
+    def _look_for_expired(self) -> None:
+        """Tell the log, once, that messages have expired while the consumer was busy."""
+        if self._told_expired or not (expired := self._intake.expired()):
+            return
+        self._told_expired = True
+        consumer = self._consumer
+        _logger.warning(
+            "%s at %r was busy for longer than messages live: %d expired before it could take them; more are only "
+            "counted, in dropped_expired of its layer",
+            type(consumer).__name__,
+            consumer.scope.get("path", consumer.scope.get("type")),
+            expired,
+        )
+
+    async def _go_on(self, rest: Rest) -> None:
+        """Finish what an attendant has begun."""
+        try:
+            await rest.finish()
+        except StopConsumer:
+            raise
+        except Exception as error:
+            await self._fail(error, rest.message)
+
+    async def _clear_lanes(self, handle: Callable[[list[Event]], Awaitable[None]], more: bool) -> None:
+        """Handle the messages that go before any of the inbox; if they end the consumer, count the one of the inbox."""
+        intake = self._intake
+        try:
+            for lane in intake.lanes():
+                await handle(lane)
+                if more or intake.client or intake.carried:
+                    self._look_for_expired()
+                    await asyncio.sleep(0)
+        except BaseException:
+            self._session.shared.counters.add(dropped_unhandled=int(more))
+            raise
+
+    async def _handle_waiting(self, lane: list[Event]) -> None:
+        """Handle the first message that waits in a lane."""
+        event, of_layer = self._intake.take(lane), lane is not self._intake.client
+        if self._grace is not None and not of_layer:
+            self._give_grace()
+        if isinstance(event, Failure):
+            raise event.error
+        await self._handle(event, of_layer)
+        if of_layer:
+            self._look_for_expired()
+        else:
+            self._intake.finish()
+        if self._interrupted:  # and its handler has swallowed the cancel
+            raise asyncio.CancelledError
+        self._follow()
+
+    async def _handle(self, event: Any, of_layer: bool) -> None:
+        """Call the handler of a message, and ``on_error`` if that fails."""
+        consumer, session = self._consumer, self._session
+        if of_layer and session.closed:
+            self._drop()
+            return
+        if session.gone and is_disconnect(event):
+            session.closed = True
+            self._end_grace()
+        try:
+            if connections_open():
+                await aclose_old_connections()
+            if isinstance(event, Idle):
+                if not session.closed:
+                    await session.be_idle(consumer)
+            elif of_layer and session.shared.handlers.name_for_layer(event) is FORWARD:
+                await session.forward(event)
+            elif self._handler_timeout is None:
+                await consumer.dispatch(event)
+            else:
+                await self._call_in_time(self._handler_timeout, event)
+        except StopConsumer:
+            raise
+        except Exception as error:
+            await self._fail(error, {"type": "on_idle"} if isinstance(event, Idle) else event)
+
+    async def _call_in_time(self, seconds: float, message: Any) -> None:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await self._consumer.dispatch(message)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"{type(self._consumer).__name__} took longer than its handler_timeout of {seconds} s for "
+                f"{message.get('type')!r}"
+            ) from error
+
+    def _drop(self) -> None:
+        """Count a message of the layer for a consumer that has closed, and see to it that no more come."""
+        self._session.shared.counters.add(dropped_unhandled=1)
+        self._intake.leave_layer()
+
+    async def _fail(self, error: Exception, message: Any) -> None:
+        consumer, session = self._consumer, self._session
+        # A handler's timeout is a cancel.
+        restore_executor(self._executor)
+        if consumer.scope.get("type") == "lifespan":
+            # A server asks every application whether it has one, and takes this for the answer.
+            raise error
+        forwarded = session.shared.handlers.forwards(message)
+        if forwarded and await session.excuses(consumer, error):
+            return
+        if isinstance(error, ConnectionClosed) and session.is_overdue(consumer):
+            raise StopConsumer from None
+        session.shared.counters.add(errors=1)
+        try:
+            await session.report(consumer, _explain(error, consumer, message), message)
+        except Exception as raised:
+            if forwarded and isinstance(error, ValueError) and raised is error:
+                # One sender's mistake: it must not end the connections of all its receivers.
+                return
+            if await session.dismisses_client(consumer):
+                raise StopConsumer from None
+            if isinstance(raised, LayerUnavailable) and await session.defers_client(consumer, message):
+                raise StopConsumer from None
+            raise
+
+    async def _at_once(self) -> None:
+        """Handle up to ``concurrency`` messages at a time, but the first and the last message of the client alone."""
+        self._running = set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for message in self._intake.inbox:
+                    await self._clear_lanes(partial(self._start_waiting, group), message is not None)
+                    if message is not None:
+                        await self._start(group, message, of_layer=True)
+                    self._intake.inbox.end_turn()
+                    self._look_for_expired()
+        except BaseExceptionGroup as several:
+            # One at a time is what callers of an application expect; the others were told to on_error.
+            errors = [error for error in several.exceptions if not isinstance(error, StopConsumer)]
+            raise (errors or several.exceptions)[0] from None
+
+    async def _start_waiting(self, group: asyncio.TaskGroup, lane: list[Event]) -> None:
+        """Start the handler of the first message that waits in a lane, or handle it if it has to be alone."""
+        event = lane[0]
+        if isinstance(event, Failure) and self._running:
+            # What it was given before the source failed, a worker's stop say, is finished.
+            await asyncio.wait(self._running)
+        if self._is_first or isinstance(event, Failure | Idle) or is_disconnect(event):
+            self._is_first = False
+            if self._running and self._session.gone:
+                await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
+            await self._handle_waiting(lane)
+        else:
+            await self._start(group, self._intake.take(lane), lane is not self._intake.client)
+
+    async def _start(self, group: asyncio.TaskGroup, event: Event, of_layer: bool) -> None:
+        running = cast("set[asyncio.Task[None]]", self._running)
+        while len(running) >= self._concurrency:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        if self._session.closed or self._session.gone:
+            self._drop()
+            return
+        task = group.create_task(self._handle(event, of_layer))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        if not of_layer:
+            task.add_done_callback(lambda _task: self._intake.finish())
+        self._follow()
+
+    def _follow(self) -> None:
+        """Listen to the channel that the consumer has named itself, if it has."""
+        layer: ChannelLayer | None = self._consumer.channel_layer
+        channel = getattr(self._consumer, "channel_name", None)
+        if (channel is self._channel and layer is self._layer) or layer is None or not channel:
+            return
+        self._layer, self._channel = layer, channel
+        self._intake.read_layer(layer, channel)
+
+    async def _end(self) -> None:
+        """End the consumer: in its own task, but what a cancel cuts off or forbids there, in another."""
+        self._has_ended = True
+        restore_executor(self._executor)
+        if not self._cancelled:
+            try:
+                await self._finish()
+                return
+            except asyncio.CancelledError:
+                if not self._was_interrupted():
+                    self._cancelled = True
+        await despite_cancel(self._finish(), "a cancelled consumer: its disconnect()")
+        if self._cancelled:
+            raise asyncio.CancelledError
+
+    async def _finish(self) -> None:
+        """End what the consumer has begun. Called again, it goes on where it was cut off."""
+        consumer, session = self._consumer, self._session
+        await self._intake.close()
+        try:
+            if self._failed:
+                await session.close_failed(consumer)
+            await session.finish(consumer)
+        except Exception as error:
+            try:
+                await self._fail(error, {"type": "disconnect"})
+            except Exception:
+                # What ended the consumer goes on, and not what failed after it; on_error has heard of both.
+                if not self._failed:
+                    raise
+
+
+async def despite_cancel(ending: Coroutine[Any, Any, None] | asyncio.Task[None], name: str) -> None:
+    """Wait for the end of something, however often its task is cancelled meanwhile, but not for ever.
+
+    Args:
+        ending: What ends it.
+        name: What to call it, in the log.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(ending)
+    deadline = loop.time() + CLEAN_UP_SECONDS
+    cancelled = False
+    while not task.done() and loop.time() < deadline:
+        try:
+            await asyncio.wait({task}, timeout=deadline - loop.time())
+        except asyncio.CancelledError:
+            cancelled = True
+    if not task.done():
+        task.cancel()
+        _logger.error("%s did not end in %s s and was cut off", name, CLEAN_UP_SECONDS)
+    else:
+        task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def _explain(error: Exception, consumer: object, message: Any) -> Exception:
+    """Return a clearer error where a method that has to be a coroutine function is none."""
+    if not isinstance(error, TypeError) or not any(words in str(error) for words in _NOT_AWAITABLE):
+        return error
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or not traceback.tb_frame.f_globals.get("__name__", "").startswith("headrace."):
+        return error
+    caller = traceback.tb_frame.f_code.co_name
+    culprit = _HOOKS.get(caller) or str(message.get("type")).replace(".", "_")
+    explained = TypeError(
+        f"{type(consumer).__name__}: {culprit} is not a coroutine function; write 'async def', or use a sync consumer"
+    )
+    explained.__cause__ = error
+    return explained

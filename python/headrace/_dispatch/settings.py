@@ -1,0 +1,135 @@
+"""The settings that a class of consumers makes as class attributes, checked when the class is defined."""
+
+import inspect
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from headrace._layers.base import check_capacity, check_seconds
+
+__all__ = [
+    "GRACE_SECONDS",
+    "READ_AHEAD_BYTES",
+    "check_backlog",
+    "check_grace",
+    "check_settings",
+    "forwarded_fields",
+    "setting",
+    "size_of",
+]
+
+GRACE_SECONDS = 5.0
+"""The default of ``grace_period``."""
+
+READ_AHEAD_BYTES = 1024 * 1024
+"""The default of ``read_ahead_bytes``: how much of a client may wait before no more of it is asked for."""
+
+OVERFLOWS = ("drop_new", "drop_old", "coalesce", "close")
+
+
+def check_settings(consumer_class: Any) -> None:
+    """Check what a class of consumers says of itself.
+
+    A setting that the class has a method for is left alone: a handler of that name was there before the setting.
+
+    Raises:
+        ValueError: A value is out of range; the error names the class and the setting.
+        TypeError: The class is sync and asks for what a thread cannot do.
+    """
+    name = consumer_class.__name__
+    for seconds in ("handler_timeout", "idle_timeout"):
+        _check_limit(consumer_class, seconds)
+    check_grace(consumer_class)
+    concurrency = setting(consumer_class, "concurrency")
+    if concurrency is not None:
+        check_capacity(f"{name}.concurrency", concurrency)
+    check_backlog(consumer_class)
+    groups = getattr(consumer_class, "groups", None)
+    if isinstance(groups, str | bytes):
+        raise TypeError(f"{name}.groups must be a list of names, got {groups!r}; write [{groups!r}]")
+    if not consumer_class._sync:
+        return
+    if setting(consumer_class, "concurrency") not in (None, 1):
+        raise TypeError(f"{name}.concurrency must be 1: a sync consumer handles one message at a time")
+    if setting(consumer_class, "handler_timeout") is not None:
+        raise TypeError(f"{name}.handler_timeout must be None: a handler in a thread cannot be stopped")
+
+
+def check_grace(owner_class: Any) -> None:
+    """Check how long a class lets its instances work for a client that has gone.
+
+    Raises:
+        ValueError: It is neither a positive number of seconds nor None.
+    """
+    _check_limit(owner_class, "grace_period")
+
+
+def _check_limit(owner_class: Any, seconds: str) -> None:
+    value = setting(owner_class, seconds)
+    if value is not None and value != math.inf:
+        check_seconds(f"{owner_class.__name__}.{seconds}", value)
+
+
+def check_backlog(owner_class: Any) -> None:
+    """Check what a class says of the mailboxes of its instances.
+
+    Raises:
+        ValueError: A value is out of range; the error names the class and the setting.
+    """
+    name = owner_class.__name__
+    backlog, overflow = setting(owner_class, "max_backlog"), setting(owner_class, "overflow")
+    if backlog is not None:
+        check_capacity(f"{name}.max_backlog", backlog)
+    if (backlog_bytes := setting(owner_class, "max_backlog_bytes")) is not None:
+        check_capacity(f"{name}.max_backlog_bytes", backlog_bytes)
+    if (read_ahead := setting(owner_class, "read_ahead_bytes")) is not None:
+        check_capacity(f"{name}.read_ahead_bytes", read_ahead)
+    if overflow is not None and overflow not in OVERFLOWS:
+        raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
+
+
+def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
+    """Return the types of messages that a class forwards, with the field to be sent; None stands for text or bytes.
+
+    Raises:
+        TypeError: ``forward`` is neither a collection of types nor a mapping of types to fields.
+    """
+    forward = setting(consumer_class, "forward")
+    if forward is None:
+        return {}
+    fields: dict[Any, Any]
+    if isinstance(forward, Mapping):
+        fields = dict(forward)
+    elif isinstance(forward, str) or not isinstance(forward, Iterable):
+        fields = {None: None}
+    else:
+        fields = dict.fromkeys(forward)
+    if all(isinstance(kind, str) and (field is None or isinstance(field, str)) for kind, field in fields.items()):
+        return fields
+    raise TypeError(
+        f"{consumer_class.__name__}.forward must be a set of message types, or a mapping of them to the field to send, "
+        f"got {forward!r}"
+    )
+
+
+def setting(consumer: Any, name: str, otherwise: Any = None) -> Any:
+    """Return a setting of a consumer or of its class.
+
+    Args:
+        consumer: The consumer, or the class.
+        name: The setting.
+        otherwise: What counts if the class has a method of that name: a handler that was there before the setting.
+    """
+    value = getattr(consumer, name)
+    return otherwise if inspect.isroutine(value) else value
+
+
+def size_of(message: object) -> int:
+    """Return the memory that the content of a message to or from a client takes: its text, bytes or body."""
+    if not isinstance(message, dict):
+        return 0
+    content = message.get("text")
+    if content is None:
+        content = message.get("bytes") or message.get("body")
+    return 0 if content is None else sys.getsizeof(content)

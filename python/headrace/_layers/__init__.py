@@ -1,0 +1,1 @@
+"""The channel layers. `headrace.layers` has what is public."""

@@ -1,0 +1,868 @@
+"""The layer that spans processes, over Redis or Valkey: Channels' API over native mailboxes and an engine of its own.
+
+Mailboxes are in this process, as those of the in-process layer. What is for others travels by pub/sub, and what is for
+nobody in particular waits in queues on the server. docs/redis.md says how to set it up, docs/reliability.md what it
+promises, docs/protocol.md what travels.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+from headrace._core import (
+    ChannelStats,
+    GroupStats,
+    Inbox,
+    Ledger,
+    LinkStats,
+    MemoryLayer,
+    RedisLayer,
+    Reply,
+    Runtime,
+    SendReport,
+    Waiter,
+    pack,
+    unpack,
+)
+from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
+from headrace._layers.arguments import suggests_arguments
+from headrace._layers.base import CAPACITY_BYTES, Capacities
+from headrace._layers.hosts import HostSetting
+from headrace._layers.native import Message, NativeChannelLayer, living_layers
+from headrace._layers.overrides import DECIDED_NATIVELY
+from headrace._layers.redis_config import Ring, Topology, Wire, redis_config
+from headrace._layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
+from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
+
+__all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
+
+_logger = logging.getLogger("headrace.redis")
+
+
+@dataclass(frozen=True)
+class RedisStats:
+    """A reading of a layer, in messages; the counters of this process, whoever sent or receives.
+
+    ``sent == delivered + depth + dropped_expired + dropped_replaced + dropped_other`` in the fleet: a message that
+    goes through a queue is counted as sent where it was put in and as delivered where it was taken out.
+
+    Attributes:
+        bytes: Those of the messages in mailboxes of this process, in msgpack; one that waits in several counts in each.
+        full_by_bytes: How often a mailbox was full by its bytes, while another message would have fit.
+        connection: The way to the servers: its state, reconnects, gaps, bytes, latency and lag, and what was lost
+            there.
+    """
+
+    channels: int
+    groups: int
+    memberships: int
+    waiters: int
+    depth: int
+    bytes: int
+    sent: int
+    delivered: int
+    returned: int
+    dropped_full: int
+    dropped_expired: int
+    dropped_replaced: int
+    full_by_bytes: int
+    dropped_other: int
+    connection: LinkStats = field(compare=False)
+
+
+_MSGPACK = "messages are msgpack, written and read natively: set symmetric_encryption_keys to encrypt them"
+_DECIDED_NATIVELY = {
+    **DECIDED_NATIVELY,
+    **dict.fromkeys(("serialize", "deserialize"), f"{_MSGPACK}, or override send, group_send and receive"),
+    "client_prefix": "each process has an id of its own: set prefix to keep projects apart",
+    # Of channels_redis.
+    **dict.fromkeys(("create_pool", "connection"), "connections are native: say in hosts what they need"),
+    "consistent_hash": "set ring to say how names are spread over the hosts",
+    "receive_single": "override receive",
+}
+
+
+@dataclass
+class _Join:
+    """A channel that is being added to a group, by one or by several.
+
+    Attributes:
+        stays: It was in the group before, or one of them has succeeded.
+        waiting: How many wait for the server.
+    """
+
+    stays: bool
+    waiting: int = 0
+
+
+class RedisChannelLayer(NativeChannelLayer):
+    """A channel layer over Redis 6.2 or newer, or any Valkey, for any number of processes, threads and event loops.
+
+    It takes the settings of both layers of channels_redis. A channel made by ``new_channel`` has its mailbox in the
+    process that made it, with a capacity of its own; a send to it is one PUBLISH. A group_send is one PUBLISH,
+    whatever the number of members. Every other name is a queue: each message goes to exactly one receiver of the fleet.
+
+    What waits for the server gives up after ``send_timeout`` with ``LayerUnavailable``, and at once while the server
+    is known to be away; receivers go on waiting. After a fork the child has an empty layer of its own; the parent's is
+    not affected.
+
+    Args:
+        hosts: Servers, as channels_redis takes them: URLs, tuples, dicts, Sentinel dicts. None is localhost:6379.
+        prefix: What all keys and pub/sub channels begin with.
+        expiry: Seconds that a message may be on its way, and wait in its mailbox or queue.
+        group_expiry: Seconds that a membership lasts after its latest ``group_add``. One of a channel that a living
+            consumer, socket or subscription has does not expire.
+        capacity: How many messages a mailbox or a queue holds.
+        channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first match counts.
+        capacity_bytes: How many bytes of messages a mailbox in this process holds behind the first, which it takes
+            whatever its size. A message counts its msgpack. Queues on the server are bounded in messages.
+        on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
+        on_reconnect: The same, when it is back.
+        symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
+        encryption_versions: How it is encrypted: the first is sent, all are read. Version 2 authenticates all that
+            travels, version 1 of earlier releases only what is in messages. For a fleet that is upgraded.
+        random_prefix_length: Accepted for channels_redis' sake; nothing here needs it.
+        serializer_format: ``"msgpack"``.
+        on_gap: The ``type`` of a message to the members here of a group that may have missed messages; it has the keys
+            ``group`` and ``missed``.
+        gap: Called with a ``Gap`` when messages may have been missed, in a thread of its own.
+        wire: ``"channels_redis"`` exchanges messages with ``channels_redis.pubsub.RedisPubSubChannelLayer``, for a
+            fleet that is moved process by process. Queues are pub/sub channels then, as they are there.
+        ring: How names are spread over several hosts: ``"rendezvous"``, or ``"channels_redis"`` for its own.
+        topology: ``"auto"`` asks the first host whether it is a cluster; or ``"single"``, ``"shards"``, ``"sentinel"``,
+            ``"cluster"``, ``"serverless"``.
+        send_timeout: Seconds that a call waits for the server.
+        connect_timeout: Seconds that one attempt to connect may take.
+        subscription_linger: Seconds that a subscription outlives the last member here of its group.
+        max_message_bytes: How long a message may be, in msgpack. A longer one is refused where it is sent, and dropped
+            and counted where it arrives: give all processes the same.
+        wake: As for the in-process layer.
+
+    Raises:
+        ValueError: A setting is wrong; the error names it, and shows no password.
+    """
+
+    _decided_natively = _DECIDED_NATIVELY
+
+    @suggests_arguments
+    def __init__(
+        self,
+        hosts: Iterable[HostSetting] | None = None,
+        prefix: str = "asgi",
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 100,
+        channel_capacity: Capacities | None = None,
+        on_disconnect: str | None = None,
+        on_reconnect: str | None = None,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        random_prefix_length: int | None = None,
+        serializer_format: str = "msgpack",
+        *,
+        capacity_bytes: int = CAPACITY_BYTES,
+        on_gap: str | None = None,
+        gap: Callable[[Gap], object] | None = None,
+        wire: Wire | None = None,
+        ring: Ring | None = None,
+        topology: Topology = "auto",
+        send_timeout: float = 5,
+        connect_timeout: float = 5,
+        subscription_linger: float = 5,
+        max_message_bytes: int = 8 * 1024 * 1024,
+        encryption_versions: Sequence[int] = (2,),
+        wake: Literal["direct", "future"] = "direct",
+    ) -> None:
+        if isinstance(hosts, Iterator):
+            hosts = list(hosts)
+        if gap is not None and not callable(gap):
+            raise ValueError(f"gap must be callable with a Gap, got {gap!r}; a message type is on_gap's")
+        self._settings = redis_config(
+            hosts=hosts,
+            prefix=prefix,
+            expiry=expiry,
+            group_expiry=group_expiry,
+            capacity=capacity,
+            channel_capacity=channel_capacity,
+            capacity_bytes=capacity_bytes,
+            on_disconnect=on_disconnect,
+            on_reconnect=on_reconnect,
+            on_gap=on_gap,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            encryption_versions=encryption_versions,
+            serializer_format=serializer_format,
+            random_prefix_length=random_prefix_length,
+            wire=wire,
+            ring=ring,
+            topology=topology,
+            send_timeout=send_timeout,
+            connect_timeout=connect_timeout,
+            subscription_linger=subscription_linger,
+            max_message_bytes=max_message_bytes,
+            wake=wake,
+        )
+        for option, reason in self._settings.ignored.items():
+            _logger.debug("the option %s has no effect: %s", option, reason)
+        self._gap = gap
+        limits = self._settings.limits
+        super().__init__(
+            limits.expiry,
+            limits.group_expiry,
+            limits.capacity,
+            limits.channel_capacity,
+            capacity_bytes=limits.capacity_bytes,
+            strict=True,
+            wake=wake,
+        )
+
+    def _inbox(self, channel: str) -> Inbox:
+        self._check_ours(channel)
+        return super()._inbox(channel)
+
+    def _start_empty(self) -> None:
+        core = MemoryLayer(self._config, None)
+        self._core = core
+        self._redis = RedisLayer(self._settings, core, float(self.expiry), _runtime())
+        self._receive = core.receive
+        self._is_subscribed = self._redis.is_subscribed
+        self._plain_wire = self._settings.wire == "channels_redis"
+        self._watched = False
+        # The joins that wait for the server, by group and channel.
+        self._joins: dict[str, _Join] = {}
+        # Also taken by a signal handler, whose thread may have them already.
+        self._joins_lock = threading.RLock()
+        self._watching = threading.RLock()
+        # Nobody takes from queues on the wire of channels_redis, so there is nothing to be found out.
+        self._takes_from_queues = self._plain_wire
+
+    def _inherited(self) -> object:
+        return self._core, self._redis
+
+    def __repr__(self) -> str:
+        return f"<RedisChannelLayer {self._settings!r}>"
+
+    @property
+    def prefix(self) -> str:
+        """What keeps projects on one server apart."""
+        return self._settings.given_prefix
+
+    @property
+    def hosts(self) -> list[dict[str, Any]]:
+        """The servers as they were given, each as a mapping, as channels_redis has it: with their passwords."""
+        return [dict(host) for host in self._settings.given]
+
+    @property
+    def ring_size(self) -> int:
+        """How many hosts were given."""
+        return len(self.hosts)
+
+    @property
+    def client_prefix(self) -> str:
+        """The part of its channels' names by which this process is known."""
+        return self._redis.process
+
+    # Channels' methods. No others are coroutine functions, so that whoever looks for those finds the same as there.
+
+    async def send(self, channel: str, message: Message) -> None:
+        """Send a message to one channel; returns when the server has it.
+
+        A cancelled send may have been sent.
+
+        Raises:
+            ChannelFull: The queue, or the mailbox in this process, is at its capacity; the message was not sent. A
+                mailbox of another process that is full counts the message in its ``dropped_full`` instead.
+            LayerUnavailable: The server could not be reached, did not answer in time, or refused.
+            TypeError: The name is not valid, or the message holds what cannot be carried; the error has its path.
+            InvalidMessage: The message is not a dict, or uses a reserved key.
+            ValueError: A value does not fit, or the message is nested too deep.
+            MessageTooLarge: It is longer than ``max_message_bytes``.
+            LayerClosed: The layer was closed.
+        """
+        self._watch()
+        outcome = await self._redis.send(channel, message)
+        if outcome.full:
+            raise ChannelFull(channel)
+
+    async def receive(self, channel: str) -> Message:
+        """Wait for the next message of a channel, however long its server is away.
+
+        Receivers of one channel in one process are served in the order in which they came. Cancelling loses nothing.
+
+        Raises:
+            TypeError: The name is not valid.
+            ForeignChannel: It is a channel of another process, or of none.
+            LayerUnavailable: The server lacks what a queue needs, or does not allow it.
+            LayerClosed: The layer was closed.
+        """
+        if not self._takes_from_queues and type(channel) is str and "!" not in channel:
+            await self._take_first(channel)
+        waiting: Message | Waiter = self._receive(channel)
+        if type(waiting) is not Waiter:
+            return waiting
+        # In most calls there is nothing else to be done, and what is done here is done for each message.
+        try:
+            if not self._is_subscribed(channel):
+                await self._ask_for(channel)
+            await waiting
+            return waiting.take()
+        except BaseException:
+            waiting.close()
+            raise
+
+    async def _ask_for(self, channel: str) -> None:
+        """Have the messages of a channel come here."""
+        self._watch()
+        if self._plain_wire:
+            # Not awaited: a server that is away is waited for here, and by nobody else.
+            self._redis.listen(channel)
+        elif "!" in channel:
+            self._check_ours(channel)
+            if not self._redis.is_ready():
+                self._redis.connect()
+        else:
+            self._redis.want(channel)
+
+    async def _fetch(self, channel: str, most: int) -> None:
+        """Take messages of a queue into the mailbox; from a server that is away none."""
+        try:
+            await self._redis.fetch(channel, most)
+        except LayerUnavailable as unavailable:
+            # What is forbidden, or lacking, will not come by waiting.
+            if isinstance(unavailable.__cause__, PermissionError):
+                raise
+
+    async def _take_first(self, channel: str) -> None:
+        """Ask for a message in a way that is answered: a server that has no queues would be waited for in vain.
+
+        Before the first receiver gets in line, so that it is served from there like all others.
+        """
+        self._core.channel_stats(channel)  # refuses a wrong name
+        await self._fetch(channel, 1)
+        self._takes_from_queues = self._redis.is_ready()
+
+    def _check_ours(self, channel: object) -> None:
+        """Refuse to receive from the channel of another process, or of none: nothing would ever come."""
+        if self._plain_wire or not isinstance(channel, str) or "!" not in channel:
+            return
+        self.require_valid_channel_name(channel)
+        owner = channel.partition("!")[0]
+        if not owner.endswith(f".{self.client_prefix}"):
+            raise ForeignChannel(
+                f"nothing comes here for {channel!r}: a name with a '!' is of the process that made it, and those of "
+                f"this one have '.{self.client_prefix}!' in them; receive from what new_channel() gives, or from a "
+                "name without a '!'"
+            )
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Make the name of a channel of this process that nobody else has.
+
+        The first one waits until the process is subscribed to its inbox; the others cost nothing on the server.
+
+        Args:
+            prefix: What the name begins with.
+
+        Raises:
+            TypeError: No valid name can begin so.
+            LayerUnavailable: The server could not be reached in time.
+        """
+        name = self._new_name(prefix)
+        self._watch()
+        if not self._redis.is_ready():
+            await self._redis.connect()
+        if self._plain_wire:
+            await self._wait_for(self._redis.listen(name))
+        return name
+
+    def _new_name(self, prefix: str) -> str:
+        name = f"{prefix}.{self.client_prefix}!{secrets.token_hex(12)}"
+        if prefix != "specific":
+            self.require_valid_channel_name(prefix)
+            self.require_valid_channel_name(name)
+        return name
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Put a channel in a group, or renew its membership; returns when messages to the group will reach it.
+
+        Any channel of the fleet: one of this process costs a round trip only if it is the group's first here.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerUnavailable: The server could not be reached in time; the channel was not added.
+            LayerClosed: The layer was closed.
+        """
+        self._watch()
+        member = self._is_member(group, channel)
+        asked = self._redis.group_add(group, channel, float(self.group_expiry))
+        if asked is not None:
+            with self._joining(group, channel, member):
+                await asked
+        elif join := self._joins.get(f"{group} {channel}"):
+            join.stays = True
+
+    @contextmanager
+    def _joining(self, group: str, channel: str, member: bool) -> Iterator[None]:
+        """Take the channel out again if it cannot be added.
+
+        Not if it was a member before, and not if another who adds it meanwhile succeeds: the last of them decides.
+        """
+        pair = f"{group} {channel}"
+        with self._joins_lock:
+            join = self._joins.setdefault(pair, _Join(member))
+            join.waiting += 1
+        try:
+            yield
+            join.stays = True
+        finally:
+            with self._joins_lock:
+                join.waiting -= 1
+                is_last = not join.waiting
+                if is_last:
+                    self._joins.pop(pair, None)
+            if is_last and not join.stays:
+                # Of a name that is not valid there is nothing to take out.
+                with suppress(LayerClosed, TypeError):
+                    if not self._redis.is_queue(channel):
+                        self._core.group_discard(group, channel)
+
+    def _is_member(self, group: str, channel: str) -> bool:
+        return isinstance(channel, str) and group in self._groups_here(channel)
+
+    def _groups_here(self, channel: str) -> list[str]:
+        try:
+            return self._core.channel_groups(channel)
+        except TypeError:  # whose text is about the group if that is wrong too
+            return []
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; no error if it is not in it.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerUnavailable: The channel is not one of this process, and the server could not be reached in time.
+            LayerClosed: The layer was closed.
+        """
+        await self._wait_for(self._redis.group_discard(group, channel))
+
+    async def group_send(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
+        """Send a message to every channel of a group; returns when the server has it. Never raises for a full channel.
+
+        Args:
+            group: The group; one without members is no error.
+            message: The message. Each receiver gets a copy of its own.
+            exclude: A channel, or several, to pass by.
+
+        Returns:
+            ``delivered`` counts the members that were in this process when it was sent, and the queues that took it;
+            those of other processes are not known here. ``dropped_full`` counts the queues that were full.
+
+        Raises:
+            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+        """
+        self._watch()
+        self._check_exclude(exclude)
+        asked = self._redis.group_send(group, message, None if exclude == () else exclude)
+        members = self._members_here(group, exclude)
+        outcome = await asked
+        return SendReport(members + outcome.queued, outcome.full, 0)
+
+    def _check_exclude(self, exclude: str | Collection[str]) -> None:
+        if self._plain_wire and exclude != ():
+            raise ValueError("messages of wire='channels_redis' name no excluded channels: exclude must not be given")
+
+    def _members_here(self, group: str, exclude: str | Collection[str] = ()) -> int:
+        if exclude == ():
+            return self._core.group_count(group)
+        excluded = {exclude} if isinstance(exclude, str) else set(exclude)
+        return len(set(self._core.group_channels(group)) - excluded)
+
+    async def flush(self) -> None:
+        """Drop all messages and all memberships of the layer's prefix, here, on the server, and in all processes.
+
+        It removes its own keys by their names, and no others. Receivers that wait go on waiting.
+
+        Raises:
+            LayerUnavailable: The server could not be reached in time; what is in this process is gone all the same.
+        """
+        self._core.flush()
+        with suppress(LayerClosed):
+            await self._redis.flush()
+
+    async def close(self) -> None:
+        """Wait a second for the server to take what was sent, and end. Waiting receivers raise ``LayerClosed``."""
+        try:
+            self._core.stats()
+            if self._redis.is_started() and not self._is_closed():
+                with suppress(TimeoutError, LayerClosed, LayerUnavailable):
+                    async with asyncio.timeout(LAST_WORDS):
+                        await self._redis.drain(True)
+        finally:
+            self._end()
+
+    def _is_closed(self) -> bool:
+        return self._redis.stats().state == "closed"
+
+    def _end(self) -> None:
+        self._core.close()
+        if not self._is_closed():
+            self._redis.close()
+
+    def close_pools(self) -> Coroutine[Any, Any, None]:
+        """Wait until the server has what was sent, and what of it was for this process has come.
+
+        channels_redis has connections for each loop, and closes them here.
+        """
+        return self._drain()
+
+    async def _drain(self) -> None:
+        if self._redis.is_started():
+            await self._redis.drain(False)
+
+    def serialize(self, message: Message) -> bytes:
+        """Return the msgpack of a message, as it travels before it is encrypted."""
+        return pack(message, self._settings.max_message_bytes)
+
+    def deserialize(self, message: bytes) -> Message:
+        """Return the message of some msgpack.
+
+        Raises:
+            ValueError: It is not that of a message; the error says what is wrong, and where.
+        """
+        return unpack(message)
+
+    # Beyond Channels.
+
+    def connect(self) -> Coroutine[Any, Any, None]:
+        """Connect to the servers now, and not when the layer is first used.
+
+        Raises:
+            LayerUnavailable: They could not be reached in time; the error says why.
+        """
+        return self._connect()
+
+    async def _connect(self) -> None:
+        self._watch()
+        await self._redis.connect()
+
+    async def _wait_for(self, asked: Reply | None) -> None:
+        if asked is not None:
+            await asked
+
+    async def send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Send messages to channels, given as pairs, with one wait for all. A full channel is counted, and no error.
+
+        Raises:
+            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+                Nothing was sent if a pair is not valid.
+        """
+        self._watch()
+        count, full_here, asked = self._redis.send_many(pairs)
+        full = full_here + (await asked).full
+        return SendReport(count - full, full, 0)
+
+    async def group_send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Send messages to groups, given as pairs, with one wait for all; the report is as that of ``group_send``.
+
+        Raises:
+            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+                Nothing was sent if a pair is not valid.
+        """
+        self._watch()
+        groups, asked = self._redis.group_send_many(pairs)
+        members = sum(self._core.group_count(group) for group in groups)
+        outcome = await asked
+        return SendReport(members + outcome.queued, outcome.full, 0)
+
+    async def receive_many(self, channel: str, max: int) -> list[Message]:
+        """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
+
+        Raises:
+            ValueError: ``max`` is not a positive integer.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
+        """
+        if not isinstance(max, int) or max < 1:
+            raise ValueError(f"max must be a positive integer, got {max!r}")
+        self._check_ours(channel)
+        most = min(max, sys.maxsize)
+        queue = not self._plain_wire and self._redis.is_queue(channel)
+        if queue:
+            await self._fetch(channel, most)
+        ready = self._core.receive_ready(channel, most)
+        if ready:
+            return ready
+        waiting: Message | Waiter = self._receive(channel)
+        if type(waiting) is not Waiter:
+            return [waiting, *self._core.receive_ready(channel, most - 1)]
+        try:
+            await self._ask_for(channel)
+            await waiting
+            if queue and most > 1:
+                # The first is not taken before: what is cancelled here leaves it in its place.
+                await self._fetch(channel, most - 1)
+            return [waiting.take(), *self._core.receive_ready(channel, most - 1)]
+        except BaseException:
+            waiting.close()
+            raise
+
+    def receive_nowait(self, channel: str) -> Message:
+        """Take the next message if there is one. For a queue this asks the server, and blocks for one round trip.
+
+        Raises:
+            ChannelEmpty: There is none.
+            LayerUnavailable: The server of a queue could not be reached in time.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
+        """
+        self._check_ours(channel)
+        if not self._plain_wire and self._redis.is_queue(channel):
+            here = self._core.channel_stats(channel)
+            if here.waiters:
+                raise ChannelEmpty(channel)
+            if not here.depth:
+                self._redis.fetch(channel, 1).wait()
+        return self._core.receive_nowait(channel)
+
+    @overload
+    def send_sync(self, channel: str, message: Message, *, confirm: Literal[False] = False) -> None: ...
+    @overload
+    def send_sync(self, channel: str, message: Message, *, confirm: Literal[True]) -> int: ...
+    def send_sync(self, channel: str, message: Message, *, confirm: bool = False) -> int | None:
+        """Do what ``send`` does, from any thread, with or without a loop.
+
+        To a channel of a process it does not wait for the server unless asked to; what the server does not take in
+        time is counted in ``stats().connection.unsent``, and told to the log. A queue is always waited for, because it
+        may be full. While 64 MiB wait for the server it blocks for up to ``send_timeout`` seconds, until there is room.
+
+        Args:
+            channel: The channel.
+            message: The message.
+            confirm: Wait for the server.
+
+        Returns:
+            With ``confirm``, how many processes got it: 0 if that of the channel is gone, and 1 for a queue.
+
+        Raises:
+            LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
+            ChannelFull, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+        """
+        self._watch()
+        queue = not self._plain_wire and self._redis.is_queue(channel)
+        if not (confirm or queue):
+            self._redis.send_soon(channel, message)
+            return None
+        outcome = self._redis.send(channel, message).wait()
+        if outcome.full:
+            raise ChannelFull(channel)
+        return outcome.receivers + outcome.queued if confirm else None
+
+    def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
+        """Wait for the next message of a channel, blocking this thread.
+
+        Args:
+            channel: The channel.
+            timeout: Seconds to wait at most; None waits for ever.
+
+        Raises:
+            TimeoutError: The time is over; no message was taken.
+            RuntimeError: A loop runs in this thread; it would stand still.
+            TypeError, ForeignChannel, LayerClosed: As ``receive``.
+        """
+        self._check_ours(channel)
+        self._watch()
+        return self._redis.receive_sync(channel, timeout)
+
+    def new_channel_sync(self, prefix: str = "specific") -> str:
+        """Do what ``new_channel`` does, from any thread; it blocks where that would wait."""
+        name = self._new_name(prefix)
+        self._watch()
+        if not self._redis.is_ready():
+            self._redis.connect().wait()
+        if self._plain_wire:
+            self._sleep_for(self._redis.listen(name))
+        return name
+
+    def group_add_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
+        self._watch()
+        with self._joining(group, channel, self._is_member(group, channel)):
+            self._sleep_for(self._redis.group_add(group, channel, float(self.group_expiry)))
+
+    def group_discard_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_discard`` does, from any thread; it blocks for a round trip if that would wait for one."""
+        self._sleep_for(self._redis.group_discard(group, channel))
+
+    def _sleep_for(self, asked: Reply | None) -> None:
+        if asked is not None:
+            asked.wait()
+
+    @overload
+    def group_send_sync(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: Literal[False] = False
+    ) -> SendReport: ...
+    @overload
+    def group_send_sync(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: Literal[True]
+    ) -> int: ...
+    def group_send_sync(
+        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: bool = False
+    ) -> SendReport | int:
+        """Do what ``group_send`` does, from any thread, with or without a loop, in a few microseconds.
+
+        It does not wait for the server unless asked to; what the server does not take in time is counted in
+        ``stats().connection.unsent``, and told to the log. If there are queues in the group it waits, because they may
+        be full. While 64 MiB wait for the server it blocks for up to ``send_timeout`` seconds, until there is room.
+
+        Returns:
+            As ``group_send``, but ``delivered`` is no evidence: it counts the members here before the server has the
+            message. With ``confirm``, how many processes got it.
+
+        Raises:
+            LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
+            TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
+        """
+        self._watch()
+        self._check_exclude(exclude)
+        wait = confirm or bool(self._redis.plain_members(group))
+        excluded = None if exclude == () else exclude
+        if not wait:
+            self._redis.group_send_soon(group, message, excluded)
+            return SendReport(self._members_here(group, exclude), 0, 0)
+        outcome = self._redis.group_send(group, message, excluded).wait()
+        if confirm:
+            return outcome.receivers
+        return SendReport(self._members_here(group, exclude) + outcome.queued, outcome.full, 0)
+
+    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
+        self._watch()
+        self._redis.group_send_soon(group, message, None, ledger)
+        return True
+
+    def close_channel(self, channel: str) -> None:
+        """Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
+
+        Receivers that wait on it go on waiting. It does not wait for the server.
+
+        Raises:
+            TypeError: The name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        self._redis.close_channel(channel)
+
+    def _close_here(self, channel: str) -> None:
+        if self._redis.is_queue(channel):
+            self._core.close_channel(channel)
+        else:
+            self.close_channel(channel)
+
+    def group_channels(self, group: str) -> list[str]:
+        """List the channels of a group that are in this process, and the queues that are in it."""
+        return [*self._core.group_channels(group), *self._redis.plain_members(group)]
+
+    def group_count(self, group: str) -> int:
+        """Count what ``group_channels`` lists."""
+        return self._core.group_count(group) + len(self._redis.plain_members(group))
+
+    def channel_groups(self, channel: str) -> list[str]:
+        """List the groups that a channel of this process, or a queue, is in."""
+        return [*self._core.channel_groups(channel), *self._redis.plain_groups(channel)]
+
+    def stats(self) -> RedisStats:
+        """Read the layer's counters. Nothing is asked of the server: what is in queues is known from the last look."""
+        here, link = self._core.stats(), self._redis.stats()
+        memberships = self._redis.plain_memberships()
+        plain_groups = {group for group, _ in memberships}
+        queues = {channel for _, channel in memberships} | set(self._redis.queues())
+        return RedisStats(
+            channels=here.channels + len(queues.difference(self._core.channel_names())),
+            groups=here.groups + len(plain_groups.difference(self._core.group_names())),
+            memberships=here.memberships + len(memberships),
+            waiters=here.waiters,
+            depth=here.depth + link.queue_depth,
+            bytes=here.bytes,
+            sent=here.sent - link.fetched + link.queued + link.late,
+            delivered=here.delivered - link.handed_back,
+            returned=here.returned,
+            dropped_full=here.dropped_full + link.queue_full,
+            dropped_expired=here.dropped_expired + link.late + link.queue_expired,
+            dropped_replaced=here.dropped_replaced,
+            full_by_bytes=here.full_by_bytes,
+            dropped_other=here.dropped_other + link.queue_dropped,
+            connection=link,
+        )
+
+    def channel_stats(self, channel: str) -> ChannelStats:
+        """Read one channel's counters in this process; the depth of a queue is that of the last look."""
+        here = self._core.channel_stats(channel)
+        return ChannelStats(
+            depth=here.depth + self._redis.queue_depth(channel),
+            capacity=here.capacity,
+            bytes=here.bytes,
+            capacity_bytes=here.capacity_bytes,
+            waiters=here.waiters,
+            groups=here.groups + len(self._redis.plain_groups(channel)),
+            delivered=here.delivered,
+            dropped_full=here.dropped_full,
+            dropped_expired=here.dropped_expired,
+            dropped_replaced=here.dropped_replaced,
+            full_by_bytes=here.full_by_bytes,
+        )
+
+    def group_stats(self, group: str) -> GroupStats:
+        """Read one group's counters in this process, and those of what this process sent to its queues."""
+        here = self._core.group_stats(group)
+        queues = self._redis.plain_members(group)
+        sends, queued, full = self._redis.plain_sends(group) if queues else (0, 0, 0)
+        return GroupStats(
+            members=here.members + len(queues),
+            sends=max(here.sends, sends),
+            delivered=here.delivered + queued,
+            dropped_full=here.dropped_full + full,
+        )
+
+    # What the connection says.
+
+    def _watch(self) -> None:
+        """Have somebody listen to what the connection has to say, from the first use on."""
+        if not self._watched:
+            with self._watching:
+                if not self._watched:
+                    self._watched = True
+                    start_watcher(self, self._redis)
+
+
+_runtimes: dict[int, Runtime] = {}
+"""The one thread of input and output of this process, by the process. That of a parent is kept and never looked at."""
+
+
+def _runtime() -> Runtime:
+    process = os.getpid()
+    if process not in _runtimes:
+        _runtimes[process] = Runtime()
+    return _runtimes[process]
+
+
+def _at_exit() -> None:
+    """Give what was sent a second to reach the server, and end the threads that wait for notices.
+
+    Daemon threads that receive are left asleep, as the process ends: an exception now would only be printed.
+    """
+    end = time.monotonic() + LAST_WORDS
+    for layer in living_layers():
+        if isinstance(layer, RedisChannelLayer) and not layer._is_closed():
+            if layer._redis.is_started():
+                with suppress(Exception):
+                    layer._redis.drain(True).wait(max(0.0, end - time.monotonic()))
+            layer._redis.close()
+    join_watchers()
+
+
+atexit.register(_at_exit)
+
+
+say_absent(RedisChannelLayer, ABSENT_OVER_REDIS)

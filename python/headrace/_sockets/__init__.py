@@ -1,0 +1,1 @@
+"""The socket servers. `headrace.sockets` has what is public."""

@@ -1,0 +1,368 @@
+"""What sync and async WebSocket consumers share: the shapes of their messages, and how a connection ends."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
+from typing import Any, ClassVar, NoReturn
+
+from asgiref.sync import async_to_sync
+
+from headrace._dispatch import AWAY, UNAVAILABLE, Session, Shared, SyncSession, refuse_handshake
+from headrace.consumer import AsyncConsumer
+from headrace.exceptions import InvalidChannelLayerError
+from headrace.typing import Message
+
+__all__ = ["UNDECODABLE", "Connection", "SyncWebsocketSession", "WebsocketSession"]
+
+_logger = logging.getLogger("headrace.consumer")
+
+NO_CODE = 1005
+ABNORMAL = 1006
+UNDECODABLE = 1003
+FAILED = 1011
+OVERRUN = 1013
+PATIENCE = 0.1
+"""How long a server may take for a close before it is asked for no more messages."""
+DEPARTURE_TURNS = 16
+"""Turns of the loop in which the last message of a client comes, after a send to it has failed."""
+CLOSE_SECONDS = 5
+"""How long a client that does not read may hold up the close."""
+MAX_REASON = 123
+"""Bytes that fit in the frame of a close."""
+
+
+class WebsocketSession(Session):
+    """What headrace keeps of a WebSocket consumer.
+
+    Attributes:
+        accepted: The connection was accepted.
+        answered: It was accepted or closed: its client does not wait for that.
+        code: The code that the connection was closed with, as far as it is known.
+        failure: The code to close with after a failure.
+    """
+
+    __slots__ = ("accepted", "answered", "code", "failure")
+
+    def __init__(self, shared: Shared[Any]) -> None:
+        super().__init__(shared)
+        self.accepted = self.answered = False
+        self.code: int | None = None
+        self.failure = FAILED
+
+    def accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
+        """Return what accepts the connection.
+
+        Raises:
+            TypeError: An argument is of the wrong kind.
+        """
+        if subprotocol is not None and not isinstance(subprotocol, str):
+            self._refuse("accept", "subprotocol must be a str or None", subprotocol)
+        message: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
+        if headers:
+            message["headers"] = pairs = list(headers) if isinstance(headers, Iterable) else [headers]
+            if isinstance(headers, Mapping) or not all(map(_is_header, pairs)):
+                self._refuse("accept", "headers must be pairs of bytes", headers)
+        return message
+
+    def send_message(self, text_data: str | None, bytes_data: bytes | str | None) -> Message:
+        """Return what sends a frame.
+
+        Raises:
+            ValueError: There is neither text nor bytes.
+            TypeError: An argument is of the wrong kind.
+        """
+        if text_data is not None:
+            if not isinstance(text_data, str):
+                self._refuse("send", "text_data must be a str (bytes go into bytes_data)", text_data)
+            return {"type": "websocket.send", "text": text_data}
+        if bytes_data is None:
+            raise ValueError("You must pass one of bytes_data or text_data")
+        if isinstance(bytes_data, str):
+            # As Channels' documentation has it.
+            return {"type": "websocket.send", "bytes": bytes_data.encode()}
+        if not isinstance(bytes_data, bytes | bytearray | memoryview):
+            self._refuse("send", "bytes_data must be bytes", bytes_data)
+        return {"type": "websocket.send", "bytes": bytes_data}
+
+    def close_message(self, code: int | bool | None, reason: str | None) -> Message:
+        """Return what closes the connection.
+
+        Raises:
+            TypeError, ValueError: An argument is of the wrong kind.
+        """
+        message: Message = {"type": "websocket.close"}
+        if code is not None and code is not True:
+            if not isinstance(code, int):
+                self._refuse("close", "code must be an int", code)
+            # Before accept() it refuses the handshake, and the server makes a status of it; of 0 it makes 1000.
+            if self.accepted and not self.closed and code and not _may_close_with(code):
+                raise ValueError(
+                    f"{self.shared.name}.close(): a WebSocket cannot be closed with code {code}: take 1000, or one "
+                    "of your own from 3000 to 4999"
+                )
+            message["code"] = code
+        if reason:
+            if not isinstance(reason, str):
+                self._refuse("close", "reason must be a str", reason)
+            if len(reason.encode()) > MAX_REASON:
+                raise ValueError(f"reason must have at most {MAX_REASON} bytes, got {len(reason.encode())}")
+            message["reason"] = reason
+        return message
+
+    def _refuse(self, method: str, expected: str, got: object) -> NoReturn:
+        raise TypeError(f"{self.shared.name}.{method}(): {expected}, got {got!r}")
+
+    def note_closed(self, message: Message) -> None:
+        """Note that the consumer closes its connection."""
+        self.closed = self.answered = True
+        self.code = message.get("code", 1000)
+
+    def code_of(self, message: Message) -> int:
+        """Return the code that the connection ended with: the server's if it has one, else that of our own close."""
+        code = message.get("code")
+        if code is not None and code != NO_CODE:
+            return int(code)
+        return NO_CODE if self.code is None else self.code
+
+    def note_disconnect(self, consumer: Any, message: Message) -> int:
+        """Note that the turn of the client's last message has come; return the code."""
+        self.code = code = self.code_of(message)
+        if not self.answered:
+            _logger.warning(
+                "%s at %r: its client has gone without having been accepted; connect() has to await self.accept() or "
+                "self.close()%s",
+                self.shared.name,
+                consumer.scope.get("path"),
+                f" (root_path {root_path!r})" if (root_path := consumer.scope.get("root_path")) else "",
+            )
+        return code
+
+    async def send_close(self, consumer: Any, message: Message) -> None:
+        """Send a close; if it is held back, stop asking the server for messages meanwhile, as granian wants it."""
+        intake = self.intake
+        if intake is None:
+            await self.emit(consumer, message)
+            return
+        closing = asyncio.ensure_future(self.emit(consumer, message))
+        try:
+            await asyncio.wait({closing}, timeout=PATIENCE)
+            if not closing.done():
+                await intake.pause()
+            await closing
+        except (OSError, RuntimeError) as error:
+            intake.resume()
+            await self.excuse(error)
+        finally:
+            closing.cancel()
+            intake.resume()
+
+    def group_layer(self, consumer: Any) -> Any:
+        """Return the channel layer of a consumer that has groups.
+
+        Raises:
+            InvalidChannelLayerError: There is none, or it has no groups.
+        """
+        layer = consumer.channel_layer
+        if layer is not None and hasattr(layer, "group_add"):
+            return layer
+        raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
+
+    async def join(self, consumer: Any) -> None:
+        """Join the groups of the class."""
+        for group in consumer.groups or ():
+            await self.group_layer(consumer).group_add(group, consumer.channel_name)
+
+    async def leave(self, consumer: Any, code: int) -> None:
+        """Leave the groups of the class, and call ``disconnect``."""
+        failed: Exception | None = None
+        for group in consumer.groups or ():
+            try:
+                await self.group_layer(consumer).group_discard(group, consumer.channel_name)
+            except Exception as error:
+                failed = failed or error
+        self.begin_leaving()
+        await consumer.disconnect(code)
+        if failed is not None:
+            raise failed
+
+    async def excuse(self, error: Exception) -> None:
+        """Go on after a send that failed because the client has gone; raise any other error again.
+
+        The specification has servers raise an ``OSError`` then. Some raise a ``RuntimeError`` instead, and give the
+        client's last message a few turns of the loop later: daphne when its transport is closed.
+        """
+        if isinstance(error, OSError):
+            self.closed = True
+            return
+        for _ in range(DEPARTURE_TURNS):
+            await asyncio.sleep(0)
+            if self.gone:
+                return
+        raise error
+
+    # What the dispatch calls.
+
+    def note_gone(self, message: Message) -> None:
+        """Note that the client has gone, and its code."""
+        super().note_gone(message)
+        self.code = self.code_of(message)
+
+    async def report(self, consumer: Any, error: Exception, message: Message) -> None:
+        """Call ``on_error``."""
+        await super().report(consumer, error, message)
+        # The consumer goes on, and what it may fail of later is another matter.
+        self.failure = FAILED
+
+    def forward(self, message: Message) -> Awaitable[None]:
+        """Send the client the frame that a message from the layer holds.
+
+        Raises:
+            ValueError: It holds neither text nor bytes where it should.
+        """
+        payload = message.get(self.shared.fields[message["type"]] or "text")
+        if payload.__class__ is str:
+            return self.asgi_send({"type": "websocket.send", "text": payload})
+        return self.asgi_send(self._frame_of(message))
+
+    def _frame_of(self, message: Message) -> Message:
+        field = self.shared.fields[message["type"]]
+        payload = message.get(field or "text")
+        if field is None and payload is None:
+            payload = message.get("bytes")
+        if isinstance(payload, str):
+            return {"type": "websocket.send", "text": payload}
+        if isinstance(payload, bytes):
+            return {"type": "websocket.send", "bytes": payload}
+        where = "'text' must be a str, or 'bytes' bytes" if field is None else f"{field!r} must be a str or bytes"
+        raise ValueError(f"{self.shared.name} forwards {message['type']!r}, in which {where}, got {message!r}")
+
+    async def excuses(self, consumer: Any, error: Exception) -> bool:
+        """Tell whether forwarding failed because the client has gone; count it then."""
+        if isinstance(error, OSError | RuntimeError):
+            try:
+                await self.excuse(error)
+            except type(error):
+                return False
+            self.drop_after_close(consumer)
+            return True
+        return False
+
+    async def close_failed(self, consumer: Any) -> None:
+        """Close the connection after an exception, where the server would not know the code."""
+        # Where there is no server, as in a test, the exception is all there is to see; so it is in Channels.
+        if self._is_open() and "asgi" in consumer.scope:
+            self.code = self.failure
+            await self._close_now({"type": "websocket.close", "code": self.failure})
+
+    async def dismisses_client(self, consumer: Any) -> bool:
+        """Close the connection of a client that sent what cannot be decoded; tell whether that ends the matter."""
+        # The client's fault and not the server's: its server is not to log a traceback for it.
+        if self.failure != UNDECODABLE or not self._is_open() or "asgi" not in consumer.scope:
+            return False
+        self.code = UNDECODABLE
+        if self.intake is not None:
+            await self.intake.close()
+        return await self._close_now({"type": "websocket.close", "code": UNDECODABLE})
+
+    def may_defer(self, consumer: Any) -> bool:
+        """Tell whether a client may be sent away while the layer is away, in the place of an exception."""
+        # No traceback of the server's would help to mend that. Where there is no server, it is all there is to see.
+        return not (self.closed or self.gone) and "asgi" in consumer.scope
+
+    async def defers_client(self, consumer: Any, message: Message) -> bool:
+        """Send a client away that came while the layer is away; tell whether that ends the matter."""
+        if message.get("type") != "websocket.connect" or not self.may_defer(consumer):
+            return False
+        self.code = AWAY
+        if self.accepted:
+            return await self._close_now({"type": "websocket.close", "code": AWAY})
+        self.closed = True
+        await refuse_handshake(consumer.scope, self.asgi_send, AWAY, UNAVAILABLE)
+        return True
+
+    async def close_overrun(self) -> None:
+        """Close the connection because the consumer does not keep up."""
+        await super().close_overrun()
+        self.code = OVERRUN
+        if not await self._close_now({"type": "websocket.close", "code": OVERRUN}):
+            # Daphne sends no code but 1000 and those from 3000 on.
+            await self._close_now({"type": "websocket.close"})
+
+    def _is_open(self) -> bool:
+        return self.accepted and not self.closed and not self.gone
+
+    async def _close_now(self, message: Message) -> bool:
+        """Close, even if the client does not read what it was sent before; tell whether the server took it."""
+        self.closed = True
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.asgi_send(message)
+        except TimeoutError:
+            return True  # it is on its way, to a client that does not read
+        except Exception:  # whatever a server raises then: there is nobody left to tell
+            return False
+        return True
+
+    async def finish(self, consumer: Any) -> None:
+        """Leave the groups and call ``disconnect``, if that was not done."""
+        if self.has_begun:
+            await self.leave(consumer, ABNORMAL if self.code is None else self.code)
+
+
+class SyncWebsocketSession(WebsocketSession, SyncSession):
+    """What headrace keeps of a WebSocket consumer whose methods are plain."""
+
+    __slots__ = ()
+
+    def join_sync(self, consumer: Any) -> None:
+        """Join the groups of the class."""
+        for group in consumer.groups or ():
+            self._in_layer(consumer, "group_add", group)
+
+    async def leave(self, consumer: Any, code: int) -> None:
+        """Leave the groups of the class, and call ``disconnect``."""
+        await self.in_thread(self.leave_sync, consumer, code)
+
+    def leave_sync(self, consumer: Any, code: int) -> None:
+        """Leave the groups of the class, and call ``disconnect``."""
+        failed: Exception | None = None
+        for group in consumer.groups or ():
+            try:
+                self._in_layer(consumer, "group_discard", group)
+            except Exception as error:
+                failed = failed or error
+        self.begin_leaving()
+        self.call(consumer.disconnect, code)
+        if failed is not None:
+            raise failed
+
+    def _in_layer(self, consumer: Any, method: str, group: str) -> None:
+        layer = self.group_layer(consumer)
+        # Asked of the class: layers that pass on what they lack, as that of channels_redis, need a loop for that.
+        if hasattr(type(layer), f"{method}_sync"):
+            getattr(layer, f"{method}_sync")(group, consumer.channel_name)
+        else:
+            async_to_sync(getattr(layer, method))(group, consumer.channel_name)
+
+
+class Connection(AsyncConsumer):
+    """What sync and async WebSocket consumers share."""
+
+    groups: Iterable[str] | None = None
+
+    _headrace: ClassVar[Shared[WebsocketSession]] = Shared(WebsocketSession)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make a consumer; arguments are accepted and ignored, as in Channels, but for a scope."""
+        super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
+        if self.groups is None:
+            self.groups = []
+
+
+def _may_close_with(code: int) -> bool:
+    """Tell whether a code may stand in the frame of a close (RFC 6455, 7.4)."""
+    return 3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014
+
+
+def _is_header(pair: object) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, bytes) for part in pair)
