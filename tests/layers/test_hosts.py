@@ -19,7 +19,7 @@ from tests.support.certificates import Authority
 from tests.support.ids import label
 
 from headrace._layers.base import BaseChannelLayer
-from headrace._layers.hosts import Endpoint, Host, parse_hosts, redacted
+from headrace._layers.hosts import Endpoint, Host, parse_hosts
 from headrace._layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
 from headrace._layers.redis_config import RedisConfig, redis_config
 from headrace._layers.tls import Tls
@@ -72,16 +72,16 @@ class TestHostsOfChannelsRedis:
     @pytest.mark.parametrize(
         ("hosts", "given"),
         [
-            ("redis://:s3cr3t@cache", "'redis://:***@cache'"),
-            (b"redis://cache", "'redis://cache'"),
-            ({"host": "cache", "password": SECRET}, "{'host': 'cache', 'password': ***}"),
-            (("cache", 6379), "('cache', 6379)"),
-            (6379, "6379"),
+            ("redis://:s3cr3t@cache", "str"),
+            (b"redis://cache", "bytes"),
+            ({"host": "cache", "password": SECRET}, "dict"),
+            (("cache", 6379), "tuple"),
+            (6379, "int"),
         ],
     )
     def test_hosts_that_are_no_list_are_refused_with_channels_redis_text(self, hosts: Any, given: str) -> None:
         text = "You must pass a list of Redis hosts, even if there is only one."
-        assert refused(lambda: parse_hosts(hosts)) == f"{text} Got {given}: put it in square brackets"
+        assert refused(lambda: parse_hosts(hosts)) == f"{text} Got a {given}: put it in square brackets"
         if isinstance(hosts, str | bytes):
             assert refused(lambda: decode_hosts(hosts)) == text
 
@@ -358,8 +358,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("entry", "fault"),
         [
-            (None, "hosts[0] is None: expected a URL, a pair (host, port), or a mapping of options; is an environment"),
-            (object(), "hosts[0] is a object: expected a URL"),
+            (
+                None,
+                "expected a URL, a pair (host, port), or a mapping of options, got None; is an environment var",
+            ),
+            (object(), "expected a URL, a pair (host, port), or a mapping of options, got a object"),
             (
                 "localhost:6379",
                 "a URL must begin with redis://, rediss://, valkey://, valkeys://, unix://; put redis://",
@@ -395,8 +398,8 @@ class TestRefused:
             (b"redis://\xff", "the URL must be text, not bytes that are no UTF-8"),
             ({"address": ("cache", 1)}, "'address' must be a URL, such as 'redis://localhost:6379'"),
             (("cache",), "a pair must be (host, port)"),
-            (("cache", 1, "password"), "hosts[0] is ('cache', 1, ***): a pair must be (host, port), with"),
-            (("cache", 1, "081555"), "hosts[0] is ('cache', 1, ***): a pair must be (host, port), with"),
+            (("cache", 1, "password"), "a pair must be (host, port), with"),
+            (("cache", 1, "081555"), "a pair must be (host, port), with"),
             (("cache", 1, True), "a pair must be (host, port), with"),
             ((None, 1), "'host' is empty; give a name or an address"),
             ((5, 1), "'host' must be text, not int"),
@@ -458,11 +461,11 @@ class TestRefused:
     )
     def test_a_wrong_entry_is_told_what_is_wrong_and_what_to_do(self, entry: Any, fault: str) -> None:
         text = refused(lambda: parse_hosts([entry]))
-        assert text.startswith("hosts[0] is ")
+        assert text.startswith("hosts[0]: ")
         assert fault in text
 
     def test_the_error_names_the_position(self) -> None:
-        assert refused(lambda: parse_hosts(["redis://one", "two"])).startswith("hosts[1] is 'two': ")
+        assert refused(lambda: parse_hosts(["redis://one", "two"])).startswith("hosts[1]: ")
 
     def test_a_coroutine_function_is_no_password(self) -> None:
         async def password() -> str:
@@ -510,9 +513,6 @@ class TestSecrets:
         url = template.format(quote(secret, safe="") if encoded else secret)
         for hosts in ([url], url, [url.encode()], [{"address": url}], [(url, 6379)], (url, 6379), [{"host": url}]):
             self.check(hosts)
-        shown = redacted(url) + redacted(url.encode())
-        assert "Zq1" not in shown
-        assert "Zq2" not in shown
 
     @settings(deadline=None)
     @given(secret=secrets)
@@ -581,29 +581,6 @@ class TestSecrets:
     def test_a_host_of_sentinels_is_shown_by_them(self) -> None:
         (host,) = parse_hosts([{**SENTINEL, "sentinel_kwargs": {"password": SECRET}}])
         assert str(host) == "'mymaster' of redis://:***@s1:26379, redis://:***@s2:26380"
-
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("redis://cache:1/2?db=3&socket_timeout=4", "redis://cache:1/2?db=3&socket_timeout=4"),
-            ("redis://user:s3cr3t@cache", "redis://user:***@cache"),
-            (b"redis://:s3cr3t@[::1]:1", "redis://:***@[::1]:1"),
-            ("redis://[::1]", "redis://[::1]"),
-            ("redis://s3cr3t@cache", "redis://***@cache"),
-            ("redis://:s3/cr3t@cache", "redis://***"),
-            ("redis://cache:s3cr3t", "redis://cache:***"),
-            ("redis://s3;cr3t", "redis://***"),
-            ("redis://cache:s3cr3t/0", "redis://cache:***"),
-            ("redis://cache:1/s3cr3t", "redis://cache:1/***"),
-            ("redis://:s3cr3t", "redis://***"),
-            ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-            ("redis://cache?password=s3cr3t&s3cr3t&db=1", "redis://cache?password=***&***&db=1"),
-            ("cache", "cache"),
-            ("", ""),
-        ],
-    )
-    def test_a_url_is_redacted(self, url: str, shown: str) -> None:
-        assert redacted(url) == shown
 
 
 class TestOptionsWithoutEffect:
@@ -744,7 +721,7 @@ class TestSettings:
             ({"on_disconnect": ""}, "on_disconnect must be the type of a message"),
             ({"on_reconnect": print}, "on_reconnect must be the type of a message"),
             ({"on_gap": 5}, "on_gap must be the type of a message, such as 'redis.disconnect', or None, got 5"),
-            ({"hosts": ["cache"]}, "hosts[0] is 'cache': a URL must begin with"),
+            ({"hosts": ["cache"]}, "hosts[0]: a URL must begin with"),
         ],
         ids=label,
     )

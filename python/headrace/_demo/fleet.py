@@ -23,7 +23,7 @@ from headrace._demo.app import make_app
 from headrace._demo.clients import Print, fleet_check
 from headrace._demo.serve import SHUTDOWN_SECONDS, CannotServe, Options, address, bind, serving, until_signalled
 from headrace._demo.server import PROGRAMS, OwnServer
-from headrace._layers.hosts import redacted
+from headrace._layers.hosts import parse_hosts
 from headrace.layers import RedisChannelLayer
 
 PREFIX = "headrace-demo"
@@ -61,7 +61,7 @@ async def run_fleet(where: str, workers: int, options: Options, say: Print) -> i
         own = [stack.enter_context(bind("127.0.0.1", 0)) for _ in range(workers)]
         async with _fleet(url, [(shared, listener) for listener in own]) as processes:
             plural = "" if workers == 1 else "s"
-            place = redacted(url) if server is None else f"a {where} of its own"
+            place = str(parse_hosts([url])[0]) if server is None else f"a {where} of its own"
             say(f"headrace demo on http://{address(shared)}, {workers} worker{plural} on {place}")
             urls = [f"ws://{address(listener)}/ws" for listener in own]
             passed = await fleet_check(urls, options.clients, say, within=options.within, restart=restart)

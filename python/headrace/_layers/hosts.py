@@ -2,8 +2,8 @@
 
 Nothing here connects. ``parse_hosts`` turns the ``hosts`` of channels_redis into endpoints.
 
-No text made here holds a secret: not a repr, not an error, also if a URL or an option was written wrongly. What cannot
-be told from a secret is shown as ``***``.
+No text made here holds a secret. An error names the entry by its place in the list, and the option. It shows no value,
+as that may be a password in the wrong place. A repr hides passwords.
 """
 
 import difflib
@@ -21,7 +21,6 @@ from headrace._layers.options import (
     KNOWN_OPTIONS,
     MAPPING_OPTIONS,
     NOT_HONOURED,
-    SECRET_OPTIONS,
     SERVER_OPTIONS,
     Refused,
     quoted,
@@ -31,7 +30,7 @@ from headrace._layers.options import (
 from headrace._layers.tls import Tls, tls_of
 from headrace._layers.urls import PERCENT, split
 
-__all__ = ["Endpoint", "Host", "HostSetting", "as_mappings", "parse_hosts", "redacted"]
+__all__ = ["Endpoint", "Host", "HostSetting", "as_mappings", "parse_hosts"]
 
 Credentials: TypeAlias = str | tuple[str, str]
 HostSetting: TypeAlias = str | bytes | Sequence[str | int] | Mapping[str, Any]
@@ -40,11 +39,9 @@ HostSetting: TypeAlias = str | bytes | Sequence[str | int] | Mapping[str, Any]
 Protocol: TypeAlias = Literal[0, 2, 3]
 
 _PORT = 6379
-_NUMBERS = {"port", "db", "protocol"}
 # Behind host and port. What is longer may be a password in the wrong place, which must not be shown.
 _DATABASE = re.compile(r"\d{1,3}", re.ASCII)
 _PLACES = {"host", "port", "path", "unix_socket_path"}
-_HARMLESS_OPTIONS = (KNOWN_OPTIONS | MAPPING_OPTIONS) - SECRET_OPTIONS
 
 # redis-py's classes of connections, and what each one is.
 _CONNECTIONS: Mapping[str, Literal["tcp", "tls", "unix"]] = {
@@ -122,70 +119,6 @@ class Host:
         return f"{self.master_name!r} of {', '.join(map(str, self.sentinels))}"
 
 
-def redacted(url: str | bytes) -> str:
-    """Return a URL with its password hidden, and with what may be a part of one.
-
-    Any text is accepted: a URL with characters that should have been percent-encoded is shown as its scheme alone.
-    """
-    text = url.decode("utf-8", "replace") if isinstance(url, bytes) else url
-    scheme = beginning.group() if (beginning := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text)) else ""
-    rest = text[len(scheme) :]
-    authority = re.match(r"[^/?#]*", rest).group()  # type: ignore[union-attr]  # it matches any text
-    behind = rest[len(authority) :]
-    login, at, address = authority.rpartition("@")
-    if "@" in behind or "#" in behind or address.startswith(":"):
-        return scheme + HIDDEN
-    user, colon, _ = login.partition(":")
-    # A user without a password may well be a password in the wrong place.
-    shown = f"{user if colon else ''}{colon}{HIDDEN}@" if at else ""
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.%]*\]|[\w.%-]*)(:.*)?", address, re.DOTALL)
-    name, port = match.groups() if match else ("", HIDDEN)
-    if port and port != ":" and not port[1:].isdecimal():
-        return f"{scheme}{shown}{name}{':' if name else ''}{HIDDEN}"
-    path, mark, query = behind.partition("?")
-    if scheme not in ("", "unix://") and not path.replace("/", "0").isdecimal() and path:
-        path = f"/{HIDDEN}"
-    pieces = [_redacted_piece(piece) for piece in query.split("&")] if mark else []
-    return f"{scheme}{shown}{address}{path}{mark}{'&'.join(pieces)}"
-
-
-def _redacted_piece(piece: str) -> str:
-    name, equals, _ = piece.partition("=")
-    if equals and _may_be_shown(name):
-        return piece
-    return f"{name}={HIDDEN}" if equals and _is_like_an_option(name) else HIDDEN
-
-
-def _is_like_an_option(name: str) -> bool:
-    return bool(difflib.get_close_matches(name, KNOWN_OPTIONS, n=1))
-
-
-def _may_be_shown(option: object) -> bool:
-    """Tell whether the value of an option is no secret; that of an unknown one may be a mistyped password."""
-    return option in _HARMLESS_OPTIONS
-
-
-def _shown(entry: object) -> str:
-    """Return a repr of what was given as a host, without secrets."""
-    if isinstance(entry, str | bytes):
-        return repr(redacted(entry))
-    if isinstance(entry, Mapping):
-        return f"{{{', '.join(f'{key!r}: {_shown_option(key, value)}' for key, value in entry.items())}}}"
-    if isinstance(entry, list | tuple) and entry and not isinstance(entry[0], list | tuple):
-        # A pair; what is more than that is a password to some.
-        options = zip(("host", "port", *["password"] * len(entry)), entry, strict=False)
-        return f"({', '.join(_shown_option(option, value) for option, value in options)})"
-    if isinstance(entry, list | tuple):
-        return f"[{', '.join(map(_shown, entry))}]"
-    plain = entry is None or isinstance(entry, bool | int | float)
-    return repr(entry) if plain else f"a {type(entry).__name__}"
-
-
-def _shown_option(option: object, value: object) -> str:
-    no_number = option in _NUMBERS and isinstance(value, str) and not value.isdecimal()
-    return HIDDEN if no_number or not _may_be_shown(option) else _shown(value)
-
-
 def as_mappings(hosts: Iterable[HostSetting] | None) -> list[dict[str, Any]]:
     """Return the hosts as they were given, each as a mapping, as channels_redis keeps them: with their passwords."""
     return [_as_mapping(host) for host in hosts or ["redis://localhost:6379"]]
@@ -205,8 +138,8 @@ def parse_hosts(hosts: Iterable[HostSetting] | None) -> tuple[Host, ...]:
     None is ``redis://localhost:6379``. Certificates are read from their files here.
 
     Raises:
-        ValueError: An entry is none of these, or has an option that is unknown or wrong. The error shows the entry
-            with its secrets hidden.
+        ValueError: An entry is none of these, or has an option that is unknown or wrong. The error has the place of the
+            entry in the list and the name of the option, and no value.
     """
     if hosts is None:
         return (Host(Endpoint()),)
@@ -215,7 +148,7 @@ def parse_hosts(hosts: Iterable[HostSetting] | None) -> tuple[Host, ...]:
         # The first sentence is channels_redis's, which programs may match on.
         raise ValueError(
             "You must pass a list of Redis hosts, even if there is only one. "
-            f"Got {_shown(hosts)}: put it in square brackets"
+            f"Got a {type(hosts).__name__}: put it in square brackets"
         )
     parsed = tuple(_parse_host(index, entry) for index, entry in enumerate(hosts))
     if not parsed:
@@ -231,7 +164,7 @@ def _parse_host(index: int, entry: object) -> Host:
         return _host(_options(entry))
     except Refused as refused:
         reason = str(refused)
-    raise ValueError(f"hosts[{index}] is {_shown(entry)}: {reason}")
+    raise ValueError(f"hosts[{index}]: {reason}")
 
 
 def _options(entry: object) -> dict[str, Any]:
@@ -258,8 +191,8 @@ def _options(entry: object) -> dict[str, Any]:
                 "a pair must be (host, port), with a number of a database perhaps; give more as {'host': ...}"
             )
         return dict(zip(("host", "port", "db"), entry, strict=False))
-    missing = "; is an environment variable not set?" if entry is None else ""
-    raise Refused(f"expected a URL, a pair (host, port), or a mapping of options{missing}")
+    found = "None; is an environment variable not set?" if entry is None else f"a {type(entry).__name__}"
+    raise Refused(f"expected a URL, a pair (host, port), or a mapping of options, got {found}")
 
 
 def _refuse_unused(options: Mapping[Any, object], url_options: Mapping[str, object]) -> None:
@@ -279,7 +212,8 @@ def _url_options(url: str | bytes) -> dict[str, Any]:
     if parts.fragment or in_path or (unsure and named - KNOWN_OPTIONS):
         raise Refused(f"the URL cannot be read; {PERCENT}")
     # What is like no option may be a part of a password, and is not named.
-    _refuse_unknown({name: None for name in named if _is_like_an_option(name)}, SERVER_OPTIONS, "the URL")
+    like = {name: None for name in named if difflib.get_close_matches(name, KNOWN_OPTIONS, n=1)}
+    _refuse_unknown(like, SERVER_OPTIONS, "the URL")
     if named - KNOWN_OPTIONS:
         raise Refused("unknown option in the URL; options are those of redis-py's connections")
     path = unquote(parts.path)

@@ -11,7 +11,6 @@ __all__ = [
     "KNOWN_OPTIONS",
     "MAPPING_OPTIONS",
     "NOT_HONOURED",
-    "SECRET_OPTIONS",
     "SERVER_OPTIONS",
     "TLS_OPTIONS",
     "Refused",
@@ -33,7 +32,6 @@ SERVER_OPTIONS = {
     *("protocol", "connection_class", "ssl", "ssl_context", *TLS_OPTIONS),
 }
 MAPPING_OPTIONS = {"address", "sentinels", "master_name", "sentinel_kwargs", "is_master"}
-SECRET_OPTIONS = {"password", "ssl_password", "ssl_ca_data", "credential_provider"}
 # ...and those that do not, with the reason.
 _OPTIONS_BY_REASON = {
     "receiving waits for as long as it takes, and sending has the layer's send_timeout": ("socket_timeout", "timeout"),
