@@ -179,23 +179,23 @@ def _run_doctor(options: argparse.Namespace) -> int:
     if layer and not options.hosts:
         return _refuse(f"--{next(iter(layer))} goes with --hosts; a project says it in its settings")
     try:
-        from headrace._doctor import Section, Suspect, diagnose
+        from headrace._doctor import Section, Target, diagnose
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "redis":
             raise
         return _refuse("cannot import redis; the doctor needs the extra headrace[doctor]: pip install '.[doctor]'")
-    patients: Iterable[Section | Suspect]
+    targets: Iterable[Section | Target]
     try:
         if options.hosts:
             from headrace._layers.redis_config import redis_config
 
             arguments = {"hosts": options.hosts, **layer}
-            patients = [Suspect("layer of --hosts", redis_config(**arguments), arguments)]
+            targets = [Target("layer of --hosts", redis_config(**arguments), arguments)]
         else:
-            from headrace._doctor.project import patients as patients_of
+            from headrace._doctor.project import targets as targets_of
 
-            patients = patients_of(_settings_of(options.settings))
-        return diagnose(patients, functools.partial(print, flush=True), as_json=options.json)
+            targets = targets_of(_settings_of(options.settings))
+        return diagnose(targets, functools.partial(print, flush=True), as_json=options.json)
     except (_CannotLoad, ValueError) as error:
         return _refuse(str(error))
 

@@ -4,7 +4,7 @@ It changes nothing: what it has to try, it tries with names of its own, which it
 `diagnose` looks at everything; what it needs beyond the standard library is the extra `doctor`, redis-py.
 """
 
-from headrace._doctor.examination import Suspect, diagnose
+from headrace._doctor.examination import Target, diagnose
 from headrace._doctor.findings import Section
 
-__all__ = ["Section", "Suspect", "diagnose"]
+__all__ = ["Section", "Target", "diagnose"]

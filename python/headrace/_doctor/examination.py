@@ -21,7 +21,7 @@ from headrace._layers.hosts import Endpoint, Host
 from headrace._layers.redis_config import RedisConfig
 from headrace.layers import RedisChannelLayer
 
-__all__ = ["Suspect", "diagnose", "examine"]
+__all__ = ["Target", "diagnose", "examine"]
 
 _SLOTS = 16384
 _ROUNDS = 20
@@ -30,7 +30,7 @@ _SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Suspect:
+class Target:
     """A layer to look at.
 
     Attributes:
@@ -57,14 +57,14 @@ class Suspect:
         return min(self.config.connect_timeout, _SECONDS)
 
 
-def diagnose(patients: Iterable[Section | Suspect], say: Callable[[str], object], *, as_json: bool = False) -> int:
+def diagnose(targets: Iterable[Section | Target], say: Callable[[str], object], *, as_json: bool = False) -> int:
     """Look at everything and return the exit code: 1 if something would fail.
 
     Text is printed section by section as each is looked at, JSON as one object at the end.
     """
     counted: Counter[Level] = Counter()
     told = []
-    for section in _sections(patients):
+    for section in _sections(targets):
         counted.update(finding.level for finding in section.findings)
         if as_json:
             told.append(as_mapping(section))
@@ -79,56 +79,56 @@ def diagnose(patients: Iterable[Section | Suspect], say: Callable[[str], object]
     return 1 if problems else 0
 
 
-def _sections(patients: Iterable[Section | Suspect]) -> Iterator[Section]:
-    for patient in patients:
-        yield from examine(patient) if isinstance(patient, Suspect) else [patient]
+def _sections(targets: Iterable[Section | Target]) -> Iterator[Section]:
+    for target in targets:
+        yield from examine(target) if isinstance(target, Target) else [target]
 
 
 def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
-def examine(suspect: Suspect) -> Iterator[Section]:
+def examine(target: Target) -> Iterator[Section]:
     """Look at a layer and its servers; each section comes when it is known."""
-    config = suspect.config
-    wire = f", wire {config.wire}" if suspect.arguments is not None else ""
+    config = target.config
+    wire = f", wire {config.wire}" if target.arguments is not None else ""
     encrypted = ", encrypted" if config.encryption_keys else ""
-    yield Section(f"{suspect.title}: prefix {config.given_prefix!r}{wire}{encrypted}", suspect.known)
+    yield Section(f"{target.title}: prefix {config.given_prefix!r}{wire}{encrypted}", target.known)
     failed = warned = False
-    for section in _servers(suspect):
+    for section in _servers(target):
         failed = failed or section.failed
         warned = warned or section.warned
         yield section
-    if suspect.arguments is not None:
-        yield Section("through the layer", [_not_tried() if failed else _through(suspect, warned)], 1)
+    if target.arguments is not None:
+        yield Section("through the layer", [_not_tried() if failed else _through(target, warned)], 1)
 
 
-def _servers(suspect: Suspect) -> Iterator[Section]:
+def _servers(target: Target) -> Iterator[Section]:
     """Look at each server, as the topology has it."""
-    config = suspect.config
+    config = target.config
     if config.topology in ("cluster", "serverless"):
-        yield from _cluster(suspect, [host.endpoint for host in config.hosts])
+        yield from _cluster(target, [host.endpoint for host in config.hosts])
         return
     for number, host in enumerate(config.hosts):
-        where, section = _find_master(suspect, host) if host.sentinels else (host.endpoint, None)
+        where, section = _find_master(target, host) if host.sentinels else (host.endpoint, None)
         if section:
             yield section
         if where is None:
             continue
-        facts, section = _server(suspect, where, sharded=False)
+        facts, section = _server(target, where, sharded=False)
         # As the layer does it: the first host is asked whether it is part of a cluster.
-        whole = config.topology == "auto" and number == 0 and suspect.arguments is not None
+        whole = config.topology == "auto" and number == 0 and target.arguments is not None
         if whole and facts is not None and facts.mode == "cluster":
-            yield from _cluster(suspect, [each.endpoint for each in config.hosts])
+            yield from _cluster(target, [each.endpoint for each in config.hosts])
             return
-        yield _with_topology(suspect, section, facts, number)
+        yield _with_topology(target, section, facts, number)
 
 
-def _with_topology(suspect: Suspect, section: Section, facts: Facts | None, number: int) -> Section:
-    config, several = suspect.config, len(suspect.config.hosts)
+def _with_topology(target: Target, section: Section, facts: Facts | None, number: int) -> Section:
+    config, several = target.config, len(target.config.hosts)
     if facts is None:
         return section
-    if facts.mode == "cluster" and suspect.arguments is None:
+    if facts.mode == "cluster" and target.arguments is None:
         found = problem(
             "it is part of a cluster, which channels_redis cannot use", "use headrace's layer, or another server"
         )
@@ -146,34 +146,34 @@ def _with_topology(suspect: Suspect, section: Section, facts: Facts | None, numb
     return Section(section.title, [found, *section.findings], section.depth)
 
 
-def _server(suspect: Suspect, endpoint: Endpoint, *, sharded: bool) -> tuple[Facts | None, Section]:
+def _server(target: Target, endpoint: Endpoint, *, sharded: bool) -> tuple[Facts | None, Section]:
     """Look at one server."""
-    config = suspect.config
+    config = target.config
     findings: list[Finding] = []
     facts = None
     try:
-        with Link(endpoint, suspect.timeout) as link:
-            suspect.seen.append(endpoint)
+        with Link(endpoint, target.timeout) as link:
+            target.seen.append(endpoint)
             facts = look(link)
             sharded = sharded and link.protocol == 3
-            findings += judged(facts, _use(suspect, endpoint, sharded))
+            findings += judged(facts, _use(target, endpoint, sharded))
             findings.append(_latency(link))
-        if not suspect.core and facts.role != "slave":
+        if not target.core and facts.role != "slave":
             needs = Needs(config.prefix, sharded, config.wire == "channels_redis", endpoint.database)
-            findings += permissions(endpoint, suspect.timeout, needs, facts.user)
+            findings += permissions(endpoint, target.timeout, needs, facts.user)
     except Unreachable as why:
-        findings.append(_unreachable(why, endpoint, suspect.timeout))
+        findings.append(_unreachable(why, endpoint, target.timeout))
     return facts, Section(f"server {endpoint}", findings, 1)
 
 
-def _use(suspect: Suspect, endpoint: Endpoint, sharded: bool) -> Use:
+def _use(target: Target, endpoint: Endpoint, sharded: bool) -> Use:
     return Use(
-        queues=suspect.config.wire == "headrace" and not suspect.core,
-        topics=not suspect.core,
+        queues=target.config.wire == "headrace" and not target.core,
+        topics=not target.core,
         sharded=sharded,
-        tells=suspect.arguments is not None,
-        largest=suspect.config.max_message_bytes,
-        database=0 if suspect.core else endpoint.database,
+        tells=target.arguments is not None,
+        largest=target.config.max_message_bytes,
+        database=0 if target.core else endpoint.database,
     )
 
 
@@ -203,17 +203,17 @@ def _unreachable(why: Unreachable, endpoint: Endpoint, timeout: float) -> Findin
     return problem(f"it cannot be used: {why}", f"check {', '.join(checks)}")
 
 
-def _find_master(suspect: Suspect, host: Host) -> tuple[Endpoint | None, Section]:
+def _find_master(target: Target, host: Host) -> tuple[Endpoint | None, Section]:
     """Ask the sentinels where the master is."""
     findings: list[Finding] = []
     named: list[tuple[str, int]] = []
     for sentinel in host.sentinels:
         try:
-            with Link(sentinel, suspect.timeout) as link:
+            with Link(sentinel, target.timeout) as link:
                 answer = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", str(host.master_name))
                 quorum = _quorum(link, str(host.master_name))
         except Unreachable as why:
-            text, advice = other_protocol(sentinel, suspect.timeout) or (why, "start it, or take it out of 'sentinels'")
+            text, advice = other_protocol(sentinel, target.timeout) or (why, "start it, or take it out of 'sentinels'")
             findings.append(warning(f"sentinel {sentinel} cannot be asked: {text}", advice))
             continue
         except Refusal as refusal:
@@ -268,23 +268,23 @@ class _Range:
     replicas: int
 
 
-def _cluster(suspect: Suspect, seeds: list[Endpoint]) -> Iterator[Section]:
+def _cluster(target: Target, seeds: list[Endpoint]) -> Iterator[Section]:
     """Ask the seeds for the map of the cluster, and look at each master."""
     findings: list[Finding] = []
     for seed in seeds:
         try:
-            with Link(seed, suspect.timeout) as link:
+            with Link(seed, target.timeout) as link:
                 ranges = [_range(entry, seed) for entry in link.ask("CLUSTER", "SLOTS")]
         except Unreachable as why:
-            findings.append(_unreachable(why, seed, suspect.timeout) if len(seeds) == 1 else _seed_lost(seed, str(why)))
+            findings.append(_unreachable(why, seed, target.timeout) if len(seeds) == 1 else _seed_lost(seed, str(why)))
             continue
         except Refusal as refusal:
-            findings.append(problem(f"{seed} does not say which slots there are: {refusal}", _no_cluster(suspect)))
+            findings.append(problem(f"{seed} does not say which slots there are: {refusal}", _no_cluster(target)))
             continue
         yield Section(f"cluster, by {seed}", [*findings, *_map(ranges)], 1)
         for master in sorted({each.master for each in ranges}):
             at = replace(seed, host=master[0], port=master[1])
-            yield _server(suspect, at, sharded=True)[1]
+            yield _server(target, at, sharded=True)[1]
         return
     findings.append(problem("no host tells the map of the cluster", "the layer cannot connect until one does"))
     yield Section("cluster", findings, 1)
@@ -294,8 +294,8 @@ def _seed_lost(seed: Endpoint, why: str) -> Finding:
     return warning(f"{seed} cannot be asked: {why}", "start it, or take it out of 'hosts'; one that answers is enough")
 
 
-def _no_cluster(suspect: Suspect) -> str:
-    return f"if it is no cluster, topology must not be {suspect.config.topology!r}; else allow +cluster|slots"
+def _no_cluster(target: Target) -> str:
+    return f"if it is no cluster, topology must not be {target.config.topology!r}; else allow +cluster|slots"
 
 
 def _range(entry: Any, asked: Endpoint) -> _Range:
@@ -331,42 +331,42 @@ def _not_tried() -> Finding:
     return note("nothing was sent, because of what is said above", "mend it and look again")
 
 
-def _through(suspect: Suspect, warned: bool) -> Finding:
+def _through(target: Target, warned: bool) -> Finding:
     """Send a few messages through the layer itself."""
     advice = "mend what is warned of above, and look again"
     if not warned:
         advice = "if these words do not say what to do, please report them, with what is said above"
     name = f"headrace-doctor-{secrets.token_hex(8)}"
     try:
-        group, queue = asyncio.run(_round_trips(suspect, name))
+        group, queue = asyncio.run(_round_trips(target, name))
     except TimeoutError:
         return problem(f"a message that was sent did not arrive within {_SECONDS:g} s", advice)
     except Exception as error:  # whatever goes wrong here would go wrong in the project
         return problem(f"it does not work: {type(error).__name__}: {error}", advice)
     finally:
-        _forget(suspect, name)
+        _forget(target, name)
     rounds = f"median of {_ROUNDS}"
     return ok(
         f"a group_send arrives after {group:.3f} ms, a message to a plain channel after {queue:.3f} ms ({rounds})"
     )
 
 
-def _forget(suspect: Suspect, queue: str) -> None:
+def _forget(target: Target, queue: str) -> None:
     """Take a queue's name out of the layer's index of this hour, which would keep it for a while, for flush()."""
-    for endpoint in suspect.seen:
-        with suppress(Unreachable), Link.plain(endpoint, suspect.timeout) as link:
+    for endpoint in target.seen:
+        with suppress(Unreachable), Link.plain(endpoint, target.timeout) as link:
             hour = int((link.asked("TIME") or [time.time()])[0]) // 3600
             for each in (hour - 1, hour):
-                link.asked("SREM", f"{suspect.config.prefix}:i:{each}", queue)
+                link.asked("SREM", f"{target.config.prefix}:i:{each}", queue)
 
 
-async def _round_trips(suspect: Suspect, name: str) -> tuple[float, float]:
+async def _round_trips(target: Target, name: str) -> tuple[float, float]:
     quiet: dict[str, Any] = {"on_disconnect": None, "on_reconnect": None, "on_gap": None, "gap": None}
-    quiet["send_timeout"] = min(suspect.config.send_timeout, _SECONDS)
+    quiet["send_timeout"] = min(target.config.send_timeout, _SECONDS)
     # A constructor of the project's own may have no such argument.
-    takes = inspect.signature(suspect.layer_class).parameters
+    takes = inspect.signature(target.layer_class).parameters
     more = {name: value for name, value in quiet.items() if name in takes}
-    layer = suspect.layer_class(**{**(suspect.arguments or {}), **more})
+    layer = target.layer_class(**{**(target.arguments or {}), **more})
     try:
         async with layer.subscription(name) as inbox:
             group = await _median(layer.group_send, name, lambda: anext(inbox))

@@ -7,14 +7,14 @@ from typing import Any
 from django.core import checks
 from django.utils.module_loading import import_string
 
-from headrace._doctor.examination import Suspect
+from headrace._doctor.examination import Target
 from headrace._doctor.findings import Finding, Level, Section, note, warning
 from headrace._layers.redis_config import RedisConfig, redis_config
 from headrace._sockets.backend import SETTING, redis_config_of_project
 from headrace.django._checks import check_channel_layers, check_sockets_config, has_constructor_of, is_over_redis
 from headrace.layers import RedisChannelLayer
 
-__all__ = ["patients"]
+__all__ = ["targets"]
 
 _CORE = "channels_redis.core.RedisChannelLayer"
 _PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -23,7 +23,7 @@ _IN_MEMORY = "InMemoryChannelLayer"
 _FAILING = {"headrace.W005", "headrace.W006"}
 
 
-def patients(settings: Any) -> Iterator[Section | Suspect]:
+def targets(settings: Any) -> Iterator[Section | Target]:
     """Give what `manage.py check` finds in the settings, and each layer of them."""
     yield Section("CHANNEL_LAYERS, as manage.py check reads it", list(_findings(check_channel_layers())))
     layers = getattr(settings, "CHANNEL_LAYERS", None)
@@ -35,13 +35,13 @@ def patients(settings: Any) -> Iterator[Section | Suspect]:
         yield from _sockets()
 
 
-def _sockets() -> Iterator[Section | Suspect]:
+def _sockets() -> Iterator[Section | Target]:
     wrong = check_sockets_config()
     yield Section(f"{SETTING}, as manage.py check reads it", list(_findings(wrong)))
     read = None if wrong else redis_config_of_project()
     if read is not None:
         config, arguments = read
-        yield Suspect("the layer of the socket servers", config, arguments)
+        yield Target("the layer of the socket servers", config, arguments)
 
 
 def _findings(found: Sequence[Any]) -> Iterator[Finding]:
@@ -53,7 +53,7 @@ def _findings(found: Sequence[Any]) -> Iterator[Finding]:
         yield Finding(Level.OK, "nothing wrong with it")
 
 
-def _layer(name: str, backend: str, config: Mapping[str, Any]) -> Iterator[Section | Suspect]:
+def _layer(name: str, backend: str, config: Mapping[str, Any]) -> Iterator[Section | Target]:
     title = f"{name}, {backend}"
     ours = _class(backend)
     if ours is None and backend not in (_CORE, _PUBSUB):
@@ -68,9 +68,9 @@ def _layer(name: str, backend: str, config: Mapping[str, Any]) -> Iterator[Secti
         yield Section(title, [note(f"its servers are not looked at before its CONFIG is corrected{why}")])
         return
     if ours:
-        yield Suspect(title, settings, dict(config), layer_class=ours)
+        yield Target(title, settings, dict(config), layer_class=ours)
     else:
-        yield Suspect(title, settings, None, core=backend == _CORE, known=list(_known(backend, config)))
+        yield Target(title, settings, None, core=backend == _CORE, known=list(_known(backend, config)))
 
 
 def _class(backend: str) -> type[RedisChannelLayer] | None:

@@ -40,5 +40,5 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
             if (error.name or "").partition(".")[0] != "redis":
                 raise
             raise CommandError("cannot import redis; install the extra headrace[doctor]", returncode=2) from None
-        if code := doctor.diagnose(project.patients(settings), self.stdout.write, as_json=options["json"]):
+        if code := doctor.diagnose(project.targets(settings), self.stdout.write, as_json=options["json"]):
             sys.exit(code)
