@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import functools
+import os
+import pydoc
 import re
 import signal
 import sys
@@ -160,8 +162,6 @@ async def test_demo_on_a_layer_that_it_cannot_use_says_so(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((), "the following arguments are required: COMMAND"),
-        (("dmo",), "invalid choice: 'dmo'"),
         (("demo", "--port", "65536"), "expected a whole number from 0 to 65535, got '65536'"),
         (("demo", "--port", "http"), "expected a whole number from 0 to 65535, got 'http'"),
         (("demo", "--clients", "0"), "expected a whole number from 1 to 100, got '0'"),
@@ -174,6 +174,48 @@ async def test_bad_arguments_are_explained(
         await run(*arguments)
     assert exit_.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+async def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await run() == 0
+    assert re.search(r"^ +doctor +look at the servers", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("docter",), "headrace: there is no command 'docter'; did you mean 'doctor'?"),
+        (("zzz",), "headrace: there is no command 'zzz'; headrace --help lists what there is"),
+        (("doctor", "--hots", "redis://one"), "headrace: doctor takes no argument '--hots'; did you mean '--hosts'?"),
+    ],
+)
+async def test_a_mistyped_word_is_answered_with_the_one_that_is_like_it(
+    arguments: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run(*arguments) == 2
+    assert capsys.readouterr().err.strip() == complaint
+
+
+async def test_a_shell_completes_the_words_of_a_command(tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    asked = {
+        **os.environ,
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": " ",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(found),
+        "COMP_LINE": "headrace do",
+        "COMP_POINT": str(len("headrace do")),
+    }
+    command = "import sys; from headrace._cli import main; sys.exit(main())"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", command, env=asked)
+    assert await process.wait() == 0
+    assert found.read_text().split() == ["doctor"]
+
+
+async def test_the_help_of_the_package_begins_with_what_it_is() -> None:
+    text = pydoc.plain(pydoc.render_doc(headrace))
+    assert "headrace - A channel layer for real-time Python" in text
+    assert "README.md and the pages in docs/ say how to begin" in text
 
 
 async def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,15 @@
-"""headrace: a channel layer whose queues, groups and fan-out run in Rust, and consumers and routers on top of it."""
+"""A channel layer for real-time Python, and what WebSocket applications need on top of it.
+
+A channel layer carries messages between the connections of an application: a consumer sends to a group, and every
+member of that group gets the message, in this process or, over Redis or Valkey, in all. Queues, groups and fan-out run
+in Rust; the API is that of Django Channels, with or without Django.
+
+- ``InMemoryChannelLayer`` and ``RedisChannelLayer``, which ``get_channel_layer()`` gives by their settings.
+- ``AsyncWebsocketConsumer``, its kin for JSON, threads and HTTP, and routers: ``path``, ``URLRouter``.
+- ``BaseSocketServer`` and ``Broadcaster``, to subscribe to topics and to broadcast.
+
+README.md and the pages in docs/ say how to begin; ``headrace demo`` serves an example.
+"""
 
 from importlib.metadata import version
 

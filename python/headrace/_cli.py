@@ -13,6 +13,7 @@ import argparse
 import functools
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from headrace import __version__
+from headrace._layers.arguments import meant
 
 if TYPE_CHECKING:
     from headrace._demo.serve import Options
@@ -29,7 +31,28 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (by default the process's own) and return the exit code."""
+    """Run the command line `argv` (by default the process's own) and return the exit code.
+
+    Without any argument it prints the help.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser, subcommands = _parser()
+    _complete(parser)
+    if not arguments:
+        parser.print_help()
+        return 0
+    name = arguments[0]
+    if name not in subcommands.choices and not name.startswith("-"):
+        return _refuse(f"there is no command {name!r}; {_meant(name, subcommands.choices)}")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = set(re.findall(r"--[a-z-]+", subcommands.choices[name].format_help()))
+        return _refuse(f"{name} takes no argument {unknown[0]!r}; {_meant(unknown[0], known)}")
+    exit_code: int = options.run(options)
+    return exit_code
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Subcommands]:
     parser = argparse.ArgumentParser(
         prog="headrace", description="A channel layer whose queues and fan-out run in Rust."
     )
@@ -37,9 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(subcommands)
-    options = parser.parse_args(argv)
-    exit_code: int = options.run(options)
-    return exit_code
+    return parser, subcommands
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks what a word may be completed to, and end; argcomplete sets the variable."""
+    if "_ARGCOMPLETE" in os.environ:
+        import_module("argcomplete").autocomplete(parser)
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    return meant(word, known) or "headrace --help lists what there is"
 
 
 def _add_demo(subcommands: Subcommands) -> None:
