@@ -51,6 +51,8 @@ from headrace.layers import (
     channel_layers,
     configure,
     get_channel_layer,
+    group_name,
+    lifespan,
 )
 from headrace.paths import include, path, re_path, register_converter
 from headrace.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
@@ -109,7 +111,9 @@ __all__ = [
     "database_sync_to_async",
     "encode_once",
     "get_channel_layer",
+    "group_name",
     "include",
+    "lifespan",
     "path",
     "re_path",
     "register_converter",

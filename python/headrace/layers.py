@@ -1,6 +1,8 @@
 """Channel layers, under the names that Django Channels gives them."""
 
 from headrace._layers.base import BaseChannelLayer
+from headrace._layers.group_names import group_name
+from headrace._layers.lifespan import lifespan
 from headrace._layers.memory import InMemoryChannelLayer
 from headrace._layers.redis import RedisChannelLayer
 from headrace._layers.registry import (
@@ -25,6 +27,8 @@ __all__ = [
     "channel_layers",
     "configure",
     "get_channel_layer",
+    "group_name",
+    "lifespan",
 ]
 
 _name_publicly(globals())

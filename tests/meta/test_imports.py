@@ -23,7 +23,10 @@ RANKS = [
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
         *("headrace._layers.subscription", "headrace._layers.views"),
     ],
-    ["headrace._layers.limits", "headrace._layers.native"],
+    [
+        *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
+        "headrace._layers.native",
+    ],
     ["headrace._layers.memory", "headrace._layers.watcher"],
     ["headrace._layers.options"],
     ["headrace._layers.tls", "headrace._layers.urls"],

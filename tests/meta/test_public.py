@@ -19,8 +19,8 @@ PUBLIC = {
         JsonWebsocketConsumer LayerClosed LayerStats LayerUnavailable LinkStats MessageTooLarge
         ProtocolTypeRouter RedisChannelLayer RedisStats RequestAborted RequestTimeout SendReport SocketStats
         StopConsumer SyncConsumer URLRouter WebsocketConsumer __version__ async_to_sync channel_layers
-        configure consumer_stats database_sync_to_async encode_once get_channel_layer include path re_path
-        register_converter sync_to_async
+        configure consumer_stats database_sync_to_async encode_once get_channel_layer group_name include lifespan
+        path re_path register_converter sync_to_async
     """,
     "headrace.consumer": """
         AsyncConsumer StopConsumer SyncConsumer aclose_old_connections async_to_sync await_many_dispatch
@@ -47,7 +47,7 @@ PUBLIC = {
     """,
     "headrace.layers": """
         BaseChannelLayer ChannelFull ChannelLayerManager DEFAULT_CHANNEL_LAYER InMemoryChannelLayer
-        InvalidChannelLayerError RedisChannelLayer channel_layers configure get_channel_layer
+        InvalidChannelLayerError RedisChannelLayer channel_layers configure get_channel_layer group_name lifespan
     """,
     "headrace.middleware": """
         BaseMiddleware

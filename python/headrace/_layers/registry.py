@@ -140,6 +140,12 @@ class ChannelLayerManager:
             backends[key] = layer
         return old
 
+    def forget(self, key: str, layer: ChannelLayer) -> None:
+        """Have the next who asks for an alias get a new layer, if its present one is this."""
+        with self._lock:
+            if self.backends.get(key) is layer:
+                del self.backends[key]
+
     def __getitem__(self, key: str) -> ChannelLayer:
         """Return the layer of an alias; make it if this is the first time.
 
