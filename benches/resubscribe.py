@@ -14,21 +14,11 @@ from pathlib import Path
 
 from tests.support.servers import Server
 
+from benches.io_thread import processor_seconds
 from headrace.layers import RedisChannelLayer
 
 GROUPS = 100_000
 TOGETHER = 1_000
-THREAD = "headrace-io"
-
-
-def processor_seconds() -> float:
-    """Return the processor time of the thread that does the input and output, from Linux's /proc."""
-    for task in Path("/proc/self/task").iterdir():
-        name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
-        if name == THREAD:
-            user, system = rest.split()[11:13]
-            return (int(user) + int(system)) / 100
-    raise RuntimeError(f"there is no thread {THREAD}")
 
 
 def resident_mebibytes() -> float:

@@ -178,3 +178,17 @@ def test_a_room_that_never_reads_is_measured() -> None:
     assert re.fullmatch(r"the server: \d+ MiB before, \d+ MiB more at most; 5 allowed", lines[1])
     echoes = r"echo (without texts|beside them): median \d+\.\d ms, worst \d+\.\d ms of \d+"
     assert [bool(re.fullmatch(echoes, line)) for line in lines[2:]] == [True, True]
+
+
+def test_what_a_join_costs_is_measured() -> None:
+    lines = run("benches.joins", "--most", "1000").splitlines()[1:]
+    line = r" *[\d,]+ groups: +\d+ us in the loop, +\d+ us beside it"
+    sizes = [re.fullmatch(line, each) is not None for each in lines]
+    assert sizes == [False, True, True, False, True, True]
+
+
+def test_what_messages_cost_that_wait_for_a_server_is_measured() -> None:
+    lines = run("benches.outage", "--most", "10000", "--seconds", "0.5").splitlines()[1:]
+    line = r" *[\d,]+ messages wait: \d+\.\d% of a core, \d+\.\d% while 200 more are sent"
+    assert [re.fullmatch(line, each) is not None for each in lines[:-1]] == [True, True]
+    assert lines[-1] == "given up: 0"
