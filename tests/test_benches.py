@@ -180,6 +180,13 @@ def test_a_room_that_never_reads_is_measured() -> None:
     assert [bool(re.fullmatch(echoes, line)) for line in lines[2:]] == [True, True]
 
 
+def test_what_layers_cost_a_sentinel_is_measured() -> None:
+    _versions, *lines = run("benches.sentinel", "--seconds", "1").splitlines()
+    line = r" ?(\d+) layers: \d+ connections, \d+ made, \d+\.\d+ commands/s, all at the new master after \d+ ms"
+    matches = [re.fullmatch(line, each) for each in lines]
+    assert [match and match[1] for match in matches] == ["1", "4", "16"]
+
+
 def test_what_a_join_costs_is_measured() -> None:
     lines = run("benches.joins", "--most", "1000").splitlines()[1:]
     line = r" *[\d,]+ groups: +\d+ us in the loop, +\d+ us beside it"

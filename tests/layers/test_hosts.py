@@ -256,6 +256,15 @@ class TestCertificates:
         (files / "cert").write_text(CERTIFICATE + CERTIFICATE)
         assert tls.files.read()[1] == (CERTIFICATE + CERTIFICATE).encode()
 
+    def test_the_same_files_are_one_object(self, files: Path) -> None:
+        def kept(name: str) -> object:
+            tls = only({"ssl": True, "ssl_ca_certs": f"{files}/{name}"}).tls
+            assert tls is not None
+            return tls.files
+
+        assert kept("ca") is kept("ca")
+        assert kept("ca") is not kept("cert")
+
     def test_a_certificate_may_hold_its_key(self, files: Path) -> None:
         tls = only({"ssl": True, "ssl_certfile": files / "both"}).tls
         assert tls is not None

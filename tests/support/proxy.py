@@ -19,6 +19,8 @@ from tests.support.resp import SECONDS
 _ROOM = 65536
 # The answer to TIME: the seconds, and the rest.
 _TIME = re.compile(rb"\*2\r\n\$10\r\n(\d{10})\r\n(?=\$\d\r\n\d+\r\n)")
+# The beginning of a message of pub/sub, up to the name of its channel.
+_MESSAGE = re.compile(rb"(\r\n\$7\r\nmessage\r\n\$\d+\r\n).")
 # Closing with this resets the connection instead of ending it.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -105,6 +107,7 @@ class Proxy:
         self._listening: socket.socket | None = None
         self._flowing = True
         self._ahead = 0
+        self._mislaying = False
         self._orders: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._selector = selectors.DefaultSelector()
         self._bell, self._waker = socket.socketpair()
@@ -181,6 +184,10 @@ class Proxy:
         """Have the server's clock be so many seconds ahead of what it is, or behind."""
         self._ahead = ahead
 
+    def mislay_messages(self) -> None:
+        """Have all messages of pub/sub lost from now on: they come on a channel to which nobody subscribed."""
+        self._mislaying = True
+
     def _order(self, action: Callable[[], None]) -> None:
         done: Future[None] = Future()
         self._orders.append((action, done))
@@ -226,7 +233,7 @@ class Proxy:
         except OSError:
             client.close()
             return
-        link = _Link(client, server, self._shift)
+        link = _Link(client, server, self._change)
         self._links.add(link)
         self._watch(link)
 
@@ -242,7 +249,9 @@ class Proxy:
             else:
                 self._watch(link)
 
-    def _shift(self, answers: bytes) -> bytes:
+    def _change(self, answers: bytes) -> bytes:
+        if self._mislaying:
+            answers = _MESSAGE.sub(rb"\1?", answers)
         if not self._ahead:
             return answers
         return _TIME.sub(lambda time: b"*2\r\n$10\r\n%d\r\n" % (int(time[1]) + self._ahead), answers)

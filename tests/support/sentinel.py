@@ -70,6 +70,10 @@ class Sentinel(Server):
             ],
         }
 
+    def subscribers(self) -> int:
+        """Give how many clients listen to what it publishes."""
+        return sum(" sub=0 " not in client for client in str(self.ask("CLIENT", "LIST")).splitlines())
+
     def names(self) -> int:
         """Give the port of who is the master, as it tells clients."""
         return int(self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)[1])
@@ -99,6 +103,13 @@ class Sentinel(Server):
 class Sentinels(Lifetime):
     """The whole set-up, while the context lasts; the options are those of ``Server``, for the master and the replica.
 
+    Args:
+        binary: Which server; the preferred one if not said.
+        options: Of the master and the replica.
+        users: Of these as well.
+        password: Of these as well.
+        quorums: One for each sentinel.
+
     Attributes:
         name: What the sentinels call the master.
         servers: The master and the replica, as they were at the start.
@@ -114,6 +125,7 @@ class Sentinels(Lifetime):
         options: Options | None = None,
         users: Mapping[str, str] | None = None,
         password: str | None = None,
+        quorums: Sequence[int] = QUORUMS,
     ) -> None:
         binary = find() if binary is None else binary
         options = {"repl-ping-replica-period": 1, **(options or {})}
@@ -121,7 +133,7 @@ class Sentinels(Lifetime):
         follows = {"replicaof": f"{HOST} {first.port}"}
         second = Server(binary, options={**options, **follows}, users=users, password=password)
         self.servers = [first, second]
-        self.sentinels = [Sentinel(binary, self.name, quorum) for quorum in QUORUMS]
+        self.sentinels = [Sentinel(binary, self.name, quorum) for quorum in quorums]
         for sentinel in self.sentinels:
             sentinel.watch(first, second, [other for other in self.sentinels if other is not sentinel])
 

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,13 @@ def tls_of(options: Mapping[str, Any], by_class: bool) -> Tls | None:
     names = ("ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
     files = TlsFiles(*(options.get(name) for name in names))
     read = files.read()
-    return Tls(required, required and hostname is not False, *read, files if any(read) else None)
+    return Tls(required, required and hostname is not False, *read, _one_of_equal(files) if any(read) else None)
+
+
+@lru_cache
+def _one_of_equal(files: TlsFiles) -> TlsFiles:
+    """Give the same object for the same files, so that layers which use them share connections to sentinels."""
+    return files
 
 
 def _with_context(options: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool | None]:

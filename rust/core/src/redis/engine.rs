@@ -92,6 +92,7 @@ impl<H: Host> RedisEngine<H> {
             me,
             shared: Arc::clone(&shared),
             transport: Arc::new(RedisTransport),
+            sentinels: Arc::clone(runtime.sentinels()),
         };
         Ok(Self {
             host,

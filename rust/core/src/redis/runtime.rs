@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// One thread with one tokio runtime. It ends when this is dropped.
+use super::link::sentinel::Sentinels;
+
+/// One thread with one tokio runtime, and what its layers share. The thread ends when this is dropped. A process that was
+/// forked starts another.
 pub struct Runtime {
     handle: Handle,
+    sentinels: Arc<Sentinels>,
     /// Dropped to end the thread.
     _stop: oneshot::Sender<()>,
 }
@@ -44,12 +48,17 @@ impl Runtime {
             .unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
         Ok(Self {
             handle,
+            sentinels: Arc::default(),
             _stop: stop,
         })
     }
 
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    pub(super) fn sentinels(&self) -> &Arc<Sentinels> {
+        &self.sentinels
     }
 }
 

@@ -114,7 +114,7 @@ pub struct Tls {
 }
 
 /// Certificates, as PEM.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Certificates {
     /// Authorities to trust instead of the system's.
     pub authorities: Option<Vec<u8>>,
@@ -129,6 +129,10 @@ pub trait CertificateSource: Send + Sync {
     /// # Errors
     /// Why there are none, in words.
     fn fetch(&self) -> Result<Certificates, String>;
+
+    /// A number that is that of no other source which provides something else, as long as both are there. Layers share
+    /// connections to Sentinels if their sources have the same number.
+    fn id(&self) -> usize;
 }
 
 /// Provides the credentials of the next connection, for tokens that expire.
@@ -138,6 +142,9 @@ pub trait Credentials: Send + Sync {
     /// # Errors
     /// Why there are none, in words.
     fn fetch(&self) -> Result<(Option<String>, String), String>;
+
+    /// As that of a [`CertificateSource`].
+    fn id(&self) -> usize;
 }
 
 impl Endpoint {
@@ -150,7 +157,31 @@ impl Endpoint {
             ..self.clone()
         }
     }
+
+    /// Whether a connection to the one can serve for the other: to the same server, as the same user, and encrypted alike.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let place = |at: &Self| (at.host.clone(), at.port, at.path.clone(), at.database);
+        let user = |at: &Self| (at.username.clone(), at.password.clone());
+        let source = |at: &Self| at.credentials.as_ref().map(|source| source.id());
+        place(self) == place(other)
+            && user(self) == user(other)
+            && source(self) == source(other)
+            && self.tls == other.tls
+            && self.protocol == other.protocol
+    }
 }
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        let source = |tls: &Self| tls.source.as_ref().map(|source| source.id());
+        self.verify == other.verify
+            && self.verify_hostname == other.verify_hostname
+            && self.certificates == other.certificates
+            && source(self) == source(other)
+    }
+}
+
+impl Eq for Tls {}
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

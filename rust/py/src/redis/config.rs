@@ -94,6 +94,15 @@ impl CertificateSource for TlsFiles {
             None => Err("the interpreter is gone".to_owned()),
         }
     }
+
+    fn id(&self) -> usize {
+        id(self.0.as_ref())
+    }
+}
+
+/// The number of an object that is kept: no other has its address.
+fn id(kept: Option<&Py<PyAny>>) -> usize {
+    kept.map_or(0, |object| object.as_ptr().addr())
 }
 
 fn made(
@@ -144,6 +153,10 @@ impl Credentials for PasswordSource {
             .unwrap_or_else(|| "it failed".to_owned())),
             None => Err("the interpreter is gone".to_owned()),
         }
+    }
+
+    fn id(&self) -> usize {
+        id(self.0.as_ref())
     }
 }
 

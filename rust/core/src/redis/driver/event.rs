@@ -2,10 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::node_key::LinkId;
+use super::node_key::{LinkId, NodeKey};
 use super::request::Request;
 use crate::redis::fault::Fault;
-use crate::redis::link::probe::{Address, MapReply, Opened};
+use crate::redis::link::probe::{MapReply, Opened};
+use crate::redis::link::sentinel::Address;
 use crate::redis::link::server_clock::Reading;
 use crate::redis::link::{Change, Push, Refusal, Reply};
 
@@ -14,6 +15,8 @@ pub(super) enum Event {
     Link(LinkId, LinkEvent),
     /// A look at the map has an answer.
     Mapped(Result<MapReply, Fault>),
+    /// A Sentinel has news of the master of a server.
+    Switched(NodeKey),
 }
 
 pub(super) enum LinkEvent {

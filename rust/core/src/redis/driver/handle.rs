@@ -32,6 +32,12 @@ impl<H: Host> Driver<H> {
         match event {
             Event::Link(id, event) => self.handle_link(&id, event),
             Event::Mapped(found) => self.cx.servers.mapped(found, self.cx.now),
+            Event::Switched(key) => {
+                let servers = &self.cx.servers;
+                if let Some(node) = servers.node(&key) {
+                    self.io.check_master(&key, node, servers.are_open());
+                }
+            }
         }
         self.run_follow_ups();
     }

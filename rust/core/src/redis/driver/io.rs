@@ -1,5 +1,6 @@
 //! The tasks beside the driver: opening, requesting and subscribing. Each sends its result as an event.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use super::node::Node;
 use super::node_key::{LinkId, NodeKey, Role};
 use super::servers::{Dial, Pipeline};
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::link::probe::{self, Address, Sentinels};
+use crate::redis::link::probe;
+use crate::redis::link::sentinel::{Address, Master, Sentinels};
 use crate::redis::link::{Change, Link, PushSink, Transport};
+use crate::redis::settings::Settings;
 
 /// How long a connection may be silent after it was asked whether it is there.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,7 +43,8 @@ impl Inbound {
 /// Starts the tasks.
 pub(super) struct Io {
     transport: Arc<dyn Transport>,
-    sentinels: Arc<Sentinels>,
+    /// The masters of the servers that are behind Sentinels.
+    masters: HashMap<NodeKey, Arc<Master>>,
     /// How long one attempt to connect may take.
     timeout: Duration,
     events: UnboundedSender<Event>,
@@ -48,21 +52,53 @@ pub(super) struct Io {
 }
 
 impl Io {
-    pub(super) fn new(transport: Arc<dyn Transport>, timeout: Duration) -> (Self, Inbound) {
+    pub(super) fn new(
+        transport: Arc<dyn Transport>,
+        sentinels: &Sentinels,
+        settings: &Settings,
+    ) -> (Self, Inbound) {
         let (events, handled_first) = unbounded_channel();
         let (pushes, in_order) = unbounded_channel();
         let inbound = Inbound {
             events: handled_first,
             pushes: in_order,
         };
+        let hosts = settings.hosts.iter().enumerate();
+        let masters = hosts.filter_map(|(shard, server)| {
+            let master = sentinels.master(&transport, server)?;
+            Some((NodeKey::Shard(shard), Arc::new(master)))
+        });
         let io = Self {
+            masters: masters.collect(),
             transport,
-            sentinels: Arc::default(),
-            timeout,
+            timeout: settings.connect_timeout,
             events,
             pushes,
         };
+        for (key, master) in &io.masters {
+            io.follow(key, master);
+        }
         (io, inbound)
+    }
+
+    /// Sends an event whenever a Sentinel has news of the master of a server.
+    fn follow(&self, key: &NodeKey, master: &Master) {
+        for mut news in master.news() {
+            let (events, key) = (self.events.clone(), key.clone());
+            tokio::spawn(async move {
+                loop {
+                    tokio::select! {
+                        changed = news.changed() => {
+                            if changed.is_err() {
+                                return;
+                            }
+                            let _ = events.send(Event::Switched(key.clone()));
+                        }
+                        () = events.closed() => return,
+                    }
+                }
+            });
+        }
     }
 
     /// Makes a connection.
@@ -76,11 +112,12 @@ impl Io {
             EventSender::new(&self.events, &id),
             Arc::clone(&self.transport),
         );
-        let timeout = self.timeout;
+        let (master, timeout) = (self.masters.get(&id.node).cloned(), self.timeout);
         tokio::spawn(async move {
+            let (to, at, master) = (&*transport, &server.endpoint, master.as_deref());
             let opened = match id.role {
-                Role::Writer => probe::open_writer(&*transport, &server, timeout).await,
-                Role::Subscriber => probe::open(&*transport, &server, timeout, pushes).await,
+                Role::Writer => probe::open_writer(to, at, master, timeout).await,
+                Role::Subscriber => probe::open(to, at, master, timeout, pushes).await,
             };
             events.send(LinkEvent::Opened(opened));
         });
@@ -152,14 +189,14 @@ impl Io {
 
     /// Checks both connections of a server, and asks the Sentinels whether it is still the master. This detects a server
     /// that has moved or died without closing its connections.
-    pub(super) fn check(&self, key: &NodeKey, node: &Node) {
+    pub(super) fn check(&self, key: &NodeKey, node: &Node, calm: bool) {
         if let Some(link) = node.writer.link() {
             self.check_writer(&node.id(key, Role::Writer), Arc::clone(link));
         }
         if let Some(link) = node.subscriber.link() {
             self.check_subscriber(&node.id(key, Role::Subscriber), &**link);
         }
-        self.check_master(&node.id(key, Role::Writer), node);
+        self.check_master(key, node, calm);
     }
 
     /// Checks the connection with `TIME`, whose answer is needed anyway.
@@ -185,18 +222,19 @@ impl Io {
         });
     }
 
-    fn check_master(&self, id: &LinkId, node: &Node) {
+    /// Looks up whether a server is still the master. `calm` is whether all servers are reachable.
+    pub(super) fn check_master(&self, key: &NodeKey, node: &Node, calm: bool) {
         let links = [&node.writer, &node.subscriber].into_iter();
         let known: Vec<Address> = links.filter_map(|link| link.address.clone()).collect();
-        if known.is_empty() {
+        let Some(master) = self.masters.get(key).filter(|_| !known.is_empty()) else {
             return;
-        }
-        let (events, server) = (EventSender::new(&self.events, id), node.server.clone());
-        let (transport, sentinels) = (Arc::clone(&self.transport), Arc::clone(&self.sentinels));
-        let timeout = self.timeout;
+        };
+        let events = EventSender::new(&self.events, &node.id(key, Role::Writer));
+        let (transport, master) = (Arc::clone(&self.transport), Arc::clone(master));
+        let (endpoint, timeout) = (node.server.endpoint.clone(), self.timeout);
         tokio::spawn(async move {
-            let asking = probe::successor(&*transport, &sentinels, &server, &known, timeout);
-            let found = asking.await;
+            let (to, at) = (&*transport, &endpoint);
+            let found = probe::successor(to, at, &master, &known, timeout, calm).await;
             if let Some(address) = found {
                 events.send(LinkEvent::Succeeded(address));
             }

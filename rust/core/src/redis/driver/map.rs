@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::node_key::NodeKey;
 use crate::redis::fault::Fault;
-use crate::redis::link::probe::{MapReply, PROBE_TIMEOUT, SlotRange};
+use crate::redis::link::PROBE_TIMEOUT;
+use crate::redis::link::probe::{MapReply, SlotRange};
 use crate::redis::settings::{Endpoint, Protocol, Settings, Topology};
 use crate::redis::wire::ring::score_at_address;
 

@@ -42,6 +42,7 @@ use self::status::Status;
 use self::topics::Topics;
 use super::host::{Answer, Host};
 use super::link::Transport;
+use super::link::sentinel::Sentinels;
 use super::meter::{ConnectionState, count};
 use super::settings::Settings;
 use super::wire::keys::{Keys, ProcessId};
@@ -114,13 +115,14 @@ pub(crate) struct DriverParts<H: Host> {
     pub(crate) me: ProcessId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) sentinels: Arc<Sentinels>,
 }
 
 impl<H: Host> Driver<H> {
     fn new(parts: DriverParts<H>) -> (Self, Inbound) {
         let now = Instant::now();
         let settings = parts.settings;
-        let (io, inbound) = Io::new(parts.transport, settings.connect_timeout);
+        let (io, inbound) = Io::new(parts.transport, &parts.sentinels, &settings);
         let servers = Servers::new(&settings, now);
         let driver = Self {
             io,

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use crate::redis::fault::Fault;
 use crate::redis::link::Link;
 use crate::redis::link::backoff::Backoff;
-use crate::redis::link::probe::Address;
+use crate::redis::link::sentinel::Address;
 use crate::redis::link::server_clock::{Reading, ServerClock};
 use crate::redis::settings::Server;
 

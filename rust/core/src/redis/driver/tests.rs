@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::testing::{ME, OTHER, World, refused, settings};
+use super::testing::{self, ME, OTHER, World, refused, settings};
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::Config;
@@ -24,6 +24,7 @@ mod authenticated;
 mod clocks;
 mod queues;
 mod room;
+mod sentinel;
 mod servers;
 mod taking;
 mod topics;
@@ -218,6 +219,8 @@ struct Layer {
     shared: Arc<Shared>,
     keys: Keys,
     asks: UnboundedSender<Ask<u32>>,
+    /// Shared by the layers of a process.
+    sentinels: Arc<Sentinels>,
 }
 
 impl Layer {
@@ -258,6 +261,7 @@ impl Layer {
             servers,
             keys,
             asks: unbounded_channel().0,
+            sentinels: Arc::default(),
         };
         let (asks, asked) = unbounded_channel();
         tokio::spawn(Driver::run(layer.parts(settings), asked));
@@ -274,6 +278,7 @@ impl Layer {
             me: ME,
             shared: Arc::clone(&self.shared),
             transport: Arc::new(FakeTransport(Arc::clone(&self.servers))),
+            sentinels: Arc::clone(&self.sentinels),
         }
     }
 

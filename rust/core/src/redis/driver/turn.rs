@@ -80,8 +80,9 @@ impl<H: Host> Driver<H> {
     /// What is done once a second.
     fn look_after_all(&mut self) {
         let cx = &mut self.cx;
+        let calm = cx.servers.are_open();
         for (key, node) in cx.servers.nodes() {
-            self.io.check(key, node);
+            self.io.check(key, node, calm);
         }
         if cx.settings.wire == Wire::Headrace && self.topics.are_connected(cx) {
             self.peers.send_probe(cx, &mut self.outgoing);

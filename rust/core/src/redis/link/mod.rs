@@ -14,6 +14,7 @@ mod certificate;
 mod command;
 mod connection;
 mod dial;
+mod in_time;
 mod login;
 mod refusal;
 mod resp2;
@@ -21,10 +22,12 @@ mod transport;
 
 pub(crate) mod backoff;
 pub(crate) mod probe;
+pub(crate) mod sentinel;
 pub(crate) mod server_clock;
 
 pub(crate) use command::Command;
 pub(crate) use connection::RedisTransport;
+pub(crate) use in_time::PROBE_TIMEOUT;
 pub(crate) use refusal::{Refusal, Reply};
 #[cfg(test)]
 pub(crate) use transport::BoxFuture;

@@ -1,22 +1,19 @@
 //! Finds out where to connect, and connects: to a server, to the master that the Sentinels name, and to a server that
 //! knows the map of a cluster.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::command::Command;
-use super::refusal::{Refusal, Reply};
+use super::in_time::in_time;
+use super::refusal::{Refusal, Reply, text};
+use super::sentinel::{Address, Master};
 use super::server_clock::Reading;
 use super::transport::{Link, PushSink, Transport};
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::settings::{Endpoint, Server};
-use crate::sync::Mutex;
-
-/// How long a Sentinel, or a server that is asked for the map, may take.
-pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::redis::settings::Endpoint;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SlotRange {
@@ -42,30 +39,27 @@ pub(crate) struct Opened {
     pub(crate) time: Option<Reading>,
 }
 
-/// A host and a port.
-pub(crate) type Address = (String, u16);
-
 /// Opens a connection to a server, or to the master that the Sentinels name.
 pub(crate) async fn open(
     transport: &dyn Transport,
-    server: &Server,
+    endpoint: &Endpoint,
+    master: Option<&Master>,
     timeout: Duration,
     pushes: Option<PushSink>,
 ) -> Result<Opened, Fault> {
-    if server.sentinels.is_empty() {
-        let link = transport.open(&server.endpoint, timeout, pushes).await?;
+    let Some(master) = master else {
+        let link = transport.open(endpoint, timeout, pushes).await?;
         return Ok(Opened {
             link,
             address: None,
             time: None,
         });
-    }
-    let (mut last, once) = (None, Sentinels::default());
-    for sentinel in &server.sentinels {
-        let asking = master(transport, &once, sentinel, server, timeout);
-        let opened = match asking.await {
+    };
+    let mut last = None;
+    for sentinel in master.sentinels() {
+        let opened = match sentinel.ask(master.name(), timeout).await {
             Ok(address) => {
-                let endpoint = server.endpoint.at(&address.0, address.1);
+                let endpoint = endpoint.at(&address.0, address.1);
                 let opening = open_master(transport, &endpoint, timeout, pushes.clone()).await;
                 opening.map(|link| Opened {
                     link,
@@ -83,80 +77,27 @@ pub(crate) async fn open(
     Err(last.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "no Sentinel is given")))
 }
 
-/// Connections to Sentinels that are asked again and again, by their addresses.
-#[derive(Default)]
-pub(crate) struct Sentinels(Mutex<HashMap<String, Arc<dyn Link>>>);
-
-impl Sentinels {
-    /// Asks a Sentinel on the connection that there is, which several may do at once; without one, or if that was lost, on a new
-    /// one. It is kept as long as the Sentinel answers and does not refuse.
-    async fn request(
-        &self,
-        transport: &dyn Transport,
-        sentinel: &Endpoint,
-        timeout: Duration,
-        commands: &[Command],
-    ) -> Result<Vec<Reply>, Fault> {
-        let address = sentinel.to_string();
-        let kept = self.0.lock().get(&address).cloned();
-        if let Some(link) = kept {
-            let asked = in_time(timeout, link.request(commands)).await;
-            if asked.as_ref().is_ok_and(|replies| !is_refused(replies)) {
-                return asked;
-            }
-            let lost = self.forget(&address, &link);
-            drop(lost);
-            // A silent one gets no second attempt. One that refuses may have other users since the connection was made.
-            if asked.is_err_and(|fault| fault.kind() == FaultKind::Timeout) {
-                return Err(Fault::new(
-                    FaultKind::Timeout,
-                    format!("{sentinel} did not answer in time"),
-                ));
-            }
-        }
-        let link = transport.open(sentinel, timeout, None).await?;
-        let replies = in_time(timeout, link.request(commands)).await?;
-        if !is_refused(&replies) {
-            let replaced = self.0.lock().insert(address, link);
-            drop(replaced);
-        }
-        Ok(replies)
-    }
-
-    /// Removes a connection, unless another has taken its place.
-    #[must_use = "it is dropped by the caller, without the lock"]
-    fn forget(&self, address: &str, link: &Arc<dyn Link>) -> Option<Arc<dyn Link>> {
-        let mut links = self.0.lock();
-        let is_it = links
-            .get(address)
-            .is_some_and(|kept| Arc::ptr_eq(kept, link));
-        if is_it { links.remove(address) } else { None }
-    }
-}
-
-fn is_refused(replies: &[Reply]) -> bool {
-    replies.first().and_then(Refusal::of).is_some()
-}
-
 /// The address of the master that the Sentinels name, if the connections go elsewhere. A master that was replaced may not
-/// know that for seconds, and loses what is written to it until then.
+/// know that for seconds, and loses what is written to it until then. `calm` is whether all servers are reachable.
 pub(crate) async fn successor(
     transport: &dyn Transport,
-    sentinels: &Sentinels,
-    server: &Server,
+    endpoint: &Endpoint,
+    master: &Master,
     known: &[Address],
     timeout: Duration,
+    calm: bool,
 ) -> Option<Address> {
-    for sentinel in &server.sentinels {
-        let asking = master(transport, sentinels, sentinel, server, timeout);
-        let Ok(address) = asking.await else {
+    let news = master.latest_news();
+    for sentinel in master.sentinels() {
+        let looking = sentinel.look_up(master.name(), timeout, news, calm);
+        let Ok(address) = looking.await else {
             continue;
         };
         if known.iter().all(|known| *known == address) {
             return None;
         }
         // The Sentinel may be out of date, so the new master has to confirm its role.
-        let endpoint = server.endpoint.at(&address.0, address.1);
+        let endpoint = endpoint.at(&address.0, address.1);
         if open_master(transport, &endpoint, timeout, None)
             .await
             .is_ok()
@@ -165,51 +106,6 @@ pub(crate) async fn successor(
         }
     }
     None
-}
-
-async fn master(
-    transport: &dyn Transport,
-    sentinels: &Sentinels,
-    sentinel: &Endpoint,
-    server: &Server,
-    timeout: Duration,
-) -> Result<Address, Fault> {
-    // There are others to ask: one that is silent must not keep everything waiting.
-    let timeout = timeout.min(PROBE_TIMEOUT);
-    let name = server.master_name.as_deref().unwrap_or_default();
-    let ask = Command::new("SENTINEL")
-        .word("GET-MASTER-ADDR-BY-NAME")
-        .text(name);
-    let replies = sentinels
-        .request(transport, sentinel, timeout, &[ask])
-        .await?;
-    if let Some(refusal) = replies.first().and_then(Refusal::of) {
-        if refusal.is_unknown_command() {
-            let text = format!(
-                "{sentinel} is a server and no Sentinel: give it without 'sentinels', or give the address of a Sentinel, whose \
-                 port is 26379 unless it was changed"
-            );
-            return Err(Fault::new(FaultKind::Refused, text));
-        }
-        return Err(refusal.into_fault());
-    }
-    let address = match replies.first() {
-        Some(Reply::Array(words)) => {
-            let host = words.first().and_then(text);
-            let port = words
-                .get(1)
-                .and_then(text)
-                .and_then(|port| port.parse().ok());
-            host.zip(port)
-        }
-        _ => None,
-    };
-    address.ok_or_else(|| {
-        Fault::new(
-            FaultKind::Unreachable,
-            format!("the Sentinel {sentinel} knows no master '{name}'"),
-        )
-    })
 }
 
 /// A Sentinel may not have noticed yet that its master is none any more.
@@ -246,14 +142,15 @@ fn role(reply: Option<&Reply>) -> Option<String> {
 /// Opens a connection for requests. It is not usable before the time of the server is known.
 pub(crate) async fn open_writer(
     transport: &dyn Transport,
-    server: &Server,
+    endpoint: &Endpoint,
+    master: Option<&Master>,
     timeout: Duration,
 ) -> Result<Opened, Fault> {
-    let opened = open(transport, server, timeout, None).await?;
+    let opened = open(transport, endpoint, master, timeout, None).await?;
     let time = time_at(&*opened.link, timeout).await?;
     if time.is_none() {
         // A Sentinel does not answer `TIME`, nor does a server whose user may not run it.
-        refuse_sentinel(&*opened.link, &server.endpoint, timeout).await?;
+        refuse_sentinel(&*opened.link, endpoint, timeout).await?;
     }
     Ok(Opened { time, ..opened })
 }
@@ -278,22 +175,6 @@ pub(crate) async fn time_at(link: &dyn Link, timeout: Duration) -> Result<Option
     let asked = Instant::now();
     let replies = in_time(timeout, link.request(&[Command::new("TIME")])).await?;
     Ok(Reading::new(asked, Instant::now(), replies.first()))
-}
-
-async fn in_time<T>(
-    timeout: Duration,
-    answer: impl std::future::Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    let late = |_| Fault::new(FaultKind::Timeout, "the server did not answer in time");
-    tokio::time::timeout(timeout, answer).await.map_err(late)?
-}
-
-fn text(reply: &Reply) -> Option<String> {
-    match reply {
-        Reply::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Reply::SimpleString(text) | Reply::VerbatimString { text, .. } => Some(text.clone()),
-        _ => None,
-    }
 }
 
 /// Asks one server after the other for the map, until one knows.

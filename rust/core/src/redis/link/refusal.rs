@@ -7,6 +7,15 @@ use crate::redis::fault::{Fault, FaultKind};
 /// An answer of a server.
 pub(crate) type Reply = Value;
 
+/// The text of an answer that is one.
+pub(super) fn text(reply: &Reply) -> Option<String> {
+    match reply {
+        Reply::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Reply::SimpleString(text) | Reply::VerbatimString { text, .. } => Some(text.clone()),
+        _ => None,
+    }
+}
+
 /// A server's error.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
