@@ -32,8 +32,8 @@ pub use plain::PlainSends;
 pub use runtime::Runtime;
 pub use sending::{Addressed, Prepared, Unsent};
 pub use settings::{
-    CertificateSource, Certificates, Credentials, Endpoint, Protocol, Server, Settings, Tls,
-    Topology,
+    CertificateSource, Certificates, Credentials, Endpoint, Protocol, Server, Settings,
+    SocketAddress, Tls, Topology,
 };
 pub use wire::form::Wire;
 pub use wire::{crypt, envelope, keys, payload, ring, sequence};

@@ -68,12 +68,8 @@ pub struct Server {
 /// One server.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// Its name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Its unix socket, instead of host and port.
-    pub path: Option<String>,
+    /// Where it listens.
+    pub socket: SocketAddress,
     /// The user's name.
     pub username: Option<String>,
     /// The user's password.
@@ -86,6 +82,20 @@ pub struct Endpoint {
     pub tls: Option<Tls>,
     /// What is spoken with it.
     pub protocol: Protocol,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketAddress {
+    /// At a port of a host, which is given by its name or address.
+    Tcp {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// At a unix socket of this path.
+    Unix(String),
 }
 
 /// The versions of the protocol of Redis.
@@ -151,19 +161,17 @@ impl Endpoint {
     /// The same server at another address.
     pub(crate) fn at(&self, host: &str, port: u16) -> Self {
         Self {
-            host: host.to_owned(),
-            port,
-            path: None,
+            socket: SocketAddress::tcp(host, port),
             ..self.clone()
         }
     }
 
     /// Whether a connection to the one can serve for the other: to the same server, as the same user, and encrypted alike.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let place = |at: &Self| (at.host.clone(), at.port, at.path.clone(), at.database);
         let user = |at: &Self| (at.username.clone(), at.password.clone());
         let source = |at: &Self| at.credentials.as_ref().map(|source| source.id());
-        place(self) == place(other)
+        self.socket == other.socket
+            && self.database == other.database
             && user(self) == user(other)
             && source(self) == source(other)
             && self.tls == other.tls
@@ -183,12 +191,35 @@ impl PartialEq for Tls {
 
 impl Eq for Tls {}
 
+impl SocketAddress {
+    pub(crate) fn tcp(host: &str, port: u16) -> Self {
+        Self::Tcp {
+            host: host.to_owned(),
+            port,
+        }
+    }
+
+    /// The host, if it is not a unix socket.
+    pub(crate) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { host, .. } => Some(host),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SocketAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            Some(path) => f.write_str(path),
-            None => write!(f, "{}:{}", self.host, self.port),
-        }
+        self.socket.fmt(f)
     }
 }
 

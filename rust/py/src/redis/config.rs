@@ -5,8 +5,8 @@ use std::sync::Arc;
 use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::ring::Ring;
 use headrace_core::redis::{
-    CertificateSource, Certificates, Credentials, Endpoint, Protocol, Server, Settings, Tls,
-    Topology, Wire,
+    CertificateSource, Certificates, Credentials, Endpoint, Protocol, Server, Settings,
+    SocketAddress, Tls, Topology, Wire,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -228,9 +228,13 @@ impl EndpointConfig {
     fn into_core(self) -> Endpoint {
         let credentials = |source| Arc::new(PasswordSource(Some(source))) as Arc<dyn Credentials>;
         Endpoint {
-            host: self.host,
-            port: self.port,
-            path: self.path,
+            socket: match self.path {
+                Some(path) => SocketAddress::Unix(path),
+                None => SocketAddress::Tcp {
+                    host: self.host,
+                    port: self.port,
+                },
+            },
             username: self.username,
             password: self.password,
             credentials: self.password_source.map(credentials),

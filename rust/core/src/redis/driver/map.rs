@@ -322,8 +322,8 @@ mod tests {
         let mut map = cluster(now);
         map.look_again();
         let look = map.next_look(now + MAP_AGE, |_| 1).expect("it is due");
-        let hosts: Vec<_> = look.candidates.iter().map(|at| at.host.as_str()).collect();
-        assert_eq!(hosts, ["b", "a", "seed"]);
+        let asked: Vec<_> = look.candidates.iter().map(ToString::to_string).collect();
+        assert_eq!(asked, ["b:1", "a:1", "seed:1"]);
         assert!(look.must_be_cluster);
     }
 }

@@ -16,7 +16,7 @@ use crate::memory::MemoryEngine;
 use crate::redis::fault::Fault;
 use crate::redis::host::{Answer, Host, RawMessage};
 use crate::redis::link::{BoxFuture, Change, Command, Link, Refusal, Reply};
-use crate::redis::settings::{Endpoint, Protocol, Server, Settings, Topology};
+use crate::redis::settings::{Endpoint, Protocol, Server, Settings, SocketAddress, Topology};
 use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{Keys, ProcessId};
 use crate::redis::wire::ring::Ring;
@@ -56,9 +56,7 @@ impl Host for World {
 
 pub(super) fn endpoint() -> Endpoint {
     Endpoint {
-        host: "seed".to_owned(),
-        port: 1,
-        path: None,
+        socket: SocketAddress::tcp("seed", 1),
         username: None,
         password: None,
         credentials: None,

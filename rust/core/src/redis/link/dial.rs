@@ -22,7 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::certificate::{AcceptAny, Verifier, Words};
-use crate::redis::settings::{Certificates, Endpoint, Tls};
+use crate::redis::settings::{Certificates, Endpoint, SocketAddress, Tls};
 
 /// A byte stream.
 pub(super) type Stream = Pin<Box<dyn AsyncStream + Send + Sync>>;
@@ -39,30 +39,33 @@ pub(super) const SPEAKS_TLS: &str =
 
 /// Opens a stream, or returns why there is none.
 pub(super) async fn dial(endpoint: &Endpoint) -> Result<Stream, String> {
-    if let Some(path) = &endpoint.path {
-        let stream = UnixStream::connect(path).await;
-        return Ok(Box::pin(stream.map_err(|error| in_words(&error))?));
-    }
-    let Some(tls) = &endpoint.tls else {
-        return Ok(Box::pin(connect(endpoint).await?));
+    let (host, port) = match &endpoint.socket {
+        SocketAddress::Tcp { host, port } => (host.as_str(), *port),
+        SocketAddress::Unix(path) => {
+            let stream = UnixStream::connect(path).await;
+            return Ok(Box::pin(stream.map_err(|error| in_words(&error))?));
+        }
     };
-    let name = server_name(endpoint)?;
+    let Some(tls) = &endpoint.tls else {
+        return Ok(Box::pin(connect(host, port).await?));
+    };
+    let name = server_name(host)?;
     let tls = tls.clone();
     // Reads files, those of the system's authorities, which are many.
     let making = tokio::task::spawn_blocking(move || config(&tls)).await;
     let config = making.map_err(|_| "TLS could not be set up".to_owned())??;
-    let stream = connect(endpoint).await?;
+    let stream = connect(host, port).await?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
     tokio::pin!(handshake);
     let done = match tokio::time::timeout(HANDSHAKE_TIMEOUT, &mut handshake).await {
         Ok(done) => done,
-        Err(_) if speaks_plain(endpoint).await => return Err(SPEAKS_PLAIN.to_owned()),
+        Err(_) if speaks_plain(host, port).await => return Err(SPEAKS_PLAIN.to_owned()),
         Err(_) => handshake.await,
     };
     match done {
         Ok(stream) => Ok(Box::pin(stream)),
         Err(error) => Err(match rustls_error(&error) {
-            None | Some(Error::InvalidMessage(_)) if speaks_plain(endpoint).await => {
+            None | Some(Error::InvalidMessage(_)) if speaks_plain(host, port).await => {
                 SPEAKS_PLAIN.to_owned()
             }
             Some(error) => tls_in_words(error),
@@ -75,8 +78,8 @@ pub(super) async fn dial(endpoint: &Endpoint) -> Result<Stream, String> {
 }
 
 /// Connects to the first address of a host that answers.
-async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {
-    let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let found = tokio::net::lookup_host((host, port)).await;
     let unknown = |why: &str| format!("the name cannot be resolved: {why}");
     let addresses: Vec<SocketAddr> = found.map_err(|error| unknown(&in_words(&error)))?.collect();
     if addresses.is_empty() {
@@ -92,15 +95,15 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(endpoint.host.clone())
+fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(host.to_owned())
         .map_err(|_| "the host is no name or address that a certificate can be for".to_owned())
 }
 
 /// Whether a port answers to a line of plain Redis.
-async fn speaks_plain(endpoint: &Endpoint) -> bool {
+async fn speaks_plain(host: &str, port: u16) -> bool {
     let ask = async {
-        let mut stream = connect(endpoint).await.ok()?;
+        let mut stream = connect(host, port).await.ok()?;
         stream.write_all(b"PING\r\n").await.ok()?;
         let first = stream.read_u8().await.ok()?;
         // Any answer is a line of plain Redis.
@@ -111,9 +114,9 @@ async fn speaks_plain(endpoint: &Endpoint) -> bool {
 }
 
 /// Whether a port answers to a greeting in TLS.
-pub(super) async fn speaks_tls(endpoint: &Endpoint) -> bool {
+pub(super) async fn speaks_tls(host: &str, port: u16) -> bool {
     let ask = async {
-        let name = server_name(endpoint).ok()?;
+        let name = server_name(host).ok()?;
         let provider = Arc::new(ring::default_provider());
         let any = AcceptAny(provider.signature_verification_algorithms);
         let config = builder(&provider).ok()?;
@@ -121,7 +124,7 @@ pub(super) async fn speaks_tls(endpoint: &Endpoint) -> bool {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(any))
             .with_no_client_auth();
-        let stream = connect(endpoint).await.ok()?;
+        let stream = connect(host, port).await.ok()?;
         let done = TlsConnector::from(Arc::new(config))
             .connect(name, stream)
             .await;

@@ -9,7 +9,7 @@ use redis::{ErrorKind, RedisError};
 use super::dial::{SPEAKS_TLS, in_words, rustls_error, speaks_tls, tls_in_words};
 use super::refusal::Refusal;
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::settings::Endpoint;
+use crate::redis::settings::{Endpoint, SocketAddress};
 
 /// Why a server cannot be used, after `HELLO` was sent.
 pub(super) async fn failed(endpoint: &Endpoint, error: &RedisError) -> Fault {
@@ -50,8 +50,9 @@ async fn no_answer(endpoint: &Endpoint, error: &RedisError) -> String {
     if let Some(error) = io.and_then(rustls_error) {
         return tls_in_words(error);
     }
-    let is_plain = endpoint.tls.is_none() && endpoint.path.is_none();
-    if is_plain && speaks_tls(endpoint).await {
+    if let (None, SocketAddress::Tcp { host, port }) = (&endpoint.tls, &endpoint.socket)
+        && speaks_tls(host, *port).await
+    {
         return SPEAKS_TLS.to_owned();
     }
     match io {

@@ -240,7 +240,7 @@ fn slots(reply: Option<&Reply>, asked: &Endpoint) -> Vec<SlotRange> {
         Some(SlotRange {
             first: number(words.first())?,
             last: number(words.get(1))?,
-            host: host.unwrap_or_else(|| asked.host.clone()),
+            host: host.unwrap_or_else(|| asked.socket.host().unwrap_or_default().to_owned()),
             port: number(master.get(1))?,
         })
     };

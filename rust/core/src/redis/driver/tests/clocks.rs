@@ -18,7 +18,7 @@ async fn what_is_sent_before_there_is_a_connection_is_dated_by_the_server() {
 async fn each_server_has_a_clock_of_its_own() {
     let mut settings = settings(Topology::Shards);
     let mut second = settings.hosts[0].clone();
-    second.endpoint.host = "second".to_owned();
+    second.endpoint = second.endpoint.at("second", 1);
     settings.hosts.push(second);
     let layer = willing_layer(settings);
     layer.set_clock("seed:1", HOUR);

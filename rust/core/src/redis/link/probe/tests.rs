@@ -1,11 +1,9 @@
 use super::*;
-use crate::redis::settings::Protocol;
+use crate::redis::settings::{Protocol, SocketAddress};
 
 fn endpoint() -> Endpoint {
     Endpoint {
-        host: "asked".to_owned(),
-        port: 1,
-        path: None,
+        socket: SocketAddress::tcp("asked", 1),
         username: None,
         password: None,
         credentials: None,

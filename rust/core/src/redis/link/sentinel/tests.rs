@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::super::transport::{BoxFuture, Change, Push, PushSink};
 use super::*;
-use crate::redis::settings::{Certificates, Protocol, Tls};
+use crate::redis::settings::{Certificates, Protocol, SocketAddress, Tls};
 
 /// A Sentinel without a socket. Its connections may break after their first answer.
 #[derive(Default)]
@@ -116,9 +116,7 @@ impl Link for FakeLink {
 
 fn endpoint(host: &str) -> Endpoint {
     Endpoint {
-        host: host.to_owned(),
-        port: 26379,
-        path: None,
+        socket: SocketAddress::tcp(host, 26379),
         username: None,
         password: None,
         credentials: None,
