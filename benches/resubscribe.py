@@ -46,7 +46,7 @@ async def measure(server: Server, groups: int) -> None:
         await asyncio.sleep(0.01)
     print(f"{groups:,} groups: all confirmed again after {time.perf_counter() - began:.2f} s")
     print(f"processor time of the thread: {processor_seconds() - busy:.2f} s")
-    print(f"SUBSCRIBE for each topic: {(subscribes(server) - asked) / (groups + 2):.3f}")
+    print(f"SUBSCRIBE for each topic: {(subscribes(server) - asked) / (groups + 3):.3f}")
     print(f"resident: {before:.0f} MiB before, {resident_mebibytes():.0f} MiB after")
     await layer.close()
 

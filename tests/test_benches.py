@@ -199,3 +199,12 @@ def test_what_messages_cost_that_wait_for_a_server_is_measured() -> None:
     line = r" *[\d,]+ messages wait: \d+\.\d% of a core, \d+\.\d% while 200 more are sent"
     assert [re.fullmatch(line, each) is not None for each in lines[:-1]] == [True, True]
     assert lines[-1] == "given up: 0"
+
+
+def test_what_a_change_of_members_costs_is_printed_for_each_round() -> None:
+    """The figures are whole numbers, and the hash is not read for each change."""
+    head, *lines = run("benches.members", "--layers", "3", "--changes", "30").splitlines()
+    assert head.endswith("; 3 layers")
+    rounds = [re.fullmatch(r"(\d+) members: HGETALL (\d+), (\d+) bytes for each change", line) for line in lines]
+    assert [found and int(found[1]) for found in rounds] == [30, 60, 90, 120]
+    assert sum(int(found[2]) for found in rounds if found) < 30

@@ -68,6 +68,10 @@ def constant(path: str, name: str) -> int:
         ("messages of a queue on the server", setting_of(RedisChannelLayer, "capacity")),
         ("messages of a queue that are taken at a time", constant("core/src/redis/driver/queues/taking.rs", "MOST")),
         ("senders and destinations whose numbers are watched", constant("core/src/redis/driver/mod.rs", "WATCHED")),
+        (
+            "changes of members that are kept during a reading",
+            constant("core/src/redis/driver/members/mod.rs", "KEPT"),
+        ),
         ("notices that wait for the log", constant("core/src/redis/notice.rs", "NOTICES")),
     ],
 )

@@ -137,15 +137,15 @@ async def test_a_probe_of_the_connection_leaves_no_hole(layer: RedisChannelLayer
 async def test_subscriptions(make_layer: MakeLayer) -> None:
     layer = make_layer(subscription_linger=0)
     await layer.connect()
-    assert layer.stats().connection.subscriptions == 2
+    assert layer.stats().connection.subscriptions == 3
     channel = await layer.new_channel()
     await layer.group_add("room", channel)
-    assert layer.stats().connection.subscriptions == 3
+    assert layer.stats().connection.subscriptions == 4
     waiting = asyncio.create_task(layer.receive("work"))
-    await until(lambda: layer.stats().connection.subscriptions == 4, "it subscribes to the wake-ups")
+    await until(lambda: layer.stats().connection.subscriptions == 5, "it subscribes to the wake-ups")
     waiting.cancel()
     await layer.group_discard("room", channel)
-    await until(lambda: layer.stats().connection.subscriptions == 2, "both are left")
+    await until(lambda: layer.stats().connection.subscriptions == 3, "both are left")
 
 
 async def test_queued_fetched_and_the_depth(layer: RedisChannelLayer, reading: Reading, make_peer: MakePeer) -> None:

@@ -42,12 +42,16 @@ pub(super) enum Arrived {
     Wake(String),
     /// A control message, with its sender.
     Control(ProcessId, Control),
+    /// How memberships change, with its sender and number.
+    Members(ProcessId, u64, Control),
 }
 
 #[derive(Debug)]
 pub(super) struct Arrivals {
     sequences: Sequences,
     refusals: Refusals,
+    /// Something that changes memberships was missed, or came late.
+    missed_change: bool,
 }
 
 impl Arrivals {
@@ -56,7 +60,13 @@ impl Arrivals {
         Self {
             sequences: Sequences::new(watched),
             refusals: Refusals::default(),
+            missed_change: false,
         }
+    }
+
+    /// Whether something that changes memberships was missed, or came late, since this was asked last.
+    pub(super) fn take_missed_change(&mut self) -> bool {
+        std::mem::take(&mut self.missed_change)
     }
 
     pub(super) fn refusals(&mut self) -> &mut Refusals {
@@ -107,7 +117,8 @@ impl Arrivals {
                 } else {
                     self.is_probably_due(cx, topics, (node, topic), &header)
                 };
-                due.then(|| self.opened(cx, from, body)).flatten()
+                due.then(|| self.opened(cx, from, header.sequence, body))
+                    .flatten()
             }
             Err(malformed) => {
                 self.refusals.refuse(&cx.shared, from, malformed);
@@ -120,6 +131,7 @@ impl Arrivals {
         &mut self,
         cx: &mut Context<H>,
         from: Origin<'_>,
+        number: u64,
         body: Body,
     ) -> Option<Arrived> {
         match (cx.keys.topic(from.place), body) {
@@ -130,8 +142,16 @@ impl Arrivals {
             (Some(Topic::Process(_)), Body::Direct { channel, payload }) => {
                 self.deliver_to_channel(cx, &channel, payload, from);
             }
-            (Some(Topic::Process(_) | Topic::Control), Body::Control(control)) => {
+            (Some(Topic::Process(_) | Topic::Control), Body::Control(control))
+                if !control.is_announcement() =>
+            {
                 return from.sender.map(|sender| Arrived::Control(sender, control));
+            }
+            (Some(Topic::Members), Body::Control(control))
+                if control.is_announcement() || control == Control::MembersChanged =>
+            {
+                let members = |sender| Arrived::Members(sender, number, control);
+                return from.sender.map(members);
             }
             _ => self.refuse_content(cx, from, MISPLACED, ""),
         }
@@ -190,6 +210,9 @@ impl Arrivals {
             }
             Seen::First | Seen::Next | Seen::Late => expired,
         };
+        if late || seen == Seen::Late {
+            self.note_missed_change(cx, topic);
+        }
         if late {
             count(&cx.shared.meter.late, 1);
         }
@@ -210,10 +233,12 @@ impl Arrivals {
         match self.sequences.note(header.sender, topic, header.sequence) {
             Seen::Again if topics.is_late_expected(topic, cx.now) => {
                 count(&cx.shared.meter.late, 1);
+                self.note_missed_change(cx, topic);
                 return false;
             }
             // An older number comes late when it had to be sent again, because its slot was moving.
-            Seen::First | Seen::Next | Seen::Again | Seen::Late => {}
+            Seen::Again | Seen::Late => self.note_missed_change(cx, topic),
+            Seen::First | Seen::Next => {}
             Seen::Gap(missed) => self.found_hole(cx, topics, topic, missed),
         }
         let deadline = header.deadline;
@@ -225,8 +250,15 @@ impl Arrivals {
         if is_late {
             count(&cx.shared.meter.late, 1);
             cx.shared.notices.push_once(Notice::Late);
+            self.note_missed_change(cx, topic);
         }
         !is_late
+    }
+
+    /// Notes that what came on a topic is not all of it, or not in order, if it is one that changes memberships.
+    fn note_missed_change<H: Host>(&mut self, cx: &Context<H>, topic: &str) {
+        let topic = cx.keys.topic(topic);
+        self.missed_change |= matches!(topic, Some(Topic::Control | Topic::Members));
     }
 
     fn found_hole<H: Host>(
@@ -239,6 +271,7 @@ impl Arrivals {
         if cx.servers.map().is_passed_on() {
             topics.expect_late(topic, cx.now);
         }
+        self.note_missed_change(cx, topic);
         self.report_gap(cx, &[topic.to_owned()], missed);
     }
 
@@ -414,64 +447,4 @@ fn refuse_oversized<H: Host>(cx: &Context<H>, place: &str, bytes: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{ME, OTHER, World, context, settings};
-    use super::*;
-    use crate::redis::settings::Topology;
-    use crate::redis::wire::envelope::OutgoingBody;
-
-    const SHARD: NodeKey = NodeKey::Shard(0);
-    /// `{"type": "x"}`
-    const PAYLOAD: &[u8] = b"\x81\xa4type\xa1x";
-
-    fn parts() -> (Context<World>, Topics, Arrivals) {
-        let cx = context(settings(Topology::Shards));
-        (cx, Topics::default(), Arrivals::new(16))
-    }
-
-    fn direct(channel: &str, sequence: u64) -> Vec<u8> {
-        let header = Header {
-            sender: OTHER,
-            sequence,
-            deadline: u64::MAX,
-        };
-        let payload = PAYLOAD;
-        let body = OutgoingBody::Direct { channel, payload };
-        let draft = envelope::encode(&header, body, None).expect("it fits");
-        draft.bytes().to_vec()
-    }
-
-    #[test]
-    fn a_message_goes_into_its_mailbox_and_a_hole_before_it_is_reported() {
-        let (mut cx, mut topics, mut arrivals) = parts();
-        let (own_topic, channel) = (cx.keys.process(ME), format!("specific.{ME}!a"));
-        for (sequence, missed) in [(1, 0), (2, 0), (5, 2)] {
-            let from = (&SHARD, own_topic.as_str());
-            let bytes = direct(&channel, sequence);
-            assert_eq!(arrivals.arrived(&mut cx, &mut topics, from, bytes), None);
-            assert_eq!(cx.shared.stats().missed, missed);
-        }
-        assert_eq!(cx.local.depth(&channel), 3);
-    }
-
-    #[test]
-    fn what_is_no_message_is_refused_or_for_another_part() {
-        let (mut cx, mut topics, mut arrivals) = parts();
-        let mut arrive = |topic: &str, bytes: Vec<u8>| {
-            arrivals.arrived(&mut cx, &mut topics, (&SHARD, topic), bytes)
-        };
-        let wake = arrive("t:b:{work}", Vec::new());
-        assert_eq!(wake, Some(Arrived::Wake("work".to_owned())));
-        assert_eq!(arrive("t:g:room", b"nonsense".to_vec()), None);
-        assert_eq!(
-            arrive("t:g:room", direct("work", 1)),
-            None,
-            "it is misplaced"
-        );
-        assert_eq!(cx.shared.stats().malformed, 2);
-        let much = vec![0; cx.settings.max_message_bytes + ENVELOPE + 1];
-        let from = (&SHARD, "t:g:room");
-        assert_eq!(arrivals.arrived(&mut cx, &mut topics, from, much), None);
-        assert_eq!(cx.shared.stats().oversized, 1);
-    }
-}
+mod tests;

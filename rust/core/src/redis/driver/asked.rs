@@ -32,7 +32,7 @@ impl<H: Host> Driver<H> {
                 channel,
                 lasts,
                 ticket,
-            } => members::change(cx, group, channel, lasts, ticket),
+            } => self.members.change(cx, (group, channel), lasts, ticket),
             Ask::SendControl {
                 process,
                 control,

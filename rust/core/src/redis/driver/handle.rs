@@ -119,14 +119,7 @@ impl<H: Host> Driver<H> {
                 if topics.is_elsewhere(key, &topic) {
                     return;
                 }
-                let arrivals = &mut self.arrivals;
-                match arrivals.arrived(cx, topics, (key, &topic), payload) {
-                    Some(Arrived::Wake(channel)) => self.queues.woken(cx, &channel),
-                    Some(Arrived::Control(sender, control)) => {
-                        self.control_received(sender, control);
-                    }
-                    None => {}
-                }
+                self.arrived(key, &topic, payload);
             }
             Push::Subscribed { topic } => {
                 self.subscribed(key, &String::from_utf8_lossy(&topic));
@@ -145,6 +138,25 @@ impl<H: Host> Driver<H> {
         }
     }
 
+    /// A message has come on a topic, from this server.
+    pub(super) fn arrived(&mut self, key: &NodeKey, topic: &str, payload: Vec<u8>) {
+        let (cx, topics) = (&mut self.cx, &mut self.topics);
+        let arrivals = &mut self.arrivals;
+        match arrivals.arrived(cx, topics, (key, topic), payload) {
+            Some(Arrived::Wake(channel)) => self.queues.woken(cx, &channel),
+            Some(Arrived::Control(sender, control)) => self.control_received(sender, control),
+            Some(Arrived::Members(sender, number, control)) => {
+                let (from, outgoing) = ((sender, number), &mut self.outgoing);
+                self.members
+                    .announced(cx, arrivals, outgoing, from, control);
+            }
+            None => {}
+        }
+        if self.arrivals.take_missed_change() {
+            self.members.distrust(&mut self.cx);
+        }
+    }
+
     /// A server has confirmed the subscription to a topic.
     fn subscribed(&mut self, key: &NodeKey, topic: &str) {
         let cx = &mut self.cx;
@@ -156,7 +168,7 @@ impl<H: Host> Driver<H> {
         self.arrivals.excuse_topic(topic);
         match cx.keys.topic(topic) {
             Some(Topic::Wake(channel)) => self.queues.woken(cx, channel),
-            Some(Topic::Control) => self.members.load(cx),
+            Some(Topic::Control | Topic::Members) => self.members.subscribed(cx),
             _ => {}
         }
     }
@@ -189,11 +201,13 @@ impl<H: Host> Driver<H> {
                 self.peers.done(cx, request);
                 return;
             }
-            Control::MembersChanged if sender != cx.me => return self.members.load(cx),
+            Control::MembersChanged => return self.members.changed_somehow(cx, sender),
             Control::Flush if sender != cx.me => {
-                return members::flush_here(cx, &mut self.queues);
+                members::flush_here(cx, &mut self.queues);
+                // What was changed since may have been heard before.
+                return self.members.distrust(cx);
             }
-            Control::MembersChanged | Control::Flush => return,
+            Control::Flush | Control::Membership { .. } | Control::ReadMembers => return,
         };
         if done.is_err() {
             let from = Origin {
@@ -278,12 +292,14 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    fn answered(&mut self, then: Then, replies: Vec<Reply>, carried: Arc<[u8]>) {
+    pub(super) fn answered(&mut self, then: Then, replies: Vec<Reply>, carried: Arc<[u8]>) {
         let cx = &mut self.cx;
         let (arrivals, queues) = (&mut self.arrivals, &mut self.queues);
         match then {
             Then::Ignored | Then::Indexed { .. } => {}
-            Then::Published { call, at, direct } => {
+            Then::Published {
+                call, at, direct, ..
+            } => {
                 let receivers = integer(replies.first());
                 count(&cx.shared.meter.published, 1);
                 smooth(&cx.shared.meter.publish_latency, cx.now - at);
@@ -310,28 +326,28 @@ impl<H: Host> Driver<H> {
                 queues.recovered(cx, arrivals, &channel, replies);
             }
             Then::Members => self.members.read(cx, arrivals, queues, replies),
-            Then::Membership {
-                group,
-                channel,
-                lasts,
-                call,
-            } => members::changed(cx, &mut self.outgoing, (&group, &channel), lasts, call),
+            Then::Membership { change, call } => {
+                let outgoing = &mut self.outgoing;
+                self.members.changed(cx, outgoing, change, &carried, call);
+            }
             Then::Index { call, names, hours } => {
                 let found = (call, names, hours);
                 members::index_read(cx, &mut self.outgoing, queues, found, replies);
             }
             Then::Removed { call, queue } => members::removed(cx, call, queue, &replies),
+            Then::MembersRemoved { call } => {
+                members::members_removed(cx, &mut self.outgoing, call);
+            }
         }
     }
 
     /// It was not done, or it is not known whether it was.
-    fn failed(&mut self, then: Then, fault: &Fault) {
+    pub(super) fn failed(&mut self, then: Then, fault: &Fault) {
         let (cx, queues) = (&mut self.cx, &mut self.queues);
         if then.carries_a_message() {
             count(&cx.shared.meter.unsent, 1);
         }
         let call = match then {
-            // The members are read again when the control topic is confirmed again.
             Then::Ignored | Then::Acknowledged { .. } => None,
             Then::Recovered { channel } => {
                 queues.not_recovered(cx, &channel, fault);
@@ -364,8 +380,20 @@ impl<H: Host> Driver<H> {
             Then::Oldest(pushed) | Then::Pruned(pushed) | Then::Withdrawn(pushed) => {
                 Some(pushed.call)
             }
+            Then::Membership { change, call } => {
+                self.members.not_announced(&change.group, &change.channel);
+                Some(call)
+            }
+            Then::MembersRemoved { call }
+            | Then::Published {
+                call,
+                announces: true,
+                ..
+            } => {
+                self.members.note_unannounced();
+                Some(call)
+            }
             Then::Published { call, .. }
-            | Then::Membership { call, .. }
             | Then::Index { call, .. }
             | Then::Removed { call, .. } => Some(call),
         };

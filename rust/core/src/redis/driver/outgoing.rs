@@ -28,6 +28,8 @@ enum Published {
     Direct(Draft),
     /// A control message; it has a deadline only if it is authenticated.
     Control(Draft),
+    /// One that announces a change of memberships.
+    Announcement(Draft),
     /// A message as `channels_redis` sends it, without an envelope.
     Payload(Draft),
 }
@@ -187,7 +189,10 @@ impl Outgoing {
         call: CallId,
     ) {
         let topic = cx.keys.process(process);
-        self.publish_control(cx, &process.to_string(), &topic, control, call);
+        if let Some((_, entry)) = self.encoded(cx, &topic, control, call) {
+            let name = process.to_string();
+            publish(cx, &name, &topic, Published::Control(entry), call);
+        }
     }
 
     /// Sends a control message to all processes.
@@ -198,27 +203,50 @@ impl Outgoing {
         call: CallId,
     ) {
         let topic = cx.keys.control();
-        self.publish_control(cx, "", &topic, control, call);
+        if let Some((_, entry)) = self.encoded(cx, &topic, control, call) {
+            publish(cx, "", &topic, Published::Control(entry), call);
+        }
     }
 
-    fn publish_control<H: Host>(
+    /// Announces to all processes how memberships change. Returns the number of the announcement.
+    pub(super) fn announce<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        name: &str,
+        control: &Control,
+        call: CallId,
+    ) -> Option<u64> {
+        let topic = cx.keys.members();
+        let (number, entry) = self.encoded(cx, &topic, control, call)?;
+        publish(cx, "", &topic, Published::Announcement(entry), call);
+        if *control != Control::ReadMembers {
+            // Processes of earlier releases read the members whenever something has changed.
+            let topic = cx.keys.control();
+            let (_, entry) = self.encoded(cx, &topic, &Control::MembersChanged, call)?;
+            publish(cx, "", &topic, Published::Announcement(entry), call);
+        }
+        Some(number)
+    }
+
+    /// The envelope of a control message for a topic, and its number.
+    fn encoded<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
         topic: &str,
         control: &Control,
         call: CallId,
-    ) {
+    ) -> Option<(u64, Draft)> {
+        let sequence = self.counters.next(topic);
         let header = Header {
             sender: cx.me,
-            sequence: self.counters.next(topic),
+            sequence,
             deadline: 0,
         };
         match envelope::encode(&header, envelope::OutgoingBody::Control(control), cx.seal()) {
-            Ok(entry) => publish(cx, name, topic, Published::Control(entry), call),
+            Ok(entry) => Some((sequence, entry)),
             Err(error) => {
                 let fault = Fault::new(FaultKind::Refused, error.to_string());
                 cx.calls.fail(call, fault);
+                None
             }
         }
     }
@@ -237,15 +265,17 @@ fn publish<H: Host>(
     call: CallId,
 ) {
     let direct = matches!(message, Published::Direct(_));
+    let announces = matches!(message, Published::Announcement(_));
     let command = Command::publish(topic);
     let (length, command) = match message {
-        Published::Control(draft) if !draft.is_sealed() => {
+        Published::Control(draft) | Published::Announcement(draft) if !draft.is_sealed() => {
             (draft.len(), command.bytes(draft.into_bytes()))
         }
         Published::Payload(draft) => (draft.len(), command.bytes(draft.into_bytes())),
-        Published::Group(draft) | Published::Direct(draft) | Published::Control(draft) => {
-            (draft.len(), command.envelope(draft))
-        }
+        Published::Group(draft)
+        | Published::Direct(draft)
+        | Published::Control(draft)
+        | Published::Announcement(draft) => (draft.len(), command.envelope(draft)),
     };
     count(&cx.shared.meter.bytes_out, length as u64);
     let until = cx.add_part(call);
@@ -253,6 +283,7 @@ fn publish<H: Host>(
         call,
         at: cx.now,
         direct,
+        announces,
     };
     cx.submit(Request::new(name, topic, vec![command], until, then));
 }
@@ -305,6 +336,34 @@ mod tests {
             let words = published.and_then(|commands| commands.into_iter().next());
             let to = words.and_then(|words| words.split(' ').nth(1).map(str::to_owned));
             assert_eq!(to, topic);
+        }
+    }
+
+    /// Processes of earlier releases read the control topic alone, and know its messages.
+    #[test]
+    fn a_change_of_memberships_is_told_to_earlier_releases_in_their_words() {
+        let (mut cx, mut outgoing) = parts(Wire::Headrace);
+        let membership = Control::Membership {
+            group: "room".to_owned(),
+            channel: "work".to_owned(),
+            end: 1,
+        };
+        for control in [membership, Control::MembersChanged, Control::ReadMembers] {
+            let call = cx.call(1, None);
+            outgoing.announce(&mut cx, &control, call);
+        }
+        let published: Vec<_> = cx.requests.iter().map(Request::carried).collect();
+        let words = |request: &Request| request.to_strings().concat();
+        let to = |words: String| words.split(' ').nth(1).map(str::to_owned);
+        let topics: Vec<_> = cx.requests.iter().map(words).filter_map(to).collect();
+        assert_eq!(topics, ["t:m", "t:c", "t:m", "t:c", "t:m"]);
+        for (place, sequence) in [(1, 1), (3, 2)] {
+            let mut old = vec![1, 2];
+            old.extend(cx.me.0.to_be_bytes());
+            old.extend(u64::to_be_bytes(sequence));
+            old.extend([0; 8]);
+            old.push(4);
+            assert_eq!(published[place][..], old);
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) enum Then {
         at: Instant,
         /// To the topic of a process: if nobody gets it, the process is gone.
         direct: bool,
+        /// It announces a change of memberships: if it may not have come, that is announced again.
+        announces: bool,
     },
     /// The name of a queue was put into the index.
     Indexed {
@@ -82,10 +84,7 @@ pub(super) enum Then {
     },
     Members,
     Membership {
-        group: String,
-        channel: String,
-        /// In milliseconds; none if it has ended.
-        lasts: Option<u64>,
+        change: MembershipChange,
         call: CallId,
     },
     /// The names of the queues that are to be removed.
@@ -100,6 +99,21 @@ pub(super) enum Then {
         call: CallId,
         queue: bool,
     },
+    /// The memberships were removed by a flush.
+    MembersRemoved {
+        call: CallId,
+    },
+}
+
+/// A change of a membership that this process has asked for.
+#[derive(Debug)]
+pub(super) struct MembershipChange {
+    pub(super) group: String,
+    pub(super) channel: String,
+    /// In milliseconds; none if it has ended.
+    pub(super) lasts: Option<u64>,
+    /// How many changes by others had come when it was asked for.
+    pub(super) begun: u64,
 }
 
 /// An entry on its way into a queue.
@@ -223,7 +237,7 @@ impl Request {
         self.commands.iter().map(Command::to_string).collect()
     }
 
-    /// The envelope that it carries, as it was written.
+    /// The envelope that it carries, or the value of a membership, as it was written.
     pub(super) fn carried(&self) -> Arc<[u8]> {
         let first = self.commands.first().and_then(Command::carried);
         first.cloned().unwrap_or_default()

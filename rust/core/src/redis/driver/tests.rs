@@ -20,6 +20,7 @@ use crate::redis::settings::{Endpoint, Topology};
 use crate::redis::wire::envelope::{self, Header};
 use crate::sync::Mutex;
 
+mod agreement;
 mod authenticated;
 mod clocks;
 mod queues;

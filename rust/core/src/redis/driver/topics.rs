@@ -51,7 +51,7 @@ fn is_used<H: Host>(cx: &Context<H>, topic: &str) -> bool {
             stats.is_ok_and(|stats| stats.waiters > 0)
         }
         Some(Topic::Channel(channel)) => cx.local.is_held(channel),
-        Some(Topic::Process(_) | Topic::Control) => true,
+        Some(Topic::Process(_) | Topic::Control | Topic::Members) => true,
         None => false,
     }
 }
@@ -152,7 +152,7 @@ impl Topics {
         }
         match cx.keys.topic(topic) {
             // Calls wait for these before all others.
-            Some(Topic::Process(_) | Topic::Control) => {
+            Some(Topic::Process(_) | Topic::Control | Topic::Members) => {
                 node.changes.push_first(Change::join(topic));
             }
             _ => node.changes.push(Change::join(topic)),

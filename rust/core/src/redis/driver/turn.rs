@@ -86,6 +86,7 @@ impl<H: Host> Driver<H> {
         }
         if cx.settings.wire == Wire::Headrace && self.topics.are_connected(cx) {
             self.peers.send_probe(cx, &mut self.outgoing);
+            self.members.look_after(cx, &mut self.outgoing);
         }
         for topic in self.topics.sweep(cx) {
             self.arrivals.forget_topic(&topic);
@@ -105,6 +106,7 @@ impl<H: Host> Driver<H> {
         self.outgoing.shrink_if_sparse();
         self.peers.shrink_if_sparse();
         self.queues.shrink_if_sparse();
+        self.members.shrink_if_sparse();
     }
 
     fn report_unsent(&mut self) {

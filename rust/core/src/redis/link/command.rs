@@ -88,17 +88,19 @@ impl Command {
             [_, Word::Text(key), Word::Text(field), end] => {
                 if let Word::End(lasts) = *end {
                     let at = date.now.saturating_add(lasts);
-                    *end = Word::Text(membership::value(key, field, at, date.crypt));
+                    let value = membership::value(key, field, at, date.crypt);
+                    *end = Word::Bytes(value.into_bytes().into());
                 }
             }
             _ => {}
         }
     }
 
-    /// The envelope that it carries.
+    /// The envelope that it carries, or the value of a membership.
     pub(crate) fn carried(&self) -> Option<&Arc<[u8]>> {
         self.0.iter().find_map(|word| match word {
             Word::Envelope(envelope) => Some(envelope.bytes()),
+            Word::Bytes(bytes) => Some(bytes),
             _ => None,
         })
     }

@@ -99,6 +99,8 @@ pub enum Topic<'a> {
     Wake(&'a str),
     /// What all processes must know.
     Control,
+    /// How the memberships of plain channels change.
+    Members,
     /// The messages of a channel, under `wire="channels_redis"`.
     Channel(&'a str),
 }
@@ -170,7 +172,8 @@ impl Keys {
         format!("{}:t:{{{channel}}}:{process}", self.prefix)
     }
 
-    /// The hash of the plain channels that are members of groups.
+    /// The hash of the plain channels that are members of groups, and the pub/sub channel that announces its changes. They
+    /// share the name, and so the server: if another takes its place, every process has to subscribe again and reads the hash.
     pub fn members(&self) -> String {
         format!("{}:m", self.prefix)
     }
@@ -193,8 +196,10 @@ impl Keys {
             return Some(group.map_or(Topic::Channel(name), Topic::Group));
         }
         let rest = name.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;
-        if rest == "c" {
-            return Some(Topic::Control);
+        match rest {
+            "c" => return Some(Topic::Control),
+            "m" => return Some(Topic::Members),
+            _ => {}
         }
         match rest.split_once(':')? {
             ("g", group) => Some(Topic::Group(group)),
@@ -208,7 +213,11 @@ impl Keys {
     pub fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
         match self.topic(name)? {
             Topic::Group(group) => Some(group),
-            Topic::Process(_) | Topic::Wake(_) | Topic::Control | Topic::Channel(_) => None,
+            Topic::Process(_)
+            | Topic::Wake(_)
+            | Topic::Control
+            | Topic::Members
+            | Topic::Channel(_) => None,
         }
     }
 
@@ -220,14 +229,14 @@ impl Keys {
         match self.topic(name) {
             Some(Topic::Group(name) | Topic::Wake(name) | Topic::Channel(name)) => name.to_owned(),
             Some(Topic::Process(process)) => process.to_string(),
-            Some(Topic::Control) | None => String::new(),
+            Some(Topic::Control | Topic::Members) | None => String::new(),
         }
     }
 
     /// The pub/sub channels that a process reads, whatever it is used for.
     pub fn own(&self, process: ProcessId) -> Vec<String> {
         match self.wire {
-            Wire::Headrace => vec![self.process(process), self.control()],
+            Wire::Headrace => vec![self.process(process), self.control(), self.members()],
             Wire::ChannelsRedis => Vec::new(),
         }
     }

@@ -8,6 +8,8 @@ const LEAVE: u8 = 2;
 const DONE: u8 = 3;
 const MEMBERS_CHANGED: u8 = 4;
 const FLUSH: u8 = 5;
+const MEMBERSHIP: u8 = 6;
+const READ_MEMBERS: u8 = 7;
 
 /// A message from one engine to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +39,30 @@ pub enum Control {
         /// Which one.
         request: u64,
     },
-    /// Plain channels joined or left groups: read the members hash again.
+    /// Plain channels joined or left groups, or may have: read the members hash again.
     MembersChanged,
     /// Everything is removed: forget messages and memberships.
     Flush,
+    /// A plain channel joined a group or left it.
+    Membership {
+        /// The group.
+        group: String,
+        /// The channel.
+        channel: String,
+        /// When the membership ends, in milliseconds since the Unix epoch by the server's clock; 0: it has ended.
+        end: u64,
+    },
+    /// A membership was changed by several processes at once, so that it is not known which change was the last: read the
+    /// members hash again.
+    ReadMembers,
 }
 
 impl Control {
+    /// Whether it belongs on the pub/sub channel that announces changes of memberships, and nowhere else.
+    pub fn is_announcement(&self) -> bool {
+        matches!(self, Self::Membership { .. } | Self::ReadMembers)
+    }
+
     pub(super) fn put(&self, bytes: &mut Vec<u8>) -> Result<(), Unsendable> {
         match self {
             Self::Join {
@@ -74,6 +93,17 @@ impl Control {
             }
             Self::MembersChanged => bytes.push(MEMBERS_CHANGED),
             Self::Flush => bytes.push(FLUSH),
+            Self::Membership {
+                group,
+                channel,
+                end,
+            } => {
+                bytes.push(MEMBERSHIP);
+                put_name(bytes, group)?;
+                put_name(bytes, channel)?;
+                bytes.extend(end.to_be_bytes());
+            }
+            Self::ReadMembers => bytes.push(READ_MEMBERS),
         }
         Ok(())
     }
@@ -97,6 +127,12 @@ impl Control {
             },
             MEMBERS_CHANGED => Self::MembersChanged,
             FLUSH => Self::Flush,
+            MEMBERSHIP => Self::Membership {
+                group: reader.group()?,
+                channel: reader.channel()?,
+                end: reader.number()?,
+            },
+            READ_MEMBERS => Self::ReadMembers,
             operation => return Err(Malformed::Operation(operation)),
         })
     }

@@ -75,7 +75,7 @@ fn old(secret: &str) -> Crypt {
     crypt(secret).with_versions(vec![Version::One])
 }
 
-fn controls() -> [Control; 5] {
+fn controls() -> [Control; 7] {
     let (group, channel) = ("room".to_owned(), "work".to_owned());
     [
         Control::Join {
@@ -86,12 +86,18 @@ fn controls() -> [Control; 5] {
         },
         Control::Leave {
             request: 4,
-            group,
-            channel,
+            group: group.clone(),
+            channel: channel.clone(),
         },
         Control::Done { request: 3 },
         Control::MembersChanged,
         Control::Flush,
+        Control::Membership {
+            group,
+            channel,
+            end: HEAD.deadline,
+        },
+        Control::ReadMembers,
     ]
 }
 
@@ -122,6 +128,8 @@ fn bytes_are_those_of_the_protocol() {
         "03 0000000000000003",
         "04",
         "05",
+        "06 04 726f6f6d 04 776f726b 0000018bcfe65260",
+        "07",
     ];
     for (control, body) in controls().iter().zip(bodies) {
         assert_eq!(
@@ -305,7 +313,9 @@ fn what_is_not_known_is_refused() {
     assert_eq!(changed(1, 0xff), Some(Malformed::Flags(0xff)));
     let control = |body: &str| malformed(&hex(&format!("01 02 {HEAD_HEX} {body}")));
     assert_eq!(control("00"), Some(Malformed::Operation(0)));
-    assert_eq!(control("06"), Some(Malformed::Operation(6)));
+    assert_eq!(control("06"), Some(Malformed::Truncated));
+    assert_eq!(control("07 00"), Some(Malformed::Trailing));
+    assert_eq!(control("08"), Some(Malformed::Operation(8)));
     assert_eq!(control("04 00"), Some(Malformed::Trailing));
     assert_eq!(control(""), Some(Malformed::Truncated));
 }
@@ -320,20 +330,16 @@ fn names_that_are_none_are_refused() {
     };
     assert_eq!(direct(b"work"), None);
     assert_eq!(direct(&[b'x'; 100]), None);
-    for name in [
-        &b""[..],
-        &[b'x'; 101],
-        b"a b",
-        b"\xff",
-        "\u{e9}".as_bytes(),
-        b"!a",
-        b"a\0b",
-    ] {
+    let long = [b'x'; 101];
+    let names: [&[u8]; 7] = [b"", &long, b"a b", b"\xff", b"\xc3\xa9", b"!a", b"a\0b"];
+    for name in names {
         assert_eq!(direct(name), Some(Malformed::Name), "{name:?}");
     }
     // A group's name holds no "!".
-    let join = format!("01 02 {HEAD_HEX} 02 0000000000000004 03 612162 01 61");
-    assert_eq!(malformed(&hex(&join)), Some(Malformed::Name));
+    for body in ["02 0000000000000004 03 612162", "06 03 612162"] {
+        let control = hex(&format!("01 02 {HEAD_HEX} {body}"));
+        assert_eq!(malformed(&control), Some(Malformed::Name));
+    }
 }
 
 #[test]
@@ -420,6 +426,14 @@ fn bodies() -> impl Strategy<Value = Body> {
         any::<u64>().prop_map(|request| Body::Control(Control::Done { request })),
         Just(Body::Control(Control::MembersChanged)),
         Just(Body::Control(Control::Flush)),
+        (name(), channel(), any::<u64>()).prop_map(|(group, channel, end)| Body::Control(
+            Control::Membership {
+                group,
+                channel,
+                end
+            }
+        )),
+        Just(Body::Control(Control::ReadMembers)),
     ]
 }
 

@@ -130,12 +130,15 @@ proptest! {
     ) {
         let Ok(keys) = Keys::new(prefix) else { return Ok(()) };
         let process = ProcessId(process);
-        let names = [keys.group(&name), keys.process(process), keys.wake(&name), keys.control()];
-        let topics = [Topic::Group(&name), Topic::Process(process), Topic::Wake(&name), Topic::Control];
-        for (made, topic) in names.iter().zip(topics) {
-            prop_assert_eq!(keys.topic(made), Some(topic));
+        let own = [keys.process(process), keys.control(), keys.members()];
+        prop_assert_eq!(keys.own(process), own.clone());
+        let names = [keys.group(&name), keys.wake(&name)].into_iter().chain(own);
+        let own = [Topic::Process(process), Topic::Control, Topic::Members];
+        let topics = [Topic::Group(&name), Topic::Wake(&name)].into_iter().chain(own);
+        for (made, topic) in names.zip(topics) {
+            prop_assert_eq!(keys.topic(&made), Some(topic));
             let group = matches!(topic, Topic::Group(_)).then_some(name.as_str());
-            prop_assert_eq!(keys.group_of(made), group);
+            prop_assert_eq!(keys.group_of(&made), group);
         }
         let plain = keys.clone().in_form(Wire::ChannelsRedis);
         let foreign = plain.group(&name);
