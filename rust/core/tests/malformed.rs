@@ -8,7 +8,8 @@ use headrace_core::redis::envelope::{
     encode,
 };
 use headrace_core::redis::keys::ProcessId;
-use headrace_core::redis::payload::{BadPayload, Defect, inspect};
+use headrace_core::redis::msgpack::Defect;
+use headrace_core::redis::payload::{BadPayload, inspect};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rmpv::Value;

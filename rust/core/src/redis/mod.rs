@@ -36,4 +36,4 @@ pub use settings::{
     SocketAddress, Tls, Topology,
 };
 pub use wire::form::Wire;
-pub use wire::{crypt, envelope, keys, payload, ring, sequence};
+pub use wire::{crypt, envelope, keys, msgpack, payload, ring, sequence};

@@ -3,15 +3,14 @@
 //! Whatever the bytes are, the result is a dict or an error with what is wrong and where; memory is taken for what is
 //! there, not for what is claimed.
 
-use headrace_core::redis::payload::Defect;
+use headrace_core::redis::msgpack::{Defect, Visitor, read};
+use headrace_core::redis::payload::BadPayload;
 use headrace_core::sync::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyUnicodeDecodeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
-use rmp::Marker;
 
-use super::limits::{MAX_CONTAINERS, MAX_DEPTH};
 use super::snapshot::Snapshot;
 
 /// A message from msgpack.
@@ -28,25 +27,22 @@ pub(crate) fn unpack<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, P
 pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
     let mut decoder = Decoder {
         py,
-        bytes,
-        position: 0,
-        at: 0,
-        containers: 0,
+        flat: true,
         items: Vec::new(),
         keys: KeyCache::borrow(),
     };
-    match decoder.message() {
+    match read(bytes, &mut decoder) {
         Ok(value) => Ok(Snapshot {
             value: value.into_any().unbind(),
-            flat: decoder.containers == 1,
+            flat: decoder.flat,
             kind: None,
             size: bytes.len(),
         }),
-        Err(Failure::Defect(what)) => {
-            let text = format!("{what} (byte {})", decoder.at);
-            Err(PyValueError::new_err(text))
+        Err((Failure::Defect(defect), at)) => {
+            let bad = BadPayload { defect, at };
+            Err(PyValueError::new_err(bad.to_string()))
         }
-        Err(Failure::Python(error)) => Err(*error),
+        Err((Failure::Python(error), _)) => Err(*error),
     }
 }
 
@@ -68,205 +64,104 @@ impl From<PyErr> for Failure {
     }
 }
 
-struct Decoder<'py, 'a> {
+/// Makes the objects of a message.
+struct Decoder<'py> {
     py: Python<'py>,
-    bytes: &'a [u8],
-    position: usize,
-    /// Where the value begins that is being read.
-    at: usize,
-    containers: usize,
+    /// No container has ended within the message.
+    flat: bool,
     /// The items of the lists that are being read, those of the innermost last.
     items: Vec<Bound<'py, PyAny>>,
     keys: Borrowed,
 }
 
-impl<'py, 'a> Decoder<'py, 'a> {
-    fn message(&mut self) -> Result<Bound<'py, PyDict>, Failure> {
-        let pairs = match self.marker()? {
-            Marker::FixMap(pairs) => usize::from(pairs),
-            Marker::Map16 => self.length::<2>()?,
-            Marker::Map32 => self.length::<4>()?,
-            _ => return Err(Defect::NoMap.into()),
-        };
-        let message = self.map(pairs, 1)?;
-        self.at = self.position;
-        if self.position < self.bytes.len() {
-            return Err(Defect::Trailing.into());
-        }
-        Ok(message)
+impl<'py> Visitor for Decoder<'py> {
+    type Value = Bound<'py, PyAny>;
+    type Key = Bound<'py, PyAny>;
+    type Map = Bound<'py, PyDict>;
+    /// Where its items begin.
+    type Array = usize;
+    type Error = Failure;
+
+    fn nil(&mut self) -> Result<Self::Value, Failure> {
+        Ok(self.py.None().into_bound(self.py))
     }
 
-    fn value(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Failure> {
-        match self.marker()? {
-            Marker::FixStr(length) => self.text(length.into()),
-            Marker::Str8 => self.length::<1>().and_then(|length| self.text(length)),
-            Marker::Str16 => self.length::<2>().and_then(|length| self.text(length)),
-            Marker::Str32 => self.length::<4>().and_then(|length| self.text(length)),
-            Marker::Bin8 => self.length::<1>().and_then(|length| self.binary(length)),
-            Marker::Bin16 => self.length::<2>().and_then(|length| self.binary(length)),
-            Marker::Bin32 => self.length::<4>().and_then(|length| self.binary(length)),
-            Marker::FixArray(length) => self.array(length.into(), depth),
-            Marker::Array16 => {
-                let length = self.length::<2>()?;
-                self.array(length, depth)
-            }
-            Marker::Array32 => {
-                let length = self.length::<4>()?;
-                self.array(length, depth)
-            }
-            Marker::FixMap(pairs) => self.map(pairs.into(), depth).map(Bound::into_any),
-            Marker::Map16 => {
-                let pairs = self.length::<2>()?;
-                self.map(pairs, depth).map(Bound::into_any)
-            }
-            Marker::Map32 => {
-                let pairs = self.length::<4>()?;
-                self.map(pairs, depth).map(Bound::into_any)
-            }
-            scalar => self.scalar(scalar),
-        }
+    fn boolean(&mut self, truth: bool) -> Result<Self::Value, Failure> {
+        Ok(truth.into_bound_py_any(self.py)?)
     }
 
-    fn scalar(&mut self, marker: Marker) -> Result<Bound<'py, PyAny>, Failure> {
+    fn integer(&mut self, number: i64) -> Result<Self::Value, Failure> {
+        Ok(number.into_bound_py_any(self.py)?)
+    }
+
+    fn unsigned(&mut self, number: u64) -> Result<Self::Value, Failure> {
+        Ok(number.into_bound_py_any(self.py)?)
+    }
+
+    fn float(&mut self, number: f64) -> Result<Self::Value, Failure> {
+        Ok(number.into_bound_py_any(self.py)?)
+    }
+
+    fn text(&mut self, bytes: &[u8], _: usize) -> Result<Self::Value, Failure> {
+        Ok(text(self.py, bytes)?.into_any())
+    }
+
+    fn binary(&mut self, binary: &[u8]) -> Result<Self::Value, Failure> {
+        Ok(PyBytes::new(self.py, binary).into_any())
+    }
+
+    /// Those that come again and again are remembered.
+    fn text_key(&mut self, bytes: &[u8]) -> Result<Self::Key, Failure> {
         let py = self.py;
-        let value = match marker {
-            Marker::Null => Ok(py.None().into_bound(py)),
-            Marker::False => false.into_bound_py_any(py),
-            Marker::True => true.into_bound_py_any(py),
-            Marker::FixPos(number) => number.into_bound_py_any(py),
-            Marker::FixNeg(number) => number.into_bound_py_any(py),
-            Marker::U8 => u8::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::U16 => u16::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::U32 => u32::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::U64 => u64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::I8 => i8::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::I16 => i16::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::I32 => i32::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::I64 => i64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::F32 => f32::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::F64 => f64::from_be_bytes(self.chunk()?).into_bound_py_any(py),
-            Marker::Reserved => return Err(Defect::Reserved.into()),
-            _ => return Err(Defect::Extension.into()),
-        };
-        Ok(value?)
-    }
-
-    /// Begins a container of so many values, keys included.
-    fn enter(&mut self, values: usize, depth: usize) -> Result<(), Failure> {
-        self.containers += 1;
-        if self.containers > MAX_CONTAINERS {
-            return Err(Defect::TooMany.into());
-        }
-        // Every value takes at least one byte.
-        if values > self.bytes.len() - self.position {
-            return Err(Defect::Truncated.into());
-        }
-        if depth > MAX_DEPTH {
-            return Err(Defect::TooDeep.into());
-        }
-        Ok(())
-    }
-
-    fn map(&mut self, pairs: usize, depth: usize) -> Result<Bound<'py, PyDict>, Failure> {
-        self.enter(pairs.saturating_mul(2), depth)?;
-        let dict = PyDict::new(self.py);
-        for _ in 0..pairs {
-            let key = self.key()?;
-            dict.set_item(key, self.value(depth + 1)?)?;
-        }
-        Ok(dict)
-    }
-
-    fn array(&mut self, length: usize, depth: usize) -> Result<Bound<'py, PyAny>, Failure> {
-        self.enter(length, depth)?;
-        let start = self.items.len();
-        for _ in 0..length {
-            let item = self.value(depth + 1)?;
-            self.items.push(item);
-        }
-        Ok(PyList::new(self.py, self.items.drain(start..))?.into_any())
-    }
-
-    fn key(&mut self) -> Result<Bound<'py, PyAny>, Failure> {
-        let marker = self.marker()?;
-        let length = match marker {
-            Marker::FixStr(length) => usize::from(length),
-            Marker::Str8 => self.length::<1>()?,
-            Marker::Str16 => self.length::<2>()?,
-            Marker::Str32 => self.length::<4>()?,
-            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => return self.bytes_key(marker),
-            _ => return Err(Defect::Key.into()),
-        };
-        Ok(self.text_key(length)?.into_any())
-    }
-
-    fn bytes_key(&mut self, marker: Marker) -> Result<Bound<'py, PyAny>, Failure> {
-        let length = match marker {
-            Marker::Bin8 => self.length::<1>()?,
-            Marker::Bin16 => self.length::<2>()?,
-            _ => self.length::<4>()?,
-        };
-        self.binary(length)
-    }
-
-    /// A key that is text; those that come again and again are remembered.
-    fn text_key(&mut self, length: usize) -> Result<Bound<'py, PyString>, Failure> {
-        let py = self.py;
-        let bytes = self.take(length)?;
         let place = self.keys.0.as_mut().and_then(|keys| keys.place(bytes));
         let Some(place) = place else {
-            return text(py, bytes);
+            return Ok(text(py, bytes)?.into_any());
         };
         match place {
             Some(key) if key.to_str(py).is_ok_and(|key| key.as_bytes() == bytes) => {
-                Ok(key.bind(py).clone())
+                Ok(key.bind(py).clone().into_any())
             }
             _ => {
                 let key = text(py, bytes)?;
                 *place = Some(key.clone().unbind());
-                Ok(key)
+                Ok(key.into_any())
             }
         }
     }
 
-    fn text(&mut self, length: usize) -> Result<Bound<'py, PyAny>, Failure> {
-        let bytes = self.take(length)?;
-        Ok(text(self.py, bytes)?.into_any())
+    fn binary_key(&mut self, binary: &[u8]) -> Result<Self::Key, Failure> {
+        self.binary(binary)
     }
 
-    fn binary(&mut self, length: usize) -> Result<Bound<'py, PyAny>, Failure> {
-        Ok(PyBytes::new(self.py, self.take(length)?).into_any())
+    fn map(&mut self) -> Self::Map {
+        PyDict::new(self.py)
     }
 
-    fn marker(&mut self) -> Result<Marker, Failure> {
-        self.at = self.position;
-        let [marker] = self.chunk()?;
-        Ok(Marker::from_u8(marker))
+    fn entry(
+        &mut self,
+        map: &mut Self::Map,
+        key: Self::Key,
+        value: Self::Value,
+    ) -> Result<(), Failure> {
+        Ok(map.set_item(key, value)?)
     }
 
-    fn length<const N: usize>(&mut self) -> Result<usize, Failure> {
-        let digits: [u8; N] = self.chunk()?;
-        Ok(digits
-            .iter()
-            .fold(0, |length, digit| length << 8 | usize::from(*digit)))
+    fn end_map(&mut self, map: Self::Map) -> Self::Value {
+        self.flat = false;
+        map.into_any()
     }
 
-    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Failure> {
-        let rest = self.bytes.get(self.position..);
-        let chunk = rest
-            .and_then(<[u8]>::first_chunk)
-            .ok_or(Defect::Truncated)?;
-        self.position += N;
-        Ok(*chunk)
+    fn array(&mut self) -> usize {
+        self.items.len()
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Failure> {
-        let rest = self.bytes.get(self.position..);
-        let taken = rest
-            .and_then(|rest| rest.get(..length))
-            .ok_or(Defect::Truncated)?;
-        self.position += length;
-        Ok(taken)
+    fn item(&mut self, value: Self::Value) {
+        self.items.push(value);
+    }
+
+    fn end_array(&mut self, start: usize) -> Result<Self::Value, Failure> {
+        self.flat = false;
+        Ok(PyList::new(self.py, self.items.drain(start..))?.into_any())
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// What may come over a server may also be sent in process. A container that stands in many places is copied for each of them, so
 /// that without a limit a small message could unfold without end.
-pub(super) use headrace_core::redis::payload::{MAX_CONTAINERS, MAX_DEPTH};
+pub(super) use headrace_core::redis::msgpack::{MAX_CONTAINERS, MAX_DEPTH};
 
 /// Channels' layers put the channel's name under this key of a message.
 pub(super) const RESERVED: &str = "__asgi_channel__";

@@ -5,6 +5,7 @@ pub mod envelope;
 pub(crate) mod form;
 pub mod keys;
 pub(crate) mod membership;
+pub mod msgpack;
 pub mod payload;
 pub mod ring;
 pub mod sequence;

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use rmpv::Value;
 
 use super::*;
+use crate::redis::wire::msgpack::{MAX_CONTAINERS, MAX_DEPTH};
 
 fn defect(bytes: &[u8]) -> Option<Defect> {
     inspect(bytes).err().map(|bad| bad.defect)
