@@ -14,6 +14,7 @@ mod snapshot;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use headrace_core::ByteSize;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -40,14 +41,10 @@ impl Message {
         Ok(Self(Arc::new(Content::Snapshot(snapshot))))
     }
 
-    /// A message of another process: the payload is the msgpack within the bytes, and the kind the text of its `type` within
-    /// the payload, if it has one. Needs no Python; nothing is decoded before a receiver wants it.
-    pub(crate) fn from_frame(
-        bytes: Arc<[u8]>,
-        payload: Range<usize>,
-        kind: Option<Range<usize>>,
-    ) -> Self {
-        let frame = Frame::new(bytes, payload, kind);
+    /// A message of another process: its msgpack, and where in that the text of its `type` is, if it has one. Needs no
+    /// Python; nothing is decoded before a receiver wants it.
+    pub(crate) fn from_frame(payload: Bytes, kind: Option<Range<usize>>) -> Self {
+        let frame = Frame::new(payload, kind);
         Self(Arc::new(Content::Frame(Box::new(frame))))
     }
 

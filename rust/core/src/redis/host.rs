@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
-use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::fault::Fault;
 use crate::clock::Clock;
@@ -35,11 +36,9 @@ pub trait Host: Debug + Send + Sync + 'static {
 /// A message from a server: msgpack that was checked and can be decoded.
 #[derive(Clone, Debug)]
 pub struct RawMessage {
-    /// The buffer that it is part of.
-    pub bytes: Arc<[u8]>,
-    /// Where the message is.
-    pub payload: Range<usize>,
-    /// Where the text of its `type` is, if it has one.
+    /// The msgpack, in the buffer that it came in: nothing else is in that but what an envelope adds.
+    pub payload: Bytes,
+    /// Where in it the text of its `type` is, if it has one.
     pub kind: Option<Range<usize>>,
 }
 

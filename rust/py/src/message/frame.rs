@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
+use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
 use pyo3::prelude::*;
 
@@ -14,16 +15,14 @@ use super::decode::decode;
 use super::snapshot::Snapshot;
 
 pub(super) struct Frame {
-    bytes: Arc<[u8]>,
-    payload: Range<usize>,
+    payload: Bytes,
     kind: Option<Range<usize>>,
     decoded: OnceLock<Snapshot>,
 }
 
 impl Frame {
-    pub(super) fn new(bytes: Arc<[u8]>, payload: Range<usize>, kind: Option<Range<usize>>) -> Self {
+    pub(super) fn new(payload: Bytes, kind: Option<Range<usize>>) -> Self {
         Self {
-            bytes,
             payload,
             kind,
             decoded: OnceLock::new(),
@@ -31,7 +30,7 @@ impl Frame {
     }
 
     pub(super) fn payload(&self) -> &[u8] {
-        self.bytes.get(self.payload.clone()).unwrap_or_default()
+        &self.payload
     }
 
     fn kind(&self) -> Option<&[u8]> {

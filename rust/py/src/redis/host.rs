@@ -53,9 +53,7 @@ impl Host for Bindings {
     type Clock = LayerClock;
 
     fn message(&self, raw: RawMessage) -> Message {
-        let start = raw.payload.start;
-        let within = |kind: std::ops::Range<usize>| kind.start - start..kind.end - start;
-        Message::from_frame(raw.bytes, raw.payload, raw.kind.map(within))
+        Message::from_frame(raw.payload, raw.kind)
     }
 
     fn payload<'a>(&self, message: &'a Message) -> Option<&'a [u8]> {

@@ -1,7 +1,5 @@
 //! Messages that come from the servers: checked, counted, and put into the local mailboxes.
 
-use std::sync::Arc;
-
 use super::context::Context;
 use super::node_key::NodeKey;
 use super::refusals::{MISPLACED, NO_NAME, Origin, Refusals};
@@ -317,12 +315,9 @@ impl Arrivals {
                 return None;
             }
         };
-        let (bytes, start) = payload.into_parts();
-        let kind = shape.kind.map(|kind| kind.start + start..kind.end + start);
         Some(cx.host.message(RawMessage {
-            payload: start..bytes.len(),
-            bytes: Arc::from(bytes),
-            kind,
+            payload: payload.into_bytes(),
+            kind: shape.kind,
         }))
     }
 

@@ -38,7 +38,7 @@ impl Host for World {
     type Clock = ManualClock;
 
     fn message(&self, raw: RawMessage) -> Vec<u8> {
-        raw.bytes[raw.payload].to_vec()
+        raw.payload.to_vec()
     }
 
     fn payload<'a>(&self, message: &'a Vec<u8>) -> Option<&'a [u8]> {

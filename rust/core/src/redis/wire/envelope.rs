@@ -33,6 +33,8 @@
 
 use std::fmt;
 
+use bytes::{Buf, Bytes};
+
 use self::format::{CONTROL, DIRECT, ENCRYPTED, GROUP, KIND, SEALED, VERSION};
 use self::reader::{Reader, put_name};
 use super::crypt::sealing::OVERHEAD;
@@ -96,9 +98,11 @@ impl Payload {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
-    /// The whole buffer and where the payload begins in it.
-    pub fn into_parts(self) -> (Vec<u8>, usize) {
-        (self.bytes, self.start)
+    /// The msgpack, where it is.
+    pub fn into_bytes(self) -> Bytes {
+        let mut bytes = Bytes::from(self.bytes);
+        bytes.advance(self.start);
+        bytes
     }
 }
 
