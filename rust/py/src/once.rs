@@ -4,6 +4,7 @@
 //! `pyo3::intern`, lets other threads run while one makes the value. If one of them forks then, the child waits without end for
 //! a thread that it does not have.
 
+use std::convert::Infallible;
 use std::sync::OnceLock;
 
 use pyo3::prelude::*;
@@ -18,7 +19,7 @@ impl<T> Once<T> {
     }
 
     /// The value, which is made if there is none yet. Two threads may both make it; the first one's is kept.
-    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> PyResult<T>) -> PyResult<&T> {
+    pub(crate) fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         if let Some(value) = self.0.get() {
             return Ok(value);
         }
@@ -28,11 +29,8 @@ impl<T> Once<T> {
 
     /// As `get_or_try_init`, for what cannot fail.
     pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
-        if let Some(value) = self.0.get() {
-            return value;
-        }
-        let value = make();
-        self.0.get_or_init(|| value)
+        let Ok(value) = self.get_or_try_init(|| Ok::<_, Infallible>(make()));
+        value
     }
 }
 
@@ -44,7 +42,7 @@ impl Once<Py<PyAny>> {
         module: &str,
         name: &str,
     ) -> PyResult<&Bound<'py, PyAny>> {
-        let import = || Ok(py.import(module)?.getattr(name)?.unbind());
+        let import = || Ok::<_, PyErr>(py.import(module)?.getattr(name)?.unbind());
         Ok(self.get_or_try_init(import)?.bind(py))
     }
 }
