@@ -734,7 +734,7 @@ class Reply:
     """
     The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once.
 
-    What was asked is done whether anybody waits or not.
+    What was asked is done whether anybody waits or not, but for a join, which fails if nobody waits until it is done.
     """
     def __await__(self, /) -> Generator[Any, None, Outcome]: ...
     def __iter__(self, /) -> Reply: ...

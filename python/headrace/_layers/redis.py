@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
@@ -89,19 +89,6 @@ _DECIDED_NATIVELY = {
     "consistent_hash": "set ring to say how names are spread over the hosts",
     "receive_single": "override receive",
 }
-
-
-@dataclass
-class _Join:
-    """A channel that is being added to a group, by one or by several.
-
-    Attributes:
-        stays: It was in the group before, or one of them has succeeded.
-        waiting: How many wait for the server.
-    """
-
-    stays: bool
-    waiting: int = 0
 
 
 class RedisChannelLayer(NativeChannelLayer):
@@ -235,10 +222,7 @@ class RedisChannelLayer(NativeChannelLayer):
         self._is_subscribed = self._redis.is_subscribed
         self._plain_wire = self._settings.wire == "channels_redis"
         self._watched = False
-        # The joins that wait for the server, by group and channel.
-        self._joins: dict[str, _Join] = {}
-        # Also taken by a signal handler, whose thread may have them already.
-        self._joins_lock = threading.RLock()
+        # Also taken by a signal handler, whose thread may have it already.
         self._watching = threading.RLock()
         # Nobody takes from queues on the wire of channels_redis, so there is nothing to be found out.
         self._takes_from_queues = self._plain_wire
@@ -399,47 +383,7 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerClosed: The layer was closed.
         """
         self._watch()
-        member = self._is_member(group, channel)
-        asked = self._redis.group_add(group, channel, float(self.group_expiry))
-        if asked is not None:
-            with self._joining(group, channel, member):
-                await asked
-        elif join := self._joins.get(f"{group} {channel}"):
-            join.stays = True
-
-    @contextmanager
-    def _joining(self, group: str, channel: str, member: bool) -> Iterator[None]:
-        """Take the channel out again if it cannot be added.
-
-        Not if it was a member before, and not if another who adds it meanwhile succeeds: the last of them decides.
-        """
-        pair = f"{group} {channel}"
-        with self._joins_lock:
-            join = self._joins.setdefault(pair, _Join(member))
-            join.waiting += 1
-        try:
-            yield
-            join.stays = True
-        finally:
-            with self._joins_lock:
-                join.waiting -= 1
-                is_last = not join.waiting
-                if is_last:
-                    self._joins.pop(pair, None)
-            if is_last and not join.stays:
-                # Of a name that is not valid there is nothing to take out.
-                with suppress(LayerClosed, TypeError):
-                    if not self._redis.is_queue(channel):
-                        self._core.group_discard(group, channel)
-
-    def _is_member(self, group: str, channel: str) -> bool:
-        return isinstance(channel, str) and group in self._groups_here(channel)
-
-    def _groups_here(self, channel: str) -> list[str]:
-        try:
-            return self._core.channel_groups(channel)
-        except TypeError:  # whose text is about the group if that is wrong too
-            return []
+        await self._wait_for(self._redis.group_add(group, channel, float(self.group_expiry)))
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; no error if it is not in it.
@@ -690,8 +634,7 @@ class RedisChannelLayer(NativeChannelLayer):
     def group_add_sync(self, group: str, channel: str) -> None:
         """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
         self._watch()
-        with self._joining(group, channel, self._is_member(group, channel)):
-            self._sleep_for(self._redis.group_add(group, channel, float(self.group_expiry)))
+        self._sleep_for(self._redis.group_add(group, channel, float(self.group_expiry)))
 
     def group_discard_sync(self, group: str, channel: str) -> None:
         """Do what ``group_discard`` does, from any thread; it blocks for a round trip if that would wait for one."""

@@ -305,9 +305,24 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
     /// # Errors
     /// A name is invalid, or the engine is closed.
     pub fn group_add(&self, group: &str, channel: &str) -> Result<(), Error> {
+        self.group_add_then(group, channel, |_is_new| ())
+    }
+
+    /// Does what `group_add` does, and calls `then` with whether the channel was no member before. It is called under the
+    /// lock, and has to be as short as a comparison.
+    ///
+    /// # Errors
+    /// As `group_add`. It was not called then.
+    pub fn group_add_then<R>(
+        &self,
+        group: &str,
+        channel: &str,
+        then: impl FnOnce(bool) -> R,
+    ) -> Result<R, Error> {
         check_group(group)?;
         self.with_channel(channel, |state, channel, now| {
-            state.join(group, channel, now.after(self.config.group_expiry));
+            let deadline = now.after(self.config.group_expiry);
+            then(state.join(group, channel, (now, deadline)))
         })
     }
 
@@ -334,7 +349,24 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
     /// # Errors
     /// A name is invalid, or the engine is closed.
     pub fn group_discard(&self, group: &str, channel: &str) -> Result<(), Error> {
+        self.group_discard_if(group, channel, || true)
+    }
+
+    /// Does what `group_discard` does if `is_due` says so. It is called once, under the lock, and has to be as short as a
+    /// comparison.
+    ///
+    /// # Errors
+    /// As `group_discard`, if it is due.
+    pub fn group_discard_if(
+        &self,
+        group: &str,
+        channel: &str,
+        is_due: impl FnOnce() -> bool,
+    ) -> Result<(), Error> {
         self.with(|state, _| {
+            if !is_due() {
+                return Ok(());
+            }
             let (group, channel) = (state.find_group(group)?, state.find_open(channel)?);
             if let (Some(group), Some(channel)) = (group, channel) {
                 state.groups.discard(group, channel);

@@ -184,8 +184,7 @@ impl RedisLayer {
         expiry: f64,
     ) -> PyResult<Option<Reply>> {
         let (group, channel) = (group.name()?, channel.name()?);
-        let expiry = seconds(expiry)?;
-        self.progress(|ticket| self.engine.group_add(group, channel, expiry, ticket))
+        self.join(group, channel, seconds(expiry)?)
     }
 
     /// Take a channel out of a group. None: it is done.

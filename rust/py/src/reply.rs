@@ -1,5 +1,6 @@
 //! The answer to a request to a server, for the task or thread that waits for it, if one does.
 
+use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -42,9 +43,15 @@ impl Outcome {
     }
 }
 
+/// What was done before the answer to it was there. It is confirmed by an answer without a fault, and else dropped.
+pub(crate) trait Provisional: Debug + Send + Sync {
+    /// The server has done its part.
+    fn confirm(self: Box<Self>);
+}
+
 /// The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once.
 ///
-/// What was asked is done whether anybody waits or not.
+/// What was asked is done whether anybody waits or not, but for a join, which fails if nobody waits until it is done.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -53,6 +60,8 @@ pub(crate) struct Reply {
     direct_wake: bool,
     /// Where the task that waits is parked; made by its first step.
     park: OnceLock<Park>,
+    /// What is undone unless there is an answer without a fault, and somebody takes it.
+    provisional: Mutex<Option<Box<dyn Provisional>>>,
 }
 
 /// Where an answer is put, by the thread that does the input and output.
@@ -140,7 +149,26 @@ impl Reply {
             pending: Arc::default(),
             direct_wake,
             park: OnceLock::new(),
+            provisional: Mutex::new(None),
         }
+    }
+
+    /// The same, for what was done for now.
+    #[must_use]
+    pub(crate) fn with_provisional(mut self, provisional: Box<dyn Provisional>) -> Self {
+        self.provisional = Mutex::new(Some(provisional));
+        self
+    }
+
+    /// What the answer comes to.
+    fn outcome(&self, py: Python<'_>, answer: Answer) -> PyResult<Outcome> {
+        let provisional = self.provisional.take();
+        if answer.fault.is_none()
+            && let Some(provisional) = provisional
+        {
+            provisional.confirm();
+        }
+        Outcome::of(py, answer)
     }
 
     /// Where the answer is to be put.
@@ -148,7 +176,7 @@ impl Reply {
         Arc::clone(&self.pending)
     }
 
-    /// Waits in this thread; None if the time is over first.
+    /// Waits in this thread; None if the time is over first. What was done for now is undone then.
     pub(crate) fn sleep(&self, py: Python<'_>, end: Option<Instant>) -> PyResult<Option<Answer>> {
         let thread = Arc::new(Parker::default());
         let asker = Asker::Thread(Arc::clone(&thread));
@@ -158,6 +186,9 @@ impl Reply {
         let slept = sleep(py, end, |time| thread.sleep(time));
         // Also if the time is over: the answer may have come at the last moment.
         let answer = self.pending.take_or_leave();
+        if answer.is_none() {
+            drop(self.provisional.take());
+        }
         if slept? && answer.is_none() {
             return Err(PyRuntimeError::new_err(TAKEN));
         }
@@ -179,6 +210,7 @@ impl Reply {
             park.spend();
         }
         drop(self.pending.take_or_leave());
+        drop(self.provisional.take());
     }
 }
 
@@ -215,7 +247,7 @@ impl Reply {
         // The loop runs here, so the task is parked before it can be woken.
         let asker = Asker::Task(slf.clone().unbind());
         match reply.pending.take_or_wait(asker)? {
-            Some(answer) => Err(PyStopIteration::new_err((Outcome::of(py, answer)?,))),
+            Some(answer) => Err(PyStopIteration::new_err((reply.outcome(py, answer)?,))),
             None if park.is_spent() => {
                 reply.release();
                 Err(PyRuntimeError::new_err(
@@ -263,7 +295,7 @@ impl Reply {
             None => None,
         };
         match self.sleep(py, end)? {
-            Some(answer) => Outcome::of(py, answer),
+            Some(answer) => self.outcome(py, answer),
             None => Err(PyTimeoutError::new_err("there was no answer in time")),
         }
     }

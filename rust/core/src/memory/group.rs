@@ -83,15 +83,28 @@ impl Groups {
         group
     }
 
-    /// Joins, or renews. A membership of a channel that is held does not end at its deadline.
-    pub(crate) fn add(&mut self, group: u32, channel: ChannelKey, deadline: Moment, held: bool) {
+    /// Joins, or renews. A membership of a channel that is held does not end at its deadline. Returns whether the channel was no
+    /// member before, or one whose time was over.
+    pub(crate) fn add(
+        &mut self,
+        group: u32,
+        channel: ChannelKey,
+        (now, deadline): (Moment, Moment),
+        held: bool,
+    ) -> bool {
         let known = self.index.get(&(group, channel)).copied();
+        let is_new = known.is_none_or(|membership| self.is_overdue(membership, now));
         let membership = known.unwrap_or_else(|| self.create(group, channel));
         if held {
             self.expiry.suspend(membership, deadline);
         } else {
             self.expiry.arm(membership, deadline);
         }
+        is_new
+    }
+
+    fn is_overdue(&self, membership: u32, now: Moment) -> bool {
+        self.expiry.is_armed(membership) && self.expiry.deadline(membership) <= now
     }
 
     /// The memberships of a channel last from now on.
@@ -159,10 +172,7 @@ impl Groups {
         if self.expiry.due(now).is_none() {
             return Vec::new();
         }
-        let overdue = |member: &Member| {
-            let membership = member.membership;
-            self.expiry.is_armed(membership) && self.expiry.deadline(membership) <= now
-        };
+        let overdue = |member: &Member| self.is_overdue(member.membership, now);
         let members = &self.records[group as usize].members;
         let ended: Vec<Member> = members.iter().copied().filter(overdue).collect();
         ended
@@ -367,8 +377,9 @@ mod tests {
                 match action {
                     0 | 1 => {
                         let group = groups.find_or_create(&name);
-                        groups.add(group, channel, at(time as u64), time % 2 == 0);
-                        model.entry(name).or_default().insert(channel);
+                        let times = (at(0), at(time as u64 + 1));
+                        let is_new = groups.add(group, channel, times, time % 2 == 0);
+                        prop_assert_eq!(is_new, model.entry(name).or_default().insert(channel));
                     }
                     2 => {
                         let left = groups.find(&name).is_some_and(|group| groups.discard(group, channel));
@@ -404,10 +415,10 @@ mod tests {
     fn memberships_end_in_the_order_in_which_they_were_renewed() {
         let mut groups = Groups::default();
         let group = groups.find_or_create("g");
-        groups.add(group, 0, at(1), false);
-        groups.add(group, 1, at(2), false);
-        groups.add(group, 0, at(3), false);
-        groups.add(group, 2, at(3), true);
+        groups.add(group, 0, (at(0), at(1)), false);
+        groups.add(group, 1, (at(0), at(2)), false);
+        groups.add(group, 0, (at(0), at(3)), false);
+        groups.add(group, 2, (at(0), at(3)), true);
         assert_eq!(groups.expire_one(at(1)), None);
         assert_eq!(groups.expire_one(at(2)), Some(1));
         assert_eq!(groups.expire_one(at(2)), None);
@@ -418,12 +429,23 @@ mod tests {
     }
 
     #[test]
+    fn to_join_again_when_the_time_is_over_is_to_join_anew() {
+        let mut groups = Groups::default();
+        let group = groups.find_or_create("g");
+        assert!(groups.add(group, 0, (at(0), at(2)), false));
+        assert!(!groups.add(group, 0, (at(1), at(2)), false));
+        assert!(groups.add(group, 0, (at(2), at(4)), false));
+        assert!(!groups.add(group, 0, (at(3), at(4)), true));
+        assert!(!groups.add(group, 0, (at(9), at(10)), true));
+    }
+
+    #[test]
     fn memberships_of_a_held_channel_last_until_it_is_released() {
         let mut groups = Groups::default();
         let group = groups.find_or_create("g");
-        groups.add(group, 0, at(1), false);
+        groups.add(group, 0, (at(0), at(1)), false);
         groups.hold(0);
-        groups.add(group, 1, at(2), false);
+        groups.add(group, 1, (at(0), at(2)), false);
         assert_eq!(groups.expire_one(at(1)), None);
         assert_eq!(groups.expire_group(group, at(9)), vec![1]);
         groups.release(0, at(10));

@@ -307,11 +307,18 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         taken
     }
 
-    pub(crate) fn join(&mut self, group: &str, channel: ChannelKey, deadline: Moment) {
+    /// Puts a channel in a group; returns whether it was no member before.
+    pub(crate) fn join(
+        &mut self,
+        group: &str,
+        channel: ChannelKey,
+        (now, deadline): (Moment, Moment),
+    ) -> bool {
         let group = self.groups.find_or_create(group);
         let held = self.channels[channel].holders > 0;
-        self.groups.add(group, channel, deadline, held);
+        let is_new = self.groups.add(group, channel, (now, deadline), held);
         self.channels.mark_in_use(channel);
+        is_new
     }
 
     /// Counts the bytes of a mailbox that had so many before.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::driver::{Ask, Driver, DriverParts, Local, Shared};
 use super::host::Host;
+use super::joins::Joins;
 use super::link::RedisTransport;
 use super::meter::{ConnectionState, LinkStats, count};
 use super::notice::Notice;
@@ -19,10 +20,8 @@ use super::plain::PlainSends;
 use super::random;
 use super::runtime::Runtime;
 use super::settings::Settings;
-use super::wire::envelope::Control;
 use super::wire::keys::{Keys, ProcessId, process_of};
 use crate::error::Error;
-use crate::name::{check_channel, check_group};
 use crate::redis::wire::form::Wire;
 use crate::sync::{Mutex, assert_unlocked};
 
@@ -31,13 +30,14 @@ pub struct RedisEngine<H: Host> {
     host: Arc<H>,
     pub(super) local: Arc<Local<H>>,
     pub(super) settings: Arc<Settings>,
-    keys: Keys,
+    pub(super) keys: Keys,
     pub(super) me: ProcessId,
     /// The end of the part before the `!` in the names of its channels.
     ending: String,
     /// The topic of this process.
     own_topic: String,
     pub(super) shared: Arc<Shared>,
+    pub(super) joins: Arc<Joins>,
     asks: UnboundedSender<Ask<H::Ticket>>,
     /// What the driver is made from when it is first needed.
     unstarted: Mutex<Option<Unstarted<H>>>,
@@ -59,11 +59,11 @@ pub enum Location {
 
 /// Whether an operation is done already, or was requested.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress<T> {
+pub enum Progress<T, P = ()> {
     /// It is done; nobody has to wait.
     Done(T),
-    /// The ticket will be answered.
-    Asked,
+    /// The ticket will be answered. What is to be kept until then may come with it.
+    Asked(P),
 }
 
 impl<H: Host> RedisEngine<H> {
@@ -103,6 +103,7 @@ impl<H: Host> RedisEngine<H> {
             keys,
             me,
             shared,
+            joins: Arc::default(),
             asks,
             unstarted: Mutex::new(Some((parts, asked))),
             runtime,
@@ -182,106 +183,6 @@ impl<H: Host> RedisEngine<H> {
         }
     }
 
-    /// Puts a channel in a group, or renews its membership.
-    ///
-    /// A channel of this process is a member at once. The operation is done when the server has confirmed the subscription.
-    ///
-    /// # Errors
-    /// A name is invalid, or the layer is closed.
-    pub fn group_add(
-        &self,
-        group: &str,
-        channel: &str,
-        expiry: Duration,
-        ticket: H::Ticket,
-    ) -> Result<Progress<H::Ticket>, Error> {
-        check_group(group)?;
-        check_channel(channel)?;
-        self.check_open()?;
-        let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
-        match self.location(channel) {
-            Location::Here => {
-                self.local.group_add(group, channel)?;
-                // After the join: see `Topics::leave`.
-                return Ok(self.listen(&self.keys.group(group), ticket));
-            }
-            Location::Elsewhere => {
-                let control = Control::Join {
-                    request: 0,
-                    group: group.to_owned(),
-                    channel: channel.to_owned(),
-                    expiry_ms: milliseconds,
-                };
-                self.send_control(channel, control, ticket);
-            }
-            Location::Queue => {
-                self.ask(Ask::Membership {
-                    group: group.to_owned(),
-                    channel: channel.to_owned(),
-                    lasts: Some(milliseconds),
-                    ticket: Some(ticket),
-                });
-            }
-        }
-        Ok(Progress::Asked)
-    }
-
-    fn send_control(&self, channel: &str, control: Control, ticket: H::Ticket) {
-        if let Some(process) = process_of(channel) {
-            self.ask(Ask::SendControl {
-                process,
-                control,
-                ticket,
-            });
-        }
-    }
-
-    /// Takes a channel out of a group.
-    ///
-    /// # Errors
-    /// A name is invalid, or the layer is closed.
-    pub fn group_discard(
-        &self,
-        group: &str,
-        channel: &str,
-        ticket: H::Ticket,
-    ) -> Result<Progress<H::Ticket>, Error> {
-        check_group(group)?;
-        check_channel(channel)?;
-        self.check_open()?;
-        match self.location(channel) {
-            Location::Here => {
-                self.local.group_discard(group, channel)?;
-                return Ok(Progress::Done(ticket));
-            }
-            Location::Elsewhere => {
-                let control = Control::Leave {
-                    request: 0,
-                    group: group.to_owned(),
-                    channel: channel.to_owned(),
-                };
-                self.send_control(channel, control, ticket);
-            }
-            Location::Queue => {
-                if !self
-                    .shared
-                    .plain
-                    .lock()
-                    .holds(group, channel, self.shared.now())
-                {
-                    return Ok(Progress::Done(ticket));
-                }
-                self.ask(Ask::Membership {
-                    group: group.to_owned(),
-                    channel: channel.to_owned(),
-                    lasts: None,
-                    ticket: Some(ticket),
-                });
-            }
-        }
-        Ok(Progress::Asked)
-    }
-
     /// Subscribes to a pub/sub channel, by its name.
     pub fn listen(&self, topic: &str, ticket: H::Ticket) -> Progress<H::Ticket> {
         if self.shared.topics.lock().contains(topic) {
@@ -291,7 +192,7 @@ impl<H: Host> RedisEngine<H> {
             topic: topic.to_owned(),
             ticket,
         });
-        Progress::Asked
+        Progress::Asked(())
     }
 
     /// Fetches messages of a queue for the receivers that wait here.

@@ -10,7 +10,9 @@
 mod driver;
 mod engine;
 mod fault;
+mod groups;
 mod host;
+mod joins;
 mod ledger;
 mod link;
 mod meter;
@@ -25,6 +27,7 @@ mod wire;
 pub use engine::{Location, Progress, RedisEngine};
 pub use fault::{Fault, FaultKind};
 pub use host::{Answer, Host, RawMessage};
+pub use joins::Join;
 pub use ledger::{Ledger, LedgerEntry, Mark};
 pub use meter::{ConnectionState, LinkStats};
 pub use notice::Notice;

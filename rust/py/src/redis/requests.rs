@@ -1,19 +1,19 @@
 //! How a layer makes requests to its engine: the arguments, and the replies.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use headrace_core::Error;
 use headrace_core::name::NameKind;
-use headrace_core::redis::{Prepared, Progress, Unsent};
+use headrace_core::redis::{Join, Prepared, Progress, Unsent};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::RedisLayer;
-use super::host::Ticket;
+use super::host::{Bindings, Ticket};
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::errors::{ChannelFull, fault_to_python, to_python};
 use crate::message::encode::encode_into;
-use crate::reply::Reply;
+use crate::reply::{Provisional, Reply};
 use crate::sleep::sleep;
 
 impl RedisLayer {
@@ -31,7 +31,23 @@ impl RedisLayer {
     ) -> PyResult<Option<Reply>> {
         let reply = Reply::new(self.direct_wake);
         match ask(Ticket::Reply(reply.pending())).map_err(to_python)? {
-            Progress::Asked => Ok(Some(reply)),
+            Progress::Asked(()) => Ok(Some(reply)),
+            Progress::Done(_) => Ok(None),
+        }
+    }
+
+    /// Puts a channel in a group. Unless that is confirmed already, there is a reply, which keeps the join.
+    pub(super) fn join(
+        &self,
+        group: &str,
+        channel: &str,
+        expiry: Duration,
+    ) -> PyResult<Option<Reply>> {
+        let reply = Reply::new(self.direct_wake);
+        let ticket = Ticket::Reply(reply.pending());
+        let joined = self.engine.group_add(group, channel, expiry, ticket);
+        match joined.map_err(to_python)? {
+            Progress::Asked(join) => Ok(Some(reply.with_provisional(Box::new(Joining::new(join))))),
             Progress::Done(_) => Ok(None),
         }
     }
@@ -112,6 +128,48 @@ impl RedisLayer {
         let local = self.engine.local();
         local.check_open().map_err(to_python)?;
         pairs.read(kind, |message| self.encode(message))
+    }
+}
+
+/// A join that waits for its answer.
+#[derive(Debug)]
+struct Joining {
+    /// Taken when it ends.
+    join: Option<Join<Bindings>>,
+    /// The process that made it.
+    process: u32,
+}
+
+impl Joining {
+    fn new(join: Join<Bindings>) -> Self {
+        Self {
+            join: Some(join),
+            process: std::process::id(),
+        }
+    }
+
+    /// The join. In the child of a fork there is none, as another thread of the parent may have the engine's lock for ever.
+    fn take(&mut self) -> Option<Join<Bindings>> {
+        let join = self.join.take()?;
+        if self.process == std::process::id() {
+            return Some(join);
+        }
+        std::mem::forget(join);
+        None
+    }
+}
+
+impl Provisional for Joining {
+    fn confirm(mut self: Box<Self>) {
+        if let Some(join) = self.take() {
+            join.confirm();
+        }
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 

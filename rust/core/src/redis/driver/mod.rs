@@ -250,6 +250,6 @@ impl<H: Host> Driver<H> {
 }
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

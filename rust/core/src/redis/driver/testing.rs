@@ -26,9 +26,9 @@ pub(super) const ME: ProcessId = ProcessId(0x0123_4567_89ab_cdef);
 pub(super) const OTHER: ProcessId = ProcessId(0xfedc_ba98_7654_3210);
 /// Messages are their payloads, waiters and tickets are numbers.
 #[derive(Debug, Default)]
-pub(super) struct World {
-    pub(super) answers: Mutex<HashMap<u32, Answer>>,
-    pub(super) received: Mutex<Vec<(u32, Vec<u8>)>>,
+pub(in crate::redis) struct World {
+    pub(in crate::redis) answers: Mutex<HashMap<u32, Answer>>,
+    pub(in crate::redis) received: Mutex<Vec<(u32, Vec<u8>)>>,
 }
 
 impl Host for World {
@@ -66,7 +66,7 @@ pub(super) fn endpoint() -> Endpoint {
     }
 }
 
-pub(super) fn settings(topology: Topology) -> Settings {
+pub(in crate::redis) fn settings(topology: Topology) -> Settings {
     Settings {
         max_message_bytes: 1 << 20,
         prefix: "t".to_owned(),

@@ -1,0 +1,291 @@
+//! The joins that wait for the server: those that fail leave no membership behind.
+//!
+//! A channel is a member here before the server has confirmed the subscription to its group, so that no message is missed. A
+//! join that fails, or that is cancelled, takes the membership back, but not if the channel was a member before, and not if
+//! another join of it has succeeded meanwhile: of several that wait, the last to end decides.
+//!
+//! The records change under the lock of the mailboxes, together with the memberships. So no thread joins between the decision
+//! to take a membership back and its end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::driver::Local;
+use super::host::Host;
+use crate::error::Error;
+use crate::shrink::Shrink;
+use crate::sync::Mutex;
+
+/// A group and a channel.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Pair {
+    group: String,
+    channel: String,
+}
+
+/// The joins of one channel to one group that have not ended.
+#[derive(Debug, Default)]
+struct Waiting {
+    count: usize,
+    /// One of them made the membership: before, there was none.
+    made: bool,
+    confirmed: bool,
+}
+
+/// All joins of a process that have not ended.
+#[derive(Debug, Default)]
+pub(super) struct Joins(Mutex<HashMap<Arc<Pair>, Waiting>>);
+
+impl Joins {
+    /// Puts a channel in a group, for now.
+    pub(super) fn begin<H: Host>(
+        self: &Arc<Self>,
+        local: &Arc<Local<H>>,
+        group: &str,
+        channel: &str,
+    ) -> Result<Join<H>, Error> {
+        let pair = Arc::new(Pair {
+            group: group.to_owned(),
+            channel: channel.to_owned(),
+        });
+        local.group_add_then(group, channel, |is_new| {
+            let mut all = self.0.lock();
+            let waiting = all.entry(Arc::clone(&pair)).or_default();
+            waiting.count += 1;
+            waiting.made |= is_new;
+        })?;
+        Ok(Join(Some(Pending {
+            joins: Arc::clone(self),
+            local: Arc::clone(local),
+            pair,
+        })))
+    }
+
+    /// Ends one join; returns whether the membership is to be taken back.
+    fn end(&self, pair: &Pair, confirmed: bool) -> bool {
+        let mut all = self.0.lock();
+        let Some(waiting) = all.get_mut(pair) else {
+            return false;
+        };
+        waiting.confirmed |= confirmed;
+        waiting.count -= 1;
+        if waiting.count > 0 {
+            return false;
+        }
+        let fails = waiting.made && !waiting.confirmed;
+        all.remove(pair);
+        all.shrink_if_sparse();
+        fails
+    }
+}
+
+/// A join that waits for the server. One that is dropped, and was not confirmed, has failed.
+pub struct Join<H: Host>(Option<Pending<H>>);
+
+struct Pending<H: Host> {
+    joins: Arc<Joins>,
+    local: Arc<Local<H>>,
+    pair: Arc<Pair>,
+}
+
+impl<H: Host> Join<H> {
+    /// One of a channel that is not of this process: whether it succeeds changes nothing here.
+    pub(super) fn elsewhere() -> Self {
+        Self(None)
+    }
+
+    /// The server has confirmed it.
+    pub fn confirm(mut self) {
+        if let Some(Pending { joins, pair, .. }) = self.0.take() {
+            joins.end(&pair, true);
+        }
+    }
+}
+
+impl<H: Host> Drop for Join<H> {
+    fn drop(&mut self) {
+        if let Some(Pending { joins, local, pair }) = self.0.take() {
+            let fails = || joins.end(&pair, false);
+            // A layer that was closed meanwhile has no memberships.
+            let _ = local.group_discard_if(&pair.group, &pair.channel, fails);
+        }
+    }
+}
+
+impl<H: Host> fmt::Debug for Join<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pair = self.0.as_ref().map(|pending| &pending.pair);
+        f.debug_tuple("Join").field(&pair).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::driver::testing::World;
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+    use crate::memory::MemoryEngine;
+
+    struct Layer {
+        joins: Arc<Joins>,
+        local: Arc<Local<World>>,
+    }
+
+    impl Layer {
+        fn new() -> Self {
+            Self::with(Config::default())
+        }
+
+        fn with(config: Config) -> Self {
+            let local = MemoryEngine::new(config, ManualClock::default());
+            Self {
+                joins: Arc::default(),
+                local: Arc::new(local),
+            }
+        }
+
+        fn join(&self) -> Join<World> {
+            let join = self.joins.begin(&self.local, "room", "c");
+            join.expect("the names are valid")
+        }
+
+        fn is_member(&self) -> bool {
+            self.local.group_count("room") == Ok(1)
+        }
+
+        fn assert_none_waits(&self) {
+            assert!(self.joins.0.lock().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_channel_is_a_member_while_it_joins_and_stays_one_when_that_is_confirmed() {
+        let layer = Layer::new();
+        let join = layer.join();
+        assert!(layer.is_member());
+        join.confirm();
+        assert!(layer.is_member());
+        layer.assert_none_waits();
+    }
+
+    #[test]
+    fn a_join_that_fails_takes_its_membership_back() {
+        let layer = Layer::new();
+        drop(layer.join());
+        assert!(!layer.is_member());
+        layer.assert_none_waits();
+    }
+
+    #[test]
+    fn a_join_that_fails_leaves_an_earlier_membership() {
+        let layer = Layer::new();
+        layer.join().confirm();
+        drop(layer.join());
+        assert!(layer.is_member());
+    }
+
+    #[test]
+    fn of_several_joins_one_that_succeeds_is_enough_whatever_the_order() {
+        for succeeds in 0..3 {
+            let layer = Layer::new();
+            for (place, join) in [layer.join(), layer.join(), layer.join()]
+                .into_iter()
+                .enumerate()
+            {
+                assert!(layer.is_member());
+                if place == succeeds {
+                    join.confirm();
+                }
+            }
+            assert!(layer.is_member());
+            layer.assert_none_waits();
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_joins_that_fail_takes_the_membership_back() {
+        let layer = Layer::new();
+        let (first, second) = (layer.join(), layer.join());
+        drop(first);
+        assert!(layer.is_member());
+        drop(second);
+        assert!(!layer.is_member());
+        layer.assert_none_waits();
+    }
+
+    #[test]
+    fn what_succeeded_does_not_outlive_a_discard() {
+        let layer = Layer::new();
+        layer.join().confirm();
+        layer.local.group_discard("room", "c").expect("it is open");
+        drop(layer.join());
+        assert!(!layer.is_member());
+    }
+
+    #[test]
+    fn a_membership_whose_time_is_over_is_none() {
+        let config = Config {
+            group_expiry: Duration::ZERO,
+            ..Config::default()
+        };
+        let layer = Layer::with(config);
+        layer.join().confirm();
+        let join = layer.join();
+        assert!(layer.joins.0.lock().values().all(|waiting| waiting.made));
+        drop(join);
+    }
+
+    #[test]
+    fn a_join_that_ends_after_its_layer_was_closed_is_forgotten() {
+        let layer = Layer::new();
+        let join = layer.join();
+        assert!(layer.local.close().is_empty());
+        drop(join);
+        layer.assert_none_waits();
+    }
+
+    #[test]
+    fn names_that_are_not_valid_join_nothing() {
+        let layer = Layer::new();
+        assert!(
+            layer
+                .joins
+                .begin::<World>(&layer.local, "a room", "c")
+                .is_err()
+        );
+        assert!(
+            layer
+                .joins
+                .begin::<World>(&layer.local, "room", "a c")
+                .is_err()
+        );
+        layer.assert_none_waits();
+    }
+
+    #[test]
+    fn joins_of_many_threads_leave_what_one_of_them_confirmed_and_nothing_else() {
+        for confirms in [false, true] {
+            let layer = Layer::new();
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..200).for_each(|_| drop(layer.join())));
+                }
+                if confirms {
+                    scope.spawn(|| {
+                        layer.join().confirm();
+                        for _ in 0..200 {
+                            assert!(layer.is_member());
+                        }
+                    });
+                }
+            });
+            assert_eq!(layer.is_member(), confirms);
+            layer.assert_none_waits();
+        }
+    }
+}
