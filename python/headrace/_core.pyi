@@ -602,6 +602,8 @@ class RedisLayer:
     What takes the server's time returns a `Reply`.
     """
     def __new__(cls, /, config: Incomplete, local: MemoryLayer, expiry: float, runtime: Runtime) -> RedisLayer: ...
+    def channel_groups(self, /, channel: str) -> list[str]: ...
+    def channel_stats(self, /, channel: str) -> ChannelStats: ...
     def close(self, /) -> None:
         """
         End the connections.
@@ -630,6 +632,8 @@ class RedisLayer:
         """
         Put a channel in a group for so many seconds. None: it is done.
         """
+    def group_channels(self, /, group: str) -> list[str]: ...
+    def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> Reply | None:
         """
         Take a channel out of a group. None: it is done.
@@ -649,6 +653,11 @@ class RedisLayer:
         Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
         entered in the ledger, if there is one.
         """
+    def group_stats(self, /, group: str) -> GroupStats: ...
+    def has_queues(self, /, group: str) -> bool:
+        """
+        Whether queues are in a group.
+        """
     def is_queue(self, /, channel: str) -> bool:
         """
         Whether a channel is a queue, and no channel of a process.
@@ -665,6 +674,10 @@ class RedisLayer:
         """
         Whether what is sent to a channel comes here without being asked for.
         """
+    def link_stats(self, /) -> LinkStats:
+        """
+        A reading of the connections alone.
+        """
     def listen(self, /, channel: str) -> Reply | None:
         """
         Subscribe to a channel by its name. None: it is done.
@@ -673,34 +686,10 @@ class RedisLayer:
         """
         Wait, without a loop, for something that the owner may want to know: as a dict with "kind".
         """
-    def plain_groups(self, /, channel: str) -> list[str]:
-        """
-        The groups of a plain channel.
-        """
-    def plain_members(self, /, group: str) -> list[str]:
-        """
-        The plain channels of a group.
-        """
-    def plain_memberships(self, /) -> list[tuple[str, str]]:
-        """
-        All memberships of plain channels, as group and channel.
-        """
-    def plain_sends(self, /, group: str) -> tuple[int, int, int]:
-        """
-        What this process has sent to the plain channels of a group: sends, messages that queues took, and that were refused.
-        """
     @property
     def process(self, /) -> str:
         """
         The id of this process in the names of its channels.
-        """
-    def queue_depth(self, /, channel: str) -> int:
-        """
-        How many messages a queue held at the last look.
-        """
-    def queues(self, /) -> list[str]:
-        """
-        The queues that held messages at the last look.
         """
     def receive_sync(self, /, channel: str, timeout: float | None = None) -> "dict[str, object]":
         """
@@ -719,7 +708,10 @@ class RedisLayer:
         """
         Send one message, and wait for nothing but room, if too much waits already.
         """
-    def stats(self, /) -> LinkStats: ...
+    def stats(self, /) -> tuple[LayerStats, LinkStats]:
+        """
+        A reading of the layer, and of its connections.
+        """
     def unattended(self, /) -> Ledger:
         """
         What became of all sends that were given a ledger.

@@ -31,7 +31,7 @@ RANKS = [
     ["headrace._layers.options"],
     ["headrace._layers.tls", "headrace._layers.urls"],
     ["headrace._layers.hosts"],
-    ["headrace._layers.redis_config"],
+    ["headrace._layers.redis_config", "headrace._layers.redis_stats"],
     ["headrace._layers.redis"],
     ["headrace.layers"],
     ["headrace.sync", "headrace.db", "headrace.utils", "headrace.paths"],

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from headrace._core import (
@@ -23,7 +22,6 @@ from headrace._core import (
     GroupStats,
     Inbox,
     Ledger,
-    LinkStats,
     MemoryLayer,
     RedisLayer,
     Reply,
@@ -40,43 +38,13 @@ from headrace._layers.hosts import HostSetting
 from headrace._layers.native import Message, NativeChannelLayer, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import Ring, Topology, Wire, redis_config
+from headrace._layers.redis_stats import RedisStats, redis_stats
 from headrace._layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
 from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
 
 _logger = logging.getLogger("headrace.redis")
-
-
-@dataclass(frozen=True)
-class RedisStats:
-    """A reading of a layer, in messages; the counters of this process, whoever sent or receives.
-
-    ``sent == delivered + depth + dropped_expired + dropped_replaced + dropped_other`` in the fleet: a message that
-    goes through a queue is counted as sent where it was put in and as delivered where it was taken out.
-
-    Attributes:
-        bytes: Those of the messages in mailboxes of this process, in msgpack; one that waits in several counts in each.
-        full_by_bytes: How often a mailbox was full by its bytes, while another message would have fit.
-        connection: The way to the servers: its state, reconnects, gaps, bytes, latency and lag, and what was lost
-            there.
-    """
-
-    channels: int
-    groups: int
-    memberships: int
-    waiters: int
-    depth: int
-    bytes: int
-    sent: int
-    delivered: int
-    returned: int
-    dropped_full: int
-    dropped_expired: int
-    dropped_replaced: int
-    full_by_bytes: int
-    dropped_other: int
-    connection: LinkStats = field(compare=False)
 
 
 _MSGPACK = "messages are msgpack, written and read natively: set symmetric_encryption_keys to encrypt them"
@@ -451,7 +419,7 @@ class RedisChannelLayer(NativeChannelLayer):
             self._end()
 
     def _is_closed(self) -> bool:
-        return self._redis.stats().state == "closed"
+        return self._redis.link_stats().state == "closed"
 
     def _end(self) -> None:
         self._core.close()
@@ -671,7 +639,7 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         self._watch()
         self._check_exclude(exclude)
-        wait = confirm or bool(self._redis.plain_members(group))
+        wait = confirm or self._redis.has_queues(group)
         excluded = None if exclude == () else exclude
         if not wait:
             self._redis.group_send_soon(group, message, excluded)
@@ -705,68 +673,27 @@ class RedisChannelLayer(NativeChannelLayer):
 
     def group_channels(self, group: str) -> list[str]:
         """List the channels of a group that are in this process, and the queues that are in it."""
-        return [*self._core.group_channels(group), *self._redis.plain_members(group)]
+        return self._redis.group_channels(group)
 
     def group_count(self, group: str) -> int:
         """Count what ``group_channels`` lists."""
-        return self._core.group_count(group) + len(self._redis.plain_members(group))
+        return self._redis.group_count(group)
 
     def channel_groups(self, channel: str) -> list[str]:
         """List the groups that a channel of this process, or a queue, is in."""
-        return [*self._core.channel_groups(channel), *self._redis.plain_groups(channel)]
+        return self._redis.channel_groups(channel)
 
     def stats(self) -> RedisStats:
         """Read the layer's counters. Nothing is asked of the server: what is in queues is known from the last look."""
-        here, link = self._core.stats(), self._redis.stats()
-        memberships = self._redis.plain_memberships()
-        plain_groups = {group for group, _ in memberships}
-        queues = {channel for _, channel in memberships} | set(self._redis.queues())
-        return RedisStats(
-            channels=here.channels + len(queues.difference(self._core.channel_names())),
-            groups=here.groups + len(plain_groups.difference(self._core.group_names())),
-            memberships=here.memberships + len(memberships),
-            waiters=here.waiters,
-            depth=here.depth + link.queue_depth,
-            bytes=here.bytes,
-            sent=here.sent - link.fetched + link.queued + link.late,
-            delivered=here.delivered - link.handed_back,
-            returned=here.returned,
-            dropped_full=here.dropped_full + link.queue_full,
-            dropped_expired=here.dropped_expired + link.late + link.queue_expired,
-            dropped_replaced=here.dropped_replaced,
-            full_by_bytes=here.full_by_bytes,
-            dropped_other=here.dropped_other + link.queue_dropped,
-            connection=link,
-        )
+        return redis_stats(*self._redis.stats())
 
     def channel_stats(self, channel: str) -> ChannelStats:
         """Read one channel's counters in this process; the depth of a queue is that of the last look."""
-        here = self._core.channel_stats(channel)
-        return ChannelStats(
-            depth=here.depth + self._redis.queue_depth(channel),
-            capacity=here.capacity,
-            bytes=here.bytes,
-            capacity_bytes=here.capacity_bytes,
-            waiters=here.waiters,
-            groups=here.groups + len(self._redis.plain_groups(channel)),
-            delivered=here.delivered,
-            dropped_full=here.dropped_full,
-            dropped_expired=here.dropped_expired,
-            dropped_replaced=here.dropped_replaced,
-            full_by_bytes=here.full_by_bytes,
-        )
+        return self._redis.channel_stats(channel)
 
     def group_stats(self, group: str) -> GroupStats:
         """Read one group's counters in this process, and those of what this process sent to its queues."""
-        here = self._core.group_stats(group)
-        queues = self._redis.plain_members(group)
-        sends, queued, full = self._redis.plain_sends(group) if queues else (0, 0, 0)
-        return GroupStats(
-            members=here.members + len(queues),
-            sends=max(here.sends, sends),
-            delivered=here.delivered + queued,
-            dropped_full=here.dropped_full + full,
-        )
+        return self._redis.group_stats(group)
 
     # What the connection says.
 

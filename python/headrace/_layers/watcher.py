@@ -67,7 +67,7 @@ def join_watchers() -> None:
 
 def _watch(reference: "weakref.ref[_Layer]", redis: RedisLayer) -> None:
     unattended, told = redis.unattended(), 0
-    while reference() is not None and redis.stats().state != "closed":
+    while reference() is not None and redis.link_stats().state != "closed":
         notice = _next_notice(redis, _LOOK)
         if notice is not None:
             _tell(reference(), notice)

@@ -15,6 +15,7 @@ use crate::config::seconds;
 use crate::errors::to_python;
 use crate::layer::MemoryLayer;
 use crate::reply::Reply;
+use crate::stats::{ChannelStats, GroupStats, LayerStats};
 
 mod config;
 mod host;
@@ -58,6 +59,10 @@ pub(crate) struct RedisLayer {
 
 /// How long a receiver that does not want to wait waits for the server's answer at most, in seconds.
 const ROUND_TRIP: f64 = 0.25;
+
+fn names(names: Vec<Arc<str>>) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
 
 #[pymethods]
 impl RedisLayer {
@@ -259,35 +264,39 @@ impl RedisLayer {
             .map_err(to_python)
     }
 
-    /// The plain channels of a group.
-    fn plain_members(&self, group: Group<'_, '_>) -> PyResult<Vec<String>> {
-        Ok(self.engine.plain_members(group.name()?))
+    /// Whether queues are in a group.
+    fn has_queues(&self, group: Group<'_, '_>) -> PyResult<bool> {
+        Ok(self.engine.has_queues(group.name()?))
     }
 
-    /// The groups of a plain channel.
-    fn plain_groups(&self, channel: Channel<'_, '_>) -> PyResult<Vec<String>> {
-        Ok(self.engine.plain_groups(channel.name()?))
+    fn group_channels(&self, group: Group<'_, '_>) -> PyResult<Vec<String>> {
+        let channels = self.engine.group_channels(group.name()?);
+        channels.map(names).map_err(to_python)
     }
 
-    /// All memberships of plain channels, as group and channel.
-    fn plain_memberships(&self) -> Vec<(String, String)> {
-        self.engine.plain_memberships()
+    fn group_count(&self, group: Group<'_, '_>) -> PyResult<usize> {
+        self.engine.group_count(group.name()?).map_err(to_python)
     }
 
-    /// What this process has sent to the plain channels of a group: sends, messages that queues took, and that were refused.
-    fn plain_sends(&self, group: Group<'_, '_>) -> PyResult<(u64, u64, u64)> {
-        let sends = self.engine.plain_sends(group.name()?);
-        Ok((sends.sends, sends.queued, sends.full))
+    fn channel_groups(&self, channel: Channel<'_, '_>) -> PyResult<Vec<String>> {
+        let groups = self.engine.channel_groups(channel.name()?);
+        groups.map(names).map_err(to_python)
     }
 
-    /// How many messages a queue held at the last look.
-    fn queue_depth(&self, channel: Channel<'_, '_>) -> PyResult<u64> {
-        Ok(self.engine.queue_depth(channel.name()?))
+    /// A reading of the layer, and of its connections.
+    fn stats(&self) -> (LayerStats, LinkStats) {
+        let (layer, link) = self.engine.stats();
+        (layer.into(), link.into())
     }
 
-    /// The queues that held messages at the last look.
-    fn queues(&self) -> Vec<String> {
-        self.engine.queues()
+    fn channel_stats(&self, channel: Channel<'_, '_>) -> PyResult<ChannelStats> {
+        let stats = self.engine.channel_stats(channel.name()?);
+        stats.map(Into::into).map_err(to_python)
+    }
+
+    fn group_stats(&self, group: Group<'_, '_>) -> PyResult<GroupStats> {
+        let stats = self.engine.group_stats(group.name()?);
+        stats.map(Into::into).map_err(to_python)
     }
 
     /// Remove what the layer has, everywhere.
@@ -310,7 +319,8 @@ impl RedisLayer {
         self.asked(|ticket| self.engine.close(ticket));
     }
 
-    fn stats(&self) -> LinkStats {
+    /// A reading of the connections alone.
+    fn link_stats(&self) -> LinkStats {
         self.engine.link_stats().into()
     }
 

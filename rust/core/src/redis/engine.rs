@@ -14,9 +14,8 @@ use super::driver::{Ask, Driver, DriverParts, Local, Shared};
 use super::host::Host;
 use super::joins::Joins;
 use super::link::RedisTransport;
-use super::meter::{ConnectionState, LinkStats, count};
+use super::meter::{ConnectionState, count};
 use super::notice::Notice;
-use super::plain::PlainSends;
 use super::random;
 use super::runtime::Runtime;
 use super::settings::Settings;
@@ -221,8 +220,8 @@ impl<H: Host> RedisEngine<H> {
         if self.location(channel) != Location::Queue {
             return Ok(());
         }
-        let groups = self.plain_groups(channel);
         let mut plain = self.shared.plain.lock();
+        let groups = plain.of_channel(channel, self.shared.now());
         for group in &groups {
             plain.remove(group, channel);
         }
@@ -239,48 +238,6 @@ impl<H: Host> RedisEngine<H> {
             channel: channel.to_owned(),
         });
         Ok(())
-    }
-
-    /// The plain channels of a group, as far as this process knows.
-    pub fn plain_members(&self, group: &str) -> Vec<String> {
-        self.shared.plain.lock().of_group(group, self.shared.now())
-    }
-
-    /// The groups of a plain channel, as far as this process knows.
-    pub fn plain_groups(&self, channel: &str) -> Vec<String> {
-        self.shared
-            .plain
-            .lock()
-            .of_channel(channel, self.shared.now())
-    }
-
-    /// All memberships of plain channels, as group and channel.
-    pub fn plain_memberships(&self) -> Vec<(String, String)> {
-        let plain = self.shared.plain.lock();
-        let memberships = plain.iter(self.shared.now());
-        memberships
-            .map(|(group, channel)| (group.to_owned(), channel.to_owned()))
-            .collect()
-    }
-
-    /// What became of the messages that this process sent to the plain channels of a group.
-    pub fn plain_sends(&self, group: &str) -> PlainSends {
-        self.shared
-            .groups
-            .lock()
-            .get(group)
-            .copied()
-            .unwrap_or_default()
-    }
-
-    /// How many messages a queue held when this process last looked.
-    pub fn queue_depth(&self, channel: &str) -> u64 {
-        self.shared.depths.lock().get(channel).copied().unwrap_or(0)
-    }
-
-    /// The queues that held messages when this process last looked.
-    pub fn queues(&self) -> Vec<String> {
-        self.shared.depths.lock().keys().cloned().collect()
     }
 
     /// Removes what the layer has on the servers, here, and in all processes.
@@ -317,11 +274,6 @@ impl<H: Host> RedisEngine<H> {
             return;
         }
         self.ask(Ask::Close { ticket });
-    }
-
-    /// A reading of the connections.
-    pub fn link_stats(&self) -> LinkStats {
-        self.shared.stats()
     }
 
     /// Waits for the next notice to the owner.

@@ -19,6 +19,7 @@ mod meter;
 mod notice;
 mod plain;
 mod random;
+mod readings;
 mod runtime;
 mod sending;
 mod settings;
@@ -31,7 +32,6 @@ pub use joins::Join;
 pub use ledger::{Ledger, LedgerEntry, Mark};
 pub use meter::{ConnectionState, LinkStats};
 pub use notice::Notice;
-pub use plain::PlainSends;
 pub use runtime::Runtime;
 pub use sending::{Addressed, Prepared, Unsent};
 pub use settings::{

@@ -7,13 +7,13 @@ use crate::shrink::Shrink;
 
 /// Messages that a group's plain channels were sent by this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlainSends {
+pub(crate) struct PlainSends {
     /// Sends to the group.
-    pub sends: u64,
+    pub(crate) sends: u64,
     /// Messages that queues took.
-    pub queued: u64,
+    pub(crate) queued: u64,
     /// Messages that full queues refused.
-    pub full: u64,
+    pub(crate) full: u64,
 }
 
 /// The memberships of plain channels, as the whole fleet has them.

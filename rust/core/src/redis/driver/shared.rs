@@ -77,7 +77,7 @@ impl Shared {
     }
 
     /// Counts the outcome of a message to a group that has queues in it.
-    pub(super) fn note_plain_sends(&self, group: String, queued: u64, full: u64) {
+    pub(crate) fn note_plain_sends(&self, group: String, queued: u64, full: u64) {
         let mut groups = self.groups.lock();
         if groups.len() >= GROUPS {
             let plain = self.plain.lock();
