@@ -584,6 +584,11 @@ class Outcome:
         Queues that were full.
         """
     @property
+    def members(self, /) -> int:
+        """
+        Members of the group that were in this process when it was sent.
+        """
+    @property
     def queued(self, /) -> int:
         """
         Queues that took it.
@@ -592,6 +597,11 @@ class Outcome:
     def receivers(self, /) -> int:
         """
         Processes that the server passed it on to.
+        """
+    @property
+    def report(self, /) -> SendReport:
+        """
+        Where copies went, as far as this process knows.
         """
 
 @final
@@ -620,10 +630,6 @@ class RedisLayer:
         """
         Wait until the server has what was sent.
         """
-    def fetch(self, /, channel: str, most: int) -> Reply:
-        """
-        Take messages of a queue into the local mailbox.
-        """
     def flush(self, /) -> Reply:
         """
         Remove what the layer has, everywhere.
@@ -642,16 +648,16 @@ class RedisLayer:
         """
         Send to the members of a group but the excluded.
         """
-    def group_send_many(self, /, pairs: Any) -> tuple[list[str], Reply]:
+    def group_send_many(self, /, pairs: Any) -> Reply:
         """
-        Send each message to its group; gives the groups and the reply.
+        Send each message to its group.
         """
     def group_send_soon(
         self, /, group: str, message: dict[str, object], exclude: Any | None = None, ledger: Ledger | None = None
-    ) -> None:
+    ) -> int:
         """
-        Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
-        entered in the ledger, if there is one.
+        Send to the members of a group, and wait for nothing but room, if too much waits already; gives how many are in this
+        process. What becomes of it is entered in the ledger, if there is one.
         """
     def group_stats(self, /, group: str) -> GroupStats: ...
     def has_queues(self, /, group: str) -> bool:
@@ -670,10 +676,6 @@ class RedisLayer:
         """
         Whether it was ever used.
         """
-    def is_subscribed(self, /, channel: str) -> bool:
-        """
-        Whether what is sent to a channel comes here without being asked for.
-        """
     def link_stats(self, /) -> LinkStats:
         """
         A reading of the connections alone.
@@ -681,6 +683,14 @@ class RedisLayer:
     def listen(self, /, channel: str) -> Reply | None:
         """
         Subscribe to a channel by its name. None: it is done.
+        """
+    def look(self, /, channel: str, most: int) -> Reply | None:
+        """
+        Take up to so many messages of a queue into the local mailbox; an unreachable server has none. None: it is no queue.
+        """
+    def look_at_once(self, /, channel: str) -> Reply | None:
+        """
+        Take a message of a queue into the local mailbox, for somebody who does not wait. None: there is nothing to wait for.
         """
     def next_notice(self, /, timeout: float) -> "dict[str, object] | None":
         """
@@ -690,6 +700,15 @@ class RedisLayer:
     def process(self, /) -> str:
         """
         The id of this process in the names of its channels.
+        """
+    def receive(self, /, channel: str) -> Any:
+        """
+        Take the oldest message of a channel, or return a `Waiter` for the next one. Before the first of a queue, return a
+        `Reply`: when that has been waited for, `receive_next` has the message or the waiter.
+        """
+    def receive_next(self, /, channel: str) -> Any:
+        """
+        Take the oldest message of a channel, or return a `Waiter` for the next one.
         """
     def receive_sync(self, /, channel: str, timeout: float | None = None) -> "dict[str, object]":
         """
@@ -715,10 +734,6 @@ class RedisLayer:
     def unattended(self, /) -> Ledger:
         """
         What became of all sends that were given a ledger.
-        """
-    def want(self, /, channel: str) -> None:
-        """
-        Say that somebody waits for a message of a queue.
         """
 
 @final

@@ -24,7 +24,7 @@ RANKS = {
         ["redis::driver"],
         ["redis::joins"],
         ["redis::engine"],
-        ["redis::groups", "redis::readings", "redis::sending"],
+        ["redis::groups", "redis::readings", "redis::receiving", "redis::sending"],
         ["redis"],
         ["lib"],
     ],

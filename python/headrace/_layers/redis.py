@@ -13,14 +13,15 @@ import secrets
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Literal, overload
+from functools import partial
+from typing import Any, Literal, cast, overload
 
 from headrace._core import (
     ChannelStats,
     GroupStats,
-    Inbox,
     Ledger,
     MemoryLayer,
     RedisLayer,
@@ -40,7 +41,7 @@ from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import Ring, Topology, Wire, redis_config
 from headrace._layers.redis_stats import RedisStats, redis_stats
 from headrace._layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
-from headrace.exceptions import ChannelEmpty, ChannelFull, ForeignChannel, LayerClosed, LayerUnavailable
+from headrace.exceptions import ChannelFull, LayerClosed, LayerUnavailable
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
 
@@ -178,22 +179,18 @@ class RedisChannelLayer(NativeChannelLayer):
             wake=wake,
         )
 
-    def _inbox(self, channel: str) -> Inbox:
-        self._check_ours(channel)
-        return super()._inbox(channel)
+    _receive: Callable[[str], Message | Waiter | Reply]
 
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, None)
         self._core = core
         self._redis = RedisLayer(self._settings, core, float(self.expiry), _runtime())
-        self._receive = core.receive
-        self._is_subscribed = self._redis.is_subscribed
+        # Until the first, which has somebody listen to what the connection says. Held weakly: it would be a cycle.
+        self._receive = partial(_first_receive, weakref.ref(self))
         self._plain_wire = self._settings.wire == "channels_redis"
         self._watched = False
         # Also taken by a signal handler, whose thread may have it already.
         self._watching = threading.RLock()
-        # Nobody takes from queues on the wire of channels_redis, so there is nothing to be found out.
-        self._takes_from_queues = self._plain_wire
 
     def _inherited(self) -> object:
         return self._core, self._redis
@@ -254,64 +251,19 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerUnavailable: The server lacks what a queue needs, or does not allow it.
             LayerClosed: The layer was closed.
         """
-        if not self._takes_from_queues and type(channel) is str and "!" not in channel:
-            await self._take_first(channel)
-        waiting: Message | Waiter = self._receive(channel)
-        if type(waiting) is not Waiter:
-            return waiting
-        # In most calls there is nothing else to be done, and what is done here is done for each message.
+        received = self._receive(channel)
+        if type(received) is Reply:
+            await received
+            received = self._redis.receive_next(channel)
+        if type(received) is not Waiter:
+            return received
+        # Written out in each method: a function to await would be a coroutine more for each message.
         try:
-            if not self._is_subscribed(channel):
-                await self._ask_for(channel)
-            await waiting
-            return waiting.take()
+            await received
+            return received.take()
         except BaseException:
-            waiting.close()
+            received.close()
             raise
-
-    async def _ask_for(self, channel: str) -> None:
-        """Have the messages of a channel come here."""
-        self._watch()
-        if self._plain_wire:
-            # Not awaited: a server that is away is waited for here, and by nobody else.
-            self._redis.listen(channel)
-        elif "!" in channel:
-            self._check_ours(channel)
-            if not self._redis.is_ready():
-                self._redis.connect()
-        else:
-            self._redis.want(channel)
-
-    async def _fetch(self, channel: str, most: int) -> None:
-        """Take messages of a queue into the mailbox; from a server that is away none."""
-        try:
-            await self._redis.fetch(channel, most)
-        except LayerUnavailable as unavailable:
-            # What is forbidden, or lacking, will not come by waiting.
-            if isinstance(unavailable.__cause__, PermissionError):
-                raise
-
-    async def _take_first(self, channel: str) -> None:
-        """Ask for a message in a way that is answered: a server that has no queues would be waited for in vain.
-
-        Before the first receiver gets in line, so that it is served from there like all others.
-        """
-        self._core.channel_stats(channel)  # refuses a wrong name
-        await self._fetch(channel, 1)
-        self._takes_from_queues = self._redis.is_ready()
-
-    def _check_ours(self, channel: object) -> None:
-        """Refuse to receive from the channel of another process, or of none: nothing would ever come."""
-        if self._plain_wire or not isinstance(channel, str) or "!" not in channel:
-            return
-        self.require_valid_channel_name(channel)
-        owner = channel.partition("!")[0]
-        if not owner.endswith(f".{self.client_prefix}"):
-            raise ForeignChannel(
-                f"nothing comes here for {channel!r}: a name with a '!' is of the process that made it, and those of "
-                f"this one have '.{self.client_prefix}!' in them; receive from what new_channel() gives, or from a "
-                "name without a '!'"
-            )
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make the name of a channel of this process that nobody else has.
@@ -380,20 +332,12 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         self._watch()
         self._check_exclude(exclude)
-        asked = self._redis.group_send(group, message, None if exclude == () else exclude)
-        members = self._members_here(group, exclude)
-        outcome = await asked
-        return SendReport(members + outcome.queued, outcome.full, 0)
+        outcome = await self._redis.group_send(group, message, None if exclude == () else exclude)
+        return outcome.report
 
     def _check_exclude(self, exclude: str | Collection[str]) -> None:
         if self._plain_wire and exclude != ():
             raise ValueError("messages of wire='channels_redis' name no excluded channels: exclude must not be given")
-
-    def _members_here(self, group: str, exclude: str | Collection[str] = ()) -> int:
-        if exclude == ():
-            return self._core.group_count(group)
-        excluded = {exclude} if isinstance(exclude, str) else set(exclude)
-        return len(set(self._core.group_channels(group)) - excluded)
 
     async def flush(self) -> None:
         """Drop all messages and all memberships of the layer's prefix, here, on the server, and in all processes.
@@ -487,10 +431,8 @@ class RedisChannelLayer(NativeChannelLayer):
                 Nothing was sent if a pair is not valid.
         """
         self._watch()
-        groups, asked = self._redis.group_send_many(pairs)
-        members = sum(self._core.group_count(group) for group in groups)
-        outcome = await asked
-        return SendReport(members + outcome.queued, outcome.full, 0)
+        outcome = await self._redis.group_send_many(pairs)
+        return outcome.report
 
     async def receive_many(self, channel: str, max: int) -> list[Message]:
         """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
@@ -501,26 +443,23 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         if not isinstance(max, int) or max < 1:
             raise ValueError(f"max must be a positive integer, got {max!r}")
-        self._check_ours(channel)
+        self._watch()
         most = min(max, sys.maxsize)
-        queue = not self._plain_wire and self._redis.is_queue(channel)
-        if queue:
-            await self._fetch(channel, most)
+        await self._wait_for(self._redis.look(channel, most))
         ready = self._core.receive_ready(channel, most)
         if ready:
             return ready
-        waiting: Message | Waiter = self._receive(channel)
-        if type(waiting) is not Waiter:
-            return [waiting, *self._core.receive_ready(channel, most - 1)]
+        received = self._redis.receive_next(channel)
+        if type(received) is not Waiter:
+            return [received, *self._core.receive_ready(channel, most - 1)]
         try:
-            await self._ask_for(channel)
-            await waiting
-            if queue and most > 1:
+            await received
+            if most > 1:
                 # The first is not taken before: what is cancelled here leaves it in its place.
-                await self._fetch(channel, most - 1)
-            return [waiting.take(), *self._core.receive_ready(channel, most - 1)]
+                await self._wait_for(self._redis.look(channel, most - 1))
+            return [received.take(), *self._core.receive_ready(channel, most - 1)]
         except BaseException:
-            waiting.close()
+            received.close()
             raise
 
     def receive_nowait(self, channel: str) -> Message:
@@ -531,13 +470,8 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerUnavailable: The server of a queue could not be reached in time.
             TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
-        self._check_ours(channel)
-        if not self._plain_wire and self._redis.is_queue(channel):
-            here = self._core.channel_stats(channel)
-            if here.waiters:
-                raise ChannelEmpty(channel)
-            if not here.depth:
-                self._redis.fetch(channel, 1).wait()
+        self._watch()
+        self._sleep_for(self._redis.look_at_once(channel))
         return self._core.receive_nowait(channel)
 
     @overload
@@ -564,8 +498,7 @@ class RedisChannelLayer(NativeChannelLayer):
             ChannelFull, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
         """
         self._watch()
-        queue = not self._plain_wire and self._redis.is_queue(channel)
-        if not (confirm or queue):
+        if not (confirm or self._redis.is_queue(channel)):
             self._redis.send_soon(channel, message)
             return None
         outcome = self._redis.send(channel, message).wait()
@@ -585,7 +518,6 @@ class RedisChannelLayer(NativeChannelLayer):
             RuntimeError: A loop runs in this thread; it would stand still.
             TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
-        self._check_ours(channel)
         self._watch()
         return self._redis.receive_sync(channel, timeout)
 
@@ -642,12 +574,11 @@ class RedisChannelLayer(NativeChannelLayer):
         wait = confirm or self._redis.has_queues(group)
         excluded = None if exclude == () else exclude
         if not wait:
-            self._redis.group_send_soon(group, message, excluded)
-            return SendReport(self._members_here(group, exclude), 0, 0)
+            return SendReport(self._redis.group_send_soon(group, message, excluded), 0, 0)
         outcome = self._redis.group_send(group, message, excluded).wait()
         if confirm:
             return outcome.receivers
-        return SendReport(self._members_here(group, exclude) + outcome.queued, outcome.full, 0)
+        return outcome.report
 
     def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
         self._watch()
@@ -704,6 +635,15 @@ class RedisChannelLayer(NativeChannelLayer):
                 if not self._watched:
                     self._watched = True
                     start_watcher(self, self._redis)
+
+
+def _first_receive(reference: "weakref.ref[RedisChannelLayer]", channel: str) -> Message | Waiter | Reply:
+    """Receive for the first time in this process."""
+    layer = cast(RedisChannelLayer, reference())  # it is alive: its method has been called
+    layer._watch()
+    layer._receive = layer._redis.receive
+    received: Message | Waiter | Reply = layer._receive(channel)
+    return received
 
 
 _runtimes: dict[int, Runtime] = {}

@@ -1,7 +1,7 @@
 //! The in-process layer as Python sees it: convert, call, convert back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
@@ -39,9 +39,9 @@ pub(crate) struct MemoryLayer {
     connected: AtomicBool,
     /// The process that made it.
     process: u32,
-    /// How the part before the `!` of its channels' names ends: no other channel is received from. None if that is not
-    /// checked here.
-    owner: Option<String>,
+    /// How the part before the `!` of its channels' names ends: no other channel is received from. There is none if messages
+    /// for any name come here.
+    owner: OnceLock<String>,
     /// The pattern objects that the engine's capacity rules ask; kept here for the garbage collector.
     patterns: Vec<Arc<Py<PyAny>>>,
 }
@@ -66,9 +66,12 @@ impl MemoryLayer {
         self.direct_wake
     }
 
-    /// Notes that messages come from other processes too.
-    pub(crate) fn connect(&self) {
+    /// Notes that messages come from other processes too, and whose channels these mailboxes are for.
+    pub(crate) fn connect(&self, owner: Option<String>) {
         self.connected.store(true, Ordering::Relaxed);
+        if let Some(owner) = owner {
+            self.owner.get_or_init(|| owner);
+        }
     }
 
     fn message(&self, message: &Bound<'_, PyAny>) -> PyResult<Message> {
@@ -128,7 +131,7 @@ impl MemoryLayer {
     }
 
     fn check_owner(&self, name: &str) -> PyResult<()> {
-        let Some(owner) = &self.owner else {
+        let Some(owner) = self.owner.get() else {
             return Ok(());
         };
         // Most names were made by this layer, and are recognised without a search.
@@ -201,7 +204,7 @@ impl MemoryLayer {
             compares_types: Arc::default(),
             connected: AtomicBool::new(false),
             process: std::process::id(),
-            owner,
+            owner: owner.map(OnceLock::from).unwrap_or_default(),
             patterns,
         })
     }
@@ -280,7 +283,7 @@ impl MemoryLayer {
     }
 
     /// Take the oldest message, or return a `Waiter` for the next one.
-    fn receive(slf: &Bound<'_, Self>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn receive(slf: &Bound<'_, Self>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let engine = &slf.get().engine;
         let (string, name) = channel.text()?;

@@ -14,6 +14,7 @@ use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::seconds;
 use crate::errors::to_python;
 use crate::layer::MemoryLayer;
+use crate::receiver::Waiter;
 use crate::reply::Reply;
 use crate::stats::{ChannelStats, GroupStats, LayerStats};
 
@@ -75,12 +76,14 @@ impl RedisLayer {
     ) -> PyResult<Self> {
         let limit = config.max_message_bytes;
         let settings = config.into_core(seconds(expiry)?)?;
-        local.get().connect();
         let engine = Arc::clone(local.get().engine());
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
         let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
+        let engine = engine.map_err(PyValueError::new_err)?;
+        let owner = (!engine.is_plain_wire()).then(|| format!(".{}", engine.process()));
+        local.get().connect(owner);
         Ok(Self {
-            engine: engine.map_err(PyValueError::new_err)?,
+            engine,
             direct_wake: local.get().wakes_directly(),
             local: local.unbind(),
             limit,
@@ -107,11 +110,6 @@ impl RedisLayer {
     /// Whether a channel is a queue, and no channel of a process.
     fn is_queue(&self, channel: Channel<'_, '_>) -> PyResult<bool> {
         Ok(self.engine.location(channel.name()?) == Location::Queue)
-    }
-
-    /// Whether what is sent to a channel comes here without being asked for.
-    fn is_subscribed(&self, channel: Channel<'_, '_>) -> PyResult<bool> {
-        Ok(self.engine.is_subscribed(channel.name()?))
     }
 
     /// Become connected.
@@ -144,12 +142,15 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Option<Exclude<'_, '_>>,
     ) -> PyResult<Reply> {
-        let message = self.prepare_group_send(group, message, exclude)?;
-        Ok(self.asked(|ticket| self.engine.send(message, Some(ticket))))
+        let (message, members) = self.prepare_group_send(group, message, exclude)?;
+        let reply = Reply::new(self.direct_wake).with_members(members);
+        self.engine
+            .send(message, Some(Ticket::Reply(reply.pending())));
+        Ok(reply)
     }
 
-    /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
-    /// entered in the ledger, if there is one.
+    /// Send to the members of a group, and wait for nothing but room, if too much waits already; gives how many are in this
+    /// process. What becomes of it is entered in the ledger, if there is one.
     #[pyo3(signature = (group, message, exclude=None, ledger=None))]
     fn group_send_soon(
         &self,
@@ -158,10 +159,11 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Option<Exclude<'_, '_>>,
         ledger: Option<&Bound<'_, Ledger>>,
-    ) -> PyResult<()> {
-        let message = self.prepare_group_send(group, message, exclude)?;
+    ) -> PyResult<usize> {
+        let (message, members) = self.prepare_group_send(group, message, exclude)?;
         let enter = |ledger: &Bound<'_, Ledger>| ledger.get().enter(&self.unattended);
-        self.send_with_room(py, message, ledger.map(enter).map(Ticket::Ledger))
+        self.send_with_room(py, message, ledger.map(enter).map(Ticket::Ledger))?;
+        Ok(members)
     }
 
     /// Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the reply
@@ -172,13 +174,15 @@ impl RedisLayer {
         Ok((messages.len(), full, reply))
     }
 
-    /// Send each message to its group; gives the groups and the reply.
-    fn group_send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<(Vec<String>, Reply)> {
+    /// Send each message to its group.
+    fn group_send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<Reply> {
         let messages = self.pairs(pairs, NameKind::Group)?;
         let ((), reply) =
             self.all_asked(|ticket| self.engine.group_send_many(&messages, ticket))?;
-        let groups = messages.into_iter().map(|(group, _)| group);
-        Ok((groups.collect(), reply))
+        let local = self.engine.local();
+        let members = messages.iter().map(|(group, _)| local.group_count(group));
+        let members: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
+        Ok(reply.with_members(members))
     }
 
     /// Put a channel in a group for so many seconds. None: it is done.
@@ -208,16 +212,36 @@ impl RedisLayer {
         self.progress(|ticket| Ok(self.engine.listen(channel, ticket)))
     }
 
-    /// Say that somebody waits for a message of a queue.
-    fn want(&self, channel: Channel<'_, '_>) -> PyResult<()> {
-        self.engine.want(channel.name()?);
-        Ok(())
+    /// Take the oldest message of a channel, or return a `Waiter` for the next one. Before the first of a queue, return a
+    /// `Reply`: when that has been waited for, `receive_next` has the message or the waiter.
+    fn receive(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+        if self.engine.has_to_look(channel.name()?)
+            && let Some(reply) = self.look(channel, 1)?
+        {
+            return Ok(Py::new(py, reply)?.into_any());
+        }
+        self.receive_next(py, channel)
     }
 
-    /// Take messages of a queue into the local mailbox.
-    fn fetch(&self, channel: Channel<'_, '_>, most: usize) -> PyResult<Reply> {
+    /// Take the oldest message of a channel, or return a `Waiter` for the next one.
+    fn receive_next(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+        let received = MemoryLayer::receive(self.local.bind(py), channel)?;
+        if received.bind(py).is_exact_instance_of::<Waiter>() {
+            self.attend(channel.name()?);
+        }
+        Ok(received)
+    }
+
+    /// Take up to so many messages of a queue into the local mailbox; an unreachable server has none. None: it is no queue.
+    fn look(&self, channel: Channel<'_, '_>, most: usize) -> PyResult<Option<Reply>> {
         let channel = channel.name()?;
-        Ok(self.asked(|ticket| self.engine.fetch(channel, most, ticket)))
+        self.progress(|ticket| self.engine.look(channel, most, ticket))
+    }
+
+    /// Take a message of a queue into the local mailbox, for somebody who does not wait. None: there is nothing to wait for.
+    fn look_at_once(&self, channel: Channel<'_, '_>) -> PyResult<Option<Reply>> {
+        let channel = channel.name()?;
+        self.progress(|ticket| Ok(self.engine.look_at_once(channel, ticket)))
     }
 
     /// Take the oldest message of a queue; sleep until there is one, or until the time is over.
@@ -229,32 +253,21 @@ impl RedisLayer {
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
         let name = channel.name()?;
-        let queue = self.engine.location(name) == Location::Queue;
-        let here = self.engine.local().channel_stats(name);
         let begun = Instant::now();
-        if queue && here.is_ok_and(|here| here.depth == 0 && here.waiters == 0) {
+        if let Some(fetched) = self.look_at_once(channel)? {
             // A message that is there is returned without a timeout. A server that is unreachable is waited for, as by
             // any receiver.
             let patience = match timeout {
                 Some(timeout) => begun.checked_add(seconds(timeout.max(ROUND_TRIP))?),
                 None => None,
             };
-            let fetched = self.asked(|ticket| self.engine.fetch(name, 1, ticket));
             fetched.sleep(py, patience)?;
         }
         // NaN stays NaN, to be refused.
         let left = |timeout: f64| timeout - begun.elapsed().as_secs_f64();
         let timeout = timeout.map(left);
-        let on_queued = || {
-            if queue {
-                self.engine.want(name);
-            } else if self.engine.is_plain_wire() {
-                self.asked(|ticket| drop(self.engine.listen(name, ticket)));
-            }
-        };
-        self.local
-            .get()
-            .receive_sync_then(py, channel, timeout, on_queued)
+        let mailboxes = self.local.get();
+        mailboxes.receive_sync_then(py, channel, timeout, || self.attend(name))
     }
 
     /// Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.

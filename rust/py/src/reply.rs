@@ -16,6 +16,7 @@ use crate::errors::fault_to_python;
 use crate::event_loop::{DetachedWakes, LoopQueue, Turn, Wake, queue_of, running_loop};
 use crate::park::Park;
 use crate::sleep::sleep;
+use crate::stats::SendReport;
 use crate::stub::StepsTo;
 
 /// What became of what was asked of a server.
@@ -28,16 +29,34 @@ pub(crate) struct Outcome {
     queued: u64,
     /// Queues that were full.
     full: u64,
+    /// Members of the group that were in this process when it was sent.
+    members: u64,
+}
+
+#[pymethods]
+impl Outcome {
+    /// Where copies went, as far as this process knows.
+    #[getter]
+    fn report(&self) -> SendReport {
+        let copies = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let report = headrace_core::SendReport {
+            delivered: copies(self.members + self.queued),
+            dropped_full: copies(self.full),
+            dropped_other: 0,
+        };
+        report.into()
+    }
 }
 
 impl Outcome {
-    fn of(py: Python<'_>, answer: Answer) -> PyResult<Self> {
+    fn of(py: Python<'_>, answer: Answer, members: usize) -> PyResult<Self> {
         match answer.fault {
             Some(fault) => Err(fault_to_python(py, &fault)),
             None => Ok(Self {
                 receivers: answer.receivers,
                 queued: answer.queued,
                 full: answer.full,
+                members: members as u64,
             }),
         }
     }
@@ -62,6 +81,8 @@ pub(crate) struct Reply {
     park: OnceLock<Park>,
     /// What is undone unless there is an answer without a fault, and somebody takes it.
     provisional: Mutex<Option<Box<dyn Provisional>>>,
+    /// Members of a group in this process, for the outcome.
+    members: usize,
 }
 
 /// Where an answer is put, by the thread that does the input and output.
@@ -150,7 +171,15 @@ impl Reply {
             direct_wake,
             park: OnceLock::new(),
             provisional: Mutex::new(None),
+            members: 0,
         }
+    }
+
+    /// The same, for a message to so many members of groups in this process.
+    #[must_use]
+    pub(crate) fn with_members(mut self, members: usize) -> Self {
+        self.members = members;
+        self
     }
 
     /// The same, for what was done for now.
@@ -168,7 +197,7 @@ impl Reply {
         {
             provisional.confirm();
         }
-        Outcome::of(py, answer)
+        Outcome::of(py, answer, self.members)
     }
 
     /// Where the answer is to be put.

@@ -52,6 +52,22 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
+    /// How many channels a group has beside those named.
+    ///
+    /// # Errors
+    /// The name is invalid, or the engine is closed.
+    pub fn group_count_without(&self, group: &str, exclude: &[&str]) -> Result<usize, Error> {
+        self.with(|state, now| {
+            let Some(group) = state.find_fresh_group(group, now)? else {
+                return Ok(0);
+            };
+            let mut excluded = state.keys(exclude);
+            excluded.dedup();
+            excluded.retain(|channel| state.groups.holds(group, *channel));
+            Ok(state.groups.get(group).members().len() - excluded.len())
+        })
+    }
+
     /// The groups that a channel is in.
     ///
     /// # Errors

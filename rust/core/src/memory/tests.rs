@@ -52,6 +52,24 @@ fn a_mailbox_takes_one_message_of_any_size_and_so_many_bytes_behind_it() {
 }
 
 #[test]
+fn members_are_counted_without_those_that_are_passed_by() {
+    let engine = engine(&Arc::new(ManualClock::default()));
+    for channel in ["a", "b", "c"] {
+        assert_eq!(engine.group_add("room", channel), Ok(()));
+    }
+    assert_eq!(engine.group_add("other", "d"), Ok(()));
+    for (exclude, expected) in [
+        (&[][..], 3),
+        (&["a"], 2),
+        (&["a", "a", "d", "unknown"], 2),
+        (&["a", "b", "c"], 0),
+    ] {
+        assert_eq!(engine.group_count_without("room", exclude), Ok(expected));
+    }
+    assert_eq!(engine.group_count_without("nobody", &[]), Ok(0));
+}
+
+#[test]
 fn an_owner_sets_how_many_bytes_its_channel_holds() {
     let engine = engine(&Arc::new(ManualClock::default()));
     let capacity = NonZeroUsize::MAX;

@@ -172,16 +172,6 @@ impl<H: Host> RedisEngine<H> {
         self.is_plain_wire() || self.shared.topics.lock().contains(&self.own_topic)
     }
 
-    /// Whether messages to a channel come here without a fetch: it is one of this process, and subscribed to.
-    pub fn is_subscribed(&self, channel: &str) -> bool {
-        match self.location(channel) {
-            Location::Here if self.is_plain_wire() => self.shared.topics.lock().contains(channel),
-            // This is called for each message: the state saves the lookup of the topic for most of them.
-            Location::Here => self.shared.meter.state() == ConnectionState::Up || self.is_ready(),
-            Location::Elsewhere | Location::Queue => false,
-        }
-    }
-
     /// Subscribes to a pub/sub channel, by its name.
     pub fn listen(&self, topic: &str, ticket: H::Ticket) -> Progress<H::Ticket> {
         if self.shared.topics.lock().contains(topic) {
@@ -192,22 +182,6 @@ impl<H: Host> RedisEngine<H> {
             ticket,
         });
         Progress::Asked(())
-    }
-
-    /// Fetches messages of a queue for the receivers that wait here.
-    pub fn want(&self, channel: &str) {
-        self.ask(Ask::Want {
-            channel: channel.to_owned(),
-        });
-    }
-
-    /// Takes messages of a queue into the local mailbox, whether anybody waits or not.
-    pub fn fetch(&self, channel: &str, most: usize, ticket: H::Ticket) {
-        self.ask(Ask::Fetch {
-            channel: channel.to_owned(),
-            most,
-            ticket,
-        });
     }
 
     /// Drops the messages of a channel and takes it out of all its groups; a queue's for the whole fleet, without waiting for
@@ -288,5 +262,42 @@ impl<H: Host> fmt::Debug for RedisEngine<H> {
             .field("process", &self.me)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::driver::testing::{World, settings};
+    use super::super::settings::Topology;
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+    use crate::memory::MemoryEngine;
+
+    /// A layer whose requests reach no driver, and those requests.
+    pub(in crate::redis) fn undriven(
+        wire: Wire,
+    ) -> (RedisEngine<World>, UnboundedReceiver<Ask<u32>>) {
+        let local = MemoryEngine::new(Config::default(), ManualClock::default());
+        let runtime = Runtime::start().expect("there are threads");
+        let settings = Settings {
+            wire,
+            ..settings(Topology::Shards)
+        };
+        let engine = RedisEngine::new(Arc::default(), Arc::new(local), settings, Arc::new(runtime));
+        let engine = engine.expect("the prefix is plain");
+        let (_, asked) = engine.unstarted.lock().take().expect("it was not used");
+        (engine, asked)
+    }
+
+    #[test]
+    fn the_process_is_in_the_names_of_its_channels_alone() {
+        let (engine, _asked) = undriven(Wire::Headrace);
+        let here = format!("a.{}!b", engine.process());
+        assert_eq!(engine.location(&here), Location::Here);
+        assert_eq!(engine.location("a.0123456789abcdef!b"), Location::Elsewhere);
+        assert_eq!(engine.location("work"), Location::Queue);
+        let (engine, _asked) = undriven(Wire::ChannelsRedis);
+        assert_eq!(engine.location("work"), Location::Here);
     }
 }

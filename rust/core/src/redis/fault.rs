@@ -60,6 +60,12 @@ impl Fault {
         matches!(self.kind, FaultKind::Refused | FaultKind::Lacking)
     }
 
+    /// Whether waiting may help: nothing is forbidden or lacking, and the layer was not closed.
+    pub(super) fn may_pass(&self) -> bool {
+        let first = self.cause().unwrap_or(self).kind;
+        self.kind != FaultKind::Closed && first != FaultKind::Lacking
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> FaultKind {
         self.kind

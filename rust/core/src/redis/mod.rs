@@ -20,6 +20,7 @@ mod notice;
 mod plain;
 mod random;
 mod readings;
+mod receiving;
 mod runtime;
 mod sending;
 mod settings;

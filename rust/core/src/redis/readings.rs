@@ -148,22 +148,15 @@ impl<H: Host> RedisEngine<H> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::driver::testing::{World, settings};
+    use super::super::driver::testing::World;
+    use super::super::engine::tests::undriven;
     use super::super::meter::count;
-    use super::super::runtime::Runtime;
-    use super::super::settings::Topology;
+    use super::super::wire::form::Wire;
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::config::Config;
-    use crate::memory::MemoryEngine;
 
     /// A layer that has asked nothing of a server.
     fn engine() -> RedisEngine<World> {
-        let local = MemoryEngine::new(Config::default(), ManualClock::default());
-        let runtime = Runtime::start().expect("there are threads");
-        let settings = settings(Topology::Shards);
-        let engine = RedisEngine::new(Arc::default(), Arc::new(local), settings, Arc::new(runtime));
-        engine.expect("the prefix is plain")
+        undriven(Wire::Headrace).0
     }
 
     fn name(text: &str) -> Arc<str> {

@@ -24,6 +24,12 @@ impl RedisLayer {
         reply
     }
 
+    /// Has the messages of a channel come here, for a receiver that waits.
+    pub(super) fn attend(&self, channel: &str) {
+        let ticket = || Ticket::Reply(Reply::new(self.direct_wake).pending());
+        self.engine.attend(channel, ticket);
+    }
+
     /// Makes a request that may be done already: then there is no reply.
     pub(super) fn progress(
         &self,
@@ -98,19 +104,21 @@ impl RedisLayer {
         prepared.map_err(|error| unsent(error, channel))
     }
 
-    /// Prepares a message to a group.
+    /// Prepares a message to a group; gives how many of its members are in this process, too.
     pub(super) fn prepare_group_send(
         &self,
         group: Group<'_, '_>,
         message: Outgoing<'_, '_>,
         exclude: Option<Exclude<'_, '_>>,
-    ) -> PyResult<Prepared> {
+    ) -> PyResult<(Prepared, usize)> {
         let payload = self.encode(message.value())?;
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let group = group.name()?;
         let prepared = self.engine.prepare_group_send(group, &payload, &exclude);
-        prepared.map_err(|error| unsent(error, group))
+        let prepared = prepared.map_err(|error| unsent(error, group))?;
+        let members = self.engine.local().group_count_without(group, &exclude);
+        Ok((prepared, members.map_err(to_python)?))
     }
 
     fn encode(&self, message: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {

@@ -37,10 +37,12 @@ pub(crate) enum Ask<T> {
     },
     /// Somebody here waits for a message of a queue.
     Want { channel: String },
-    /// Take up to so many messages of a queue, whether anybody waits or not.
+    /// Take up to so many messages of a queue, whether anybody waits or not. Who is patient gets none from servers that
+    /// are unreachable, and no fault.
     Fetch {
         channel: String,
         most: usize,
+        patient: bool,
         ticket: T,
     },
     /// Remove what the layer has on the servers.

@@ -51,9 +51,13 @@ impl<H: Host> Driver<H> {
             Ask::Fetch {
                 channel,
                 most,
+                patient,
                 ticket,
             } => {
                 let call = cx.call(1, Some(ticket));
+                if patient {
+                    cx.calls.excuse_unreachable(call);
+                }
                 queues.fetch_for(cx, &channel, most, call);
             }
             Ask::Flush { ticket } => members::flush(cx, outgoing, queues, ticket),

@@ -46,6 +46,8 @@ struct Call<T> {
     control: Option<u64>,
     /// The group that the message is for, if that has queues in it.
     group: Option<String>,
+    /// Whether the caller wants no fault that passes by waiting.
+    patient: bool,
 }
 
 /// All calls that are not done, and the outcomes of those that are.
@@ -82,6 +84,7 @@ impl<T> Calls<T> {
             acknowledge: None,
             control: None,
             group: None,
+            patient: false,
         }))
     }
 
@@ -110,7 +113,20 @@ impl<T> Calls<T> {
 
     /// Notes that one part failed.
     pub(super) fn fail(&mut self, call: CallId, fault: Fault) {
-        self.complete_part(call, |answer| answer.fault = Some(fault));
+        let known = self.open.get(call.0);
+        let excused = known.is_some_and(|call| call.patient) && fault.may_pass();
+        self.complete_part(call, |answer| {
+            if !excused {
+                answer.fault = Some(fault);
+            }
+        });
+    }
+
+    /// Notes that the caller waits for a server that is unreachable, and wants no fault for it.
+    pub(super) fn excuse_unreachable(&mut self, call: CallId) {
+        if let Some(known) = self.open.get_mut(call.0) {
+            known.patient = true;
+        }
     }
 
     fn complete(&mut self, call: CallId) {
@@ -252,6 +268,33 @@ mod tests {
         calls.done(call);
         assert_eq!(calls.take_answers(), []);
         assert_eq!(calls.add_parts(call, 1), None);
+    }
+
+    #[test]
+    fn who_is_patient_gets_no_fault_that_passes_by_waiting() {
+        let (now, mut calls) = (Instant::now(), Calls::default());
+        let unreachable = Fault::new(FaultKind::Unreachable, "there is no connection");
+        let lacking = Fault::new(FaultKind::Lacking, "it has no such command");
+        let refused = unreachable.clone().because_of(lacking.clone());
+        let closed = Fault::new(FaultKind::Closed, "the layer was closed");
+        for (fault, excused) in [
+            (unreachable, true),
+            (lacking, false),
+            (refused, false),
+            (closed, false),
+        ] {
+            let patient = calls.begin(1, now, Some("patient"));
+            calls.excuse_unreachable(patient);
+            let other = calls.begin(1, now, Some("other"));
+            calls.fail(patient, fault.clone());
+            calls.fail(other, fault.clone());
+            let faults = calls
+                .take_answers()
+                .into_iter()
+                .map(|(_, answer)| answer.fault);
+            let expected = [(!excused).then(|| fault.clone()), Some(fault)];
+            assert_eq!(faults.collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Dispatches events to the parts, and what follows from them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Driver;
 use super::arrivals::Arrived;
@@ -319,7 +320,10 @@ impl<H: Host> Driver<H> {
                 channel,
                 asked,
                 call,
-            } => queues.fetched(cx, arrivals, (&channel, asked, call), replies),
+            } => {
+                cx.shared.has_queues.store(true, Ordering::Relaxed);
+                queues.fetched(cx, arrivals, (&channel, asked, call), replies);
+            }
             Then::Acknowledged { channel, entries } => queues.acknowledged(&channel, &entries),
             Then::HandedBack { call, .. } => cx.calls.done(call),
             Then::Recovered { channel } => {

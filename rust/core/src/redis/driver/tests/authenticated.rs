@@ -112,6 +112,7 @@ async fn an_entry_that_was_taken_is_refused_after_its_queue_was_forgotten() {
         layer.ask(Ask::Fetch {
             channel: "work".to_owned(),
             most: 1,
+            patient: false,
             ticket,
         });
         assert_eq!(layer.answer(ticket).await.queued, 1);

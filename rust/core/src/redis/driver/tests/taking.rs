@@ -44,6 +44,7 @@ async fn what_was_taken_is_read_back_before_a_call_takes_anything_else() {
     let fetch = |ticket, most| Ask::Fetch {
         channel: "work".to_owned(),
         most,
+        patient: false,
         ticket,
     };
     layer.answering(|words| (!words.starts_with("LMOVE")).then(|| willing(words)));
@@ -88,6 +89,7 @@ async fn a_call_fails_when_what_was_taken_could_not_be_read_back() {
         layer.ask(Ask::Fetch {
             channel: "work".to_owned(),
             most: 1,
+            patient: false,
             ticket,
         });
         let fault = layer.answer(ticket).await.fault;
