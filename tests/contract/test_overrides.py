@@ -226,7 +226,7 @@ async def test_those_for_several_messages_run_what_the_subclass_says(make: Calla
     assert (report.delivered, report.dropped_full) == (0, 1)
     assert await layer.receive_many(channel, 9) == [HELLO | SENT | RECEIVED]
     for most in (0, "1"):
-        with pytest.raises(ValueError, match="max must be a positive integer"):
+        with pytest.raises(ValueError, match="limit must be a positive integer"):
             await layer.receive_many(channel, most)
     with pytest.raises(TypeError, match="override receive_nowait"):
         layer.receive_nowait(channel)

@@ -1,7 +1,6 @@
 """The in-process layer: Channels' API over the native mailboxes and groups."""
 
 import secrets
-import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -20,7 +19,7 @@ from headrace._core import (
 from headrace._layers.absent import ABSENT, say_absent
 from headrace._layers.arguments import suggests_arguments
 from headrace._layers.base import CAPACITY_BYTES, Capacities
-from headrace._layers.native import Message, NativeChannelLayer
+from headrace._layers.native import Message, NativeChannelLayer, check_limit
 from headrace._layers.siblings import warn_of_siblings
 from headrace._layers.views import ChannelsView, GroupsView
 
@@ -217,17 +216,16 @@ class InMemoryChannelLayer(NativeChannelLayer):
         """
         return self._core.group_send_many(pairs)
 
-    async def receive_many(self, channel: str, max: int) -> list[Message]:
-        """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
+    async def receive_many(self, channel: str, limit: int) -> list[Message]:
+        """Wait for a message and take those behind it too, up to ``limit``. Cancelling loses nothing.
 
         Raises:
-            ValueError: ``max`` is not a positive integer.
+            ValueError: ``limit`` is not a positive integer.
             TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
-        if not isinstance(max, int) or max < 1:
-            raise ValueError(f"max must be a positive integer, got {max!r}")
+        most = check_limit(limit)
         first = await self.receive(channel)
-        return [first, *self._core.receive_ready(channel, min(max - 1, sys.maxsize))]
+        return [first, *self._core.receive_ready(channel, most - 1)]
 
     def receive_nowait(self, channel: str) -> Message:
         """Take the next message if there is one.

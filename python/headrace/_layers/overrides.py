@@ -88,10 +88,10 @@ class _Twins:
             sum(report.dropped_other for report in told),
         )
 
-    async def receive_many(self: Any, channel: str, max: int) -> list[Message]:
+    async def receive_many(self: Any, channel: str, limit: int) -> list[Message]:
         """Run ``receive``, for one message: whether there are more only waiting would tell."""
-        if not isinstance(max, int) or max < 1:
-            raise ValueError(f"max must be a positive integer, got {max!r}")
+        if not isinstance(limit, int) or limit < 1:
+            raise ValueError(f"limit must be a positive integer, got {limit!r}")
         return [await self.receive(channel)]
 
     def receive_nowait(self, channel: str) -> Message:

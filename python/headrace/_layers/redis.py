@@ -10,7 +10,6 @@ import atexit
 import logging
 import os
 import secrets
-import sys
 import threading
 import time
 import weakref
@@ -36,7 +35,7 @@ from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace._layers.arguments import suggests_arguments
 from headrace._layers.base import CAPACITY_BYTES, Capacities
 from headrace._layers.hosts import HostSetting
-from headrace._layers.native import Message, NativeChannelLayer, living_layers
+from headrace._layers.native import Message, NativeChannelLayer, check_limit, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import Ring, Topology, Wire, redis_config
 from headrace._layers.redis_stats import RedisStats, redis_stats
@@ -434,17 +433,15 @@ class RedisChannelLayer(NativeChannelLayer):
         outcome = await self._redis.group_send_many(pairs)
         return outcome.report
 
-    async def receive_many(self, channel: str, max: int) -> list[Message]:
-        """Wait for a message and take those behind it too, up to ``max``. Cancelling loses nothing.
+    async def receive_many(self, channel: str, limit: int) -> list[Message]:
+        """Wait for a message and take those behind it too, up to ``limit``. Cancelling loses nothing.
 
         Raises:
-            ValueError: ``max`` is not a positive integer.
+            ValueError: ``limit`` is not a positive integer.
             TypeError, ForeignChannel, LayerClosed: As ``receive``.
         """
-        if not isinstance(max, int) or max < 1:
-            raise ValueError(f"max must be a positive integer, got {max!r}")
+        most = check_limit(limit)
         self._watch()
-        most = min(max, sys.maxsize)
         await self._wait_for(self._redis.look(channel, most))
         ready = self._core.receive_ready(channel, most)
         if ready:
