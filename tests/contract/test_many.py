@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from headrace.exceptions import LayerClosed
+
 Drain = Callable[[Any, str], Awaitable[list[dict[str, Any]]]]
 MakeLayer = Callable[..., Any]
 Receivers = Callable[..., Awaitable[list[asyncio.Task[Any]]]]
@@ -152,3 +154,48 @@ class TestReceiveMany:
         await layer.send_many([("channel", {"n": n}) for n in range(3)])
         await settle(layer)
         assert [message["n"] for message in await layer.receive_many("channel", 2**70)] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("sync")
+class TestTwins:
+    """The same in a thread without a loop."""
+
+    async def test_they_send_and_receive_many(self, layer: Any, settle: Settle) -> None:
+        pairs = [("channel", {"n": n}) for n in range(5)]
+        report = await asyncio.to_thread(layer.send_many_sync, pairs)
+        assert (report.delivered, report.dropped_full, report.dropped_other) == (5, 0, 0)
+        await settle(layer)
+        first = await asyncio.to_thread(layer.receive_many_sync, "channel", 3)
+        rest = await asyncio.to_thread(layer.receive_many_sync, "channel", 10, 1)
+        assert [message["n"] for message in first + rest] == list(range(5))
+
+    async def test_they_send_to_many_groups(self, layer: Any, drain: Drain) -> None:
+        for group, channel in (("one", "a"), ("one", "b"), ("two", "b")):
+            await layer.group_add(group, channel)
+        report = await asyncio.to_thread(layer.group_send_many_sync, [("one", {"n": 0}), ("two", {"n": 1})])
+        assert (report.delivered, report.dropped_full) == (3, 0)
+        assert [message["n"] for message in await drain(layer, "b")] == [0, 1]
+
+    async def test_receiving_many_waits_for_the_first_and_no_longer_than_it_may(self, layer: Any) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(layer.receive_many_sync, "channel", 3, 0)
+        receiving = asyncio.create_task(asyncio.to_thread(layer.receive_many_sync, "channel", 3))
+        while layer.channel_stats("channel").waiters == 0:
+            await asyncio.sleep(0)
+        await layer.send("channel", HELLO)
+        assert await receiving == [HELLO]
+
+    async def test_receiving_many_takes_at_least_one(self, layer: Any) -> None:
+        with pytest.raises(ValueError, match="limit"):
+            layer.receive_many_sync("channel", 0)
+
+    async def test_they_flush_and_close(self, layer: Any, drain: Drain) -> None:
+        await layer.send("channel", HELLO)
+        await layer.group_add("group", "channel")
+        await asyncio.to_thread(layer.flush_sync)
+        assert await drain(layer, "channel") == []
+        assert layer.group_count("group") == 0
+        await asyncio.to_thread(layer.close_sync)
+        with pytest.raises(LayerClosed):
+            await layer.send("channel", HELLO)
+        await asyncio.to_thread(layer.close_sync)

@@ -232,6 +232,43 @@ async def test_those_for_several_messages_run_what_the_subclass_says(make: Calla
         layer.receive_nowait(channel)
 
 
+async def test_the_sync_twins_for_several_messages_run_what_the_subclass_says(tenant: Any, settle: Settle) -> None:
+    channel = await tenant.new_channel()
+    await tenant.group_add("room", channel)
+    report = in_a_thread(lambda: tenant.group_send_many_sync([("room", HELLO), ("nobody", HELLO)]))
+    assert report.delivered == 1
+    report = in_a_thread(lambda: tenant.send_many_sync([(channel, HELLO)]))
+    assert report.delivered == 1
+    await settle(tenant)
+    assert in_a_thread(lambda: tenant.receive_many_sync(channel, 9, SECONDS)) == [HELLO | RECEIVED]
+    assert in_a_thread(lambda: tenant.receive_many_sync(channel, 9, SECONDS)) == [HELLO | SENT | RECEIVED]
+    with pytest.raises(TimeoutError, match=r"no message on .* in 0\.01 seconds"):
+        await asyncio.to_thread(tenant.receive_many_sync, channel, 9, 0.01)
+
+
+async def test_the_twins_of_flush_and_close_run_what_the_subclass_says(make: Callable[..., Any]) -> None:
+    called: list[str] = []
+
+    class Told:
+        async def flush(self) -> None:
+            called.append("flush")
+            await super().flush()  # type: ignore[misc]
+
+        async def close(self) -> None:
+            called.append("close")
+            await super().close()  # type: ignore[misc]
+
+        async def send_many(self, pairs: Any) -> Any:
+            called.append("send_many")
+            return await super().send_many(pairs)  # type: ignore[misc]
+
+    layer = make(Told)
+    assert in_a_thread(lambda: layer.send_many_sync([])).delivered == 0
+    in_a_thread(layer.flush_sync)
+    in_a_thread(layer.close_sync)
+    assert called == ["send_many", "flush", "close"]
+
+
 async def test_a_twin_says_that_it_would_block_the_loop(tenant: Any) -> None:
     with pytest.raises(RuntimeError, match=r"Tenant overrides group_add\(\), .* await group_add\(\)"):
         tenant.group_add_sync("room", "channel")

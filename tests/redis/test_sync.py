@@ -13,7 +13,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
-from headrace.exceptions import ChannelFull, LayerUnavailable
+from headrace.exceptions import ChannelEmpty, ChannelFull, LayerUnavailable
 from headrace.layers import RedisChannelLayer
 
 MakeLayer = Callable[..., RedisChannelLayer]
@@ -231,3 +231,17 @@ def test_threads_that_use_a_layer_first_at_the_same_time_start_one_watcher(layer
 
     # Those of layers that were closed before may be about to end.
     eventually(lambda: watchers() == 1, "there is one")
+
+
+async def test_connecting_and_flushing_from_a_thread_are_done_when_they_return(
+    make_layer: Callable[..., RedisChannelLayer],
+) -> None:
+    layer = make_layer()
+    await asyncio.to_thread(layer.connect_sync)
+    assert layer.stats().connection.state == "up"
+    await layer.send("work", {})
+    await asyncio.to_thread(layer.flush_sync)
+    with pytest.raises(ChannelEmpty):
+        layer.receive_nowait("work")
+    await asyncio.to_thread(layer.close_sync)
+    assert layer.stats().connection.state == "closed"

@@ -227,6 +227,33 @@ class InMemoryChannelLayer(NativeChannelLayer):
         first = await self.receive(channel)
         return [first, *self._core.receive_ready(channel, most - 1)]
 
+    def send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Do what ``send_many`` does, from any thread, with or without a loop."""
+        return self._core.send_many(pairs)
+
+    def group_send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Do what ``group_send_many`` does, from any thread, with or without a loop."""
+        return self._core.group_send_many(pairs)
+
+    def receive_many_sync(self, channel: str, limit: int, timeout: float | None = None) -> list[Message]:
+        """Do what ``receive_many`` does, blocking this thread as ``receive_sync`` does.
+
+        Raises:
+            ValueError: ``limit`` is not a positive integer.
+            TimeoutError, RuntimeError, TypeError, ForeignChannel, LayerClosed: As ``receive_sync``.
+        """
+        most = check_limit(limit)
+        first = self._core.receive_sync(channel, timeout)
+        return [first, *self._core.receive_ready(channel, most - 1)]
+
+    def flush_sync(self) -> None:
+        """Do what ``flush`` does, from any thread, with or without a loop."""
+        self._core.flush()
+
+    def close_sync(self) -> None:
+        """Do what ``close`` does, from any thread, with or without a loop."""
+        self._core.close()
+
     def receive_nowait(self, channel: str) -> Message:
         """Take the next message if there is one.
 

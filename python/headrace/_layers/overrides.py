@@ -60,6 +60,36 @@ class _Twins:
         """Run ``group_discard``, from a thread without an event loop."""
         _run(self, "group_discard", group, channel)
 
+    def send_many_sync(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Run ``send_many``, from a thread without an event loop."""
+        report: SendReport = _run(self, "send_many", pairs)
+        return report
+
+    def group_send_many_sync(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Run ``group_send_many``, from a thread without an event loop."""
+        report: SendReport = _run(self, "group_send_many", pairs)
+        return report
+
+    def receive_many_sync(self: Any, channel: str, limit: int, timeout: float | None = None) -> list[Message]:
+        """Run ``receive_many``, from a thread without an event loop, and give up after so many seconds."""
+        try:
+            received: list[Message] = _run(self, "receive_many", channel, limit, timeout=timeout)
+        except TimeoutError:
+            raise TimeoutError(f"no message on {channel!r} in {timeout} seconds") from None
+        return received
+
+    def flush_sync(self: Any) -> None:
+        """Run ``flush``, from a thread without an event loop."""
+        _run(self, "flush")
+
+    def close_sync(self: Any) -> None:
+        """Run ``close``, from a thread without an event loop."""
+        _run(self, "close")
+
+    def connect_sync(self: Any) -> None:
+        """Run ``connect``, from a thread without an event loop."""
+        _run(self, "connect")
+
     def group_send_sync(self: Any, group: str, message: Message, **options: Any) -> Any:
         """Run ``group_send``, from a thread without an event loop."""
         return _run(self, "group_send", group, message, **options)
@@ -103,14 +133,19 @@ class _Twins:
 
 
 _RUN_BY = {
-    **dict.fromkeys(("send_sync", "send_many"), "send"),
-    **dict.fromkeys(("receive_sync", "receive_many", "receive_nowait"), "receive"),
-    **dict.fromkeys(("group_send_sync", "group_send_many", "_group_send_soon"), "group_send"),
-    "new_channel_sync": "new_channel",
-    "group_add_sync": "group_add",
-    "group_discard_sync": "group_discard",
+    **{
+        f"{method}_sync": (method,)
+        for method in ("send", "receive", "new_channel", "group_add", "group_discard", "group_send")
+    },
+    **{f"{method}_sync": (method,) for method in ("flush", "close", "connect")},
+    "send_many": ("send",),
+    "send_many_sync": ("send", "send_many"),
+    **dict.fromkeys(("receive_many", "receive_nowait"), ("receive",)),
+    "receive_many_sync": ("receive", "receive_many"),
+    **dict.fromkeys(("group_send_many", "_group_send_soon"), ("group_send",)),
+    "group_send_many_sync": ("group_send", "group_send_many"),
 }
-"""Each twin, with the method that it runs."""
+"""Each twin, with the methods that it runs, itself or through others. The last is the one that it is the twin of."""
 
 
 def honour_overrides(subclass: Any, layer_class: type, decided: Mapping[str, str]) -> frozenset[str]:
@@ -135,8 +170,9 @@ def honour_overrides(subclass: Any, layer_class: type, decided: Mapping[str, str
     overridden = frozenset(name for each in classes for name in vars(each) if depth(name) < len(classes))
     for name in sorted(overridden & decided.keys()):
         raise TypeError(f"{subclass.__name__} overrides {name}, which is not called: {decided[name]}")
-    for twin, method in _RUN_BY.items():
-        if depth(method) < depth(twin):
+    for twin, methods in _RUN_BY.items():
+        method = methods[-1]
+        if min(map(depth, methods)) < depth(twin):
             setattr(subclass, twin, vars(_Twins)[twin])
         elif depth(twin) < depth(method) and twin.endswith("_sync"):
             raise TypeError(

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, cast, overload
@@ -46,6 +46,9 @@ __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
 
 _logger = logging.getLogger("headrace.redis")
 
+
+_ROUND_TRIP = 0.25
+"""Seconds that a receiver without patience waits at most for the server to say what is in a queue."""
 
 _MSGPACK = "messages are msgpack, written and read natively: set symmetric_encryption_keys to encrypt them"
 _DECIDED_NATIVELY = {
@@ -217,7 +220,7 @@ class RedisChannelLayer(NativeChannelLayer):
         """The part of its channels' names by which this process is known."""
         return self._redis.process
 
-    # Channels' methods. No others are coroutine functions, so that whoever looks for those finds the same as there.
+    # Channels' methods, and those of channels_redis.
 
     async def send(self, channel: str, message: Message) -> None:
         """Send a message to one channel; returns when the server has it.
@@ -350,6 +353,12 @@ class RedisChannelLayer(NativeChannelLayer):
         with suppress(LayerClosed):
             await self._redis.flush()
 
+    def flush_sync(self) -> None:
+        """Do what ``flush`` does, from any thread; it blocks until the server has done it."""
+        self._core.flush()
+        with suppress(LayerClosed):
+            self._redis.flush().wait()
+
     async def close(self) -> None:
         """Wait a second for the server to take what was sent, and end. Waiting receivers raise ``LayerClosed``."""
         try:
@@ -361,6 +370,16 @@ class RedisChannelLayer(NativeChannelLayer):
         finally:
             self._end()
 
+    def close_sync(self) -> None:
+        """Do what ``close`` does, from any thread; it blocks for a second at most."""
+        try:
+            self._core.stats()
+            if self._redis.is_started() and not self._is_closed():
+                with suppress(TimeoutError, LayerClosed, LayerUnavailable):
+                    self._redis.drain(True).wait(LAST_WORDS)
+        finally:
+            self._end()
+
     def _is_closed(self) -> bool:
         return self._redis.link_stats().state == "closed"
 
@@ -369,14 +388,11 @@ class RedisChannelLayer(NativeChannelLayer):
         if not self._is_closed():
             self._redis.close()
 
-    def close_pools(self) -> Coroutine[Any, Any, None]:
+    async def close_pools(self) -> None:
         """Wait until the server has what was sent, and what of it was for this process has come.
 
         channels_redis has connections for each loop, and closes them here.
         """
-        return self._drain()
-
-    async def _drain(self) -> None:
         if self._redis.is_started():
             await self._redis.drain(False)
 
@@ -394,17 +410,19 @@ class RedisChannelLayer(NativeChannelLayer):
 
     # Beyond Channels.
 
-    def connect(self) -> Coroutine[Any, Any, None]:
+    async def connect(self) -> None:
         """Connect to the servers now, and not when the layer is first used.
 
         Raises:
             LayerUnavailable: They could not be reached in time; the error says why.
         """
-        return self._connect()
-
-    async def _connect(self) -> None:
         self._watch()
         await self._redis.connect()
+
+    def connect_sync(self) -> None:
+        """Do what ``connect`` does, from any thread; it blocks until they are connected."""
+        self._watch()
+        self._redis.connect().wait()
 
     async def _wait_for(self, asked: Reply | None) -> None:
         if asked is not None:
@@ -422,6 +440,13 @@ class RedisChannelLayer(NativeChannelLayer):
         full = full_here + (await asked).full
         return SendReport(count - full, full, 0)
 
+    def send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Do what ``send_many`` does, from any thread; it blocks until the server has the messages."""
+        self._watch()
+        count, full_here, asked = self._redis.send_many(pairs)
+        full = full_here + asked.wait().full
+        return SendReport(count - full, full, 0)
+
     async def group_send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
         """Send messages to groups, given as pairs, with one wait for all; the report is as that of ``group_send``.
 
@@ -432,6 +457,11 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         outcome = await self._redis.group_send_many(pairs)
         return outcome.report
+
+    def group_send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+        """Do what ``group_send_many`` does, from any thread; it blocks until the server has the messages."""
+        self._watch()
+        return self._redis.group_send_many(pairs).wait().report
 
     async def receive_many(self, channel: str, limit: int) -> list[Message]:
         """Wait for a message and take those behind it too, up to ``limit``. Cancelling loses nothing.
@@ -458,6 +488,30 @@ class RedisChannelLayer(NativeChannelLayer):
         except BaseException:
             received.close()
             raise
+
+    def receive_many_sync(self, channel: str, limit: int, timeout: float | None = None) -> list[Message]:
+        """Do what ``receive_many`` does, blocking this thread as ``receive_sync`` does.
+
+        When it had to wait for the first message, those behind it are the ones that have come to this process by then.
+
+        Raises:
+            ValueError: ``limit`` is not a positive integer.
+            TimeoutError, RuntimeError, TypeError, ForeignChannel, LayerClosed: As ``receive_sync``.
+        """
+        most = check_limit(limit)
+        self._watch()
+        asked = self._redis.look(channel, most)
+        begun = time.monotonic()
+        if asked is not None:
+            # A server that does not answer is waited for below, as by any receiver.
+            with suppress(TimeoutError):
+                asked.wait(None if timeout is None else max(timeout, _ROUND_TRIP))
+        ready = self._core.receive_ready(channel, most)
+        if ready:
+            return ready
+        left = None if timeout is None else timeout - (time.monotonic() - begun)
+        first = self._redis.receive_sync(channel, left)
+        return [first, *self._core.receive_ready(channel, most - 1)]
 
     def receive_nowait(self, channel: str) -> Message:
         """Take the next message if there is one. For a queue this asks the server, and blocks for one round trip.
