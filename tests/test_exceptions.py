@@ -1,4 +1,4 @@
-"""The exceptions are Channels' own where Channels has them, and complete without it."""
+"""The exceptions are a tree; those that Channels has are Channels' own, and all are there without it."""
 
 import os
 import pickle
@@ -11,11 +11,10 @@ import channels.exceptions
 import pytest
 from tests.support import programs
 
-from headrace import _core, exceptions
+from headrace import InMemoryChannelLayer, _core, exceptions
 
 SHARED = {
     "AcceptConnection": Exception,
-    "ChannelFull": Exception,
     "DenyConnection": Exception,
     "InvalidChannelLayerError": ValueError,
     "MessageTooLarge": Exception,
@@ -24,12 +23,16 @@ SHARED = {
     "StopConsumer": Exception,
 }
 OWN: dict[str, Any] = {
-    "ChannelEmpty": Exception,
-    "ConnectionClosed": Exception,
-    "ForeignChannel": (AssertionError, ValueError),
-    "InvalidMessage": AssertionError,
-    "LayerClosed": RuntimeError,
-    "LayerUnavailable": ConnectionError,
+    "ChannelEmpty": exceptions.LayerError,
+    "ChannelFull": (exceptions.LayerError, channels.exceptions.ChannelFull),
+    "ConnectionClosed": exceptions.HeadraceError,
+    "ForeignChannel": (exceptions.HeadraceError, AssertionError, ValueError),
+    "HeadraceError": Exception,
+    "ImproperlyConfigured": (exceptions.HeadraceError, ValueError),
+    "InvalidMessage": (exceptions.HeadraceError, AssertionError),
+    "LayerClosed": (exceptions.LayerError, RuntimeError),
+    "LayerError": exceptions.HeadraceError,
+    "LayerUnavailable": (exceptions.LayerError, ConnectionError),
 }
 
 
@@ -53,6 +56,24 @@ def test_exceptions_that_channels_has_are_the_very_classes_of_channels(name: str
 @pytest.mark.parametrize(("name", "base"), (SHARED | OWN).items())
 def test_exceptions_have_the_bases_of_the_tree(name: str, base: Any) -> None:
     assert getattr(exceptions, name).__bases__ == (base if isinstance(base, tuple) else (base,))
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_channels_has_is_not_below_the_root(name: str) -> None:
+    assert not issubclass(getattr(exceptions, name), exceptions.HeadraceError)
+
+
+async def test_what_a_layer_raises_is_caught_by_one_name() -> None:
+    layer = InMemoryChannelLayer(capacity=1)
+    with pytest.raises(exceptions.LayerError):
+        layer.receive_nowait("channel")
+    await layer.send("channel", {"type": "n"})
+    with pytest.raises(exceptions.LayerError, match="channel") as full:
+        await layer.send("channel", {"type": "n"})
+    assert isinstance(full.value, channels.exceptions.ChannelFull)
+    await layer.close()
+    with pytest.raises(exceptions.LayerError):
+        await layer.send("channel", {"type": "n"})
 
 
 @pytest.mark.parametrize("name", SHARED | OWN)
@@ -110,7 +131,7 @@ def test_the_native_side_raises_it_as_an_error_of_redis_py() -> None:
 
 
 def test_without_channels_the_tree_has_the_same_names_and_bases() -> None:
-    shared = {name: base.__name__ for name, base in SHARED.items()}
+    shared = {name: base.__name__ for name, base in SHARED.items()} | {"LayerError": "HeadraceError"}
     run(f"""
         import sys
 
@@ -121,6 +142,7 @@ def test_without_channels_the_tree_has_the_same_names_and_bases() -> None:
             found = getattr(exceptions, name)
             assert found.__module__ == "headrace.exceptions", found
             assert [parent.__name__ for parent in found.__bases__] == [base], found
+        assert issubclass(exceptions.ChannelFull, exceptions.LayerError)
         assert sorted(exceptions.__all__) == {sorted(SHARED | OWN)}
     """)
 

@@ -1,29 +1,30 @@
 """What headrace raises.
 
 Exception
+├── HeadraceError             the root of headrace's own
+│   ├── LayerError            the layer could not do what was asked of it now
+│   │   ├── ChannelEmpty      nothing was waiting on the channel
+│   │   ├── ChannelFull       the channel holds as many messages as its capacity; nothing was sent
+│   │   ├── LayerClosed       the layer was closed by its owner; a RuntimeError too
+│   │   └── LayerUnavailable  the server could not be reached, or did not answer in time; with the cause; a
+│   │                         ConnectionError too, and where redis-py is imported its own ConnectionError
+│   ├── ConnectionClosed      the client can no longer be sent to
+│   ├── ForeignChannel        nothing can be received here from this channel; an AssertionError and a ValueError too
+│   ├── ImproperlyConfigured  a route or a setting says what cannot be; a ValueError too
+│   └── InvalidMessage        the message is not one that a layer can carry; nothing was sent; an AssertionError too
 ├── RequestAborted            the client went away before the request was read
 │   └── RequestTimeout        it took too long to send it
 ├── AcceptConnection          raised by a handler: accept the connection being opened
 ├── DenyConnection            raised by a handler: refuse it
 ├── StopConsumer              raised by a handler: this consumer is done
-├── ChannelFull               the channel holds as many messages as its capacity; nothing was sent
-├── ChannelEmpty              nothing was waiting on the channel
 ├── MessageTooLarge           the message is longer than the layer carries
-├── AssertionError
-│   ├── InvalidMessage        the message is not one that a layer can carry; nothing was sent
-│   └── ForeignChannel        nothing can be received here from this channel; a ValueError too
-├── RuntimeError
-│   └── LayerClosed           the layer was closed by its owner
-├── ConnectionError
-│   └── LayerUnavailable      the server could not be reached, or did not answer in time; with the cause; where
-│                             redis-py is imported a ``redis.exceptions.ConnectionError`` too
-├── ConnectionClosed          the client can no longer be sent to
 └── ValueError
     └── InvalidChannelLayerError    a channel layer is configured wrongly
 
-The names that Django Channels has as well are the classes of ``channels.exceptions`` themselves
-when channels can be imported: either import then catches what either package raises. Importing
-them does not import Django.
+What is not below ``HeadraceError`` Django Channels has as well. When channels can be imported, these names are the
+classes of ``channels.exceptions`` themselves: either import then catches what either package raises. ``ChannelFull``
+is a subclass of Channels' then: ``except channels.exceptions.ChannelFull`` catches what any layer raises,
+``except headrace.ChannelFull`` what a layer of headrace does. Importing them does not import Django.
 """
 
 import sys
@@ -38,15 +39,34 @@ __all__ = [
     "ConnectionClosed",
     "DenyConnection",
     "ForeignChannel",
+    "HeadraceError",
+    "ImproperlyConfigured",
     "InvalidChannelLayerError",
     "InvalidMessage",
     "LayerClosed",
+    "LayerError",
     "LayerUnavailable",
     "MessageTooLarge",
     "RequestAborted",
     "RequestTimeout",
     "StopConsumer",
 ]
+
+if TYPE_CHECKING:
+    _ChannelsFull = Exception
+else:
+    try:
+        from channels.exceptions import ChannelFull as _ChannelsFull
+    except ImportError:
+        _ChannelsFull = Exception
+
+
+class HeadraceError(Exception):
+    """The root of the exceptions that are headrace's own."""
+
+
+class LayerError(HeadraceError):
+    """The layer could not do what was asked of it now: it is closed or unavailable, or the channel is full or empty."""
 
 
 class RequestAborted(Exception):
@@ -69,8 +89,11 @@ class DenyConnection(Exception):
     """Raised by a handler of a new connection to refuse it."""
 
 
-class ChannelFull(Exception):
-    """The channel holds as many messages as its capacity; the message was not sent."""
+class ChannelFull(LayerError, _ChannelsFull):
+    """The channel holds as many messages as its capacity; the message was not sent.
+
+    Where Channels is installed it is a ``channels.exceptions.ChannelFull`` too.
+    """
 
 
 class MessageTooLarge(Exception):
@@ -81,11 +104,11 @@ class StopConsumer(Exception):
     """Raised by a handler to end its consumer without an error."""
 
 
-class LayerClosed(RuntimeError):
+class LayerClosed(LayerError, RuntimeError):
     """The layer was closed by its owner and takes no further calls."""
 
 
-class LayerUnavailable(ConnectionError):
+class LayerUnavailable(LayerError, ConnectionError):
     """The layer's server could not be reached, or did not answer in time; the cause is ``__cause__``.
 
     A message that was being sent may or may not have got through.
@@ -123,15 +146,15 @@ def _also(base: type[Exception]) -> type[LayerUnavailable]:
     return Both
 
 
-class ChannelEmpty(Exception):
+class ChannelEmpty(LayerError):
     """Nothing was waiting on the channel, and the caller did not want to wait."""
 
 
-class ConnectionClosed(Exception):
+class ConnectionClosed(HeadraceError):
     """The consumer has closed the connection, or the client has gone: nothing can be sent any more."""
 
 
-class InvalidMessage(AssertionError):
+class InvalidMessage(HeadraceError, AssertionError):
     """The message is not a dict, or holds what a layer cannot carry; it was not sent.
 
     An ``AssertionError``, because that is what Channels' layers raise; raised explicitly, so
@@ -139,10 +162,17 @@ class InvalidMessage(AssertionError):
     """
 
 
-class ForeignChannel(AssertionError, ValueError):
+class ForeignChannel(HeadraceError, AssertionError, ValueError):
     """The channel is of another process, or of none: only who made a name with a ``!`` receives from it.
 
     An ``AssertionError``, because that is what channels_redis raises.
+    """
+
+
+class ImproperlyConfigured(HeadraceError, ValueError):
+    """A route or a setting says what cannot be.
+
+    If Django is in use, what is raised is a subclass of Django's ``ImproperlyConfigured`` too.
     """
 
 
@@ -151,7 +181,6 @@ if not TYPE_CHECKING:
     with suppress(ImportError):
         from channels.exceptions import (
             AcceptConnection,
-            ChannelFull,
             DenyConnection,
             InvalidChannelLayerError,
             MessageTooLarge,

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from headrace._settings import django_settings
+from headrace.exceptions import ImproperlyConfigured
 
 __all__ = [
     "ImproperlyConfigured",
@@ -45,13 +46,6 @@ _LONGEST_CHAIN = 64
 
 _PARAMETER = re.compile(r"<(?:([^>:]+):)?([^>]+)>")
 _WHITESPACE = frozenset(string.whitespace)
-
-
-class ImproperlyConfigured(ValueError):
-    """A route or a setting says what cannot be.
-
-    If Django is in use, what is raised is a subclass of Django's ``ImproperlyConfigured`` too.
-    """
 
 
 def configuration_error(message: str) -> ImproperlyConfigured:

@@ -15,12 +15,13 @@ PUBLIC = {
         AcceptConnection AsyncConsumer AsyncHttpConsumer AsyncJsonWebsocketConsumer AsyncWebsocketConsumer
         BaseChannelLayer BaseSocketServer Broadcaster BroadcasterStats ChannelEmpty ChannelFull
         ChannelNameRouter ChannelStats ConnectionClosed ConsumerStats DEFAULT_CHANNEL_LAYER DenyConnection
-        ForeignChannel Gap GroupStats InMemoryChannelLayer Inbox InvalidChannelLayerError InvalidMessage
-        JsonWebsocketConsumer LayerClosed LayerStats LayerUnavailable LinkStats MessageTooLarge
-        ProtocolTypeRouter RedisChannelLayer RedisStats RequestAborted RequestTimeout SendReport SocketStats
-        StopConsumer SyncConsumer URLRouter WebsocketConsumer __version__ async_to_sync channel_layers
-        configure consumer_stats database_sync_to_async encode_once get_channel_layer group_name include lifespan
-        path re_path register_converter sync_to_async
+        ForeignChannel Gap GroupStats HeadraceError ImproperlyConfigured InMemoryChannelLayer Inbox
+        InvalidChannelLayerError InvalidMessage JsonWebsocketConsumer LayerClosed LayerError LayerStats
+        LayerUnavailable LinkStats MessageTooLarge ProtocolTypeRouter RedisChannelLayer RedisStats
+        RequestAborted RequestTimeout SendReport SocketStats StopConsumer SyncConsumer URLRouter
+        WebsocketConsumer __version__ async_to_sync channel_layers configure consumer_stats
+        database_sync_to_async encode_once get_channel_layer group_name include lifespan path re_path
+        register_converter sync_to_async
     """,
     "headrace.consumer": """
         AsyncConsumer StopConsumer SyncConsumer aclose_old_connections async_to_sync await_many_dispatch
@@ -31,9 +32,9 @@ PUBLIC = {
         spare_transactions watch_connections
     """,
     "headrace.exceptions": """
-        AcceptConnection ChannelEmpty ChannelFull ConnectionClosed DenyConnection ForeignChannel
-        InvalidChannelLayerError InvalidMessage LayerClosed LayerUnavailable MessageTooLarge RequestAborted
-        RequestTimeout StopConsumer
+        AcceptConnection ChannelEmpty ChannelFull ConnectionClosed DenyConnection ForeignChannel HeadraceError
+        ImproperlyConfigured InvalidChannelLayerError InvalidMessage LayerClosed LayerError LayerUnavailable
+        MessageTooLarge RequestAborted RequestTimeout StopConsumer
     """,
     "headrace.generic": """
     """,

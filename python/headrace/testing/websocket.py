@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 from urllib.parse import unquote, urlparse
 
+from headrace.exceptions import HeadraceError
 from headrace.testing.application import ApplicationCommunicator
 from headrace.typing import Message
 
 __all__ = ["ConnectionRejected", "WebsocketCommunicator"]
 
 
-class ConnectionRejected(Exception):
+class ConnectionRejected(HeadraceError):
     """The application refused the connection that ``async with`` was to open.
 
     Attributes:
