@@ -1,4 +1,4 @@
-"""headrace.db without Django; with it, see tests/django_app/cases/test_db.py."""
+"""headrace._db without Django; with it, see tests/django_app/cases/test_db.py."""
 
 import asyncio
 import inspect
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import SyncToAsync
 
-from headrace import db
+from headrace import _db as db
 
 setting: ContextVar[str] = ContextVar("setting", default="unset")
 
@@ -98,7 +98,7 @@ def test_asking_whether_a_connection_is_open_costs_next_to_nothing() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from headrace import db
+from headrace import _db as db
 
 async def main():
     db.enter_consumer()

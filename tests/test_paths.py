@@ -11,23 +11,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import headrace.paths
-from headrace.generic.websocket import AsyncWebsocketConsumer
-from headrace.middleware import BaseMiddleware
-from headrace.paths import (
-    ImproperlyConfigured,
+import headrace._paths
+from headrace._paths import (
     Include,
     Match,
     Route,
     as_application,
     configuration_error,
-    include,
     leads_to_consumer,
     leads_to_router,
-    path,
-    re_path,
-    register_converter,
 )
+from headrace.generic.websocket import AsyncWebsocketConsumer
+from headrace.middleware import BaseMiddleware
+from headrace.paths import ImproperlyConfigured, include, path, re_path, register_converter
 from headrace.routing import URLRouter
 
 UUID_TEXT = "075194d3-6885-417e-a8a8-6c931e272f00"
@@ -51,7 +47,7 @@ class Consumer:
 
 @pytest.fixture
 def _own_converters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headrace.paths, "_converters", dict(headrace.paths._converters))
+    monkeypatch.setattr(headrace._paths, "_converters", dict(headrace._paths._converters))
 
 
 def match(route: Route | Include, text: str) -> Match | None:
@@ -371,6 +367,7 @@ def test_making_routes_imports_no_django() -> None:
     program = """
 import sys
 from headrace.paths import path, re_path
+from headrace.paths import ImproperlyConfigured, include, path, re_path, register_converter
 from headrace.routing import URLRouter
 
 async def app(scope, receive, send): ...
@@ -395,4 +392,4 @@ def test_an_instance_of_a_consumer_is_no_view() -> None:
     with pytest.raises(
         TypeError, match="an instance of AsyncWebsocketConsumer serves one connection; route to the class"
     ):
-        headrace.paths.path("ws/", AsyncWebsocketConsumer())
+        path("ws/", AsyncWebsocketConsumer())

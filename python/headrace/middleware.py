@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from headrace.paths import as_application
+from headrace._paths import as_application
 from headrace.typing import Receive, Scope, Send
 
 __all__ = ["BaseMiddleware"]

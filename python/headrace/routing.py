@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
-from headrace._settings import django_settings
-from headrace.paths import (
+from headrace._paths import (
     Match,
     Pattern,
     as_application,
@@ -22,6 +21,7 @@ from headrace.paths import (
     leads_to_router,
     twin_class,
 )
+from headrace._settings import django_settings
 from headrace.typing import Receive, Scope, Send
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]

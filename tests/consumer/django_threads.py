@@ -158,10 +158,10 @@ def closes_in_the_pool() -> None:
 
 def no_hop_without_connections() -> None:
     """An async consumer that touches no database never goes to a thread."""
-    import headrace.db
+    import headrace._db
 
     hops = []
-    headrace.db._close_here = lambda: hops.append(1)  # to see whether it is called
+    headrace._db._close_here = lambda: hops.append(1)  # to see whether it is called
 
     class Echo(AsyncWebsocketConsumer):
         async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:

@@ -34,7 +34,8 @@ RANKS = [
     ["headrace._layers.redis_config", "headrace._layers.redis_stats"],
     ["headrace._layers.redis"],
     ["headrace.layers"],
-    ["headrace.sync", "headrace.db", "headrace.utils", "headrace.paths"],
+    ["headrace.sync", "headrace._db", "headrace.utils", "headrace._paths"],
+    ["headrace.db", "headrace.paths"],
     [
         *("headrace._dispatch.counters", "headrace._dispatch.handlers", "headrace._dispatch.handshake"),
         "headrace._dispatch.settings",

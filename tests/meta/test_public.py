@@ -28,8 +28,7 @@ PUBLIC = {
         consumer_stats database_sync_to_async get_handler_name sync_pool
     """,
     "headrace.db": """
-        DatabaseSyncToAsync aclose_old_connections connections_open database_sync_to_async enter_consumer
-        spare_transactions watch_connections
+        DatabaseSyncToAsync SyncToAsync aclose_old_connections database_sync_to_async sync_to_async
     """,
     "headrace.exceptions": """
         AcceptConnection ChannelEmpty ChannelFull ConnectionClosed DenyConnection ForeignChannel HeadraceError
@@ -54,8 +53,7 @@ PUBLIC = {
         BaseMiddleware
     """,
     "headrace.paths": """
-        ImproperlyConfigured Include Pattern Route as_application configuration_error include
-        leads_to_consumer leads_to_router path re_path register_converter twin_class
+        ImproperlyConfigured include path re_path register_converter
     """,
     "headrace.routing": """
         ChannelNameRouter ProtocolTypeRouter URLRouter get_default_application

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from headrace._db import connections_open
 from headrace._dispatch.handlers import FORWARD
-from headrace.db import connections_open
 
 if TYPE_CHECKING:
     import asyncio

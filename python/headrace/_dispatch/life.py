@@ -12,6 +12,7 @@ from functools import partial
 from types import MethodType
 from typing import Any, ClassVar, Protocol, cast
 
+from headrace._db import aclose_old_connections, connections_open, enter_consumer
 from headrace._dispatch.attendant import Rest, begin
 from headrace._dispatch.handlers import FORWARD
 from headrace._dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
@@ -19,7 +20,6 @@ from headrace._dispatch.session import Session
 from headrace._dispatch.settings import READ_AHEAD_BYTES, setting
 from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._settings import django_settings
-from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
 from headrace.typing import ChannelLayer, Message, Receive, Scope
 

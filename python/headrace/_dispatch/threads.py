@@ -16,9 +16,9 @@ from typing import Any, cast
 
 from asgiref.sync import AsyncToSync
 
+from headrace._db import DatabaseSyncToAsync
 from headrace._layers.base import check_capacity
 from headrace._settings import django_settings
-from headrace.db import DatabaseSyncToAsync
 
 __all__ = ["SyncPool", "call_in_thread", "current_executor", "restore_executor", "sync_pool", "uses_pool"]
 

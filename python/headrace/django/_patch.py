@@ -17,7 +17,7 @@ from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 
-from headrace import db
+from headrace import _db
 from headrace._settings import installed
 from headrace.django._dispatch import await_many_dispatch
 from headrace.django._handshake import serve
@@ -39,7 +39,7 @@ def apply() -> None:
     global _closing  # noqa: PLW0603  # belongs to the patch, of which there is one in a process
     if not installed("channels"):
         return
-    db.watch_connections()
+    _db.watch_connections()
     for module in map(import_module, _MODULES):
         _replace(module, "aclose_old_connections", lambda _original: aclose_old_connections)
         _replace(module, "await_many_dispatch", lambda original: functools.partial(await_many_dispatch, original))
@@ -77,15 +77,15 @@ def _call(original: Any) -> Any:
 
 
 async def aclose_old_connections() -> None:
-    """Close old connections as Channels does, but only if one is open: see ``headrace.db``.
+    """Close old connections as Channels does, but only if one is open: see ``headrace._db``.
 
     Where ``channels.db.close_old_connections`` is replaced, as Channels' testing communicators do, that is called.
     """
-    db.enter_consumer()
-    if not db.connections_open():
+    _db.enter_consumer()
+    if not _db.connections_open():
         return
     channels_db = sys.modules["channels.db"]
     if inspect.unwrap(channels_db.close_old_connections) is inspect.unwrap(_closing):
-        await db.aclose_old_connections()
+        await _db.aclose_old_connections()
     else:
         await channels_db.aclose_old_connections()

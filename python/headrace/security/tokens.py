@@ -32,10 +32,10 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus
 
 from headrace._dispatch import call_in_thread, uses_pool
+from headrace._paths import configuration_error
 from headrace._settings import django_settings, installed
 from headrace.db import aclose_old_connections
 from headrace.middleware import BaseMiddleware
-from headrace.paths import configuration_error
 from headrace.typing import Message, Receive, Scope, Send
 
 __all__ = ["DRFTokenAuthMiddleware", "TokenAuthMiddleware"]

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import ParseResult, urlparse
 
+from headrace._paths import as_application, configuration_error
 from headrace._settings import django_settings
 from headrace.generic.websocket import AsyncWebsocketConsumer
-from headrace.paths import as_application, configuration_error
 from headrace.typing import Receive, Scope, Send
 
 __all__ = ["AllowedHostsOriginValidator", "OriginValidator", "WebsocketDenier"]

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import asgiref.testing
 
-from headrace.db import spare_transactions
+from headrace._db import spare_transactions
 from headrace.testing._loops import settle
 from headrace.typing import Message, Receive, Scope, Send
 

@@ -1,4 +1,4 @@
-"""headrace.db where Django is in use."""
+"""headrace._db where Django is in use."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import TestCase
 
-from headrace import db
+from headrace import _db as db
 
 if TYPE_CHECKING:
     from tests.django_app.cases.conftest import Hops
