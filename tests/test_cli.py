@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ async def run(*arguments: str) -> int:
 class Lossy(InMemoryChannelLayer):
     """A layer that loses every group message but those that announce somebody."""
 
-    async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
+    async def group_send(self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
         if '"type": "message"' in message["text"]:
             exclude = self.group_channels(group)
         return await super().group_send(group, message, exclude=exclude)

@@ -10,7 +10,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, Self
 
 import pytest
@@ -532,7 +532,7 @@ class TestSlowSockets:
 class Lossy(InMemoryChannelLayer):
     """A layer that keeps chat messages from one member of each room."""
 
-    async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
+    async def group_send(self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()) -> Any:
         if json.loads(message["text"])["type"] == "message":
             exclude = next(iter(self.group_channels(group)))
         return await super().group_send(group, message, exclude=exclude)

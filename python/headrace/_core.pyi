@@ -2,7 +2,7 @@
 The native half of headrace. Import from `headrace` instead: this module is not public.
 """
 
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import Any, Final, final
 
 from _typeshed import Incomplete
@@ -533,7 +533,7 @@ class MemoryLayer:
         The channels of a group, each with the seconds since its latest `group_add`.
         """
     def group_names(self, /) -> list[str]: ...
-    def group_send(self, /, group: str, message: dict[str, object], exclude: Any | None = None) -> SendReport:
+    def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any | None = None) -> SendReport:
         """
         Send to every member of a group but the excluded. Never blocks.
         """
@@ -563,7 +563,7 @@ class MemoryLayer:
         """
         Take the oldest message; sleep until there is one, or until the time is over.
         """
-    def send(self, /, channel: str, message: dict[str, object]) -> None:
+    def send(self, /, channel: str, message: Mapping[str, object]) -> None:
         """
         Send one message. Never blocks.
         """
@@ -644,7 +644,7 @@ class RedisLayer:
         """
         Take a channel out of a group. None: it is done.
         """
-    def group_send(self, /, group: str, message: dict[str, object], exclude: Any | None = None) -> Reply:
+    def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any | None = None) -> Reply:
         """
         Send to the members of a group but the excluded.
         """
@@ -653,7 +653,7 @@ class RedisLayer:
         Send each message to its group.
         """
     def group_send_soon(
-        self, /, group: str, message: dict[str, object], exclude: Any | None = None, ledger: Ledger | None = None
+        self, /, group: str, message: Mapping[str, object], exclude: Any | None = None, ledger: Ledger | None = None
     ) -> int:
         """
         Send to the members of a group, and wait for nothing but room, if too much waits already; gives how many are in this
@@ -714,7 +714,7 @@ class RedisLayer:
         """
         Take the oldest message of a queue; sleep until there is one, or until the time is over.
         """
-    def send(self, /, channel: str, message: dict[str, object]) -> Reply:
+    def send(self, /, channel: str, message: Mapping[str, object]) -> Reply:
         """
         Send one message.
         """
@@ -723,7 +723,7 @@ class RedisLayer:
         Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the reply
         to the rest.
         """
-    def send_soon(self, /, channel: str, message: dict[str, object]) -> None:
+    def send_soon(self, /, channel: str, message: Mapping[str, object]) -> None:
         """
         Send one message, and wait for nothing but room, if too much waits already.
         """

@@ -37,6 +37,9 @@ __all__ = [
 Match: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 """What is left of the path, the positional captures and the named ones."""
 
+View: TypeAlias = Callable[..., Any] | tuple[Any, str | None, str | None]
+"""An ASGI application, a consumer class or a router; or what ``include()`` returns."""
+
 # Where a middleware keeps what it wraps: Channels', its OriginValidator and asgiref's, Starlette's, functools.wraps.
 _WRAPS = ("inner", "application", "app", "__wrapped__")
 # A chain of more is a loop.
@@ -91,7 +94,7 @@ class Include:
 
 def path(
     route: str,
-    view: Any,
+    view: View,
     kwargs: dict[str, Any] | None = None,
     name: str | None = None,
     *,
@@ -123,7 +126,7 @@ def path(
 
 def re_path(
     route: str,
-    view: Any,
+    view: View,
     kwargs: dict[str, Any] | None = None,
     name: str | None = None,
     *,

@@ -6,7 +6,7 @@ The API is that of ``channels.consumer``. What differs is how messages get to th
 import functools
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 from asgiref.sync import async_to_sync, markcoroutinefunction
@@ -100,7 +100,7 @@ class AsyncConsumer:
     # None only in a Django project without CHANNEL_LAYERS; who uses a layer has one.
     channel_layer: ChannelLayer
     channel_name: str
-    base_send: Any
+    base_send: Callable[[Mapping[str, Any]], Awaitable[None]]
 
     # As in Channels.
     _sync: ClassVar[bool] = False
@@ -150,7 +150,7 @@ class AsyncConsumer:
         """
         await self._headrace.shared.handlers.find(self, message)(message)
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Mapping[str, Any]) -> None:
         """Send a message to the client's server.
 
         Dropped and counted if the connection has ended; waits while the server holds its senders back.
@@ -305,7 +305,7 @@ class SyncConsumer(AsyncConsumer):
         session = self._headrace
         await session.in_thread(session.shared.handlers.find(self, message), message)
 
-    def send(self, message: Message) -> None:  # type: ignore[override]  # the sync twin, as in Channels
+    def send(self, message: Mapping[str, Any]) -> None:  # type: ignore[override]  # the sync twin, as in Channels
         """Send a message to the client's server, from a handler's thread; see ``AsyncConsumer``.
 
         Raises:
@@ -319,7 +319,7 @@ class SyncConsumer(AsyncConsumer):
     def on_idle(self) -> None:  # type: ignore[override]  # the sync twin
         """React to a client that has been silent for ``idle_timeout``: to be overridden."""
 
-    def base_send(self, message: Message) -> None:
+    def base_send(self, message: Mapping[str, Any]) -> None:  # type: ignore[override]  # the sync twin
         """Send a message to the client's server, from a handler's thread; as it is, whether it can be sent or not."""
         session = self._headrace
         session.in_loop(session.emit, self, message)

@@ -1,5 +1,6 @@
 """What ASGI middleware may build on."""
 
+from collections.abc import Callable
 from typing import Any
 
 from headrace._paths import as_application
@@ -17,8 +18,8 @@ class BaseMiddleware:
     Differs from Channels' in that ``inner`` may be a consumer class.
     """
 
-    def __init__(self, inner: Any) -> None:
-        self.inner = as_application(inner)
+    def __init__(self, inner: Callable[..., Any]) -> None:
+        self.inner: Any = as_application(inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the inner application with a shallow copy of the scope; return and raise what it does."""

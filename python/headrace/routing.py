@@ -6,7 +6,7 @@ makes an outer router go on to its next route; an error of a running application
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,7 +26,7 @@ from headrace.typing import Receive, Scope, Send
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 NO_ROUTE = 4404
 """The code that a WebSocket is closed with when no route matches its path, and the server can send no 404."""
@@ -65,8 +65,8 @@ class ProtocolTypeRouter:
         TypeError: It is no mapping, or one of its values is neither.
     """
 
-    def __init__(self, application_mapping: Mapping[str, Any]) -> None:
-        self.application_mapping = _checked(application_mapping)
+    def __init__(self, application_mapping: Mapping[str, Callable[..., Any]]) -> None:
+        self.application_mapping: Mapping[str, Any] = _checked(application_mapping)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application of the scope's type.
@@ -104,8 +104,8 @@ class ChannelNameRouter:
         TypeError: It is no mapping, or one of its values is neither.
     """
 
-    def __init__(self, application_mapping: Mapping[str, Any]) -> None:
-        self.application_mapping = _checked(application_mapping)
+    def __init__(self, application_mapping: Mapping[str, Callable[..., Any]]) -> None:
+        self.application_mapping: Mapping[str, Any] = _checked(application_mapping)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application of the scope's channel.
@@ -187,9 +187,9 @@ class URLRouter:
 
     _path_routing = True
 
-    def __init__(self, routes: Any) -> None:
+    def __init__(self, routes: Iterable[Any]) -> None:
         try:
-            self.routes = tuple(routes)
+            self.routes: tuple[Any, ...] = tuple(routes)
         except TypeError:
             raise TypeError(f"routes must be a list of path() and re_path() objects, got {routes!r}") from None
         self._entries = _entries(self.routes, "routes")

@@ -1,14 +1,19 @@
-"""The types of ASGI, as headrace's consumers and routers use them, and the type of a channel layer.
+"""The types of ASGI, as headrace's consumers and routers use them, and the types of channel layers.
 
 ``Scope``, ``Message``, ``Receive``, ``Send`` and ``Application`` are those of Starlette and
 FastAPI, so that an application of either fits where headrace wants an ``Application``, and the
 other way round.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-__all__ = ["Application", "ChannelLayer", "Message", "Receive", "Scope", "Send"]
+if TYPE_CHECKING:
+    from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, SendReport
+    from headrace._layers.redis import RedisStats
+
+__all__ = ["AnyChannelLayer", "Application", "ChannelLayer", "Message", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 """What is known of one connection for as long as it lives; ``scope["type"]`` is its kind."""
@@ -26,10 +31,10 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI application: runs one connection from its scope to its end."""
 
 
-class ChannelLayer(Protocol):
-    """What every channel layer can do, whoever wrote it.
+class AnyChannelLayer(Protocol):
+    """What every channel layer can do, whoever wrote it: Channels' interface.
 
-    The message of a layer is a ``dict``, and not just any mapping.
+    A layer of headrace can do more, see ``ChannelLayer``.
     """
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
@@ -49,3 +54,133 @@ class ChannelLayer(Protocol):
 
     async def group_send(self, group: str, message: dict[str, Any]) -> object:
         """Send a message to every member of a group."""
+
+
+class ChannelLayer(Protocol):
+    """What every layer of headrace can do, in this process or over Redis; their classes say it in full.
+
+    It is the type of what ``get_channel_layer()`` returns and of a consumer's ``channel_layer``. A project whose layer
+    is not headrace's has only what ``AnyChannelLayer`` has.
+
+    A message is a ``dict``: a ``TypedDict`` is one too. Any other mapping raises ``InvalidMessage``.
+    """
+
+    extensions: ClassVar[list[str]]
+    """The parts of Channels' specification that it has beyond sending and receiving: groups and flush."""
+
+    @property
+    def expiry(self) -> float:
+        """Seconds that a message may wait to be received."""
+
+    @property
+    def group_expiry(self) -> float:
+        """Seconds that a membership lasts after its latest ``group_add``, unless its channel has an inbox."""
+
+    @property
+    def capacity(self) -> int:
+        """How many messages a channel holds."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes that a mailbox holds behind its first message."""
+
+    # Channels' methods.
+
+    async def send(self, channel: str, message: Mapping[str, Any]) -> None:
+        """Send a message to one channel."""
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """Wait for the next message of a channel. Cancelling loses nothing."""
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Make the name of a channel that nobody else has."""
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Put a channel in a group, or renew its membership."""
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; no error if it is not in it."""
+
+    async def group_send(
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+    ) -> "SendReport":
+        """Send a message to every channel of a group but the excluded; report how many got it."""
+
+    async def flush(self) -> None:
+        """Drop all messages and all memberships."""
+
+    async def close(self) -> None:
+        """Refuse everything from now on."""
+
+    # Many at once.
+
+    async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
+        """Send messages to channels, given as pairs. A full channel is counted, and no error."""
+
+    async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
+        """Send messages to groups, given as pairs."""
+
+    async def receive_many(self, channel: str, max: int) -> list[dict[str, Any]]:
+        """Wait for a message and take those behind it too, up to ``max``."""
+
+    def receive_nowait(self, channel: str) -> dict[str, Any]:
+        """Take the next message if there is one, or raise ``ChannelEmpty``."""
+
+    def subscription(self, *groups: str) -> "AbstractAsyncContextManager[Inbox]":
+        """Make a channel that is in these groups while a context lasts; entering it gives the channel's inbox."""
+
+    # From any thread, with or without a loop.
+
+    def send_sync(self, channel: str, message: Mapping[str, Any]) -> None:
+        """Do what ``send`` does."""
+
+    def receive_sync(self, channel: str, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the next message of a channel, blocking this thread."""
+
+    def new_channel_sync(self, prefix: str = "specific") -> str:
+        """Do what ``new_channel`` does."""
+
+    def group_add_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_add`` does."""
+
+    def group_discard_sync(self, group: str, channel: str) -> None:
+        """Do what ``group_discard`` does."""
+
+    def group_send_sync(
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+    ) -> "SendReport":
+        """Do what ``group_send`` does."""
+
+    # Who is where, and what became of the messages.
+
+    def close_channel(self, channel: str) -> None:
+        """Drop the messages of a channel and take it out of all its groups."""
+
+    def group_channels(self, group: str) -> list[str]:
+        """List the channels of a group."""
+
+    def group_count(self, group: str) -> int:
+        """Count the channels of a group."""
+
+    def channel_groups(self, channel: str) -> list[str]:
+        """List the groups that a channel is in."""
+
+    def stats(self) -> "LayerStats | RedisStats":
+        """Read the layer's counters."""
+
+    def channel_stats(self, channel: str) -> "ChannelStats":
+        """Read one channel's counters."""
+
+    def group_stats(self, group: str) -> "GroupStats":
+        """Read one group's counters."""
+
+    # What Channels' base class tells of names and capacities.
+
+    def get_capacity(self, channel: str) -> int:
+        """Return how many messages a channel holds."""
+
+    def require_valid_channel_name(self, name: str, receive: bool = False) -> bool:
+        """Return True for the name of a channel, or raise ``TypeError``."""
+
+    def require_valid_group_name(self, name: str) -> bool:
+        """Return True for the name of a group, or raise ``TypeError``."""

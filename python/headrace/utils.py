@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["await_many_dispatch", "name_that_thing"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def name_that_thing(thing: Any) -> str:

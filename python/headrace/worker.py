@@ -19,11 +19,11 @@ from typing import Any
 from asgiref.compatibility import guarantee_single_callable
 
 from headrace.exceptions import StopConsumer
-from headrace.typing import Application, ChannelLayer, Message, Scope
+from headrace.typing import AnyChannelLayer, Application, Message, Scope
 
 __all__ = ["Worker"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -53,7 +53,7 @@ class Worker:
         self,
         application: Application,
         channels: Iterable[str],
-        channel_layer: ChannelLayer | None,
+        channel_layer: AnyChannelLayer | None,
         max_applications: int = 1000,
         *,
         grace: float = 10.0,
@@ -63,7 +63,7 @@ class Worker:
         if isinstance(channels, str):
             raise TypeError(f"channels must be a list of names, got the str {channels!r}")
         self.application = application
-        self.channels = list(dict.fromkeys(channels))
+        self.channels: list[str] = list(dict.fromkeys(channels))
         self.channel_layer = channel_layer
         self.max_applications = max_applications
         self.grace = grace

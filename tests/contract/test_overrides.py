@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -28,14 +28,14 @@ class Groups:
     async def group_discard(self, group: str, channel: str) -> None:
         await super().group_discard(f"t1.{group}", channel)  # type: ignore[misc]
 
-    async def group_send(self, group: str, message: dict[str, Any], **options: Any) -> Any:
+    async def group_send(self, group: str, message: Mapping[str, Any], **options: Any) -> Any:
         return await super().group_send(f"t1.{group}", message, **options)  # type: ignore[misc]
 
 
 class Messages:
     """Messages that are changed on their way."""
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
+    async def send(self, channel: str, message: Mapping[str, Any]) -> None:
         await super().send(channel, {**message, "sent": "by the tenant"})  # type: ignore[misc]
 
     async def receive(self, channel: str) -> dict[str, Any]:
@@ -388,7 +388,7 @@ async def test_what_is_broadcast_meets_the_faults_of_a_layer() -> None:
 
 async def test_a_subclass_of_the_layer_with_faults_may_override_what_that_one_does() -> None:
     class Tagged(FaultyLayer):
-        async def send(self, channel: str, message: dict[str, Any]) -> None:
+        async def send(self, channel: str, message: Mapping[str, Any]) -> None:
             await super().send(channel, {**message, "tag": 1})
 
     layer = Tagged(capacity=1)

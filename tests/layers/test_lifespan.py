@@ -68,7 +68,7 @@ async def test_a_layer_that_was_given_as_an_object_can_be_used_again() -> None:
 
 
 async def test_a_layer_that_can_neither_connect_nor_close_is_left_alone() -> None:
-    layer = BaseChannelLayer()
+    layer: Any = BaseChannelLayer()
     headrace.configure({"default": layer})
     async with headrace.lifespan():
         assert headrace.get_channel_layer() is layer

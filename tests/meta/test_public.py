@@ -86,7 +86,7 @@ PUBLIC = {
         ConnectionRejected WebsocketCommunicator
     """,
     "headrace.typing": """
-        Application ChannelLayer Message Receive Scope Send
+        AnyChannelLayer Application ChannelLayer Message Receive Scope Send
     """,
     "headrace.utils": """
         await_many_dispatch name_that_thing

@@ -36,7 +36,7 @@ from headrace import (
 )
 from headrace._demo.frames import BadFrame, Join, Leave, Say, group_name, parse
 from headrace._demo.roster import Layer, Roster
-from headrace.typing import Application, ChannelLayer, Message
+from headrace.typing import AnyChannelLayer, Application, Message
 
 ALIAS = "demo"
 """The alias of the demo's layer, so that `make_app` can be given any. Without one, consumers use the default layer."""
@@ -64,7 +64,7 @@ _PAGE_POLICY = (
 )
 
 
-def make_app(layer: ChannelLayer | None = None) -> Application:
+def make_app(layer: AnyChannelLayer | None = None) -> Application:
     """Return the demo as an ASGI application.
 
     It serves the page at `/`, the counters at `/stats` and the chat at `/ws`.
@@ -110,8 +110,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
     # A membership lasts a day unless it is renewed, and who listens may be silent for longer.
     idle_timeout = 3600
 
-    # Beyond what every layer has, the chat uses the count of a group's members and the report of a group_send.
-    channel_layer: Layer
     # Where this socket is, while it is in a room.
     visit: Visit | None = None
 
@@ -211,8 +209,6 @@ class ReadConsumer(AsyncHttpConsumer):
     channel_layer_alias = ALIAS
     content_type: str
     headers: ClassVar[dict[str, str]] = {}
-
-    channel_layer: Layer
 
     async def handle(self, body: bytes) -> None:
         """Answer the request."""

@@ -5,6 +5,7 @@ are plain names, wherever they joined. So there each visitor has a plain name in
 """
 
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
+from headrace.typing import ChannelLayer
 
 __all__ = ["Layer", "Roster"]
 
@@ -14,7 +15,7 @@ Layer = InMemoryChannelLayer | RedisChannelLayer
 class Roster:
     """Who is where, by a layer."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: ChannelLayer) -> None:
         self._layer = layer
         self._several = isinstance(layer, RedisChannelLayer)
 

@@ -205,5 +205,5 @@ def _on_signals(stop: Callable[[], object]) -> Iterator[None]:
 def address(listener: socket.socket) -> str:
     """Return `host:port` as it stands in a URL that reaches the listener from this machine."""
     host, port, *_ = listener.getsockname()
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -23,7 +23,7 @@ from headrace._dispatch.settings import READ_AHEAD_BYTES, setting, size_of
 from headrace._layers.native import NativeChannelLayer
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer
-from headrace.typing import ChannelLayer, Message, Receive
+from headrace.typing import AnyChannelLayer, Message, Receive
 
 __all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
 
@@ -105,13 +105,13 @@ class Intake:
         "inbox",
     )
 
-    def __init__(self, layer: ChannelLayer | None, channel: str | None) -> None:
+    def __init__(self, layer: AnyChannelLayer | None, channel: str | None) -> None:
         self._native = receives_natively(layer)
         self._owner: NativeChannelLayer = layer if receives_natively(layer) else _private_layer()
         # None when nobody wants to know: before the beginning, and at the end.
         self._life: _Life | None = None
         # The channels that the inbox does not have; of those of our own layers with an inbox that holds them.
-        self._others: tuple[tuple[ChannelLayer, str, Inbox | None], ...] = ()
+        self._others: tuple[tuple[AnyChannelLayer, str, Inbox | None], ...] = ()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         # Set when a message is taken; made by a reader that waits for that.
         self._room: asyncio.Event | None = None
@@ -244,7 +244,7 @@ class Intake:
             self._last_heard = asyncio.get_running_loop().time()
             self._watch(idle_timeout, idle_timeout)
 
-    def read_layer(self, layer: ChannelLayer, channel: str) -> None:
+    def read_layer(self, layer: AnyChannelLayer, channel: str) -> None:
         """Begin to read a channel that the inbox does not have."""
         self._others += ((layer, channel, _held(layer, channel)),)
         self._carry(layer, channel)
@@ -296,7 +296,7 @@ class Intake:
             layer._close_here(inbox.channel)
         inbox.release()
 
-    def _carry(self, layer: ChannelLayer, channel: str) -> None:
+    def _carry(self, layer: AnyChannelLayer, channel: str) -> None:
         if self.carried is _NOTHING:
             self.carried = []
         self._start(self._into(self.carried, partial(layer.receive, channel), _is_never_last))
@@ -376,7 +376,7 @@ def receives_natively(layer: object) -> TypeGuard[NativeChannelLayer]:
     return isinstance(layer, NativeChannelLayer) and "receive" not in layer._overridden
 
 
-def _held(layer: ChannelLayer, channel: str) -> Inbox | None:
+def _held(layer: AnyChannelLayer, channel: str) -> Inbox | None:
     """Return an inbox that keeps the channel in its groups, although nobody waits at it; of other layers None."""
     return layer._core.inbox(channel) if isinstance(layer, NativeChannelLayer) else None
 

@@ -21,7 +21,7 @@ from headrace._dispatch.settings import READ_AHEAD_BYTES, setting
 from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._settings import django_settings
 from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
-from headrace.typing import ChannelLayer, Message, Receive, Scope
+from headrace.typing import AnyChannelLayer, ChannelLayer, Message, Receive, Scope
 
 __all__ = ["Consumer", "Life", "despite_cancel"]
 
@@ -91,7 +91,7 @@ class Life:
     def __init__(self, consumer: Consumer, session: Session, direct: bool) -> None:
         self._consumer = consumer
         self._session = session
-        self._layer: ChannelLayer | None = consumer.channel_layer
+        self._layer: AnyChannelLayer | None = consumer.channel_layer
         self._channel: str | None = getattr(consumer, "channel_name", None)
         self._intake = session.intake = Intake(self._layer, self._channel)
         self._intake.limit(consumer, self._layer, self)
@@ -421,7 +421,7 @@ class Life:
 
     def _follow(self) -> None:
         """Listen to the channel that the consumer has named itself, if it has."""
-        layer: ChannelLayer | None = self._consumer.channel_layer
+        layer: AnyChannelLayer | None = self._consumer.channel_layer
         channel = getattr(self._consumer, "channel_name", None)
         if (channel is self._channel and layer is self._layer) or layer is None or not channel:
             return

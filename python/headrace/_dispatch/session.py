@@ -45,7 +45,7 @@ class Session:
         *("loop", "pooled", "serving", "shared"),
     )
 
-    asgi_send: Send
+    asgi_send: Callable[[Any], Awaitable[None]]
 
     def __init__(self, shared: "Shared[Any]") -> None:
         self.shared = shared
@@ -64,11 +64,11 @@ class Session:
         self.asgi_send = send
         self.loop = asyncio.get_running_loop()
 
-    async def emit(self, consumer: Any, message: Message) -> None:
+    async def emit(self, consumer: Any, message: Mapping[str, Any]) -> None:
         """Send, whether it can be sent or not."""
         await consumer.base_send(message)
 
-    async def send(self, consumer: Any, message: Message) -> None:
+    async def send(self, consumer: Any, message: Mapping[str, Any]) -> None:
         """Send, unless the connection has ended."""
         if self.closed:
             self.drop_after_close(consumer)
@@ -170,11 +170,11 @@ class SyncSession(Session):
         self.attach(send)
         self.pooled = uses_pool(setting(consumer, "thread_sensitive"))
 
-    async def emit(self, consumer: Any, message: Message) -> None:
+    async def emit(self, consumer: Any, message: Mapping[str, Any]) -> None:
         """Send, whether it can be sent or not."""
         await self.asgi_send(message)
 
-    def send_sync(self, consumer: Any, message: Message) -> None:
+    def send_sync(self, consumer: Any, message: Mapping[str, Any]) -> None:
         """Send from a thread, unless the connection has ended."""
         if self.closed:
             self.drop_after_close(consumer)

@@ -67,7 +67,7 @@ class SyncPool:
         self._executor = None
 
 
-sync_pool = SyncPool()
+sync_pool: SyncPool = SyncPool()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=sync_pool.forget)

@@ -94,8 +94,8 @@ class BaseChannelLayer:
         capacity: int = 100,
         channel_capacity: Capacities | None = None,
     ) -> None:
-        self.expiry = check_seconds("expiry", expiry)
-        self.capacity = check_capacity("capacity", capacity)
+        self.expiry: float = check_seconds("expiry", expiry)
+        self.capacity: int = check_capacity("capacity", capacity)
         self.channel_capacity: CompiledCapacities = self.compile_capacities(
             {} if channel_capacity is None else channel_capacity
         )

@@ -79,8 +79,8 @@ class NativeChannelLayer(BaseChannelLayer):
         wake: Literal["direct", "future"],
     ) -> None:
         super().__init__(expiry, capacity, channel_capacity)
-        self.group_expiry = check_seconds("group_expiry", group_expiry)
-        self.capacity_bytes = check_capacity("capacity_bytes", capacity_bytes)
+        self.group_expiry: float = check_seconds("group_expiry", group_expiry)
+        self.capacity_bytes: int = check_capacity("capacity_bytes", capacity_bytes)
         if wake not in ("direct", "future"):
             raise ValueError(f"wake must be 'direct' or 'future', got {wake!r}")
         # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
@@ -135,7 +135,7 @@ class NativeChannelLayer(BaseChannelLayer):
             return cast(Inbox, OwnInbox(self, channel))
         return self._core.inbox(channel)
 
-    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
+    def _group_send_soon(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
         """Send to a group from any thread, and wait for nothing but room, not even for queues that are in it.
 
         What can be told at once is raised. What fails later is counted in the ledger, and logged as a warning.

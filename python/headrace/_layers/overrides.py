@@ -35,7 +35,7 @@ DECIDED_NATIVELY: Mapping[str, str] = {
 class _Twins:
     """What a subclass gets in the place of the native twins of a method that it has overridden."""
 
-    def send_sync(self: Any, channel: str, message: Message, **options: Any) -> None:
+    def send_sync(self: Any, channel: str, message: Mapping[str, Any], **options: Any) -> None:
         """Run ``send``, from a thread without an event loop."""
         _run(self, "send", channel, message, **options)
 
@@ -60,12 +60,12 @@ class _Twins:
         """Run ``group_discard``, from a thread without an event loop."""
         _run(self, "group_discard", group, channel)
 
-    def send_many_sync(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    def send_many_sync(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Run ``send_many``, from a thread without an event loop."""
         report: SendReport = _run(self, "send_many", pairs)
         return report
 
-    def group_send_many_sync(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    def group_send_many_sync(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Run ``group_send_many``, from a thread without an event loop."""
         report: SendReport = _run(self, "group_send_many", pairs)
         return report
@@ -90,14 +90,14 @@ class _Twins:
         """Run ``connect``, from a thread without an event loop."""
         _run(self, "connect")
 
-    def group_send_sync(self: Any, group: str, message: Message, **options: Any) -> Any:
+    def group_send_sync(self: Any, group: str, message: Mapping[str, Any], **options: Any) -> Any:
         """Run ``group_send``, from a thread without an event loop."""
         return _run(self, "group_send", group, message, **options)
 
     def _group_send_soon(self, *_arguments: object) -> bool:
         return False
 
-    async def send_many(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    async def send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Run ``send`` for each pair, and count the channels that are full."""
         delivered = full = 0
         for channel, message in pairs:
@@ -108,7 +108,7 @@ class _Twins:
                 full += 1
         return SendReport(delivered, full, 0)
 
-    async def group_send_many(self: Any, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    async def group_send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Run ``group_send`` for each pair, and add up what it reports, if it does."""
         reports = [await self.group_send(group, message) for group, message in pairs]
         told = [report for report in reports if isinstance(report, SendReport)]

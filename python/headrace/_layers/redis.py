@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, cast, overload
@@ -222,7 +222,7 @@ class RedisChannelLayer(NativeChannelLayer):
 
     # Channels' methods, and those of channels_redis.
 
-    async def send(self, channel: str, message: Message) -> None:
+    async def send(self, channel: str, message: Mapping[str, Any]) -> None:
         """Send a message to one channel; returns when the server has it.
 
         A cancelled send may have been sent.
@@ -317,7 +317,9 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         await self._wait_for(self._redis.group_discard(group, channel))
 
-    async def group_send(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
+    async def group_send(
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Send a message to every channel of a group; returns when the server has it. Never raises for a full channel.
 
         Args:
@@ -396,9 +398,9 @@ class RedisChannelLayer(NativeChannelLayer):
         if self._redis.is_started():
             await self._redis.drain(False)
 
-    def serialize(self, message: Message) -> bytes:
+    def serialize(self, message: Mapping[str, Any]) -> bytes:
         """Return the msgpack of a message, as it travels before it is encrypted."""
-        return pack(message, self._settings.max_message_bytes)
+        return pack(cast("dict[str, Any]", message), self._settings.max_message_bytes)
 
     def deserialize(self, message: bytes) -> Message:
         """Return the message of some msgpack.
@@ -428,7 +430,7 @@ class RedisChannelLayer(NativeChannelLayer):
         if asked is not None:
             await asked
 
-    async def send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Send messages to channels, given as pairs, with one wait for all. A full channel is counted, and no error.
 
         Raises:
@@ -440,14 +442,14 @@ class RedisChannelLayer(NativeChannelLayer):
         full = full_here + (await asked).full
         return SendReport(count - full, full, 0)
 
-    def send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Do what ``send_many`` does, from any thread; it blocks until the server has the messages."""
         self._watch()
         count, full_here, asked = self._redis.send_many(pairs)
         full = full_here + asked.wait().full
         return SendReport(count - full, full, 0)
 
-    async def group_send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Send messages to groups, given as pairs, with one wait for all; the report is as that of ``group_send``.
 
         Raises:
@@ -458,7 +460,7 @@ class RedisChannelLayer(NativeChannelLayer):
         outcome = await self._redis.group_send_many(pairs)
         return outcome.report
 
-    def group_send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    def group_send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Do what ``group_send_many`` does, from any thread; it blocks until the server has the messages."""
         self._watch()
         return self._redis.group_send_many(pairs).wait().report
@@ -526,10 +528,10 @@ class RedisChannelLayer(NativeChannelLayer):
         return self._core.receive_nowait(channel)
 
     @overload
-    def send_sync(self, channel: str, message: Message, *, confirm: Literal[False] = False) -> None: ...
+    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: Literal[False] = False) -> None: ...
     @overload
-    def send_sync(self, channel: str, message: Message, *, confirm: Literal[True]) -> int: ...
-    def send_sync(self, channel: str, message: Message, *, confirm: bool = False) -> int | None:
+    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: Literal[True]) -> int: ...
+    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> int | None:
         """Do what ``send`` does, from any thread, with or without a loop.
 
         To a channel of a process it does not wait for the server unless asked to; what the server does not take in
@@ -597,14 +599,19 @@ class RedisChannelLayer(NativeChannelLayer):
 
     @overload
     def group_send_sync(
-        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: Literal[False] = False
+        self,
+        group: str,
+        message: Mapping[str, Any],
+        *,
+        exclude: str | Collection[str] = (),
+        confirm: Literal[False] = False,
     ) -> SendReport: ...
     @overload
     def group_send_sync(
-        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: Literal[True]
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: Literal[True]
     ) -> int: ...
     def group_send_sync(
-        self, group: str, message: Message, *, exclude: str | Collection[str] = (), confirm: bool = False
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
     ) -> SendReport | int:
         """Do what ``group_send`` does, from any thread, with or without a loop, in a few microseconds.
 
@@ -631,7 +638,7 @@ class RedisChannelLayer(NativeChannelLayer):
             return outcome.receivers
         return outcome.report
 
-    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
+    def _group_send_soon(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
         self._watch()
         self._redis.group_send_soon(group, message, None, ledger)
         return True

@@ -19,11 +19,11 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from headrace._settings import django_settings, installed
 from headrace.exceptions import InvalidChannelLayerError
-from headrace.typing import ChannelLayer
+from headrace.typing import AnyChannelLayer, ChannelLayer
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
@@ -36,7 +36,7 @@ __all__ = [
 
 DEFAULT_CHANNEL_LAYER = "default"
 
-LayerSetting: TypeAlias = ChannelLayer | Mapping[str, Any]
+LayerSetting: TypeAlias = AnyChannelLayer | Mapping[str, Any]
 """A layer, or how to make one: ``{"BACKEND": path, "CONFIG": {...}, "TEST_CONFIG": {...}}``."""
 
 _IMPLICIT: Mapping[str, LayerSetting] = {DEFAULT_CHANNEL_LAYER: {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}
@@ -47,7 +47,8 @@ _ABSENT: Any = object()
 class ChannelLayerManager:
     """Makes the layer of an alias when it is first asked for, once, and keeps it.
 
-    Any thread may call any method.
+    Any thread may call any method. Its types are those of headrace's layers; of another's layer there is less, see
+    ``headrace.typing.ChannelLayer``.
     """
 
     def __init__(self) -> None:
@@ -118,7 +119,7 @@ class ChannelLayerManager:
         if isinstance(entry, Mapping):
             return _backend_class(name, entry)(**entry.get("CONFIG", {}))
         if self._configured is not None:
-            return entry
+            return cast(ChannelLayer, entry)
         raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] must be a mapping with BACKEND, got {entry!r}")
 
     def make_test_backend(self, name: str) -> ChannelLayer:
@@ -132,12 +133,12 @@ class ChannelLayerManager:
             raise InvalidChannelLayerError(f"No TEST_CONFIG specified for {name}")
         return _backend_class(name, entry)(**entry["TEST_CONFIG"])
 
-    def set(self, key: str, layer: ChannelLayer) -> ChannelLayer | None:
+    def set(self, key: str, layer: AnyChannelLayer) -> ChannelLayer | None:
         """Put a layer in the place of an alias's, and return that, or None if none was made yet."""
         with self._lock:
             backends = self.backends
             old = backends.get(key)
-            backends[key] = layer
+            backends[key] = cast(ChannelLayer, layer)
         return old
 
     def forget(self, key: str, layer: ChannelLayer) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from headrace._layers.hosts import HostSetting
-from headrace._layers.native import NativeChannelLayer
 from headrace._sockets.backend import backend_of
 from headrace._sockets.hub import Hub
 from headrace._sockets.stats import BroadcasterStats
 from headrace._sockets.topics import Topic
+from headrace.typing import ChannelLayer
 
 __all__ = ["Broadcaster"]
 
@@ -49,7 +49,7 @@ class Broadcaster:
         hosts: Sequence[HostSetting] | Mapping[str, Any] | None = None,
         *,
         config: Mapping[str, Any] | None = None,
-        layer: NativeChannelLayer | str | None = None,
+        layer: ChannelLayer | str | None = None,
         allow_memory: bool | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:

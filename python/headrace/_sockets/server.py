@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, overload
 
@@ -11,7 +11,6 @@ from asgiref.sync import markcoroutinefunction
 
 from headrace._dispatch import GRACE_SECONDS, READ_AHEAD_BYTES, check_backlog, check_grace
 from headrace._layers.hosts import HostSetting
-from headrace._layers.native import NativeChannelLayer
 from headrace._sockets.backend import backend_of
 from headrace._sockets.broadcaster import Broadcaster
 from headrace._sockets.connection import Connection
@@ -20,7 +19,7 @@ from headrace._sockets.mailbox import Overflow
 from headrace._sockets.nobody import Nowhere, receive_nothing
 from headrace._sockets.payload import Encoder, decode, encode
 from headrace._sockets.stats import SocketStats
-from headrace.typing import Application, Receive, Scope, Send
+from headrace.typing import Application, ChannelLayer, Receive, Scope, Send
 
 __all__ = ["BaseSocketServer"]
 
@@ -126,7 +125,7 @@ class BaseSocketServer(Broadcaster):
         subprotocol: str | None = None,
         *,
         config: Mapping[str, Any] | None = None,
-        layer: NativeChannelLayer | str | None = None,
+        layer: ChannelLayer | str | None = None,
         allow_memory: bool | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
@@ -158,12 +157,12 @@ class BaseSocketServer(Broadcaster):
         # The client has written the path, and with it what it likes, line breaks too.
         return f"<{type(self).__name__}{'' if where is None else f' at {repr(where)[1:-1]}'}>"
 
-    # Hooks.
+    # Hooks. An override may be plain, and the one here may be awaited all the same: hence ``| Any``.
 
     def configure(self) -> None:
         """Set ``hosts``, ``config``, ``layer``, ``ws_encoder`` and so on; what is set here goes before arguments."""
 
-    def authorize(self) -> Any:
+    def authorize(self) -> Awaitable[bool | int] | Any:
         """Decide, before the connection is accepted, whether it will be.
 
         Returns:
@@ -172,26 +171,26 @@ class BaseSocketServer(Broadcaster):
         """
         return _Settled(True)
 
-    def connect(self) -> Any:
+    def connect(self) -> Awaitable[None] | Any:
         """Begin, now that the connection has been accepted: subscribe, say.
 
         An exception closes the connection with 1011, ``LayerUnavailable`` with 1013.
         """
         return _Settled(None)
 
-    def receive(self, data: Any) -> Any:
+    def receive(self, data: Any) -> Awaitable[None] | Any:
         """Take what the client has sent, decoded. After an exception, which is logged, the connection stays."""
         self._headrace_hub.note_unhandled()
         return _Settled(None)
 
-    def disconnect(self, *args: Any, **kwargs: Any) -> Any:
+    def disconnect(self, *args: Any, **kwargs: Any) -> Awaitable[None] | Any:
         """Take leave: called once when the connection has ended, for whatever reason.
 
         Override it with a parameter for the code, an int, or with none.
         """
         return _Settled(None)
 
-    def on_bad_message(self, raw: str | bytes, error: Exception) -> Any:
+    def on_bad_message(self, raw: str | bytes, error: Exception) -> Awaitable[None] | Any:
         """Answer a frame that could not be decoded. Sends ``{"error": ...}``; the connection stays."""
         answer = {"error": "the message could not be decoded"}
         if asyncio._get_running_loop() is not None:
@@ -199,7 +198,7 @@ class BaseSocketServer(Broadcaster):
         self.send(answer)
         return _Settled(None)
 
-    def on_error(self, error: Exception, data: Any) -> Any:
+    def on_error(self, error: Exception, data: Any) -> Awaitable[None] | Any:
         """Answer a frame that ``receive`` has failed on, if the client is to know; the error was logged and counted."""
         return _Settled(None)
 

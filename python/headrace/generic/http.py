@@ -56,14 +56,14 @@ class _HttpSession(Session):
         self.attach(send)
         consumer.body = []
 
-    async def send(self, consumer: Any, message: Message) -> None:
+    async def send(self, consumer: Any, message: Mapping[str, Any]) -> None:
         """Send, unless the connection has ended."""
         # What servers take from a stream whose client has gone, they throw away.
         if self.gone:
             self.closed = True
         await super().send(consumer, message)
 
-    def follow(self, message: Message) -> None:
+    def follow(self, message: Mapping[str, Any]) -> None:
         """Note what was sent; end the consumer if the response is whole."""
         if message["type"] in _LAST and not message.get("more_body"):
             self.phase = _Phase.COMPLETE
@@ -230,7 +230,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         if session.phase is not _Phase.BEGUN:
             raise StopConsumer
 
-    async def base_send(self, message: Message) -> None:
+    async def base_send(self, message: Mapping[str, Any]) -> None:
         """Send a message to the client's server, as it is, whether it can be sent or not."""
         session = self._headrace
         if session.phase is _Phase.NONE:

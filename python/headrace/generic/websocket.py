@@ -276,8 +276,8 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
             raise
         await self.receive_json(content, **kwargs)
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Take the content of a frame of the client: to be overridden."""
+    async def receive_json(self, content: Any, *args: Any, **kwargs: Any) -> None:
+        """Take the content of a frame of the client: to be overridden, with ``content`` alone or with more."""
 
     async def send_json(self, content: Any, close: bool | int = False) -> None:
         """Send JSON to the client, in a text frame; see ``send``."""
@@ -316,8 +316,8 @@ class JsonWebsocketConsumer(WebsocketConsumer):
             raise
         self._headrace.call(self.receive_json, content, **kwargs)
 
-    def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Take the content of a frame of the client: to be overridden."""
+    def receive_json(self, content: Any, *args: Any, **kwargs: Any) -> None:
+        """Take the content of a frame of the client: to be overridden, with ``content`` alone or with more."""
 
     def send_json(self, content: Any, close: bool | int = False) -> None:
         """Send JSON to the client, in a text frame; see ``send``."""

@@ -25,7 +25,7 @@ that where the client is ours.
 import logging
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
@@ -85,7 +85,7 @@ class TokenAuthMiddleware(BaseMiddleware):
         TypeError: ``get_user`` is not overridden.
     """
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Callable[..., Any]) -> None:
         super().__init__(inner)
         if type(self).get_user is TokenAuthMiddleware.get_user:
             raise TypeError(
@@ -161,11 +161,11 @@ class DRFTokenAuthMiddleware(TokenAuthMiddleware):
         TypeError: ``select_related`` is a single text.
     """
 
-    def __init__(self, inner: Any, select_related: Iterable[str] | None = None) -> None:
+    def __init__(self, inner: Callable[..., Any], select_related: Iterable[str] | None = None) -> None:
         super().__init__(inner)
         if isinstance(select_related, str | bytes):
             raise TypeError(f"select_related must be a list of relations, got {select_related!r}; put it into a list")
-        self.select_related = list(dict.fromkeys(["user", *(select_related or ())]))
+        self.select_related: list[str] = list(dict.fromkeys(["user", *(select_related or ())]))
         _check_drf()
 
     def get_user(self, token: str) -> Any:

@@ -6,7 +6,7 @@ likes: this protects users from other sites, and nobody from clients of other ki
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import ParseResult, urlparse
 
@@ -44,12 +44,12 @@ class OriginValidator:
         ValueError: A pattern cannot be parsed.
     """
 
-    def __init__(self, application: Any, allowed_origins: Collection[str]) -> None:
+    def __init__(self, application: Callable[..., Any], allowed_origins: Collection[str]) -> None:
         if isinstance(allowed_origins, str | bytes):
             raise TypeError(f"allowed_origins must be a list of patterns, got {allowed_origins!r}; put it into a list")
         for pattern in allowed_origins:
             _check_pattern(pattern)
-        self.application = as_application(application)
+        self.application: Any = as_application(application)
         self.allowed_origins = allowed_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
@@ -141,7 +141,7 @@ def _is_same_domain(host: str, pattern: str | None) -> bool:
     return host == pattern or (pattern.startswith(".") and (host.endswith(pattern) or host == pattern[1:]))
 
 
-def AllowedHostsOriginValidator(application: Any) -> OriginValidator:
+def AllowedHostsOriginValidator(application: Callable[..., Any]) -> OriginValidator:
     """Return an ``OriginValidator`` that allows what Django's ``ALLOWED_HOSTS`` does, as it is now.
 
     If it is empty and ``DEBUG`` is on, the machine itself is allowed.
@@ -162,4 +162,5 @@ class WebsocketDenier(AsyncWebsocketConsumer):
     """Refuses every connection at the handshake."""
 
     async def connect(self) -> None:
+        """Refuse the connection."""
         await self.close()

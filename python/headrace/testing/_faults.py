@@ -6,7 +6,7 @@ The faults are in the sending. What arrives is received natively, so that consum
 import fnmatch
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
@@ -164,37 +164,43 @@ class FaultyLayer(InMemoryChannelLayer):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.faults = Faults(self._deliver)
+        self.faults: Faults = Faults(self._deliver)
         self._copier = InMemoryChannelLayer(strict=self._config.strict)
 
-    async def send(self, channel: str, message: Message) -> None:
+    async def send(self, channel: str, message: Mapping[str, Any]) -> None:
         """Send as ``InMemoryChannelLayer.send`` does, unless a fault says otherwise."""
         self._send_faultily(channel, message)
 
-    def send_sync(self, channel: str, message: Message) -> None:
+    def send_sync(self, channel: str, message: Mapping[str, Any]) -> None:
         """Do what ``send`` does, from any thread, with or without a loop."""
         self._send_faultily(channel, message)
 
-    def _send_faultily(self, channel: str, message: Message) -> None:
+    def _send_faultily(self, channel: str, message: Mapping[str, Any]) -> None:
         fault = self.faults._find(channel)
         if fault is None:
             super().send_sync(channel, message)
         elif not self.faults._happen(fault, channel, self._checked(channel, message)):
             raise ChannelFull(channel)
 
-    async def group_send(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
+    async def group_send(
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Send as ``InMemoryChannelLayer.group_send`` does, but to the members that a fault is in force for."""
         return self._group_send_faultily(group, message, exclude)
 
-    def group_send_sync(self, group: str, message: Message, *, exclude: str | Collection[str] = ()) -> SendReport:
+    def group_send_sync(
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Do what ``group_send`` does, from any thread, with or without a loop."""
         return self._group_send_faultily(group, message, exclude)
 
-    def _group_send_soon(self, group: str, message: Message, ledger: Ledger) -> bool:
+    def _group_send_soon(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
         self._group_send_faultily(group, message)
         return True
 
-    def _group_send_faultily(self, group: str, message: Message, exclude: str | Collection[str] = ()) -> SendReport:
+    def _group_send_faultily(
+        self, group: str, message: Mapping[str, Any], exclude: str | Collection[str] = ()
+    ) -> SendReport:
         faults = self._faults_in(group)
         if not faults:
             return super().group_send_sync(group, message, exclude=exclude)
@@ -208,7 +214,7 @@ class FaultyLayer(InMemoryChannelLayer):
         report = super().group_send_sync(group, message, exclude=passed | set(faults))
         return self._report([report], copies)
 
-    async def send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Send as ``InMemoryChannelLayer.send_many`` does, but where a fault is in force."""
         pairs = list(pairs)
         found = [self.faults._find(pair[0]) if isinstance(pair, tuple) and pair else None for pair in pairs]
@@ -216,7 +222,7 @@ class FaultyLayer(InMemoryChannelLayer):
         report = await super().send_many([pair for pair, fault in zip(pairs, found, strict=True) if not fault])
         return self._report([report], copies) if copies else report
 
-    async def group_send_many(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Send as ``InMemoryChannelLayer.group_send_many`` does, but where a fault is in force."""
         pairs = list(pairs)
         if not self.faults._faults:
@@ -235,7 +241,7 @@ class FaultyLayer(InMemoryChannelLayer):
         found = {channel: of_group or self.faults._find(channel) for channel in self.group_channels(group)}
         return {channel: fault for channel, fault in found.items() if fault}
 
-    def _checked(self, channel: str, message: Message) -> Message:
+    def _checked(self, channel: str, message: Mapping[str, Any]) -> Message:
         """Copy a message as the layer would, and raise as the layer would."""
         self.channel_stats(channel)  # raises for a name that is not valid, and if the layer is closed
         copier = self._copier

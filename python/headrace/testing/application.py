@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,7 +41,8 @@ class ApplicationCommunicator(asgiref.testing.ApplicationCommunicator):
 
     # On the class too: ``__del__`` looks for it even if a constructor raised early.
     _future: asyncio.Task[None] | None = None
-    _input_queue: asyncio.Queue[Message]
+    # Of a test's any mapping.
+    _input_queue: asyncio.Queue[Any]
     _output_queue: "_OutputQueue"
 
     def __init__(self, application: Callable[..., Any], scope: Scope, *, cancel_on_timeout: bool | None = None) -> None:
@@ -77,7 +78,7 @@ class ApplicationCommunicator(asgiref.testing.ApplicationCommunicator):
             self._future.add_done_callback(lambda _: news.set())
         return self._future
 
-    async def send_input(self, message: Message) -> None:
+    async def send_input(self, message: Mapping[str, Any]) -> None:
         """Send a message to the application. Does not block.
 
         Raises:

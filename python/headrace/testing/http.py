@@ -49,7 +49,7 @@ class HttpCommunicator(ApplicationCommunicator):
         }
         _require_bytes("The body argument", body)
         self.body = body
-        self.sent_request = False
+        self.sent_request: bool = False
         super().__init__(application, scope, cancel_on_timeout=cancel_on_timeout)
 
     async def get_response(self, timeout: float | None = 1) -> dict[str, Any]:

@@ -50,7 +50,7 @@ argument! {
 argument! {
     /// A message that is to be sent.
     Outgoing: type_hint_subscript!(
-        type_hint_identifier!("builtins", "dict"),
+        type_hint_identifier!("collections.abc", "Mapping"),
         type_hint_identifier!("builtins", "str"),
         type_hint_identifier!("builtins", "object")
     )

@@ -19,7 +19,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         "Exits with 1 if something would fail."
     )
     # It tells them itself, and what is wrong elsewhere is no reason not to look.
-    requires_system_checks = ()
+    requires_system_checks: tuple[()] = ()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add ``--json``."""

@@ -9,11 +9,12 @@ from django.core.management import BaseCommand, CommandError
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER
 from headrace.layers import InMemoryChannelLayer, get_channel_layer
 from headrace.routing import get_default_application
+from headrace.typing import ChannelLayer
 from headrace.worker import Worker
 
 __all__ = ["Command"]
 
-logger = logging.getLogger("django.channels.worker")
+logger: logging.Logger = logging.getLogger("django.channels.worker")
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
@@ -40,8 +41,8 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         Raises:
             CommandError: The layer is not configured.
         """
-        self.verbosity = options.get("verbosity", 1)
-        self.channel_layer = get_channel_layer(options.get("layer", DEFAULT_CHANNEL_LAYER))
+        self.verbosity: int = options.get("verbosity", 1)
+        self.channel_layer: ChannelLayer | None = get_channel_layer(options.get("layer", DEFAULT_CHANNEL_LAYER))
         if self.channel_layer is None:
             raise CommandError("You do not have any CHANNEL_LAYERS configured.")
         if isinstance(self.channel_layer, InMemoryChannelLayer):
