@@ -66,7 +66,7 @@ test-browser: $(VENV)/.test ## drive the demo's page in a headless Chromium (ski
 dev: $(VENV)/.lint ## build the extension in place, in release mode, for work on it
 	VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
 
-lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, whether the stub is that of the binary, and the workflow
+lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, pyright, whether the stub is that of the binary, and the workflow
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --features headrace-core/redis -- -D warnings
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo clippy --quiet -p headrace-core --test loom -- -D warnings
@@ -74,6 +74,7 @@ lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy, whether the stub is that of 
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m tests.typing
 	$(MAKE) --no-print-directory target/stubs/headrace/_core.pyi
 	diff -u python/headrace/_core.pyi target/stubs/headrace/_core.pyi
 	$(BIN)/python -m mypy.stubtest headrace._core

@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
-from headrace import get_channel_layer
+from headrace import channel_layers
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -19,5 +19,5 @@ def page(request: HttpRequest) -> HttpResponse:
 def announce(request: HttpRequest) -> HttpResponse:
     """Say something to everyone in the lobby."""
     text = request.POST.get("text", "")
-    get_channel_layer().group_send_sync("lobby", {"type": "chat.message", "text": text})
+    channel_layers["default"].group_send_sync("lobby", {"type": "chat.message", "text": text})
     return HttpResponse(status=204)
