@@ -59,48 +59,62 @@ class AsyncConsumer:
     Differs from Channels: a layer's message cannot call the methods of this interface unless the class overrides them,
     a closed connection gets no more messages from the layer, and ``on_error`` is called for what a handler raises.
 
-    Attributes:
-        channel_layer_alias: Which channel layer it listens to.
-        concurrency: How many messages are handled at a time. With more than 1 the first message of a client is still
-            handled alone, and its last one too: it cancels the handlers that run, and what has not begun is dropped
-            and counted.
-        handler_timeout: Seconds that a handler may take, or None. Longer is a ``TimeoutError`` for ``on_error``.
-        max_backlog: Messages that its channel holds, or None for the layer's capacity.
-        max_backlog_bytes: Bytes of messages that its channel holds behind the first, or None for the layer's
-            ``capacity_bytes``.
-        read_ahead_bytes: Bytes of its client that may wait behind a handler; then the server is asked for no more. One
-            frame is always read, and at most eight.
-        overflow: What a full channel does: ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest,
-            ``"coalesce"`` drops those of the new one's type, ``"close"`` ends the connection (1013). All are counted.
-        idle_timeout: Seconds of silence of the client after which ``on_idle`` is called, again and again; or None.
-        grace_period: Seconds that a handler may go on after its client has gone, or None for any number. Then it is
-            cancelled, and the consumer ends as if it had returned; a handler in a thread cannot be cancelled, but its
-            next send raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many seconds
-            after the connection has ended.
-        forward: Types of messages from the layer that go to a WebSocket as they are, without a handler; or a mapping of
-            types to the field that holds the text or the bytes. A set means ``text`` or ``bytes``. A message without
-            that is told to ``on_error`` and dropped; the connection stays, as the mistake is its sender's.
-        raise_after_close: Whether sending to a client that has gone raises ``ConnectionClosed``; else it is dropped and
-            counted.
+    Its settings are attributes of the class, each with a text of its own below it.
     """
 
     channel_layer_alias: str = DEFAULT_CHANNEL_LAYER
+    """Which channel layer it listens to."""
     concurrency: int = 1
+    """How many messages are handled at a time.
+
+    With more than 1 the first message of a client is still handled alone, and its last one too: it cancels the
+    handlers that run, and what has not begun is dropped and counted.
+    """
     handler_timeout: float | None = None
+    """Seconds that a handler may take, or None. Longer is a ``TimeoutError`` for ``on_error``."""
     max_backlog: int | None = None
+    """Messages that its channel holds, or None for the layer's capacity."""
     max_backlog_bytes: int | None = None
+    """Bytes of messages that its channel holds behind the first, or None for the layer's ``capacity_bytes``."""
     read_ahead_bytes: int = READ_AHEAD_BYTES
+    """Bytes of its client that may wait behind a handler; then the server is asked for no more.
+
+    One frame is always read, and at most eight.
+    """
     overflow: Literal["drop_new", "drop_old", "coalesce", "close"] = "drop_new"
+    """What a full channel does.
+
+    ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest, ``"coalesce"`` drops those of the new one's
+    type, ``"close"`` ends the connection (1013). All are counted.
+    """
     idle_timeout: float | None = None
+    """Seconds of silence of the client after which ``on_idle`` is called, again and again; or None."""
     grace_period: float | None = GRACE_SECONDS
+    """Seconds that a handler may go on after its client has gone, or None for any number.
+
+    Then it is cancelled, and the consumer ends as if it had returned; a handler in a thread cannot be cancelled,
+    but its next send raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many
+    seconds after the connection has ended.
+    """
     forward: ClassVar[Iterable[str] | Mapping[str, str]] = ()
+    """Types of messages from the layer that go to a WebSocket as they are, without a handler.
+
+    Or a mapping of types to the field that holds the text or the bytes. Without a mapping that is ``text`` or
+    ``bytes``. A message without it is told to ``on_error`` and dropped; the connection stays, as the mistake is its
+    sender's.
+    """
     raise_after_close: bool = False
+    """Whether sending to a client that has gone raises ``ConnectionClosed``; else it is dropped and counted."""
 
     scope: Scope
+    """What the server knows of the connection."""
     # None only in a Django project without CHANNEL_LAYERS; who uses a layer has one.
     channel_layer: ChannelLayer
+    """The layer of ``channel_layer_alias``."""
     channel_name: str
+    """The name of its channel in that layer: what is sent there comes to this consumer."""
     base_send: Callable[[Mapping[str, Any]], Awaitable[None]]
+    """Send a message to the client's server, as it is, whether it can be sent or not."""
 
     # As in Channels.
     _sync: ClassVar[bool] = False
@@ -285,12 +299,10 @@ class SyncConsumer(AsyncConsumer):
     after each handler in its thread.
 
     A handler that runs cannot be cancelled: whoever ends the consumer waits for it.
-
-    Attributes:
-        thread_sensitive: Whether handlers run in the one thread; None for the default.
     """
 
     thread_sensitive: bool | None = None
+    """Whether handlers run in the one thread; None for the default."""
 
     _sync = True
     _headrace: ClassVar[Shared[SyncSession]] = Shared(SyncSession)

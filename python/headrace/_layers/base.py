@@ -80,13 +80,17 @@ class BaseChannelLayer:
     """
 
     MAX_NAME_LENGTH: ClassVar[int] = 100
+    """Characters that a name may have."""
     # Channels' text, which programs match on; that it says "< 100" is its history.
     invalid_name_error: ClassVar[str] = (
         "{} name must be a valid unicode string with length < 100 "
         "containing only ASCII alphanumerics, hyphens, underscores, or periods."
     )
+    """What the error for a name says, with a place for the kind of name."""
     channel_name_regex: ClassVar[re.Pattern[str]] = re.compile(r"\A[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?\Z")
+    """What the name of a channel matches."""
     group_name_regex: ClassVar[re.Pattern[str]] = re.compile(r"\A[a-zA-Z0-9\-_.]+\Z")
+    """What the name of a group matches."""
 
     def __init__(
         self,

@@ -36,9 +36,6 @@ class Broadcaster:
         allow_memory: Whether topics may be in this process alone where no hosts are given. Default True.
         loop: The event loop for what has to wait. Default is the one that runs, or else one in a thread.
 
-    Attributes:
-        layer: The channel layer; to be read, as another one put there is not used.
-
     Raises:
         ValueError: An argument is wrong; the error names it, and shows no password.
         InvalidChannelLayerError: The channel layer of the project is not one of headrace's.
@@ -55,6 +52,7 @@ class Broadcaster:
     ) -> None:
         self._headrace_hub = Hub(type(self).__name__, backend_of(hosts, config, layer, allow_memory), loop)
         self.layer: Any = self._headrace_hub.layer
+        """The channel layer; to be read, as another one put there is not used."""
 
     # Broadcasting.
 

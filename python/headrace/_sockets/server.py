@@ -53,41 +53,59 @@ class BaseSocketServer(Broadcaster):
         allow_memory: As for ``Broadcaster``.
         loop: As for ``Broadcaster``.
 
-    Attributes:
-        max_backlog: Messages that wait for a slow client, or None for the layer's capacity.
-        max_backlog_bytes: Bytes of them behind the first, or None for the layer's ``capacity_bytes``. Also what may
-            wait of plain calls of ``send`` in an event loop.
-        read_ahead_bytes: Bytes of its client that may wait behind a hook; then the server is asked for no more. One
-            frame is always read, and at most eight.
-        overflow: What becomes of the rest, all of it counted: ``"drop_new"`` refuses a new message, ``"drop_old"``
-            drops the oldest, ``"coalesce"`` drops those of the new one's topic, ``"close"`` closes with 1013.
-        grace_period: Seconds that a hook may go on after its client has gone, or None for any number. Then it is
-            cancelled, and ``disconnect`` is called; a plain hook in its thread cannot be cancelled, but its next send
-            raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many seconds after the
-            connection has ended.
-        thread_sensitive: Whether plain hooks run in the one thread that the transaction of a test is in.
-
     Raises:
         TypeError, ValueError: An argument is wrong; the error names it.
+
+    Its settings are attributes of the class, each with a text of its own below it.
     """
 
     max_backlog: int | None = None
+    """Messages that wait for a slow client, or None for the layer's capacity."""
     max_backlog_bytes: int | None = None
+    """Bytes of them behind the first, or None for the layer's ``capacity_bytes``.
+
+    Also what may wait of plain calls of ``send`` in an event loop.
+    """
     read_ahead_bytes: int = READ_AHEAD_BYTES
+    """Bytes of its client that may wait behind a hook; then the server is asked for no more.
+
+    One frame is always read, and at most eight.
+    """
     overflow: Overflow = "drop_new"
+    """What becomes of the rest, all of it counted.
+
+    ``"drop_new"`` refuses a new message, ``"drop_old"`` drops the oldest, ``"coalesce"`` drops those of the new one's
+    topic, ``"close"`` closes with 1013.
+    """
     grace_period: float | None = GRACE_SECONDS
+    """Seconds that a hook may go on after its client has gone, or None for any number.
+
+    Then it is cancelled, and ``disconnect`` is called; a plain hook in its thread cannot be cancelled, but its next
+    send raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many seconds after
+    the connection has ended.
+    """
     thread_sensitive: bool = False
+    """Whether plain hooks run in the one thread that the transaction of a test is in."""
 
     hosts: Sequence[HostSetting] | Mapping[str, Any] | None = None
+    """The servers, where the argument of that name is not given."""
     config: Mapping[str, Any] | None = None
+    """The configuration, where the argument of that name is not given."""
     allow_memory: bool | None = None
+    """Whether topics may be in this process alone, where the argument of that name is not given."""
     subprotocol: str | None = None
+    """The subprotocol to accept with, where the argument of that name is not given."""
     layer: Any = None
+    """The channel layer or its alias, where the argument of that name is not given; of an instance its layer."""
 
     scope: Scope
+    """What the server knows of the connection."""
     ws_encoder: Encoder
+    """Turns data into what is sent to the client."""
     ws_encoder_is_bytes: bool
+    """Whether what is sent to the client goes in binary frames."""
     ws_decoder: Callable[[Any], Any]
+    """Turns a frame of the client, str or bytes, into data."""
 
     # All that is not for users is in these two.
     _headrace_hub: Connection

@@ -349,6 +349,7 @@ class Connection(AsyncConsumer):
     """What sync and async WebSocket consumers share."""
 
     groups: Iterable[str] | None = None
+    """Groups that every connection joins before ``connect`` and leaves before ``disconnect``."""
 
     _headrace: ClassVar[Shared[WebsocketSession]] = Shared(WebsocketSession)
 

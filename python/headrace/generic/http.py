@@ -135,13 +135,11 @@ class AsyncHttpConsumer(AsyncConsumer):
     once, whatever ends the request; and sending to a client that has gone ends ``handle`` quietly, so that a stream
     without end has one. A ``handle`` that returns without having begun a response is an error. A body that is longer
     than ``max_body_bytes`` is answered with 413, and ``handle`` is not called.
-
-    Attributes:
-        max_body_bytes: How long the body of a request may be, or None for any length.
     """
 
     raise_after_close = True
     max_body_bytes: int | None = MAX_BODY_BYTES
+    """How long the body of a request may be, or None for any length."""
 
     _headrace: ClassVar[Shared[_HttpSession]] = Shared(_HttpSession)
 

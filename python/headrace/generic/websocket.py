@@ -54,11 +54,7 @@ def encode_once(content: Any) -> str:
 
 
 class AsyncWebsocketConsumer(Connection):
-    """A WebSocket whose methods are coroutines. Override ``connect``, ``receive`` and ``disconnect``.
-
-    Attributes:
-        groups: Groups that every connection joins before ``connect`` and leaves before ``disconnect``.
-    """
+    """A WebSocket whose methods are coroutines. Override ``connect``, ``receive`` and ``disconnect``."""
 
     async def websocket_connect(self, message: Message) -> None:
         """Open the connection: join the groups of the class, then let ``connect`` decide.
@@ -176,9 +172,6 @@ class WebsocketConsumer(Connection, SyncConsumer):
     """A WebSocket whose methods are plain, and run in threads. Override ``connect``, ``receive`` and ``disconnect``.
 
     Its methods are those of ``AsyncWebsocketConsumer``, for handlers' threads and any other but the event loop's own.
-
-    Attributes:
-        groups: Groups that every connection joins before ``connect`` and leaves before ``disconnect``.
     """
 
     _headrace: ClassVar[Shared[SyncWebsocketSession]] = Shared(SyncWebsocketSession)
