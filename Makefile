@@ -8,7 +8,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-redis test-browser test-pythons test-peers chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs clean
+.PHONY: help all demo dev test test-rust test-python test-deep test-redis test-browser test-pythons test-peers chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test-rust:
 
 test-python: $(VENV)/.test $(VENV)/.channels42
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser $(ARGS)
+
+# What the gate has no time for. What Hypothesis has found wrong is kept in .hypothesis, and tried first the next time.
+test-deep: $(VENV)/.test $(VENV)/.channels42 ## run the Python tests with thousands of random examples
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser --deep $(ARGS)
 
 test-redis: $(VENV)/.test ## run the tests that need a Redis or Valkey server, which they start themselves
 	$(BIN)/python -m pytest $(PARALLEL) -m redis $(ARGS)

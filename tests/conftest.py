@@ -1,8 +1,10 @@
-"""What all tests share: the fixtures that start servers, and the event loops that they run on."""
+"""What all tests share: the fixtures that start servers, the event loops that they run on, and how deep they go."""
 
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import settings
+from tests.support import profiles
 from tests.support.loops import EAGER, USUAL, NewLoop
 
 pytest_plugins = ["tests.support.fixtures"]
@@ -13,6 +15,24 @@ ON_ASYNCIO_ALONE = ("browser", "chaos", "django_app", "examples", "meta", "seed"
 EAGER_SECONDS = 60
 """A task that nobody wakes again hangs: its test is ended long before the others' limit."""
 
+DEEP_SECONDS = 3600
+"""The limit of a test that makes up thousands of examples."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of ``make test-deep``."""
+    parser.addoption(
+        "--deep",
+        action="store_true",
+        help="make up thousands of examples at random",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the examples of Hypothesis, before its own option has its say."""
+    settings.load_profile(profiles.DEEP if config.getoption("--deep", False) else profiles.GATE)
+
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
     """Run every asynchronous test with eager tasks too, as far as the interpreter has them."""
@@ -20,11 +40,13 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
     return {"asyncio": USUAL["asyncio"]} if folder in ON_ASYNCIO_ALONE else USUAL
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests with eager tasks a limit of their own; begin with those that share a fixture which takes minutes."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests limits of their own; begin with those that share a fixture which takes minutes."""
     # One process of pytest-xdist runs all of them, so that it is made once.
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
     for item in items:
         loop = getattr(item, "callspec", None) and item.callspec.params.get("_asyncio_loop_factory")  # type: ignore[attr-defined]
         if loop is not None and loop is USUAL.get(EAGER):
             item.add_marker(pytest.mark.timeout(EAGER_SECONDS))
+        elif config.getoption("--deep", False) and item.get_closest_marker("hypothesis"):
+            item.add_marker(pytest.mark.timeout(DEEP_SECONDS))

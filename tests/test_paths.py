@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import headrace._paths
@@ -82,7 +82,6 @@ def outcome(make: Any, text: str) -> Any:
 @example(route="chat/<slug:room>/", text="chat/blue-1/rest", endpoint=False)
 @example(route="<int:number>", text="9" * 4301, endpoint=True)
 @example(route="chat", text="chat\n", endpoint=True)
-@settings(max_examples=1_000, deadline=None, derandomize=True, database=None)
 def test_a_path_matches_what_djangos_matches(route: str, text: str, endpoint: bool) -> None:
     from django.urls.resolvers import RoutePattern
 
@@ -107,7 +106,6 @@ TEXTS = st.lists(st.sampled_from(["chat", "/", "12", "blue", "a", "x", "\n", "$"
 @example(route=r"(?P<room>x)?(\d+)", text="12", endpoint=True)
 @example(route=r"chat", text="a/chat/b", endpoint=True)
 @example(route=r"a|chat$", text="a/x", endpoint=True)
-@settings(max_examples=1_000, deadline=None, derandomize=True, database=None)
 def test_a_regular_expression_matches_what_djangos_matches(route: str, text: str, endpoint: bool) -> None:
     from django.urls.resolvers import RegexPattern
 

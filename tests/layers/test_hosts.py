@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 import redis.asyncio.sentinel
 from channels_redis.utils import create_pool, decode_hosts  # it has no types
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.credentials import UsernamePasswordCredentialProvider
 from tests.support.certificates import Authority
@@ -510,7 +510,6 @@ class TestSecrets:
                 assert "Zq1" not in text
                 assert "Zq2" not in text
 
-    @settings(deadline=None)
     @given(secret=secrets, template=st.sampled_from(templates), encoded=st.booleans())
     @example("Zq1@Zq2", "redis://user:{}@cache:1/0?db=1", False)
     @example("Zq1&:\u2100Zq2", "redis://user:{}", False)
@@ -523,7 +522,6 @@ class TestSecrets:
         for hosts in ([url], url, [url.encode()], [{"address": url}], [(url, 6379)], (url, 6379), [{"host": url}]):
             self.check(hosts)
 
-    @settings(deadline=None)
     @given(secret=secrets)
     def test_no_text_about_options_holds_their_secrets(self, secret: str) -> None:
         class Provider:
@@ -554,7 +552,6 @@ class TestSecrets:
         ):
             self.check([entry])
 
-    @settings(deadline=None)
     @given(secret=secrets)
     def test_no_text_about_encryption_keys_holds_one(self, secret: str) -> None:
         for keys in (secret, secret.encode(), [secret], [secret, ""], [secret, 7], {secret}, [[secret]]):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace._core import pack, unpack
@@ -20,7 +20,6 @@ from headrace.exceptions import InvalidMessage, MessageTooLarge
 from headrace.layers import InMemoryChannelLayer
 
 MAX = 1 << 20
-some = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 
 
 class Text(str):
@@ -166,12 +165,10 @@ anything = st.dictionaries(
 class TestBytes:
     """The bytes are what ``msgpack.packb`` makes of the message."""
 
-    @some
     @given(messages)
     def test_they_are_those_of_msgpack(self, message: dict[str, Any]) -> None:
         assert pack(message, MAX) == msgpack.packb(message)
 
-    @some
     @given(messages)
     def test_and_come_back_as_what_a_strict_layer_carries(self, message: dict[str, Any]) -> None:
         same(message)
@@ -243,7 +240,6 @@ class TestBytes:
 class TestRefusals:
     """What a strict layer refuses is refused in the same words."""
 
-    @some
     @given(anything)
     def test_are_those_of_a_strict_layer(self, message: Any) -> None:
         same(message)
@@ -318,7 +314,6 @@ class TestRefusals:
 class TestLimit:
     """A message longer than the limit is refused, and not built."""
 
-    @some
     @given(messages)
     def test_is_exact(self, message: dict[str, Any]) -> None:
         length = len(msgpack.packb(message))

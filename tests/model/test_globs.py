@@ -3,7 +3,7 @@
 import fnmatch
 import string
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.layers import InMemoryChannelLayer
@@ -32,7 +32,6 @@ def fits(pattern: str, name: str) -> bool:
     return layer.channel_stats(name).capacity == 2
 
 
-@settings(max_examples=3_000, deadline=None, derandomize=True, database=None)
 @given(pattern=patterns, name=names)
 @example(pattern="[c-a]", name="b")
 @example(pattern="[!c-a]", name="b")
@@ -47,7 +46,6 @@ def test_a_glob_fits_where_fnmatch_says_so(pattern: str, name: str) -> None:
     assert fits(pattern, name) == fnmatch.fnmatchcase(name, pattern)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(capacities=st.dictionaries(patterns, st.integers(1, 9), max_size=5), name=names)
 def test_the_first_glob_that_fits_decides(capacities: dict[str, int], name: str) -> None:
     """And the layer's own ``get_capacity``, in Python, agrees."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace._layers.base import BaseChannelLayer
@@ -196,7 +196,6 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-@settings(max_examples=2_000, deadline=None, derandomize=True, database=None)
 @given(call=malformed)
 def test_a_malformed_call_is_refused_and_changes_nothing(runner: asyncio.Runner, call: Call) -> None:
     """Afterwards the layer works, and the receiver that waited there waits."""
@@ -248,7 +247,6 @@ no_settings = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(setting=no_settings)
 def test_a_malformed_setting_is_refused(setting: dict[str, Any]) -> None:
     """ValueError, or TypeError for a clock that is none."""

@@ -348,16 +348,13 @@ class FutureMachine(LayerMachine):
     wake = "future"
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("machine", [LayerMachine, FutureMachine])
 def test_the_layer_agrees_with_the_model(machine: type[LayerMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=300,
             stateful_step_count=40,
-            deadline=None,
-            derandomize=True,
-            database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

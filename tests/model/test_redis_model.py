@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -225,15 +226,14 @@ class Machine(RuleBasedStateMachine):
             self.loop.close()
 
 
+@pytest.mark.hypothesis
 def test_the_layers_agree_with_the_model(redis_server: Server) -> None:
     run_state_machine_as_test(
         type("MachineOfServer", (Machine,), {"url": redis_server.url}),
         settings=settings(
-            max_examples=40,
+            # Each step waits for a server.
+            max_examples=settings().max_examples * 2 // 5,
             stateful_step_count=30,
-            deadline=None,
-            derandomize=True,
-            database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

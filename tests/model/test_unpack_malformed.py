@@ -13,14 +13,11 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.ids import label
 
 from headrace._core import unpack
-
-some = settings(max_examples=300, deadline=None, derandomize=True, database=None)
-many = settings(some, max_examples=2_000)
 
 
 class NoMessage(Exception):
@@ -102,14 +99,12 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@some
 @given(messages)
 def test_a_message_is_read_as_msgpack_reads_it(data: bytes) -> None:
     assert by_headrace(data) is not None
     agree(data)
 
 
-@many
 @given(st.one_of(st.binary(max_size=60), likely, likely.map(lambda rest: b"\x81\xa1a" + rest), hostile))
 @example(b"")
 @example(b"\xc1")
@@ -125,13 +120,11 @@ def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
     agree(data)
 
 
-@settings(some, max_examples=1_000)
 @given(mutated())
 def test_nor_does_a_message_with_other_bytes_in_it(data: bytes) -> None:
     agree(data)
 
 
-@some
 @given(messages)
 def test_no_part_of_a_message_is_one(data: bytes) -> None:
     for end in range(len(data)):

@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 
 import channels.security.websocket
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.generic.websocket import AsyncWebsocketConsumer
@@ -118,7 +118,6 @@ ORIGINS = st.builds(
 
 @given(patterns=st.lists(ORIGINS | st.sampled_from([*HOSTS, "*", "", "::1"]), max_size=3), origin=st.none() | ORIGINS)
 @example(patterns=["::1"], origin="http://[::1]")
-@settings(max_examples=1_000, deadline=None, derandomize=True, database=None)
 def test_what_channels_allows_is_allowed_and_nothing_else(patterns: list[str], origin: str | None) -> None:
     """But for ports without a scheme."""
     parsed = None if origin is None else urlparse(origin)
