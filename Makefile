@@ -36,7 +36,7 @@ test-python: $(VENV)/.test $(VENV)/.channels42
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser $(ARGS)
 
 # What the gate has no time for. What Hypothesis has found wrong is kept in .hypothesis, and tried first the next time.
-test-deep: $(VENV)/.test $(VENV)/.channels42 ## run the Python tests with thousands of random examples
+test-deep: $(VENV)/.test $(VENV)/.channels42 ## run the Python tests with thousands of random examples, and with each kind of server
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser --deep $(ARGS)
 
 test-redis: $(VENV)/.test ## run the tests that need a Redis or Valkey server, which they start themselves

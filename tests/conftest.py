@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--deep",
         action="store_true",
-        help="make up thousands of examples at random",
+        help="make up thousands of examples at random, and run what needs a server with each kind of server",
     )
 
 

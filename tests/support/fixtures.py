@@ -1,6 +1,7 @@
 """The fixtures that start servers: a plugin of pytest, loaded by ``tests/conftest.py``.
 
-Who uses one is run with each kind of server that there is, skipped for a kind that is missing, and marked ``redis``.
+Who uses one is marked ``redis``. It is run with the preferred server, and skipped where there is none; with ``--deep``
+it is run with each server that there is, and skipped for a kind that is missing.
 """
 
 import uuid
@@ -20,14 +21,27 @@ from tests.support.servers import Server
 Share = Callable[[Callable[[Binary], AbstractContextManager[Any]], Binary], Any]
 
 
-def binaries() -> list[Any]:
-    """List what to run a test with: each server, and for each kind that is missing a skip with the reason."""
+def binaries(*, deep: bool) -> list[Any]:
+    """List what to run a test with: each server, and for each kind that is missing a skip with the reason.
+
+    Args:
+        deep: Each of them, and not the first alone.
+    """
     there = available()
     lacking = [kind for kind in KINDS if kind not in {binary.name for binary in there}]
-    return [
+    each = [
         *(pytest.param(binary, id=str(binary)) for binary in there),
         *(pytest.param(None, id=kind, marks=pytest.mark.skip(reason=missing(kind))) for kind in lacking),
     ]
+    return each if deep else each[:1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Say which servers a test is run with that asks for one."""
+    if "redis_binary" in metafunc.fixturenames:
+        deep = metafunc.config.getoption("--deep", False)
+        metafunc.parametrize("redis_binary", binaries(deep=deep), indirect=True, scope="session")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,9 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("redis")
 
 
-@pytest.fixture(scope="session", params=binaries())
+@pytest.fixture(scope="session")
 def redis_binary(request: pytest.FixtureRequest) -> Binary:
-    """Give each server that there is."""
+    """Give the servers that ``pytest_generate_tests`` names."""
     binary: Binary = request.param
     return binary
 
