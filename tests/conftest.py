@@ -7,7 +7,7 @@ from hypothesis import settings
 from tests.support import profiles
 from tests.support.loops import EAGER, USUAL, NewLoop
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.groups"]
 
 # Where the loop of the test is not the one that serves: the servers of tests/servers have eager tasks of their own.
 ON_ASYNCIO_ALONE = ("browser", "chaos", "django_app", "examples", "meta", "seed", "servers", "support", "swapin")
@@ -41,9 +41,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests limits of their own; begin with those that share a fixture which takes minutes."""
-    # One process of pytest-xdist runs all of them, so that it is made once.
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Give tests limits of their own."""
     for item in items:
         loop = getattr(item, "callspec", None) and item.callspec.params.get("_asyncio_loop_factory")  # type: ignore[attr-defined]
         if loop is not None and loop is USUAL.get(EAGER):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.groups import one_process_each
 
 HERE = Path(__file__).parent
 
@@ -19,7 +20,7 @@ def older_channels() -> Path:
     return Path(os.environ.get("HEADRACE_CHANNELS_42", Path(sys.prefix, "channels42")))
 
 
-@pytest.fixture(scope="session", params=["4.3", "4.2"])
+@pytest.fixture(scope="session", params=one_process_each("app", ["4.3", "4.2"]))
 def channels_version(request: pytest.FixtureRequest) -> str:
     version: str = request.param
     if version == "4.2" and not Path(older_channels(), "channels").is_dir():

@@ -22,6 +22,9 @@ HOSTS = '# DJANGO_SOCKETS_CONFIG = {"hosts": [{"address": "redis://localhost:637
 EXPECTED = 'expected {"add": 1} or {"add": -1}'
 UNDECODED = "the message could not be decoded"
 
+# One project that is served, and one database.
+pytestmark = pytest.mark.xdist_group(NAME)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

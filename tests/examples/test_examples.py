@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from tests.support.examples import EXAMPLES, SECONDS, Example, copy, run, serve
+from tests.support.groups import one_process_each
 from websockets.asyncio.client import ClientConnection
 
 CHATS = ("plain_asgi", "starlette_chat", "fastapi_chat", "django_channels", "django_headrace")
@@ -18,7 +19,7 @@ DJANGO = ("django_channels", "django_headrace")
 SWAPPED = "django_channels-on-channels"
 
 
-@pytest.fixture(scope="module", params=[*CHATS, SWAPPED])
+@pytest.fixture(scope="module", params=one_process_each("example", [*CHATS, SWAPPED]))
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     """Serve each chat, and the Channels project also with its one setting changed back."""
     name = request.param
@@ -89,14 +90,14 @@ async def test_an_announcement_over_http_reaches_the_sockets(stack: AsyncExitSta
         assert [await hear(client) for _ in range(ways)] == ["tea is ready"] * ways
 
 
-@pytest.mark.parametrize("example", CHATS[1:], indirect=True)
+@pytest.mark.parametrize("example", one_process_each("example", CHATS[1:]), indirect=True)
 async def test_the_page_is_served_and_knows_where_the_sockets_are(example: Example) -> None:
     page = await asyncio.to_thread(example.request, "/")
     assert '"/ws/lobby/"' in page
     assert "//" not in page.replace("<!doctype html>", ""), "it loads something from elsewhere"
 
 
-@pytest.mark.parametrize("example", [*DJANGO, SWAPPED], indirect=True)
+@pytest.mark.parametrize("example", one_process_each("example", [*DJANGO, SWAPPED]), indirect=True)
 async def test_a_socket_knows_the_name_in_the_django_session(stack: AsyncExitStack, example: Example) -> None:
     visitor = Example(example.name, example.address)
     await asyncio.to_thread(visitor.submit, "/", name="Ada <3")

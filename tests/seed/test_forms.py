@@ -9,6 +9,9 @@ from websockets.exceptions import InvalidStatus
 if TYPE_CHECKING:
     from tests.seed.conftest import Forms
 
+# One server; each process reads the notes of its own.
+pytestmark = pytest.mark.xdist_group("forms")
+
 
 @pytest.mark.parametrize(("path", "who"), [("/parrot/", "parrot"), ("/parrot/async/", "async parrot")])
 async def test_a_plain_consumer_answers_and_hears_of_the_end(forms: "Forms", path: str, who: str) -> None:

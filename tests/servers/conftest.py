@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.groups import one_process_each
 from websockets.asyncio.client import ClientConnection, connect
 
 HERE = Path(__file__).parent
@@ -131,7 +132,7 @@ def servers() -> Iterator[Callable[[str, str], Server]]:
         yield server
 
 
-@pytest.fixture(scope="session", params=SERVERS)
+@pytest.fixture(scope="session", params=one_process_each("server", SERVERS))
 def server(request: pytest.FixtureRequest, servers: Callable[[str, str], Server]) -> Server:
     """Give each server, with ``served.py`` on it."""
     return servers(request.param, "served:application")

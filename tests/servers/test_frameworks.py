@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.groups import one_process_each
 from websockets.exceptions import InvalidStatus
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ async def log_in(client: "Client") -> dict[str, str]:
     return {"Cookie": "; ".join(cookie.split(";")[0] for cookie in response.headers.get_all("set-cookie", []))}
 
 
-@pytest.fixture(scope="module", params=[UVICORN, "daphne"])
+@pytest.fixture(scope="module", params=one_process_each("django", [UVICORN, "daphne"]))
 def django(request: pytest.FixtureRequest, run: "Run", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
     """Serve a Django project."""
     environment = {"SERVED_DATABASE": str(tmp_path_factory.mktemp("django") / "database")}

@@ -20,6 +20,9 @@ PROJECT = Path(__file__).parent / "django_project"
 SECONDS = 20
 KINDS = ["async", "sync", "channels-async", "channels-sync", "server-async", "server-sync", "server-uncalled"]
 
+# One project that is served.
+pytestmark = pytest.mark.xdist_group("tokens")
+
 
 def refused(kind: str) -> int:
     """Return the status of a refusal: socket servers tell a stranger from a user who may not."""

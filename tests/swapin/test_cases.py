@@ -84,7 +84,11 @@ def read(outcomes: Path, output: str) -> Failures:
 
 @pytest.mark.parametrize(
     ("package", "case"),
-    [(package, case) for package in ("headrace", "channels") for case in cases(package)],
+    [
+        pytest.param(package, case, marks=pytest.mark.xdist_group(f"cases-{package}"))
+        for package in ("headrace", "channels")
+        for case in cases(package)
+    ],
 )
 def test_case(run_cases: Callable[[str], Failures], package: str, case: str) -> None:
     failures = run_cases(package)

@@ -1,6 +1,7 @@
 """The project served by real servers on free ports, talked to by a real websocket client."""
 
 import asyncio
+import itertools
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 import pytest
+from tests.support.groups import one_process_each
 from websockets.asyncio.client import ClientConnection, connect
 
 SERVERS = {
@@ -50,8 +52,7 @@ def serve(server: str, environment: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture(
     scope="module",
-    params=[(server, package) for server in SERVERS for package in ("headrace", "channels")],
-    ids="-".join,
+    params=one_process_each("project", itertools.product(SERVERS, ("headrace", "channels"))),
 )
 def address(request: pytest.FixtureRequest, project_environment: Callable[[str], dict[str, str]]) -> Iterator[str]:
     """Run each server on each layer."""
@@ -60,7 +61,7 @@ def address(request: pytest.FixtureRequest, project_environment: Callable[[str],
         yield address
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=one_process_each("project", SERVERS))
 def headrace_address(
     request: pytest.FixtureRequest, project_environment: Callable[[str], dict[str, str]]
 ) -> Iterator[str]:
