@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import settings
 from tests.support import profiles
-from tests.support.loops import EAGER, USUAL, NewLoop
+from tests.support.loops import EAGER, USUAL, NewLoop, loops_of
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.groups"]
 
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
     """Run every asynchronous test with eager tasks too, as far as the interpreter has them."""
     folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-    return {"asyncio": USUAL["asyncio"]} if folder in ON_ASYNCIO_ALONE else USUAL
+    return {"asyncio": USUAL["asyncio"]} if folder in ON_ASYNCIO_ALONE else loops_of(item, USUAL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

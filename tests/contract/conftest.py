@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 from tests.support.binaries import KINDS, Binary, available, missing
-from tests.support.loops import USUAL, DebugLoop, NewLoop
+from tests.support.loops import USUAL, DebugLoop, NewLoop, loops_of
 from tests.support.servers import Server
 
 from headrace.exceptions import ChannelEmpty, LayerClosed
@@ -86,9 +86,9 @@ ENGINES = [
 ]
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, NewLoop]:
-    """Run every asynchronous test of the contract on each kind of event loop."""
-    return {**USUAL, "debug": DebugLoop, "uvloop": uvloop.new_event_loop}
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
+    """Run an asynchronous test of the contract on each kind of event loop, or on one if it is marked so."""
+    return loops_of(item, {**USUAL, "debug": DebugLoop, "uvloop": uvloop.new_event_loop})
 
 
 @pytest.fixture(params=ENGINES, ids=lambda engine: engine.name)

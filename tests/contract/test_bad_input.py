@@ -36,6 +36,7 @@ NO_MESSAGES: list[Any] = [None, "text", b"bytes", 5, [("type", "hello")], ("type
 class TestChannelNames:
     """Letters, digits, hyphens, underscores and periods of ASCII, and one ``!`` that is not in front."""
 
+    @pytest.mark.one_loop
     @pytest.mark.parametrize("name", [*NAMES, "{own}!", "{own}!aB3-_.", "other.{own}!a", "{own}!" + "y" * 60])
     async def test_a_valid_name_works_everywhere(self, layer: Any, name: str) -> None:
         name = name.format(own=layer.new_channel_sync().partition("!")[0])
@@ -61,6 +62,7 @@ class TestChannelNames:
                 layer._inbox(name)
         assert layer.stats().waiters == before
 
+    @pytest.mark.one_loop
     @pytest.mark.parametrize("name", NO_CHANNEL_NAMES, ids=label)
     async def test_anything_else_is_a_type_error_with_channels_text(self, layer: Any, name: Any) -> None:
         before = layer.stats()
@@ -86,6 +88,7 @@ class TestChannelNames:
                 ask(name)
         assert layer.stats() == before
 
+    @pytest.mark.one_loop
     async def test_the_error_shows_the_name_and_what_is_wrong_with_it(self, layer: Any) -> None:
         with pytest.raises(TypeError, match=r"'two words': character ' ' at position 3 is not allowed"):
             await layer.send("two words", HELLO)
@@ -98,6 +101,7 @@ class TestChannelNames:
 class TestGroupNames:
     """As channel names, without the ``!``."""
 
+    @pytest.mark.one_loop
     @pytest.mark.parametrize("name", NAMES)
     async def test_a_valid_name_works_everywhere(self, layer: Any, name: str) -> None:
         await layer.group_add(name, "channel")
@@ -107,6 +111,7 @@ class TestGroupNames:
         await layer.group_discard(name, "channel")
         assert layer.group_count(name) == 0
 
+    @pytest.mark.one_loop
     @pytest.mark.parametrize("name", NO_GROUP_NAMES, ids=label)
     async def test_anything_else_is_a_type_error_with_channels_text(self, layer: Any, name: Any) -> None:
         before = layer.stats()
@@ -131,6 +136,7 @@ class TestGroupNames:
         assert (layer.stats().groups, layer.stats().channels, layer.stats().memberships) == (0, 0, 0)
 
 
+@pytest.mark.one_loop
 class TestMessages:
     """A message is a dict without the key that layers keep for themselves."""
 

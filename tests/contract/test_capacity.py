@@ -79,6 +79,7 @@ async def test_a_message_that_comes_back_to_a_full_channel_is_kept(
     assert [message["n"] for message in await drain(layer, "channel")] == [0, 1]
 
 
+@pytest.mark.one_loop
 class TestPatterns:
     """Other capacities, by the first glob or pattern object that matches the channel's name."""
 

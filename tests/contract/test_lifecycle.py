@@ -54,6 +54,7 @@ class TestNewChannel:
         await layer.group_send("group", HELLO)
         assert await layer.receive(name) == HELLO
 
+    @pytest.mark.one_loop
     @pytest.mark.parametrize("prefix", ["two words", "a!b", "caf\u00e9", "x" * 100])
     async def test_a_prefix_that_no_name_begins_with_is_a_type_error(self, layer: Any, prefix: str) -> None:
         with pytest.raises(TypeError, match="Channel name must be"):

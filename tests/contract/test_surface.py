@@ -10,6 +10,8 @@ from tests.support.waiting import SECONDS, eventually
 
 from headrace._core import Ledger
 
+pytestmark = pytest.mark.one_loop
+
 HELLO = {"type": "hello"}
 MakeLayer = Callable[..., Any]
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
 import uvloop
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -66,6 +67,15 @@ USUAL: dict[str, NewLoop] = {"asyncio": asyncio.new_event_loop}
 
 if sys.version_info >= (3, 12):
     USUAL[EAGER] = eager_loop
+
+ON_ONE = "one_loop"
+"""The mark of a test whose outcome no loop can change: what it is about happens before a loop is asked."""
+
+
+def loops_of(item: pytest.Item, usual: Mapping[str, NewLoop]) -> Mapping[str, NewLoop]:
+    """Give the loops that a test is run on: the usual ones of its folder, or one."""
+    return {"asyncio": usual["asyncio"]} if item.get_closest_marker(ON_ONE) else usual
+
 
 ALL: dict[str, NewLoop] = {
     **USUAL,
