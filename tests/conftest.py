@@ -41,7 +41,11 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests limits of their own."""
+    """Leave out what is for ``--deep``, and set limits."""
+    if not config.getoption("--deep", False):
+        left_out = [item for item in items if item.get_closest_marker("deep")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         loop = getattr(item, "callspec", None) and item.callspec.params.get("_asyncio_loop_factory")  # type: ignore[attr-defined]
         if loop is not None and loop is USUAL.get(EAGER):

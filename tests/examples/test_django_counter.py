@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -54,6 +55,12 @@ def log_in(address: str, user: str) -> Example:
     return visitor
 
 
+@cache
+def logged_in(address: str, user: str) -> Example:
+    """Give the cookies of who has logged in once: a check of the password takes longer than the rest of a test."""
+    return log_in(address, user)
+
+
 class Client:
     """A socket of somebody who is logged in."""
 
@@ -73,8 +80,8 @@ class Client:
 
 
 async def join(stack: AsyncExitStack, address: str, user: str) -> Client:
-    """Log in, connect, and hear the value."""
-    visitor = await asyncio.to_thread(log_in, address, user)
+    """Connect as who has logged in, and hear the value."""
+    visitor = await asyncio.to_thread(logged_in, address, user)
     socket = await stack.enter_async_context(visitor.socket(SOCKET))
     client = Client(visitor, socket, {})
     client.state = await client.hear()
@@ -99,7 +106,7 @@ async def test_who_has_logged_out_is_refused_at_the_handshake(address: str) -> N
 
 
 async def test_a_page_from_elsewhere_is_refused_whoever_is_logged_in(address: str) -> None:
-    visitor = await asyncio.to_thread(log_in, address, "ada")
+    visitor = await asyncio.to_thread(logged_in, address, "ada")
     assert await refusal(visitor, "http://elsewhere.example") == 403
 
 

@@ -479,7 +479,15 @@ class TestSubscriptions:
             await until(lambda: set(some) <= set(side.kinds(channel)), "messages flow", BACK)
             assert server.ask("PUBSUB", "NUMSUB", "t:g:group-0")[1] == 1
 
-    @pytest.mark.parametrize(("protocol", "count"), [(2, 20_000), (3, 100_000)])
+    @pytest.mark.parametrize(
+        ("protocol", "count"),
+        [
+            (2, 5_000),
+            (3, 10_000),
+            pytest.param(2, 20_000, marks=pytest.mark.deep),
+            pytest.param(3, 100_000, marks=pytest.mark.deep),
+        ],
+    )
     async def test_each_of_very_many_is_asked_for_once(self, start_redis: Start, protocol: int, count: int) -> None:
         together = 5000
         server = start_redis()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from tests.support.servers import Server
@@ -28,10 +29,10 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-def sender(redis_server: Server, redis_prefix: str) -> Iterator[None]:
+@contextmanager
+def sender(server: Server, prefix: str) -> Iterator[None]:
     """Have another process send to a group, one message after the other."""
-    with subprocess.Popen([sys.executable, "-c", SENDER, redis_server.url, redis_prefix]) as process:
+    with subprocess.Popen([sys.executable, "-c", SENDER, server.url, prefix]) as process:
         yield
         process.kill()
 
@@ -42,12 +43,12 @@ def ballast() -> list[list[int]]:
     return [[n] for n in range(200_000)]
 
 
-@pytest.mark.usefixtures("sender", "ballast")
+@pytest.mark.usefixtures("ballast")
 async def test_a_task_that_only_its_own_frame_refers_to_is_not_collected(
     redis_server: Server, redis_prefix: str
 ) -> None:
     """It waits at a channel that gets nothing, while others of its layer get much."""
-    flows = asyncio.Event()
+    joined, flows = asyncio.Event(), asyncio.Event()
 
     async def receive() -> None:
         layer = RedisChannelLayer([redis_server.url], prefix=redis_prefix, capacity=10)
@@ -55,6 +56,7 @@ async def test_a_task_that_only_its_own_frame_refers_to_is_not_collected(
             for _ in range(MEMBERS):
                 channel = await layer.new_channel()
                 await layer.group_add("group", channel)
+            joined.set()
             await layer.receive(channel)
             flows.set()
             await layer.receive(await layer.new_channel())
@@ -63,11 +65,15 @@ async def test_a_task_that_only_its_own_frame_refers_to_is_not_collected(
 
     task = weakref.ref(asyncio.ensure_future(receive()))
     async with asyncio.timeout(60):
-        await flows.wait()
-    for _ in range(COLLECTIONS):
-        gc.collect()
-        assert task() is not None
-        await asyncio.sleep(0)
+        await joined.wait()
+    # Not before: the memberships would take most of the time.
+    with sender(redis_server, redis_prefix):
+        async with asyncio.timeout(60):
+            await flows.wait()
+        for _ in range(COLLECTIONS):
+            gc.collect()
+            assert task() is not None
+            await asyncio.sleep(0)
     waiting = task()
     assert waiting is not None
     waiting.cancel()
