@@ -1,5 +1,6 @@
 """What all tests share: the fixtures that start servers, the event loops that they run on, and how deep they go."""
 
+import gc
 from collections.abc import Mapping
 
 import pytest
@@ -52,3 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(EAGER_SECONDS))
         elif config.getoption("--deep", False) and item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.timeout(DEEP_SECONDS))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Have the collector pass by what is there before the first test: modules, and thousands of tests.
+
+    Many tests call it, to see that nothing is left of what they did themselves.
+    """
+    gc.collect()
+    gc.freeze()
