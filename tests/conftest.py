@@ -11,7 +11,9 @@ from tests.support.loops import EAGER, USUAL, NewLoop, loops_of
 pytest_plugins = ["tests.support.fixtures", "tests.support.groups"]
 
 # Where the loop of the test is not the one that serves: the servers of tests/servers have eager tasks of their own.
-ON_ASYNCIO_ALONE = ("browser", "chaos", "django_app", "examples", "meta", "seed", "servers", "support", "swapin")
+ON_ASYNCIO_ALONE = (
+    *("browser", "channels_project", "chaos", "consumer_forms", "django_app", "examples", "meta", "servers", "support"),
+)
 
 EAGER_SECONDS = 60
 """A task that nobody wakes again hangs: its test is ended long before the others' limit."""

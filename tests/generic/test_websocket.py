@@ -192,7 +192,7 @@ class TestSeed:
 
     async def test_receive_without_bytes_data(self, layer: InMemoryChannelLayer) -> None:
         class Chat(AsyncWebsocketConsumer):
-            async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as the seed has it
+            async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as in tests/consumer_forms
                 await self.send(json.dumps({"got": text_data}))
 
         async with WebsocketCommunicator(Chat.as_asgi(), "/ws/") as client:
@@ -201,7 +201,7 @@ class TestSeed:
 
     async def test_receive_without_bytes_data_says_so_when_bytes_come(self, layer: InMemoryChannelLayer) -> None:
         class Chat(AsyncWebsocketConsumer):
-            async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as the seed has it
+            async def receive(self, text_data: str | None = None) -> None:  # type: ignore[override]  # as in tests/consumer_forms
                 await self.send(json.dumps({"got": text_data}))
 
         client = WebsocketCommunicator(Chat.as_asgi(), "/ws/")

@@ -198,8 +198,8 @@ def run(command: list[str], **environment: str) -> None:
 
 
 def test_the_consumers_and_the_worker_of_channels_run_on_it(redis_server: Server, redis_prefix: str) -> None:
-    """The cases of ``tests/swapin`` that do not look into a layer."""
-    cases = TESTS / "swapin" / "cases"
+    """The cases of ``tests/channels_project`` that do not look into a layer."""
+    cases = TESTS / "channels_project" / "cases"
     options = [
         *("-q", "-p", "no:cacheprovider", "--confcutdir", str(cases), "--timeout", "30"),
         # That one reads the attributes of an in-memory layer.
@@ -209,11 +209,11 @@ def test_the_consumers_and_the_worker_of_channels_run_on_it(redis_server: Server
     ]
     run(
         ["-m", "pytest", *options, str(cases / "test_consumers.py"), str(cases / "test_worker.py")],
-        PYTHONPATH=os.pathsep.join([str(TESTS / "swapin" / "project"), *sys.path]),
+        PYTHONPATH=os.pathsep.join([str(TESTS / "channels_project" / "project"), *sys.path]),
         DJANGO_SETTINGS_MODULE="chat.settings",
-        SWAPIN_BACKEND="headrace.layers.RedisChannelLayer",
-        SWAPIN_CONFIG=json.dumps({"hosts": [redis_server.url], "prefix": redis_prefix}),
-        SWAPIN_OUTCOMES=os.devnull,
+        CHAT_BACKEND="headrace.layers.RedisChannelLayer",
+        CHAT_CONFIG=json.dumps({"hosts": [redis_server.url], "prefix": redis_prefix}),
+        CHAT_OUTCOMES=os.devnull,
     )
 
 

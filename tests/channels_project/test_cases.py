@@ -58,7 +58,7 @@ def run_pytest(package: str, environment: dict[str, str], outcomes: Path) -> str
     ]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *(str(CASES / file) for file in files)],
-        env={**environment, "SWAPIN_OUTCOMES": str(outcomes)},
+        env={**environment, "CHAT_OUTCOMES": str(outcomes)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -66,5 +66,5 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Hand each outcome to ../test_cases.py."""
     if report.when == "call" or not report.passed:
         outcome = {"nodeid": report.nodeid, "passed": report.passed, "text": report.longreprtext}
-        with Path(os.environ["SWAPIN_OUTCOMES"]).open("a", encoding="utf-8") as outcomes:
+        with Path(os.environ["CHAT_OUTCOMES"]).open("a", encoding="utf-8") as outcomes:
             outcomes.write(json.dumps(outcome) + "\n")

@@ -29,7 +29,7 @@ def project_environment() -> Callable[[str], dict[str, str]]:
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(HERE / "project"), *sys.path]),
             "DJANGO_SETTINGS_MODULE": "chat.settings",
-            "SWAPIN_BACKEND": BACKENDS[package],
+            "CHAT_BACKEND": BACKENDS[package],
         }
 
     return environment

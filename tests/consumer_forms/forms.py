@@ -1,4 +1,4 @@
-"""Consumers written in the forms of the seed, which are not all Channels'. No types: the seed has none."""
+"""Consumers in the forms in which chats are often written, which are not all Channels'. They have no types."""
 
 # mypy: ignore-errors
 

@@ -19,7 +19,7 @@ USE_TZ = True
 
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": os.environ["SWAPIN_BACKEND"],
-        "CONFIG": json.loads(os.environ.get("SWAPIN_CONFIG", "{}")),
+        "BACKEND": os.environ["CHAT_BACKEND"],
+        "CONFIG": json.loads(os.environ.get("CHAT_CONFIG", "{}")),
     }
 }

@@ -49,7 +49,7 @@ class Forms:
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, IO[str]]]:
     """Serve ``forms.py`` with uvicorn, on a socket that it inherits; give the address and the pipe of the notes."""
-    notes = tmp_path_factory.mktemp("seed") / "notes"
+    notes = tmp_path_factory.mktemp("forms") / "notes"
     os.mkfifo(notes)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         host, port = listening.getsockname()

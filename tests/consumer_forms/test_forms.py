@@ -1,4 +1,4 @@
-"""Each form in which the seed writes consumers, routes and helpers works over a real server with a real client."""
+"""Each form of consumers, routes and helpers works over a real server with a real client."""
 
 import json
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 if TYPE_CHECKING:
-    from tests.seed.conftest import Forms
+    from tests.consumer_forms.conftest import Forms
 
 # One server; each process reads the notes of its own.
 pytestmark = pytest.mark.xdist_group("forms")
