@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.support.signals import handled
 
 from headrace.exceptions import StopConsumer
 from headrace.layers import InMemoryChannelLayer
@@ -538,12 +539,9 @@ def test_a_signal_that_was_ignored_is_ignored_again(number: signal.Signals) -> N
         await receive()
 
     layer.send_sync("one", {"type": "note"})
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
+    with handled(number, signal.SIG_IGN):
         Worker(application, ["one"], layer).run()
         assert signal.getsignal(number) == signal.SIG_IGN
-    finally:
-        signal.signal(number, before)
 
 
 def test_an_interrupt_that_no_loop_handles_ends_run(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from tests.support.signals import handled
 
 from headrace import InMemoryChannelLayer
 
@@ -122,10 +123,9 @@ def test_a_signal_handler_that_raises_makes_nobody_deaf(layer: InMemoryChannelLa
             layer.send_sync("quiet", {"n": n})
         return [message["n"] for message in await asyncio.gather(*tasks)]
 
-    before = signal.signal(signal.SIGVTALRM, ring)
-    try:
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            assert runner.run(flooded()) == [0, 1, 2]
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+    with handled(signal.SIGVTALRM, ring):
+        try:
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                assert runner.run(flooded()) == [0, 1, 2]
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
+from tests.support.signals import handled
 from tests.support.waiting import SECONDS, eventually
 
 from headrace._core import Ledger
@@ -134,15 +135,12 @@ class TestAnswers:
 
         ledger = Ledger()
         stalled._group_send_soon("room", HELLO, ledger)
-        before = signal.signal(signal.SIGUSR1, interrupt)
-        try:
+        with handled(signal.SIGUSR1, interrupt):
             timer = threading.Timer(0.05, signal.raise_signal, (signal.SIGUSR1,))
             timer.start()
             with pytest.raises(Interrupt):
                 ledger.settle(SECONDS)
             timer.join()
-        finally:
-            signal.signal(signal.SIGUSR1, before)
         assert ledger.pending == 1
         proxy.flow()
         assert ledger.settle(SECONDS)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.peers import Peer
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
+from tests.support.signals import handled
 from tests.support.waiting import eventually
 
 from headrace.exceptions import ChannelEmpty, ChannelFull, LayerUnavailable
@@ -76,8 +77,7 @@ async def test_a_signal_handler_sends(layer: RedisChannelLayer, make_peer: MakeP
         sent.append(layer.send_sync(channel, {"n": 2}, confirm=True))
         sent.append(layer.send_sync("work", {"n": 3}))
 
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
+    with handled(signal.SIGUSR1, handler):
         # Also while the thread is in a call of the layer that waits.
         timer = threading.Timer(0.05, signal.raise_signal, (signal.SIGUSR1,))
         timer.start()
@@ -85,8 +85,6 @@ async def test_a_signal_handler_sends(layer: RedisChannelLayer, make_peer: MakeP
             await asyncio.to_thread(layer.receive_sync, "empty", 0.3)
         signal.raise_signal(signal.SIGUSR1)
         timer.join()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
     assert sent == [None, 1, None] * 2
     assert [peer.call("receive", channel)["n"] for _ in range(4)] == [1, 2, 1, 2]
     assert peer.call("receive_many", "work", 5) == [{"n": 3}] * 2

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+import pkgutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -167,9 +168,7 @@ class _Desk:
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def open(self, backend: str, settings: dict[str, Any]) -> None:
-        from django.utils.module_loading import import_string
-
-        self._layer = import_string(backend)(**settings)
+        self._layer = pkgutil.resolve_name(backend)(**settings)
 
     async def close(self) -> None:
         tasks = [*self._tasks, *self._calls.values()]
