@@ -1,7 +1,7 @@
 """What all tests share: the fixtures that start servers, the event loops that they run on, and how deep they go."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import settings
@@ -65,3 +65,11 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Make millions of containers without having the collector look at them again and again."""
+    gc.disable()
+    yield
+    gc.enable()

@@ -352,6 +352,7 @@ class TestLateFaults:
         with pytest.raises(InvalidMessage, match="once it is copied, but tuple"):
             layer.send_sync("channel", Odd())
 
+    @pytest.mark.usefixtures("uncollected")
     def test_a_small_message_does_not_unfold_without_end(self, layer: InMemoryChannelLayer) -> None:
         value: Any = []
         for _ in range(40):

@@ -279,6 +279,7 @@ class TestRefusals:
             pack(message, MAX)
         same(message)
 
+    @pytest.mark.usefixtures("uncollected")
     @pytest.mark.parametrize("empty", [[], ()], ids=repr)
     def test_the_containers_are_counted(self, empty: Any) -> None:
         """The message, eight lists and so many empty containers make one more than there may be."""

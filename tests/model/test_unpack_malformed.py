@@ -209,6 +209,7 @@ def test_the_worst_message_takes_dozens_of_bytes_for_each_of_its_own() -> None:
     assert int(run.stdout) < 60
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_the_containers_are_counted() -> None:
     count = (2**22 - 1).to_bytes(4, "big")
     with pytest.raises(ValueError, match=rf"more than 4194304 containers \(byte {8 + 2**22 - 2}\)"):
