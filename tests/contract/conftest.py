@@ -9,12 +9,14 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import uvloop
 from tests.support.binaries import KINDS, Binary, available, missing
+from tests.support.cluster import Cluster
 from tests.support.loops import USUAL, DebugLoop, NewLoop, loops_of
+from tests.support.sentinel import Sentinels
 from tests.support.servers import Server
 
 from headrace.exceptions import ChannelEmpty, LayerClosed
@@ -47,6 +49,7 @@ class Engine:
         immediate: A send that does not have to wait lets no other task run.
         positional: The first of its settings, in their order.
         server: The kind of server that it needs; ``make`` takes its address as ``hosts``.
+        topology: What it needs several of these servers for.
     """
 
     name: str
@@ -58,18 +61,24 @@ class Engine:
     immediate: bool = False
     positional: tuple[str, ...] = ("expiry", "group_expiry", "capacity", "channel_capacity")
     server: str | None = None
+    topology: Literal["sentinel", "cluster"] | None = None
 
 
-def over(kind: str) -> Engine:
-    """Describe the engine that needs a server of this kind."""
+def over(kind: str, topology: Literal["sentinel", "cluster"] | None = None) -> Engine:
+    """Describe the engine that needs a server of this kind, or several of them."""
 
     def make(*, strict: bool = True, **settings: Any) -> RedisChannelLayer:
         if not strict:
             raise ValueError("what travels is always strict")
+        # Sentinels are told by their addresses.
+        if topology == "cluster":
+            settings["topology"] = topology
         return RedisChannelLayer(prefix=f"t{uuid.uuid4().hex}", **settings)
 
     positional = ("hosts", "prefix", "expiry", "group_expiry", "capacity", "channel_capacity")
-    return Engine(kind, make, after_its_way, sync=True, positional=positional, server=kind)
+    return Engine(
+        topology or kind, make, after_its_way, sync=True, positional=positional, server=kind, topology=topology
+    )
 
 
 ENGINES = [
@@ -83,6 +92,8 @@ ENGINES = [
         immediate=True,
     ),
     *map(over, KINDS),
+    over(KINDS[0], "sentinel"),
+    over(KINDS[0], "cluster"),
 ]
 
 
@@ -91,7 +102,35 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
     return loops_of(item, {**USUAL, "debug": DebugLoop, "uvloop": uvloop.new_event_loop})
 
 
-@pytest.fixture(params=ENGINES, ids=lambda engine: engine.name)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the topologies on asyncio's loop alone, unless with ``--deep``: no server knows the loop of its client."""
+    if config.getoption("--deep", False):
+        return
+    left_out = [item for item in items if _is_of_a_topology(item) and not _is_on_asyncio(item)]
+    items[:] = [item for item in items if not _is_of_a_topology(item) or _is_on_asyncio(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _params(item: pytest.Item) -> Mapping[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def _is_of_a_topology(item: pytest.Item) -> bool:
+    engine = _params(item).get("engine")
+    return isinstance(engine, Engine) and engine.topology is not None
+
+
+def _is_on_asyncio(item: pytest.Item) -> bool:
+    return _params(item).get("_asyncio_loop_factory") in (None, USUAL["asyncio"])
+
+
+def _param(engine: Engine) -> Any:
+    """Have one process run all tests of a topology, which takes long to start."""
+    marks = [] if engine.topology is None else [pytest.mark.xdist_group(f"contract-{engine.name}")]
+    return pytest.param(engine, id=engine.name, marks=marks)
+
+
+@pytest.fixture(params=map(_param, ENGINES))
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Give each engine in turn."""
     engine: Engine = request.param
@@ -127,25 +166,39 @@ def immediate(engine: Engine) -> None:
         pytest.skip(f"a receiver has its message before a send to {engine.name} is done")
 
 
+# Not those that the tests of tests/redis break and heal.
+def _own_sentinels(binary: Binary) -> Sentinels:
+    return Sentinels(binary)
+
+
+def _own_cluster(binary: Binary) -> Cluster:
+    return Cluster(binary)
+
+
 @pytest.fixture
-def server(engine: Engine, share_redis: Callable[[Any, Binary], Server]) -> Server | None:
-    """Give the server that the engine needs, if it needs one."""
+def hosts(engine: Engine, share_redis: Callable[[Any, Binary], Any]) -> list[Any] | None:
+    """Start the servers that the engine needs, if it needs any, and give their addresses as its setting has them."""
     if engine.server is None:
         return None
-    binary = next((binary for binary in available() if binary.name == engine.server), None)
+    binary = next((binary for binary in available() if engine.topology or binary.name == engine.server), None)
     if binary is None:
         pytest.skip(missing(engine.server))
-    return share_redis(Server, binary)
+    if engine.topology == "sentinel":
+        sentinels = share_redis(_own_sentinels, binary)
+        return [{"sentinels": sentinels.addresses, "master_name": sentinels.name}]
+    if engine.topology == "cluster":
+        return [share_redis(_own_cluster, binary).nodes[0].url]
+    return [share_redis(Server, binary).url]
 
 
 @pytest.fixture
-async def make_layer(engine: Engine, server: Server | None) -> AsyncIterator[MakeLayer]:
+async def make_layer(engine: Engine, hosts: list[Any] | None) -> AsyncIterator[MakeLayer]:
     """Make layers, which are closed when the test is over."""
     layers: list[Any] = []
 
     def make(**settings: Any) -> Any:
-        if server is not None:
-            settings["hosts"] = [server.url]
+        if hosts is not None:
+            settings["hosts"] = hosts
         layer = engine.make(**settings)
         layers.append(layer)
         return layer

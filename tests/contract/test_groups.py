@@ -164,7 +164,7 @@ class TestGroupSend:
         assert [(report.delivered, report.dropped_full) for report in reports] == [(5, 0), (0, 5), (0, 5)]
 
     async def test_a_message_on_its_way_to_a_cancelled_member_goes_back(
-        self, layer: Any, receivers: Receivers, drain: Drain
+        self, engine: Any, layer: Any, receivers: Receivers, drain: Drain
     ) -> None:
         for name in ("a", "b"):
             await layer.group_add("group", name)
@@ -174,7 +174,10 @@ class TestGroupSend:
         cancelled.cancel()
         assert await other == HELLO
         await asyncio.wait([cancelled])
-        assert await drain(layer, "a") == [HELLO]
+        # Of two servers, one may have answered long ago: then the receiver has it, and nothing goes back.
+        had = [] if cancelled.cancelled() else [cancelled.result()]
+        assert not (had and engine.topology is None)
+        assert had + await drain(layer, "a") == [HELLO]
 
 
 class TestExclude:
