@@ -8,12 +8,12 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-deep test-redis test-browser test-pythons test-peers chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs clean
+.PHONY: help all demo dev test test-rust test-python test-deep test-redis test-browser test-pythons test-peers chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-all: lint test demo-once ## everything that CI runs on the Python that is here
+all: lint site test demo-once ## everything that CI runs on the Python that is here
 
 # LAYER=redis://localhost:6379 serves it by two workers on that server, or by WORKERS=n; LAYER=redis-server on one of its own.
 demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: and end; LAYER=redis://...: over workers)
@@ -116,6 +116,10 @@ wheels: $(VENV)/.wheels ## build what is released, as far as this machine can, i
 docs: ## build the documentation of the Rust core
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p headrace-core --features redis
 
+# INTERSPHINX=1 links to the documentation of Python, Django and Channels as well, for which it asks their servers.
+site: $(VENV)/.site ## build the documentation as a site, target/site/index.html; a broken reference is an error
+	SITE_INTERSPHINX=$(INTERSPHINX) $(BIN)/python -m sphinx -W --keep-going -n -q -d target/site-doctrees docs target/site
+
 clean: ## remove what was built
 	rm -rf $(VENV) target .pythons
 
@@ -126,7 +130,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 # The wheel of the working tree, built in release mode, with the extra of the target's name.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(BIN)/python $(SOURCES)
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.site: $(VENV)/.%: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[$*]'
 	@touch $@
 

@@ -4,8 +4,8 @@ A server in a process of its own, uvicorn with one room, gets long texts for the
 The clients of the room read nothing after the handshake. Beside them one client sends a frame, waits until it comes
 back, and sends the next.
 
-Each client of the room may hold, by docs/security.md: one text in the buffer of the server, and in its mailbox one text
-and ``capacity_bytes`` behind it. The mailboxes share one copy of each text.
+Each client of the room may hold, by docs/explanation/security.md: one text in the buffer of the server, and in its
+mailbox one text and ``capacity_bytes`` behind it. The mailboxes share one copy of each text.
 
 Python's cyclic garbage collector stops the server while it looks at all that a thousand connections are made of:
 ``--no-collector`` tells what is late without it.

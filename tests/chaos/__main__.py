@@ -2,8 +2,8 @@
 
 ``python -m tests.chaos --seconds 120 --seed 1`` starts a server, a proxy before it, and three processes that send to a
 group, to each other and to a queue. Round by round one thing goes wrong. Whatever the server took has to arrive, once
-and in order, or what docs/reliability.md promises has to be so: if not, it ends with status 1. The table that it prints
-is there too.
+and in order, or what docs/explanation/reliability.md promises has to be so: if not, it ends with status 1. The table
+that it prints is there too.
 """
 
 import argparse

@@ -33,7 +33,7 @@ class Sums:
         sent: Messages; those that the server took, and those that were given up with an error.
         expected: Deliveries that messages which were taken have to come to, one to each receiver.
         delivered: Those that they came to.
-        told: Those that they did not, as docs/reliability.md has it: mostly with a word to the receiver.
+        told: Those that they did not, as docs/explanation/reliability.md has it: mostly with a word to the receiver.
         untold: Those that are missing against it.
         twice: Deliveries that came a second time.
         disorder: Messages that came behind a later one of the same sender, though they were taken.

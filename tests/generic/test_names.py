@@ -24,7 +24,7 @@ CLASSES: list[type[Any]] = [
     *(AsyncConsumer, SyncConsumer, AsyncHttpConsumer, AsyncWebsocketConsumer, WebsocketConsumer),
     *(AsyncJsonWebsocketConsumer, JsonWebsocketConsumer),
 ]
-# docs/moving-from-channels.md, "Names to look out for".
+# docs/how-to/moving-from-channels.md, "Names to look out for".
 SETTINGS = {
     *("concurrency", "handler_timeout", "max_backlog", "overflow", "idle_timeout", "grace_period", "forward"),
     *("max_backlog_bytes", "read_ahead_bytes"),

@@ -63,7 +63,7 @@ MODULES_LEFT = {
     "channels.sessions": "stays Channels'; it takes our consumers and routers",
     "channels.management": "commands are found by Django; ours are those of the app headrace.django",
     "channels.testing.live": "stays Channels'; headrace.testing passes ChannelsLiveServerTestCase on",
-    "channels_redis": "its layers are named in settings, which take ours; see docs/redis.md",
+    "channels_redis": "its layers are named in settings, which take ours; see docs/how-to/redis.md",
 }
 # Names that our modules lack, and why.
 NAMES_LEFT = {

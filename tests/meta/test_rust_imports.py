@@ -1,4 +1,7 @@
-"""Imports in the Rust crates point one way, and no file is too long to be read at once. See docs/architecture.md."""
+"""Imports in the Rust crates point one way, and no file is too long to be read at once.
+
+See docs/explanation/architecture.md.
+"""
 
 from pathlib import Path
 

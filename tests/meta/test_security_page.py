@@ -1,4 +1,4 @@
-"""docs/security.md names each bound, and the defaults that it names are those of the code."""
+"""docs/explanation/security.md names each bound, and the defaults that it names are those of the code."""
 
 import inspect
 import re
@@ -21,7 +21,7 @@ UNITS = {"": 1, "s": 1, "characters": 1, "MiB": 1 << 20, "KiB": 1 << 10}
 
 def default_of(row: str) -> float | None:
     """Return the default in the row of the page that begins with these words."""
-    page = (ROOT / "docs" / "security.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "security.md").read_text()
     (cells,) = [line.split(" | ") for line in page.splitlines() if line.startswith(f"| {row} |")]
     number, unit = re.match(r"(\d+|none) ?(MiB|KiB|s|characters|)", cells[2]).groups()  # type: ignore[union-attr]
     return None if number == "none" else int(number) * UNITS[unit]
@@ -43,7 +43,10 @@ def constant(path: str, name: str) -> int:
     ("row", "value"),
     [
         ("messages of the layer for a consumer or a socket", setting_of(InMemoryChannelLayer, "capacity")),
-        ("their bytes, [behind the first](slow-sockets.md)", setting_of(InMemoryChannelLayer, "capacity_bytes")),
+        (
+            "their bytes, [behind the first](../how-to/slow-sockets.md)",
+            setting_of(InMemoryChannelLayer, "capacity_bytes"),
+        ),
         ("frames that are read ahead of a handler", READ_AHEAD),
         ("their bytes, but one frame always", AsyncConsumer.read_ahead_bytes),
         ("plain `send()` of a socket in an event loop", setting_of(RedisChannelLayer, "capacity_bytes")),
@@ -90,5 +93,5 @@ def test_sockets_have_the_defaults_of_consumers() -> None:
 
 
 def test_who_reports_a_vulnerability_finds_the_page() -> None:
-    assert "(docs/security.md)" in (ROOT / "SECURITY.md").read_text()
-    assert "(docs/security.md)" in (ROOT / "README.md").read_text()
+    assert "(docs/explanation/security.md)" in (ROOT / "SECURITY.md").read_text()
+    assert "(docs/explanation/security.md)" in (ROOT / "README.md").read_text()

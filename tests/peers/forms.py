@@ -1,4 +1,4 @@
-"""The steps of docs/moving-from-channels.md, each as a change of a project's text."""
+"""The steps of docs/how-to/moving-from-channels.md, each as a change of a project's text."""
 
 import re
 from collections.abc import Callable

@@ -59,7 +59,7 @@ async def test_a_command_that_the_user_may_not_run_is_named(start_redis: Callabl
             "publish": lambda: layer.group_send("room", MESSAGE),
             "subscribe": layer.connect,
         }
-        with pytest.raises(LayerUnavailable, match=rf"(?i)NOPERM.*{command}.*docs/redis\.md"):
+        with pytest.raises(LayerUnavailable, match=rf"(?i)NOPERM.*{command}.*docs/how-to/redis\.md"):
             await asyncio.wait_for(ways[command](), 5)
 
 

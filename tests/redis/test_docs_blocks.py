@@ -16,7 +16,7 @@ from tests.support.servers import Server
 
 from headrace.layers import RedisChannelLayer
 
-PAGE = (Path(__file__).parents[2] / "docs/redis.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/how-to/redis.md").read_text()
 SECRET = "s3cr3t"
 USER = {"chat": f"on >{SECRET} ~* &* +@all"}
 Changes = dict[str, str]
@@ -35,7 +35,7 @@ def layer_of(name: str, changes: Changes) -> RedisChannelLayer:
         assert old in source, old
         source = source.replace(old, new)
     names: dict[str, Any] = {}
-    exec(compile(source, "docs/redis.md", "exec"), names)
+    exec(compile(source, "docs/how-to/redis.md", "exec"), names)
     config = names["CHANNEL_LAYERS"]["default"]["CONFIG"]
     return RedisChannelLayer(**{**config, "prefix": f"t{uuid.uuid4().hex}"})
 

@@ -15,7 +15,7 @@ from headrace._layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
 from headrace._layers.redis_config import RedisConfig, redis_config
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/redis.md").read_text()
+PAGE = (ROOT / "docs/how-to/redis.md").read_text()
 NATIVE = ROOT / "rust/core/src/redis"
 
 BLOCKS = {
@@ -55,7 +55,7 @@ def config_of(block: str, folder: Path) -> dict[str, Any]:
     (folder / "redis-password").write_text(f"{SECRET}\n")
     source = BLOCKS[block].replace("/etc/redis", str(folder)).replace("/run/secrets", str(folder))
     names: dict[str, Any] = {}
-    exec(compile(source, "docs/redis.md", "exec"), names)
+    exec(compile(source, "docs/how-to/redis.md", "exec"), names)
     entry = names["CHANNEL_LAYERS"]["default"]
     assert entry["BACKEND"] == "headrace.layers.RedisChannelLayer"
     config: dict[str, Any] = entry["CONFIG"]

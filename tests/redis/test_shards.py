@@ -25,7 +25,7 @@ def channels_redis(name: str) -> int:
 
 
 def rendezvous(name: str) -> int:
-    """Give a name's server as docs/protocol.md says."""
+    """Give a name's server as docs/reference/protocol.md says."""
     digest = 0xCBF29CE484222325
     for byte in name.encode():
         digest = (digest ^ byte) * 0x100000001B3 & _MASK

@@ -19,7 +19,7 @@ from tests.support.traffic import Fleet, exchange, soon
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
 
-PAGE = (Path(__file__).parents[2] / "docs/redis.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/how-to/redis.md").read_text()
 # The commands that the page tells to allow.
 COMMANDS = re.findall(r"\+[a-z|-]+", next(line for line in PAGE.splitlines() if line.startswith("user chat on")))
 Start = Callable[..., Server]

@@ -1,4 +1,4 @@
-"""What docs/sockets.md says runs, and the names in its table are there."""
+"""What docs/how-to/sockets.md says runs, and the names in its table are there."""
 
 import asyncio
 import importlib
@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from headrace.sockets import BaseSocketServer, Broadcaster
 
-PAGE = (Path(__file__).parents[2] / "docs/sockets.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/how-to/sockets.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SECONDS = 30
 

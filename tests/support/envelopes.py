@@ -1,4 +1,4 @@
-"""Envelopes of headrace's wire, as docs/protocol.md describes them, for who forges some."""
+"""Envelopes of headrace's wire, as docs/reference/protocol.md describes them, for who forges some."""
 
 import base64
 import hashlib

@@ -24,7 +24,8 @@ class Interface:
         return ["--features", ",".join(self.features)] if self.features else []
 
 
-# That of each supported version; and the stable one, which serves those to come: docs/decisions/0005-stable-abi.md.
+# That of each supported version; and the stable one, which serves those to come. Why they are these is told in
+# docs/explanation/decisions/0005-stable-abi.md.
 VERSIONS = tuple(map(Version.parse, ("3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t")))
 STABLE = Interface("stable", Version.parse("3.15"), ("pyo3/abi3t-py315",))
 INTERFACES = (*(Interface(str(version), version) for version in VERSIONS), STABLE)

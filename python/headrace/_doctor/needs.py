@@ -113,7 +113,8 @@ def permissions(endpoint: Endpoint, timeout: float, needs: Needs, user: str) -> 
     for command, text in refused.items():
         if command not in denied:
             yield problem(
-                f"{command[0]} fails: {text}", "mend the server, or ask who runs it; docs/redis.md has what it needs"
+                f"{command[0]} fails: {text}",
+                "mend the server, or ask who runs it; docs/how-to/redis.md has what it needs",
             )
 
 

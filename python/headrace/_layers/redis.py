@@ -1,8 +1,8 @@
 """The layer that spans processes, over Redis or Valkey: Channels' API over native mailboxes and an engine of its own.
 
 Mailboxes are in this process, as those of the in-process layer. What is for others travels by pub/sub, and what is for
-nobody in particular waits in queues on the server. docs/redis.md says how to set it up, docs/reliability.md what it
-promises, docs/protocol.md what travels.
+nobody in particular waits in queues on the server. docs/how-to/redis.md says how to set it up,
+docs/explanation/reliability.md what it promises, docs/reference/protocol.md what travels.
 """
 
 import asyncio

@@ -37,7 +37,7 @@ class BaseSocketServer(Broadcaster):
 
     Without an ASGI server it is fed by whatever ``receive`` and ``send`` are, once ``start_listeners`` was called.
 
-    Differs from ``django_sockets``: docs/sockets.md tells, name by name.
+    Differs from ``django_sockets``: docs/how-to/sockets.md tells, name by name.
 
     Args:
         scope: The ASGI scope.

@@ -118,7 +118,7 @@ def check_sockets_config(**_kwargs: object) -> list[CheckMessage]:
         redis_config_of_project()
     except ValueError as error:
         # No password is in it.
-        hint = "docs/sockets.md says what may be in it."
+        hint = "docs/how-to/sockets.md says what may be in it."
         named = str(error) if SETTING in str(error) else f"{SETTING}: {error}"
         return [Error(named, hint=hint, id="headrace.E006")]
     return []

@@ -3,7 +3,7 @@
 //! [`RedisEngine`] is what callers hold, and a [`Ledger`] keeps the outcome of sends that nobody waited for. Below it are three
 //! folders, each of which knows those before it and none behind it:
 //!
-//! - `wire`: what travels, as `docs/protocol.md` describes it. Pure: no input or output, no clock.
+//! - `wire`: what travels, as `docs/reference/protocol.md` describes it. Pure: no input or output, no clock.
 //! - `link`: connections to servers. Sockets are nowhere else.
 //! - `driver`: one task for each layer, which keeps its state and makes every decision.
 

@@ -244,7 +244,7 @@ fn verify_name(
 pub(super) struct Words<'a>(pub(super) &'a CertificateError);
 
 const ITSELF: &str = "give the certificate itself as 'ssl_ca_certs'";
-const ANOTHER: &str = "make another, as docs/redis.md says";
+const ANOTHER: &str = "make another, as docs/how-to/redis.md says";
 
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

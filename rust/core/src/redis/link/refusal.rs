@@ -66,7 +66,9 @@ impl Refusal {
             _ => FaultKind::Refused,
         };
         let advice = match code.as_str() {
-            "NOPERM" => ": the user's ACL has to allow it; docs/redis.md lists what is needed",
+            "NOPERM" => {
+                ": the user's ACL has to allow it; docs/how-to/redis.md lists what is needed"
+            }
             "NOAUTH" | "WRONGPASS" => ": give a username and a password",
             "OOM" => ": the server's memory is full",
             _ => "",

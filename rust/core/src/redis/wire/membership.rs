@@ -64,7 +64,7 @@ mod tests {
         keys.with_versions(versions)
     }
 
-    /// The example of docs/protocol.md.
+    /// The example of docs/reference/protocol.md.
     #[test]
     fn values_are_those_of_the_protocol() {
         let keys = crypt(Vec::new());

@@ -105,7 +105,7 @@ fn malformed(bytes: &[u8]) -> Option<Malformed> {
     read(bytes, None).err()
 }
 
-/// The example of docs/protocol.md: a direct message.
+/// The example of docs/reference/protocol.md: a direct message.
 #[test]
 fn bytes_are_those_of_the_protocol() {
     let channel = "specific.0123456789abcdef!t";
@@ -171,7 +171,7 @@ fn an_encrypted_body_of_version_1_is_a_token() {
     assert_eq!(read(&empty, Some(&keys)), Err(Malformed::Truncated));
 }
 
-/// The example of docs/protocol.md, whose initialisation vector is the bytes 0 to 15.
+/// The example of docs/reference/protocol.md, whose initialisation vector is the bytes 0 to 15.
 #[test]
 fn bytes_of_version_2_are_those_of_the_protocol() {
     let keys = crypt("first secret");

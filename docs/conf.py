@@ -1,0 +1,62 @@
+"""How the site is built; `make site` does it, with every warning an error."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import headrace
+
+DOCS = Path(__file__).parent
+
+project = "headrace"
+copyright = "the headrace contributors"
+version = release = headrace.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+
+html_theme = "furo"
+html_title = f"headrace {release}"
+html_copy_source = False
+highlight_language = "none"
+copybutton_prompt_text = "$ "
+
+# Links go to headings: the levels that have an anchor.
+myst_heading_anchors = 4
+
+# Docstrings are Google's; those of the native classes have code in single backticks.
+default_role = "code"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+# A class has what it inherits from private classes, and not what the public ones below it have on their own page.
+autodoc_default_options = {"inherited-members": "AsyncConsumer, BaseException, Protocol, object, tuple, dict"}
+
+# References to headrace's public names have to lead somewhere; those of others where they can be looked up.
+nitpick_ignore_regex = [(r"py:.*", r"(?!headrace\.[a-z]).*"), (r"py:.*", r"headrace\.(.*\.)?_.*")]
+if os.environ.get("SITE_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "django": ("https://docs.djangoproject.com/en/stable", "https://docs.djangoproject.com/en/stable/_objects/"),
+        "channels": ("https://channels.readthedocs.io/en/stable", None),
+    }
+
+
+def _name_what_is_outside(app: Any, page: str, source: list[str]) -> None:
+    """Make of a link to a file of the repository outside docs/ its name: the site does not have it."""
+    folder = (DOCS / page).parent
+
+    def named(link: re.Match[str]) -> str:
+        text, target = link.groups()
+        path = (folder / target).resolve()
+        return link[0] if path.is_relative_to(DOCS) else f"{text} (`{path.relative_to(DOCS.parent)}` in the repository)"
+
+    source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", named, source[0])
+
+
+def setup(app: Any) -> None:
+    """Tell Sphinx what is done here."""
+    app.connect("source-read", _name_what_is_outside)
