@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils.nodes import document
+from sphinx.addnodes import pending_xref
+
 import headrace
 
 DOCS = Path(__file__).parent
@@ -57,6 +60,14 @@ def _name_what_is_outside(app: Any, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", named, source[0])
 
 
+def _leave_bytes(app: Any, page: document) -> None:
+    """Keep the type ``bytes`` in signatures from being a link to an attribute of that name."""
+    for reference in list(page.findall(pending_xref)):
+        if reference["reftarget"] == "bytes":
+            reference.replace_self(reference.children)
+
+
 def setup(app: Any) -> None:
     """Tell Sphinx what is done here."""
+    app.connect("doctree-read", _leave_bytes)
     app.connect("source-read", _name_what_is_outside)
