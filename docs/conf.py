@@ -11,6 +11,7 @@ from sphinx.addnodes import pending_xref
 import headrace
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 
 project = "headrace"
 copyright = "the headrace contributors"
@@ -48,16 +49,30 @@ if os.environ.get("SITE_INTERSPHINX"):
     }
 
 
-def _name_what_is_outside(app: Any, page: str, source: list[str]) -> None:
-    """Make of a link to a file of the repository outside docs/ its name: the site does not have it."""
+def _prepare(app: Any, page: str, source: list[str]) -> None:
+    """Put in what a page includes, and make of a link to a file outside docs/, which the site lacks, its name."""
     folder = (DOCS / page).parent
+
+    def included(comment: re.Match[str]) -> str:
+        name, heading = comment.groups()
+        text = (ROOT / name).read_text()
+        if heading:
+            text = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+        # Without the title, which the page has, and with links from where the page is.
+        text = re.sub(r"\A# .*\n", "", text)
+        up = os.path.relpath(ROOT, folder)
+        return re.sub(r"\]\((?!https?:|#)", f"]({up}/", text)
 
     def named(link: re.Match[str]) -> str:
         text, target = link.groups()
         path = (folder / target).resolve()
-        return link[0] if path.is_relative_to(DOCS) else f"{text} (`{path.relative_to(DOCS.parent)}` in the repository)"
+        if path.is_relative_to(DOCS):
+            return link[0]
+        name = str(path.relative_to(ROOT))
+        return f"`{name}`" if text.strip("`") == name else f"{text} (`{name}` in the repository)"
 
-    source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", named, source[0])
+    source[0] = re.sub(r"<!-- include: (\S+?)(?:, ([^>]+))? -->", included, source[0])
+    source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#]+)\)", named, source[0])
 
 
 def _leave_bytes(app: Any, page: document) -> None:
@@ -70,4 +85,4 @@ def _leave_bytes(app: Any, page: document) -> None:
 def setup(app: Any) -> None:
     """Tell Sphinx what is done here."""
     app.connect("doctree-read", _leave_bytes)
-    app.connect("source-read", _name_what_is_outside)
+    app.connect("source-read", _prepare)

@@ -1,6 +1,7 @@
 """The reference of docs/ names everything that is public: names, settings, options of commands, and checks."""
 
 import argparse
+import ast
 import importlib
 import inspect
 import re
@@ -10,19 +11,22 @@ from typing import Any
 import pytest
 from tests.meta.test_public import PUBLIC
 
+import headrace
 from headrace import AsyncConsumer, BaseSocketServer, Broadcaster, InMemoryChannelLayer, RedisChannelLayer, SyncConsumer
 from headrace._cli import COMMANDS
 from headrace._sockets.backend import SETTING
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.generic.websocket import AsyncWebsocketConsumer
 
-ROOT = Path(__file__).parents[2]
-REFERENCE = ROOT / "docs/reference"
+PACKAGE = Path(headrace.__file__).parent
+REFERENCE = Path(__file__).parents[2] / "docs/reference"
 PAGES = "\n".join(path.read_text() for path in sorted(REFERENCE.rglob("*.md")))
 SETTINGS = (REFERENCE / "settings.md").read_text()
 DOCUMENTED = set(re.findall(r"^\.\. auto(?!module)\w+:: (\S+)", PAGES, re.MULTILINE))
 NAMED = {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)", PAGES)}
 FROM_ELSEWHERE = {"__version__", "DEFAULT_CHANNEL_LAYER", "async_to_sync", "sync_to_async"}
+# These are None, and said by the layer when it knows the others.
+CHOSEN_LATER = {"ring", "wire", "allow_memory"}
 OBJECTS = {"channel_layers", "sync_pool"}
 
 
@@ -41,7 +45,7 @@ def test_what_is_documented_is_public() -> None:
 
 
 def test_each_check_is_listed() -> None:
-    source = (ROOT / "python/headrace/django/_checks.py").read_text()
+    source = (PACKAGE / "django/_checks.py").read_text()
     checks = set(re.findall(r'id="(headrace\.\w+)"', source))
     assert checks
     assert set(re.findall(r"^\| `(headrace\.\w+)`", (REFERENCE / "checks.md").read_text(), re.MULTILINE)) == checks
@@ -83,10 +87,59 @@ def test_each_argument_of_socket_servers_and_broadcasters_is_listed() -> None:
 
 
 def test_each_setting_of_a_project_is_listed() -> None:
-    sources = "\n".join(path.read_text() for path in (ROOT / "python/headrace").rglob("*.py"))
+    sources = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     read = set(re.findall(r'getattr\((?:django_)?settings(?:\(\))?, "([A-Z_]+)"', sources))
     assert "HEADRACE_SYNC_THREADS" in read
     assert read | {SETTING} <= in_tables()
+
+
+def defaults(heading: str) -> dict[str, object]:
+    """Return the defaults that the page says below a heading, but for those that are words."""
+    section = SETTINGS.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    found: dict[str, object] = {}
+    for names, cell in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]+) \|", section, re.MULTILINE):
+        if number := re.fullmatch(r"(\d+)( s| MiB)?", cell):
+            value: object = int(number[1]) * (1 << 20 if number[2] == " MiB" else 1)
+        elif cell.startswith("`") and cell.endswith("`"):
+            value = ast.literal_eval(cell.strip("`"))
+        else:
+            continue
+        found |= dict.fromkeys(re.findall(r"\w+", names), value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("heading", "owners"),
+    [
+        ("Of every layer", [InMemoryChannelLayer, RedisChannelLayer]),
+        ("Of a layer in memory", [InMemoryChannelLayer]),
+        ("Of a layer over Redis", [RedisChannelLayer]),
+        ("Of a consumer", [AsyncHttpConsumer]),
+        ("Of a socket server", [BaseSocketServer]),
+    ],
+)
+def test_a_default_on_the_page_is_that_of_the_code(heading: str, owners: list[Any]) -> None:
+    said = defaults(heading)
+    assert said
+    for owner in owners:
+        arguments = {name: each.default for name, each in inspect.signature(owner).parameters.items()}
+        for name, value in said.items():
+            default = arguments[name] if name in arguments else getattr(owner, name)
+            if name in CHOSEN_LATER:
+                assert default is None
+            else:
+                assert (list(default) if isinstance(default, tuple) else default) == value, name
+
+
+def test_each_logger_is_listed() -> None:
+    loggers = set()
+    for path in PACKAGE.rglob("*.py"):
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        named = re.findall(r"getLogger\((__name__|\"[\w.]+\")\)", path.read_text())
+        loggers |= {module if name == "__name__" else name.strip('"') for name in named}
+    assert "headrace.redis" in loggers
+    listed = re.findall(r"`([\w.]+)`", SETTINGS.partition("## Loggers")[2])
+    assert {name for name in loggers if "._demo" not in name} - set(listed) == set()
 
 
 def in_tables() -> set[str]:

@@ -16,7 +16,8 @@ from tests.support.servers import Server
 
 from headrace.layers import RedisChannelLayer
 
-PAGE = (Path(__file__).parents[2] / "docs/how-to/redis.md").read_text()
+PAGES = Path(__file__).parents[2] / "docs/how-to"
+PAGE = "\n".join((PAGES / name).read_text() for name in ("redis.md", "moving-a-fleet.md"))
 SECRET = "s3cr3t"
 USER = {"chat": f"on >{SECRET} ~* &* +@all"}
 Changes = dict[str, str]

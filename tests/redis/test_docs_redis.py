@@ -15,7 +15,8 @@ from headrace._layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
 from headrace._layers.redis_config import RedisConfig, redis_config
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/how-to/redis.md").read_text()
+PAGES = ROOT / "docs/how-to"
+PAGE = "\n".join((PAGES / name).read_text() for name in ("redis.md", "moving-a-fleet.md"))
 NATIVE = ROOT / "rust/core/src/redis"
 
 BLOCKS = {

@@ -104,7 +104,7 @@ def _without_server(backend: str) -> Finding:
 
 def _known(backend: str, config: Mapping[str, Any]) -> Iterator[Finding]:
     """Say what is wrong with channels_redis whatever the server, beyond what the checks say."""
-    move = "use headrace.layers.RedisChannelLayer; docs/how-to/redis.md says how a fleet is moved"
+    move = "use headrace.layers.RedisChannelLayer; docs/how-to/moving-a-fleet.md says how a fleet is moved"
     if backend == _CORE:
         capacity = config.get("capacity", 100)
         yield warning(
