@@ -296,5 +296,8 @@ else:
 ELSEWHERE = {
     "how-to/sockets.md": "tests/sockets/test_docs.py",
     "how-to/testing.md": "tests/meta/test_docs.py",
+    "tutorials/django-chat.md": "tests/examples/test_tutorials.py",
+    "tutorials/fastapi-chat.md": "tests/examples/test_tutorials.py",
+    "tutorials/counter.md": "tests/examples/test_tutorials.py",
 }
 """The pages whose blocks other tests run."""
