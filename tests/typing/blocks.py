@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 
 # A page that goes on where another has ended.
-CONTINUES = {"docs/testing.md": "docs/without-django.md"}
+CONTINUES = {"docs/how-to/testing.md": "docs/how-to/without-django.md"}
 # What a page leaves to its reader.
 OWN = {
     "layer": "import headrace.typing\nlayer: headrace.typing.ChannelLayer",
