@@ -5,7 +5,6 @@ The API is that of ``channels.consumer``. What differs is how messages get to th
 
 import functools
 import inspect
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
@@ -20,7 +19,7 @@ from headrace._dispatch import (
     Shared,
     SyncSession,
     get_handler_name,
-    log_away,
+    log_failure,
     sync_pool,
 )
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
@@ -43,8 +42,6 @@ __all__ = [
     "get_handler_name",
     "sync_pool",
 ]
-
-_logger = logging.getLogger("headrace.consumer")
 
 
 class AsyncConsumer:
@@ -173,12 +170,7 @@ class AsyncConsumer:
             exc: The exception; never ``StopConsumer``.
             message: What was being handled; ``{"type": "on_idle"}`` stands for that method.
         """
-        place = self.scope.get("path", self.scope.get("type"))
-        kind = message.get("type") if isinstance(message, Mapping) else message
-        if isinstance(exc, LayerUnavailable):
-            log_away(self, kind, exc)
-            raise exc
-        _logger.error("%s at %s failed on %r: %r", type(self).__name__, place, kind, exc)
+        log_failure(self, message.get("type") if isinstance(message, Mapping) else message, exc)
         raise exc
 
     async def on_idle(self) -> None:
@@ -242,7 +234,7 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Life 
             message = await receive() if session.may_defer(consumer) else {}
             if not await session.defers_client(consumer, message):
                 raise
-            log_away(consumer, message["type"], error)
+            log_failure(consumer, message["type"], error)
             return None
     return Life(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
 
@@ -281,7 +273,7 @@ class SyncConsumer(AsyncConsumer):
 
     With Django configured all handlers of the process share one thread, as in Channels: tests and transactions
     rely on it. Without Django, or if ``thread_sensitive`` is False, or ``HEADRACE_SYNC_THREADS`` is set, they run in
-    a pool, so that one that blocks holds up its own consumer only; Django's old connections are closed before and
+    a pool, so that one that blocks delays its own consumer only; Django's old connections are closed before and
     after each handler in its thread.
 
     A handler that runs cannot be cancelled: whoever ends the consumer waits for it.

@@ -17,12 +17,13 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Each module imports from ranks below its own, or from those named beside it.
 RANKS = [
     ["headrace.exceptions", "headrace._json_text", "headrace._public", "headrace._settings", "headrace.typing"],
-    ["headrace._core", "headrace._layers", "headrace._sockets"],
+    ["headrace._core", "headrace._layers", "headrace._sockets", "headrace._websocket"],
     [
         *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.base", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
         *("headrace._layers.subscription", "headrace._layers.views"),
     ],
+    ["headrace._websocket.closing", "headrace._websocket.codes", "headrace._websocket.handshake"],
     [
         *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
         "headrace._layers.native",
@@ -36,7 +37,7 @@ RANKS = [
     ["headrace.layers"],
     ["headrace.sync", "headrace.db", "headrace.utils", "headrace.paths"],
     [
-        *("headrace._dispatch.counters", "headrace._dispatch.handlers", "headrace._dispatch.handshake"),
+        *("headrace._dispatch.counters", "headrace._dispatch.failures", "headrace._dispatch.handlers"),
         "headrace._dispatch.settings",
     ],
     ["headrace._dispatch.attendant", "headrace._dispatch.intake", "headrace._dispatch.threads"],

@@ -10,6 +10,7 @@ from headrace._dispatch.intake import READ_AHEAD
 from headrace._dispatch.threads import THREADS
 from headrace._layers.base import BaseChannelLayer
 from headrace._sockets import backend, incoming, outgoing
+from headrace._websocket.closing import CLOSE_TIMEOUT
 from headrace.consumer import AsyncConsumer
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
@@ -47,12 +48,12 @@ def constant(path: str, name: str) -> int:
         ("frames that are read ahead of a handler", READ_AHEAD),
         ("their bytes, but one frame always", AsyncConsumer.read_ahead_bytes),
         ("plain `send()` of a socket in an event loop", setting_of(RedisChannelLayer, "capacity_bytes")),
-        ("a thread that sends to a client which does not read", outgoing.CLOSE_SECONDS),
+        ("a thread that sends to a client which does not read", outgoing.SEND_TIMEOUT),
         ("the body of an HTTP request", AsyncHttpConsumer.max_body_bytes),
         ("a handler whose client has gone", AsyncConsumer.grace_period),
         ("a handler", AsyncConsumer.handler_timeout),
         ("a silent client", AsyncConsumer.idle_timeout),
-        ("the close of a client that does not read", outgoing.CLOSE_SECONDS),
+        ("the close of a client that does not read", CLOSE_TIMEOUT),
         ("messages of a mailbox", setting_of(RedisChannelLayer, "capacity")),
         ("their bytes, behind the first", setting_of(RedisChannelLayer, "capacity_bytes")),
         ("the age of a message", setting_of(RedisChannelLayer, "expiry")),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace._dispatch import CLEAN_UP_SECONDS
 from headrace._sockets.incoming import LONG, READ_AHEAD
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer
@@ -290,7 +290,7 @@ async def test_a_hook_that_does_not_end_is_reported(
     skip(GRACE)
     await until(lambda: server.begun == 2)
     assert caplog.messages == []
-    skip(CLEAN_UP_SECONDS)
+    skip(CLEAN_UP_TIMEOUT)
     await until(lambda: caplog.messages)
     assert caplog.messages == ["<Deaf at /ws/>: its client has gone, and its hook did not end in 10 s after its cancel"]
     server.gate.set()
@@ -355,7 +355,7 @@ async def test_a_handler_of_broadcasts_that_ignores_its_cancel_does_not_keep_the
     await until(lambda: server.begun == 1)
     client.gives("disconnect", code=4001)
     await until(lambda: server.begun == 2)
-    skip(CLEAN_UP_SECONDS)
+    skip(CLEAN_UP_TIMEOUT)
     await client.ends()
     assert server.log == ["CancelledError", 4001]
     assert "ignores its cancel" in caplog.text

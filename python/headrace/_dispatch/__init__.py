@@ -2,10 +2,10 @@
 
 from headrace._dispatch.attendant import Rest, stand_in
 from headrace._dispatch.counters import ConsumerStats, Counters
+from headrace._dispatch.failures import log_failure
 from headrace._dispatch.handlers import Handlers, get_handler_name
-from headrace._dispatch.handshake import AWAY, UNAVAILABLE, log_away, refuse_handshake
 from headrace._dispatch.intake import Intake
-from headrace._dispatch.life import CLEAN_UP_SECONDS, Life, despite_cancel
+from headrace._dispatch.life import Life
 from headrace._dispatch.session import Session, Shared, SyncSession
 from headrace._dispatch.settings import (
     GRACE_SECONDS,
@@ -27,11 +27,8 @@ from headrace._dispatch.threads import (
 )
 
 __all__ = [
-    "AWAY",
-    "CLEAN_UP_SECONDS",
     "GRACE_SECONDS",
     "READ_AHEAD_BYTES",
-    "UNAVAILABLE",
     "ConsumerStats",
     "Counters",
     "Handlers",
@@ -47,11 +44,9 @@ __all__ = [
     "check_grace",
     "check_settings",
     "current_executor",
-    "despite_cancel",
     "forwarded_fields",
     "get_handler_name",
-    "log_away",
-    "refuse_handshake",
+    "log_failure",
     "restore_executor",
     "setting",
     "size_of",

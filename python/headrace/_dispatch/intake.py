@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard
 from headrace._core import Inbox
 from headrace._dispatch.settings import READ_AHEAD_BYTES, setting, size_of
 from headrace._layers.native import NativeChannelLayer
+from headrace._websocket.closing import CLOSE_TIMEOUT
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
@@ -32,9 +33,6 @@ _logger = logging.getLogger("headrace.consumer")
 READ_AHEAD = 8
 """Messages that a reader may hold before they are handled. None is read ahead for a worker: other workers could have
 handled it, and it would be lost with a consumer that fails."""
-
-CLOSE_SECONDS = 5
-"""How long the end of a consumer waits for the server's ``receive()`` to end."""
 
 DISCONNECTS = ("websocket.disconnect", "http.disconnect")
 """The last message of a client; no server has another behind it."""
@@ -287,7 +285,7 @@ class Intake:
         self._life = None
         self.inbox.attend(None)
         if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
             if stuck:
                 _logger.error("the server's receive() does not end when it is cancelled; the consumer ends without it")
 

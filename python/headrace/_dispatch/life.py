@@ -7,26 +7,25 @@ begun is finished once, its groups are left, its channel is closed, and only the
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from types import MethodType
 from typing import Any, ClassVar, Protocol, cast
 
 from headrace._dispatch.attendant import Rest, begin
+from headrace._dispatch.failures import place_of
 from headrace._dispatch.handlers import FORWARD
 from headrace._dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
 from headrace._dispatch.session import Session
 from headrace._dispatch.settings import READ_AHEAD_BYTES, setting
 from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._settings import django_settings
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
 from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
 from headrace.typing import ChannelLayer, Message, Receive, Scope
 
-__all__ = ["Consumer", "Life", "despite_cancel"]
-
-CLEAN_UP_SECONDS = 10
-"""How long the end of a consumer may take when it was cancelled."""
+__all__ = ["Consumer", "Life"]
 
 _HOOKS = {
     "websocket_connect": "connect",
@@ -206,7 +205,7 @@ class Life:
         # A handler in a thread may go on for long, and nobody is left for what waits behind it.
         self._session.shared.counters.add(dropped_unhandled=self._intake.let_go())
         if self._interrupt():
-            self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_SECONDS, self._report_stuck)
+            self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_TIMEOUT, self._report_stuck)
 
     def _report_stuck(self) -> None:
         """Say that a handler goes on: one that ignores its cancel, or one in a thread that does not send."""
@@ -215,7 +214,7 @@ class Life:
             "%s at %s: its client has gone, and its handler did not end in %s s after its cancel; it keeps its %s",
             type(consumer).__name__,
             consumer.scope.get("path"),
-            CLEAN_UP_SECONDS,
+            CLEAN_UP_TIMEOUT,
             "thread" if consumer._sync else "task",
         )
 
@@ -265,7 +264,7 @@ class Life:
             "%s at %r was busy for longer than messages live: %d expired before it could take them; more are only "
             "counted, in dropped_expired of its layer",
             type(consumer).__name__,
-            consumer.scope.get("path", consumer.scope.get("type")),
+            place_of(consumer),
             expired,
         )
 
@@ -458,31 +457,6 @@ class Life:
                 # What ended the consumer goes on, and not what failed after it; on_error has heard of both.
                 if not self._failed:
                     raise
-
-
-async def despite_cancel(ending: Coroutine[Any, Any, None] | asyncio.Task[None], name: str) -> None:
-    """Wait for the end of something, however often its task is cancelled meanwhile, but not for ever.
-
-    Args:
-        ending: What ends it.
-        name: What to call it, in the log.
-    """
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(ending)
-    deadline = loop.time() + CLEAN_UP_SECONDS
-    cancelled = False
-    while not task.done() and loop.time() < deadline:
-        try:
-            await asyncio.wait({task}, timeout=deadline - loop.time())
-        except asyncio.CancelledError:
-            cancelled = True
-    if not task.done():
-        task.cancel()
-        _logger.error("%s did not end in %s s and was cut off", name, CLEAN_UP_SECONDS)
-    else:
-        task.result()
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 def _explain(error: Exception, consumer: object, message: Any) -> Exception:

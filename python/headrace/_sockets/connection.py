@@ -1,7 +1,7 @@
 """One WebSocket from its first message to its end: the mechanics below ``BaseSocketServer``.
 
 It lives in two lanes. In one its task takes the client's frames, one after the other, and calls the hooks; in the
-other a task delivers what is broadcast to its topics, so that a slow hook holds up the frames of its own client and
+other a task delivers what is broadcast to its topics, so that a slow hook delays the frames of its own client and
 nothing else. Guaranteed, whatever ends it (its client, a close, an exception in ``connect``, the server's shutdown),
 but for the end of the process: it has left its topics, and ``disconnect`` was called once, before it ends.
 """
@@ -16,14 +16,9 @@ from typing import Any
 
 from headrace._core import Inbox
 from headrace._dispatch import (
-    AWAY,
-    CLEAN_UP_SECONDS,
-    UNAVAILABLE,
     Rest,
     call_in_thread,
     current_executor,
-    despite_cancel,
-    refuse_handshake,
     restore_executor,
     stand_in,
 )
@@ -32,8 +27,18 @@ from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.incoming import Incoming
 from headrace._sockets.loop import begun
 from headrace._sockets.mailbox import Mailbox
-from headrace._sockets.outgoing import NO_CODE, Phase
+from headrace._sockets.outgoing import Phase
 from headrace._sockets.payload import data_of, frame_of
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
+from headrace._websocket.codes import (
+    FORBIDDEN,
+    INTERNAL_ERROR,
+    NO_STATUS,
+    NOT_LOGGED_IN,
+    SERVICE_UNAVAILABLE,
+    TRY_AGAIN_LATER,
+)
+from headrace._websocket.handshake import refuse_handshake
 from headrace.exceptions import ConnectionClosed, LayerUnavailable
 from headrace.typing import Message, Receive, Send
 
@@ -41,12 +46,7 @@ __all__ = ["Connection"]
 
 _logger = logging.getLogger("headrace.sockets")
 
-NOBODY, FORBIDDEN = 4401, 4403
-"""The codes of a refusal: nobody is logged in, or the wrong one."""
-
-FAILED = 1011
-
-_STATUS = {NOBODY: 401, FAILED: 500, AWAY: UNAVAILABLE}
+_STATUS = {NOT_LOGGED_IN: 401, INTERNAL_ERROR: 500, TRY_AGAIN_LATER: SERVICE_UNAVAILABLE}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
 
@@ -203,7 +203,7 @@ class Connection(Incoming):
             await self._call("connect")
         except Exception as error:
             self._note_error("connect")
-            await self._close(AWAY if isinstance(error, LayerUnavailable) else FAILED)
+            await self._close(TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR)
 
     async def _refusal(self) -> int | None:
         """Return the code to refuse the connection with, or None to accept it."""
@@ -211,18 +211,18 @@ class Connection(Incoming):
             answer = await self._call("authorize")
         except Exception as error:
             self._note_error("authorize")
-            return AWAY if isinstance(error, LayerUnavailable) else FAILED
+            return TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR
         if answer is True:
             return None
         if answer is None:
             _logger.warning("%r: authorize() returned nothing, so it is refused; return True to accept", self)
         if not answer:
             user = self._server.scope.get("user", self)
-            return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOBODY
+            return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOT_LOGGED_IN
         if isinstance(answer, int) and answer >= 1000:
             return answer
         _logger.error("%r: authorize() must return True, False or a code; it is refused for %r", self, answer)
-        return FAILED
+        return INTERNAL_ERROR
 
     async def _refuse(self, code: int) -> None:
         self._phase = Phase.CLOSED
@@ -368,7 +368,7 @@ class Connection(Incoming):
         if task.cancelled() or (error := task.exception()) is None or self._phase is not Phase.OPEN:
             return
         _logger.error("%r is closed, because nothing more can be delivered to it: %r", self, error)
-        self._note_closed(FAILED)
+        self._note_closed(INTERNAL_ERROR)
         self._begin_closing()
 
     def _stop_delivering(self) -> None:
@@ -397,7 +397,7 @@ class Connection(Incoming):
         self._stop_delivering()
         await self._stop_reading()
         if self._delivering is not None:
-            _, stuck = await asyncio.wait({self._delivering}, timeout=CLEAN_UP_SECONDS)
+            _, stuck = await asyncio.wait({self._delivering}, timeout=CLEAN_UP_TIMEOUT)
             if stuck:
                 _logger.error("%r ends while its async_handle_received_broadcast() ignores its cancel", self)
         if self._owes_close:
@@ -411,7 +411,7 @@ class Connection(Incoming):
         try:
             if self._has_begun and not getattr(self._loop, "is_ending", False):
                 known = self._code_ahead if self._code is None else self._code
-                code = NO_CODE if known is None else known
+                code = NO_STATUS if known is None else known
                 await self._try("disconnect", *([code] if self._hooks.takes_code else []))
         finally:
             self._phase = Phase.ENDED

@@ -11,9 +11,10 @@ import logging
 import math
 from collections import deque
 
-from headrace._dispatch import CLEAN_UP_SECONDS, size_of
+from headrace._dispatch import size_of
 from headrace._sockets.loop import BackgroundLoop, begun, taken
-from headrace._sockets.outgoing import CLOSE_SECONDS, Outgoing, Phase
+from headrace._sockets.outgoing import Outgoing, Phase
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT, CLOSE_TIMEOUT
 from headrace.typing import Message, Receive
 
 __all__ = ["Incoming"]
@@ -151,7 +152,7 @@ class Incoming(Outgoing):
         # A loop's timers may be a moment early.
         self._grace_began = -math.inf
         if self._hook_began is not None and self._cancel_task():
-            self._grace_timer = asyncio.get_running_loop().call_later(CLEAN_UP_SECONDS, self._report_stuck)
+            self._grace_timer = asyncio.get_running_loop().call_later(CLEAN_UP_TIMEOUT, self._report_stuck)
 
     def _note_departure(self) -> None:
         """Take the client for gone, although its last message has not had its turn."""
@@ -161,7 +162,7 @@ class Incoming(Outgoing):
     def _report_stuck(self) -> None:
         """Say that a hook goes on: one that ignores its cancel, or one in a thread that does not send."""
         _logger.error(
-            "%r: its client has gone, and its hook did not end in %s s after its cancel", self, CLEAN_UP_SECONDS
+            "%r: its client has gone, and its hook did not end in %s s after its cancel", self, CLEAN_UP_TIMEOUT
         )
 
     def _call_away(self) -> None:
@@ -182,7 +183,7 @@ class Incoming(Outgoing):
             self._look_timer = None
         if self._reading is not None:
             self._reading.cancel()
-            _, stuck = await asyncio.wait({self._reading}, timeout=CLOSE_SECONDS)
+            _, stuck = await asyncio.wait({self._reading}, timeout=CLOSE_TIMEOUT)
             if stuck:
                 _logger.error("%r: the server's receive() does not end when it is cancelled", self)
             elif not self._reading.cancelled():

@@ -72,7 +72,7 @@ class Later:
         self,
         call: Callable[[], Coroutine[Any, Any, Any]],
         loop: asyncio.AbstractEventLoop,
-        patience: float | None = None,
+        timeout: float | None = None,
         size: int = 0,
     ) -> None:
         """Have a coroutine function called in the loop when all that was begun before has ended.
@@ -80,21 +80,21 @@ class Later:
         Args:
             call: The coroutine function.
             loop: The loop.
-            patience: Seconds to wait at most for what was begun before; None waits for ever.
+            timeout: Seconds to wait at most for what was begun before; None waits for ever.
             size: The bytes that it counts until it has ended.
         """
         with self._lock:
-            future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, patience), loop)
+            future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, timeout), loop)
             self._latest = future
             self._pending[future] = loop, size
             self._bytes += size
         future.add_done_callback(self._ended)
 
     async def _after(
-        self, earlier: "Future[Any] | None", call: Callable[[], Awaitable[Any]], patience: float | None
+        self, earlier: "Future[Any] | None", call: Callable[[], Awaitable[Any]], timeout: float | None
     ) -> None:
         if earlier is not None and not earlier.done():
-            await asyncio.wait({asyncio.wrap_future(earlier)}, timeout=patience)
+            await asyncio.wait({asyncio.wrap_future(earlier)}, timeout=timeout)
         await call()
 
     def _ended(self, future: "Future[Any]") -> None:
@@ -126,11 +126,11 @@ class Later:
                     future.set_exception(RuntimeError("its event loop was closed"))
                 self._forget(future)
 
-    async def before(self, patience: float | None = None) -> None:
+    async def before(self, timeout: float | None = None) -> None:
         """Wait for the coroutines that were begun before, but no longer than so many seconds."""
         latest = self._latest
         if latest is not None and self.is_busy():
-            await asyncio.wait({asyncio.wrap_future(latest)}, timeout=patience)
+            await asyncio.wait({asyncio.wrap_future(latest)}, timeout=timeout)
 
     def flush(self, timeout: float) -> None:
         """Wait until nothing is on its way, and raise what failed since the last time.

@@ -1,6 +1,6 @@
 """What goes to one client: its frames in order, and the close.
 
-Guaranteed: frames leave in the order of the calls, and none behind the close. A client that does not read holds up a
+Guaranteed: frames leave in the order of the calls, and none behind the close. A client that does not read delays a
 thread for a stated time and once, and a close no longer; what waits has a bound; what is dropped is counted.
 """
 
@@ -22,24 +22,20 @@ from headrace._sockets.hub import Hub
 from headrace._sockets.later import Later
 from headrace._sockets.payload import frame
 from headrace._sockets.turns import Turns
+from headrace._websocket.closing import CLOSE_TIMEOUT, send_close
+from headrace._websocket.codes import NO_STATUS, TRY_AGAIN_LATER, may_close_with
 from headrace.exceptions import ChannelFull, ConnectionClosed
 from headrace.typing import Message, Send
 
-__all__ = ["CLOSE_SECONDS", "NO_CODE", "Outgoing", "Phase"]
+__all__ = ["Outgoing", "Phase"]
 
 _logger = logging.getLogger("headrace.sockets")
 
-OVERRUN, NO_CODE = 1013, 1005
-"""The code of a close for a client that does not keep up, and of one without a code."""
-
-CLOSE_SECONDS = 5
-"""How long a client that does not read may hold up its close, or a thread that sends to it."""
+SEND_TIMEOUT = 5
+"""How many seconds a client that does not read may delay a thread that sends to it."""
 
 _CALL_BYTES = 1024
 """What a frame that waits for its turn counts beside its content: the task and the future of its call."""
-
-_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
-"""The codes of the standard that may be sent; servers fail on any other, some without an error."""
 
 _LOOK = 0.5
 """Seconds between two looks at whether a loop is still there."""
@@ -76,7 +72,7 @@ class Outgoing(Hub):
     _closing: asyncio.Task[None] | None = None
     # Closed here, so that the client has to be told.
     _owes_close = False
-    # Its client has held up a thread for as long as it may, and has not read since.
+    # Its client has delayed a thread for as long as it may, and has not read since.
     _is_stalled = False
     _has_failed_to_send = False
     # When the grace period of what still sends began, in the loop's time.
@@ -145,10 +141,10 @@ class Outgoing(Hub):
             if self.is_open():
                 self._note_closed(code)
                 loop = self._own_loop()
-                _result(asyncio.run_coroutine_threadsafe(self._close_now(), loop), loop, 2 * CLOSE_SECONDS)
+                _result(asyncio.run_coroutine_threadsafe(self._close_now(), loop), loop, 2 * CLOSE_TIMEOUT)
         elif self._sends is not None and self._sends.is_busy():
             # What was to be sent before goes out before it.
-            self._send_later(partial(self._close, code), CLOSE_SECONDS)
+            self._send_later(partial(self._close, code), CLOSE_TIMEOUT)
         elif self.is_open():
             self._note_closed(code)
             self._send_later(self._close_now)
@@ -157,13 +153,13 @@ class Outgoing(Hub):
         """Close the connection."""
         _check_code(code)
         if self._sends is not None:
-            await self._sends.before(CLOSE_SECONDS)
+            await self._sends.before(CLOSE_TIMEOUT)
         await self._in_own_loop(partial(self._close, code))
 
     def kill(self) -> None:
         """End without telling the client."""
         if self.is_open():
-            self._note_closed(NO_CODE, owes_close=False)
+            self._note_closed(NO_STATUS, owes_close=False)
             self._own_loop().call_soon_threadsafe(self._call_away)
 
     def is_open(self) -> bool:
@@ -212,7 +208,7 @@ class Outgoing(Hub):
         """Close, because the mailbox is full; called in the loop."""
         if self._phase is Phase.OPEN:
             _logger.warning("%r is closed: its client does not keep up", self)
-            self._note_closed(OVERRUN)
+            self._note_closed(TRY_AGAIN_LATER)
             self._begin_closing()
 
     async def _send_frame(self, message: Message) -> None:
@@ -246,9 +242,9 @@ class Outgoing(Hub):
             return
         loop = self._own_loop()
         try:
-            _result(asyncio.run_coroutine_threadsafe(self._send_frame(message), loop), loop, CLOSE_SECONDS)
+            _result(asyncio.run_coroutine_threadsafe(self._send_frame(message), loop), loop, SEND_TIMEOUT)
         except TimeoutError:
-            # The frame is on its way still. What comes behind it is not to hold up a thread each.
+            # The frame is on its way still. What comes behind it is not to delay a thread each.
             self._is_stalled = True
             _logger.warning("%r does not read; until it does, what is sent to it from threads is dropped", self)
             if self._server.overflow == "close":
@@ -286,12 +282,12 @@ class Outgoing(Hub):
         return (frames, waiting) if is_full else None
 
     def _send_later(
-        self, call: Callable[[], Coroutine[Any, Any, Any]], patience: float | None = None, size: int = 0
+        self, call: Callable[[], Coroutine[Any, Any, Any]], timeout: float | None = None, size: int = 0
     ) -> None:
         """Have something done for the client in its turn, from a thread where a loop runs."""
         if self._sends is None:
             self._sends = Later(self._name)
-        self._sends.begin(call, self._own_loop(), patience, size)
+        self._sends.begin(call, self._own_loop(), timeout, size)
 
     async def _in_own_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Call a coroutine function: in the loop of the connection, from whichever loop it is asked for."""
@@ -319,7 +315,7 @@ class Outgoing(Hub):
         await asyncio.shield(self._begin_closing())
 
     def _begin_closing(self) -> "asyncio.Task[None]":
-        # It may be at a send that the client holds up; and what waits is not to go out behind the close.
+        # It may be at a send that the client delays; and what waits is not to go out behind the close.
         self._stop_delivering()
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._tell_client())
@@ -327,11 +323,9 @@ class Outgoing(Hub):
 
     async def _tell_client(self) -> None:
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._asgi_send({"type": "websocket.close", "code": self._code})
-        except Exception as error:
-            # Each ASGI server has its own error for a client that has gone.
-            _logger.debug("%r was closed before its client was told: %r", self, error)
+            error = await send_close(self._asgi_send, {"type": "websocket.close", "code": self._code})
+            if error is not None:
+                _logger.debug("%r was closed before its client was told: %r", self, error)
         finally:
             self._call_away()
 
@@ -347,18 +341,18 @@ class Outgoing(Hub):
 def _check_code(code: object) -> None:
     if not isinstance(code, int) or isinstance(code, bool):
         raise TypeError(f"code must be an int, got {code!r}")
-    if not (3000 <= code < 5000 or code in _CODES):
+    if not may_close_with(code):
         raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
 
 
-def _result(future: "Future[Any]", loop: asyncio.AbstractEventLoop, patience: float) -> None:
+def _result(future: "Future[Any]", loop: asyncio.AbstractEventLoop, timeout: float) -> None:
     """Wait for a call in a loop that may end before it gets there.
 
     Raises:
         TimeoutError: It has not ended in that many seconds.
         ConnectionClosed: Nor will it ever.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while not wait({future}, min(_LOOK, max(0.0, end - time.monotonic()))).done:
         if loop.is_closed():
             raise ConnectionClosed("the event loop of the connection was closed, and the connection has ended with it")

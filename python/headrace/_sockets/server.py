@@ -213,7 +213,7 @@ class BaseSocketServer(Broadcaster):
         """Send data to the client, encoded by ``ws_encoder``.
 
         Waits while the ASGI server holds its senders back. Dropped and counted if the connection has ended, and in a
-        thread without an event loop also if the client has not read for five seconds: it is not to hold up threads. In
+        thread without an event loop also if the client has not read for five seconds: it is not to delay threads. In
         the thread of an event loop it returns at once; what waits then may have ``max_backlog_bytes``, and
         ``max_backlog`` frames if that is set. ``async_send`` waits and has no such limit.
 
