@@ -21,13 +21,15 @@ RANKS = [
     [
         *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.base", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
-        *("headrace._layers.subscription", "headrace._layers.views"),
+        "headrace._layers.views",
     ],
     ["headrace._websocket.closing", "headrace._websocket.codes", "headrace._websocket.handshake"],
     [
         *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
-        "headrace._layers.native",
+        "headrace._layers.mailbox",
     ],
+    ["headrace._layers.subscription"],
+    ["headrace._layers.native"],
     ["headrace._layers.memory", "headrace._layers.watcher"],
     ["headrace._layers.options"],
     ["headrace._layers.tls", "headrace._layers.urls"],

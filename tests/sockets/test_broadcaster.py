@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from headrace._sockets.loop import background_loop
-from headrace._sockets.mailbox import Mailbox
+from headrace._sockets.mailbox import TopicMailbox
 from headrace.exceptions import ConnectionClosed, LayerClosed, MessageTooLarge
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import Broadcaster
@@ -24,7 +24,7 @@ async def heard(broadcaster: Broadcaster) -> tuple[str, Any]:
     return await asyncio.wait_for(broadcaster.async_receive_broadcast(), SECONDS)
 
 
-class SlowToJoin(Mailbox):
+class SlowToJoin(TopicMailbox):
     """A mailbox whose join takes some turns of the loop, as one over a network does."""
 
     async def join(self, topic: str) -> None:

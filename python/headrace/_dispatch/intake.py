@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from headrace._core import Inbox
 from headrace._dispatch.settings import READ_AHEAD_BYTES, setting, size_of
+from headrace._layers.mailbox import set_limits
 from headrace._layers.native import NativeChannelLayer
 from headrace._websocket.closing import CLOSE_TIMEOUT
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
@@ -145,11 +146,7 @@ class Intake:
                 "max_backlog, max_backlog_bytes and overflow need a channel layer of headrace: the mailboxes of "
                 "another are not in reach"
             )
-        backlog = max_backlog or layer.get_capacity(self.inbox.channel)
-        if overflow == "close":
-            self.inbox.own(backlog, "drop_new", life.overrun, max_bytes)
-        else:
-            self.inbox.own(backlog, overflow, None, max_bytes)
+        set_limits(layer, self.inbox, max_backlog, max_bytes, overflow, life.overrun)
 
     def lanes(self) -> Iterator[list[Event]]:
         """Name the lane of each message that goes before the next one of the inbox; the caller takes it.

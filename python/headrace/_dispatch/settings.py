@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headrace._layers.base import check_capacity, check_seconds
+from headrace._layers.mailbox import check_limits
 
 __all__ = [
     "GRACE_SECONDS",
@@ -24,8 +25,6 @@ GRACE_SECONDS = 5.0
 
 READ_AHEAD_BYTES = 1024 * 1024
 """The default of ``read_ahead_bytes``: how much of a client may wait before no more of it is asked for."""
-
-OVERFLOWS = ("drop_new", "drop_old", "coalesce", "close")
 
 
 def check_settings(consumer_class: Any) -> None:
@@ -78,15 +77,12 @@ def check_backlog(owner_class: Any) -> None:
         ValueError: A value is out of range; the error names the class and the setting.
     """
     name = owner_class.__name__
-    backlog, overflow = setting(owner_class, "max_backlog"), setting(owner_class, "overflow")
-    if backlog is not None:
-        check_capacity(f"{name}.max_backlog", backlog)
-    if (backlog_bytes := setting(owner_class, "max_backlog_bytes")) is not None:
-        check_capacity(f"{name}.max_backlog_bytes", backlog_bytes)
+    backlog, backlog_bytes, overflow = (
+        setting(owner_class, limit) for limit in ("max_backlog", "max_backlog_bytes", "overflow")
+    )
+    check_limits(f"{name}.", backlog, backlog_bytes, overflow)
     if (read_ahead := setting(owner_class, "read_ahead_bytes")) is not None:
         check_capacity(f"{name}.read_ahead_bytes", read_ahead)
-    if overflow is not None and overflow not in OVERFLOWS:
-        raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
 
 
 def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:

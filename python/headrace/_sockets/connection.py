@@ -26,7 +26,7 @@ from headrace._sockets.backend import Backend
 from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.incoming import Incoming
 from headrace._sockets.loop import begun
-from headrace._sockets.mailbox import Mailbox
+from headrace._sockets.mailbox import TopicMailbox
 from headrace._sockets.outgoing import Phase
 from headrace._sockets.payload import data_of, frame_of
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
@@ -91,13 +91,10 @@ class Connection(Incoming):
         super()._begin_in_child()
         self._delivering = None
 
-    def _make_mailbox(self) -> Mailbox:
-        return Mailbox(
-            self.layer,
-            self._server.max_backlog,
-            self._server.overflow,
-            backlog_bytes=self._server.max_backlog_bytes,
-            opened=self._inbox_opened,
+    def _make_mailbox(self) -> TopicMailbox:
+        server = self._server
+        return TopicMailbox(
+            self.layer, server.max_backlog, server.overflow, server.max_backlog_bytes, self._inbox_opened
         )
 
     # The lane of the client's frames.
@@ -342,7 +339,7 @@ class Connection(Incoming):
 
     async def _deliver(self, message: dict[str, Any]) -> None:
         topic = message.get("topic")
-        if not isinstance(topic, str) or topic not in self._mailbox.topics:
+        if not isinstance(topic, str) or topic not in self._mailbox.groups:
             self._dropped_unsubscribed += 1
             return
         try:
@@ -415,7 +412,7 @@ class Connection(Incoming):
                 await self._try("disconnect", *([code] if self._hooks.takes_code else []))
         finally:
             self._phase = Phase.ENDED
-            self._mailbox.topics.clear()
+            self._mailbox.groups.clear()
 
     def counts(self) -> dict[str, int]:
         """Read the counters."""

@@ -17,7 +17,7 @@ from headrace._layers.base import check_seconds
 from headrace._sockets.backend import SETTING, Backend
 from headrace._sockets.later import Later
 from headrace._sockets.loop import background_loop, begun, ensure_running
-from headrace._sockets.mailbox import Mailbox
+from headrace._sockets.mailbox import TopicMailbox
 from headrace._sockets.payload import broadcast_message, data_of, encoded
 from headrace._sockets.topics import Topic, topic_of, topics_of
 from headrace.layers import InMemoryChannelLayer
@@ -60,8 +60,8 @@ class Hub:
         self._later = Later(self._name)
         self._mailbox = self._make_mailbox()
 
-    def _make_mailbox(self) -> Mailbox:
-        return Mailbox(self.layer)
+    def _make_mailbox(self) -> TopicMailbox:
+        return TopicMailbox(self.layer)
 
     # Broadcasting.
 
@@ -158,7 +158,7 @@ class Hub:
     def subscriptions(self) -> frozenset[str]:
         """Return the topics that it is subscribed to, as text."""
         self._mind_fork()
-        return frozenset(self._mailbox.topics)
+        return frozenset(self._mailbox.groups)
 
     def _check_subscribe(self) -> None:
         """Raise if nothing can be subscribed to any more."""
@@ -179,7 +179,7 @@ class Hub:
         while True:
             message = await anext(inbox)
             topic = message.get("topic")
-            if topic in self._mailbox.topics:
+            if topic in self._mailbox.groups:
                 return topic, data_of(message)
             self._dropped_unsubscribed += 1
 
@@ -226,7 +226,7 @@ class Hub:
             *("dropped_full", "dropped_expired", "dropped_replaced", "full_by_bytes"),
         )
         return {
-            "topics": len(self._mailbox.topics),
+            "topics": len(self._mailbox.groups),
             "broadcasts": self._broadcasts,
             "pending": sum(lane.pending for lane in self._lanes()),
             "failed": sum(lane.failed for lane in self._lanes()),

@@ -11,12 +11,12 @@ from asgiref.sync import markcoroutinefunction
 
 from headrace._dispatch import GRACE_SECONDS, READ_AHEAD_BYTES, check_backlog, check_grace
 from headrace._layers.hosts import HostSetting
+from headrace._layers.mailbox import Overflow
 from headrace._layers.native import NativeChannelLayer
 from headrace._sockets.backend import backend_of
 from headrace._sockets.broadcaster import Broadcaster
 from headrace._sockets.connection import Connection
 from headrace._sockets.hooks import Hooks
-from headrace._sockets.mailbox import Overflow
 from headrace._sockets.nobody import Nowhere, receive_nothing
 from headrace._sockets.payload import Encoder, decode, encode
 from headrace._sockets.stats import SocketStats
