@@ -23,7 +23,12 @@ RANKS = [
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
         "headrace._layers.views",
     ],
-    ["headrace._websocket.closing", "headrace._websocket.codes", "headrace._websocket.handshake"],
+    [
+        "headrace._websocket.closing",
+        "headrace._websocket.codes",
+        "headrace._websocket.handshake",
+        "headrace._websocket.phase",
+    ],
     [
         *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
         "headrace._layers.mailbox",

@@ -17,7 +17,7 @@ from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 from headrace.testing import ManualClock, settle
 
-from .conftest import SECONDS, Client
+from .conftest import SECONDS, Client, has_ended
 
 ACCEPT = {"type": "websocket.accept"}
 
@@ -284,8 +284,8 @@ async def test_a_server_without_a_client_listens_to_its_topics_and_sends_nowhere
     assert caplog.text.count("Listener was made without a send") == 1
     await server.async_close()
     async with asyncio.timeout(SECONDS):
-        assert server._headrace_hub._task is not None
-        await asyncio.wait({server._headrace_hub._task})
+        assert server._headrace_connection.incoming.task is not None
+        await asyncio.wait({server._headrace_connection.incoming.task})
     assert heard == [[1], [2]]
 
 
@@ -649,8 +649,8 @@ async def test_a_message_of_the_layer_that_is_no_broadcast_disturbs_nobody(
     client: Client, memory: InMemoryChannelLayer
 ) -> None:
     server = await client.connects(Subscribed, layer=memory)
-    assert server._headrace_hub._mailbox.inbox is not None
-    await memory.send(server._headrace_hub._mailbox.inbox.channel, {"type": "redis.disconnect"})
+    assert server._headrace_hub.mailbox.inbox is not None
+    await memory.send(server._headrace_hub.mailbox.inbox.channel, {"type": "redis.disconnect"})
     await Broadcaster(layer=memory).async_broadcast("news", 1)
     assert await client.hears(1) == [1]
     assert server.stats().dropped_unsubscribed == 1
@@ -688,7 +688,7 @@ async def test_a_slow_client_gets_what_its_server_says(
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("news", 0)
-    while server.stats().depth or not server._headrace_hub._turns.taken:
+    while server.stats().depth or not server._headrace_connection.outgoing.turns.taken:
         await asyncio.sleep(0)
     for number in range(1, 10):
         mouth.broadcast("news", number)
@@ -706,7 +706,7 @@ async def test_a_slow_client_is_bounded_in_bytes_too(client: Client, memory: InM
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("news", 0)
-    while server.stats().depth or not server._headrace_hub._turns.taken:
+    while server.stats().depth or not server._headrace_connection.outgoing.turns.taken:
         await asyncio.sleep(0)
     for number in range(1, 10):
         mouth.broadcast("news", f"{number}" * 600)
@@ -817,7 +817,7 @@ async def test_coalescing_goes_by_topics(client: Client, memory: InMemoryChannel
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("a", "first")
-    while server.stats().depth or not server._headrace_hub._turns.taken:
+    while server.stats().depth or not server._headrace_connection.outgoing.turns.taken:
         await asyncio.sleep(0)
     for number in range(5):
         mouth.broadcast("a", ["a", number])
@@ -925,7 +925,7 @@ async def test_what_was_sent_before_a_close_goes_out_before_it(client: Client) -
 async def test_a_close_is_not_delayed_for_ever_by_what_was_to_be_sent_before(
     client: Client, monkeypatch: pytest.MonkeyPatch, awaited: bool
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("headrace._sockets.connection.CLOSE_TIMEOUT", 0.01)
     monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.01)
     server = await client.connects(Noting)
     client.open.clear()
@@ -1149,10 +1149,10 @@ async def test_a_server_that_is_cancelled_takes_leave(client: Client, memory: In
             await super().disconnect(code)
 
     server = await client.connects(Slow, layer=memory)
-    assert server._headrace_hub._task is not None
-    server._headrace_hub._task.cancel()
+    assert server._headrace_connection.incoming.task is not None
+    server._headrace_connection.incoming.task.cancel()
     await client.ends()
-    assert server._headrace_hub._task.cancelled()
+    assert server._headrace_connection.incoming.task.cancelled()
     assert server.noted == [("disconnect", 1005)]
     assert memory.stats().memberships == 0
 
@@ -1178,8 +1178,8 @@ async def test_disconnect_has_threads_after_a_cancel_that_met_a_call_of_the_laye
     async with asyncio.timeout(SECONDS):
         while not leaving.reached.is_set():
             await asyncio.sleep(0)
-    assert server._headrace_hub._task is not None
-    server._headrace_hub._task.cancel()
+    assert server._headrace_connection.incoming.task is not None
+    server._headrace_connection.incoming.task.cancel()
     await settle()
     leaving.go_on.set()
     await client.ends()
@@ -1198,13 +1198,13 @@ async def test_a_cancel_during_the_end_waits_for_it(client: Client) -> None:
     server = await client.connects(Slow)
     client.gives("disconnect", code=1000)
     await begun.wait()
-    assert server._headrace_hub._task is not None
-    server._headrace_hub._task.cancel()
+    assert server._headrace_connection.incoming.task is not None
+    server._headrace_connection.incoming.task.cancel()
     await asyncio.sleep(0)
     go_on.set()
     await client.ends()
     assert server.noted == ["connect", ("disconnect", 1000)]
-    assert server._headrace_hub._task.cancelled()
+    assert server._headrace_connection.incoming.task.cancelled()
 
 
 async def test_a_close_that_its_client_delays_does_not_wait_for_ever(
@@ -1259,12 +1259,12 @@ def test_servers_without_a_loop_share_one() -> None:
     servers = [BaseSocketServer({}, never, print) for _ in range(3)]  # type: ignore[arg-type]
     for server in servers:
         server.start_listeners()
-    assert len({id(server._headrace_hub._loop) for server in servers}) == 1
+    assert len({id(server._headrace_hub.loop) for server in servers}) == 1
     assert [thread.name for thread in threading.enumerate()].count("headrace-sockets") == 1
     for server in servers:
         server.__kill__()
     eventually(
-        lambda: all(server._headrace_hub._task is not None and server._headrace_hub._task.done() for server in servers),
+        lambda: all(has_ended(server) for server in servers),
         "they have ended",
     )
 
@@ -1293,7 +1293,10 @@ def test_a_server_of_the_parent_has_ended_in_the_child_of_a_fork(memory: InMemor
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert server.subscriptions == {"news"}
     server.__kill__()
-    eventually(lambda: server._headrace_hub._task is not None and server._headrace_hub._task.done(), "it has ended")
+    eventually(
+        lambda: has_ended(server),
+        "it has ended",
+    )
 
 
 # As an ASGI application.
@@ -1490,9 +1493,9 @@ async def test_a_cancel_after_a_close_is_no_less_a_cancel(client: Client) -> Non
     client.meets(Lingering)
     client.gives("connect")
     await client.gets(2)
-    client.server._headrace_hub._task.cancel()
+    client.server._headrace_connection.incoming.task.cancel()
     await client.ends()
-    assert client.server._headrace_hub._task.cancelled()
+    assert client.server._headrace_connection.incoming.task.cancelled()
 
 
 @pytest.mark.parametrize("code", [-1, 0, 5, 999, 1004, 1005, 1006, 1015, 2000, 5000, 99999])

@@ -25,12 +25,16 @@ class Later:
 
     Args:
         name: Whose calls they are, for the log.
+
+    Attributes:
+        lock: Held while any counter is changed, by whichever thread.
+        ledger: What the layer's own thread carries on.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         # Also taken by a signal handler, whose thread may have it already.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         # With the loop that each is to run in, which may be closed before, and its size; the oldest first.
         self._pending: dict[Future[Any], tuple[asyncio.AbstractEventLoop, int]] = {}
         self._bytes = 0
@@ -58,7 +62,7 @@ class Later:
 
     def waiting(self) -> tuple[int, int]:
         """Count the coroutines that wait behind the first, and their bytes."""
-        with self._lock:
+        with self.lock:
             first = next(iter(self._pending.values()), (None, 0))
             return max(0, len(self._pending) - 1), self._bytes - first[1]
 
@@ -83,7 +87,7 @@ class Later:
             timeout: Seconds to wait at most for what was begun before; None waits for ever.
             size: The bytes that it counts until it has ended.
         """
-        with self._lock:
+        with self.lock:
             future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, timeout), loop)
             self._latest = future
             self._pending[future] = loop, size
@@ -98,7 +102,7 @@ class Later:
         await call()
 
     def _ended(self, future: "Future[Any]") -> None:
-        with self._lock:
+        with self.lock:
             self._forget(future)
             if self._latest is future:
                 self._latest = None
@@ -117,7 +121,7 @@ class Later:
 
     def _give_up_lost(self) -> None:
         """End the first ones if their loop was closed: all behind them would wait for ever."""
-        with self._lock:
+        with self.lock:
             while self._pending:
                 future, (loop, _) = next(iter(self._pending.items()))
                 if not loop.is_closed():

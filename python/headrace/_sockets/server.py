@@ -90,8 +90,8 @@ class BaseSocketServer(Broadcaster):
     ws_encoder_is_bytes: bool
     ws_decoder: Callable[[Any], Any]
 
-    # All that is not for users is in these two.
-    _headrace_hub: Connection
+    # All that is not for users is in these, and in the broadcaster's.
+    _headrace_connection: Connection
     _headrace_hooks: ClassVar[Hooks]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -150,7 +150,8 @@ class BaseSocketServer(Broadcaster):
         self.configure()
         _check_codec(self.ws_encoder, self.ws_decoder, self.subprotocol)
         backend = backend_of(self.hosts, self.config, self.layer, self.allow_memory)
-        self._headrace_hub = Connection(self, self._headrace_hooks, receive, send, backend, loop)
+        self._headrace_connection = Connection(self, self._headrace_hooks, receive, send, backend, loop)
+        self._headrace_hub = self._headrace_connection.hub
         self.layer = backend.layer
 
     def __repr__(self) -> str:
@@ -181,7 +182,7 @@ class BaseSocketServer(Broadcaster):
 
     def receive(self, data: Any) -> Any:
         """Take what the client has sent, decoded. After an exception, which is logged, the connection stays."""
-        self._headrace_hub.note_unhandled()
+        self._headrace_connection.incoming.unhandled += 1
         return _Settled(None)
 
     def disconnect(self, *args: Any, **kwargs: Any) -> Any:
@@ -227,11 +228,11 @@ class BaseSocketServer(Broadcaster):
             ChannelFull: In an event loop: too much waits, because the client does not read. With
                 ``overflow = "close"`` it is dropped, and the connection closed (1013).
         """
-        self._headrace_hub.send(data, raw)
+        self._headrace_connection.send(data, raw)
 
     async def async_send(self, data: Any, raw: bool = False) -> None:
         """Send data to the client; see ``send``."""
-        await self._headrace_hub.async_send(data, raw)
+        await self._headrace_connection.outgoing.async_send(data, raw)
 
     def close(self, code: int = 1000) -> None:
         """Close the connection: nothing is sent to it any more, and ``disconnect`` is called with the code.
@@ -240,20 +241,20 @@ class BaseSocketServer(Broadcaster):
             TypeError: The code is no integer.
             ValueError: It is none that a WebSocket may be closed with.
         """
-        self._headrace_hub.close(code)
+        self._headrace_connection.close(code)
 
     async def async_close(self, code: int = 1000) -> None:
         """Close the connection; see ``close``."""
-        await self._headrace_hub.async_close(code)
+        await self._headrace_connection.async_close(code)
 
     def __kill__(self) -> None:
         """End without telling the client."""
-        self._headrace_hub.kill()
+        self._headrace_connection.kill()
 
     @property
     def is_alive(self) -> bool:
         """Whether the client can be sent to; False from the first sign of the end."""
-        return self._headrace_hub.is_open()
+        return self._headrace_connection.is_open()
 
     # Where it lives.
 
@@ -263,7 +264,7 @@ class BaseSocketServer(Broadcaster):
         Raises:
             RuntimeError: It was started before.
         """
-        self._headrace_hub.start(self)
+        self._headrace_connection.start(self)
 
     async def async_start_listeners(self) -> None:
         """Take messages from ``receive`` until the connection has ended. Cancelling ends it.
@@ -271,7 +272,7 @@ class BaseSocketServer(Broadcaster):
         Raises:
             RuntimeError: It was started before.
         """
-        await self._headrace_hub.async_start(self)
+        await self._headrace_connection.async_start(self)
 
     @overload
     @classmethod
@@ -298,7 +299,7 @@ class BaseSocketServer(Broadcaster):
 
     def stats(self) -> SocketStats:
         """Read the counters of this socket; those of the whole process are in ``layer.stats()``."""
-        return SocketStats(**self._headrace_hub.counts())
+        return SocketStats(**self._headrace_connection.counts())
 
 
 _OF_CLASS = ("max_backlog", "max_backlog_bytes", "read_ahead_bytes", "overflow", "grace_period", "thread_sensitive")
