@@ -14,7 +14,7 @@ from headrace._dispatch import (
     GRACE_SECONDS,
     READ_AHEAD_BYTES,
     ConsumerStats,
-    Life,
+    Dispatcher,
     Session,
     Shared,
     SyncSession,
@@ -136,8 +136,8 @@ class AsyncConsumer:
             TypeError: Called with anything else.
         """
         receive, send = _accept_call(self, arguments)
-        if life := await _begin(self, receive, send):
-            await life.run(receive)
+        if dispatcher := await _begin(self, receive, send):
+            await dispatcher.run(receive)
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of a message.
@@ -213,7 +213,7 @@ def _accept_call(consumer: AsyncConsumer, arguments: tuple[Any, ...]) -> tuple[R
     )
 
 
-async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Life | None:
+async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispatcher | None:
     """Prepare to serve one connection; None if it was refused, because the layer is away."""
     session = consumer._headrace
     if session.serving:
@@ -236,7 +236,7 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Life 
                 raise
             log_failure(consumer, message["type"], error)
             return None
-    return Life(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
+    return Dispatcher(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
 
 
 class _Application:
@@ -259,8 +259,8 @@ class _Application:
         if self.consumer_class.__call__ is AsyncConsumer.__call__:
             # The same with one frame less, for as long as the connection lasts.
             consumer.scope = scope
-            if life := await _begin(consumer, receive, send):
-                await life.run(receive)
+            if dispatcher := await _begin(consumer, receive, send):
+                await dispatcher.run(receive)
         else:
             await consumer(scope, receive, send)
 

@@ -27,7 +27,7 @@ RANKS = [
         "headrace._websocket.closing",
         "headrace._websocket.codes",
         "headrace._websocket.handshake",
-        "headrace._websocket.phase",
+        *("headrace._websocket.lane", "headrace._websocket.phase"),
     ],
     [
         *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
@@ -47,9 +47,9 @@ RANKS = [
         *("headrace._dispatch.counters", "headrace._dispatch.failures", "headrace._dispatch.handlers"),
         "headrace._dispatch.settings",
     ],
-    ["headrace._dispatch.attendant", "headrace._dispatch.intake", "headrace._dispatch.threads"],
+    ["headrace._dispatch.incoming", "headrace._dispatch.threads"],
     ["headrace._dispatch.session"],
-    ["headrace._dispatch.life"],
+    ["headrace._dispatch.dispatcher"],
     ["headrace._dispatch"],
     ["headrace.consumer", "headrace._sockets.keys"],
     [

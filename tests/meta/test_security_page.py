@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace._dispatch.intake import READ_AHEAD
+from headrace._dispatch.incoming import READ_AHEAD
 from headrace._dispatch.threads import THREADS
 from headrace._layers.base import BaseChannelLayer
 from headrace._sockets import backend, incoming, outgoing

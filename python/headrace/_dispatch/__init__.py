@@ -1,11 +1,10 @@
 """How messages reach a consumer's handlers: from its client and from its layer, one after the other."""
 
-from headrace._dispatch.attendant import Rest, stand_in
 from headrace._dispatch.counters import ConsumerStats, Counters
+from headrace._dispatch.dispatcher import Dispatcher
 from headrace._dispatch.failures import log_failure
 from headrace._dispatch.handlers import Handlers, get_handler_name
-from headrace._dispatch.intake import Intake
-from headrace._dispatch.life import Life
+from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.session import Session, Shared, SyncSession
 from headrace._dispatch.settings import (
     GRACE_SECONDS,
@@ -31,10 +30,9 @@ __all__ = [
     "READ_AHEAD_BYTES",
     "ConsumerStats",
     "Counters",
+    "Dispatcher",
     "Handlers",
-    "Intake",
-    "Life",
-    "Rest",
+    "Incoming",
     "Session",
     "Shared",
     "SyncPool",
@@ -50,7 +48,6 @@ __all__ = [
     "restore_executor",
     "setting",
     "size_of",
-    "stand_in",
     "sync_pool",
     "uses_pool",
 ]

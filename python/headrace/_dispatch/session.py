@@ -12,7 +12,7 @@ from asgiref.sync import SyncToAsync, async_to_sync
 
 from headrace._dispatch.counters import Counters
 from headrace._dispatch.handlers import Handlers
-from headrace._dispatch.intake import Intake
+from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, setting
 from headrace._dispatch.threads import call_in_thread, uses_pool
 from headrace.exceptions import ConnectionClosed
@@ -28,7 +28,7 @@ class Session:
 
     Attributes:
         shared: What the consumers of its class share.
-        intake: What comes in for it; None until it serves a connection.
+        incoming: What comes in for it; None until it serves a connection.
         asgi_send: The server's; set when it serves a connection.
         loop: The loop that it is served in; None until then.
         serving: Between the beginning and the end of a connection.
@@ -41,7 +41,7 @@ class Session:
     """
 
     __slots__ = (
-        *("asgi_send", "closed", "gone", "grace_began", "has_begun", "intake"),
+        *("asgi_send", "closed", "gone", "grace_began", "has_begun", "incoming"),
         *("loop", "pooled", "serving", "shared"),
     )
 
@@ -49,7 +49,7 @@ class Session:
 
     def __init__(self, shared: "Shared[Any]") -> None:
         self.shared = shared
-        self.intake: Intake | None = None
+        self.incoming: Incoming | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.serving = self.closed = self.gone = self.has_begun = self.pooled = False
         self.grace_began: float | None = None

@@ -12,16 +12,15 @@ import logging
 import reprlib
 import sys
 import weakref
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
 from headrace._core import Inbox
 from headrace._dispatch import (
-    Rest,
     call_in_thread,
     current_executor,
     restore_executor,
-    stand_in,
 )
 from headrace._sockets.backend import Backend
 from headrace._sockets.hooks import Hooks, Server
@@ -41,6 +40,7 @@ from headrace._websocket.codes import (
     TRY_AGAIN_LATER,
 )
 from headrace._websocket.handshake import refuse_handshake
+from headrace._websocket.lane import Unfinished, deliver, stand_in
 from headrace._websocket.phase import Phase
 from headrace.exceptions import ConnectionClosed, LayerUnavailable
 from headrace.typing import Message, Receive, Send
@@ -122,10 +122,10 @@ class Connection:
         else:
             self._begin(server)
 
-    async def async_start(self, server: Server) -> None:
+    def async_start(self, server: Server) -> Coroutine[Any, Any, None]:
         """Serve until the end; see ``start``."""
         self._require_unstarted()
-        await self._serve(server)
+        return self._serve(server)
 
     def _require_unstarted(self) -> None:
         if self.incoming.task is not None:
@@ -145,18 +145,14 @@ class Connection:
     async def _serve(self, server: Server) -> None:
         """Take messages until the end. The server is only kept: nobody else may have it."""
         self.incoming.task = asyncio.current_task()
-        self.hub.loop = loop = asyncio.get_running_loop()
+        self.hub.loop = asyncio.get_running_loop()
         self.hub.may_run_loop = False
         cancelled, executor = False, current_executor()
         try:
             if self._server.overflow == "close":
                 await self.hub.mailbox.arm(self._overrun)
             self._inbox_opened()
-            while self.hub.phase is Phase.OPEN:
-                message = await self.incoming.next()
-                self.incoming.begin_hook(loop)
-                await self._take(message)
-                self.incoming.end_hook()
+            await deliver(self.incoming, self._take)
             if self.incoming.is_called_away and self.incoming.task is not None:
                 self.incoming.task.uncancel()  # which the hook has swallowed
         except asyncio.CancelledError:
@@ -174,6 +170,7 @@ class Connection:
                 await self._finish(cancelled)
 
     async def _take(self, message: Message) -> None:
+        self.incoming.begin_hook()
         kind = message.get("type")
         if kind == "websocket.receive":
             await self._take_frame(message)
@@ -186,6 +183,7 @@ class Connection:
                 self.outgoing.note_closed(message.get("code"), owes_close=False)
         else:
             _logger.warning("%r got a message of type %r, which a WebSocket does not have", self, kind)
+        self.incoming.end_hook()
 
     async def _open(self) -> None:
         self.outgoing.in_handshake = True
@@ -317,25 +315,23 @@ class Connection:
         if self.outgoing.in_handshake:
             return
         if inbox is not None and self._delivering is None and self.hub.phase is Phase.OPEN:
-            self._delivering = asyncio.get_running_loop().create_task(self._deliver_all(inbox))
+            self._delivering = asyncio.get_running_loop().create_task(deliver(inbox, self._take_broadcast))
+            self._delivering.add_done_callback(self._delivering_ended)
+            inbox.attend(self._attend)
 
-    async def _deliver_all(self, inbox: Inbox) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(self._delivering_ended)
-            inbox.attend(partial(self._attend, task))
-        async for message in inbox:
-            if isinstance(message, Rest):
-                await message.finish()
-            else:
-                await self._deliver(message)
+    async def _take_broadcast(self, message: Any) -> None:
+        await (message.finish() if isinstance(message, Unfinished) else self._deliver(message))
+        inbox = self.hub.mailbox.inbox
+        if inbox is not None:  # it is: the message came from there
             self._look_for_expired(inbox)
             if not self._passes_on:
                 inbox.end_turn()
 
-    def _attend(self, task: "asyncio.Task[Any]", message: dict[str, Any]) -> Rest | bool | None:
+    def _attend(self, message: dict[str, Any]) -> Any:
         """Deliver in the place of the task; return True if the next may follow at once: no handler was called."""
-        left = stand_in(task, self._deliver, message)
+        if self._delivering is None:
+            return message
+        left = stand_in(self._delivering, self._deliver, message)
         return True if self._passes_on and left is None else left
 
     def _look_for_expired(self, inbox: Inbox) -> None:

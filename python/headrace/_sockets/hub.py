@@ -28,6 +28,18 @@ __all__ = ["Hub"]
 
 _logger = logging.getLogger("headrace.sockets")
 
+# What stands for this process; another object in each child of a fork.
+_process = object()
+
+
+def _after_fork() -> None:
+    global _process  # noqa: PLW0603
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 
 class Hub:
     """What one broadcaster has and does; its methods are those of ``Broadcaster``, which says what they promise.
@@ -77,7 +89,7 @@ class Hub:
 
     def _start_empty(self, mailbox: TopicMailbox | None = None) -> None:
         """Begin with nothing: when it is made, and in the child of a fork."""
-        self._process = os.getpid()
+        self._process = _process
         self._broadcasts = 0
         self.dropped_unsubscribed = 0
         self.later = Later(self._name)
@@ -195,7 +207,7 @@ class Hub:
 
     def mind_fork(self) -> None:
         """Begin anew in a child: what it inherited was in use by threads that are not there."""
-        if self._process == os.getpid():
+        if self._process is _process:
             return
         self._start_empty()
         if self._server is not None:

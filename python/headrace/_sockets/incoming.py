@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections import deque
+from typing import Self
 
 from headrace._dispatch import size_of
 from headrace._sockets.hooks import Server
@@ -69,8 +70,13 @@ class Incoming:
         self.code_ahead: int | None = None
         self.received = self.unhandled = 0
 
-    async def next(self) -> Message:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
         """Wait for the next message. The loop has a turn before: what the last hook started runs first."""
+        if self._outgoing.hub.phase is not Phase.OPEN:
+            raise StopAsyncIteration
         self._is_receiving = True
         try:
             await asyncio.sleep(0)
@@ -95,8 +101,9 @@ class Incoming:
             return message
         return await self._asgi_receive()
 
-    def begin_hook(self, loop: asyncio.AbstractEventLoop) -> None:
+    def begin_hook(self) -> None:
         """Note that a hook begins."""
+        loop = asyncio.get_running_loop()
         self._hook_began = loop.time()
         if self._look_timer is None:
             self._look_timer = loop.call_later(LONG, self._look)

@@ -143,22 +143,22 @@ class WebsocketSession(Session):
 
     async def send_close(self, consumer: Any, message: Message) -> None:
         """Send a close; if it is held back, stop asking the server for messages meanwhile, as granian wants it."""
-        intake = self.intake
-        if intake is None:
+        incoming = self.incoming
+        if incoming is None:
             await self.emit(consumer, message)
             return
         closing = asyncio.ensure_future(self.emit(consumer, message))
         try:
             await asyncio.wait({closing}, timeout=PROMPT_CLOSE_SECONDS)
             if not closing.done():
-                await intake.pause()
+                await incoming.pause()
             await closing
         except (OSError, RuntimeError) as error:
-            intake.resume()
+            incoming.resume()
             await self.excuse(error)
         finally:
             closing.cancel()
-            intake.resume()
+            incoming.resume()
 
     def group_layer(self, consumer: Any) -> Any:
         """Return the channel layer of a consumer that has groups.
@@ -264,8 +264,8 @@ class WebsocketSession(Session):
         if self.failure != UNSUPPORTED_DATA or not self._is_open() or "asgi" not in consumer.scope:
             return False
         self.code = UNSUPPORTED_DATA
-        if self.intake is not None:
-            await self.intake.close()
+        if self.incoming is not None:
+            await self.incoming.close()
         return await self._close_now({"type": "websocket.close", "code": UNSUPPORTED_DATA})
 
     def may_defer(self, consumer: Any) -> bool:

@@ -239,7 +239,7 @@ class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
         message = session.close_message(code, reason)
         if not session.closed:
             session.note_closed(message)
-            if session.intake is None:
+            if session.incoming is None:
                 self.base_send(message)
             else:
                 session.in_loop(session.send_close, self, message)
