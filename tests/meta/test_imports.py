@@ -29,6 +29,7 @@ RANKS = [
         "headrace._websocket.handshake",
         *("headrace._websocket.lane", "headrace._websocket.phase"),
     ],
+    ["headrace._websocket.grace"],
     [
         *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
         "headrace._layers.mailbox",

@@ -126,7 +126,7 @@ async def leaves(client: "Client", skip: Skip, code: int = 1001) -> None:
     """Let the client go, and wait until the server knows it: when its hook has been at work for long."""
     client.gives("disconnect", code=code)
     skip(LONG)
-    await until(lambda: client.server._headrace_connection.incoming._grace_timer)
+    await until(lambda: client.server._headrace_connection.outgoing.grace.timer)
 
 
 @either_way
@@ -179,7 +179,7 @@ async def test_a_hook_of_a_client_that_cannot_be_read_any_more_ends(
     await client.hears(3)
     client.incoming.put_nowait(None)
     skip(LONG)
-    await until(lambda: server._headrace_connection.incoming._grace_timer)
+    await until(lambda: server._headrace_connection.outgoing.grace.timer)
     skip(GRACE)
     await client.ends()
     assert server.log[1:] == [1005]
@@ -214,7 +214,7 @@ async def test_a_hook_that_ends_in_time_is_not_disturbed(client: "Client", skip:
         begun = n + 2
         await until(lambda: server.begun == begun)  # noqa: B023  # called at once
         skip(LONG)
-        await until(lambda: server._headrace_connection.incoming._grace_timer)
+        await until(lambda: server._headrace_connection.outgoing.grace.timer)
         # Each hook has the whole of it.
         skip(GRACE * 0.6)
         await asyncio.sleep(0)

@@ -6,7 +6,6 @@ begun is finished once, its groups are left, its channel is closed, and only the
 
 import asyncio
 import logging
-import math
 from collections.abc import Collection, Coroutine
 from typing import Any, ClassVar, Protocol, cast
 
@@ -71,7 +70,6 @@ class Dispatcher:
         "_direct",
         "_executor",
         "_failed",
-        "_grace",
         "_group",
         "_handler_timeout",
         "_has_ended",
@@ -100,8 +98,6 @@ class Dispatcher:
         self._failed = self._cancelled = self._overrun = self._has_ended = False
         # We have cancelled the task, and the cancel has not been dealt with yet.
         self._interrupted = False
-        # Runs while the client has gone and a handler may be at work.
-        self._grace: asyncio.TimerHandle | None = None
         # Cancels that handlers have dealt with; a TaskGroup of Python 3.11 leaves one counted when it has failed.
         self._cancels = 0
         # A connection has to be open before anything else is done with it. What a worker gets is no connection.
@@ -153,7 +149,7 @@ class Dispatcher:
             self._failed = True
             raise
         finally:
-            self._end_grace()
+            session.grace.end()
             try:
                 if not self._has_ended:
                     await self._end()
@@ -186,27 +182,16 @@ class Dispatcher:
 
     def _give_grace(self) -> None:
         """Let the handler that is at work, or the next one, go on for the grace period: the client has gone."""
-        self._end_grace()
-        seconds = self._session.grace_seconds(self._consumer)
-        if seconds is not None and seconds != math.inf:
-            loop = asyncio.get_running_loop()
-            self._session.grace_began = loop.time()
-            self._grace = loop.call_later(seconds, self._expire)
-
-    def _end_grace(self) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
+        self._session.grace.begin(self._session.grace_seconds(self._consumer), self._expire)
 
     def _expire(self) -> None:
         """Interrupt the handler, because its client has gone and the grace period is over."""
         self._session.closed = True
-        # A loop's timers may be a moment early.
-        self._session.grace_began = -math.inf
+        self._session.grace.expire()
         # A handler in a thread may go on for long, and nobody is left for what waits behind it.
         self._session.shared.counters.add(dropped_unhandled=self._incoming.let_go())
         if self._interrupt():
-            self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_TIMEOUT, self._report_stuck)
+            self._session.grace.watch(self._report_stuck)
 
     def _report_stuck(self) -> None:
         """Say that a handler goes on: one that ignores its cancel, or one in a thread that does not send."""
@@ -313,7 +298,7 @@ class Dispatcher:
     async def _handle_waiting(self, lane: list[Event]) -> None:
         """Handle the first message that waits in a lane."""
         event, of_layer = self._incoming.take(lane), lane is not self._incoming.client
-        if self._grace is not None and not of_layer:
+        if not of_layer and self._session.grace.timer is not None:
             self._give_grace()
         if isinstance(event, Failure):
             raise event.error
@@ -334,7 +319,7 @@ class Dispatcher:
             return
         if session.gone and is_disconnect(event):
             session.closed = True
-            self._end_grace()
+            session.grace.end()
         try:
             if connections_open():
                 await aclose_old_connections()

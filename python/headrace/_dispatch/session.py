@@ -15,6 +15,7 @@ from headrace._dispatch.handlers import Handlers
 from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, setting
 from headrace._dispatch.threads import call_in_thread, uses_pool
+from headrace._websocket.grace import GracePeriod
 from headrace.exceptions import ConnectionClosed
 from headrace.typing import Message, Send
 
@@ -35,13 +36,12 @@ class Session:
         closed: The connection has ended, from whichever side: nothing can be sent, and the layer is not listened to.
         gone: The client is known to have gone; its last message may have to wait for a handler.
         has_begun: There is something that has to be finished, whatever ends the consumer.
-        grace_began: When the grace period of what still sends began, in the loop's time; None if the connection has not
-            ended, or nobody has sent since.
+        grace: The grace period of what still works when the connection has ended.
         pooled: Handlers run in the pool of threads.
     """
 
     __slots__ = (
-        *("asgi_send", "closed", "gone", "grace_began", "has_begun", "incoming"),
+        *("asgi_send", "closed", "gone", "grace", "has_begun", "incoming"),
         *("loop", "pooled", "serving", "shared"),
     )
 
@@ -52,7 +52,7 @@ class Session:
         self.incoming: Incoming | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.serving = self.closed = self.gone = self.has_begun = self.pooled = False
-        self.grace_began: float | None = None
+        self.grace = GracePeriod()
 
     def open(self, consumer: Any, send: Send) -> None:
         """Prepare to serve a connection, in its loop."""
@@ -94,11 +94,7 @@ class Session:
         """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
         if not self.closed or self.loop is None:
             return False
-        now = self.loop.time()
-        if self.grace_began is None:
-            self.grace_began = now
-        grace = self.grace_seconds(consumer)
-        return grace is not None and now - self.grace_began >= grace
+        return self.grace.is_over(self.loop.time(), self.grace_seconds(consumer))
 
     def grace_seconds(self, consumer: Any) -> float | None:
         """Return the grace period in seconds, or None if there is no limit."""
@@ -108,7 +104,7 @@ class Session:
     def begin_leaving(self) -> None:
         """Note that ``disconnect`` is about to be called: what it sends is dropped, however long ago the end was."""
         self.has_begun = False
-        self.grace_began = None
+        self.grace.began = None
 
     # What the dispatch calls.
 

@@ -484,7 +484,7 @@ class Connection:
         self.hub.mailbox.close()
         self.hub.phase = Phase.LEAVING
         # What disconnect() sends is dropped, however long ago the end was.
-        self.outgoing.grace_began = None
+        self.outgoing.grace.began = None
         try:
             if self._has_begun and not getattr(self.hub.loop, "is_ending", False):
                 known = self.incoming.code_ahead if self.outgoing.code is None else self.outgoing.code

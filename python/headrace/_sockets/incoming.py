@@ -8,7 +8,6 @@ and is then cancelled.
 
 import asyncio
 import logging
-import math
 from collections import deque
 from typing import Self
 
@@ -48,7 +47,7 @@ class Incoming:
     """
 
     __slots__ = (
-        *("_asgi_receive", "_grace_timer", "_hook_began", "_is_receiving", "_look_timer", "_outgoing", "_read_ahead"),
+        *("_asgi_receive", "_hook_began", "_is_receiving", "_look_timer", "_outgoing", "_read_ahead"),
         *("_reading", "_server", "code_ahead", "is_called_away", "received", "task", "unhandled"),
     )
 
@@ -63,8 +62,6 @@ class Incoming:
         self._hook_began: float | None = None
         # Looks whether a hook is at work for long; one for many hooks.
         self._look_timer: asyncio.TimerHandle | None = None
-        # Ends a hook whose client has gone.
-        self._grace_timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[None] | None = None
         self._read_ahead: deque[Message] | None = None
         self.code_ahead: int | None = None
@@ -107,7 +104,7 @@ class Incoming:
         self._hook_began = loop.time()
         if self._look_timer is None:
             self._look_timer = loop.call_later(LONG, self._look)
-        if self._grace_timer is not None:
+        if self._outgoing.grace.timer is not None:
             self._give_grace()
 
     def _look(self) -> None:
@@ -152,28 +149,19 @@ class Incoming:
 
     def _give_grace(self) -> None:
         """Let the hook that is at work, or the next one, go on for the grace period, now that the client has gone."""
-        self._end_grace()
-        if self._outgoing.hub.phase is Phase.ENDED:
-            return  # a receive() of the server that ignored its cancel has come back
-        if self._server.grace_period is not None and self._server.grace_period != math.inf:
-            loop = asyncio.get_running_loop()
-            self._outgoing.grace_began = loop.time()
-            self._grace_timer = loop.call_later(self._server.grace_period, self._expire)
-
-    def _end_grace(self) -> None:
-        if self._grace_timer is not None:
-            self._grace_timer.cancel()
-            self._grace_timer = None
+        self._outgoing.grace.end()
+        # A receive() of the server that ignored its cancel may come back after the end.
+        if self._outgoing.hub.phase is not Phase.ENDED:
+            self._outgoing.grace.begin(self._server.grace_period, self._expire)
 
     def _expire(self) -> None:
         """Cancel the hook, because its client has gone and the grace period is over."""
         self.note_departure()
         # A hook in a thread may go on for long.
         self._drop_read_ahead()
-        # A loop's timers may be a moment early.
-        self._outgoing.grace_began = -math.inf
+        self._outgoing.grace.expire()
         if self._hook_began is not None and self._cancel_task():
-            self._grace_timer = asyncio.get_running_loop().call_later(CLEAN_UP_TIMEOUT, self._report_stuck)
+            self._outgoing.grace.watch(self._report_stuck)
 
     def note_departure(self) -> None:
         """Take the client for gone, although its last message has not had its turn."""
@@ -206,7 +194,7 @@ class Incoming:
     async def stop(self) -> None:
         """Ask the server for no more."""
         self._hook_began = None
-        self._end_grace()
+        self._outgoing.grace.end()
         if self._look_timer is not None:
             self._look_timer.cancel()
             self._look_timer = None

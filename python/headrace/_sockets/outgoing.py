@@ -18,6 +18,7 @@ from headrace._sockets.payload import frame
 from headrace._sockets.turns import Turns
 from headrace._websocket.closing import send_close
 from headrace._websocket.codes import may_close_with
+from headrace._websocket.grace import GracePeriod
 from headrace._websocket.phase import Phase
 from headrace.exceptions import ChannelFull, ConnectionClosed
 from headrace.typing import Message, Send
@@ -50,7 +51,7 @@ class Outgoing:
         in_handshake: The connection was asked for and is not accepted yet.
         code: The code that it was closed with.
         owes_close: It was closed here, so that the client has to be told.
-        grace_began: When the grace period of what still sends began, in the loop's time.
+        grace: The grace period of what still works when the connection has ended.
         sent: Frames that were sent.
         dropped_after_close: Frames that were not, because the connection had ended.
         dropped_stalled: Frames of threads that were not, because the client did not read.
@@ -59,7 +60,7 @@ class Outgoing:
 
     __slots__ = (
         *("_has_failed_to_send", "_is_stalled", "_server", "asgi_send", "code", "dropped_after_close"),
-        *("dropped_backlog", "dropped_stalled", "grace_began", "hub", "in_handshake", "owes_close", "sent", "turns"),
+        *("dropped_backlog", "dropped_stalled", "grace", "hub", "in_handshake", "owes_close", "sent", "turns"),
     )
 
     def __init__(self, server: Server, send: Send, hub: Hub) -> None:
@@ -68,7 +69,7 @@ class Outgoing:
         self.hub = hub
         self.turns = Turns()
         self.code: int | None = None
-        self.grace_began: float | None = None
+        self.grace = GracePeriod()
         self.in_handshake = self.owes_close = False
         # Its client has delayed a thread for as long as it may, and has not read since.
         self._is_stalled = False
@@ -121,14 +122,9 @@ class Outgoing:
     def is_overdue(self) -> bool:
         """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
         hub = self.hub
-        if hub.phase is Phase.OPEN and self.grace_began is None:
+        if hub.phase is Phase.LEAVING or hub.loop is None or (hub.phase is Phase.OPEN and self.grace.began is None):
             return False
-        if hub.phase is Phase.LEAVING or hub.loop is None or self._server.grace_period is None:
-            return False
-        now = hub.loop.time()
-        if self.grace_began is None:
-            self.grace_began = now
-        return now - self.grace_began >= self._server.grace_period
+        return self.grace.is_over(hub.loop.time(), self._server.grace_period)
 
     def note_closed(self, code: int | None, *, owes_close: bool = True) -> None:
         """Let nothing more go to the client, and nobody send to it, however long the close takes."""
@@ -159,8 +155,8 @@ class Outgoing:
         except (OSError, RuntimeError) as error:
             # The client has gone, and its last message has not been taken. Some servers raise a RuntimeError then.
             self.dropped_after_close += 1
-            if isinstance(error, OSError) and self.grace_began is None and self.hub.loop is not None:
-                self.grace_began = self.hub.loop.time()
+            if isinstance(error, OSError) and self.grace.began is None and self.hub.loop is not None:
+                self.grace.began = self.hub.loop.time()
             if not self._has_failed_to_send:
                 self._has_failed_to_send = True
                 level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
