@@ -12,7 +12,6 @@ from asgiref.sync import async_to_sync, markcoroutinefunction
 
 from headrace._dispatch import (
     GRACE_SECONDS,
-    READ_AHEAD_BYTES,
     ConsumerStats,
     Dispatcher,
     Session,
@@ -24,6 +23,7 @@ from headrace._dispatch import (
 )
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace._public import name_publicly as _name_publicly
+from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.db import aclose_old_connections, database_sync_to_async
 from headrace.exceptions import LayerUnavailable, StopConsumer
 from headrace.typing import Application, ChannelLayer, Message, Receive, Scope, Send

@@ -27,7 +27,7 @@ RANKS = [
         "headrace._websocket.closing",
         "headrace._websocket.codes",
         "headrace._websocket.handshake",
-        *("headrace._websocket.lane", "headrace._websocket.phase"),
+        *("headrace._websocket.lane", "headrace._websocket.phase", "headrace._websocket.read_ahead"),
     ],
     ["headrace._websocket.grace"],
     [

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace._dispatch.incoming import READ_AHEAD
 from headrace._dispatch.threads import THREADS
 from headrace._layers.base import BaseChannelLayer
-from headrace._sockets import backend, incoming, outgoing
+from headrace._sockets import backend, outgoing
 from headrace._websocket.closing import CLOSE_TIMEOUT
+from headrace._websocket.read_ahead import READ_AHEAD
 from headrace.consumer import AsyncConsumer
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
@@ -77,10 +77,9 @@ def test_a_default_on_the_page_is_that_of_the_code(row: str, value: float | None
 
 
 def test_sockets_have_the_defaults_of_consumers() -> None:
-    assert (BaseSocketServer.read_ahead_bytes, BaseSocketServer.grace_period, incoming.READ_AHEAD) == (
+    assert (BaseSocketServer.read_ahead_bytes, BaseSocketServer.grace_period) == (
         AsyncConsumer.read_ahead_bytes,
         AsyncConsumer.grace_period,
-        READ_AHEAD,
     )
     assert backend.LIMIT == 16 << 20
     assert setting_of(InMemoryChannelLayer, "capacity_bytes") == setting_of(RedisChannelLayer, "capacity_bytes")

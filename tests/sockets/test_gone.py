@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace._sockets.incoming import LONG, READ_AHEAD
+from headrace._sockets.incoming import LONG
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT
+from headrace._websocket.read_ahead import READ_AHEAD
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer

@@ -8,13 +8,11 @@ from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.session import Session, Shared, SyncSession
 from headrace._dispatch.settings import (
     GRACE_SECONDS,
-    READ_AHEAD_BYTES,
     check_backlog,
     check_grace,
     check_settings,
     forwarded_fields,
     setting,
-    size_of,
 )
 from headrace._dispatch.threads import (
     SyncPool,
@@ -27,7 +25,6 @@ from headrace._dispatch.threads import (
 
 __all__ = [
     "GRACE_SECONDS",
-    "READ_AHEAD_BYTES",
     "ConsumerStats",
     "Counters",
     "Dispatcher",
@@ -47,7 +44,6 @@ __all__ = [
     "log_failure",
     "restore_executor",
     "setting",
-    "size_of",
     "sync_pool",
     "uses_pool",
 ]

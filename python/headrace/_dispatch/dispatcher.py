@@ -13,11 +13,12 @@ from headrace._dispatch.failures import place_of
 from headrace._dispatch.handlers import FORWARD
 from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
 from headrace._dispatch.session import Session
-from headrace._dispatch.settings import READ_AHEAD_BYTES, setting
+from headrace._dispatch.settings import setting
 from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._settings import django_settings
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
 from headrace._websocket.lane import Unfinished, deliver, stand_in
+from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.db import aclose_old_connections, connections_open, enter_consumer
 from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
 from headrace.typing import ChannelLayer, Message, Receive, Scope

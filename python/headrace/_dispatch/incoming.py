@@ -19,10 +19,11 @@ from functools import cache, partial
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from headrace._core import Inbox
-from headrace._dispatch.settings import READ_AHEAD_BYTES, setting, size_of
+from headrace._dispatch.settings import setting
 from headrace._layers.mailbox import set_limits
 from headrace._layers.native import NativeChannelLayer
 from headrace._websocket.closing import CLOSE_TIMEOUT
+from headrace._websocket.read_ahead import READ_AHEAD, READ_AHEAD_BYTES, is_full
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.typing import ChannelLayer, Message, Receive
@@ -30,10 +31,6 @@ from headrace.typing import ChannelLayer, Message, Receive
 __all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Incoming", "is_disconnect", "receives_natively"]
 
 _logger = logging.getLogger("headrace.consumer")
-
-READ_AHEAD = 8
-"""Messages that a reader may hold before they are handled. None is read ahead for a worker: other workers could have
-handled it, and it would be lost with a consumer that fails."""
 
 DISCONNECTS = ("websocket.disconnect", "http.disconnect")
 """The last message of a client; no server has another behind it."""
@@ -305,6 +302,7 @@ class Incoming:
         self, waiting: list[Event], receive: Callable[[], Awaitable[Any]], is_last: Callable[[Message], bool]
     ) -> None:
         call_away = self.inbox.call_away
+        reads_ahead = waiting is self.client and self._most_in_hand is None
         try:
             while True:
                 message = await receive()
@@ -313,7 +311,7 @@ class Incoming:
                 # Who swallows a cancel to hand over a message is asked for no other.
                 if is_last(message) or self._dispatcher is None:
                     return
-                while self._is_full(waiting):
+                while is_full(waiting, self._read_ahead_bytes) if reads_ahead else self._has_enough(waiting):
                     await self._has_room()
         except BaseException as error:  # whatever it is, it ends the consumer and not this task
             if self._dispatcher is None or isinstance(error, GeneratorExit):
@@ -324,11 +322,10 @@ class Incoming:
                 self._dispatcher.lost()
             call_away()
 
-    def _is_full(self, waiting: list[Event]) -> bool:
-        if waiting is self.carried:
+    def _has_enough(self, waiting: list[Event]) -> bool:
+        if waiting is self.carried or self._most_in_hand is None:
             return len(waiting) >= READ_AHEAD
-        if self._most_in_hand is None:
-            return len(waiting) >= READ_AHEAD or sum(map(size_of, waiting)) >= self._read_ahead_bytes
+        # None is read ahead for a worker: others could have handled it, and it would be lost with one that fails.
         return len(waiting) + self._in_hand >= self._most_in_hand
 
     async def _has_room(self) -> None:

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,20 +10,15 @@ from headrace._layers.mailbox import check_limits
 
 __all__ = [
     "GRACE_SECONDS",
-    "READ_AHEAD_BYTES",
     "check_backlog",
     "check_grace",
     "check_settings",
     "forwarded_fields",
     "setting",
-    "size_of",
 ]
 
 GRACE_SECONDS = 5.0
 """The default of ``grace_period``."""
-
-READ_AHEAD_BYTES = 1024 * 1024
-"""The default of ``read_ahead_bytes``: how much of a client may wait before no more of it is asked for."""
 
 
 def check_settings(consumer_class: Any) -> None:
@@ -119,13 +113,3 @@ def setting(consumer: Any, name: str, otherwise: Any = None) -> Any:
     """
     value = getattr(consumer, name)
     return otherwise if inspect.isroutine(value) else value
-
-
-def size_of(message: object) -> int:
-    """Return the memory that the content of a message to or from a client takes: its text, bytes or body."""
-    if not isinstance(message, dict):
-        return 0
-    content = message.get("text")
-    if content is None:
-        content = message.get("bytes") or message.get("body")
-    return 0 if content is None else sys.getsizeof(content)

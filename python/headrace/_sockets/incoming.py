@@ -11,20 +11,17 @@ import logging
 from collections import deque
 from typing import Self
 
-from headrace._dispatch import size_of
 from headrace._sockets.hooks import Server
 from headrace._sockets.loop import BackgroundLoop, begun, taken
 from headrace._sockets.outgoing import Outgoing
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, CLOSE_TIMEOUT
 from headrace._websocket.phase import Phase
+from headrace._websocket.read_ahead import is_full
 from headrace.typing import Message, Receive
 
 __all__ = ["Incoming"]
 
 _logger = logging.getLogger("headrace.sockets")
-
-READ_AHEAD = 8
-"""Messages that are read ahead, at most."""
 
 LONG = 0.5
 """Seconds of a hook after which messages are read ahead."""
@@ -124,7 +121,7 @@ class Incoming:
         if self._read_ahead is None:
             self._read_ahead = deque()
         try:
-            while self._hook_began is not None and self._may_read_ahead():
+            while self._hook_began is not None and not is_full(self._read_ahead, self._server.read_ahead_bytes):
                 message = await self._receive_one()
                 self._read_ahead.append(message)
                 if message.get("type") == "websocket.disconnect":
@@ -134,10 +131,6 @@ class Incoming:
         except Exception:
             self._give_grace()
             raise
-
-    def _may_read_ahead(self) -> bool:
-        ahead = self._read_ahead or ()
-        return len(ahead) < READ_AHEAD and sum(map(size_of, ahead)) < self._server.read_ahead_bytes
 
     def _drop_read_ahead(self) -> None:
         """Drop what was read ahead, and count it: nobody will take it."""

@@ -11,7 +11,6 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
-from headrace._dispatch import size_of
 from headrace._sockets.hooks import Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.payload import frame
@@ -20,6 +19,7 @@ from headrace._websocket.closing import send_close
 from headrace._websocket.codes import may_close_with
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.phase import Phase
+from headrace._websocket.read_ahead import size_of
 from headrace.exceptions import ChannelFull, ConnectionClosed
 from headrace.typing import Message, Send
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, overload
 
 from asgiref.sync import markcoroutinefunction
 
-from headrace._dispatch import GRACE_SECONDS, READ_AHEAD_BYTES, check_backlog, check_grace
+from headrace._dispatch import GRACE_SECONDS, check_backlog, check_grace
 from headrace._layers.hosts import HostSetting
 from headrace._layers.mailbox import Overflow
 from headrace._layers.native import NativeChannelLayer
@@ -20,6 +20,7 @@ from headrace._sockets.hooks import Hooks
 from headrace._sockets.nobody import Nowhere, receive_nothing
 from headrace._sockets.payload import Encoder, decode, encode
 from headrace._sockets.stats import SocketStats
+from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.typing import Application, Receive, Scope, Send
 
 __all__ = ["BaseSocketServer"]
