@@ -233,7 +233,7 @@ class TestEnd:
         await client.heard(3)
         client.broken = OSError("gone")
         client.leave()
-        await until(lambda: consumer._headrace.grace.began is not None)
+        await until(lambda: consumer._headrace.grace is not None)
         skip(GRACE)
         await client.end()
         assert consumer.log == ["ConnectionClosed", 1006]

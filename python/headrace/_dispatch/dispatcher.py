@@ -150,7 +150,7 @@ class Dispatcher:
             self._failed = True
             raise
         finally:
-            session.grace.end()
+            self._end_grace()
             try:
                 if not self._has_ended:
                     await self._end()
@@ -183,16 +183,20 @@ class Dispatcher:
 
     def _give_grace(self) -> None:
         """Let the handler that is at work, or the next one, go on for the grace period: the client has gone."""
-        self._session.grace.begin(self._session.grace_seconds(self._consumer), self._expire)
+        self._session.need_grace().begin(self._session.grace_seconds(self._consumer), self._expire)
+
+    def _end_grace(self) -> None:
+        if self._session.grace is not None:
+            self._session.grace.end()
 
     def _expire(self) -> None:
         """Interrupt the handler, because its client has gone and the grace period is over."""
         self._session.closed = True
-        self._session.grace.expire()
+        self._session.need_grace().expire()
         # A handler in a thread may go on for long, and nobody is left for what waits behind it.
         self._session.shared.counters.add(dropped_unhandled=self._incoming.let_go())
         if self._interrupt():
-            self._session.grace.watch(self._report_stuck)
+            self._session.need_grace().watch(self._report_stuck)
 
     def _report_stuck(self) -> None:
         """Say that a handler goes on: one that ignores its cancel, or one in a thread that does not send."""
@@ -299,7 +303,7 @@ class Dispatcher:
     async def _handle_waiting(self, lane: list[Event]) -> None:
         """Handle the first message that waits in a lane."""
         event, of_layer = self._incoming.take(lane), lane is not self._incoming.client
-        if not of_layer and self._session.grace.timer is not None:
+        if not of_layer and (grace := self._session.grace) is not None and grace.timer is not None:
             self._give_grace()
         if isinstance(event, Failure):
             raise event.error
@@ -320,7 +324,7 @@ class Dispatcher:
             return
         if session.gone and is_disconnect(event):
             session.closed = True
-            session.grace.end()
+            self._end_grace()
         try:
             if connections_open():
                 await aclose_old_connections()

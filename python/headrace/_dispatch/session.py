@@ -36,7 +36,7 @@ class Session:
         closed: The connection has ended, from whichever side: nothing can be sent, and the layer is not listened to.
         gone: The client is known to have gone; its last message may have to wait for a handler.
         has_begun: There is something that has to be finished, whatever ends the consumer.
-        grace: The grace period of what still works when the connection has ended.
+        grace: The grace period of what still works when the connection has ended; made when it begins.
         pooled: Handlers run in the pool of threads.
     """
 
@@ -52,7 +52,7 @@ class Session:
         self.incoming: Incoming | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.serving = self.closed = self.gone = self.has_begun = self.pooled = False
-        self.grace = GracePeriod()
+        self.grace: GracePeriod | None = None
 
     def open(self, consumer: Any, send: Send) -> None:
         """Prepare to serve a connection, in its loop."""
@@ -94,7 +94,13 @@ class Session:
         """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
         if not self.closed or self.loop is None:
             return False
-        return self.grace.is_over(self.loop.time(), self.grace_seconds(consumer))
+        return self.need_grace().is_over(self.loop.time(), self.grace_seconds(consumer))
+
+    def need_grace(self) -> GracePeriod:
+        """Return the grace period, which may begin now. An idle consumer has none: it would be its memory."""
+        if self.grace is None:
+            self.grace = GracePeriod()
+        return self.grace
 
     def grace_seconds(self, consumer: Any) -> float | None:
         """Return the grace period in seconds, or None if there is no limit."""
@@ -104,7 +110,8 @@ class Session:
     def begin_leaving(self) -> None:
         """Note that ``disconnect`` is about to be called: what it sends is dropped, however long ago the end was."""
         self.has_begun = False
-        self.grace.began = None
+        if self.grace is not None:
+            self.grace.began = None
 
     # What the dispatch calls.
 
