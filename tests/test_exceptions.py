@@ -15,6 +15,7 @@ from headrace import InMemoryChannelLayer, _core, exceptions
 
 SHARED = {
     "AcceptConnection": Exception,
+    "ChannelFull": Exception,
     "DenyConnection": Exception,
     "InvalidChannelLayerError": ValueError,
     "MessageTooLarge": Exception,
@@ -24,7 +25,6 @@ SHARED = {
 }
 OWN: dict[str, Any] = {
     "ChannelEmpty": exceptions.LayerError,
-    "ChannelFull": (exceptions.LayerError, channels.exceptions.ChannelFull),
     "ConnectionClosed": exceptions.HeadraceError,
     "ForeignChannel": (exceptions.HeadraceError, AssertionError, ValueError),
     "HeadraceError": Exception,
@@ -71,6 +71,9 @@ async def test_what_a_layer_raises_is_caught_by_one_name() -> None:
     with pytest.raises(exceptions.LayerError, match="channel") as full:
         await layer.send("channel", {"type": "n"})
     assert isinstance(full.value, channels.exceptions.ChannelFull)
+    assert f"{type(full.value).__module__}.{type(full.value).__qualname__}" == "headrace.exceptions.ChannelFull"
+    copy = pickle.loads(pickle.dumps(full.value))
+    assert (type(copy), copy.args) == (type(full.value), ("channel",))
     await layer.close()
     with pytest.raises(exceptions.LayerError):
         await layer.send("channel", {"type": "n"})
@@ -131,7 +134,7 @@ def test_the_native_side_raises_it_as_an_error_of_redis_py() -> None:
 
 
 def test_without_channels_the_tree_has_the_same_names_and_bases() -> None:
-    shared = {name: base.__name__ for name, base in SHARED.items()} | {"LayerError": "HeadraceError"}
+    shared = {name: base.__name__ for name, base in SHARED.items()} | {"ChannelFull": "LayerError"}
     run(f"""
         import sys
 

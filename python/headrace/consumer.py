@@ -5,7 +5,6 @@ The API is that of ``channels.consumer``. What differs is how messages get to th
 
 import functools
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
@@ -13,18 +12,18 @@ from asgiref.sync import async_to_sync, markcoroutinefunction
 
 from headrace._dispatch import (
     GRACE_SECONDS,
-    READ_AHEAD_BYTES,
     ConsumerStats,
-    Life,
+    Dispatcher,
     Session,
     Shared,
     SyncSession,
     get_handler_name,
-    log_away,
+    log_failure,
     sync_pool,
 )
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace._public import name_publicly as _name_publicly
+from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.db import aclose_old_connections, database_sync_to_async
 from headrace.exceptions import LayerUnavailable, StopConsumer
 from headrace.typing import Application, ChannelLayer, Message, Receive, Scope, Send
@@ -43,8 +42,6 @@ __all__ = [
     "get_handler_name",
     "sync_pool",
 ]
-
-_logger = logging.getLogger("headrace.consumer")
 
 
 class AsyncConsumer:
@@ -153,8 +150,8 @@ class AsyncConsumer:
             TypeError: Called with anything else.
         """
         receive, send = _accept_call(self, arguments)
-        if life := await _begin(self, receive, send):
-            await life.run(receive)
+        if dispatcher := await _begin(self, receive, send):
+            await dispatcher.run(receive)
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of a message.
@@ -187,12 +184,7 @@ class AsyncConsumer:
             exc: The exception; never ``StopConsumer``.
             message: What was being handled; ``{"type": "on_idle"}`` stands for that method.
         """
-        place = self.scope.get("path", self.scope.get("type"))
-        kind = message.get("type") if isinstance(message, Mapping) else message
-        if isinstance(exc, LayerUnavailable):
-            log_away(self, kind, exc)
-            raise exc
-        _logger.error("%s at %s failed on %r: %r", type(self).__name__, place, kind, exc)
+        log_failure(self, message.get("type") if isinstance(message, Mapping) else message, exc)
         raise exc
 
     async def on_idle(self) -> None:
@@ -235,7 +227,7 @@ def _accept_call(consumer: AsyncConsumer, arguments: tuple[Any, ...]) -> tuple[R
     )
 
 
-async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Life | None:
+async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispatcher | None:
     """Prepare to serve one connection; None if it was refused, because the layer is away."""
     session = consumer._headrace
     if session.serving:
@@ -256,9 +248,9 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Life 
             message = await receive() if session.may_defer(consumer) else {}
             if not await session.defers_client(consumer, message):
                 raise
-            log_away(consumer, message["type"], error)
+            log_failure(consumer, message["type"], error)
             return None
-    return Life(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
+    return Dispatcher(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
 
 
 class _Application:
@@ -281,8 +273,8 @@ class _Application:
         if self.consumer_class.__call__ is AsyncConsumer.__call__:
             # The same with one frame less, for as long as the connection lasts.
             consumer.scope = scope
-            if life := await _begin(consumer, receive, send):
-                await life.run(receive)
+            if dispatcher := await _begin(consumer, receive, send):
+                await dispatcher.run(receive)
         else:
             await consumer(scope, receive, send)
 
@@ -295,7 +287,7 @@ class SyncConsumer(AsyncConsumer):
 
     With Django configured all handlers of the process share one thread, as in Channels: tests and transactions
     rely on it. Without Django, or if ``thread_sensitive`` is False, or ``HEADRACE_SYNC_THREADS`` is set, they run in
-    a pool, so that one that blocks holds up its own consumer only; Django's old connections are closed before and
+    a pool, so that one that blocks delays its own consumer only; Django's old connections are closed before and
     after each handler in its thread.
 
     A handler that runs cannot be cancelled: whoever ends the consumer waits for it.

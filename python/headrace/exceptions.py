@@ -21,10 +21,10 @@ Exception
 └── ValueError
     └── InvalidChannelLayerError    a channel layer is configured wrongly
 
-What is not below ``HeadraceError`` Django Channels has as well. When channels can be imported, these names are the
-classes of ``channels.exceptions`` themselves: either import then catches what either package raises. ``ChannelFull``
-is a subclass of Channels' then: ``except channels.exceptions.ChannelFull`` catches what any layer raises,
-``except headrace.ChannelFull`` what a layer of headrace does. Importing them does not import Django.
+What is not below ``HeadraceError`` Django Channels has as well, and ``ChannelFull``. When channels can be imported,
+these names are the classes of ``channels.exceptions`` themselves: either import then catches what either package
+raises. The ``ChannelFull`` that a layer of headrace raises is a ``LayerError`` as well. Importing them does not import
+Django.
 """
 
 import sys
@@ -51,14 +51,6 @@ __all__ = [
     "RequestTimeout",
     "StopConsumer",
 ]
-
-if TYPE_CHECKING:
-    _ChannelsFull = Exception
-else:
-    try:
-        from channels.exceptions import ChannelFull as _ChannelsFull
-    except ImportError:
-        _ChannelsFull = Exception
 
 
 class HeadraceError(Exception):
@@ -89,11 +81,8 @@ class DenyConnection(Exception):
     """Raised by a handler of a new connection to refuse it."""
 
 
-class ChannelFull(LayerError, _ChannelsFull):
-    """The channel holds as many messages as its capacity; the message was not sent.
-
-    Where Channels is installed it is a ``channels.exceptions.ChannelFull`` too.
-    """
+class ChannelFull(LayerError):
+    """The channel holds as many messages as its capacity; the message was not sent."""
 
 
 class MessageTooLarge(Exception):
@@ -181,6 +170,7 @@ if not TYPE_CHECKING:
     with suppress(ImportError):
         from channels.exceptions import (
             AcceptConnection,
+            ChannelFull,
             DenyConnection,
             InvalidChannelLayerError,
             MessageTooLarge,
@@ -188,3 +178,20 @@ if not TYPE_CHECKING:
             RequestTimeout,
             StopConsumer,
         )
+
+
+if TYPE_CHECKING or issubclass(ChannelFull, LayerError):
+    _ChannelFull = ChannelFull
+else:
+
+    class _ChannelFull(LayerError, ChannelFull):
+        """What headrace raises as ``ChannelFull`` where that is Channels' own; it shows itself under that name."""
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return _full, self.args
+
+    _ChannelFull.__name__ = _ChannelFull.__qualname__ = "ChannelFull"
+
+    def _full(*args: object) -> _ChannelFull:
+        # Pickle finds a class by its name, and by that name there is Channels'.
+        return _ChannelFull(*args)

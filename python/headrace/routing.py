@@ -22,14 +22,16 @@ from headrace._paths import (
     twin_class,
 )
 from headrace._settings import django_settings
+from headrace._websocket.codes import NO_ROUTE
+from headrace._websocket.handshake import can_be_answered, respond
 from headrace.typing import Receive, Scope, Send
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-NO_ROUTE = 4404
-"""The code that a WebSocket is closed with when no route matches its path, and the server can send no 404."""
+_NOT_FOUND = (b"no route found for this path\n", b"text/plain; charset=utf-8")
+"""What is answered where no route matches, and its type."""
 
 _answered_outside: ContextVar[bool] = ContextVar("_answered_outside", default=False)
 """Whether a ``ProtocolTypeRouter`` around the running application answers if no route matches."""
@@ -313,24 +315,17 @@ async def _answer_no_route(scope: Scope, receive: Receive, send: Send) -> None:
     kind = scope["type"]
     logger.warning("no route found for %s path %r%s", kind, scope.get("path"), _below(scope))
     if kind == "http":
-        await _respond_404("http.response", send)
+        await respond(send, "http.response", 404, *_NOT_FOUND)
     elif (await receive())["type"] != "websocket.connect":
         return
-    elif "websocket.http.response" in (scope.get("extensions") or ()):
-        await _respond_404("websocket.http.response", send)
+    elif can_be_answered(scope):
+        await respond(send, "websocket.http.response", 404, *_NOT_FOUND)
     else:
         # The server would answer a close now with 403, which means something else. A browser sees the code of a close
         # only if the connection was open, and some fail the handshake if none of their subprotocols was chosen.
         offered = scope.get("subprotocols") or [None]
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         await send({"type": "websocket.close", "code": NO_ROUTE, "reason": "no route"})
-
-
-async def _respond_404(kind: str, send: Send) -> None:
-    body = b"no route found for this path\n"
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    await send({"type": f"{kind}.start", "status": 404, "headers": headers})
-    await send({"type": f"{kind}.body", "body": body})
 
 
 def _entries(routes: Any, where: str) -> tuple[_Entry, ...]:

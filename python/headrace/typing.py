@@ -6,12 +6,12 @@ other way round.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, SendReport
-    from headrace._layers.redis import RedisStats
+    from headrace._core import ChannelStats, GroupStats, LayerStats, SendReport
+    from headrace._layers.redis_stats import RedisStats
+    from headrace._layers.subscription import Subscription
 
 __all__ = ["AnyChannelLayer", "Application", "ChannelLayer", "Message", "Receive", "Scope", "Send"]
 
@@ -120,13 +120,19 @@ class ChannelLayer(Protocol):
     async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
         """Send messages to groups, given as pairs."""
 
-    async def receive_many(self, channel: str, max: int) -> list[dict[str, Any]]:
-        """Wait for a message and take those behind it too, up to ``max``."""
+    async def receive_many(self, channel: str, limit: int) -> list[dict[str, Any]]:
+        """Wait for a message and take those behind it too, up to ``limit``."""
 
     def receive_nowait(self, channel: str) -> dict[str, Any]:
         """Take the next message if there is one, or raise ``ChannelEmpty``."""
 
-    def subscription(self, *groups: str) -> "AbstractAsyncContextManager[Inbox]":
+    def subscription(
+        self,
+        *groups: str,
+        max_backlog: int | None = None,
+        max_backlog_bytes: int | None = None,
+        overflow: Literal["drop_new", "drop_old", "coalesce"] = "drop_new",
+    ) -> "Subscription":
         """Make a channel that is in these groups while a context lasts; entering it gives the channel's inbox."""
 
     # From any thread, with or without a loop.
@@ -150,6 +156,21 @@ class ChannelLayer(Protocol):
         self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
     ) -> "SendReport":
         """Do what ``group_send`` does."""
+
+    def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
+        """Do what ``send_many`` does."""
+
+    def group_send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
+        """Do what ``group_send_many`` does."""
+
+    def receive_many_sync(self, channel: str, limit: int, timeout: float | None = None) -> list[dict[str, Any]]:
+        """Do what ``receive_many`` does, blocking this thread."""
+
+    def flush_sync(self) -> None:
+        """Do what ``flush`` does."""
+
+    def close_sync(self) -> None:
+        """Do what ``close`` does."""
 
     # Who is where, and what became of the messages.
 

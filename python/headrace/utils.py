@@ -32,7 +32,7 @@ async def await_many_dispatch(
     """Hand what several sources return to one coroutine function, one at a time, until something raises.
 
     When several sources are ready, the one that stands first in the list goes first. A source is asked again only when
-    what it returned last has been dispatched. A slow dispatch holds up all sources; nothing is dropped until the end,
+    what it returned last has been dispatched. A slow dispatch delays all sources; nothing is dropped until the end,
     when each source is cancelled and what it may hold by then is lost.
 
     Differs from Channels' in that an error that ends it is never replaced by another source's: that one is logged.

@@ -237,7 +237,7 @@ class TestCancel:
         self, wire: "MakeWire", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         # It has to begin in that time, on a machine with other work too.
-        monkeypatch.setattr("headrace._dispatch.life.CLEAN_UP_SECONDS", 0.5)
+        monkeypatch.setattr("headrace._websocket.closing.CLEAN_UP_TIMEOUT", 0.5)
         consumer = Room()
         consumer.at_disconnect = "wait"
         client = wire(consumer)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace._dispatch.life import CLEAN_UP_SECONDS
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT
 from headrace.consumer import consumer_stats
 from headrace.exceptions import ConnectionClosed
 from headrace.generic.http import AsyncHttpConsumer
@@ -233,7 +233,7 @@ class TestEnd:
         await client.heard(3)
         client.broken = OSError("gone")
         client.leave()
-        await until(lambda: consumer._headrace.grace_began is not None)
+        await until(lambda: consumer._headrace.grace is not None)
         skip(GRACE)
         await client.end()
         assert consumer.log == ["ConnectionClosed", 1006]
@@ -367,7 +367,7 @@ class TestCoroutines:
         skip(GRACE)
         await until(lambda: consumer.log)
         assert caplog.records == []
-        skip(CLEAN_UP_SECONDS)
+        skip(CLEAN_UP_TIMEOUT)
         await until(lambda: caplog.records)
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
         assert caplog.messages[0].startswith("Deaf at /ws/: its client has gone, and its handler did not end in 10 s")

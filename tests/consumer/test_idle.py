@@ -228,4 +228,4 @@ class TestIdle:
         await asyncio.wait([client.task])
         monkeypatch.undo()
         # Other timers run at its end.
-        assert [timer for timer in timers if "Intake" in repr(timer)] == []
+        assert [timer for timer in timers if "Incoming" in repr(timer)] == []

@@ -192,7 +192,7 @@ class TestClose:
     async def test_even_if_the_server_never_takes_the_close(
         self, wire: "MakeWire", layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("headrace.generic._connection.CLOSE_SECONDS", 0.01)
+        monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.01)
 
         class Here(Slow):
             overflow = "close"

@@ -311,3 +311,76 @@ class TestSubscription:
             await layer.group_send("news", HELLO)
             assert await anext(second) == HELLO
         assert layer.group_channels("news") == []
+
+    async def test_it_joins_and_leaves_groups_meanwhile(self, layer: Any) -> None:
+        subscription = layer.subscription("news")
+        async with subscription as inbox:
+            await subscription.join("sport")
+            await subscription.leave("news")
+            assert layer.channel_groups(inbox.channel) == ["sport"]
+            await layer.group_send("news", {"type": "one"})
+            await layer.group_send("sport", {"type": "two"})
+            assert await anext(inbox) == {"type": "two"}
+        assert layer.stats().memberships == 0
+        async with subscription as inbox:
+            assert layer.channel_groups(inbox.channel) == ["news"]
+
+    async def test_a_group_with_a_bad_name_is_not_joined(self, layer: Any) -> None:
+        subscription = layer.subscription("news")
+        async with subscription as inbox:
+            with pytest.raises(TypeError, match="Group name must be"):
+                await subscription.join("no name")
+            await subscription.leave("never.joined")
+            assert layer.channel_groups(inbox.channel) == ["news"]
+
+    async def test_groups_are_joined_and_left_only_within_the_context(self, layer: Any) -> None:
+        subscription = layer.subscription("news")
+        for change in (subscription.join, subscription.leave):
+            with pytest.raises(RuntimeError, match="not entered"):
+                await change("sport")
+        async with subscription:
+            pass
+        for change in (subscription.join, subscription.leave):
+            with pytest.raises(RuntimeError, match="not entered"):
+                await change("sport")
+        assert layer.stats().memberships == 0
+
+    async def test_its_backlog_is_its_own(self, layer: Any, settle: Settle) -> None:
+        async with layer.subscription("news", max_backlog=2) as short, layer.subscription("news") as long:
+            for number in range(3):
+                await layer.group_send("news", {"type": "number", "number": number})
+                await settle(layer)
+            assert [(await anext(short))["number"] for _ in range(2)] == [0, 1]
+            assert [(await anext(long))["number"] for _ in range(3)] == [0, 1, 2]
+            assert layer.channel_stats(short.channel).dropped_full == 1
+
+    async def test_it_says_what_becomes_of_further_messages(self, layer: Any, settle: Settle) -> None:
+        async with (
+            layer.subscription("news", max_backlog=2, overflow="drop_old") as newest,
+            layer.subscription("news", max_backlog=2, overflow="coalesce") as states,
+        ):
+            for number, kind in enumerate(("a", "b", "a")):
+                await layer.group_send("news", {"type": kind, "number": number})
+                await settle(layer)
+            assert [(await anext(newest))["number"] for _ in range(2)] == [1, 2]
+            assert [(await anext(states))["number"] for _ in range(2)] == [1, 2]
+            assert layer.channel_stats(newest.channel).dropped_replaced == 1
+
+    async def test_its_backlog_is_bounded_in_bytes(self, layer: Any, settle: Settle) -> None:
+        async with layer.subscription("news", max_backlog_bytes=100) as inbox:
+            for _ in range(3):
+                await layer.group_send("news", {"type": "long", "text": "x" * 1000})
+                await settle(layer)
+            assert layer.channel_stats(inbox.channel).depth == 1
+
+    @pytest.mark.parametrize(
+        ("limits", "reason"),
+        [
+            ({"max_backlog": 0}, "max_backlog must be a positive integer, got 0"),
+            ({"max_backlog_bytes": -1}, "max_backlog_bytes must be a positive integer, got -1"),
+            ({"overflow": "close"}, "overflow must be one of 'drop_new', 'drop_old', 'coalesce', got 'close'"),
+        ],
+    )
+    async def test_a_wrong_limit_is_refused(self, layer: Any, limits: dict[str, Any], reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            layer.subscription("news", **limits)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.generic import websocket
-from headrace.generic._connection import Connection
+from headrace.generic._connection import BaseWebsocketConsumer
 from headrace.generic.websocket import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,
@@ -183,7 +183,7 @@ class TestTwins:
             assert not inspect.iscoroutinefunction(getattr(WebsocketConsumer, name)), name
 
     def test_all_are_connections(self) -> None:
-        assert all(issubclass(kind, Connection) for kind in ALL)
+        assert all(issubclass(kind, BaseWebsocketConsumer) for kind in ALL)
         assert {kind.__name__ for kind in ALL} < set(websocket.__all__)
 
 

@@ -143,6 +143,41 @@ class TestMembership:
                 pass
         assert layer.stats().groups == 0
 
+    async def test_a_join_that_the_end_of_the_context_overtakes_leaves_nothing_behind(self) -> None:
+        layer = Gated()
+        subscription = layer.subscription()
+        async with subscription:
+            joining = asyncio.ensure_future(subscription.join("group"))
+            await asyncio.sleep(0)
+        layer.gate.set()
+        with pytest.raises(RuntimeError, match="was left while it joined 'group'"):
+            await joining
+        assert layer.stats().groups == 0
+
+    async def test_a_join_that_is_cancelled_is_none(self) -> None:
+        layer = Gated()
+        subscription = layer.subscription()
+        async with subscription as inbox:
+            joining = asyncio.ensure_future(subscription.join("group"))
+            await asyncio.sleep(0)
+            joining.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await joining
+            assert layer.channel_groups(inbox.channel) == []
+
+
+class Gated(InMemoryChannelLayer):
+    """A layer that puts nobody in a group before its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Wait, and add."""
+        await self.gate.wait()
+        await super().group_add(group, channel)
+
 
 class TestReaders:
     """Who may read an inbox."""

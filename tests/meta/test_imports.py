@@ -17,16 +17,25 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Each module imports from ranks below its own, or from those named beside it.
 RANKS = [
     ["headrace.exceptions", "headrace._json_text", "headrace._public", "headrace._settings", "headrace.typing"],
-    ["headrace._core", "headrace._layers", "headrace._sockets"],
+    ["headrace._core", "headrace._layers", "headrace._sockets", "headrace._websocket"],
     [
         *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.base", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
-        *("headrace._layers.subscription", "headrace._layers.views"),
+        "headrace._layers.views",
     ],
     [
-        *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
-        "headrace._layers.native",
+        "headrace._websocket.closing",
+        "headrace._websocket.codes",
+        "headrace._websocket.handshake",
+        *("headrace._websocket.lane", "headrace._websocket.phase", "headrace._websocket.read_ahead"),
     ],
+    ["headrace._websocket.grace"],
+    [
+        *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
+        "headrace._layers.mailbox",
+    ],
+    ["headrace._layers.subscription"],
+    ["headrace._layers.native"],
     ["headrace._layers.memory", "headrace._layers.watcher"],
     ["headrace._layers.options"],
     ["headrace._layers.tls", "headrace._layers.urls"],
@@ -37,12 +46,12 @@ RANKS = [
     ["headrace.sync", "headrace._db", "headrace.utils", "headrace._paths"],
     ["headrace.db", "headrace.paths"],
     [
-        *("headrace._dispatch.counters", "headrace._dispatch.handlers", "headrace._dispatch.handshake"),
+        *("headrace._dispatch.counters", "headrace._dispatch.failures", "headrace._dispatch.handlers"),
         "headrace._dispatch.settings",
     ],
-    ["headrace._dispatch.attendant", "headrace._dispatch.intake", "headrace._dispatch.threads"],
+    ["headrace._dispatch.incoming", "headrace._dispatch.threads"],
     ["headrace._dispatch.session"],
-    ["headrace._dispatch.life"],
+    ["headrace._dispatch.dispatcher"],
     ["headrace._dispatch"],
     ["headrace.consumer", "headrace._sockets.keys"],
     [

@@ -24,7 +24,7 @@ PAGES = "\n".join(path.read_text() for path in sorted(REFERENCE.rglob("*.md")))
 SETTINGS = (REFERENCE / "settings.md").read_text()
 DOCUMENTED = set(re.findall(r"^\.\. auto(?!module)\w+:: (\S+)", PAGES, re.MULTILINE))
 NAMED = {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)", PAGES)}
-FROM_ELSEWHERE = {"__version__", "DEFAULT_CHANNEL_LAYER", "async_to_sync", "sync_to_async"}
+FROM_ELSEWHERE = {"__version__", "DEFAULT_CHANNEL_LAYER", "SyncToAsync", "async_to_sync", "sync_to_async"}
 # These are None, and said by the layer when it knows the others.
 CHOSEN_LATER = {"ring", "wire", "allow_memory"}
 OBJECTS = {"channel_layers", "sync_pool"}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace._dispatch.intake import READ_AHEAD
 from headrace._dispatch.threads import THREADS
 from headrace._layers.base import BaseChannelLayer
-from headrace._sockets import backend, incoming, outgoing
+from headrace._sockets import backend, outgoing
+from headrace._websocket.closing import CLOSE_TIMEOUT
+from headrace._websocket.read_ahead import READ_AHEAD
 from headrace.consumer import AsyncConsumer
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
@@ -50,12 +51,12 @@ def constant(path: str, name: str) -> int:
         ("frames that are read ahead of a handler", READ_AHEAD),
         ("their bytes, but one frame always", AsyncConsumer.read_ahead_bytes),
         ("plain `send()` of a socket in an event loop", setting_of(RedisChannelLayer, "capacity_bytes")),
-        ("a thread that sends to a client which does not read", outgoing.CLOSE_SECONDS),
+        ("a thread that sends to a client which does not read", outgoing.SEND_TIMEOUT),
         ("the body of an HTTP request", AsyncHttpConsumer.max_body_bytes),
         ("a handler whose client has gone", AsyncConsumer.grace_period),
         ("a handler", AsyncConsumer.handler_timeout),
         ("a silent client", AsyncConsumer.idle_timeout),
-        ("the close of a client that does not read", outgoing.CLOSE_SECONDS),
+        ("the close of a client that does not read", CLOSE_TIMEOUT),
         ("messages of a mailbox", setting_of(RedisChannelLayer, "capacity")),
         ("their bytes, behind the first", setting_of(RedisChannelLayer, "capacity_bytes")),
         ("the age of a message", setting_of(RedisChannelLayer, "expiry")),
@@ -83,10 +84,9 @@ def test_a_default_on_the_page_is_that_of_the_code(row: str, value: float | None
 
 
 def test_sockets_have_the_defaults_of_consumers() -> None:
-    assert (BaseSocketServer.read_ahead_bytes, BaseSocketServer.grace_period, incoming.READ_AHEAD) == (
+    assert (BaseSocketServer.read_ahead_bytes, BaseSocketServer.grace_period) == (
         AsyncConsumer.read_ahead_bytes,
         AsyncConsumer.grace_period,
-        READ_AHEAD,
     )
     assert backend.LIMIT == 16 << 20
     assert setting_of(InMemoryChannelLayer, "capacity_bytes") == setting_of(RedisChannelLayer, "capacity_bytes")

@@ -12,7 +12,7 @@ import headrace
 PACKAGE = Path(headrace.__file__).parent
 PUBLIC = {name: thing for name in headrace.__all__ if isinstance(thing := getattr(headrace, name), type)}
 # What WebSocket consumers share is in a base of their own.
-NAMES = {name for name, thing in PUBLIC.items() if not is_dataclass(thing)} | {"Connection"}
+NAMES = {name for name, thing in PUBLIC.items() if not is_dataclass(thing)} | {"BaseWebsocketConsumer"}
 
 
 def settings_of(definition: ast.ClassDef) -> dict[str, bool]:

@@ -24,7 +24,7 @@ from headrace import (
     WebsocketConsumer,
     channel_layers,
 )
-from headrace._dispatch.intake import receives_natively
+from headrace._dispatch.incoming import receives_natively
 from headrace.layers import RedisChannelLayer
 from headrace.testing import WebsocketCommunicator
 from headrace.worker import Worker
@@ -239,13 +239,13 @@ from headrace.django import _dispatch as dispatch
 taken = []
 
 
-class Intake(dispatch.Intake):
+class Incoming(dispatch.Incoming):
     def __init__(self, layer, channel):
         super().__init__(layer, channel)
         taken.append(channel)
 
 
-dispatch.Intake = Intake
+dispatch.Incoming = Incoming
 
 
 class Chat(AsyncWebsocketConsumer):

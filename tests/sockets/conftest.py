@@ -17,6 +17,12 @@ SECONDS = 10
 S = TypeVar("S", bound=BaseSocketServer)
 
 
+def has_ended(server: BaseSocketServer) -> bool:
+    """Tell whether a server was started, and has ended."""
+    task = server._headrace_connection.incoming.task
+    return task is not None and task.done()
+
+
 class Client:
     """What a server is fed by, and what it was sent.
 
@@ -91,7 +97,7 @@ class Client:
     async def ends(self) -> None:
         """Wait until the server has ended."""
         async with asyncio.timeout(SECONDS):
-            await asyncio.wait({self.server._headrace_hub._task})
+            await asyncio.wait({self.server._headrace_connection.incoming.task})
 
 
 @pytest.fixture

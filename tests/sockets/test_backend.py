@@ -223,7 +223,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"config": {"hosts": None}}, "config has hosts that are None: is an environment variable not set"),
     ({"hosts": [{**HOST, "cluster": "no"}]}, r"'cluster' of hosts\[0\] must be True or False, got 'no'"),
     ({"allow_memory": "no"}, "allow_memory must be True or False, got 'no'"),
-    ({"hosts": [7]}, r"hosts\[0\] is 7: expected a URL"),
+    ({"hosts": [7]}, r"hosts\[0\]: expected a URL"),
     ({"hosts": [{"adress": "redis://localhost"}]}, "adress"),
     ({"hosts": [{"address": "http://localhost"}]}, r"hosts\[0\]"),
     ({"hosts": [{"address": "redis://localhost:port"}]}, r"hosts\[0\]"),

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from headrace._sockets.loop import background_loop
-from headrace._sockets.mailbox import Mailbox
+from headrace._sockets.mailbox import TopicMailbox
 from headrace.exceptions import ConnectionClosed, LayerClosed, MessageTooLarge
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import Broadcaster
@@ -24,7 +24,7 @@ async def heard(broadcaster: Broadcaster) -> tuple[str, Any]:
     return await asyncio.wait_for(broadcaster.async_receive_broadcast(), SECONDS)
 
 
-class SlowToJoin(Mailbox):
+class SlowToJoin(TopicMailbox):
     """A mailbox whose join takes some turns of the loop, as one over a network does."""
 
     async def join(self, topic: str) -> None:
@@ -63,7 +63,7 @@ def test_whoever_broadcasts_to_a_topic_of_its_own_hears_it_too(ears: Broadcaster
 async def test_in_a_loop_what_is_called_later_comes_later(memory: InMemoryChannelLayer) -> None:
     slow = SlowToJoin(memory)
     ears = Broadcaster(layer=memory)
-    ears._headrace_hub._mailbox = slow
+    ears._headrace_hub.mailbox = slow
     ears.subscribe("a")
     ears.broadcast("a", 1)
     ears.unsubscribe("a")
@@ -228,7 +228,7 @@ async def test_a_closed_layer_says_so_at_once(memory: InMemoryChannelLayer, mout
 
 def test_a_mailbox_that_was_closed_while_it_joined_is_in_no_group(memory: InMemoryChannelLayer) -> None:
     ears = Broadcaster(layer=memory)
-    mailbox, add = ears._headrace_hub._mailbox, memory.group_add_sync
+    mailbox, add = ears._headrace_hub.mailbox, memory.group_add_sync
 
     def closed_meanwhile(group: str, channel: str) -> None:
         mailbox.close()
@@ -347,7 +347,7 @@ async def test_what_fails_later_is_logged_counted_and_raised_once_by_flush(
 
 async def test_flush_tells_that_something_is_still_on_its_way(memory: InMemoryChannelLayer) -> None:
     ears, gate = Broadcaster(layer=memory), asyncio.Event()
-    ears._headrace_hub._later.begin(gate.wait, asyncio.get_running_loop())
+    ears._headrace_hub.later.begin(gate.wait, asyncio.get_running_loop())
     with pytest.raises(TimeoutError, match="calls of Broadcaster that are still on their way: 1"):
         await ears.async_flush(0.01)
     assert ears.stats().pending == 1
@@ -475,7 +475,7 @@ def test_what_the_end_of_a_loop_cuts_off_is_counted_and_holds_up_nothing(closed:
 
 def test_a_signal_handler_may_broadcast_whatever_it_interrupts(memory: InMemoryChannelLayer) -> None:
     broadcaster = Broadcaster(layer=memory)
-    with broadcaster._headrace_hub._lock, broadcaster._headrace_hub._later._lock:
+    with broadcaster._headrace_hub.later.lock:
         broadcaster.broadcast("news", 1)
-        broadcaster._headrace_hub._later.begin(partial(asyncio.sleep, 0), background_loop())
+        broadcaster._headrace_hub.later.begin(partial(asyncio.sleep, 0), background_loop())
     broadcaster.flush()

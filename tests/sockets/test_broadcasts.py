@@ -92,8 +92,8 @@ async def test_a_message_of_the_layer_that_is_no_broadcast_disturbs_nobody(
     client: Client, memory: InMemoryChannelLayer
 ) -> None:
     server = await client.connects(Subscribed, layer=memory)
-    assert server._headrace_hub._mailbox.inbox is not None
-    await memory.send(server._headrace_hub._mailbox.inbox.channel, {"type": "redis.disconnect"})
+    assert server._headrace_hub.mailbox.inbox is not None
+    await memory.send(server._headrace_hub.mailbox.inbox.channel, {"type": "redis.disconnect"})
     await Broadcaster(layer=memory).async_broadcast("news", 1)
     assert await client.hears(1) == [1]
     assert server.stats().dropped_unsubscribed == 1
@@ -131,7 +131,7 @@ async def test_a_slow_client_gets_what_its_server_says(
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("news", 0)
-    while server.stats().depth or not server._headrace_hub._turns.taken:
+    while server.stats().depth or not server._headrace_connection.outgoing.turns.taken:
         await asyncio.sleep(0)
     for number in range(1, 10):
         mouth.broadcast("news", number)
@@ -149,7 +149,7 @@ async def test_a_slow_client_is_bounded_in_bytes_too(client: Client, memory: InM
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("news", 0)
-    while server.stats().depth or not server._headrace_hub._turns.taken:
+    while server.stats().depth or not server._headrace_connection.outgoing.turns.taken:
         await asyncio.sleep(0)
     for number in range(1, 10):
         mouth.broadcast("news", f"{number}" * 600)
@@ -260,7 +260,7 @@ async def test_coalescing_goes_by_topics(client: Client, memory: InMemoryChannel
     client.open.clear()
     mouth = Broadcaster(layer=memory)
     mouth.broadcast("a", "first")
-    while server.stats().depth or not server._headrace_hub._turns.taken:
+    while server.stats().depth or not server._headrace_connection.outgoing.turns.taken:
         await asyncio.sleep(0)
     for number in range(5):
         mouth.broadcast("a", ["a", number])

@@ -139,10 +139,10 @@ async def test_a_server_that_is_cancelled_takes_leave(client: Client, memory: In
             await super().disconnect(code)
 
     server = await client.connects(Slow, layer=memory)
-    assert server._headrace_hub._task is not None
-    server._headrace_hub._task.cancel()
+    assert server._headrace_connection.incoming.task is not None
+    server._headrace_connection.incoming.task.cancel()
     await client.ends()
-    assert server._headrace_hub._task.cancelled()
+    assert server._headrace_connection.incoming.task.cancelled()
     assert server.noted == [("disconnect", 1005)]
     assert memory.stats().memberships == 0
 
@@ -168,8 +168,8 @@ async def test_disconnect_has_threads_after_a_cancel_that_met_a_call_of_the_laye
     async with asyncio.timeout(SECONDS):
         while not leaving.reached.is_set():
             await asyncio.sleep(0)
-    assert server._headrace_hub._task is not None
-    server._headrace_hub._task.cancel()
+    assert server._headrace_connection.incoming.task is not None
+    server._headrace_connection.incoming.task.cancel()
     await settle()
     leaving.go_on.set()
     await client.ends()
@@ -188,19 +188,19 @@ async def test_a_cancel_during_the_end_waits_for_it(client: Client) -> None:
     server = await client.connects(Slow)
     client.gives("disconnect", code=1000)
     await begun.wait()
-    assert server._headrace_hub._task is not None
-    server._headrace_hub._task.cancel()
+    assert server._headrace_connection.incoming.task is not None
+    server._headrace_connection.incoming.task.cancel()
     await asyncio.sleep(0)
     go_on.set()
     await client.ends()
     assert server.noted == ["connect", ("disconnect", 1000)]
-    assert server._headrace_hub._task.cancelled()
+    assert server._headrace_connection.incoming.task.cancelled()
 
 
-async def test_a_close_that_its_client_holds_up_does_not_wait_for_ever(
+async def test_a_close_that_its_client_delays_does_not_wait_for_ever(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.01)
     server = await client.connects(Noting)
     client.open.clear()
     await server.async_close()
@@ -262,9 +262,9 @@ async def test_a_cancel_after_a_close_is_no_less_a_cancel(client: Client) -> Non
     client.meets(Lingering)
     client.gives("connect")
     await client.gets(2)
-    client.server._headrace_hub._task.cancel()
+    client.server._headrace_connection.incoming.task.cancel()
     await client.ends()
-    assert client.server._headrace_hub._task.cancelled()
+    assert client.server._headrace_connection.incoming.task.cancelled()
 
 
 @pytest.mark.parametrize("code", [-1, 0, 5, 999, 1004, 1005, 1006, 1015, 2000, 5000, 99999])

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace._dispatch import CLEAN_UP_SECONDS
-from headrace._sockets.incoming import LONG, READ_AHEAD
+from headrace._sockets.incoming import LONG
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT
+from headrace._websocket.read_ahead import READ_AHEAD
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer
@@ -126,7 +127,7 @@ async def leaves(client: "Client", skip: Skip, code: int = 1001) -> None:
     """Let the client go, and wait until the server knows it: when its hook has been at work for long."""
     client.gives("disconnect", code=code)
     skip(LONG)
-    await until(lambda: client.server._headrace_hub._grace_timer)
+    await until(lambda: client.server._headrace_connection.outgoing.grace.timer)
 
 
 @either_way
@@ -179,7 +180,7 @@ async def test_a_hook_of_a_client_that_cannot_be_read_any_more_ends(
     await client.hears(3)
     client.incoming.put_nowait(None)
     skip(LONG)
-    await until(lambda: server._headrace_hub._grace_timer)
+    await until(lambda: server._headrace_connection.outgoing.grace.timer)
     skip(GRACE)
     await client.ends()
     assert server.log[1:] == [1005]
@@ -214,7 +215,7 @@ async def test_a_hook_that_ends_in_time_is_not_disturbed(client: "Client", skip:
         begun = n + 2
         await until(lambda: server.begun == begun)  # noqa: B023  # called at once
         skip(LONG)
-        await until(lambda: server._headrace_hub._grace_timer)
+        await until(lambda: server._headrace_connection.outgoing.grace.timer)
         # Each hook has the whole of it.
         skip(GRACE * 0.6)
         await asyncio.sleep(0)
@@ -248,7 +249,7 @@ async def test_a_message_that_comes_after_a_long_hook_is_not_lost(client: "Clien
     client.says("wait")
     await until(lambda: server.begun == 2)
     skip(LONG)
-    await until(lambda: server._headrace_hub._reading)
+    await until(lambda: server._headrace_connection.incoming._reading)
     server.gate.set()
     await until(lambda: server.log)
     client.says("")
@@ -264,7 +265,12 @@ async def test_the_grace_period_may_be_without_end(client: "Client", skip: Skip,
     await client.hears(3)
     client.gives("disconnect", code=4001)
     skip(LONG)
-    await until(lambda: server._headrace_hub._reading is not None and server._headrace_hub._reading.done())
+    await until(
+        lambda: (
+            server._headrace_connection.incoming._reading is not None
+            and server._headrace_connection.incoming._reading.done()
+        )
+    )
     skip(10 * GRACE)
     await client.hears(len(client.heard) + 3)
     server.gate.set()
@@ -290,7 +296,7 @@ async def test_a_hook_that_does_not_end_is_reported(
     skip(GRACE)
     await until(lambda: server.begun == 2)
     assert caplog.messages == []
-    skip(CLEAN_UP_SECONDS)
+    skip(CLEAN_UP_TIMEOUT)
     await until(lambda: caplog.messages)
     assert caplog.messages == ["<Deaf at /ws/>: its client has gone, and its hook did not end in 10 s after its cancel"]
     server.gate.set()
@@ -302,10 +308,10 @@ async def test_a_cancel_of_somebody_else_goes_on(client: "Client", skip: Skip) -
     server = opened(client, "async", "wait")
     await until(lambda: server.begun)
     await leaves(client, skip)
-    server._headrace_hub._task.cancel()
+    server._headrace_connection.incoming.task.cancel()
     skip(GRACE)
     await client.ends()
-    assert server._headrace_hub._task.cancelled()
+    assert server._headrace_connection.incoming.task.cancelled()
     assert server.log == ["CancelledError", 1001]
 
 
@@ -355,12 +361,12 @@ async def test_a_handler_of_broadcasts_that_ignores_its_cancel_does_not_keep_the
     await until(lambda: server.begun == 1)
     client.gives("disconnect", code=4001)
     await until(lambda: server.begun == 2)
-    skip(CLEAN_UP_SECONDS)
+    skip(CLEAN_UP_TIMEOUT)
     await client.ends()
     assert server.log == ["CancelledError", 4001]
     assert "ignores its cancel" in caplog.text
     server.gate.set()
-    await until(lambda: server._headrace_hub._delivering is not None and server._headrace_hub._delivering.done())
+    await until(lambda: (task := server._headrace_connection._delivering) is not None and task.done())
 
 
 def test_the_default_is_five_seconds() -> None:

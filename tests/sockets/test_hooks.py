@@ -254,6 +254,6 @@ async def test_a_server_without_a_client_listens_to_its_topics_and_sends_nowhere
     assert caplog.text.count("Listener was made without a send") == 1
     await server.async_close()
     async with asyncio.timeout(SECONDS):
-        assert server._headrace_hub._task is not None
-        await asyncio.wait({server._headrace_hub._task})
+        assert server._headrace_connection.incoming.task is not None
+        await asyncio.wait({server._headrace_connection.incoming.task})
     assert heard == [[1], [2]]

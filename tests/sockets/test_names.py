@@ -74,7 +74,7 @@ async def test_names_of_ones_own_do_not_meet_headraces(
     client.says("hello")
     assert await client.hears(2) == [{"echo": "hello"}, {"to": "all"}]
     client.gives("disconnect", code=1001)
-    await server._headrace_hub._task  # type: ignore[misc]  # it has one
+    await server._headrace_connection.incoming.task  # type: ignore[misc]  # it has one
     assert server_class.left == [1001]
 
 
@@ -86,7 +86,7 @@ async def test_all_that_is_private_begins_with_the_name_of_headrace(
     broadcaster = Broadcaster(layer=memory)
     await broadcaster.async_broadcast("all", 1)
     await client.hears(1)
-    assert private(dir(server)) == {"_headrace_hub", "_headrace_hooks"}
+    assert private(dir(server)) == {"_headrace_connection", "_headrace_hub", "_headrace_hooks"}
     assert private(dir(broadcaster)) == {"_headrace_hub"}
 
 
@@ -95,7 +95,7 @@ async def test_a_server_that_has_ended_needs_no_garbage_collector(client: Client
     client.says("hello")
     await client.hears(2)
     server = weakref.ref(client.server)
-    serving = client.server._headrace_hub._task
+    serving = client.server._headrace_connection.incoming.task
     gc.collect()
     gc.disable()
     try:

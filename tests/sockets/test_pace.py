@@ -74,7 +74,7 @@ async def test_so_it_does_where_messages_were_read_ahead(client: "Client", monke
     for order in ("wait", "start", "stop"):
         client.says(order)
     async with asyncio.timeout(20):
-        while len(server._headrace_hub._read_ahead or ()) < 2:
+        while len(server._headrace_connection.incoming._read_ahead or ()) < 2:
             await asyncio.sleep(0)
     server.gate.set()
     assert await client.hears(1) == ["stopped"]
@@ -113,7 +113,7 @@ async def test_a_busy_socket_gives_the_loop_its_turns(
     server = await client.connects(server_class, layer=memory)
     while not server.subscriptions:
         await asyncio.sleep(0)
-    monkeypatch.setattr(server._headrace_hub, "_asgi_send", send)
+    monkeypatch.setattr(server._headrace_connection.outgoing, "asgi_send", send)
     client.sent.clear()
     for n in range(MANY):
         if way == "client":

@@ -21,7 +21,7 @@ from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 
-from .conftest import SECONDS, Client
+from .conftest import SECONDS, Client, has_ended
 
 Hosts = list[Any]
 
@@ -201,7 +201,10 @@ def test_a_script_without_a_loop_subscribes_and_broadcasts(config: dict[str, Any
     server.unsubscribe("news")
     assert server.subscriptions == frozenset()
     server.__kill__()
-    eventually(lambda: server._headrace_hub._task is not None and server._headrace_hub._task.done(), "it has ended")
+    eventually(
+        lambda: has_ended(server),
+        "it has ended",
+    )
 
 
 async def test_in_a_loop_a_broadcast_comes_after_the_subscription_that_was_asked_for_before(

@@ -68,13 +68,14 @@ async def test_what_was_sent_before_a_close_goes_out_before_it(client: Client) -
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-async def test_a_close_is_not_held_up_for_ever_by_what_was_to_be_sent_before(
+async def test_a_close_is_not_delayed_for_ever_by_what_was_to_be_sent_before(
     client: Client, monkeypatch: pytest.MonkeyPatch, awaited: bool
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._sockets.connection.CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.01)
     server = await client.connects(Noting)
     client.open.clear()
-    server.send("held up")
+    server.send("waits")
     if awaited:
         await server.async_close(4000)
     else:
@@ -95,34 +96,35 @@ async def test_a_send_in_a_thread_returns_when_it_was_sent(client: Client) -> No
     assert await asyncio.to_thread(send_and_look) == 2
 
 
-async def test_a_client_that_does_not_read_holds_up_a_thread_once(
+async def test_a_client_that_does_not_read_delays_a_thread_once(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._sockets.outgoing.SEND_TIMEOUT", 0.01)
     server = await client.connects(BaseSocketServer)
     client.open.clear()
-    await asyncio.to_thread(server.send, "held up")
+    await asyncio.to_thread(server.send, "waits")
     for _ in range(100):
         await asyncio.to_thread(server.send, "dropped")
     assert server.stats().dropped_stalled == 100
     assert caplog.text.count("does not read; until it does") == 1
     client.open.set()
-    assert await client.hears(1) == ["held up"]
+    assert await client.hears(1) == ["waits"]
     await asyncio.to_thread(server.send, "again")
-    assert client.heard == ["held up", "again"]
+    assert client.heard == ["waits", "again"]
 
 
-async def test_a_thread_that_is_held_up_closes_the_client_if_the_class_says_so(
+async def test_a_thread_that_is_delayed_closes_the_client_if_the_class_says_so(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.outgoing.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("headrace._sockets.outgoing.SEND_TIMEOUT", 0.01)
+    monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.01)
 
     class Strict(BaseSocketServer):
         overflow = "close"
 
     server = await client.connects(Strict)
     client.open.clear()
-    await asyncio.to_thread(server.send, "held up")
+    await asyncio.to_thread(server.send, "waits")
     await client.ends()
     assert not server.is_alive
 

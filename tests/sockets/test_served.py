@@ -147,9 +147,9 @@ async def test_who_goes_away_leaves_nothing_behind(
     await ada.close()
     bob.transport.abort()
     for server in servers:
-        assert server._headrace_hub._task is not None
+        assert server._headrace_connection.incoming.task is not None
         async with asyncio.timeout(SECONDS):
-            await asyncio.wait({server._headrace_hub._task})
+            await asyncio.wait({server._headrace_connection.incoming.task})
     assert room_class.alive == []
     assert (memory.stats().memberships, memory.stats().channels) == (0, 0)
 

@@ -43,12 +43,15 @@ def test_servers_without_a_loop_share_one() -> None:
     servers = [BaseSocketServer({}, never, print) for _ in range(3)]  # type: ignore[arg-type]
     for server in servers:
         server.start_listeners()
-    assert len({id(server._headrace_hub._loop) for server in servers}) == 1
+    assert len({id(server._headrace_hub.loop) for server in servers}) == 1
     assert [thread.name for thread in threading.enumerate()].count("headrace-sockets") == 1
     for server in servers:
         server.__kill__()
     eventually(
-        lambda: all(server._headrace_hub._task is not None and server._headrace_hub._task.done() for server in servers),
+        lambda: all(
+            server._headrace_connection.incoming.task is not None and server._headrace_connection.incoming.task.done()
+            for server in servers
+        ),
         "they have ended",
     )
 
@@ -77,7 +80,12 @@ def test_a_server_of_the_parent_has_ended_in_the_child_of_a_fork(memory: InMemor
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert server.subscriptions == {"news"}
     server.__kill__()
-    eventually(lambda: server._headrace_hub._task is not None and server._headrace_hub._task.done(), "it has ended")
+    eventually(
+        lambda: (
+            server._headrace_connection.incoming.task is not None and server._headrace_connection.incoming.task.done()
+        ),
+        "it has ended",
+    )
 
 
 async def test_nobody_runs_the_loop_of_a_server_but_who_ran_it_before(client: Client) -> None:

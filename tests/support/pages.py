@@ -72,7 +72,7 @@ RedisChannelLayer(**CHANNEL_LAYERS["default"]["CONFIG"])
 """
     ),
     "how-to/moving-from-channels.md": Around(
-        before="import asyncio\n\nfrom headrace import get_channel_layer",
+        before="import asyncio\n\nfrom headrace import channel_layers, get_channel_layer",
         after="""
 from headrace import InMemoryChannelLayer
 
@@ -84,7 +84,10 @@ assert isinstance(layer, InMemoryChannelLayer)
         before=SECRETS, after="assert 'wire' not in CHANNEL_LAYERS['default']['CONFIG']"
     ),
     "how-to/redis.md": Around(before=SECRETS, after="assert CHANNEL_LAYERS['default']['CONFIG']['hosts']"),
-    "how-to/without-django.md": Around(after=USERS + TWO_TALK.format(path="/ws/lobby/")),
+    "how-to/without-django.md": Around(
+        before="from headrace import get_channel_layer\n\nlayer = get_channel_layer()",
+        after=USERS + TWO_TALK.format(path="/ws/lobby/"),
+    ),
     "how-to/slow-sockets.md": Around(
         before="""
 from headrace import AsyncWebsocketConsumer, encode_once, get_channel_layer

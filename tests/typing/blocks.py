@@ -18,12 +18,18 @@ import headrace
 __all__ = ["Block", "blocks_of", "write_blocks"]
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+# The tutorials are programs of several files, which tests/examples/test_tutorials.py runs.
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "tutorials"),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 
 # A page that goes on where another has ended.
 CONTINUES = {"docs/how-to/testing.md": "docs/how-to/without-django.md"}
 # What a page leaves to its reader.
 OWN = {
+    "Message": "from typing import Any\nMessage: Any",
     "layer": "import headrace.typing\nlayer: headrace.typing.ChannelLayer",
     "users_by_key": "async def users_by_key(key: str) -> object: ...",
 }
@@ -57,10 +63,11 @@ class Block:
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         local = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
         local |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        local |= {node.name for node in ast.walk(tree) if isinstance(node, ast.MatchAs) and node.name}
         self.defines = bound
         imports = [statement for statement in tree.body if isinstance(statement, ast.Import | ast.ImportFrom)]
         self.imports = {name: ast.unparse(statement) for statement in imports for name in _bound_by(statement)}
-        self.uses = used - bound - local - set(dir(builtins))
+        self.uses = used - bound - local - {*dir(builtins), "__file__"}
 
     def tree(self) -> ast.Module:
         """Parse the block."""

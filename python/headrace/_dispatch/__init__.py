@@ -1,21 +1,18 @@
 """How messages reach a consumer's handlers: from its client and from its layer, one after the other."""
 
-from headrace._dispatch.attendant import Rest, stand_in
 from headrace._dispatch.counters import ConsumerStats, Counters
+from headrace._dispatch.dispatcher import Dispatcher
+from headrace._dispatch.failures import log_failure
 from headrace._dispatch.handlers import Handlers, get_handler_name
-from headrace._dispatch.handshake import AWAY, UNAVAILABLE, log_away, refuse_handshake
-from headrace._dispatch.intake import Intake
-from headrace._dispatch.life import CLEAN_UP_SECONDS, Life, despite_cancel
+from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.session import Session, Shared, SyncSession
 from headrace._dispatch.settings import (
     GRACE_SECONDS,
-    READ_AHEAD_BYTES,
     check_backlog,
     check_grace,
     check_settings,
     forwarded_fields,
     setting,
-    size_of,
 )
 from headrace._dispatch.threads import (
     SyncPool,
@@ -27,17 +24,12 @@ from headrace._dispatch.threads import (
 )
 
 __all__ = [
-    "AWAY",
-    "CLEAN_UP_SECONDS",
     "GRACE_SECONDS",
-    "READ_AHEAD_BYTES",
-    "UNAVAILABLE",
     "ConsumerStats",
     "Counters",
+    "Dispatcher",
     "Handlers",
-    "Intake",
-    "Life",
-    "Rest",
+    "Incoming",
     "Session",
     "Shared",
     "SyncPool",
@@ -47,15 +39,11 @@ __all__ = [
     "check_grace",
     "check_settings",
     "current_executor",
-    "despite_cancel",
     "forwarded_fields",
     "get_handler_name",
-    "log_away",
-    "refuse_handshake",
+    "log_failure",
     "restore_executor",
     "setting",
-    "size_of",
-    "stand_in",
     "sync_pool",
     "uses_pool",
 ]

@@ -12,9 +12,10 @@ from asgiref.sync import SyncToAsync, async_to_sync
 
 from headrace._dispatch.counters import Counters
 from headrace._dispatch.handlers import Handlers
-from headrace._dispatch.intake import Intake
+from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, setting
 from headrace._dispatch.threads import call_in_thread, uses_pool
+from headrace._websocket.grace import GracePeriod
 from headrace.exceptions import ConnectionClosed
 from headrace.typing import Message, Send
 
@@ -28,20 +29,19 @@ class Session:
 
     Attributes:
         shared: What the consumers of its class share.
-        intake: What comes in for it; None until it serves a connection.
+        incoming: What comes in for it; None until it serves a connection.
         asgi_send: The server's; set when it serves a connection.
         loop: The loop that it is served in; None until then.
         serving: Between the beginning and the end of a connection.
         closed: The connection has ended, from whichever side: nothing can be sent, and the layer is not listened to.
         gone: The client is known to have gone; its last message may have to wait for a handler.
         has_begun: There is something that has to be finished, whatever ends the consumer.
-        grace_began: When the grace period of what still sends began, in the loop's time; None if the connection has not
-            ended, or nobody has sent since.
+        grace: The grace period of what still works when the connection has ended; made when it begins.
         pooled: Handlers run in the pool of threads.
     """
 
     __slots__ = (
-        *("asgi_send", "closed", "gone", "grace_began", "has_begun", "intake"),
+        *("asgi_send", "closed", "gone", "grace", "has_begun", "incoming"),
         *("loop", "pooled", "serving", "shared"),
     )
 
@@ -49,10 +49,10 @@ class Session:
 
     def __init__(self, shared: "Shared[Any]") -> None:
         self.shared = shared
-        self.intake: Intake | None = None
+        self.incoming: Incoming | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.serving = self.closed = self.gone = self.has_begun = self.pooled = False
-        self.grace_began: float | None = None
+        self.grace: GracePeriod | None = None
 
     def open(self, consumer: Any, send: Send) -> None:
         """Prepare to serve a connection, in its loop."""
@@ -94,11 +94,13 @@ class Session:
         """Tell whether the grace period is over; it begins with the first send that is dropped, if not before."""
         if not self.closed or self.loop is None:
             return False
-        now = self.loop.time()
-        if self.grace_began is None:
-            self.grace_began = now
-        grace = self.grace_seconds(consumer)
-        return grace is not None and now - self.grace_began >= grace
+        return self.need_grace().is_over(self.loop.time(), self.grace_seconds(consumer))
+
+    def need_grace(self) -> GracePeriod:
+        """Return the grace period, which may begin now. An idle consumer has none: it would be its memory."""
+        if self.grace is None:
+            self.grace = GracePeriod()
+        return self.grace
 
     def grace_seconds(self, consumer: Any) -> float | None:
         """Return the grace period in seconds, or None if there is no limit."""
@@ -108,7 +110,8 @@ class Session:
     def begin_leaving(self) -> None:
         """Note that ``disconnect`` is about to be called: what it sends is dropped, however long ago the end was."""
         self.has_begun = False
-        self.grace_began = None
+        if self.grace is not None:
+            self.grace.began = None
 
     # What the dispatch calls.
 

@@ -2,30 +2,23 @@
 
 import inspect
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headrace._layers.base import check_capacity, check_seconds
+from headrace._layers.mailbox import check_limits
 
 __all__ = [
     "GRACE_SECONDS",
-    "READ_AHEAD_BYTES",
     "check_backlog",
     "check_grace",
     "check_settings",
     "forwarded_fields",
     "setting",
-    "size_of",
 ]
 
 GRACE_SECONDS = 5.0
 """The default of ``grace_period``."""
-
-READ_AHEAD_BYTES = 1024 * 1024
-"""The default of ``read_ahead_bytes``: how much of a client may wait before no more of it is asked for."""
-
-OVERFLOWS = ("drop_new", "drop_old", "coalesce", "close")
 
 
 def check_settings(consumer_class: Any) -> None:
@@ -78,15 +71,12 @@ def check_backlog(owner_class: Any) -> None:
         ValueError: A value is out of range; the error names the class and the setting.
     """
     name = owner_class.__name__
-    backlog, overflow = setting(owner_class, "max_backlog"), setting(owner_class, "overflow")
-    if backlog is not None:
-        check_capacity(f"{name}.max_backlog", backlog)
-    if (backlog_bytes := setting(owner_class, "max_backlog_bytes")) is not None:
-        check_capacity(f"{name}.max_backlog_bytes", backlog_bytes)
+    backlog, backlog_bytes, overflow = (
+        setting(owner_class, limit) for limit in ("max_backlog", "max_backlog_bytes", "overflow")
+    )
+    check_limits(f"{name}.", backlog, backlog_bytes, overflow)
     if (read_ahead := setting(owner_class, "read_ahead_bytes")) is not None:
         check_capacity(f"{name}.read_ahead_bytes", read_ahead)
-    if overflow is not None and overflow not in OVERFLOWS:
-        raise ValueError(f"{name}.overflow must be one of {', '.join(map(repr, OVERFLOWS))}, got {overflow!r}")
 
 
 def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
@@ -123,13 +113,3 @@ def setting(consumer: Any, name: str, otherwise: Any = None) -> Any:
     """
     value = getattr(consumer, name)
     return otherwise if inspect.isroutine(value) else value
-
-
-def size_of(message: object) -> int:
-    """Return the memory that the content of a message to or from a client takes: its text, bytes or body."""
-    if not isinstance(message, dict):
-        return 0
-    content = message.get("text")
-    if content is None:
-        content = message.get("bytes") or message.get("body")
-    return 0 if content is None else sys.getsizeof(content)

@@ -231,11 +231,11 @@ class InMemoryChannelLayer(NativeChannelLayer):
         first = await self.receive(channel)
         return [first, *self._core.receive_ready(channel, most - 1)]
 
-    def send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Do what ``send_many`` does, from any thread, with or without a loop."""
         return self._core.send_many(pairs)
 
-    def group_send_many_sync(self, pairs: Iterable[tuple[str, Message]]) -> SendReport:
+    def group_send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Do what ``group_send_many`` does, from any thread, with or without a loop."""
         return self._core.group_send_many(pairs)
 

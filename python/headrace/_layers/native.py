@@ -145,14 +145,31 @@ class NativeChannelLayer(BaseChannelLayer):
         """
         raise NotImplementedError("a layer says how it sends what nobody waits for")
 
-    def subscription(self, *groups: str) -> Subscription:
+    def subscription(
+        self,
+        *groups: str,
+        max_backlog: int | None = None,
+        max_backlog_bytes: int | None = None,
+        overflow: Literal["drop_new", "drop_old", "coalesce"] = "drop_new",
+    ) -> Subscription:
         """Make a channel that is in these groups while a context lasts.
 
         ``async with layer.subscription("news") as inbox`` joins; ``async for message in inbox`` receives, and ends when
         the context does. At the end the channel leaves the groups, and its unread messages are dropped and counted.
-        These memberships do not expire.
+        These memberships do not expire. Within the context ``await subscription.join(group)`` joins another group, and
+        ``await subscription.leave(group)`` leaves one.
+
+        Args:
+            *groups: The groups.
+            max_backlog: Messages that the channel holds, or None for the layer's capacity.
+            max_backlog_bytes: Bytes of messages that it holds behind the first, or None for ``capacity_bytes``.
+            overflow: What a full channel does: ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest,
+                ``"coalesce"`` drops those of the new one's type. All are counted.
+
+        Raises:
+            ValueError: A limit is out of range; the error names it.
         """
-        return Subscription(self, groups)
+        return Subscription(self, groups, max_backlog, max_backlog_bytes, overflow)
 
 
 _layers: weakref.WeakSet[NativeChannelLayer] = weakref.WeakSet()

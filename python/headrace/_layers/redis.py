@@ -40,7 +40,7 @@ from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import Ring, Topology, Wire, redis_config
 from headrace._layers.redis_stats import RedisStats, redis_stats
 from headrace._layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
-from headrace.exceptions import ChannelFull, LayerClosed, LayerUnavailable
+from headrace.exceptions import LayerClosed, LayerUnavailable, _ChannelFull
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
 
@@ -240,7 +240,7 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         outcome = await self._redis.send(channel, message)
         if outcome.full:
-            raise ChannelFull(channel)
+            raise _ChannelFull(channel)
 
     async def receive(self, channel: str) -> Message:
         """Wait for the next message of a channel, however long its server is away.
@@ -556,7 +556,7 @@ class RedisChannelLayer(NativeChannelLayer):
             return None
         outcome = self._redis.send(channel, message).wait()
         if outcome.full:
-            raise ChannelFull(channel)
+            raise _ChannelFull(channel)
         return outcome.receivers + outcome.queued if confirm else None
 
     def receive_sync(self, channel: str, timeout: float | None = None) -> Message:

@@ -243,8 +243,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=channel_layers._after_fork)
 
 
-def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | None:
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | Any:
     """Return the layer of an alias, or None if there is no such alias.
+
+    For a type checker it is a ``ChannelLayer`` that may be compared with None, and need not be: only a project that
+    configures layers and leaves this alias out gets None.
 
     Makes the layer if this is the first time; an error in its constructor reaches the caller.
 

@@ -1,19 +1,14 @@
 """A channel for the length of a context: for applications that use no consumers."""
 
 from types import TracebackType
-from typing import Protocol
 
 from headrace._core import Inbox
-from headrace.exceptions import LayerClosed
+from headrace._layers.mailbox import OVERFLOWS, Mailbox, MailboxLayer, Overflow, check_limits
+from headrace.exceptions import ConnectionClosed
 
 __all__ = ["Subscription"]
 
-
-class _Layer(Protocol):
-    async def new_channel(self) -> str: ...
-    async def group_add(self, group: str, channel: str) -> None: ...
-    def close_channel(self, channel: str) -> None: ...
-    def _inbox(self, channel: str) -> Inbox: ...
+_OVERFLOWS = tuple(overflow for overflow in OVERFLOWS if overflow != "close")
 
 
 class Subscription:
@@ -22,23 +17,33 @@ class Subscription:
     Use ``layer.subscription(*groups)`` to make one. It can be entered again when it was left.
     """
 
-    def __init__(self, layer: _Layer, groups: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        layer: MailboxLayer,
+        groups: tuple[str, ...],
+        max_backlog: int | None,
+        max_backlog_bytes: int | None,
+        overflow: Overflow,
+    ) -> None:
+        check_limits("", max_backlog, max_backlog_bytes, overflow, _OVERFLOWS)
         self._layer = layer
         self._groups = groups
-        self._inbox: Inbox | None = None
+        self._limits = max_backlog, overflow, max_backlog_bytes
+        # That of the context; another each time.
+        self._mailbox: Mailbox | None = None
 
     async def __aenter__(self) -> Inbox:
-        if self._inbox is not None:
+        if self._mailbox is not None:
             raise RuntimeError("the subscription is entered already; make another")
-        channel = await self._layer.new_channel()
-        inbox = self._layer._inbox(channel)
+        mailbox = Mailbox(self._layer, *self._limits)
+        inbox = await mailbox.open()
         try:
             for group in self._groups:
-                await self._layer.group_add(group, channel)
+                await mailbox.join(group)
         except BaseException:
-            self._leave(inbox)
+            mailbox.close()
             raise
-        self._inbox = inbox
+        self._mailbox = mailbox
         return inbox
 
     async def __aexit__(
@@ -47,16 +52,34 @@ class Subscription:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        inbox, self._inbox = self._inbox, None
-        if inbox is not None and self._leave(inbox):
-            inbox.end()
+        mailbox, self._mailbox = self._mailbox, None
+        if mailbox is not None and mailbox.close() and mailbox.inbox is not None:
+            mailbox.inbox.end()
 
-    def _leave(self, inbox: Inbox) -> bool:
-        """Leave the groups; tell whether the layer is still open: one that was closed has left nothing to leave."""
+    async def join(self, group: str) -> None:
+        """Get what is sent to one more group from now on, until the context ends; returns when that is so.
+
+        Raises:
+            RuntimeError: The context has not been entered, or has ended.
+            TypeError: The name is not valid.
+            LayerUnavailable, LayerClosed: As the layer's ``group_add``; nothing was joined.
+        """
         try:
-            self._layer.close_channel(inbox.channel)
-        except LayerClosed:
-            return False
-        finally:
-            inbox.release()
-        return True
+            await self._of_context().join(group)
+        except ConnectionClosed:
+            raise RuntimeError(f"the subscription was left while it joined {group!r}") from None
+
+    async def leave(self, group: str) -> None:
+        """Get nothing more of a group; no error if it was not joined. What of it waits in the inbox stays there.
+
+        Raises:
+            RuntimeError: The context has not been entered, or has ended.
+            TypeError: The name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        await self._of_context().leave(group)
+
+    def _of_context(self) -> Mailbox:
+        if self._mailbox is None:
+            raise RuntimeError("the subscription is not entered: join and leave groups within its 'async with'")
+        return self._mailbox

@@ -1,7 +1,7 @@
 """One WebSocket from its first message to its end: the mechanics below ``BaseSocketServer``.
 
 It lives in two lanes. In one its task takes the client's frames, one after the other, and calls the hooks; in the
-other a task delivers what is broadcast to its topics, so that a slow hook holds up the frames of its own client and
+other a task delivers what is broadcast to its topics, so that a slow hook delays the frames of its own client and
 nothing else. Guaranteed, whatever ends it (its client, a close, an exception in ``connect``, the server's shutdown),
 but for the end of the process: it has left its topics, and ``disconnect`` was called once, before it ends.
 """
@@ -11,29 +11,37 @@ import inspect
 import logging
 import reprlib
 import sys
+import weakref
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
 from headrace._core import Inbox
 from headrace._dispatch import (
-    AWAY,
-    CLEAN_UP_SECONDS,
-    UNAVAILABLE,
-    Rest,
     call_in_thread,
     current_executor,
-    despite_cancel,
-    refuse_handshake,
     restore_executor,
-    stand_in,
 )
 from headrace._sockets.backend import Backend
 from headrace._sockets.hooks import Hooks, Server
+from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
 from headrace._sockets.loop import begun
-from headrace._sockets.mailbox import Mailbox
-from headrace._sockets.outgoing import NO_CODE, Phase
+from headrace._sockets.mailbox import TopicMailbox
+from headrace._sockets.outgoing import Outgoing, check_code, result_of
 from headrace._sockets.payload import data_of, frame_of
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT, CLOSE_TIMEOUT, despite_cancel
+from headrace._websocket.codes import (
+    FORBIDDEN,
+    INTERNAL_ERROR,
+    NO_STATUS,
+    NOT_LOGGED_IN,
+    SERVICE_UNAVAILABLE,
+    TRY_AGAIN_LATER,
+)
+from headrace._websocket.handshake import refuse_handshake
+from headrace._websocket.lane import Unfinished, deliver, stand_in
+from headrace._websocket.phase import Phase
 from headrace.exceptions import ConnectionClosed, LayerUnavailable
 from headrace.typing import Message, Receive, Send
 
@@ -41,34 +49,33 @@ __all__ = ["Connection"]
 
 _logger = logging.getLogger("headrace.sockets")
 
-NOBODY, FORBIDDEN = 4401, 4403
-"""The codes of a refusal: nobody is logged in, or the wrong one."""
-
-FAILED = 1011
-
-_STATUS = {NOBODY: 401, FAILED: 500, AWAY: UNAVAILABLE}
+_STATUS = {NOT_LOGGED_IN: 401, INTERNAL_ERROR: 500, TRY_AGAIN_LATER: SERVICE_UNAVAILABLE}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
+_SENT = ("sent", "dropped_after_close", "dropped_stalled", "dropped_backlog")
 
-class Connection(Incoming):
-    """The state of one WebSocket, and the two tasks that it lives in.
+
+class Connection:
+    """One WebSocket: its broadcaster, the ways to and from its client, and the two tasks that it lives in.
 
     Args:
-        server: As for ``Outgoing``.
+        server: The server.
         hooks: What is known of the hooks of its class.
         receive: Returns the client's next message, when awaited.
         send: Sends one to it.
         backend: As for ``Hub``.
         loop: As for ``Hub``.
+
+    Attributes:
+        hub: Its broadcaster.
+        outgoing: What goes to its client.
+        incoming: What comes from its client.
     """
 
-    # What a connection begins with; it has its own when that changes. An object of few attributes takes less.
-    _delivering: asyncio.Task[None] | None = None
-    # There is somebody to take leave of.
-    _has_begun = False
-    _bad_messages = _errors = 0
-
-    _has_told_expired = False
+    __slots__ = (
+        *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
+        *("_passes_on", "_server", "hub", "incoming", "outgoing"),
+    )
 
     def __init__(
         self,
@@ -79,26 +86,27 @@ class Connection(Incoming):
         backend: Backend,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self._hooks = hooks
         kind: Any = type(server)
+        mailbox = TopicMailbox(
+            backend.layer, server.max_backlog, server.overflow, server.max_backlog_bytes, self._inbox_opened
+        )
+        self._hooks = hooks
+        self._server: Server = weakref.proxy(server)
         # Whether a broadcast is sent to the client as it is: no method that could change it is overridden. The methods
         # are compared here and not when the class is made, because tracers and tests replace them later.
         self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
-        self._asgi_receive = receive
-        super().__init__(server, send, backend, loop)
+        self.hub = Hub(kind.__name__, backend, loop, self._server, mailbox)
+        self.outgoing = Outgoing(self._server, send, self.hub)
+        self.incoming = Incoming(self._server, receive, self.outgoing)
+        self._delivering: asyncio.Task[None] | None = None
+        # Tells the client; its own task, so that whoever asked for the close may be cancelled.
+        self._closing: asyncio.Task[None] | None = None
+        # There is somebody to take leave of.
+        self._has_begun = self._has_told_expired = False
+        self._bad_messages = self._errors = 0
 
-    def _begin_in_child(self) -> None:
-        super()._begin_in_child()
-        self._delivering = None
-
-    def _make_mailbox(self) -> Mailbox:
-        return Mailbox(
-            self.layer,
-            self._server.max_backlog,
-            self._server.overflow,
-            backlog_bytes=self._server.max_backlog_bytes,
-            opened=self._inbox_opened,
-        )
+    def __repr__(self) -> str:
+        return repr(self.hub)
 
     # The lane of the client's frames.
 
@@ -109,26 +117,26 @@ class Connection(Incoming):
             server: Its own, which is kept until the end.
         """
         self._require_unstarted()
-        if self._may_block():
-            asyncio.run_coroutine_threadsafe(self._start(server), self._own_loop()).result()
+        if self.hub.may_block():
+            asyncio.run_coroutine_threadsafe(self._start(server), self.hub.own_loop()).result()
         else:
             self._begin(server)
 
-    async def async_start(self, server: Server) -> None:
+    def async_start(self, server: Server) -> Coroutine[Any, Any, None]:
         """Serve until the end; see ``start``."""
         self._require_unstarted()
-        await self._serve(server)
+        return self._serve(server)
 
     def _require_unstarted(self) -> None:
-        if self._task is not None:
+        if self.incoming.task is not None:
             raise RuntimeError(f"{self!r} was started before; make another for another connection")
 
     async def _start(self, server: Server) -> None:
         self._begin(server)
 
     def _begin(self, server: Server) -> None:
-        self._task = begun(self._serve(server))
-        self._task.add_done_callback(self._log_failure)
+        self.incoming.task = begun(self._serve(server))
+        self.incoming.task.add_done_callback(self._log_failure)
 
     def _log_failure(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -136,52 +144,51 @@ class Connection(Incoming):
 
     async def _serve(self, server: Server) -> None:
         """Take messages until the end. The server is only kept: nobody else may have it."""
-        self._task = asyncio.current_task()
-        self._loop = loop = asyncio.get_running_loop()
-        self._may_run_loop = False
+        self.incoming.task = asyncio.current_task()
+        self.hub.loop = asyncio.get_running_loop()
+        self.hub.may_run_loop = False
         cancelled, executor = False, current_executor()
         try:
             if self._server.overflow == "close":
-                await self._mailbox.arm(self._overrun)
+                await self.hub.mailbox.arm(self._overrun)
             self._inbox_opened()
-            while self._phase is Phase.OPEN:
-                message = await self._next()
-                self._note_hook(loop)
-                await self._take(message)
-                self._hook_began = None
-            if self._is_called_away and self._task is not None:
-                self._task.uncancel()  # which the hook has swallowed
+            await deliver(self.incoming, self._take)
+            if self.incoming.is_called_away and self.incoming.task is not None:
+                self.incoming.task.uncancel()  # which the hook has swallowed
         except asyncio.CancelledError:
-            cancelled = not self._is_called_away or self._task is None or self._task.uncancel() > 0
+            task = self.incoming.task
+            cancelled = not self.incoming.is_called_away or task is None or task.uncancel() > 0
             if cancelled:
                 raise
         finally:
             if asyncio._get_running_loop() is None:
                 # The loop was closed before its tasks had ended: nothing can be waited for.
-                self._mailbox.close()
-                self._phase = Phase.ENDED
+                self.hub.mailbox.close()
+                self.hub.phase = Phase.ENDED
             else:
                 restore_executor(executor)
                 await self._finish(cancelled)
 
     async def _take(self, message: Message) -> None:
+        self.incoming.begin_hook()
         kind = message.get("type")
         if kind == "websocket.receive":
             await self._take_frame(message)
         elif kind == "websocket.connect":
             await self._open()
         elif kind == "websocket.disconnect":
-            if self._phase is Phase.OPEN:
+            if self.hub.phase is Phase.OPEN:
                 # As with frames, a connect before it is no condition where nobody has to be let in.
                 self._has_begun = self._has_begun or not self._hooks.is_guarded
-                self._note_closed(message.get("code"), owes_close=False)
+                self.outgoing.note_closed(message.get("code"), owes_close=False)
         else:
             _logger.warning("%r got a message of type %r, which a WebSocket does not have", self, kind)
+        self.incoming.end_hook()
 
     async def _open(self) -> None:
-        self._in_handshake = True
+        self.outgoing.in_handshake = True
         code = await self._refusal()
-        if self._phase is not Phase.OPEN:
+        if self.hub.phase is not Phase.OPEN:
             return  # closed meanwhile, which has refused it
         if code is not None:
             await self._refuse(code)
@@ -195,15 +202,15 @@ class Connection(Incoming):
                     self,
                     self._server.subprotocol,
                 )
-        await self._asgi_send(accept)
-        self._in_handshake = False
+        await self.outgoing.asgi_send(accept)
+        self.outgoing.in_handshake = False
         self._has_begun = True
         self._inbox_opened()
         try:
             await self._call("connect")
         except Exception as error:
             self._note_error("connect")
-            await self._close(AWAY if isinstance(error, LayerUnavailable) else FAILED)
+            await self._close(TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR)
 
     async def _refusal(self) -> int | None:
         """Return the code to refuse the connection with, or None to accept it."""
@@ -211,27 +218,27 @@ class Connection(Incoming):
             answer = await self._call("authorize")
         except Exception as error:
             self._note_error("authorize")
-            return AWAY if isinstance(error, LayerUnavailable) else FAILED
+            return TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR
         if answer is True:
             return None
         if answer is None:
             _logger.warning("%r: authorize() returned nothing, so it is refused; return True to accept", self)
         if not answer:
             user = self._server.scope.get("user", self)
-            return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOBODY
+            return FORBIDDEN if user is self or getattr(user, "is_authenticated", False) else NOT_LOGGED_IN
         if isinstance(answer, int) and answer >= 1000:
             return answer
         _logger.error("%r: authorize() must return True, False or a code; it is refused for %r", self, answer)
-        return FAILED
+        return INTERNAL_ERROR
 
     async def _refuse(self, code: int) -> None:
-        self._phase = Phase.CLOSED
-        await refuse_handshake(self._server.scope, self._asgi_send, code, _STATUS.get(code, 403))
+        self.hub.phase = Phase.CLOSED
+        await refuse_handshake(self._server.scope, self.outgoing.asgi_send, code, _STATUS.get(code, 403))
 
     async def _take_frame(self, message: Message) -> None:
-        self._received += 1
+        self.incoming.received += 1
         if not self._has_begun and self._hooks.is_guarded:
-            self._unhandled += 1
+            self.incoming.unhandled += 1
             _logger.warning("%r got a frame of somebody whom authorize() has not let in; it is not looked at", self)
             return
         self._has_begun = True
@@ -281,8 +288,8 @@ class Connection(Incoming):
     def _note_error(self, hook: str) -> bool:
         """Log and count what a hook has raised; but that its send was refused is the end, and no error."""
         error = sys.exception()
-        if isinstance(error, ConnectionClosed) and self._is_overdue():
-            self._note_departure()
+        if isinstance(error, ConnectionClosed) and self.outgoing.is_overdue():
+            self.incoming.note_departure()
             return False
         self._errors += 1
         if isinstance(error, LayerUnavailable):
@@ -296,37 +303,35 @@ class Connection(Incoming):
 
     def _inbox_opened(self) -> None:
         """Have what is broadcast delivered from now on, if there is an inbox and somebody to deliver to."""
-        if self._task is None or self._loop is None:
+        if self.incoming.task is None or self.hub.loop is None:
             return
-        if asyncio._get_running_loop() is self._loop:
+        if asyncio._get_running_loop() is self.hub.loop:
             self._begin_delivering()
         else:
-            self._loop.call_soon_threadsafe(self._begin_delivering)
+            self.hub.loop.call_soon_threadsafe(self._begin_delivering)
 
     def _begin_delivering(self) -> None:
-        inbox = self._mailbox.inbox
-        if self._in_handshake:
+        inbox = self.hub.mailbox.inbox
+        if self.outgoing.in_handshake:
             return
-        if inbox is not None and self._delivering is None and self._phase is Phase.OPEN:
-            self._delivering = asyncio.get_running_loop().create_task(self._deliver_all(inbox))
+        if inbox is not None and self._delivering is None and self.hub.phase is Phase.OPEN:
+            self._delivering = asyncio.get_running_loop().create_task(deliver(inbox, self._take_broadcast))
+            self._delivering.add_done_callback(self._delivering_ended)
+            inbox.attend(self._attend)
 
-    async def _deliver_all(self, inbox: Inbox) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(self._delivering_ended)
-            inbox.attend(partial(self._attend, task))
-        async for message in inbox:
-            if isinstance(message, Rest):
-                await message.finish()
-            else:
-                await self._deliver(message)
+    async def _take_broadcast(self, message: Any) -> None:
+        await (message.finish() if isinstance(message, Unfinished) else self._deliver(message))
+        inbox = self.hub.mailbox.inbox
+        if inbox is not None:  # it is: the message came from there
             self._look_for_expired(inbox)
             if not self._passes_on:
                 inbox.end_turn()
 
-    def _attend(self, task: "asyncio.Task[Any]", message: dict[str, Any]) -> Rest | bool | None:
+    def _attend(self, message: dict[str, Any]) -> Any:
         """Deliver in the place of the task; return True if the next may follow at once: no handler was called."""
-        left = stand_in(task, self._deliver, message)
+        if self._delivering is None:
+            return message
+        left = stand_in(self._delivering, self._deliver, message)
         return True if self._passes_on and left is None else left
 
     def _look_for_expired(self, inbox: Inbox) -> None:
@@ -342,12 +347,13 @@ class Connection(Incoming):
 
     async def _deliver(self, message: dict[str, Any]) -> None:
         topic = message.get("topic")
-        if not isinstance(topic, str) or topic not in self._mailbox.topics:
-            self._dropped_unsubscribed += 1
+        if not isinstance(topic, str) or topic not in self.hub.mailbox.groups:
+            self.hub.dropped_unsubscribed += 1
             return
         try:
             if self._passes_on:
-                await self._send_frame(frame_of(message, self._server.ws_encoder, self._server.ws_encoder_is_bytes))
+                server = self._server
+                await self.outgoing.send_frame(frame_of(message, server.ws_encoder, server.ws_encoder_is_bytes))
             else:
                 handled: Any = self._server.async_handle_received_broadcast(topic, data_of(message))
                 if inspect.isawaitable(handled):
@@ -359,24 +365,95 @@ class Connection(Incoming):
             self._note_error("async_handle_received_broadcast")
         except Exception:
             self._note_error("async_handle_received_broadcast")
-        if self._sends is not None and not self._passes_on:
+        if self.hub.sends is not None and not self._passes_on:
             # What the handler sent without waiting goes out first: so it is the mailbox that fills up.
-            await self._sends.before()
+            await self.hub.sends.before()
 
     def _delivering_ended(self, task: "asyncio.Task[None]") -> None:
         """Close, if nothing can be delivered any more: a socket that stays open and hears nothing would be a lie."""
-        if task.cancelled() or (error := task.exception()) is None or self._phase is not Phase.OPEN:
+        if task.cancelled() or (error := task.exception()) is None or self.hub.phase is not Phase.OPEN:
             return
         _logger.error("%r is closed, because nothing more can be delivered to it: %r", self, error)
-        self._note_closed(FAILED)
+        self.outgoing.note_closed(INTERNAL_ERROR)
         self._begin_closing()
 
     def _stop_delivering(self) -> None:
         delivering = self._delivering
-        if self._mailbox.inbox is not None:
-            self._mailbox.inbox.end()  # in case its handler swallows the cancel
+        if self.hub.mailbox.inbox is not None:
+            self.hub.mailbox.inbox.end()  # in case its handler swallows the cancel
         if delivering is not None and delivering is not asyncio.current_task():
             delivering.cancel()
+
+    # The close.
+
+    def send(self, data: Any, raw: bool) -> None:
+        """Send data to the client; close, if it does not keep up and the class wants that."""
+        if not self.outgoing.send(data, raw):
+            self.hub.own_loop().call_soon_threadsafe(self._overrun)
+
+    def close(self, code: int) -> None:
+        """Close the connection: wait in a thread, and return at once where a loop runs."""
+        check_code(code)
+        hub = self.hub
+        if hub.may_block():
+            if self.is_open():
+                self.outgoing.note_closed(code)
+                loop = hub.own_loop()
+                result_of(asyncio.run_coroutine_threadsafe(self._close_now(), loop), loop, 2 * CLOSE_TIMEOUT)
+        elif hub.sends is not None and hub.sends.is_busy():
+            # What was to be sent before goes out before it.
+            hub.send_later(partial(self._close, code), CLOSE_TIMEOUT)
+        elif self.is_open():
+            self.outgoing.note_closed(code)
+            hub.send_later(self._close_now)
+
+    async def async_close(self, code: int) -> None:
+        """Close the connection."""
+        check_code(code)
+        if self.hub.sends is not None:
+            await self.hub.sends.before(CLOSE_TIMEOUT)
+        await self.hub.in_own_loop(partial(self._close, code))
+
+    def kill(self) -> None:
+        """End without telling the client."""
+        if self.is_open():
+            self.outgoing.note_closed(NO_STATUS, owes_close=False)
+            self.hub.own_loop().call_soon_threadsafe(self.incoming.call_away)
+
+    def is_open(self) -> bool:
+        """Tell whether the client can be sent to."""
+        self.hub.mind_fork()
+        return self.hub.phase is Phase.OPEN
+
+    def _overrun(self) -> None:
+        """Close, because the mailbox is full; called in the loop."""
+        if self.hub.phase is Phase.OPEN:
+            _logger.warning("%r is closed: its client does not keep up", self)
+            self.outgoing.note_closed(TRY_AGAIN_LATER)
+            self._begin_closing()
+
+    async def _close(self, code: int) -> None:
+        """Close, unless something has ended the connection already."""
+        if self.hub.phase is Phase.OPEN:
+            self.outgoing.note_closed(code)
+            await self._close_now()
+
+    async def _close_now(self) -> None:
+        """Tell the client, and call the task away from where it waits for more of it; also if this is cancelled."""
+        await asyncio.shield(self._begin_closing())
+
+    def _begin_closing(self) -> "asyncio.Task[None]":
+        # It may be at a send that the client delays; and what waits is not to go out behind the close.
+        self._stop_delivering()
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._tell_closed())
+        return self._closing
+
+    async def _tell_closed(self) -> None:
+        try:
+            await self.outgoing.tell_closed()
+        finally:
+            self.incoming.call_away()
 
     # The end.
 
@@ -395,43 +472,36 @@ class Connection(Incoming):
     async def _end(self) -> None:
         """Leave the topics, and take leave."""
         self._stop_delivering()
-        await self._stop_reading()
+        await self.incoming.stop()
         if self._delivering is not None:
-            _, stuck = await asyncio.wait({self._delivering}, timeout=CLEAN_UP_SECONDS)
+            _, stuck = await asyncio.wait({self._delivering}, timeout=CLEAN_UP_TIMEOUT)
             if stuck:
                 _logger.error("%r ends while its async_handle_received_broadcast() ignores its cancel", self)
-        if self._owes_close:
+        if self.outgoing.owes_close:
             await asyncio.wait({self._begin_closing()})
-        if self._mailbox.inbox is not None:
-            self._mailbox.inbox.attend(None)  # the other half of a cycle
-        self._mailbox.close()
-        self._phase = Phase.LEAVING
+        if self.hub.mailbox.inbox is not None:
+            self.hub.mailbox.inbox.attend(None)  # the other half of a cycle
+        self.hub.mailbox.close()
+        self.hub.phase = Phase.LEAVING
         # What disconnect() sends is dropped, however long ago the end was.
-        self._grace_began = None
+        self.outgoing.grace.began = None
         try:
-            if self._has_begun and not getattr(self._loop, "is_ending", False):
-                known = self._code_ahead if self._code is None else self._code
-                code = NO_CODE if known is None else known
+            if self._has_begun and not getattr(self.hub.loop, "is_ending", False):
+                known = self.incoming.code_ahead if self.outgoing.code is None else self.outgoing.code
+                code = NO_STATUS if known is None else known
                 await self._try("disconnect", *([code] if self._hooks.takes_code else []))
         finally:
-            self._phase = Phase.ENDED
-            self._mailbox.topics.clear()
+            self.hub.phase = Phase.ENDED
+            self.hub.mailbox.groups.clear()
 
     def counts(self) -> dict[str, int]:
         """Read the counters."""
+        sends = self.hub.sends
         return {
-            **super().counts(),
-            "received": self._received,
-            "sent": self._sent,
+            **self.hub.counts(),
+            **{name: getattr(self.incoming, name) for name in ("received", "unhandled")},
+            **{name: getattr(self.outgoing, name) for name in _SENT},
             "bad_messages": self._bad_messages,
             "errors": self._errors,
-            "unhandled": self._unhandled,
-            "dropped_after_close": self._dropped_after_close,
-            "dropped_stalled": self._dropped_stalled,
-            "dropped_backlog": self._dropped_backlog,
-            "pending_bytes": 0 if self._sends is None else self._sends.bytes,
+            "pending_bytes": 0 if sends is None else sends.bytes,
         }
-
-    def note_unhandled(self) -> None:
-        """Count a frame that no hook of the user's takes."""
-        self._unhandled += 1

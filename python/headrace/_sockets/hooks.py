@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from headrace._sockets.mailbox import Overflow
+from headrace._layers.mailbox import Overflow
 from headrace._sockets.payload import Encoder
 from headrace.typing import Scope
 

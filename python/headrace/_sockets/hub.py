@@ -6,10 +6,10 @@ It is a part of the broadcaster and not its base, so that no name of it can be o
 import asyncio
 import logging
 import os
-import threading
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,14 +17,28 @@ from headrace._layers.base import check_seconds
 from headrace._sockets.backend import SETTING, Backend
 from headrace._sockets.later import Later
 from headrace._sockets.loop import background_loop, begun, ensure_running
-from headrace._sockets.mailbox import Mailbox
+from headrace._sockets.mailbox import TopicMailbox
 from headrace._sockets.payload import broadcast_message, data_of, encoded
 from headrace._sockets.topics import Topic, topic_of, topics_of
+from headrace._websocket.phase import Phase
+from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 
 __all__ = ["Hub"]
 
 _logger = logging.getLogger("headrace.sockets")
+
+# What stands for this process; another object in each child of a fork.
+_process = object()
+
+
+def _after_fork() -> None:
+    global _process  # noqa: PLW0603
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Hub:
@@ -34,64 +48,89 @@ class Hub:
         name: Whose it is, for the log.
         backend: The layer to work on.
         loop: The event loop for what has to wait, or None for the one that runs, or else one in a thread.
+        server: The socket server whose broadcaster it is, if it is one's, by a weak proxy: it holds this object.
+            Whoever serves the connection keeps it alive.
+        mailbox: Where the messages of its topics are to wait; None for one as the layer has it.
 
     Attributes:
         layer: The layer.
+        loop: The loop that was given, or that the connection is served in.
+        may_run_loop: A loop that was given may be run here if nobody does; one that somebody runs is not ours to run
+            again.
+        phase: How far the connection of the socket server has come; a broadcaster of its own stays open.
+        mailbox: Where the messages of its topics wait.
+        sends: The plain sends to a client in an event loop; made when there is one.
+        dropped_unsubscribed: Messages of topics that it was not subscribed to any more.
     """
 
-    def __init__(self, name: str, backend: Backend, loop: asyncio.AbstractEventLoop | None) -> None:
+    __slots__ = (
+        *("_backend", "_broadcasts", "_name", "_process", "_server"),
+        *("dropped_unsubscribed", "later", "layer", "loop", "mailbox", "may_run_loop", "phase", "sends"),
+    )
+
+    def __init__(
+        self,
+        name: str,
+        backend: Backend,
+        loop: asyncio.AbstractEventLoop | None,
+        server: object = None,
+        mailbox: TopicMailbox | None = None,
+    ) -> None:
         if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
             raise TypeError(f"loop must be an event loop or None, got {loop!r}")
         self._name = name
         self._backend = backend
+        self._server = server
         self.layer: Any = backend.layer
-        self._loop = loop
-        # A loop that was given may be run here if nobody does; one that somebody runs is not ours to run again.
-        self._may_run_loop = True
-        self._start_empty()
+        self.loop = loop
+        self.may_run_loop = True
+        self.phase = Phase.OPEN
+        self._start_empty(mailbox)
 
-    def _start_empty(self) -> None:
+    def _start_empty(self, mailbox: TopicMailbox | None = None) -> None:
         """Begin with nothing: when it is made, and in the child of a fork."""
-        self._process = os.getpid()
-        # Also taken by a signal handler, whose thread may have it already.
-        self._lock = threading.RLock()
+        self._process = _process
         self._broadcasts = 0
-        self._dropped_unsubscribed = 0
-        self._later = Later(self._name)
-        self._mailbox = self._make_mailbox()
+        self.dropped_unsubscribed = 0
+        self.later = Later(self._name)
+        self.sends: Later | None = None
+        self.mailbox = TopicMailbox(self.layer) if mailbox is None else mailbox
 
-    def _make_mailbox(self) -> Mailbox:
-        return Mailbox(self.layer)
+    def __repr__(self) -> str:
+        with suppress(ReferenceError):
+            if self._server is not None:
+                return self._server.__repr__()
+        return f"<{self._name} that has ended>"
 
     # Broadcasting.
 
     def broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:
         """Send data to a topic, or to each of several, in a few microseconds."""
         messages = self._messages(channel, data)
-        if self._later.is_busy() or not all(map(self._send_soon, messages)):
-            self._later.begin(partial(self._send_all, messages), self._own_loop())
+        if self.later.is_busy() or not all(map(self._send_soon, messages)):
+            self.later.begin(partial(self._send_all, messages), self.own_loop())
         else:
             self._count(len(messages))
 
     def _send_soon(self, message: dict[str, Any]) -> bool:
-        soon: bool = self.layer._group_send_soon(message["type"], message, self._later.ledger)
+        soon: bool = self.layer._group_send_soon(message["type"], message, self.later.ledger)
         return soon
 
     async def async_broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:
         """Send data to a topic, or to each of several; returns when the server has it."""
         messages = self._messages(channel, data)
-        await self._later.before()
+        await self.later.before()
         await self._send_all(messages)
 
     def _messages(self, channel: object, data: Any) -> list[dict[str, Any]]:
-        self._check_broadcast()
+        self.mind_fork()
+        if self.phase in (Phase.CLOSED, Phase.ENDED):
+            raise ConnectionClosed(
+                f"{self!r} has been closed, so it broadcasts nothing any more; a Broadcaster of its own can"
+            )
         topics = topics_of(channel)
         payload = encoded(data, self._backend.limit)
         return [broadcast_message(topic, payload) for topic in topics]
-
-    def _check_broadcast(self) -> None:
-        """Raise if nothing can be broadcast any more."""
-        self._mind_fork()
 
     async def _send_all(self, messages: list[dict[str, Any]]) -> None:
         if len(messages) == 1:
@@ -101,7 +140,7 @@ class Hub:
         self._count(len(messages))
 
     def _count(self, messages: int) -> None:
-        with self._lock:
+        with self.later.lock:
             self._broadcasts += messages
         if not self.layer._has_listeners_known:
             self.layer._has_listeners_known = True
@@ -109,8 +148,8 @@ class Hub:
 
     def _look_for_listeners(self) -> None:
         """Warn if the first broadcast of a layer in this process was heard by nobody: the sockets may be elsewhere."""
-        if not isinstance(self.layer, InMemoryChannelLayer):
-            return
+        if self._server is not None or not isinstance(self.layer, InMemoryChannelLayer):
+            return  # a socket server is a socket, whether it listens or not
         stats = self.layer.stats()
         if not stats.memberships and not stats.sent:
             _logger.warning(
@@ -126,77 +165,81 @@ class Hub:
         """Get what is broadcast to a topic from now on."""
         topic = topic_of(channel)
         self._check_subscribe()
-        if self._may_block():
-            self._mailbox.join_sync(topic)
+        if self.may_block():
+            self.mailbox.join_sync(topic)
         else:
-            self._later.begin(partial(self._mailbox.join, topic), self._own_loop())
+            self.later.begin(partial(self.mailbox.join, topic), self.own_loop())
 
     async def async_subscribe(self, channel: Topic) -> None:
         """Get what is broadcast to a topic from now on; returns when that is so."""
         topic = topic_of(channel)
         self._check_subscribe()
-        await self._later.before()
-        await self._mailbox.join(topic)
+        await self.later.before()
+        await self.mailbox.join(topic)
 
     def unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; no error if it was not subscribed to. Never blocks."""
         topic = topic_of(channel)
-        self._mind_fork()
-        has_to_wait = "group_discard" in self.layer._overridden and not self._may_block()
-        if self._later.is_busy() or has_to_wait:
-            self._later.begin(partial(self._mailbox.leave, topic), self._own_loop())
+        self.mind_fork()
+        has_to_wait = "group_discard" in self.layer._overridden and not self.may_block()
+        if self.later.is_busy() or has_to_wait:
+            self.later.begin(partial(self.mailbox.leave, topic), self.own_loop())
         else:
-            self._mailbox.leave_sync(topic)
+            self.mailbox.leave_sync(topic)
 
     async def async_unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; see ``unsubscribe``."""
         topic = topic_of(channel)
-        self._mind_fork()
-        await self._later.before()
-        await self._mailbox.leave(topic)
+        self.mind_fork()
+        await self.later.before()
+        await self.mailbox.leave(topic)
 
     def subscriptions(self) -> frozenset[str]:
         """Return the topics that it is subscribed to, as text."""
-        self._mind_fork()
-        return frozenset(self._mailbox.topics)
+        self.mind_fork()
+        return frozenset(self.mailbox.groups)
 
     def _check_subscribe(self) -> None:
         """Raise if nothing can be subscribed to any more."""
-        self._mind_fork()
+        self.mind_fork()
+        if self.phase is not Phase.OPEN:
+            raise ConnectionClosed(f"{self!r} has been closed, so it cannot be subscribed to anything any more")
 
-    def _mind_fork(self) -> None:
+    def mind_fork(self) -> None:
         """Begin anew in a child: what it inherited was in use by threads that are not there."""
-        if self._process != os.getpid():
-            self._begin_in_child()
-
-    def _begin_in_child(self) -> None:
+        if self._process is _process:
+            return
         self._start_empty()
+        if self._server is not None:
+            # The client is the parent's.
+            self.phase = Phase.ENDED
+            self.loop = None
 
     async def async_receive_broadcast(self) -> tuple[str, Any]:
         """Wait for the next broadcast to one of its topics; by one task at a time. Cancelling loses nothing."""
         self._check_subscribe()
-        inbox = await self._mailbox.open()
+        inbox = await self.mailbox.open()
         while True:
             message = await anext(inbox)
             topic = message.get("topic")
-            if topic in self._mailbox.topics:
+            if topic in self.mailbox.groups:
                 return topic, data_of(message)
-            self._dropped_unsubscribed += 1
+            self.dropped_unsubscribed += 1
 
     # Calls that nobody waits for.
 
     def flush(self, timeout: float) -> None:
         """Wait until the calls that nobody waited for have been done, blocking this thread."""
         check_seconds("timeout", timeout)
-        if not self._may_block():
+        if not self.may_block():
             raise RuntimeError("flush() would block the event loop of this thread; use 'await async_flush()'")
-        self._mind_fork()
+        self.mind_fork()
         self._flush(timeout)
 
     async def async_flush(self, timeout: float) -> None:
         """Do what ``flush`` does, for code in an event loop."""
         check_seconds("timeout", timeout)
-        self._mind_fork()
+        self.mind_fork()
         await asyncio.to_thread(self._flush, timeout)
 
     def _flush(self, timeout: float) -> None:
@@ -206,11 +249,27 @@ class Hub:
 
     def _lanes(self) -> tuple[Later, ...]:
         """Return what keeps calls that nobody waits for, each kind in its order."""
-        return (self._later,)
+        return (self.later,) if self.sends is None else (self.later, self.sends)
+
+    def send_later(
+        self, call: Callable[[], Coroutine[Any, Any, Any]], timeout: float | None = None, size: int = 0
+    ) -> None:
+        """Have something done for the client in its turn, from a thread where a loop runs."""
+        if self.sends is None:
+            self.sends = Later(self._name)
+        self.sends.begin(call, self.own_loop(), timeout, size)
+
+    async def in_own_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call a coroutine function: in the loop of the connection, from whichever loop it is asked for."""
+        loop = self.loop
+        if loop is None or loop is asyncio.get_running_loop() or not loop.is_running():
+            await call()
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the event loop of this broadcaster, and do not wait for it; what it raises is logged."""
-        loop = self._own_loop()
+        loop = self.own_loop()
         if asyncio._get_running_loop() is not loop:
             future = asyncio.run_coroutine_threadsafe(coro, loop)
             future.add_done_callback(_log_failure)
@@ -219,31 +278,32 @@ class Hub:
 
     def counts(self) -> dict[str, int]:
         """Read the counters."""
-        self._mind_fork()
-        channel = self._mailbox.stats()
+        self.mind_fork()
+        channel = self.mailbox.stats()
         names = (
             *("depth", "bytes", "delivered"),
             *("dropped_full", "dropped_expired", "dropped_replaced", "full_by_bytes"),
         )
         return {
-            "topics": len(self._mailbox.topics),
+            "topics": len(self.mailbox.groups),
             "broadcasts": self._broadcasts,
             "pending": sum(lane.pending for lane in self._lanes()),
             "failed": sum(lane.failed for lane in self._lanes()),
-            "dropped_unsubscribed": self._dropped_unsubscribed,
+            "dropped_unsubscribed": self.dropped_unsubscribed,
             **({} if channel is None else {name: getattr(channel, name) for name in names}),
         }
 
-    def _own_loop(self) -> asyncio.AbstractEventLoop:
+    def own_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop for what has to wait: its own, the running one, or that in the background."""
-        loop = self._loop
+        loop = self.loop
         if loop is None or loop.is_closed():
             return asyncio._get_running_loop() or background_loop()
-        if self._may_run_loop:
+        if self.may_run_loop:
             ensure_running(loop)
         return loop
 
-    def _may_block(self) -> bool:
+    def may_block(self) -> bool:
+        """Tell whether this thread has no event loop that would stand still."""
         return asyncio._get_running_loop() is None
 
 

@@ -25,12 +25,16 @@ class Later:
 
     Args:
         name: Whose calls they are, for the log.
+
+    Attributes:
+        lock: Held while any counter is changed, by whichever thread.
+        ledger: What the layer's own thread carries on.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         # Also taken by a signal handler, whose thread may have it already.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         # With the loop that each is to run in, which may be closed before, and its size; the oldest first.
         self._pending: dict[Future[Any], tuple[asyncio.AbstractEventLoop, int]] = {}
         self._bytes = 0
@@ -58,7 +62,7 @@ class Later:
 
     def waiting(self) -> tuple[int, int]:
         """Count the coroutines that wait behind the first, and their bytes."""
-        with self._lock:
+        with self.lock:
             first = next(iter(self._pending.values()), (None, 0))
             return max(0, len(self._pending) - 1), self._bytes - first[1]
 
@@ -72,7 +76,7 @@ class Later:
         self,
         call: Callable[[], Coroutine[Any, Any, Any]],
         loop: asyncio.AbstractEventLoop,
-        patience: float | None = None,
+        timeout: float | None = None,
         size: int = 0,
     ) -> None:
         """Have a coroutine function called in the loop when all that was begun before has ended.
@@ -80,25 +84,25 @@ class Later:
         Args:
             call: The coroutine function.
             loop: The loop.
-            patience: Seconds to wait at most for what was begun before; None waits for ever.
+            timeout: Seconds to wait at most for what was begun before; None waits for ever.
             size: The bytes that it counts until it has ended.
         """
-        with self._lock:
-            future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, patience), loop)
+        with self.lock:
+            future = asyncio.run_coroutine_threadsafe(self._after(self._latest, call, timeout), loop)
             self._latest = future
             self._pending[future] = loop, size
             self._bytes += size
         future.add_done_callback(self._ended)
 
     async def _after(
-        self, earlier: "Future[Any] | None", call: Callable[[], Awaitable[Any]], patience: float | None
+        self, earlier: "Future[Any] | None", call: Callable[[], Awaitable[Any]], timeout: float | None
     ) -> None:
         if earlier is not None and not earlier.done():
-            await asyncio.wait({asyncio.wrap_future(earlier)}, timeout=patience)
+            await asyncio.wait({asyncio.wrap_future(earlier)}, timeout=timeout)
         await call()
 
     def _ended(self, future: "Future[Any]") -> None:
-        with self._lock:
+        with self.lock:
             self._forget(future)
             if self._latest is future:
                 self._latest = None
@@ -117,7 +121,7 @@ class Later:
 
     def _give_up_lost(self) -> None:
         """End the first ones if their loop was closed: all behind them would wait for ever."""
-        with self._lock:
+        with self.lock:
             while self._pending:
                 future, (loop, _) = next(iter(self._pending.items()))
                 if not loop.is_closed():
@@ -126,11 +130,11 @@ class Later:
                     future.set_exception(RuntimeError("its event loop was closed"))
                 self._forget(future)
 
-    async def before(self, patience: float | None = None) -> None:
+    async def before(self, timeout: float | None = None) -> None:
         """Wait for the coroutines that were begun before, but no longer than so many seconds."""
         latest = self._latest
         if latest is not None and self.is_busy():
-            await asyncio.wait({asyncio.wrap_future(latest)}, timeout=patience)
+            await asyncio.wait({asyncio.wrap_future(latest)}, timeout=timeout)
 
     def flush(self, timeout: float) -> None:
         """Wait until nothing is on its way, and raise what failed since the last time.

@@ -13,7 +13,7 @@ __all__ = ["BackgroundLoop", "background_loop", "begun", "ensure_running", "take
 _Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")
 
-_PATIENCE = 1.0
+_EXIT_TIMEOUT = 1.0
 """Seconds that the end of the process waits for the loop to end."""
 
 
@@ -54,7 +54,7 @@ class BackgroundLoop(asyncio.SelectorEventLoop):
         for task in tasks:
             task.cancel()
         if tasks:
-            self.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE))
+            self.run_until_complete(asyncio.wait(tasks, timeout=_EXIT_TIMEOUT))
 
 
 # A loop keeps no task that nobody else keeps.
@@ -122,7 +122,7 @@ def _at_exit() -> None:
     if loop is not None and thread is not None and thread.is_alive():
         loop.is_ending = True
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(_PATIENCE)
+        thread.join(_EXIT_TIMEOUT)
 
 
 def _after_fork() -> None:

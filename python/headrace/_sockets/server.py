@@ -9,16 +9,17 @@ from typing import Any, ClassVar, overload
 
 from asgiref.sync import markcoroutinefunction
 
-from headrace._dispatch import GRACE_SECONDS, READ_AHEAD_BYTES, check_backlog, check_grace
+from headrace._dispatch import GRACE_SECONDS, check_backlog, check_grace
 from headrace._layers.hosts import HostSetting
+from headrace._layers.mailbox import Overflow
 from headrace._sockets.backend import backend_of
 from headrace._sockets.broadcaster import Broadcaster
 from headrace._sockets.connection import Connection
 from headrace._sockets.hooks import Hooks
-from headrace._sockets.mailbox import Overflow
 from headrace._sockets.nobody import Nowhere, receive_nothing
 from headrace._sockets.payload import Encoder, decode, encode
 from headrace._sockets.stats import SocketStats
+from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.typing import Application, ChannelLayer, Receive, Scope, Send
 
 __all__ = ["BaseSocketServer"]
@@ -107,8 +108,8 @@ class BaseSocketServer(Broadcaster):
     ws_decoder: Callable[[Any], Any]
     """Turns a frame of the client, str or bytes, into data."""
 
-    # All that is not for users is in these two.
-    _headrace_hub: Connection
+    # All that is not for users is in these, and in the broadcaster's.
+    _headrace_connection: Connection
     _headrace_hooks: ClassVar[Hooks]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -167,7 +168,8 @@ class BaseSocketServer(Broadcaster):
         self.configure()
         _check_codec(self.ws_encoder, self.ws_decoder, self.subprotocol)
         backend = backend_of(self.hosts, self.config, self.layer, self.allow_memory)
-        self._headrace_hub = Connection(self, self._headrace_hooks, receive, send, backend, loop)
+        self._headrace_connection = Connection(self, self._headrace_hooks, receive, send, backend, loop)
+        self._headrace_hub = self._headrace_connection.hub
         self.layer = backend.layer
 
     def __repr__(self) -> str:
@@ -198,7 +200,7 @@ class BaseSocketServer(Broadcaster):
 
     def receive(self, data: Any) -> Awaitable[None] | Any:
         """Take what the client has sent, decoded. After an exception, which is logged, the connection stays."""
-        self._headrace_hub.note_unhandled()
+        self._headrace_connection.incoming.unhandled += 1
         return _Settled(None)
 
     def disconnect(self, *args: Any, **kwargs: Any) -> Awaitable[None] | Any:
@@ -230,7 +232,7 @@ class BaseSocketServer(Broadcaster):
         """Send data to the client, encoded by ``ws_encoder``.
 
         Waits while the ASGI server holds its senders back. Dropped and counted if the connection has ended, and in a
-        thread without an event loop also if the client has not read for five seconds: it is not to hold up threads. In
+        thread without an event loop also if the client has not read for five seconds: it is not to delay threads. In
         the thread of an event loop it returns at once; what waits then may have ``max_backlog_bytes``, and
         ``max_backlog`` frames if that is set. ``async_send`` waits and has no such limit.
 
@@ -244,11 +246,11 @@ class BaseSocketServer(Broadcaster):
             ChannelFull: In an event loop: too much waits, because the client does not read. With
                 ``overflow = "close"`` it is dropped, and the connection closed (1013).
         """
-        self._headrace_hub.send(data, raw)
+        self._headrace_connection.send(data, raw)
 
     async def async_send(self, data: Any, raw: bool = False) -> None:
         """Send data to the client; see ``send``."""
-        await self._headrace_hub.async_send(data, raw)
+        await self._headrace_connection.outgoing.async_send(data, raw)
 
     def close(self, code: int = 1000) -> None:
         """Close the connection: nothing is sent to it any more, and ``disconnect`` is called with the code.
@@ -257,20 +259,20 @@ class BaseSocketServer(Broadcaster):
             TypeError: The code is no integer.
             ValueError: It is none that a WebSocket may be closed with.
         """
-        self._headrace_hub.close(code)
+        self._headrace_connection.close(code)
 
     async def async_close(self, code: int = 1000) -> None:
         """Close the connection; see ``close``."""
-        await self._headrace_hub.async_close(code)
+        await self._headrace_connection.async_close(code)
 
     def __kill__(self) -> None:
         """End without telling the client."""
-        self._headrace_hub.kill()
+        self._headrace_connection.kill()
 
     @property
     def is_alive(self) -> bool:
         """Whether the client can be sent to; False from the first sign of the end."""
-        return self._headrace_hub.is_open()
+        return self._headrace_connection.is_open()
 
     # Where it lives.
 
@@ -280,7 +282,7 @@ class BaseSocketServer(Broadcaster):
         Raises:
             RuntimeError: It was started before.
         """
-        self._headrace_hub.start(self)
+        self._headrace_connection.start(self)
 
     async def async_start_listeners(self) -> None:
         """Take messages from ``receive`` until the connection has ended. Cancelling ends it.
@@ -288,7 +290,7 @@ class BaseSocketServer(Broadcaster):
         Raises:
             RuntimeError: It was started before.
         """
-        await self._headrace_hub.async_start(self)
+        await self._headrace_connection.async_start(self)
 
     @overload
     @classmethod
@@ -315,7 +317,7 @@ class BaseSocketServer(Broadcaster):
 
     def stats(self) -> SocketStats:
         """Read the counters of this socket; those of the whole process are in ``layer.stats()``."""
-        return SocketStats(**self._headrace_hub.counts())
+        return SocketStats(**self._headrace_connection.counts())
 
 
 _OF_CLASS = ("max_backlog", "max_backlog_bytes", "read_ahead_bytes", "overflow", "grace_period", "thread_sensitive")

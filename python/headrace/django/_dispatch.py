@@ -8,7 +8,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from headrace._dispatch.intake import Failure, Intake, receives_natively
+from headrace._dispatch.incoming import Failure, Incoming, receives_natively
 from headrace._layers.native import NativeChannelLayer
 
 __all__ = ["await_many_dispatch"]
@@ -45,23 +45,23 @@ async def await_many_dispatch(
     if address is None:
         await otherwise(sources, dispatch)
         return
-    intake = Intake(*address)
+    incoming = Incoming(*address)
     # The next message is asked for when the last one has been handled, as Channels does it.
-    intake.read(sources[0], 1, None, _Channels())
+    incoming.read(sources[0], 1, None, _Channels())
     try:
-        async for message in intake.inbox:
-            for lane in intake.lanes() if intake.client else ():
-                event = intake.take(lane)
+        async for message in incoming.inbox:
+            for lane in incoming.lanes() if incoming.client else ():
+                event = incoming.take(lane)
                 if isinstance(event, Failure):
                     raise event.error
                 await dispatch(event)
-                await intake.finish_and_read()
+                await incoming.finish_and_read()
             if message is not None:
                 await dispatch(message)
-            intake.inbox.end_turn()
+            incoming.inbox.end_turn()
     finally:
-        intake.inbox.release()
-        await intake.close()
+        incoming.inbox.release()
+        await incoming.close()
 
 
 def _address(sources: Sequence[_Source]) -> tuple[NativeChannelLayer, str] | None:

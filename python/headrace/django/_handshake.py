@@ -6,7 +6,9 @@ Channels lets the exception through, and the ASGI server logs a traceback for ea
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from headrace._dispatch import AWAY, UNAVAILABLE, log_away, refuse_handshake
+from headrace._dispatch import log_failure
+from headrace._websocket.codes import SERVICE_UNAVAILABLE, TRY_AGAIN_LATER
+from headrace._websocket.handshake import refuse_handshake
 from headrace.exceptions import LayerUnavailable
 from headrace.typing import Message, Receive, Scope, Send
 
@@ -54,7 +56,7 @@ class _Handshake:
     async def refuse(self, scope: Scope) -> None:
         """Refuse the client: it is to try again later."""
         self._is_refused = True
-        await refuse_handshake(scope, self._send, AWAY, UNAVAILABLE)
+        await refuse_handshake(scope, self._send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
 
 
 async def serve(
@@ -79,5 +81,5 @@ async def serve(
     except LayerUnavailable as error:
         if not handshake.may_be_refused():
             raise
-        log_away(consumer, CONNECT, error)
+        log_failure(consumer, CONNECT, error)
         await handshake.refuse(scope)

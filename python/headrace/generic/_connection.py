@@ -7,26 +7,30 @@ from typing import Any, ClassVar, NoReturn
 
 from asgiref.sync import async_to_sync
 
-from headrace._dispatch import AWAY, UNAVAILABLE, Session, Shared, SyncSession, refuse_handshake
+from headrace._dispatch import Session, Shared, SyncSession
+from headrace._websocket.closing import send_close
+from headrace._websocket.codes import (
+    ABNORMAL_CLOSURE,
+    INTERNAL_ERROR,
+    NO_STATUS,
+    SERVICE_UNAVAILABLE,
+    TRY_AGAIN_LATER,
+    UNSUPPORTED_DATA,
+    may_close_with,
+)
+from headrace._websocket.handshake import refuse_handshake
 from headrace.consumer import AsyncConsumer
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.typing import Message
 
-__all__ = ["UNDECODABLE", "Connection", "SyncWebsocketSession", "WebsocketSession"]
+__all__ = ["BaseWebsocketConsumer", "SyncWebsocketSession", "WebsocketSession"]
 
 _logger = logging.getLogger("headrace.consumer")
 
-NO_CODE = 1005
-ABNORMAL = 1006
-UNDECODABLE = 1003
-FAILED = 1011
-OVERRUN = 1013
-PATIENCE = 0.1
+PROMPT_CLOSE_SECONDS = 0.1
 """How long a server may take for a close before it is asked for no more messages."""
-DEPARTURE_TURNS = 16
+DISCONNECT_TURNS = 16
 """Turns of the loop in which the last message of a client comes, after a send to it has failed."""
-CLOSE_SECONDS = 5
-"""How long a client that does not read may hold up the close."""
 MAX_REASON = 123
 """Bytes that fit in the frame of a close."""
 
@@ -47,7 +51,7 @@ class WebsocketSession(Session):
         super().__init__(shared)
         self.accepted = self.answered = False
         self.code: int | None = None
-        self.failure = FAILED
+        self.failure = INTERNAL_ERROR
 
     def accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
         """Return what accepts the connection.
@@ -95,7 +99,7 @@ class WebsocketSession(Session):
             if not isinstance(code, int):
                 self._refuse("close", "code must be an int", code)
             # Before accept() it refuses the handshake, and the server makes a status of it; of 0 it makes 1000.
-            if self.accepted and not self.closed and code and not _may_close_with(code):
+            if self.accepted and not self.closed and code and not may_close_with(code):
                 raise ValueError(
                     f"{self.shared.name}.close(): a WebSocket cannot be closed with code {code}: take 1000, or one "
                     "of your own from 3000 to 4999"
@@ -120,9 +124,9 @@ class WebsocketSession(Session):
     def code_of(self, message: Message) -> int:
         """Return the code that the connection ended with: the server's if it has one, else that of our own close."""
         code = message.get("code")
-        if code is not None and code != NO_CODE:
+        if code is not None and code != NO_STATUS:
             return int(code)
-        return NO_CODE if self.code is None else self.code
+        return NO_STATUS if self.code is None else self.code
 
     def note_disconnect(self, consumer: Any, message: Message) -> int:
         """Note that the turn of the client's last message has come; return the code."""
@@ -139,22 +143,22 @@ class WebsocketSession(Session):
 
     async def send_close(self, consumer: Any, message: Message) -> None:
         """Send a close; if it is held back, stop asking the server for messages meanwhile, as granian wants it."""
-        intake = self.intake
-        if intake is None:
+        incoming = self.incoming
+        if incoming is None:
             await self.emit(consumer, message)
             return
         closing = asyncio.ensure_future(self.emit(consumer, message))
         try:
-            await asyncio.wait({closing}, timeout=PATIENCE)
+            await asyncio.wait({closing}, timeout=PROMPT_CLOSE_SECONDS)
             if not closing.done():
-                await intake.pause()
+                await incoming.pause()
             await closing
         except (OSError, RuntimeError) as error:
-            intake.resume()
+            incoming.resume()
             await self.excuse(error)
         finally:
             closing.cancel()
-            intake.resume()
+            incoming.resume()
 
     def group_layer(self, consumer: Any) -> Any:
         """Return the channel layer of a consumer that has groups.
@@ -194,7 +198,7 @@ class WebsocketSession(Session):
         if isinstance(error, OSError):
             self.closed = True
             return
-        for _ in range(DEPARTURE_TURNS):
+        for _ in range(DISCONNECT_TURNS):
             await asyncio.sleep(0)
             if self.gone:
                 return
@@ -211,7 +215,7 @@ class WebsocketSession(Session):
         """Call ``on_error``."""
         await super().report(consumer, error, message)
         # The consumer goes on, and what it may fail of later is another matter.
-        self.failure = FAILED
+        self.failure = INTERNAL_ERROR
 
     def forward(self, message: Message) -> Awaitable[None]:
         """Send the client the frame that a message from the layer holds.
@@ -257,12 +261,12 @@ class WebsocketSession(Session):
     async def dismisses_client(self, consumer: Any) -> bool:
         """Close the connection of a client that sent what cannot be decoded; tell whether that ends the matter."""
         # The client's fault and not the server's: its server is not to log a traceback for it.
-        if self.failure != UNDECODABLE or not self._is_open() or "asgi" not in consumer.scope:
+        if self.failure != UNSUPPORTED_DATA or not self._is_open() or "asgi" not in consumer.scope:
             return False
-        self.code = UNDECODABLE
-        if self.intake is not None:
-            await self.intake.close()
-        return await self._close_now({"type": "websocket.close", "code": UNDECODABLE})
+        self.code = UNSUPPORTED_DATA
+        if self.incoming is not None:
+            await self.incoming.close()
+        return await self._close_now({"type": "websocket.close", "code": UNSUPPORTED_DATA})
 
     def may_defer(self, consumer: Any) -> bool:
         """Tell whether a client may be sent away while the layer is away, in the place of an exception."""
@@ -273,18 +277,18 @@ class WebsocketSession(Session):
         """Send a client away that came while the layer is away; tell whether that ends the matter."""
         if message.get("type") != "websocket.connect" or not self.may_defer(consumer):
             return False
-        self.code = AWAY
+        self.code = TRY_AGAIN_LATER
         if self.accepted:
-            return await self._close_now({"type": "websocket.close", "code": AWAY})
+            return await self._close_now({"type": "websocket.close", "code": TRY_AGAIN_LATER})
         self.closed = True
-        await refuse_handshake(consumer.scope, self.asgi_send, AWAY, UNAVAILABLE)
+        await refuse_handshake(consumer.scope, self.asgi_send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
         return True
 
     async def close_overrun(self) -> None:
         """Close the connection because the consumer does not keep up."""
         await super().close_overrun()
-        self.code = OVERRUN
-        if not await self._close_now({"type": "websocket.close", "code": OVERRUN}):
+        self.code = TRY_AGAIN_LATER
+        if not await self._close_now({"type": "websocket.close", "code": TRY_AGAIN_LATER}):
             # Daphne sends no code but 1000 and those from 3000 on.
             await self._close_now({"type": "websocket.close"})
 
@@ -294,19 +298,14 @@ class WebsocketSession(Session):
     async def _close_now(self, message: Message) -> bool:
         """Close, even if the client does not read what it was sent before; tell whether the server took it."""
         self.closed = True
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.asgi_send(message)
-        except TimeoutError:
-            return True  # it is on its way, to a client that does not read
-        except Exception:  # whatever a server raises then: there is nobody left to tell
-            return False
-        return True
+        error = await send_close(self.asgi_send, message)
+        # After that time it is on its way, to a client that does not read.
+        return error is None or isinstance(error, TimeoutError)
 
     async def finish(self, consumer: Any) -> None:
         """Leave the groups and call ``disconnect``, if that was not done."""
         if self.has_begun:
-            await self.leave(consumer, ABNORMAL if self.code is None else self.code)
+            await self.leave(consumer, ABNORMAL_CLOSURE if self.code is None else self.code)
 
 
 class SyncWebsocketSession(WebsocketSession, SyncSession):
@@ -345,7 +344,7 @@ class SyncWebsocketSession(WebsocketSession, SyncSession):
             async_to_sync(getattr(layer, method))(group, consumer.channel_name)
 
 
-class Connection(AsyncConsumer):
+class BaseWebsocketConsumer(AsyncConsumer):
     """What sync and async WebSocket consumers share."""
 
     groups: Iterable[str] | None = None
@@ -358,11 +357,6 @@ class Connection(AsyncConsumer):
         super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
         if self.groups is None:
             self.groups = []
-
-
-def _may_close_with(code: int) -> bool:
-    """Tell whether a code may stand in the frame of a close (RFC 6455, 7.4)."""
-    return 3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014
 
 
 def _is_header(pair: object) -> bool:

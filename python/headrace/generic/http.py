@@ -67,9 +67,9 @@ class _HttpSession(Session):
         """Note what was sent; end the consumer if the response is whole."""
         if message["type"] in _LAST and not message.get("more_body"):
             self.phase = _Phase.COMPLETE
-            if not self.handlers_running and self.intake is not None:
+            if not self.handlers_running and self.incoming is not None:
                 # Something else than a handler has finished it.
-                self.intake.stop()
+                self.incoming.stop()
 
     async def refuse_body(self, consumer: Any, longest: int) -> None:
         """Answer a request whose body is too long."""

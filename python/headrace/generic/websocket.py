@@ -15,10 +15,11 @@ from asgiref.sync import async_to_sync
 
 from headrace import _json_text as json_text
 from headrace._dispatch import Shared
+from headrace._websocket.codes import UNSUPPORTED_DATA
 from headrace.consumer import AsyncConsumer, SyncConsumer
 from headrace.db import aclose_old_connections
 from headrace.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
-from headrace.generic._connection import UNDECODABLE, Connection, SyncWebsocketSession
+from headrace.generic._connection import BaseWebsocketConsumer, SyncWebsocketSession
 from headrace.typing import Message
 
 # Some only because Channels' module has them, and projects import them from there.
@@ -53,7 +54,7 @@ def encode_once(content: Any) -> str:
     return json.dumps(content)
 
 
-class AsyncWebsocketConsumer(Connection):
+class AsyncWebsocketConsumer(BaseWebsocketConsumer):
     """A WebSocket whose methods are coroutines. Override ``connect``, ``receive`` and ``disconnect``."""
 
     async def websocket_connect(self, message: Message) -> None:
@@ -168,7 +169,7 @@ class AsyncWebsocketConsumer(Connection):
         await self.close()
 
 
-class WebsocketConsumer(Connection, SyncConsumer):
+class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     """A WebSocket whose methods are plain, and run in threads. Override ``connect``, ``receive`` and ``disconnect``.
 
     Its methods are those of ``AsyncWebsocketConsumer``, for handlers' threads and any other but the event loop's own.
@@ -231,7 +232,7 @@ class WebsocketConsumer(Connection, SyncConsumer):
         message = session.close_message(code, reason)
         if not session.closed:
             session.note_closed(message)
-            if session.intake is None:
+            if session.incoming is None:
                 self.base_send(message)
             else:
                 session.in_loop(session.send_close, self, message)
@@ -260,12 +261,12 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
             ValueError: The frame has no text, or no JSON; it closes the connection with 1003.
         """
         if not text_data:
-            self._headrace.failure = UNDECODABLE
+            self._headrace.failure = UNSUPPORTED_DATA
             raise ValueError(NO_TEXT)
         try:
             content = await self.decode_json(text_data)
         except (ValueError, RecursionError):  # a decoder of one's own may be recursive
-            self._headrace.failure = UNDECODABLE
+            self._headrace.failure = UNSUPPORTED_DATA
             raise
         await self.receive_json(content, **kwargs)
 
@@ -300,12 +301,12 @@ class JsonWebsocketConsumer(WebsocketConsumer):
             ValueError: The frame has no text, or no JSON; it closes the connection with 1003.
         """
         if not text_data:
-            self._headrace.failure = UNDECODABLE
+            self._headrace.failure = UNSUPPORTED_DATA
             raise ValueError(NO_TEXT)
         try:
             content = self.decode_json(text_data)
         except (ValueError, RecursionError):  # a decoder of one's own may be recursive
-            self._headrace.failure = UNDECODABLE
+            self._headrace.failure = UNSUPPORTED_DATA
             raise
         self._headrace.call(self.receive_json, content, **kwargs)
 

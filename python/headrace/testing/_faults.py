@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from headrace._core import Ledger, SendReport
 from headrace._layers.memory import InMemoryChannelLayer
-from headrace.exceptions import ChannelFull
+from headrace.exceptions import _ChannelFull
 
 __all__ = ["Fault", "Faults", "FaultyLayer"]
 
@@ -180,7 +180,7 @@ class FaultyLayer(InMemoryChannelLayer):
         if fault is None:
             super().send_sync(channel, message)
         elif not self.faults._happen(fault, channel, self._checked(channel, message)):
-            raise ChannelFull(channel)
+            raise _ChannelFull(channel)
 
     async def group_send(
         self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()

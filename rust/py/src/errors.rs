@@ -14,16 +14,17 @@ use crate::once::Once;
 
 mod python {
     pyo3::import_exception!(headrace.exceptions, ChannelEmpty);
-    pyo3::import_exception!(headrace.exceptions, ChannelFull);
+    pyo3::import_exception!(headrace.exceptions, _ChannelFull);
     pyo3::import_exception!(headrace.exceptions, ForeignChannel);
     pyo3::import_exception!(headrace.exceptions, InvalidMessage);
     pyo3::import_exception!(headrace.exceptions, LayerClosed);
     pyo3::import_exception!(headrace.exceptions, LayerUnavailable);
     pyo3::import_exception!(headrace.exceptions, MessageTooLarge);
 }
+// What is raised: Channels' class where there is one, and a `LayerError` as well.
+pub(crate) use python::_ChannelFull as ChannelFull;
 pub(crate) use python::{
-    ChannelEmpty, ChannelFull, ForeignChannel, InvalidMessage, LayerClosed, LayerUnavailable,
-    MessageTooLarge,
+    ChannelEmpty, ForeignChannel, InvalidMessage, LayerClosed, LayerUnavailable, MessageTooLarge,
 };
 
 pub(crate) fn to_python(error: Error) -> PyErr {

@@ -6,27 +6,24 @@ begun is finished once, its groups are left, its channel is closed, and only the
 
 import asyncio
 import logging
-import math
-from collections.abc import Awaitable, Callable, Collection, Coroutine
-from functools import partial
-from types import MethodType
+from collections.abc import Collection, Coroutine
 from typing import Any, ClassVar, Protocol, cast
 
 from headrace._db import aclose_old_connections, connections_open, enter_consumer
-from headrace._dispatch.attendant import Rest, begin
+from headrace._dispatch.failures import place_of
 from headrace._dispatch.handlers import FORWARD
-from headrace._dispatch.intake import Event, Failure, Idle, Intake, is_disconnect
+from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
 from headrace._dispatch.session import Session
-from headrace._dispatch.settings import READ_AHEAD_BYTES, setting
+from headrace._dispatch.settings import setting
 from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._settings import django_settings
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
+from headrace._websocket.lane import Unfinished, deliver, stand_in
+from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
 from headrace.typing import AnyChannelLayer, ChannelLayer, Message, Receive, Scope
 
-__all__ = ["Consumer", "Life", "despite_cancel"]
-
-CLEAN_UP_SECONDS = 10
-"""How long the end of a consumer may take when it was cancelled."""
+__all__ = ["Consumer", "Dispatcher"]
 
 _HOOKS = {
     "websocket_connect": "connect",
@@ -56,7 +53,7 @@ class Consumer(Protocol):
     async def dispatch(self, message: Any) -> None: ...
 
 
-class Life:
+class Dispatcher:
     """Runs a consumer.
 
     Args:
@@ -74,10 +71,10 @@ class Life:
         "_direct",
         "_executor",
         "_failed",
-        "_grace",
+        "_group",
         "_handler_timeout",
         "_has_ended",
-        "_intake",
+        "_incoming",
         "_interrupted",
         "_is_first",
         "_layer",
@@ -93,8 +90,8 @@ class Life:
         self._session = session
         self._layer: AnyChannelLayer | None = consumer.channel_layer
         self._channel: str | None = getattr(consumer, "channel_name", None)
-        self._intake = session.intake = Intake(self._layer, self._channel)
-        self._intake.limit(consumer, self._layer, self)
+        self._incoming = session.incoming = Incoming(self._layer, self._channel)
+        self._incoming.limit(consumer, self._layer, self)
         self._concurrency: int = setting(consumer, "concurrency", 1)
         self._handler_timeout: float | None = setting(consumer, "handler_timeout")
         self._told_expired = False
@@ -102,12 +99,12 @@ class Life:
         self._failed = self._cancelled = self._overrun = self._has_ended = False
         # We have cancelled the task, and the cancel has not been dealt with yet.
         self._interrupted = False
-        # Runs while the client has gone and a handler may be at work.
-        self._grace: asyncio.TimerHandle | None = None
         # Cancels that handlers have dealt with; a TaskGroup of Python 3.11 leaves one counted when it has failed.
         self._cancels = 0
         # A connection has to be open before anything else is done with it. What a worker gets is no connection.
         self._is_first = consumer.scope.get("type") != "channel"
+        # With the tasks of the messages that are handled at a time, where that is more than one.
+        self._group: asyncio.TaskGroup | None = None
         self._running: Collection[asyncio.Task[None]] = ()
         self._task: asyncio.Task[Any] | None = None
 
@@ -126,9 +123,9 @@ class Life:
             enter_consumer()
         most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
         read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
-        self._intake.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
+        self._incoming.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
         try:
-            await (self._in_turn() if self._concurrency == 1 else self._at_once())
+            await self._deliver()
         except StopConsumer:
             pass
         except asyncio.CancelledError:
@@ -137,10 +134,10 @@ class Life:
                 raise
             if self._overrun:
                 # Nobody is to send to it any more, however long the close takes.
-                self._intake.leave_layer()
-                await self._intake.close()
+                self._incoming.leave_layer()
+                await self._incoming.close()
                 await session.close_overrun()
-            elif failure := self._intake.failure():
+            elif failure := self._incoming.failure():
                 self._cancelled = isinstance(failure.error, asyncio.CancelledError)
                 self._failed = not self._cancelled
                 raise failure.error from None
@@ -163,8 +160,8 @@ class Life:
                 session.closed = True
                 session.serving = False
                 self._task = None
-                self._intake.leave_layer()
-                session.shared.counters.add(open=-1, dropped_unhandled=self._intake.let_go())
+                self._incoming.leave_layer()
+                session.shared.counters.add(open=-1, dropped_unhandled=self._incoming.let_go())
 
     def gone(self, message: Message) -> None:
         """Note that the client has gone: handlers that run side by side need not go on."""
@@ -186,27 +183,20 @@ class Life:
 
     def _give_grace(self) -> None:
         """Let the handler that is at work, or the next one, go on for the grace period: the client has gone."""
-        self._end_grace()
-        seconds = self._session.grace_seconds(self._consumer)
-        if seconds is not None and seconds != math.inf:
-            loop = asyncio.get_running_loop()
-            self._session.grace_began = loop.time()
-            self._grace = loop.call_later(seconds, self._expire)
+        self._session.need_grace().begin(self._session.grace_seconds(self._consumer), self._expire)
 
     def _end_grace(self) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
+        if self._session.grace is not None:
+            self._session.grace.end()
 
     def _expire(self) -> None:
         """Interrupt the handler, because its client has gone and the grace period is over."""
         self._session.closed = True
-        # A loop's timers may be a moment early.
-        self._session.grace_began = -math.inf
+        self._session.need_grace().expire()
         # A handler in a thread may go on for long, and nobody is left for what waits behind it.
-        self._session.shared.counters.add(dropped_unhandled=self._intake.let_go())
+        self._session.shared.counters.add(dropped_unhandled=self._incoming.let_go())
         if self._interrupt():
-            self._grace = asyncio.get_running_loop().call_later(CLEAN_UP_SECONDS, self._report_stuck)
+            self._session.need_grace().watch(self._report_stuck)
 
     def _report_stuck(self) -> None:
         """Say that a handler goes on: one that ignores its cancel, or one in a thread that does not send."""
@@ -215,7 +205,7 @@ class Life:
             "%s at %s: its client has gone, and its handler did not end in %s s after its cancel; it keeps its %s",
             type(consumer).__name__,
             consumer.scope.get("path"),
-            CLEAN_UP_SECONDS,
+            CLEAN_UP_TIMEOUT,
             "thread" if consumer._sync else "task",
         )
 
@@ -231,33 +221,65 @@ class Life:
         ours, self._interrupted = self._interrupted, False
         return ours and self._task is not None and self._task.uncancel() <= self._cancels
 
-    async def _in_turn(self) -> None:
-        """Handle one message at a time; the client's first when both sources have one.
+    def _deliver(self) -> Coroutine[Any, Any, None]:
+        """Deliver what comes in until the end. No coroutine function: one less that waits with each consumer."""
+        if self._concurrency > 1:
+            return self._at_once()
+        self._incoming.inbox.attend(self._attend)
+        return deliver(self._incoming.inbox, self._take)
+
+    def _attend(self, message: Any) -> Any:
+        """Handle a message in the place of the task, where nothing else is to be decided first.
+
+        Returns:
+            None if that is all: the loop has a turn before the next message, which may cancel a task that the handler
+            has started. True if the next message may follow at once, because no handler was called. Else an
+            ``Unfinished``, or the message if it is the task's to handle.
+        """
+        session, incoming, task = self._session, self._incoming, self._task
+        if session.closed or incoming.client or incoming.carried or task is None or connections_open():
+            return message
+        kind = message.get("type")
+        name = session.shared.handlers.of_layer.get(kind) if kind.__class__ is str else None
+        if name is None or not (self._direct or name is FORWARD):
+            return message
+        handler = session.forward if name is FORWARD else getattr(self._consumer, name)
+        left = stand_in(task, handler, message)
+        return True if name is FORWARD and left is None else left
+
+    async def _take(self, message: Any) -> None:
+        """Handle the messages that go before the next one of the inbox, the client's first; then that, if it is one.
 
         Between two messages the loop has a turn: a task that the first started runs before the second may cancel it.
         """
-        intake, inbox = self._intake, self._intake.inbox
-        inbox.attend(MethodType(begin, self))
-        async for message in inbox:
-            if isinstance(message, Rest):
-                await self._go_on(message)
-            else:
-                if intake.client or intake.carried:
-                    await self._clear_lanes(self._handle_waiting, message is not None)
-                if message is not None:
-                    await self._handle(message, of_layer=True)
-            inbox.end_turn()
-            # Asked here first: it is none nearly always, and a method more would be called for each message.
-            if inbox.expired():
-                self._look_for_expired()
-            if self._interrupted:  # and its handler has swallowed the cancel
-                raise asyncio.CancelledError
-            if self._task is not None:
-                self._cancels = self._task.cancelling()
+        incoming, inbox = self._incoming, self._incoming.inbox
+        if message.__class__ is Unfinished:
+            await self._go_on(message)
+        else:
+            if incoming.client or incoming.carried:
+                try:
+                    for lane in incoming.lanes():
+                        await (self._handle_waiting(lane) if self._group is None else self._start_waiting(lane))
+                        if message is not None or incoming.client or incoming.carried:
+                            self._look_for_expired()
+                            await asyncio.sleep(0)
+                except BaseException:
+                    self._session.shared.counters.add(dropped_unhandled=int(message is not None))
+                    raise
+            if message is not None:
+                await (self._handle(message, True) if self._group is None else self._start(message, True))
+        inbox.end_turn()
+        # Asked here first: it is none nearly always, and a method more would be called for each message.
+        if self._group is not None or inbox.expired():
+            self._look_for_expired()
+        if self._interrupted:  # and its handler has swallowed the cancel
+            raise asyncio.CancelledError
+        if self._task is not None:
+            self._cancels = self._task.cancelling()
 
     def _look_for_expired(self) -> None:
         """Tell the log, once, that messages have expired while the consumer was busy."""
-        if self._told_expired or not (expired := self._intake.expired()):
+        if self._told_expired or not (expired := self._incoming.expired()):
             return
         self._told_expired = True
         consumer = self._consumer
@@ -265,36 +287,23 @@ class Life:
             "%s at %r was busy for longer than messages live: %d expired before it could take them; more are only "
             "counted, in dropped_expired of its layer",
             type(consumer).__name__,
-            consumer.scope.get("path", consumer.scope.get("type")),
+            place_of(consumer),
             expired,
         )
 
-    async def _go_on(self, rest: Rest) -> None:
-        """Finish what an attendant has begun."""
+    async def _go_on(self, unfinished: Unfinished) -> None:
+        """Finish what was begun in the place of the task."""
         try:
-            await rest.finish()
+            await unfinished.finish()
         except StopConsumer:
             raise
         except Exception as error:
-            await self._fail(error, rest.message)
-
-    async def _clear_lanes(self, handle: Callable[[list[Event]], Awaitable[None]], more: bool) -> None:
-        """Handle the messages that go before any of the inbox; if they end the consumer, count the one of the inbox."""
-        intake = self._intake
-        try:
-            for lane in intake.lanes():
-                await handle(lane)
-                if more or intake.client or intake.carried:
-                    self._look_for_expired()
-                    await asyncio.sleep(0)
-        except BaseException:
-            self._session.shared.counters.add(dropped_unhandled=int(more))
-            raise
+            await self._fail(error, unfinished.message)
 
     async def _handle_waiting(self, lane: list[Event]) -> None:
         """Handle the first message that waits in a lane."""
-        event, of_layer = self._intake.take(lane), lane is not self._intake.client
-        if self._grace is not None and not of_layer:
+        event, of_layer = self._incoming.take(lane), lane is not self._incoming.client
+        if not of_layer and (grace := self._session.grace) is not None and grace.timer is not None:
             self._give_grace()
         if isinstance(event, Failure):
             raise event.error
@@ -302,7 +311,7 @@ class Life:
         if of_layer:
             self._look_for_expired()
         else:
-            self._intake.finish()
+            self._incoming.finish()
         if self._interrupted:  # and its handler has swallowed the cancel
             raise asyncio.CancelledError
         self._follow()
@@ -348,7 +357,7 @@ class Life:
     def _drop(self) -> None:
         """Count a message of the layer for a consumer that has closed, and see to it that no more come."""
         self._session.shared.counters.add(dropped_unhandled=1)
-        self._intake.leave_layer()
+        self._incoming.leave_layer()
 
     async def _fail(self, error: Exception, message: Any) -> None:
         consumer, session = self._consumer, self._session
@@ -379,19 +388,14 @@ class Life:
         """Handle up to ``concurrency`` messages at a time, but the first and the last message of the client alone."""
         self._running = set()
         try:
-            async with asyncio.TaskGroup() as group:
-                async for message in self._intake.inbox:
-                    await self._clear_lanes(partial(self._start_waiting, group), message is not None)
-                    if message is not None:
-                        await self._start(group, message, of_layer=True)
-                    self._intake.inbox.end_turn()
-                    self._look_for_expired()
+            async with asyncio.TaskGroup() as self._group:
+                await deliver(self._incoming.inbox, self._take)
         except BaseExceptionGroup as several:
             # One at a time is what callers of an application expect; the others were told to on_error.
             errors = [error for error in several.exceptions if not isinstance(error, StopConsumer)]
             raise (errors or several.exceptions)[0] from None
 
-    async def _start_waiting(self, group: asyncio.TaskGroup, lane: list[Event]) -> None:
+    async def _start_waiting(self, lane: list[Event]) -> None:
         """Start the handler of the first message that waits in a lane, or handle it if it has to be alone."""
         event = lane[0]
         if isinstance(event, Failure) and self._running:
@@ -403,20 +407,20 @@ class Life:
                 await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
             await self._handle_waiting(lane)
         else:
-            await self._start(group, self._intake.take(lane), lane is not self._intake.client)
+            await self._start(self._incoming.take(lane), lane is not self._incoming.client)
 
-    async def _start(self, group: asyncio.TaskGroup, event: Event, of_layer: bool) -> None:
+    async def _start(self, event: Event, of_layer: bool) -> None:
         running = cast("set[asyncio.Task[None]]", self._running)
         while len(running) >= self._concurrency:
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if self._session.closed or self._session.gone:
             self._drop()
             return
-        task = group.create_task(self._handle(event, of_layer))
+        task = cast(asyncio.TaskGroup, self._group).create_task(self._handle(event, of_layer))
         running.add(task)
         task.add_done_callback(running.discard)
         if not of_layer:
-            task.add_done_callback(lambda _task: self._intake.finish())
+            task.add_done_callback(lambda _task: self._incoming.finish())
         self._follow()
 
     def _follow(self) -> None:
@@ -426,7 +430,7 @@ class Life:
         if (channel is self._channel and layer is self._layer) or layer is None or not channel:
             return
         self._layer, self._channel = layer, channel
-        self._intake.read_layer(layer, channel)
+        self._incoming.read_layer(layer, channel)
 
     async def _end(self) -> None:
         """End the consumer: in its own task, but what a cancel cuts off or forbids there, in another."""
@@ -446,7 +450,7 @@ class Life:
     async def _finish(self) -> None:
         """End what the consumer has begun. Called again, it goes on where it was cut off."""
         consumer, session = self._consumer, self._session
-        await self._intake.close()
+        await self._incoming.close()
         try:
             if self._failed:
                 await session.close_failed(consumer)
@@ -458,31 +462,6 @@ class Life:
                 # What ended the consumer goes on, and not what failed after it; on_error has heard of both.
                 if not self._failed:
                     raise
-
-
-async def despite_cancel(ending: Coroutine[Any, Any, None] | asyncio.Task[None], name: str) -> None:
-    """Wait for the end of something, however often its task is cancelled meanwhile, but not for ever.
-
-    Args:
-        ending: What ends it.
-        name: What to call it, in the log.
-    """
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(ending)
-    deadline = loop.time() + CLEAN_UP_SECONDS
-    cancelled = False
-    while not task.done() and loop.time() < deadline:
-        try:
-            await asyncio.wait({task}, timeout=deadline - loop.time())
-        except asyncio.CancelledError:
-            cancelled = True
-    if not task.done():
-        task.cancel()
-        _logger.error("%s did not end in %s s and was cut off", name, CLEAN_UP_SECONDS)
-    else:
-        task.result()
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 def _explain(error: Exception, consumer: object, message: Any) -> Exception:

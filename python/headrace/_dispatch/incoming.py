@@ -19,22 +19,18 @@ from functools import cache, partial
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from headrace._core import Inbox
-from headrace._dispatch.settings import READ_AHEAD_BYTES, setting, size_of
+from headrace._dispatch.settings import setting
+from headrace._layers.mailbox import set_limits
 from headrace._layers.native import NativeChannelLayer
+from headrace._websocket.closing import CLOSE_TIMEOUT
+from headrace._websocket.read_ahead import READ_AHEAD, READ_AHEAD_BYTES, is_full
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.typing import AnyChannelLayer, Message, Receive
 
-__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Intake", "is_disconnect", "receives_natively"]
+__all__ = ["DISCONNECTS", "Event", "Failure", "Idle", "Incoming", "is_disconnect", "receives_natively"]
 
 _logger = logging.getLogger("headrace.consumer")
-
-READ_AHEAD = 8
-"""Messages that a reader may hold before they are handled. None is read ahead for a worker: other workers could have
-handled it, and it would be lost with a consumer that fails."""
-
-CLOSE_SECONDS = 5
-"""How long the end of a consumer waits for the server's ``receive()`` to end."""
 
 DISCONNECTS = ("websocket.disconnect", "http.disconnect")
 """The last message of a client; no server has another behind it."""
@@ -64,7 +60,7 @@ _NOTHING: list[Event] = []
 """Shared by all that have nothing to put there."""
 
 
-class _Life(Protocol):
+class _Dispatcher(Protocol):
     """Who is told what happens to the consumer."""
 
     def gone(self, message: Message) -> None: ...
@@ -72,7 +68,7 @@ class _Life(Protocol):
     def overrun(self) -> None: ...
 
 
-class Intake:
+class Incoming:
     """The sources of one consumer, read while it lives.
 
     There is one for each connection, so it is kept small.
@@ -88,10 +84,10 @@ class Intake:
     """
 
     __slots__ = (
+        "_dispatcher",
         "_idle_timer",
         "_in_hand",
         "_last_heard",
-        "_life",
         "_most_in_hand",
         "_native",
         "_others",
@@ -109,7 +105,7 @@ class Intake:
         self._native = receives_natively(layer)
         self._owner: NativeChannelLayer = layer if receives_natively(layer) else _private_layer()
         # None when nobody wants to know: before the beginning, and at the end.
-        self._life: _Life | None = None
+        self._dispatcher: _Dispatcher | None = None
         # The channels that the inbox does not have; of those of our own layers with an inbox that holds them.
         self._others: tuple[tuple[AnyChannelLayer, str, Inbox | None], ...] = ()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -127,13 +123,13 @@ class Intake:
         if layer is not None and channel is not None and not self._native:
             self._others = ((layer, channel, _held(layer, channel)),)
 
-    def limit(self, limits: object, layer: Any, life: _Life) -> None:
+    def limit(self, limits: object, layer: Any, dispatcher: _Dispatcher) -> None:
         """Let the channel do what the consumer class says when it is full.
 
         Args:
             limits: The consumer.
             layer: Its layer, which tells the capacity if the consumer does not.
-            life: Told in the loop when the channel is full and the consumer wants to be closed then.
+            dispatcher: Told in the loop when the channel is full and the consumer wants to be closed then.
 
         Raises:
             InvalidChannelLayerError: The mailbox is not in this process, so nothing can be said about it.
@@ -147,11 +143,7 @@ class Intake:
                 "max_backlog, max_backlog_bytes and overflow need a channel layer of headrace: the mailboxes of "
                 "another are not in reach"
             )
-        backlog = max_backlog or layer.get_capacity(self.inbox.channel)
-        if overflow == "close":
-            self.inbox.own(backlog, "drop_new", life.overrun, max_bytes)
-        else:
-            self.inbox.own(backlog, overflow, None, max_bytes)
+        set_limits(layer, self.inbox, max_backlog, max_bytes, overflow, dispatcher.overrun)
 
     def lanes(self) -> Iterator[list[Event]]:
         """Name the lane of each message that goes before the next one of the inbox; the caller takes it.
@@ -221,7 +213,7 @@ class Intake:
         receive: Receive,
         most_in_hand: int | None,
         idle_timeout: float | None,
-        life: _Life,
+        dispatcher: _Dispatcher,
         read_ahead_bytes: int = READ_AHEAD_BYTES,
     ) -> None:
         """Begin to read the client's messages, and those of the channel if the inbox does not have it.
@@ -230,10 +222,10 @@ class Intake:
             receive: The server's.
             most_in_hand: How many messages may be unfinished when the next one is asked for; None to read ahead.
             idle_timeout: Seconds of silence after which there is an ``Idle``, or None.
-            life: Told in the loop of the client's last message as soon as it has come.
+            dispatcher: Told in the loop of the client's last message as soon as it has come.
             read_ahead_bytes: How many bytes of the client may wait before no more is asked for.
         """
-        self._life = life
+        self._dispatcher = dispatcher
         self._receive = receive
         self._most_in_hand = most_in_hand
         self._read_ahead_bytes = read_ahead_bytes
@@ -251,22 +243,22 @@ class Intake:
 
     async def pause(self) -> None:
         """Stop asking the server for messages of the client, until ``resume``."""
-        life, reader = self._life, self._tasks[0]
-        if life is None or reader.done():
+        dispatcher, reader = self._dispatcher, self._tasks[0]
+        if dispatcher is None or reader.done():
             return
         # Without it the reader knows that the cancel is ours.
-        self._life = None
+        self._dispatcher = None
         try:
             reader.cancel()
             await asyncio.wait({reader})
         finally:
-            self._life = life
+            self._dispatcher = dispatcher
 
     def resume(self) -> None:
         """Ask the server again, if a pause has stopped that."""
         reader = self._tasks[0]
         was_last = any(isinstance(event, Failure) or is_disconnect(event) for event in self.client)
-        if self._life is not None and reader.done() and not was_last:
+        if self._dispatcher is not None and reader.done() and not was_last:
             reading = self._into(self.client, self._receive, self._is_last)
             self._tasks = (asyncio.create_task(reading), *self._tasks[1:])
 
@@ -284,10 +276,10 @@ class Intake:
         for task in self._tasks:
             task.cancel()
         # The other halves of cycles.
-        self._life = None
+        self._dispatcher = None
         self.inbox.attend(None)
         if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
             if stuck:
                 _logger.error("the server's receive() does not end when it is cancelled; the consumer ends without it")
 
@@ -310,30 +302,30 @@ class Intake:
         self, waiting: list[Event], receive: Callable[[], Awaitable[Any]], is_last: Callable[[Message], bool]
     ) -> None:
         call_away = self.inbox.call_away
+        reads_ahead = waiting is self.client and self._most_in_hand is None
         try:
             while True:
                 message = await receive()
                 waiting.append(message)
                 call_away()
                 # Who swallows a cancel to hand over a message is asked for no other.
-                if is_last(message) or self._life is None:
+                if is_last(message) or self._dispatcher is None:
                     return
-                while self._is_full(waiting):
+                while is_full(waiting, self._read_ahead_bytes) if reads_ahead else self._has_enough(waiting):
                     await self._has_room()
         except BaseException as error:  # whatever it is, it ends the consumer and not this task
-            if self._life is None or isinstance(error, GeneratorExit):
+            if self._dispatcher is None or isinstance(error, GeneratorExit):
                 raise
             # A cancel that did not come from close() is one of the server's: it too leaves nothing to wait for.
             waiting.append(Failure(error))
             if waiting is self.client:
-                self._life.lost()
+                self._dispatcher.lost()
             call_away()
 
-    def _is_full(self, waiting: list[Event]) -> bool:
-        if waiting is self.carried:
+    def _has_enough(self, waiting: list[Event]) -> bool:
+        if waiting is self.carried or self._most_in_hand is None:
             return len(waiting) >= READ_AHEAD
-        if self._most_in_hand is None:
-            return len(waiting) >= READ_AHEAD or sum(map(size_of, waiting)) >= self._read_ahead_bytes
+        # None is read ahead for a worker: others could have handled it, and it would be lost with one that fails.
         return len(waiting) + self._in_hand >= self._most_in_hand
 
     async def _has_room(self) -> None:
@@ -350,8 +342,8 @@ class Intake:
         if last:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
-            if self._life is not None:
-                self._life.gone(message)
+            if self._dispatcher is not None:
+                self._dispatcher.gone(message)
         return last
 
     def _watch(self, idle_timeout: float, left: float) -> None:

@@ -1,24 +1,17 @@
-"""Handlers that run in the place of a task that waits.
+"""Lanes: the messages of one source, delivered one after the other to a handler.
 
-Resuming a consumer's task costs as much as most handlers do, and most handlers never wait: they send, and the server
-takes what they send at once. So while the task waits at its inbox, the loop's callback that would resume it calls the
+Resuming a task costs as much as most handlers do, and most handlers never wait: they send, and the server takes what
+they send at once. So while the task of a lane waits at its inbox, the loop's callback that would resume it calls the
 attendant instead, in the task's context and as the task. A handler that comes to its end there has cost no resumption;
 one that has to wait, or fails, is left to the task to go on with.
-
-It stands in only where nothing else is to be decided: nothing of the client waits, nothing has to be closed first.
 """
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from headrace._db import connections_open
-from headrace._dispatch.handlers import FORWARD
-
 if TYPE_CHECKING:
     import asyncio
-
-    from headrace._dispatch.life import Life
 
     def _enter_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None: ...
     def _leave_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None: ...
@@ -26,11 +19,22 @@ else:
     # What a task does around each of its steps, so that asyncio.current_task() tells the truth.
     from asyncio.tasks import _enter_task, _leave_task
 
-__all__ = ["Rest", "begin", "stand_in"]
+__all__ = ["Unfinished", "deliver", "stand_in"]
 
 
-class Rest:
-    """What is left to a task of a handler that was begun in its place.
+async def deliver(source: AsyncIterator[Any], handle: Callable[[Any], Awaitable[None]]) -> None:
+    """Deliver the messages of a source, one after the other, until it ends.
+
+    Args:
+        source: An inbox, or what comes from a client. With an attendant it gives ``Unfinished`` messages too.
+        handle: Called with each message.
+    """
+    async for message in source:
+        await handle(message)
+
+
+class Unfinished:
+    """A message whose handler was begun in the place of a task, and is left to the task to finish.
 
     Attributes:
         message: What is being handled.
@@ -90,44 +94,24 @@ class _Begun:
                 return stop.value
 
 
-def begin(life: "Life", message: Any) -> Any:
-    """Handle a message in the place of a consumer's task.
-
-    Returns:
-        None if that is all: the loop has a turn before the next message, which may cancel a task that the handler has
-        started. True if the next message may follow at once, because no handler was called. Else a ``Rest``, or the
-        message if it is the task's to handle.
-    """
-    session, intake, task = life._session, life._intake, life._task
-    if session.closed or intake.client or intake.carried or task is None or connections_open():
-        return message
-    kind = message.get("type")
-    name = session.shared.handlers.of_layer.get(kind) if kind.__class__ is str else None
-    if name is None or not (life._direct or name is FORWARD):
-        return message
-    handler = session.forward if name is FORWARD else getattr(life._consumer, name)
-    left = stand_in(task, handler, message)
-    return True if name is FORWARD and left is None else left
-
-
-def stand_in(task: "asyncio.Task[Any]", handler: Callable[[Any], Any], message: Any) -> Rest | None:
+def stand_in(task: "asyncio.Task[Any]", handler: Callable[[Any], Any], message: Any) -> Unfinished | None:
     """Call the handler of a message in the place of a task: its first step, which most often is all of it.
 
     Returns:
-        None if that was all, or else a ``Rest``.
+        None if that was all, or else an ``Unfinished``.
     """
     left, loop = None, task.get_loop()
     _enter_task(loop, task)
     try:
         handling = handler(message)
         if handling.__class__ is not CoroutineType:
-            return Rest(message, handling)
+            return Unfinished(message, handling)
         # One step. Unlike send(None), a loop makes no exception of the end.
         for pending in handling.__await__():
-            left = Rest(message, _Begun(handling, pending))
+            left = Unfinished(message, _Begun(handling, pending))
             break
     except BaseException as error:
-        left = Rest(message, error)
+        left = Unfinished(message, error)
     finally:
         _leave_task(loop, task)
     return left

@@ -1,0 +1,1 @@
+"""What consumers and socket servers have in common: how a WebSocket is opened, served and closed."""
