@@ -9,9 +9,14 @@ from playwright.async_api import Browser, async_playwright
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+def chromium() -> str | None:
+    """Find the program of a browser."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = chromium()
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
     async with async_playwright() as driver:

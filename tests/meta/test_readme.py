@@ -41,6 +41,16 @@ def test_the_first_screen_has_the_two_commands_and_the_example() -> None:
     assert README[: README.index("$ make test")].count("\n") < 50
 
 
+def test_it_is_read_in_a_few_minutes() -> None:
+    assert README.count("\n") <= 110
+
+
+def test_its_pictures_are_there() -> None:
+    pictures = re.findall(r'src(?:set)?="([^"]+)"', README)
+    assert len(pictures) == 2
+    assert [picture for picture in pictures if not (ROOT / picture).is_file()] == []
+
+
 def test_every_link_to_a_file_leads_somewhere() -> None:
     """No link of the README is broken."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
