@@ -8,7 +8,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-deep test-redis test-browser test-pythons test-peers chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs site clean
+.PHONY: help all demo dev test test-rust test-python test-deep test-redis test-browser test-pythons test-peers test-checked chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,16 @@ chaos: $(VENV)/.test ## break servers, networks and processes at random for thre
 # ARGS="--seconds 60 --server redis" plays a shorter one.
 soak: $(VENV)/.test ## serve clients that come, go and never read over failing servers for ten minutes, and see that nothing grows
 	$(BIN)/python -m tests.soak $(ARGS)
+
+# PyO3 without its list of dropped objects, and without the leave to leak them: see .cargo/config.toml. In debug mode the core also checks that
+# no lock is held where foreign code is called.
+CHECKED := target/checked
+test-checked: $(VENV)/.lint ## run the tests of the bindings on a debug build, which ends where an object is dropped without the interpreter's lock
+	RUSTFLAGS="--cfg pyo3_disable_reference_pool" CARGO_TARGET_DIR=$(CHECKED) \
+		$(BIN)/maturin build --quiet --profile dev --interpreter $(BIN)/python --out $(CHECKED)/wheels
+	rm -rf $(CHECKED)/site
+	$(BIN)/python -m pip install --quiet --no-deps --target $(CHECKED)/site $(CHECKED)/wheels/headrace-*.whl
+	PYTHONPATH=$(CHECKED)/site $(BIN)/python -m pytest $(PARALLEL) tests/contract tests/loops tests/layers $(ARGS)
 
 # It finds most on an interpreter without a global lock: make clean, then make stress PYTHON=python3.14t.
 stress: $(VENV)/.test ## use one layer from eight threads at once for two minutes, and count every message

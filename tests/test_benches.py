@@ -51,7 +51,7 @@ CASES = {
     "Redis, broadcast() of a kept Broadcaster in plain code",
     "Redis, making a Broadcaster in plain code",
     "Redis, subscribed socket server, idle",
-    "Redis, a second of 20 idle socket servers, processor time",
+    "Redis, a second of 100 idle socket servers, processor time",
 }
 
 

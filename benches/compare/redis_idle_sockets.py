@@ -24,6 +24,8 @@ from benches.compare.scale import Scale
 
 # Those that are there before the first reading have opened and started what all of them share.
 EARLY = 20
+# The resident size counts in pages, which fewer sockets may not fill.
+FEWEST = 100
 
 
 async def idle(way: str, sockets: int, url: str, seconds: float) -> None:
@@ -50,7 +52,7 @@ def fresh(way: str, sockets: int, loop: str, url: str, seconds: float) -> dict[s
 
 async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
     """Measure socket servers that wait."""
-    sockets = max(scale.socket_servers)
+    sockets = max(FEWEST, *scale.socket_servers)
     with Server() as server:
         readings = {way: fresh(way, sockets, loop, server.url, scale.redis_idle) for way in WAYS}
     bare = memory.fresh("consumers", "plain", sockets, loop)["bytes"]

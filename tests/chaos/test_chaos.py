@@ -91,7 +91,7 @@ class TestWords:
 
 
 def test_the_page_has_the_table_of_all_causes() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text()
+    page = (ROOT / "docs/explanation/reliability.md").read_text()
     head, line, *_ = table({}).splitlines()
     assert f"{head}\n{line}\n" in page
     for cause in CAUSES:

@@ -26,7 +26,7 @@ MakePeer = Callable[..., Peer]
 
 KEY, OLD = "the key of today", "the key of yesterday"
 COUNTED = ("malformed", "unauthenticated", "replayed", "late", "gaps")
-PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
+PROTOCOL = Path(__file__).parents[2] / "docs/reference/protocol.md"
 
 
 def fernet(*keys: str) -> MultiFernet:

@@ -505,11 +505,11 @@ class TestSubscriptions:
                     for number in range(first, first + together)
                 )
                 await asyncio.gather(*joins)
-            # The inbox, what all processes hear, and the room.
-            assert asked() == count + 3
+            # The inbox, what all processes hear, the memberships of queues, and the room.
+            assert asked() == count + 4
             server.ask("CLIENT", "KILL", "TYPE", "pubsub")
             await until(lambda: side.gaps, "all are back", 60)
-            assert asked() == 2 * (count + 3)
+            assert asked() == 2 * (count + 4)
             assert len(side.gaps[0].groups) == count + 1
             link = side.layer.stats().connection
             assert (link.state, link.reconnects, link.gaps) == ("up", 1, 1)
