@@ -80,7 +80,10 @@ impl RedisLayer {
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
         let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
         let engine = engine.map_err(PyValueError::new_err)?;
-        let owner = (!engine.is_plain_wire()).then(|| format!(".{}", engine.process()));
+        let owner = engine
+            .wire()
+            .has_queues()
+            .then(|| format!(".{}", engine.process()));
         local.get().connect(owner);
         Ok(Self {
             engine,

@@ -119,14 +119,14 @@ impl<H: Host> RedisEngine<H> {
         &self.local
     }
 
-    /// Whether messages travel as `channels_redis` sends them.
-    pub fn is_plain_wire(&self) -> bool {
-        self.settings.wire == Wire::ChannelsRedis
+    /// The wire format of messages.
+    pub fn wire(&self) -> Wire {
+        self.settings.wire
     }
 
     /// Where the messages of a channel go.
     pub fn location(&self, channel: &str) -> Location {
-        if self.is_plain_wire() {
+        if !self.wire().has_queues() {
             return Location::Here;
         }
         let owner = channel.split_once('!').map(|(owner, _token)| owner);
@@ -169,7 +169,7 @@ impl<H: Host> RedisEngine<H> {
 
     /// Whether the connection has been made, and its subscriptions are confirmed.
     pub fn is_ready(&self) -> bool {
-        self.is_plain_wire() || self.shared.topics.lock().contains(&self.own_topic)
+        !self.wire().has_peers() || self.shared.topics.lock().contains(&self.own_topic)
     }
 
     /// Subscribes to a pub/sub channel, by its name.

@@ -63,7 +63,7 @@ impl<H: Host> RedisEngine<H> {
     /// Has the messages of a channel come here, for a receiver that waits. The ticket is for a request that nobody waits for.
     pub fn attend(&self, channel: &str, ticket: impl FnOnce() -> H::Ticket) {
         match self.location(channel) {
-            Location::Here if self.is_plain_wire() => {
+            Location::Here if !self.wire().has_queues() => {
                 if !self.shared.topics.lock().contains(channel) {
                     self.listen(channel, ticket());
                 }

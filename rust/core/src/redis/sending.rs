@@ -65,7 +65,7 @@ impl<H: Host> RedisEngine<H> {
     }
 
     fn entry(&self, body: OutgoingBody<'_>) -> Result<Draft, Unsendable> {
-        if self.is_plain_wire() {
+        if !self.wire().has_envelopes() {
             let (OutgoingBody::Group { payload, .. } | OutgoingBody::Direct { payload, .. }) = body
             else {
                 return Ok(Vec::new().into());
@@ -144,7 +144,7 @@ impl<H: Host> RedisEngine<H> {
     fn to_channel(&self, channel: &str, payload: &[u8]) -> Result<Dispatch, Unsent> {
         check_channel(channel).map_err(Error::from)?;
         self.check_open()?;
-        let here = !self.is_plain_wire() && self.location(channel) == Location::Here;
+        let here = self.wire().has_queues() && self.location(channel) == Location::Here;
         if here && self.local.is_full(channel, payload.len()) {
             self.local.count_full(channel);
             return Err(Unsent::Full);

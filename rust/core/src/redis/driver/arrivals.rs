@@ -12,7 +12,6 @@ use crate::redis::notice::Notice;
 use crate::redis::wire::envelope::{
     self, Body, Control, DecodedEnvelope, Header, Malformed, Payload,
 };
-use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{ProcessId, Topic, process_of};
 use crate::redis::wire::payload;
 use crate::redis::wire::sequence::{Seen, Sequences};
@@ -91,7 +90,7 @@ impl Arrivals {
         if is_oversized(cx, topic, bytes.len()) {
             return None;
         }
-        if cx.settings.wire == Wire::ChannelsRedis {
+        if !cx.settings.wire.has_envelopes() {
             self.arrived_plainly(cx, topic, bytes);
             return None;
         }
@@ -376,7 +375,7 @@ impl Arrivals {
     /// because what nobody here takes goes back to the queue.
     pub(super) fn notify_channels<H: Host>(&mut self, cx: &mut Context<H>, kind: &str) {
         for channel in cx.local.known_channels() {
-            let here = cx.settings.wire == Wire::ChannelsRedis
+            let here = !cx.settings.wire.has_queues()
                 || process_of(&channel).is_some()
                 || cx.local.waiters(&channel) > 0;
             if here {

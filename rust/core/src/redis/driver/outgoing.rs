@@ -14,7 +14,6 @@ use crate::redis::meter::count;
 use crate::redis::settings::Settings;
 use crate::redis::wire::crypt::Version;
 use crate::redis::wire::envelope::{self, Control, Draft, Header};
-use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{ProcessId, process_of};
 use crate::redis::wire::sequence::SequenceCounters;
 use crate::shrink::Shrink;
@@ -144,7 +143,7 @@ impl Outgoing {
                 entry,
             } => {
                 let topic = cx.keys.group(&group);
-                if cx.settings.wire == Wire::ChannelsRedis {
+                if !cx.settings.wire.has_envelopes() {
                     publish(cx, &topic, &topic, Published::Payload(entry), call);
                     return Rest::Nowhere;
                 }
@@ -166,7 +165,7 @@ impl Outgoing {
         entry: Draft,
         call: CallId,
     ) -> Rest {
-        if cx.settings.wire == Wire::ChannelsRedis {
+        if !cx.settings.wire.has_envelopes() {
             publish(cx, &channel, &channel, Published::Payload(entry), call);
             return Rest::Nowhere;
         }
@@ -297,6 +296,7 @@ mod tests {
     use super::super::testing::{OTHER, World, context, settings};
     use super::*;
     use crate::redis::settings::Topology;
+    use crate::redis::wire::form::Wire;
 
     fn parts(wire: Wire) -> (Context<World>, Outgoing) {
         let mut cx = context(settings(Topology::Shards));

@@ -12,7 +12,6 @@ use crate::redis::host::Host;
 use crate::redis::meter::{ConnectionState, count};
 use crate::redis::notice::Notice;
 use crate::redis::random;
-use crate::redis::wire::form::Wire;
 use crate::shrink::Shrink;
 use crate::sync::assert_unlocked;
 
@@ -84,7 +83,7 @@ impl<H: Host> Driver<H> {
         for (key, node) in cx.servers.nodes() {
             self.io.check(key, node, calm);
         }
-        if cx.settings.wire == Wire::Headrace && self.topics.are_connected(cx) {
+        if cx.settings.wire.has_peers() && self.topics.are_connected(cx) {
             self.peers.send_probe(cx, &mut self.outgoing);
             self.members.look_after(cx, &mut self.outgoing);
         }
@@ -204,7 +203,7 @@ impl<H: Host> Driver<H> {
             return;
         }
         for call in self.drains.take_drains() {
-            if self.cx.settings.wire == Wire::ChannelsRedis || !self.is_connected() {
+            if !self.cx.settings.wire.has_peers() || !self.is_connected() {
                 self.cx.calls.done(call);
             } else {
                 self.peers

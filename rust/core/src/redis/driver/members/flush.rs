@@ -13,7 +13,6 @@ use crate::redis::host::Host;
 use crate::redis::link::{Command, Reply};
 use crate::redis::meter::count;
 use crate::redis::wire::envelope::Control;
-use crate::redis::wire::form::Wire;
 
 /// By how many milliseconds the clock of a server may differ from that of the server that takes its place.
 pub(super) const MARGIN: u64 = 60_000;
@@ -50,7 +49,7 @@ pub(crate) fn flush<H: Host>(
     cx.local.flush();
     cx.shared.plain.lock().clear();
     let call = cx.call(1, Some(ticket));
-    if cx.settings.wire == Wire::ChannelsRedis {
+    if !cx.settings.wire.has_peers() {
         cx.calls.done(call);
         return;
     }
