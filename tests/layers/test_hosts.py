@@ -676,7 +676,7 @@ class TestSettings:
 
     def test_capacities_may_be_compiled_already(self) -> None:
         compiled = BaseChannelLayer().compile_capacities({"a.*": 8})
-        assert redis_config(channel_capacity=compiled).local.channel_capacity == compiled  # type: ignore[arg-type]
+        assert redis_config(channel_capacity=compiled).local.channel_capacity == compiled
 
     def test_nothing_of_it_can_be_changed(self) -> None:
         config = redis_config(hosts=["rediss://one"])

@@ -12,7 +12,7 @@ from channels_redis.pubsub import RedisPubSubLoopLayer  # it has no types
 
 from headrace._layers.hosts import Endpoint
 from headrace._layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
-from headrace._layers.redis_config import RedisConfig, redis_config
+from headrace._layers.redis_config import RedisConfig, RedisOptions, redis_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/how-to"
@@ -108,7 +108,7 @@ def test_the_tables_name_every_option_of_channels_redis_and_of_this_layer() -> N
         name for each in (RedisChannelLayer, RedisPubSubLoopLayer) for name in inspect.signature(each).parameters
     } - {"channel_layer", "kwargs"}
     of_hosts = KNOWN_OPTIONS | MAPPING_OPTIONS
-    assert options_in_tables() == of_channels_redis | set(inspect.signature(redis_config).parameters) | of_hosts
+    assert options_in_tables() == of_channels_redis | set(RedisOptions.__dataclass_fields__) | of_hosts
 
 
 def test_the_acl_line_allows_every_command_that_the_native_side_sends() -> None:

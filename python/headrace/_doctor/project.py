@@ -1,6 +1,5 @@
 """The layers of a Django project, and that of its socket servers, as its settings have them."""
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from django.utils.module_loading import import_string
 
 from headrace._doctor.examination import Target
 from headrace._doctor.findings import Finding, Level, Section, note, warning
-from headrace._layers.redis_config import RedisConfig, redis_config
+from headrace._layers.redis_config import RedisConfig, RedisOptions, redis_config
 from headrace._sockets.backend import SETTING, redis_config_of_project
 from headrace.django._checks import check_channel_layers, check_sockets_config, has_constructor_of, is_over_redis
 from headrace.layers import RedisChannelLayer
@@ -88,7 +87,7 @@ def _own_settings(layer_class: type[RedisChannelLayer], config: Mapping[str, Any
 
 
 def _settings(config: Mapping[str, Any], **more: Any) -> RedisConfig:
-    known = inspect.signature(redis_config).parameters
+    known = RedisOptions.__dataclass_fields__
     return redis_config(**{name: value for name, value in config.items() if name in known}, **more)
 
 

@@ -12,13 +12,11 @@ import reprlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-__all__ = ["CAPACITY_BYTES", "BaseChannelLayer", "Capacities", "Matcher", "check_capacity", "check_seconds"]
+__all__ = ["BaseChannelLayer", "Capacities", "LayerOptions", "Matcher", "check_capacity", "check_seconds"]
 
-
-CAPACITY_BYTES = 1024 * 1024
-"""The default of ``capacity_bytes``: how many bytes of messages a mailbox holds behind the first."""
 
 MAX_SECONDS = 1e10
 """About three hundred years: what a clock of nanoseconds in 64 bits can add to now."""
@@ -35,6 +33,19 @@ class Matcher(Protocol):
 # has to pass as well.
 Capacities: TypeAlias = Mapping[Any, int]
 """The capacity of the channels whose name matches a glob or a compiled pattern."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """What every layer of headrace is made with, and the defaults. The layers' docstrings say what an option means."""
+
+    expiry: float = 60
+    group_expiry: float = 86400
+    capacity: int = 100
+    channel_capacity: Capacities | None = None
+    capacity_bytes: int = 1024 * 1024
+    wake: Literal["direct", "future"] = "direct"
+
 
 CompiledCapacities: TypeAlias = list[tuple[Matcher, int]]
 
@@ -94,9 +105,9 @@ class BaseChannelLayer:
 
     def __init__(
         self,
-        expiry: float = 60,
-        capacity: int = 100,
-        channel_capacity: Capacities | None = None,
+        expiry: float = LayerOptions.expiry,
+        capacity: int = LayerOptions.capacity,
+        channel_capacity: Capacities | None = LayerOptions.channel_capacity,
     ) -> None:
         self.expiry: float = check_seconds("expiry", expiry)
         self.capacity: int = check_capacity("capacity", capacity)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace._layers.base import MAX_SECONDS, Capacities
+from headrace._layers.base import MAX_SECONDS, LayerOptions
 
 __all__ = ["Limits", "limits_of"]
 
@@ -22,18 +22,17 @@ class Limits:
     capacity_bytes: Any
 
 
-def limits_of(
-    expiry: Any, group_expiry: Any, capacity: Any, channel_capacity: Capacities | None, capacity_bytes: Any
-) -> Limits:
+def limits_of(options: LayerOptions) -> Limits:
     """Read numbers that are text, and what 0 stands for: no expiry of memberships, no limit of messages or of bytes."""
+    channel_capacity, group_expiry = options.channel_capacity, _number(options.group_expiry)
     if isinstance(channel_capacity, Mapping):
         channel_capacity = {pattern: _unlimited(_number(value)) for pattern, value in channel_capacity.items()}
     return Limits(
-        _number(expiry),
-        MAX_SECONDS if _is_zero(_number(group_expiry)) else _number(group_expiry),
-        _unlimited(_number(capacity)),
+        _number(options.expiry),
+        MAX_SECONDS if _is_zero(group_expiry) else group_expiry,
+        _unlimited(_number(options.capacity)),
         channel_capacity,
-        _unlimited(_number(capacity_bytes)),
+        _unlimited(_number(options.capacity_bytes)),
     )
 
 

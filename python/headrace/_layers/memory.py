@@ -18,7 +18,7 @@ from headrace._core import (
 )
 from headrace._layers.absent import ABSENT, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import CAPACITY_BYTES, Capacities
+from headrace._layers.base import Capacities, LayerOptions
 from headrace._layers.native import Message, NativeChannelLayer, check_limit
 from headrace._layers.siblings import warn_of_siblings
 from headrace._layers.views import ChannelsView, GroupsView
@@ -64,14 +64,14 @@ class InMemoryChannelLayer(NativeChannelLayer):
     @suggests_arguments
     def __init__(
         self,
-        expiry: float = 60,
-        group_expiry: float = 86400,
-        capacity: int = 100,
-        channel_capacity: Capacities | None = None,
+        expiry: float = LayerOptions.expiry,
+        group_expiry: float = LayerOptions.group_expiry,
+        capacity: int = LayerOptions.capacity,
+        channel_capacity: Capacities | None = LayerOptions.channel_capacity,
         *,
-        capacity_bytes: int = CAPACITY_BYTES,
+        capacity_bytes: int = LayerOptions.capacity_bytes,
         strict: bool = False,
-        wake: Literal["direct", "future"] = "direct",
+        wake: Literal["direct", "future"] = LayerOptions.wake,
         clock: ManualClock | None = None,
     ) -> None:
         self._clock = clock

@@ -33,11 +33,11 @@ from headrace._core import (
 )
 from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import CAPACITY_BYTES, Capacities
+from headrace._layers.base import Capacities
 from headrace._layers.hosts import HostSetting
 from headrace._layers.native import Message, NativeChannelLayer, check_limit, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
-from headrace._layers.redis_config import Ring, Topology, Wire, redis_config
+from headrace._layers.redis_config import RedisOptions, Ring, Topology, Wire, check_options
 from headrace._layers.redis_stats import RedisStats, redis_stats
 from headrace._layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
 from headrace.exceptions import LayerClosed, LayerUnavailable, _ChannelFull
@@ -114,36 +114,36 @@ class RedisChannelLayer(NativeChannelLayer):
     @suggests_arguments
     def __init__(
         self,
-        hosts: Iterable[HostSetting] | None = None,
-        prefix: str = "asgi",
-        expiry: float = 60,
-        group_expiry: float = 86400,
-        capacity: int = 100,
-        channel_capacity: Capacities | None = None,
-        on_disconnect: str | None = None,
-        on_reconnect: str | None = None,
-        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
-        random_prefix_length: int | None = None,
-        serializer_format: str = "msgpack",
+        hosts: Iterable[HostSetting] | None = RedisOptions.hosts,
+        prefix: str = RedisOptions.prefix,
+        expiry: float = RedisOptions.expiry,
+        group_expiry: float = RedisOptions.group_expiry,
+        capacity: int = RedisOptions.capacity,
+        channel_capacity: Capacities | None = RedisOptions.channel_capacity,
+        on_disconnect: str | None = RedisOptions.on_disconnect,
+        on_reconnect: str | None = RedisOptions.on_reconnect,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = RedisOptions.symmetric_encryption_keys,
+        random_prefix_length: int | None = RedisOptions.random_prefix_length,
+        serializer_format: str = RedisOptions.serializer_format,
         *,
-        capacity_bytes: int = CAPACITY_BYTES,
-        on_gap: str | None = None,
+        capacity_bytes: int = RedisOptions.capacity_bytes,
+        on_gap: str | None = RedisOptions.on_gap,
         gap: Callable[[Gap], object] | None = None,
-        wire: Wire | None = None,
-        ring: Ring | None = None,
-        topology: Topology = "auto",
-        send_timeout: float = 5,
-        connect_timeout: float = 5,
-        subscription_linger: float = 5,
-        max_message_bytes: int = 8 * 1024 * 1024,
-        encryption_versions: Sequence[int] = (2,),
-        wake: Literal["direct", "future"] = "direct",
+        wire: Wire | None = RedisOptions.wire,
+        ring: Ring | None = RedisOptions.ring,
+        topology: Topology = RedisOptions.topology,
+        send_timeout: float = RedisOptions.send_timeout,
+        connect_timeout: float = RedisOptions.connect_timeout,
+        subscription_linger: float = RedisOptions.subscription_linger,
+        max_message_bytes: int = RedisOptions.max_message_bytes,
+        encryption_versions: Sequence[int] = RedisOptions.encryption_versions,
+        wake: Literal["direct", "future"] = RedisOptions.wake,
     ) -> None:
         if isinstance(hosts, Iterator):
             hosts = list(hosts)
         if gap is not None and not callable(gap):
             raise ValueError(f"gap must be callable with a Gap, got {gap!r}; a message type is on_gap's")
-        self._settings = redis_config(
+        options = RedisOptions(
             hosts=hosts,
             prefix=prefix,
             expiry=expiry,
@@ -167,6 +167,7 @@ class RedisChannelLayer(NativeChannelLayer):
             max_message_bytes=max_message_bytes,
             wake=wake,
         )
+        self._settings = check_options(options)
         for option, reason in self._settings.ignored.items():
             _logger.debug("the option %s has no effect: %s", option, reason)
         self._gap = gap

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from headrace._layers.base import CAPACITY_BYTES, BaseChannelLayer, Capacities, check_capacity, check_seconds
+from headrace._layers.base import BaseChannelLayer, LayerOptions, check_capacity, check_seconds
 from headrace._layers.hosts import Host, HostSetting, as_mappings, parse_hosts
 from headrace._layers.limits import Limits, limits_of
 from headrace._layers.native import LayerConfig
@@ -73,48 +73,51 @@ class RedisConfig:
         return f"RedisConfig({self.topology}: {hosts}, prefix={self.given_prefix!r}, wire={self.wire!r}{encrypted})"
 
 
-def redis_config(
-    *,
-    hosts: Iterable[HostSetting] | None = None,
-    prefix: str = "asgi",
-    expiry: float = 60,
-    group_expiry: float = 86400,
-    capacity: int = 100,
-    channel_capacity: Capacities | None = None,
-    capacity_bytes: int = CAPACITY_BYTES,
-    on_disconnect: str | None = None,
-    on_reconnect: str | None = None,
-    on_gap: str | None = None,
-    symmetric_encryption_keys: Sequence[str | bytes] | None = None,
-    encryption_versions: Sequence[int] = (2,),
-    serializer_format: str = "msgpack",
-    random_prefix_length: int | None = None,
-    wire: Wire | None = None,
-    ring: Ring | None = None,
-    topology: Topology = "auto",
-    send_timeout: float = 5,
-    connect_timeout: float = 5,
-    subscription_linger: float = 5,
-    max_message_bytes: int = 8 * 1024 * 1024,
-    wake: Literal["direct", "future"] = "direct",
-) -> RedisConfig:
-    """Check all arguments of a Redis layer, alone and together.
+@dataclass(frozen=True, kw_only=True)
+class RedisOptions(LayerOptions):
+    """What a ``RedisChannelLayer`` is made with, and the defaults, as it is given and not checked yet."""
+
+    hosts: Iterable[HostSetting] | None = None
+    prefix: str = "asgi"
+    on_disconnect: str | None = None
+    on_reconnect: str | None = None
+    on_gap: str | None = None
+    symmetric_encryption_keys: Sequence[str | bytes] | None = None
+    encryption_versions: Sequence[int] = (2,)
+    serializer_format: str = "msgpack"
+    random_prefix_length: int | None = None
+    wire: Wire | None = None
+    ring: Ring | None = None
+    topology: Topology = "auto"
+    send_timeout: float = 5
+    connect_timeout: float = 5
+    subscription_linger: float = 5
+    max_message_bytes: int = 8 * 1024 * 1024
+
+
+def redis_config(**options: Any) -> RedisConfig:
+    """Check the options of a mapping, such as ``CONFIG``; see ``check_options``."""
+    return check_options(RedisOptions(**options))
+
+
+def check_options(options: RedisOptions) -> RedisConfig:
+    """Check all options of a Redis layer, alone and together.
 
     Raises:
-        ValueError: An argument is wrong, or two exclude each other; the error names them and says what to do.
+        ValueError: An option is wrong, or two exclude each other; the error names them and says what to do.
     """
-    parsed = parse_hosts(hosts)
-    chosen_wire: Wire = _one_of("wire", wire or "headrace", get_args(Wire))
-    arranged = _arranged(_one_of("topology", topology, get_args(Topology)), parsed)
+    parsed = parse_hosts(options.hosts)
+    chosen_wire: Wire = _one_of("wire", options.wire or "headrace", get_args(Wire))
+    arranged = _arranged(_one_of("topology", options.topology, get_args(Topology)), parsed)
     _refuse_cluster_with(arranged, parsed, chosen_wire)
-    _one_of("wake", wake, ("direct", "future"))
-    _refuse_other_formats(serializer_format, chosen_wire)
+    _one_of("wake", options.wake, ("direct", "future"))
+    _refuse_other_formats(options.serializer_format, chosen_wire)
     ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
-    if random_prefix_length is not None:
+    if options.random_prefix_length is not None:
         ignored["random_prefix_length"] = _RANDOM_PREFIX
-    if serializer_format != "msgpack":
+    if options.serializer_format != "msgpack":
         ignored["serializer_format"] = _JSON
-    limits = limits_of(expiry, group_expiry, capacity, channel_capacity, capacity_bytes)
+    limits = limits_of(options)
     base = BaseChannelLayer(limits.expiry, limits.capacity, limits.channel_capacity)
     globs = limits.channel_capacity.items() if isinstance(limits.channel_capacity, Mapping) else None
     return RedisConfig(
@@ -128,24 +131,24 @@ def redis_config(
             capacity_bytes=check_capacity("capacity_bytes", limits.capacity_bytes),
             # Only what msgpack can carry leaves the process.
             strict=True,
-            direct_wake=wake == "direct",
+            direct_wake=options.wake == "direct",
         ),
-        given=as_mappings(hosts),
+        given=as_mappings(options.hosts),
         hosts=parsed,
         topology=arranged,
-        given_prefix=_prefix(prefix),
-        prefix=_in_keys(prefix, chosen_wire),
+        given_prefix=_prefix(options.prefix),
+        prefix=_in_keys(options.prefix, chosen_wire),
         wire=chosen_wire,
-        ring=_ring(ring, chosen_wire, len(parsed)),
-        encryption_keys=_encryption_keys(symmetric_encryption_keys),
-        encryption_versions=_encryption_versions(encryption_versions),
-        send_timeout=float(check_seconds("send_timeout", send_timeout)),
-        connect_timeout=float(check_seconds("connect_timeout", connect_timeout)),
-        subscription_linger=_linger(subscription_linger),
-        max_message_bytes=_limit(max_message_bytes),
-        on_disconnect=_message_type("on_disconnect", on_disconnect),
-        on_reconnect=_message_type("on_reconnect", on_reconnect),
-        on_gap=_message_type("on_gap", on_gap),
+        ring=_ring(options.ring, chosen_wire, len(parsed)),
+        encryption_keys=_encryption_keys(options.symmetric_encryption_keys),
+        encryption_versions=_encryption_versions(options.encryption_versions),
+        send_timeout=float(check_seconds("send_timeout", options.send_timeout)),
+        connect_timeout=float(check_seconds("connect_timeout", options.connect_timeout)),
+        subscription_linger=_linger(options.subscription_linger),
+        max_message_bytes=_limit(options.max_message_bytes),
+        on_disconnect=_message_type("on_disconnect", options.on_disconnect),
+        on_reconnect=_message_type("on_reconnect", options.on_reconnect),
+        on_gap=_message_type("on_gap", options.on_gap),
         ignored=ignored,
     )
 

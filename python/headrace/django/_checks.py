@@ -38,7 +38,7 @@ from django.utils.module_loading import import_string
 from headrace._layers.arguments import meant
 from headrace._layers.memory import InMemoryChannelLayer
 from headrace._layers.redis import RedisChannelLayer
-from headrace._layers.redis_config import RedisConfig, redis_config
+from headrace._layers.redis_config import RedisConfig, RedisOptions, redis_config
 from headrace._sockets.backend import SETTING, redis_config_of_project
 
 __all__ = [
@@ -264,7 +264,7 @@ def _explain_databases(where: str, config: RedisConfig) -> Iterator[CheckMessage
 
 def _of_redis(config: _Entry) -> dict[str, Any]:
     """Leave out what only the class itself knows, which has been looked at."""
-    return {name: config[name] for name in config.keys() & inspect.signature(redis_config).parameters.keys()}
+    return {name: config[name] for name in config.keys() & RedisOptions.__dataclass_fields__.keys()}
 
 
 def _check_keys(where: str, backend: str, layer_class: Callable[..., Any], config: _Entry) -> Iterator[CheckMessage]:
