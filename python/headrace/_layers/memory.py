@@ -1,14 +1,11 @@
 """The in-process layer: Channels' API over the native mailboxes and groups."""
 
-import secrets
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal, cast
 
 from headrace._core import (
-    ChannelStats,
-    GroupStats,
     LayerStats,
     Ledger,
     ManualClock,
@@ -91,7 +88,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
 
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, self._clock, _OWNER)
-        self._core = core
+        self._core = self._engine = core
+        self._owner = _OWNER
         # Bound once: a lookup less on every message.
         self._send = core.send
         self._receive = core.receive
@@ -289,14 +287,6 @@ class InMemoryChannelLayer(NativeChannelLayer):
         """Do what ``new_channel`` does, from any thread, with or without a loop."""
         return self._new_name(prefix)
 
-    def _new_name(self, prefix: str) -> str:
-        name = f"{prefix}{_OWNER}!{secrets.token_hex(12)}"
-        if prefix != "specific":
-            # By itself too: whatever it is, it became text in the name.
-            self.require_valid_channel_name(prefix)
-            self.require_valid_channel_name(name)
-        return name
-
     def group_add_sync(self, group: str, channel: str) -> None:
         """Do what ``group_add`` does, from any thread, with or without a loop."""
         self._core.group_add(group, channel)
@@ -311,40 +301,9 @@ class InMemoryChannelLayer(NativeChannelLayer):
         """Do what ``group_send`` does, from any thread, with or without a loop."""
         return self._group_send(group, message, None if exclude == () else exclude)
 
-    def close_channel(self, channel: str) -> None:
-        """Drop the messages of a channel and take it out of all its groups.
-
-        Receivers that wait on it go on waiting: a later message to the name reaches them.
-
-        Raises:
-            TypeError: The name is not valid.
-            LayerClosed: The layer was closed.
-        """
-        self._core.close_channel(channel)
-
-    def group_channels(self, group: str) -> list[str]:
-        """List the channels of a group."""
-        return self._core.group_channels(group)
-
-    def group_count(self, group: str) -> int:
-        """Count the channels of a group."""
-        return self._core.group_count(group)
-
-    def channel_groups(self, channel: str) -> list[str]:
-        """List the groups that a channel is in."""
-        return self._core.channel_groups(channel)
-
     def stats(self) -> LayerStats:
         """Read the layer's counters. ``sent == delivered + depth + dropped_expired + dropped_other``."""
         return self._core.stats()
-
-    def channel_stats(self, channel: str) -> ChannelStats:
-        """Read one channel's counters."""
-        return self._core.channel_stats(channel)
-
-    def group_stats(self, group: str) -> GroupStats:
-        """Read one group's counters."""
-        return self._core.group_stats(group)
 
     @property
     def channels(self) -> ChannelsView:

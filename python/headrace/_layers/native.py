@@ -1,13 +1,14 @@
 """What the layers with native mailboxes share: how they receive, and how they live on after a fork."""
 
 import os
+import secrets
 import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
-from headrace._core import ChannelStats, Inbox, Ledger, MemoryLayer, after_fork_in_child
+from headrace._core import ChannelStats, GroupStats, Inbox, Ledger, MemoryLayer, RedisLayer, after_fork_in_child
 from headrace._layers.base import BaseChannelLayer, Capacities, Matcher, check_capacity, check_seconds
 from headrace._layers.inbox import OwnInbox
 from headrace._layers.overrides import DECIDED_NATIVELY, honour_overrides
@@ -52,7 +53,11 @@ class NativeChannelLayer(BaseChannelLayer):
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
 
+    # The mailboxes of this process, and what answers for the whole layer: the same, or the engine that spans processes.
     _core: MemoryLayer
+    _engine: MemoryLayer | RedisLayer
+    # What stands before the "!" in the names of its channels, behind their prefix.
+    _owner: str
     # What a subclass cannot override, each with what to do instead; and what it does override.
     _decided_natively: ClassVar[Mapping[str, str]] = DECIDED_NATIVELY
     _overridden: ClassVar[frozenset[str]] = frozenset()
@@ -105,6 +110,15 @@ class NativeChannelLayer(BaseChannelLayer):
         """Return what the child of a fork is to keep and never to look at."""
         return self._core
 
+    def _new_name(self, prefix: str) -> str:
+        """Make the name of a channel of this process that nobody else has."""
+        name = f"{prefix}{self._owner}!{secrets.token_hex(12)}"
+        if prefix != "specific":
+            # By itself too: whatever it is, it became text in the name.
+            self.require_valid_channel_name(prefix)
+            self.require_valid_channel_name(name)
+        return name
+
     def new_channel_sync(self, prefix: str = "specific") -> str:
         """Do what ``new_channel`` does, from any thread; block where that would wait."""
         raise NotImplementedError("a layer says what its channels are called")
@@ -118,16 +132,40 @@ class NativeChannelLayer(BaseChannelLayer):
         raise NotImplementedError("a layer says how a channel is taken out of a group")
 
     def close_channel(self, channel: str) -> None:
-        """Drop the messages of a channel and take it out of all its groups."""
-        raise NotImplementedError("a layer says how a channel is closed")
+        """Drop the messages of a channel and take it out of all its groups. Never blocks.
+
+        Receivers that wait on it go on waiting: a later message to the name reaches them. A queue over Redis is closed
+        for the whole fleet, and the server is not waited for.
+
+        Raises:
+            TypeError: The name is not valid.
+            LayerClosed: The layer was closed.
+        """
+        self._engine.close_channel(channel)
 
     def _close_here(self, channel: str) -> None:
         """Close the channel of a consumer; of a queue only what is in this process."""
         self.close_channel(channel)
 
+    def group_channels(self, group: str) -> list[str]:
+        """List the channels of a group; over Redis those of this process, and the queues that are in it."""
+        return self._engine.group_channels(group)
+
+    def group_count(self, group: str) -> int:
+        """Count what ``group_channels`` lists."""
+        return self._engine.group_count(group)
+
+    def channel_groups(self, channel: str) -> list[str]:
+        """List the groups that a channel is in; over Redis that of a channel of this process, or of a queue."""
+        return self._engine.channel_groups(channel)
+
     def channel_stats(self, channel: str) -> ChannelStats:
-        """Read one channel's counters."""
-        raise NotImplementedError("a layer says what it counts")
+        """Read one channel's counters in this process; the depth of a queue over Redis is that of the last look."""
+        return self._engine.channel_stats(channel)
+
+    def group_stats(self, group: str) -> GroupStats:
+        """Read one group's counters in this process; over Redis with what this process sent to its queues."""
+        return self._engine.group_stats(group)
 
     def _inbox(self, channel: str) -> Inbox:
         """Return the messages of a channel of this process as an iterator, received as ``receive`` does it."""

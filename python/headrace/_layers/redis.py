@@ -9,7 +9,6 @@ import asyncio
 import atexit
 import logging
 import os
-import secrets
 import threading
 import time
 import weakref
@@ -19,8 +18,6 @@ from functools import partial
 from typing import Any, Literal, cast, overload
 
 from headrace._core import (
-    ChannelStats,
-    GroupStats,
     Ledger,
     MemoryLayer,
     RedisLayer,
@@ -187,7 +184,8 @@ class RedisChannelLayer(NativeChannelLayer):
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, None)
         self._core = core
-        self._redis = RedisLayer(self._settings, core, float(self.expiry), _runtime())
+        self._redis = self._engine = RedisLayer(self._settings, core, float(self.expiry), _runtime())
+        self._owner = f".{self._redis.process}"
         # Until the first, which has somebody listen to what the connection says. Held weakly: it would be a cycle.
         self._receive = partial(_first_receive, weakref.ref(self))
         self._plain_wire = self._settings.wire == "channels_redis"
@@ -286,13 +284,6 @@ class RedisChannelLayer(NativeChannelLayer):
             await self._redis.connect()
         if self._plain_wire:
             await self._wait_for(self._redis.listen(name))
-        return name
-
-    def _new_name(self, prefix: str) -> str:
-        name = f"{prefix}.{self.client_prefix}!{secrets.token_hex(12)}"
-        if prefix != "specific":
-            self.require_valid_channel_name(prefix)
-            self.require_valid_channel_name(name)
         return name
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -644,46 +635,15 @@ class RedisChannelLayer(NativeChannelLayer):
         self._redis.group_send_soon(group, message, None, ledger)
         return True
 
-    def close_channel(self, channel: str) -> None:
-        """Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
-
-        Receivers that wait on it go on waiting. It does not wait for the server.
-
-        Raises:
-            TypeError: The name is not valid.
-            LayerClosed: The layer was closed.
-        """
-        self._redis.close_channel(channel)
-
     def _close_here(self, channel: str) -> None:
         if self._redis.is_queue(channel):
             self._core.close_channel(channel)
         else:
             self.close_channel(channel)
 
-    def group_channels(self, group: str) -> list[str]:
-        """List the channels of a group that are in this process, and the queues that are in it."""
-        return self._redis.group_channels(group)
-
-    def group_count(self, group: str) -> int:
-        """Count what ``group_channels`` lists."""
-        return self._redis.group_count(group)
-
-    def channel_groups(self, channel: str) -> list[str]:
-        """List the groups that a channel of this process, or a queue, is in."""
-        return self._redis.channel_groups(channel)
-
     def stats(self) -> RedisStats:
         """Read the layer's counters. Nothing is asked of the server: what is in queues is known from the last look."""
         return redis_stats(*self._redis.stats())
-
-    def channel_stats(self, channel: str) -> ChannelStats:
-        """Read one channel's counters in this process; the depth of a queue is that of the last look."""
-        return self._redis.channel_stats(channel)
-
-    def group_stats(self, group: str) -> GroupStats:
-        """Read one group's counters in this process, and those of what this process sent to its queues."""
-        return self._redis.group_stats(group)
 
     # What the connection says.
 
