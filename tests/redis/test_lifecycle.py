@@ -333,7 +333,7 @@ assert os.wait()[1] == 0
 layer.group_send_sync("room", {"type": "test.last"})
 """
 
-LAST_WORDS = """
+AT_EXIT = """
 import sys, time
 from headrace.layers import RedisChannelLayer
 
@@ -446,7 +446,7 @@ class TestProcesses:
     async def test_what_was_sent_last_arrives(self, server: Server, layer: RedisChannelLayer) -> None:
         channel = await layer.new_channel()
         count = 3000
-        printed, ended = await asyncio.to_thread(run, LAST_WORDS, server.url, channel, str(count))
+        printed, ended = await asyncio.to_thread(run, AT_EXIT, server.url, channel, str(count))
         got = [(await asyncio.wait_for(layer.receive(channel), SECONDS))["n"] for _ in range(count)]
         assert got == list(range(count))
         assert ended - float(printed) < 3

@@ -20,7 +20,7 @@ from websockets.exceptions import WebSocketException
 TIMEOUT = 10.0
 _CLOSE_SECONDS = 1.0
 # How long a message that the server has may be on its way to a client.
-_PATIENCE = 0.5
+_HEAR_TIMEOUT = 0.5
 
 Print = Callable[[str], None]
 Latencies = dict[tuple[int, int], float]
@@ -110,7 +110,7 @@ class _Recovery:
             self._refused += 1
             return False
         waiting = [asyncio.create_task(member.gets(ref)) for member in members]
-        heard, missing = await asyncio.wait(waiting, timeout=_PATIENCE)
+        heard, missing = await asyncio.wait(waiting, timeout=_HEAR_TIMEOUT)
         for task in missing:
             task.cancel()
         await asyncio.gather(*missing, return_exceptions=True)

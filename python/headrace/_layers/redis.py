@@ -36,7 +36,7 @@ from headrace._layers.native import Message, NativeChannelLayer, check_limit, li
 from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import RedisOptions, Ring, Topology, Wire, check_options
 from headrace._layers.redis_stats import RedisStats, redis_stats
-from headrace._layers.watcher import LAST_WORDS, Gap, join_watchers, start_watcher
+from headrace._layers.watcher import CLOSE_TIMEOUT, Gap, join_watchers, start_watcher
 from headrace.exceptions import LayerClosed, LayerUnavailable, _ChannelFull
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
@@ -359,7 +359,7 @@ class RedisChannelLayer(NativeChannelLayer):
             self._core.stats()
             if self._redis.is_started() and not self._is_closed():
                 with suppress(TimeoutError, LayerClosed, LayerUnavailable):
-                    async with asyncio.timeout(LAST_WORDS):
+                    async with asyncio.timeout(CLOSE_TIMEOUT):
                         await self._redis.drain(True)
         finally:
             self._end()
@@ -370,7 +370,7 @@ class RedisChannelLayer(NativeChannelLayer):
             self._core.stats()
             if self._redis.is_started() and not self._is_closed():
                 with suppress(TimeoutError, LayerClosed, LayerUnavailable):
-                    self._redis.drain(True).wait(LAST_WORDS)
+                    self._redis.drain(True).wait(CLOSE_TIMEOUT)
         finally:
             self._end()
 
@@ -681,7 +681,7 @@ def _at_exit() -> None:
 
     Daemon threads that receive are left asleep, as the process ends: an exception now would only be printed.
     """
-    end = time.monotonic() + LAST_WORDS
+    end = time.monotonic() + CLOSE_TIMEOUT
     for layer in living_layers():
         if isinstance(layer, RedisChannelLayer) and not layer._is_closed():
             if layer._redis.is_started():

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from headrace._core import Ledger, RedisLayer, threads_are_greenlets
 
-__all__ = ["LAST_WORDS", "Gap", "join_watchers", "start_watcher"]
+__all__ = ["CLOSE_TIMEOUT", "Gap", "join_watchers", "start_watcher"]
 
 _logger = logging.getLogger("headrace.redis")
 
-LAST_WORDS = 1.0
+CLOSE_TIMEOUT = 1.0
 """Seconds that the end of a layer, or of the process, waits for the server to take what was sent."""
 
 _LOOK = 1.0
@@ -62,7 +62,7 @@ def start_watcher(layer: _Layer, redis: RedisLayer) -> None:
 def join_watchers() -> None:
     """Let the watchers of closed layers come to their end."""
     for watcher in list(_watchers):
-        watcher.join(LAST_WORDS)
+        watcher.join(CLOSE_TIMEOUT)
 
 
 def _watch(reference: "weakref.ref[_Layer]", redis: RedisLayer) -> None:
@@ -73,9 +73,9 @@ def _watch(reference: "weakref.ref[_Layer]", redis: RedisLayer) -> None:
             _tell(reference(), notice)
         told = _tell_failures(unattended, told)
     # At its end the layer gives up what it could not send.
-    while (notice := _next_notice(redis, LAST_WORDS)) is not None:
+    while (notice := _next_notice(redis, CLOSE_TIMEOUT)) is not None:
         _tell(reference(), notice)
-    unattended.settle(LAST_WORDS)
+    unattended.settle(CLOSE_TIMEOUT)
     _tell_failures(unattended, told)
 
 
