@@ -537,7 +537,7 @@ class MemoryLayer:
         """
         Send to every member of a group but the excluded. Never blocks.
         """
-    def group_send_many(self, /, pairs: Any) -> SendReport:
+    def group_send_many(self, /, pairs: Any, exclude: Any | None = None) -> SendReport:
         """
         Send each message to its group. Bad input is found before anything is sent.
         """
@@ -648,7 +648,7 @@ class RedisLayer:
         """
         Send to the members of a group but the excluded.
         """
-    def group_send_many(self, /, pairs: Any) -> Reply:
+    def group_send_many(self, /, pairs: Any, exclude: Any | None = None) -> Reply:
         """
         Send each message to its group.
         """

@@ -117,7 +117,9 @@ class ChannelLayer(Protocol):
     async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
         """Send messages to channels, given as pairs. A full channel is counted, and no error."""
 
-    async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
+    async def group_send_many(
+        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
+    ) -> "SendReport":
         """Send messages to groups, given as pairs."""
 
     async def receive_many(self, channel: str, limit: int) -> list[dict[str, Any]]:
@@ -160,7 +162,9 @@ class ChannelLayer(Protocol):
     def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
         """Do what ``send_many`` does."""
 
-    def group_send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
+    def group_send_many_sync(
+        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
+    ) -> "SendReport":
         """Do what ``group_send_many`` does."""
 
     def receive_many_sync(self, channel: str, limit: int, timeout: float | None = None) -> list[dict[str, Any]]:

@@ -90,6 +90,20 @@ class TestGroupSendMany:
         assert [message["n"] for message in await drain(layer, "a")] == [0, 2]
         assert [message["n"] for message in await drain(layer, "b")] == [0, 1, 2]
 
+    async def test_the_excluded_get_none_of_the_messages(self, layer: Any, drain: Drain) -> None:
+        for group, channel in (("one", "a"), ("one", "b"), ("two", "b"), ("two", "c")):
+            await layer.group_add(group, channel)
+        pairs = [("one", {"n": 0}), ("two", {"n": 1})]
+        report = await layer.group_send_many(pairs, exclude="b")
+        assert report.delivered == 2
+        report = await asyncio.to_thread(layer.group_send_many_sync, pairs, exclude=["a", "b"])
+        assert report.delivered == 1
+        assert [message["n"] for message in await drain(layer, "a")] == [0]
+        assert [message["n"] for message in await drain(layer, "c")] == [1, 1]
+        assert layer.channel_stats("b").depth == 0
+        with pytest.raises(TypeError, match="exclude is a channel or several"):
+            await layer.group_send_many(pairs, exclude=3)
+
     async def test_full_members_are_reported(self, make_layer: MakeLayer) -> None:
         layer = make_layer(capacity=1)
         for channel in ("a", "b"):

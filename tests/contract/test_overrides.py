@@ -218,6 +218,7 @@ async def test_those_for_several_messages_run_what_the_subclass_says(make: Calla
     await layer.group_add("room", channel)
     report = await layer.group_send_many([("room", HELLO), ("nobody", HELLO)])
     assert (report.delivered, report.dropped_full) == (1, 0)
+    assert (await layer.group_send_many([("room", HELLO)], exclude=channel)).delivered == 0
     assert await layer.receive_many(channel, 2) == [HELLO | RECEIVED]
     report = await layer.send_many([(channel, HELLO)] * 2)
     assert (report.delivered, report.dropped_full) == (2, 0)

@@ -208,15 +208,17 @@ class InMemoryChannelLayer(NativeChannelLayer):
         """
         return self._core.send_many(pairs)
 
-    async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
+    async def group_send_many(
+        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Send messages to groups, given as pairs, with one wake for all. Never blocks.
 
-        Nothing is sent if any pair is not valid.
+        Nothing is sent if any pair is not valid. The excluded channel, or several, gets none of them.
 
         Raises:
             TypeError, InvalidMessage, ValueError, LayerClosed: As ``send``.
         """
-        return self._core.group_send_many(pairs)
+        return self._core.group_send_many(pairs, None if exclude == () else exclude)
 
     async def receive_many(self, channel: str, limit: int) -> list[Message]:
         """Wait for a message and take those behind it too, up to ``limit``. Cancelling loses nothing.
@@ -233,9 +235,11 @@ class InMemoryChannelLayer(NativeChannelLayer):
         """Do what ``send_many`` does, from any thread, with or without a loop."""
         return self._core.send_many(pairs)
 
-    def group_send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
+    def group_send_many_sync(
+        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Do what ``group_send_many`` does, from any thread, with or without a loop."""
-        return self._core.group_send_many(pairs)
+        return self._core.group_send_many(pairs, None if exclude == () else exclude)
 
     def receive_many_sync(self, channel: str, limit: int, timeout: float | None = None) -> list[Message]:
         """Do what ``receive_many`` does, blocking this thread as ``receive_sync`` does.

@@ -65,9 +65,9 @@ class _Twins:
         report: SendReport = _run(self, "send_many", pairs)
         return report
 
-    def group_send_many_sync(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
+    def group_send_many_sync(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]], **options: Any) -> SendReport:
         """Run ``group_send_many``, from a thread without an event loop."""
-        report: SendReport = _run(self, "group_send_many", pairs)
+        report: SendReport = _run(self, "group_send_many", pairs, **options)
         return report
 
     def receive_many_sync(self: Any, channel: str, limit: int, timeout: float | None = None) -> list[Message]:
@@ -108,9 +108,9 @@ class _Twins:
                 full += 1
         return SendReport(delivered, full, 0)
 
-    async def group_send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
+    async def group_send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]], **options: Any) -> SendReport:
         """Run ``group_send`` for each pair, and add up what it reports, if it does."""
-        reports = [await self.group_send(group, message) for group, message in pairs]
+        reports = [await self.group_send(group, message, **options) for group, message in pairs]
         told = [report for report in reports if isinstance(report, SendReport)]
         return SendReport(
             sum(report.delivered for report in told),

@@ -441,21 +441,29 @@ class RedisChannelLayer(NativeChannelLayer):
         full = full_here + asked.wait().full
         return SendReport(count - full, full, 0)
 
-    async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
+    async def group_send_many(
+        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Send messages to groups, given as pairs, with one wait for all; the report is as that of ``group_send``.
+
+        The excluded channel, or several, gets none of them.
 
         Raises:
             LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
                 Nothing was sent if a pair is not valid.
         """
         self._watch()
-        outcome = await self._redis.group_send_many(pairs)
+        self._check_exclude(exclude)
+        outcome = await self._redis.group_send_many(pairs, None if exclude == () else exclude)
         return outcome.report
 
-    def group_send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
+    def group_send_many_sync(
+        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Do what ``group_send_many`` does, from any thread; it blocks until the server has the messages."""
         self._watch()
-        return self._redis.group_send_many(pairs).wait().report
+        self._check_exclude(exclude)
+        return self._redis.group_send_many(pairs, None if exclude == () else exclude).wait().report
 
     async def receive_many(self, channel: str, limit: int) -> list[Message]:
         """Wait for a message and take those behind it too, up to ``limit``. Cancelling loses nothing.

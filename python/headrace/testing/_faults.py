@@ -222,13 +222,17 @@ class FaultyLayer(InMemoryChannelLayer):
         report = await super().send_many([pair for pair, fault in zip(pairs, found, strict=True) if not fault])
         return self._report([report], copies) if copies else report
 
-    async def group_send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
+    async def group_send_many(
+        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
+    ) -> SendReport:
         """Send as ``InMemoryChannelLayer.group_send_many`` does, but where a fault is in force."""
         pairs = list(pairs)
         if not self.faults._faults:
-            return await super().group_send_many(pairs)
-        await self._copier.group_send_many(pairs)  # has no groups: finds what is wrong with the pairs, if anything
-        return self._report([self._group_send_faultily(group, message) for group, message in pairs], [])
+            return await super().group_send_many(pairs, exclude=exclude)
+        await self._copier.group_send_many(
+            pairs, exclude=exclude
+        )  # has no groups: finds what is wrong with the pairs, if anything
+        return self._report([self._group_send_faultily(group, message, exclude) for group, message in pairs], [])
 
     def _deliver(self, pairs: Pairs) -> SendReport:
         return self._core.send_many(pairs)

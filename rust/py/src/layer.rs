@@ -267,12 +267,20 @@ impl MemoryLayer {
         Ok(report.into())
     }
 
-    /// Send each message to its group. Bad input is found before anything is sent.
-    fn group_send_many(&self, py: Python<'_>, pairs: Pairs<'_, '_>) -> PyResult<SendReport> {
+    /// Send each message to its group, but not to the excluded channels. Bad input is found before anything is sent.
+    #[pyo3(signature = (pairs, exclude=None))]
+    fn group_send_many(
+        &self,
+        py: Python<'_>,
+        pairs: Pairs<'_, '_>,
+        exclude: Option<Exclude<'_, '_>>,
+    ) -> PyResult<SendReport> {
+        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
+        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let mut report = headrace_core::SendReport::default();
         let mut hand_offs = Vec::new();
         for (group, message) in self.pairs(pairs, NameKind::Group)? {
-            if let Ok(fan_out) = self.engine.group_send(&group, message, &[]) {
+            if let Ok(fan_out) = self.engine.group_send(&group, message, &exclude) {
                 report += fan_out.report;
                 hand_offs.extend(fan_out.hand_offs);
             }

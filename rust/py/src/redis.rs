@@ -177,13 +177,22 @@ impl RedisLayer {
         Ok((messages.len(), full, reply))
     }
 
-    /// Send each message to its group.
-    fn group_send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<Reply> {
+    /// Send each message to its group, but not to the excluded channels.
+    #[pyo3(signature = (pairs, exclude=None))]
+    fn group_send_many(
+        &self,
+        pairs: Pairs<'_, '_>,
+        exclude: Option<Exclude<'_, '_>>,
+    ) -> PyResult<Reply> {
         let messages = self.pairs(pairs, NameKind::Group)?;
+        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
+        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let ((), reply) =
-            self.all_asked(|ticket| self.engine.group_send_many(&messages, ticket))?;
+            self.all_asked(|ticket| self.engine.group_send_many(&messages, &exclude, ticket))?;
         let local = self.engine.local();
-        let members = messages.iter().map(|(group, _)| local.group_count(group));
+        let members = messages
+            .iter()
+            .map(|(group, _)| local.group_count_without(group, &exclude));
         let members: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
         Ok(reply.with_members(members))
     }

@@ -183,14 +183,19 @@ impl<H: Host> RedisEngine<H> {
         Ok(full)
     }
 
-    /// Sends messages to groups, with one answer for all.
+    /// Sends messages to groups, but not to the excluded channels, with one answer for all.
     ///
     /// # Errors
     /// As `prepare_group_send`. Nothing was sent then.
-    pub fn group_send_many(&self, messages: &[Addressed], ticket: H::Ticket) -> Result<(), Unsent> {
+    pub fn group_send_many(
+        &self,
+        messages: &[Addressed],
+        exclude: &[&str],
+        ticket: H::Ticket,
+    ) -> Result<(), Unsent> {
         let dispatches = messages
             .iter()
-            .map(|(group, payload)| self.to_group(group, payload, &[]))
+            .map(|(group, payload)| self.to_group(group, payload, exclude))
             .collect::<Result<_, _>>()?;
         self.send_all(dispatches, ticket);
         Ok(())
