@@ -186,6 +186,11 @@ async def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixtu
     [
         (("docter",), "headrace: there is no command 'docter'; did you mean 'doctor'?"),
         (("zzz",), "headrace: there is no command 'zzz'; headrace --help lists what there is"),
+        (("--hots", "doctor"), "headrace: doctor takes no argument '--hots'; did you mean '--hosts'?"),
+        (
+            ("doctor", "redis://:s3cr3t@one"),
+            "headrace: doctor takes no argument without the name of an option; headrace --help lists what there is",
+        ),
         (("doctor", "--hots", "redis://one"), "headrace: doctor takes no argument '--hots'; did you mean '--hosts'?"),
     ],
 )

@@ -46,8 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"there is no command {name!r}; {_meant(name, subcommands.choices)}")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        known = set(re.findall(r"--[a-z-]+", subcommands.choices[name].format_help()))
-        return _refuse(f"{name} takes no argument {unknown[0]!r}; {_meant(unknown[0], known)}")
+        command = next(word for word in arguments if word in subcommands.choices)
+        known = set(re.findall(r"--[a-z-]+", subcommands.choices[command].format_help()))
+        # What is no option may be a URL with a password, whose option was forgotten.
+        shown = repr(unknown[0]) if unknown[0].startswith("-") else "without the name of an option"
+        return _refuse(f"{command} takes no argument {shown}; {_meant(unknown[0], known)}")
     exit_code: int = options.run(options)
     return exit_code
 
