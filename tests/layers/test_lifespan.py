@@ -67,6 +67,13 @@ async def test_a_layer_that_was_given_as_an_object_can_be_used_again() -> None:
             await layer.send("channel", {"type": "hello"})
 
 
+async def test_the_layer_of_a_test_is_not_closed(headrace_layer: InMemoryChannelLayer) -> None:
+    for _ in range(2):
+        async with headrace.lifespan():
+            assert headrace.get_channel_layer() is headrace_layer
+            await headrace_layer.send("channel", {"type": "hello"})
+
+
 async def test_a_layer_that_can_neither_connect_nor_close_is_left_alone() -> None:
     layer: Any = BaseChannelLayer()
     headrace.configure({"default": layer})

@@ -353,6 +353,11 @@ class TestDjango:
             ({"default": {}}, "No BACKEND specified for default"),
             ({"default": {"BACKEND": "no.Layer"}}, "Cannot import BACKEND 'no.Layer' specified"),
             ({"default": {"BACKEND": 5}}, "Cannot import BACKEND 5 specified for default"),
+            (
+                {"default": {"BACKEND": "headrace.layers.redis.RedisChannelLayer"}},
+                "Cannot import BACKEND 'headrace.layers.redis.RedisChannelLayer' specified for default: No module named "
+                "'headrace.layers.redis'; 'headrace.layers' is not a package; write 'headrace.layers.RedisChannelLayer'",
+            ),
             ({"default": BASE}, "CHANNEL_LAYERS['default'] must be a mapping with BACKEND"),
             (["default"], "CHANNEL_LAYERS must be a mapping of aliases to mappings, got"),
         ],

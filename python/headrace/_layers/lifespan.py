@@ -1,6 +1,6 @@
 """What a server does with an application's channel layers before it serves, and after it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, overload
 
@@ -19,7 +19,7 @@ def lifespan(*arguments: Any) -> Any:
 
     It fits where a framework wants a lifespan, ``FastAPI(lifespan=headrace.lifespan)``, and is itself an application
     for ``ProtocolTypeRouter({"lifespan": headrace.lifespan, ...})``. Afterwards ``get_channel_layer()`` makes a new
-    layer. An object that ``configure()`` was given is connected, and not closed: it may be used again.
+    layer. One that was handed to ``configure()``, or set by a test, is connected, and not closed.
 
     Args:
         arguments: An application, which is not used; or scope, receive and send of a server's ``lifespan``.
@@ -38,7 +38,7 @@ async def _connected() -> AsyncIterator[None]:
             layer: Any = channel_layers[alias]
             # Channels' layers have no connect(), and those of channels_redis no close().
             close = getattr(layer, "close", None) or getattr(layer, "close_pools", None)
-            if close is not None and isinstance(channel_layers.configs[alias], Mapping):
+            if close is not None and not channel_layers.is_given(alias, layer):
                 stack.push_async_callback(close)
                 stack.callback(channel_layers.forget, alias, layer)
             if hasattr(layer, "connect"):

@@ -40,6 +40,11 @@ LayerSetting: TypeAlias = AnyChannelLayer | Mapping[str, Any]
 """A layer, or how to make one: ``{"BACKEND": path, "CONFIG": {...}, "TEST_CONFIG": {...}}``."""
 
 _IMPLICIT: Mapping[str, LayerSetting] = {DEFAULT_CHANNEL_LAYER: {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}
+# What is in a private module now, and where it is found.
+_MOVED = {
+    "headrace.layers.memory.InMemoryChannelLayer": "headrace.layers.InMemoryChannelLayer",
+    "headrace.layers.redis.RedisChannelLayer": "headrace.layers.RedisChannelLayer",
+}
 _KEYS = {"BACKEND", "CONFIG", "TEST_CONFIG"}
 _ABSENT: Any = object()
 
@@ -55,6 +60,8 @@ class ChannelLayerManager:
         self._own: dict[str, ChannelLayer] = {}
         # What configure() was given; None until it is called.
         self._configured: Mapping[str, LayerSetting] | None = None
+        # What set() was given, by alias.
+        self._given: dict[str, ChannelLayer] = {}
         self._noticed_django = False
         # Held while a layer is made, so that it is made once; its constructor may ask for another.
         self._lock = threading.RLock()
@@ -138,8 +145,12 @@ class ChannelLayerManager:
         with self._lock:
             backends = self.backends
             old = backends.get(key)
-            backends[key] = cast(ChannelLayer, layer)
+            backends[key] = self._given[key] = cast(ChannelLayer, layer)
         return old
+
+    def is_given(self, key: str, layer: object) -> bool:
+        """Tell whether the layer of an alias was handed over, by ``configure()`` or ``set()``, and not made here."""
+        return self._given.get(key) is layer or self.configs.get(key) is layer
 
     def forget(self, key: str, layer: ChannelLayer) -> None:
         """Have the next who asks for an alias get a new layer, if its present one is this."""
@@ -286,8 +297,9 @@ def _backend_class(name: str, entry: Mapping[str, Any]) -> Callable[..., Channel
     try:
         return _import_string(entry["BACKEND"])
     except ImportError as error:
+        moved = f"; write {_MOVED[entry['BACKEND']]!r}" if entry["BACKEND"] in _MOVED else ""
         raise InvalidChannelLayerError(
-            f"Cannot import BACKEND {entry['BACKEND']!r} specified for {name}: {error}"
+            f"Cannot import BACKEND {entry['BACKEND']!r} specified for {name}: {error}{moved}"
         ) from error
 
 

@@ -52,7 +52,7 @@ __all__ = [
 
 _OURS = "headrace.layers.InMemoryChannelLayer"
 _CHANNELS = "channels.layers.InMemoryChannelLayer"
-_IN_MEMORY = {_OURS, "headrace.InMemoryChannelLayer", "headrace._layers.memory.InMemoryChannelLayer", _CHANNELS}
+_IN_MEMORY = {_OURS, "headrace.InMemoryChannelLayer", _CHANNELS}
 _REDIS = "headrace.layers.RedisChannelLayer"
 _CORE = {"channels_redis.core.RedisChannelLayer"}
 _PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
