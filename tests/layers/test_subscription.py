@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace import InMemoryChannelLayer, LayerClosed
-from headrace.testing import ManualClock
+from headrace import InMemoryChannelLayer, LayerClosed, LayerUnavailable
+from headrace.testing import ManualClock, settle
 
 HELLO = {"type": "hello"}
 
@@ -226,3 +226,48 @@ def test_an_inbox_without_a_loop_says_so_where_it_is_awaited(layer: InMemoryChan
     waiting = anext(layer._core.inbox("channel"), "default").__await__()
     with pytest.raises(RuntimeError, match="no running event loop"):
         next(waiting)
+
+
+class Slow(InMemoryChannelLayer):
+    """A layer whose joins wait, and fail as they are told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joins: list[asyncio.Future[None]] = []
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.joins.append(asyncio.get_running_loop().create_future())
+        await self.joins[-1]
+        await super().group_add(group, channel)
+
+
+class TestSlowJoins:
+    """What happens while a join is on its way."""
+
+    async def test_a_second_task_cannot_enter_it(self) -> None:
+        layer = Slow()
+        subscription = layer.subscription("group")
+        first = asyncio.ensure_future(subscription.__aenter__())
+        await settle()
+        with pytest.raises(RuntimeError, match="entered already; make another"):
+            await subscription.__aenter__()
+        layer.joins[0].set_result(None)
+        await first
+        await subscription.__aexit__(None, None, None)
+        assert layer.stats().memberships == 0
+
+    async def test_one_that_fails_after_a_leave_leaves_nothing(self) -> None:
+        layer = Slow()
+        subscription = layer.subscription()
+        async with subscription:
+            first = asyncio.ensure_future(subscription.join("group"))
+            await settle()
+            await subscription.leave("group")
+            second = asyncio.ensure_future(subscription.join("group"))
+            await settle()
+            layer.joins[0].set_result(None)
+            await first
+            layer.joins[1].set_exception(LayerUnavailable("away"))
+            with pytest.raises(LayerUnavailable):
+                await second
+            assert layer.stats().memberships == 0

@@ -113,19 +113,26 @@ class Mailbox:
             LayerUnavailable, LayerClosed: As the layer's ``group_add``; nothing was joined.
         """
         inbox, name = await self.open(), self._name(group)
-        with self._joining(group, inbox):
-            await self._layer.group_add(name, inbox.channel)
-        if group not in self.groups and not self._closed:
-            await self._layer.group_discard(name, inbox.channel)
+        try:
+            with self._joining(group, inbox):
+                await self._layer.group_add(name, inbox.channel)
+        finally:
+            # It was left meanwhile; or this join failed, and one that the group was left after has succeeded.
+            if group not in self.groups and not self._closed:
+                with suppress(LayerClosed):
+                    await self._layer.group_discard(name, inbox.channel)
         self._require_open()
 
     def join_sync(self, group: str) -> None:
         """Do what ``join`` does, blocking for at most a round trip."""
         inbox, name = self.open_sync(), self._name(group)
-        with self._joining(group, inbox):
-            self._layer.group_add_sync(name, inbox.channel)
-        if group not in self.groups and not self._closed:
-            self._layer.group_discard_sync(name, inbox.channel)
+        try:
+            with self._joining(group, inbox):
+                self._layer.group_add_sync(name, inbox.channel)
+        finally:
+            if group not in self.groups and not self._closed:
+                with suppress(LayerClosed):
+                    self._layer.group_discard_sync(name, inbox.channel)
         self._require_open()
 
     @contextmanager

@@ -35,15 +35,15 @@ class Subscription:
     async def __aenter__(self) -> Inbox:
         if self._mailbox is not None:
             raise RuntimeError("the subscription is entered already; make another")
-        mailbox = Mailbox(self._layer, *self._limits)
-        inbox = await mailbox.open()
+        self._mailbox = mailbox = Mailbox(self._layer, *self._limits)
         try:
+            inbox = await mailbox.open()
             for group in self._groups:
                 await mailbox.join(group)
         except BaseException:
+            self._mailbox = None
             mailbox.close()
             raise
-        self._mailbox = mailbox
         return inbox
 
     async def __aexit__(
