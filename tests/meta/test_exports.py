@@ -14,22 +14,27 @@ import pytest
 import headrace
 
 PACKAGE = Path(headrace.__file__).parent
-# What Django loads; nobody imports names from it, and it needs Django.
-PROGRAMS = ("headrace.django",)
+# Programs, and what Django and pytest load; nobody imports names from them.
+PROGRAMS = (
+    *("headrace.__main__", "headrace._cli", "headrace._core", "headrace._demo", "headrace._doctor"),
+    *("headrace.django", "headrace.testing._plugin"),
+)
 
 
 def is_public(name: str) -> bool:
     return not any(part.startswith("_") for part in name.split("."))
 
 
-MODULES = [
+# All that programs and other modules import from, and of these what users do.
+ALL = [
     "headrace",
     *(
         module.name
         for module in pkgutil.walk_packages([str(PACKAGE)], "headrace.", onerror=lambda _: None)
-        if is_public(module.name) and not module.name.startswith(PROGRAMS)
+        if not module.name.startswith(PROGRAMS)
     ),
 ]
+MODULES = [name for name in ALL if is_public(name)]
 
 
 def load(name: str) -> ModuleType:
@@ -58,7 +63,7 @@ def imported_names(module: ModuleType) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_exported_name_is_there_once(name: str) -> None:
     module = load(name)
     exported = module.__all__
@@ -66,13 +71,13 @@ def test_every_exported_name_is_there_once(name: str) -> None:
     assert [item for item in exported if not hasattr(module, item)] == []
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_public_class_and_function_is_exported(name: str) -> None:
     module = load(name)
     assert defined_names(module) - set(module.__all__) == set()
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_exported_name_can_be_imported_with_a_star(name: str) -> None:
     found: dict[str, object] = {}
     exec(f"from {name} import *", found)

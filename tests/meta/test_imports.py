@@ -75,6 +75,7 @@ RANKS = [
     ["headrace.testing._loops", "headrace.testing._faults"],
     ["headrace.testing.application"],
     ["headrace.testing.http", "headrace.testing.websocket"],
+    ["headrace.testing._types"],
     ["headrace.testing"],
     ["headrace.testing._plugin"],
     [

@@ -73,8 +73,8 @@ PUBLIC = {
         async_to_sync sync_to_async
     """,
     "headrace.testing": """
-        ApplicationCommunicator ConnectionRejected Fault Faults FaultyLayer HttpCommunicator ManualClock
-        WebsocketCommunicator settle
+        ApplicationCommunicator ConnectWebsocket ConnectionRejected Fault Faults FaultyLayer HttpCommunicator
+        ManualClock WebsocketCommunicator settle
     """,
     "headrace.testing.application": """
         ApplicationCommunicator

@@ -1,1 +1,3 @@
 """The socket servers. `headrace.sockets` has what is public."""
+
+__all__: list[str] = []

@@ -13,12 +13,14 @@ from headrace._core import ManualClock
 from headrace._public import name_publicly as _name_publicly
 from headrace.testing._faults import Fault, Faults, FaultyLayer
 from headrace.testing._loops import settle
+from headrace.testing._types import ConnectWebsocket
 from headrace.testing.application import ApplicationCommunicator
 from headrace.testing.http import HttpCommunicator
 from headrace.testing.websocket import ConnectionRejected, WebsocketCommunicator
 
 __all__ = [
     "ApplicationCommunicator",
+    "ConnectWebsocket",
     "ConnectionRejected",
     "Fault",
     "Faults",

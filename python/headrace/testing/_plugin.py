@@ -11,34 +11,25 @@ They work with pytest-asyncio, anyio, and anything else that runs a test that is
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from headrace._core import ManualClock
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, channel_layers
 from headrace.testing._faults import Faults, FaultyLayer
+from headrace.testing._types import ConnectWebsocket
 from headrace.testing.websocket import WebsocketCommunicator
 
 __all__ = [
-    "ConnectWebsocket",
     "headrace_clock",
     "headrace_faults",
     "headrace_layer",
     "headrace_websocket",
     "pytest_configure",
 ]
-
-
-class ConnectWebsocket(Protocol):
-    """The type of ``headrace_websocket``."""
-
-    def __call__(
-        self, application: Callable[..., Any], path: str, **arguments: Any
-    ) -> Awaitable[WebsocketCommunicator]:
-        """Connect with the arguments of ``WebsocketCommunicator``; raise ``ConnectionRejected`` if refused."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
