@@ -72,7 +72,9 @@ async def test_what_a_layer_raises_is_caught_by_one_name() -> None:
         await layer.send("channel", {"type": "n"})
     assert isinstance(full.value, channels.exceptions.ChannelFull)
     assert f"{type(full.value).__module__}.{type(full.value).__qualname__}" == "headrace.exceptions.ChannelFull"
+    full.value.add_note("noted")
     copy = pickle.loads(pickle.dumps(full.value))
+    assert copy.__notes__ == ["noted"]
     assert (type(copy), copy.args) == (type(full.value), ("channel",))
     await layer.close()
     with pytest.raises(exceptions.LayerError):

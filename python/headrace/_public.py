@@ -10,7 +10,8 @@ __all__ = ["name_publicly"]
 def name_publicly(module: Mapping[str, Any]) -> None:
     """Have what a public module exports name that module in reprs, errors, logs and pickles.
 
-    Only what a private module of headrace has defined is changed, and only once: the first public module counts.
+    The price is that ``inspect.getsource`` does not find such a class. Only what a private module of headrace has
+    defined is changed, and only once: the first public module counts.
 
     Args:
         module: The namespace of the module, as ``globals()`` gives it.

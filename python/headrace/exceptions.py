@@ -188,10 +188,11 @@ else:
         """What headrace raises as ``ChannelFull`` where that is Channels' own; it shows itself under that name."""
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return _full, self.args
+            return _full, self.args, self.__dict__
 
     _ChannelFull.__name__ = _ChannelFull.__qualname__ = "ChannelFull"
 
-    def _full(*args: object) -> _ChannelFull:
-        # Pickle finds a class by its name, and by that name there is Channels'.
-        return _ChannelFull(*args)
+
+def _full(*args: object) -> ChannelFull:
+    # Pickle finds a class by its name, and by that name there may be Channels'.
+    return _ChannelFull(*args)

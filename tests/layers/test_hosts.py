@@ -21,7 +21,7 @@ from tests.support.ids import label
 from headrace._layers.base import BaseChannelLayer
 from headrace._layers.hosts import Endpoint, Host, parse_hosts
 from headrace._layers.options import KNOWN_OPTIONS, MAPPING_OPTIONS
-from headrace._layers.redis_config import RedisConfig, redis_config
+from headrace._layers.redis_config import RedisConfig, RedisOptions, redis_config
 from headrace._layers.tls import Tls
 
 SECRET = "s3cr3t"
@@ -677,6 +677,9 @@ class TestSettings:
     def test_capacities_may_be_compiled_already(self) -> None:
         compiled = BaseChannelLayer().compile_capacities({"a.*": 8})
         assert redis_config(channel_capacity=compiled).local.channel_capacity == compiled
+
+    def test_the_options_have_no_repr_that_shows_them(self) -> None:
+        assert SECRET not in repr(RedisOptions(hosts=[f"redis://:{SECRET}@cache"], symmetric_encryption_keys=[SECRET]))
 
     def test_nothing_of_it_can_be_changed(self) -> None:
         config = redis_config(hosts=["rediss://one"])

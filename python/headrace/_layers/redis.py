@@ -504,7 +504,7 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         asked = self._redis.look(channel, most)
         begun = time.monotonic()
-        if asked is not None:
+        if asked is not None and asyncio._get_running_loop() is None:
             # A server that does not answer is waited for below, as by any receiver.
             with suppress(TimeoutError):
                 asked.wait(None if timeout is None else max(timeout, _ROUND_TRIP))

@@ -15,7 +15,7 @@ from headrace._layers.limits import Limits, limits_of
 from headrace._layers.native import LayerConfig
 from headrace._layers.options import IGNORED
 
-__all__ = ["RedisConfig", "Ring", "Topology", "Wire", "redis_config"]
+__all__ = ["RedisConfig", "RedisOptions", "Ring", "Topology", "Wire", "check_options", "redis_config"]
 
 Ring: TypeAlias = Literal["rendezvous", "channels_redis"]
 Topology: TypeAlias = Literal["auto", "single", "shards", "sentinel", "cluster", "serverless"]
@@ -73,7 +73,8 @@ class RedisConfig:
         return f"RedisConfig({self.topology}: {hosts}, prefix={self.given_prefix!r}, wire={self.wire!r}{encrypted})"
 
 
-@dataclass(frozen=True, kw_only=True)
+# Without a repr, which would have the passwords.
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RedisOptions(LayerOptions):
     """What a ``RedisChannelLayer`` is made with, and the defaults, as it is given and not checked yet."""
 

@@ -93,7 +93,11 @@ class Incoming:
         if isinstance(queue, asyncio.Queue) and isinstance(self._outgoing.hub.loop, BackgroundLoop):
             message: Message = await taken(queue)
             return message
-        return await self._asgi_receive()
+        try:
+            return await self._asgi_receive()
+        except StopAsyncIteration as error:
+            # It would end the iteration over the messages, as if the client had gone.
+            raise RuntimeError("receive() raised StopAsyncIteration") from error
 
     def begin_hook(self) -> None:
         """Note that a hook begins."""
