@@ -355,8 +355,9 @@ class TestDjango:
             ({"default": {"BACKEND": 5}}, "Cannot import BACKEND 5 specified for default"),
             (
                 {"default": {"BACKEND": "headrace.layers.redis.RedisChannelLayer"}},
-                "Cannot import BACKEND 'headrace.layers.redis.RedisChannelLayer' specified for default: No module named "
-                "'headrace.layers.redis'; 'headrace.layers' is not a package; write 'headrace.layers.RedisChannelLayer'",
+                "Cannot import BACKEND 'headrace.layers.redis.RedisChannelLayer' specified for default: No module "
+                "named 'headrace.layers.redis'; 'headrace.layers' is not a package; write "
+                "'headrace.layers.RedisChannelLayer'",
             ),
             ({"default": BASE}, "CHANNEL_LAYERS['default'] must be a mapping with BACKEND"),
             (["default"], "CHANNEL_LAYERS must be a mapping of aliases to mappings, got"),
