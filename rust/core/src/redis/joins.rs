@@ -53,7 +53,11 @@ impl Joins {
             let mut all = self.0.lock();
             let waiting = all.entry(Arc::clone(&pair)).or_default();
             waiting.count += 1;
-            waiting.made |= is_new;
+            if is_new {
+                // The membership of an earlier join has been removed meanwhile.
+                waiting.made = true;
+                waiting.confirmed = false;
+            }
         })?;
         Ok(Join(Some(Pending {
             joins: Arc::clone(self),
@@ -225,6 +229,19 @@ mod tests {
         layer.local.group_discard("room", "c").expect("it is open");
         drop(layer.join());
         assert!(!layer.is_member());
+    }
+
+    #[test]
+    fn what_succeeded_does_not_outlive_a_discard_while_another_join_waits() {
+        let layer = Layer::new();
+        let (first, second) = (layer.join(), layer.join());
+        first.confirm();
+        layer.local.group_discard("room", "c").expect("it is open");
+        let third = layer.join();
+        drop(second);
+        drop(third);
+        assert!(!layer.is_member());
+        layer.assert_none_waits();
     }
 
     #[test]
