@@ -385,7 +385,7 @@ impl<H: Host> Driver<H> {
                 Some(pushed.call)
             }
             Then::Membership { change, call } => {
-                self.members.not_announced(&change.group, &change.channel);
+                self.members.failed(&change, fault);
                 Some(call)
             }
             Then::MembersRemoved { call }

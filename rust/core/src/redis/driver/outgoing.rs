@@ -218,8 +218,10 @@ impl Outgoing {
         let (number, entry) = self.encoded(cx, &topic, control, call)?;
         publish(cx, "", &topic, Published::Announcement(entry), call);
         if *control != Control::ReadMembers {
-            // Processes of earlier releases read the members whenever something has changed.
+            // Processes of earlier releases read the members whenever something has changed. The caller does not depend on
+            // them, whose topic may be on another server.
             let topic = cx.keys.control();
+            let call = cx.call(0, None);
             let (_, entry) = self.encoded(cx, &topic, &Control::MembersChanged, call)?;
             publish(cx, "", &topic, Published::Announcement(entry), call);
         }

@@ -47,9 +47,9 @@ pub(crate) fn flush<H: Host>(
     ticket: H::Ticket,
 ) {
     cx.local.flush();
-    cx.shared.plain.lock().clear();
     let call = cx.call(1, Some(ticket));
     if !cx.settings.wire.has_peers() {
+        cx.shared.plain.lock().clear();
         cx.calls.done(call);
         return;
     }
@@ -112,6 +112,8 @@ fn remove_queues<H: Host>(
         requests.push(Request::new("", &key, vec![command], cx.until(), then).safe());
     }
     cx.calls.add_parts(call, requests.len());
+    // Not before: where the names cannot be read nothing is removed.
+    cx.shared.plain.lock().clear();
     cx.shared.depths.lock().clear();
     queues.index_anew();
     cx.requests.extend(requests);

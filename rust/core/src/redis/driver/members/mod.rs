@@ -157,21 +157,21 @@ impl Members {
             channel: channel.clone(),
             end,
         };
-        match outgoing.announce(cx, &announcement, call) {
-            Some(number) => {
-                let field = (group.as_str(), channel.as_str());
-                self.announcements.announced(field, begun, number);
-            }
-            None => self.not_announced(&group, &channel),
+        if let Some(number) = outgoing.announce(cx, &announcement, call) {
+            let field = (group.as_str(), channel.as_str());
+            self.announcements.announced(field, begun, number);
+        } else {
+            self.announcements.abandon(&group, &channel);
+            self.unannounced = true;
         }
         self.apply(cx, group, channel, end);
         cx.calls.done(call);
     }
 
-    /// It is not known whether a membership was changed.
-    pub(super) fn not_announced(&mut self, group: &str, channel: &str) {
-        self.announcements.abandon(group, channel);
-        self.unannounced = true;
+    /// A change failed. Unless the server has refused it, it may have been made, and nobody was told.
+    pub(super) fn failed(&mut self, change: &MembershipChange, fault: &Fault) {
+        self.announcements.abandon(&change.group, &change.channel);
+        self.unannounced |= !fault.is_refusal();
     }
 
     /// A change that was announced may not have reached the others.
@@ -335,7 +335,10 @@ impl Members {
             return;
         }
         self.reading = Reading::Asked;
-        self.next_reading = Some(cx.now + TRUSTED);
+        // An earlier one that is still to come stays: it is for what may come after the answer to this.
+        let latest = cx.now + TRUSTED;
+        let earlier = self.next_reading.filter(|next| *next > cx.now);
+        self.next_reading = Some(earlier.map_or(latest, |next| next.min(latest)));
         let key = cx.keys.members();
         let command = Command::new("HGETALL").text(&key);
         cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Members).safe());

@@ -243,9 +243,8 @@ fn a_change_of_another_membership_does_not_matter() {
 fn what_may_have_changed_unannounced_is_told_when_that_is_possible() {
     let mut process = Process::loaded();
     let (change, _) = process.leave();
-    process
-        .members
-        .not_announced(&change.group, &change.channel);
+    let lost = Fault::new(FaultKind::Lost, "lost");
+    process.members.failed(&change, &lost);
     process
         .members
         .look_after(&mut process.cx, &mut process.outgoing);
@@ -295,6 +294,41 @@ fn members_are_read_when_a_process_of_an_earlier_release_changes_them() {
     process.hear_of("mail", true);
     process.members.changed_somehow(&mut process.cx, OTHER);
     assert_eq!(process.asked(), [""; 0], "it is none");
+}
+
+#[test]
+fn a_reading_that_is_due_sooner_is_not_put_off_by_one_that_comes_between() {
+    let mut process = Process::loaded();
+    process.members.load(&mut process.cx);
+    process.members.changed_somehow(&mut process.cx, OTHER);
+    process.read(&["work"]);
+    process.read(&["work"]);
+    process.asked();
+    process.cx.now += OVERTAKEN;
+    process
+        .members
+        .look_after(&mut process.cx, &mut process.outgoing);
+    assert_eq!(process.asked(), ["HGETALL"]);
+}
+
+#[test]
+fn a_flush_forgets_no_membership_before_it_removes_them() {
+    let mut process = Process::loaded();
+    let (cx, outgoing, queues) = (&mut process.cx, &mut process.outgoing, &mut process.queues);
+    flush(cx, outgoing, queues, 1);
+    assert_eq!(process.in_room(), ["work"]);
+}
+
+#[test]
+fn a_change_that_the_server_refuses_is_not_announced() {
+    let mut process = Process::loaded();
+    let (change, _) = process.leave();
+    let refused = Fault::new(FaultKind::Refused, "OOM");
+    process.members.failed(&change, &refused);
+    process
+        .members
+        .look_after(&mut process.cx, &mut process.outgoing);
+    assert_eq!(process.asked(), [""; 0]);
 }
 
 #[test]
