@@ -463,19 +463,13 @@ impl MemoryLayer {
     }
 
     fn channel_stats(&self, channel: Channel<'_, '_>) -> PyResult<ChannelStats> {
-        let stats = self
-            .engine
-            .channel_stats(channel.name()?)
-            .map_err(to_python)?;
-        Ok(stats.into())
+        let stats = self.engine.channel_stats(channel.name()?);
+        Ok(stats.map_err(to_python)?.into())
     }
 
     fn group_stats(&self, group: Group<'_, '_>) -> PyResult<GroupStats> {
-        Ok(self
-            .engine
-            .group_stats(group.name()?)
-            .map_err(to_python)?
-            .into())
+        let stats = self.engine.group_stats(group.name()?);
+        Ok(stats.map_err(to_python)?.into())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
