@@ -539,7 +539,7 @@ class MemoryLayer:
         """
     def group_send_many(self, /, pairs: Any, exclude: Any | None = None) -> SendReport:
         """
-        Send each message to its group. Bad input is found before anything is sent.
+        Send each message to its group, but not to the excluded channels. Bad input is found before anything is sent.
         """
     def group_stats(self, /, group: str) -> GroupStats: ...
     def inbox(self, /, channel: str) -> Inbox:
@@ -650,7 +650,7 @@ class RedisLayer:
         """
     def group_send_many(self, /, pairs: Any, exclude: Any | None = None) -> Reply:
         """
-        Send each message to its group.
+        Send each message to its group, but not to the excluded channels.
         """
     def group_send_soon(
         self, /, group: str, message: Mapping[str, object], exclude: Any | None = None, ledger: Ledger | None = None
