@@ -6,7 +6,7 @@ from uuid import UUID
 
 from headrace._layers.base import BaseChannelLayer
 
-__all__ = ["group_name"]
+__all__ = ["group_name", "text_of"]
 
 # What stays as it is in a name. The dot separates the parts, and the underscore begins what was replaced.
 _REPLACED = re.compile(rb"[^a-zA-Z0-9\-]")
@@ -38,11 +38,20 @@ def group_name(*parts: str | int | UUID) -> str:
     return f"__{sha256(name.encode()).hexdigest()}"
 
 
+def text_of(value: object) -> str | None:
+    """Return what names something as text: a str, an int or a UUID. None for anything else."""
+    if isinstance(value, str):
+        # What a subclass says of itself, an enumeration say, is not what it holds.
+        return value if type(value) is str else str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)
+    return str(value) if isinstance(value, UUID) else None
+
+
 def _kept(part: object) -> str:
-    if isinstance(part, bool) or not isinstance(part, str | int | UUID):
+    text = text_of(part)
+    if text is None:
         raise TypeError(f"a part of a group's name must be a str, an int or a UUID, got a {type(part).__name__}")
-    # What a subclass says of itself, an enumeration say, is not what it holds.
-    text = str.__str__(part) if isinstance(part, str) else int.__repr__(part) if isinstance(part, int) else str(part)
     try:
         encoded = text.encode()
     except UnicodeEncodeError as error:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from hashlib import sha256
 from uuid import UUID
 
+from headrace._layers.group_names import text_of
+
 __all__ = ["Topic", "group_of", "topic_of", "topics_of"]
 
 Topic = str | int | UUID
@@ -29,16 +31,8 @@ def topic_of(topic: object) -> str:
         TypeError: It is no text, no integer and no UUID.
         ValueError: It holds half of a surrogate pair, which nothing can carry.
     """
-    if type(topic) is str:
-        text = topic
-    elif isinstance(topic, str):
-        # What a subclass says of itself, an enumeration say, is not what it holds.
-        text = str.__str__(topic)
-    elif isinstance(topic, int) and not isinstance(topic, bool):
-        text = int.__repr__(topic)
-    elif isinstance(topic, UUID):
-        text = str(topic)
-    else:
+    text = text_of(topic)
+    if text is None:
         raise TypeError(
             f"channel: a topic must be a str, an int or a UUID, got {reprlib.repr(topic)}, which is of type "
             f"{type(topic).__name__}"
