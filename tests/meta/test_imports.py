@@ -18,8 +18,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 RANKS = [
     ["headrace.exceptions", "headrace._json_text", "headrace._public", "headrace._settings", "headrace.typing"],
     ["headrace._core", "headrace._layers", "headrace._sockets", "headrace._websocket"],
+    ["headrace._layers.base"],
     [
-        *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.base", "headrace._layers.inbox"),
+        *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
         "headrace._layers.views",
     ],

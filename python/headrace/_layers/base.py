@@ -15,7 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-__all__ = ["BaseChannelLayer", "Capacities", "LayerOptions", "Matcher", "check_capacity", "check_seconds"]
+__all__ = [
+    "BaseChannelLayer",
+    "Capacities",
+    "LayerOptions",
+    "Matcher",
+    "check_capacity",
+    "check_limit",
+    "check_seconds",
+]
 
 
 MAX_SECONDS = 1e10
@@ -75,6 +83,17 @@ def check_capacity(argument: str, value: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= sys.maxsize:
         return value
     raise ValueError(f"{argument} must be a positive integer, got {reprlib.repr(value)}")
+
+
+def check_limit(limit: int) -> int:
+    """Return how many messages may be received at once, as far as anybody can hold.
+
+    Raises:
+        ValueError: It is not a positive integer.
+    """
+    if not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit must be a positive integer, got {limit!r}")
+    return min(limit, sys.maxsize)
 
 
 class BaseChannelLayer:

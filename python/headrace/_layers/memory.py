@@ -15,8 +15,8 @@ from headrace._core import (
 )
 from headrace._layers.absent import ABSENT, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities, LayerOptions
-from headrace._layers.native import Message, NativeChannelLayer, check_limit
+from headrace._layers.base import Capacities, LayerOptions, check_limit
+from headrace._layers.native import Message, NativeChannelLayer
 from headrace._layers.siblings import warn_of_siblings
 from headrace._layers.views import ChannelsView, GroupsView
 

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,20 +13,9 @@ from headrace._layers.inbox import OwnInbox
 from headrace._layers.overrides import DECIDED_NATIVELY, honour_overrides
 from headrace._layers.subscription import Subscription
 
-__all__ = ["LayerConfig", "Message", "NativeChannelLayer", "check_limit", "living_layers"]
+__all__ = ["LayerConfig", "Message", "NativeChannelLayer", "living_layers"]
 
 Message = dict[str, Any]
-
-
-def check_limit(limit: int) -> int:
-    """Return how many messages may be received at once, as far as anybody can hold.
-
-    Raises:
-        ValueError: It is not a positive integer.
-    """
-    if not isinstance(limit, int) or limit < 1:
-        raise ValueError(f"limit must be a positive integer, got {limit!r}")
-    return min(limit, sys.maxsize)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from headrace._core import SendReport
+from headrace._layers.base import check_limit
 from headrace.exceptions import ChannelFull
 
 __all__ = ["DECIDED_NATIVELY", "honour_overrides"]
@@ -120,8 +121,7 @@ class _Twins:
 
     async def receive_many(self: Any, channel: str, limit: int) -> list[Message]:
         """Run ``receive``, for one message: whether there are more only waiting would tell."""
-        if not isinstance(limit, int) or limit < 1:
-            raise ValueError(f"limit must be a positive integer, got {limit!r}")
+        check_limit(limit)
         return [await self.receive(channel)]
 
     def receive_nowait(self, channel: str) -> Message:

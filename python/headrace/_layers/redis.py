@@ -30,9 +30,9 @@ from headrace._core import (
 )
 from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities
+from headrace._layers.base import Capacities, check_limit
 from headrace._layers.hosts import HostSetting
-from headrace._layers.native import Message, NativeChannelLayer, check_limit, living_layers
+from headrace._layers.native import Message, NativeChannelLayer, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import RedisOptions, Ring, Topology, Wire, check_options
 from headrace._layers.redis_stats import RedisStats, redis_stats
