@@ -109,11 +109,19 @@ impl PlainMembers {
     }
 
     pub(crate) fn of_group(&self, group: &str, now: u64) -> Vec<String> {
+        self.members(group, now).map(str::to_owned).collect()
+    }
+
+    /// How many `of_group` gives.
+    pub(crate) fn count(&self, group: &str, now: u64) -> usize {
+        self.members(group, now).count()
+    }
+
+    fn members(&self, group: &str, now: u64) -> impl Iterator<Item = &str> {
         let members = self.by_group.get(group).into_iter().flatten();
         members
-            .filter(|(_, deadline)| **deadline > now)
-            .map(|(channel, _)| channel.as_ref().to_owned())
-            .collect()
+            .filter(move |(_, deadline)| **deadline > now)
+            .map(|(channel, _)| &**channel)
     }
 
     pub(crate) fn of_channel(&self, channel: &str, now: u64) -> Vec<String> {

@@ -18,7 +18,9 @@ impl<H: Host> RedisEngine<H> {
     /// The name is invalid, or the layer is closed.
     pub fn group_channels(&self, group: &str) -> Result<Vec<Arc<str>>, Error> {
         let mut channels = self.local.group_channels(group)?;
-        channels.extend(self.queues_of(group).into_iter().map(Arc::from));
+        let plain = self.shared.plain.lock();
+        let queues = plain.of_group(group, self.shared.now());
+        channels.extend(queues.into_iter().map(Arc::from));
         Ok(channels)
     }
 
@@ -27,7 +29,7 @@ impl<H: Host> RedisEngine<H> {
     /// # Errors
     /// As `group_channels`.
     pub fn group_count(&self, group: &str) -> Result<usize, Error> {
-        Ok(self.local.group_count(group)? + self.queues_of(group).len())
+        Ok(self.local.group_count(group)? + self.queues_in(group))
     }
 
     /// The groups that a channel of this process, or a queue, is in.
@@ -42,14 +44,14 @@ impl<H: Host> RedisEngine<H> {
         Ok(groups)
     }
 
-    /// The queues that are in a group.
-    fn queues_of(&self, group: &str) -> Vec<String> {
-        self.shared.plain.lock().of_group(group, self.shared.now())
+    /// How many queues are in a group.
+    fn queues_in(&self, group: &str) -> usize {
+        self.shared.plain.lock().count(group, self.shared.now())
     }
 
     /// Whether queues are in a group, which may be full.
     pub fn has_queues(&self, group: &str) -> bool {
-        !self.queues_of(group).is_empty()
+        self.queues_in(group) > 0
     }
 
     /// A reading of the layer, and of its connections. What is in queues counts, as far as this process put it in or took it
@@ -121,7 +123,7 @@ impl<H: Host> RedisEngine<H> {
     /// The name is invalid, or the layer is closed.
     pub fn group_stats(&self, group: &str) -> Result<GroupStats, Error> {
         let here = self.local.group_stats(group)?;
-        let queues = self.queues_of(group).len();
+        let queues = self.queues_in(group);
         let PlainSends {
             sends,
             queued,
