@@ -27,6 +27,10 @@ def serve(server: str, environment: dict[str, str]) -> Iterator[str]:
 
     The server inherits a socket that listens already: its port cannot be taken by another process,
     and a client that comes before the server is ready waits instead of being refused.
+
+    The server is killed at the end. daphne stops its event loop as soon as it is terminated, and then
+    waits for the threads of synchronous consumers. A thread that leaves its group at that moment waits
+    for the loop: the process would hang.
     """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         host, port = listening.getsockname()
@@ -41,13 +45,8 @@ def serve(server: str, environment: dict[str, str]) -> Iterator[str]:
     try:
         yield f"{host}:{port}"
     finally:
-        process.terminate()
-        try:
-            process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(
