@@ -14,7 +14,6 @@ where a loop runs (``DJANGO_ALLOW_ASYNC_UNSAFE``), which no hop could reach.
 
 import asyncio
 import functools
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
+from headrace._forks import call_in_child
 from headrace._settings import django_settings, installed
 
 __all__ = [
@@ -201,5 +201,4 @@ def _after_fork() -> None:
         del _opened[connection]
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+call_in_child(_after_fork)

@@ -12,12 +12,12 @@ silently: a message that was taken and could not be handed over is logged, with 
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
+from headrace._signals import stop_on_signals
 from headrace.exceptions import StopConsumer
 from headrace.typing import AnyChannelLayer, Application, Message, Scope
 
@@ -91,7 +91,7 @@ class Worker:
 
         Leaves the signals alone if this is not the main thread.
         """
-        with _signals(self.stop):
+        with stop_on_signals(self.stop):
             await self.handle()
 
     async def handle(self) -> None:
@@ -332,24 +332,3 @@ class _Instance:
 def _log_lost(channel: str, messages: Iterable[Message], why: str) -> None:
     for message in messages:
         logger.error("message %r of channel %r was not handled: %s", message.get("type"), channel, why)
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call a function in the running loop, where that can be."""
-    loop = asyncio.get_running_loop()
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        # Not in the main thread, or a loop that cannot.
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, stop)
-            before[number] = handler
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            # The loop leaves Python's own, also where the signal was ignored, as in a job of a shell's background.
-            if handler is not None:
-                signal.signal(number, handler)

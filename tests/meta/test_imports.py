@@ -16,7 +16,10 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Each module imports from ranks below its own, or from those named beside it.
 RANKS = [
-    ["headrace.exceptions", "headrace._json_text", "headrace._public", "headrace._settings", "headrace.typing"],
+    [
+        *("headrace._forks", "headrace._json_text", "headrace._public", "headrace._settings", "headrace._signals"),
+        *("headrace.exceptions", "headrace.typing"),
+    ],
     ["headrace._core", "headrace._layers", "headrace._sockets", "headrace._websocket"],
     ["headrace._layers.base"],
     [

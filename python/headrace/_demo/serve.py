@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from headrace._demo.clients import TIMEOUT, Print, self_check
+from headrace._signals import stop_on_signals
 from headrace.typing import Application
 
 # Far above what the page sends and far below what would hurt; a larger frame ends its socket.
@@ -179,27 +179,11 @@ async def _until_signalled(app: Application, options: Options, say: Print) -> in
 async def until_signalled(start: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run, and take SIGINT and SIGTERM as a request to stop in order; a second one hurries it."""
     running = asyncio.ensure_future(start())
-    with _on_signals(running.cancel):
+    with stop_on_signals(running.cancel):
         try:
             return await running
         except asyncio.CancelledError:
             return 0
-
-
-@contextlib.contextmanager
-def _on_signals(stop: Callable[[], object]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    # Windows has no add_signal_handler, a thread that is not the main one may not call it.
-    with contextlib.suppress(NotImplementedError, RuntimeError):
-        for number in numbers:
-            loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(NotImplementedError):
-            for number in numbers:
-                loop.remove_signal_handler(number)
 
 
 def address(listener: socket.socket) -> str:

@@ -7,7 +7,6 @@ Django nothing ties handlers together, and they run in a pool of threads, each c
 
 import asyncio
 import functools
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any, cast
 from asgiref.sync import AsyncToSync
 
 from headrace._db import DatabaseSyncToAsync
+from headrace._forks import call_in_child
 from headrace._layers.base import check_capacity
 from headrace._settings import django_settings
 
@@ -69,8 +69,7 @@ class SyncPool:
 
 sync_pool: SyncPool = SyncPool()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=sync_pool.forget)
+call_in_child(sync_pool.forget)
 
 
 def uses_pool(thread_sensitive: bool | None) -> bool:

@@ -1,6 +1,5 @@
 """What the layers with native mailboxes share: how they receive, and how they live on after a fork."""
 
-import os
 import secrets
 import weakref
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 from headrace._core import ChannelStats, GroupStats, Inbox, Ledger, MemoryLayer, RedisLayer, after_fork_in_child
+from headrace._forks import call_in_child
 from headrace._layers.base import BaseChannelLayer, Capacities, Matcher, check_capacity, check_seconds
 from headrace._layers.inbox import OwnInbox
 from headrace._layers.overrides import DECIDED_NATIVELY, honour_overrides
@@ -216,5 +216,4 @@ def _start_child_empty() -> None:
         layer._start_empty()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_child_empty)
+call_in_child(_start_child_empty)

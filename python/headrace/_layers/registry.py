@@ -13,7 +13,6 @@ in-process layers, one for each half of the project, would lose every message fr
 and nobody would be told. Django and channels are not imported before Django is in use.
 """
 
-import os
 import sys
 import threading
 import warnings
@@ -21,6 +20,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeAlias, cast
 
+from headrace._forks import call_in_child
 from headrace._settings import django_settings, installed
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.typing import AnyChannelLayer, ChannelLayer
@@ -250,8 +250,7 @@ class _ProcessManager(ChannelLayerManager):
 channel_layers: ChannelLayerManager = _ProcessManager()
 """The channel layers of this process."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=channel_layers._after_fork)
+call_in_child(channel_layers._after_fork)
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | Any:

@@ -6,7 +6,6 @@ project's default channel layer; and a layer in this process.
 
 import difflib
 import inspect
-import os
 import reprlib
 import threading
 import weakref
@@ -14,6 +13,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from headrace._forks import call_in_child
 from headrace._layers.native import NativeChannelLayer
 from headrace._layers.redis_config import RedisConfig, redis_config
 from headrace._settings import django_settings
@@ -90,8 +90,7 @@ def _after_fork() -> None:
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+call_in_child(_after_fork)
 
 
 def backend_of(hosts: Any, config: Any, layer: Any, allow_memory: bool | None) -> Backend:

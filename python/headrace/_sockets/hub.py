@@ -5,7 +5,6 @@ It is a part of the broadcaster and not its base, so that no name of it can be o
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from headrace._forks import call_in_child
 from headrace._layers.base import check_seconds
 from headrace._sockets.backend import SETTING, Backend
 from headrace._sockets.later import Later
@@ -37,8 +37,7 @@ def _after_fork() -> None:
     _process = object()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+call_in_child(_after_fork)
 
 
 class Hub:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
+from headrace._forks import call_in_child
+
 __all__ = ["BackgroundLoop", "background_loop", "begun", "ensure_running", "taken"]
 
 _Ts = TypeVarTuple("_Ts")
@@ -132,5 +134,4 @@ def _after_fork() -> None:
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+call_in_child(_after_fork)
