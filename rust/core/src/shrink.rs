@@ -38,6 +38,7 @@ macro_rules! shrink {
 shrink!([T] Vec<T>);
 shrink!([T] VecDeque<T>);
 shrink!([K: Eq + Hash, V, S: BuildHasher] std::collections::HashMap<K, V, S>);
+shrink!([K: Eq + Hash, V, S: BuildHasher] hashbrown::HashMap<K, V, S>);
 shrink!([T: Eq + Hash, S: BuildHasher] std::collections::HashSet<T, S>);
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::driver::{Ask, Driver, DriverParts, Local, Shared};
-use super::host::Host;
+use super::driver::{Ask, Driver, DriverParts, Shared};
+use super::host::{Host, Local};
 use super::joins::Joins;
 use super::link::RedisTransport;
 use super::meter::{ConnectionState, count};
@@ -82,10 +82,12 @@ impl<H: Host> RedisEngine<H> {
         let me = ProcessId(me);
         let settings = Arc::new(settings);
         let shared = Arc::new(Shared::default());
+        let joins: Arc<Joins> = Arc::default();
         let (asks, asked) = unbounded_channel();
         let parts = DriverParts {
             host: Arc::clone(&host),
             engine: Arc::clone(&local),
+            joins: Arc::clone(&joins),
             settings: Arc::clone(&settings),
             keys: keys.clone(),
             me,
@@ -102,7 +104,7 @@ impl<H: Host> RedisEngine<H> {
             keys,
             me,
             shared,
-            joins: Arc::default(),
+            joins,
             asks,
             unstarted: Mutex::new(Some((parts, asked))),
             runtime,

@@ -33,15 +33,16 @@ impl<H: Host> RedisEngine<H> {
         let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
         match self.location(channel) {
             Location::Here => {
-                let join = self.joins.begin(&self.local, group, channel)?;
-                // After the join: see `Topics::leave`.
-                return Ok(match self.listen(&self.keys.group(group), ticket) {
-                    Progress::Asked(()) => Progress::Asked(join),
-                    Progress::Done(ticket) => {
-                        join.confirm();
-                        Progress::Done(ticket)
-                    }
-                });
+                let topic = self.keys.group(group);
+                let is_subscribed = || self.shared.topics.lock().contains(&topic);
+                let join = self
+                    .joins
+                    .begin(&self.local, group, channel, is_subscribed)?;
+                let Some(join) = join else {
+                    return Ok(Progress::Done(ticket));
+                };
+                self.ask(Ask::Subscribe { topic, ticket });
+                return Ok(Progress::Asked(join));
             }
             Location::Elsewhere => {
                 let control = Control::Join {
@@ -101,14 +102,7 @@ impl<H: Host> RedisEngine<H> {
                 self.send_control(channel, control, ticket);
             }
             Location::Queue => {
-                if !self
-                    .shared
-                    .plain
-                    .lock()
-                    .holds(group, channel, self.shared.now())
-                {
-                    return Ok(Progress::Done(ticket));
-                }
+                // Also if no membership is known here: it may not have been read yet, or not heard of.
                 self.ask(Ask::Membership {
                     group: group.to_owned(),
                     channel: channel.to_owned(),
@@ -118,5 +112,53 @@ impl<H: Host> RedisEngine<H> {
             }
         }
         Ok(Progress::Asked(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::tests::undriven;
+    use super::super::wire::form::Wire;
+    use super::*;
+
+    const EXPIRY: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_queue_is_taken_out_of_a_group_whether_its_membership_is_known_here_or_not() {
+        let (engine, mut asked) = undriven(Wire::Headrace);
+        for is_known in [false, true] {
+            let end = if is_known { u64::MAX } else { 0 };
+            engine.shared.plain.lock().set("room", "work", end, 0);
+            let discarded = engine.group_discard("room", "work", 7);
+            assert_eq!(discarded, Ok(Progress::Asked(())));
+            assert!(matches!(
+                asked.try_recv(),
+                Ok(Ask::Membership {
+                    lasts: None,
+                    ticket: Some(7),
+                    ..
+                })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_group_is_subscribed_to_for_its_first_member_and_no_other() {
+        let (engine, mut asked) = undriven(Wire::Headrace);
+        let channel = format!("a.{}!b", engine.process());
+        let Ok(Progress::Asked(join)) = engine.group_add("room", &channel, EXPIRY, 7) else {
+            panic!("nobody is subscribed to the group")
+        };
+        assert!(matches!(
+            asked.try_recv(),
+            Ok(Ask::Subscribe { ticket: 7, .. })
+        ));
+        let topic = engine.keys.group("room");
+        engine.shared.topics.lock().insert(topic);
+        join.confirm();
+        let again = engine.group_add("room", &channel, EXPIRY, 8);
+        assert!(matches!(again, Ok(Progress::Done(8))));
+        assert!(asked.try_recv().is_err());
+        assert_eq!(engine.group_count("room"), Ok(1));
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::fault::Fault;
 use crate::clock::Clock;
 use crate::handoff::HandOff;
+use crate::memory::MemoryEngine;
 use crate::message::ByteSize;
 
 /// The caller of the engine. The methods are called in the I/O thread, without any lock of the engine, and must not block.
@@ -32,6 +33,10 @@ pub trait Host: Debug + Send + Sync + 'static {
         hand_offs: Vec<HandOff<Self::Message, Self::Waiter>>,
     );
 }
+
+/// The mailboxes of this process.
+pub(crate) type Local<H> =
+    MemoryEngine<<H as Host>::Message, <H as Host>::Waiter, <H as Host>::Clock>;
 
 /// A message from a server: msgpack that was checked and can be decoded.
 #[derive(Clone, Debug)]

@@ -2,17 +2,18 @@
 //!
 //! A channel is a member here before the server has confirmed the subscription to its group, so that no message is missed. A
 //! join that fails, or that is cancelled, takes the membership back, but not if the channel was a member before, and not if
-//! another join of it has succeeded meanwhile: of several that wait, the last to end decides.
+//! another join of it has succeeded meanwhile: of several that wait, the last to end decides. One that need not wait, because the
+//! subscription is there already, or because another process waits for it, has succeeded at once. It leaves no record.
 //!
 //! The records change under the lock of the mailboxes, together with the memberships. So no thread joins between the decision
 //! to take a membership back and its end.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::driver::Local;
-use super::host::Host;
+use hashbrown::{Equivalent, HashMap};
+
+use super::host::{Host, Local};
 use crate::error::Error;
 use crate::shrink::Shrink;
 use crate::sync::Mutex;
@@ -22,6 +23,19 @@ use crate::sync::Mutex;
 struct Pair {
     group: String,
     channel: String,
+}
+
+/// The same, for a look at the records: it has the hash of a [`Pair`].
+#[derive(Hash)]
+struct Names<'a> {
+    group: &'a str,
+    channel: &'a str,
+}
+
+impl Equivalent<Arc<Pair>> for Names<'_> {
+    fn equivalent(&self, pair: &Arc<Pair>) -> bool {
+        (self.group, self.channel) == (pair.group.as_str(), pair.channel.as_str())
+    }
 }
 
 /// The joins of one channel to one group that have not ended.
@@ -38,32 +52,63 @@ struct Waiting {
 pub(super) struct Joins(Mutex<HashMap<Arc<Pair>, Waiting>>);
 
 impl Joins {
-    /// Puts a channel in a group, for now.
+    /// Puts a channel in a group, for now. There is nothing to wait for if the group is subscribed to, which is asked under the
+    /// lock of the mailboxes once the channel is a member: see `Topics::leave`.
     pub(super) fn begin<H: Host>(
         self: &Arc<Self>,
         local: &Arc<Local<H>>,
         group: &str,
         channel: &str,
-    ) -> Result<Join<H>, Error> {
+        is_subscribed: impl FnOnce() -> bool,
+    ) -> Result<Option<Join<H>>, Error> {
+        let waits = local.group_add_then(group, channel, |is_new| {
+            if is_subscribed() {
+                self.succeed(group, channel);
+                None
+            } else {
+                Some(self.wait(group, channel, is_new))
+            }
+        })?;
+        let pending = |pair| Pending {
+            joins: Arc::clone(self),
+            local: Arc::clone(local),
+            pair,
+        };
+        Ok(waits.map(|pair| Join(Some(pending(pair)))))
+    }
+
+    /// Puts a channel in a group for another process, which waits for the server itself.
+    pub(super) fn add<H: Host>(
+        &self,
+        local: &Local<H>,
+        group: &str,
+        channel: &str,
+    ) -> Result<(), Error> {
+        local.group_add_then(group, channel, |_is_new| self.succeed(group, channel))
+    }
+
+    /// Records one more join that waits.
+    fn wait(&self, group: &str, channel: &str, is_new: bool) -> Arc<Pair> {
         let pair = Arc::new(Pair {
             group: group.to_owned(),
             channel: channel.to_owned(),
         });
-        local.group_add_then(group, channel, |is_new| {
-            let mut all = self.0.lock();
-            let waiting = all.entry(Arc::clone(&pair)).or_default();
-            waiting.count += 1;
-            if is_new {
-                // The membership of an earlier join has been removed meanwhile.
-                waiting.made = true;
-                waiting.confirmed = false;
-            }
-        })?;
-        Ok(Join(Some(Pending {
-            joins: Arc::clone(self),
-            local: Arc::clone(local),
-            pair,
-        })))
+        let mut all = self.0.lock();
+        let waiting = all.entry(Arc::clone(&pair)).or_default();
+        waiting.count += 1;
+        if is_new {
+            // The membership of an earlier join has been removed meanwhile.
+            waiting.made = true;
+            waiting.confirmed = false;
+        }
+        pair
+    }
+
+    /// A join has succeeded that need not wait: those that do leave the membership, whatever becomes of them.
+    fn succeed(&self, group: &str, channel: &str) {
+        if let Some(waiting) = self.0.lock().get_mut(&Names { group, channel }) {
+            waiting.confirmed = true;
+        }
     }
 
     /// Ends one join; returns whether the membership is to be taken back.
@@ -154,7 +199,12 @@ mod tests {
         }
 
         fn join(&self) -> Join<World> {
-            let join = self.joins.begin(&self.local, "room", "c");
+            let join = self.begin(false);
+            join.expect("the group is not subscribed to")
+        }
+
+        fn begin(&self, is_subscribed: bool) -> Option<Join<World>> {
+            let join = self.joins.begin(&self.local, "room", "c", || is_subscribed);
             join.expect("the names are valid")
         }
 
@@ -245,6 +295,31 @@ mod tests {
     }
 
     #[test]
+    fn a_join_of_a_group_that_is_subscribed_to_needs_no_record() {
+        let layer = Layer::new();
+        assert!(layer.begin(true).is_none());
+        assert!(layer.is_member());
+        assert_eq!(layer.joins.0.lock().capacity(), 0);
+    }
+
+    #[test]
+    fn a_join_that_fails_leaves_the_membership_of_one_that_need_not_wait() {
+        for for_another_process in [false, true] {
+            let layer = Layer::new();
+            let join = layer.join();
+            if for_another_process {
+                let added = layer.joins.add::<World>(&layer.local, "room", "c");
+                added.expect("the names are valid");
+            } else {
+                assert!(layer.begin(true).is_none());
+            }
+            drop(join);
+            assert!(layer.is_member());
+            layer.assert_none_waits();
+        }
+    }
+
+    #[test]
     fn a_membership_whose_time_is_over_is_none() {
         let config = Config {
             group_expiry: Duration::ZERO,
@@ -268,20 +343,16 @@ mod tests {
 
     #[test]
     fn names_that_are_not_valid_join_nothing() {
-        let layer = Layer::new();
-        assert!(
-            layer
-                .joins
-                .begin::<World>(&layer.local, "a room", "c")
-                .is_err()
-        );
-        assert!(
-            layer
-                .joins
-                .begin::<World>(&layer.local, "room", "a c")
-                .is_err()
-        );
-        layer.assert_none_waits();
+        let Layer { joins, local } = &Layer::new();
+        for (group, channel) in [("a room", "c"), ("room", "a c")] {
+            assert!(
+                joins
+                    .begin::<World>(local, group, channel, || false)
+                    .is_err()
+            );
+            assert!(joins.add::<World>(local, group, channel).is_err());
+        }
+        assert!(joins.0.lock().is_empty());
     }
 
     #[test]

@@ -9,19 +9,16 @@ use super::request::Request;
 use super::servers::Servers;
 use super::shared::Shared;
 use crate::handoff::HandOff;
-use crate::memory::MemoryEngine;
-use crate::redis::host::Host;
+use crate::redis::host::{Host, Local};
+use crate::redis::joins::Joins;
 use crate::redis::settings::Settings;
 use crate::redis::wire::envelope::Seal;
 use crate::redis::wire::keys::{Keys, ProcessId};
 
-/// The mailboxes of this process.
-pub(crate) type Local<H> =
-    MemoryEngine<<H as Host>::Message, <H as Host>::Waiter, <H as Host>::Clock>;
-
 pub(super) struct Context<H: Host> {
     // The fields are dropped in this order: the host drops the engine in the right thread.
     pub(super) local: Arc<Local<H>>,
+    pub(super) joins: Arc<Joins>,
     pub(super) host: Arc<H>,
     pub(super) settings: Arc<Settings>,
     pub(super) keys: Keys,

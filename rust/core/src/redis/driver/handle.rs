@@ -183,7 +183,7 @@ impl<H: Host> Driver<H> {
                 group,
                 channel,
                 expiry_ms: _,
-            } => cx.local.group_add(&group, &channel).map(|()| {
+            } => cx.joins.add::<H>(&cx.local, &group, &channel).map(|()| {
                 let call = cx.call(1, None);
                 cx.calls.acknowledge(call, sender, request);
                 let topic = cx.keys.group(&group);

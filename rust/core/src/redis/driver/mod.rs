@@ -40,7 +40,8 @@ use self::queues::Queues;
 use self::servers::Servers;
 use self::status::Status;
 use self::topics::Topics;
-use super::host::{Answer, Host};
+use super::host::{Answer, Host, Local};
+use super::joins::Joins;
 use super::link::Transport;
 use super::link::sentinel::Sentinels;
 use super::meter::{ConnectionState, count};
@@ -79,7 +80,6 @@ mod wanted;
 
 pub(super) use ask::Ask;
 pub(super) use backlog::Claim;
-pub(super) use context::Local;
 pub(super) use dispatch::Dispatch;
 pub(super) use shared::Shared;
 
@@ -110,6 +110,7 @@ pub(crate) struct Driver<H: Host> {
 pub(crate) struct DriverParts<H: Host> {
     pub(crate) host: Arc<H>,
     pub(crate) engine: Arc<Local<H>>,
+    pub(crate) joins: Arc<Joins>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) keys: Keys,
     pub(crate) me: ProcessId,
@@ -137,6 +138,7 @@ impl<H: Host> Driver<H> {
             next_health: now + HEALTH,
             cx: Context {
                 local: parts.engine,
+                joins: parts.joins,
                 host: parts.host,
                 settings,
                 keys: parts.keys,

@@ -95,6 +95,7 @@ pub(super) fn context(settings: Settings) -> Context<World> {
     Context {
         servers: Servers::new(&settings, now),
         local: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
+        joins: Arc::default(),
         host: Arc::default(),
         settings,
         keys: Keys::new("t").expect("a plain prefix"),

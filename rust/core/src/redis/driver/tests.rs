@@ -217,6 +217,7 @@ struct Layer {
     world: Arc<World>,
     servers: Arc<Servers>,
     local: Arc<Local<World>>,
+    joins: Arc<Joins>,
     shared: Arc<Shared>,
     keys: Keys,
     asks: UnboundedSender<Ask<u32>>,
@@ -258,6 +259,7 @@ impl Layer {
         let layer = Self {
             world: Arc::default(),
             local: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
+            joins: Arc::default(),
             shared: Arc::default(),
             servers,
             keys,
@@ -274,6 +276,7 @@ impl Layer {
         DriverParts {
             host: Arc::clone(&self.world),
             engine: Arc::clone(&self.local),
+            joins: Arc::clone(&self.joins),
             settings: Arc::new(settings),
             keys: self.keys.clone(),
             me: ME,

@@ -170,13 +170,13 @@ impl Topics {
 
     pub(super) fn subscriber_lost<H: Host>(&mut self, cx: &mut Context<H>, key: &NodeKey) {
         cx.changed = true;
-        let mut confirmed = cx.shared.topics.lock();
         for topic in self.wanted.at(key) {
             let known = self.wanted.get(&topic);
             let was_confirmed = known.is_some_and(TopicState::is_confirmed);
             self.wanted.progress(&topic, Subscription::Wanted);
             if was_confirmed {
-                confirmed.remove(&topic);
+                // The lock is taken for each: a channel that joins waits for it, and all mailboxes with that.
+                cx.shared.topics.lock().remove(&topic);
                 self.lost.push(topic);
             }
         }

@@ -71,6 +71,7 @@ impl Process {
         let parts = DriverParts {
             host: Arc::default(),
             engine: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
+            joins: Arc::default(),
             settings: Arc::new(settings(Topology::Shards)),
             keys: Keys::new("t").expect("a plain prefix"),
             me: ProcessId(place as u64 + 1),

@@ -1,6 +1,7 @@
 //! What servers are asked for topics, and what becomes of it.
 
 use super::*;
+use crate::redis::wire::envelope::{Control, OutgoingBody};
 
 impl Layer {
     /// Joins so many groups, each with a member, and gives their topics.
@@ -286,4 +287,34 @@ async fn the_memory_of_many_topics_and_queues_is_given_back() {
     }
     sleep(Duration::from_secs(2)).await;
     assert!(room().0 <= 16 && room().1 <= 16, "{:?}", room());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_fails_leaves_the_membership_that_another_process_has_asked_for() {
+    let layer = willing_layer(settings(Topology::Shards));
+    layer.connect().await;
+    let channel = format!("specific.{ME}!a");
+    let joins = &layer.joins;
+    let join = joins.begin::<World>(&layer.local, "room", &channel, || false);
+    let join = join.expect("the names are valid");
+    let header = Header {
+        sender: OTHER,
+        sequence: 1,
+        deadline: 0,
+    };
+    let control = Control::Join {
+        request: 1,
+        group: "room".to_owned(),
+        channel,
+        expiry_ms: 0,
+    };
+    let draft = envelope::encode(&header, OutgoingBody::Control(&control), None);
+    let draft = draft.expect("it fits");
+    layer.push(|| Push::Message {
+        topic: layer.keys.process(ME).into_bytes(),
+        payload: draft.bytes().to_vec(),
+    });
+    sleep(Duration::from_millis(1)).await;
+    drop(join);
+    assert_eq!(layer.local.group_count("room"), Ok(1));
 }
