@@ -20,6 +20,8 @@ pub(super) struct Answer {
     asked: Instant,
     came: Instant,
     address: Result<Address, Fault>,
+    /// The address that the Sentinel has named last, which a failure does not change.
+    last_address: Option<Address>,
 }
 
 /// When an answer must have been asked for to be good: not before the latest news, and not too long ago.
@@ -30,14 +32,20 @@ pub(super) fn since(now: Instant, news: Option<Instant>, calm: bool) -> Instant 
 }
 
 /// Puts an answer in the place of an older one. Returns whether the master has moved.
-pub(super) fn replace(place: &mut Option<Answer>, newest: Answer) -> bool {
-    let known = place.as_ref();
-    if known.is_some_and(|known| known.asked > newest.asked) {
+pub(super) fn replace(place: &mut Option<Answer>, mut newest: Answer) -> bool {
+    if place
+        .as_ref()
+        .is_some_and(|known| known.asked > newest.asked)
+    {
         return false;
     }
-    let before = known.and_then(|known| known.address.as_ref().ok());
-    let now = newest.address.as_ref().ok();
-    let has_moved = before.zip(now).is_some_and(|(before, now)| before != now);
+    let before = place.take().and_then(|known| known.last_address);
+    let now = newest.last_address.as_ref();
+    let has_moved = before
+        .as_ref()
+        .zip(now)
+        .is_some_and(|(before, now)| before != now);
+    newest.last_address = newest.last_address.or(before);
     *place = Some(newest);
     has_moved
 }
@@ -47,6 +55,7 @@ impl Answer {
         Self {
             asked,
             came,
+            last_address: address.clone().ok(),
             address,
         }
     }
@@ -127,5 +136,17 @@ mod tests {
         assert!(!replace(&mut place, named("a", now + MS(2))), "it is older");
         let newest = place.as_ref().and_then(|newest| newest.good(now, now));
         assert_eq!(newest, Some(&Ok(("b".to_owned(), 6379))));
+    }
+
+    #[test]
+    fn a_failure_between_two_answers_does_not_hide_that_the_master_has_moved() {
+        let now = Instant::now();
+        for (host, has_moved) in [("a", false), ("b", true)] {
+            let mut place = Some(named("a", now));
+            for asked in [now + MS(1), now + MS(2)] {
+                assert!(!replace(&mut place, failed(asked, asked)));
+            }
+            assert_eq!(replace(&mut place, named(host, now + MS(3))), has_moved);
+        }
     }
 }

@@ -8,7 +8,11 @@
 //!
 //! A message of the Sentinel may be lost. Then the next look-up that asks finds the new master. Its answer is published here
 //! in the same way, so that all layers follow as soon as one has found out.
+//!
+//! Sentinels do not all know of a new master at once. So the one that published it is asked before all others, by those who look
+//! it up and by those who connect.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -66,7 +70,7 @@ impl Sentinels {
     }
 }
 
-/// A master, and the Sentinels that know it, in the order in which they are asked.
+/// A master, and the Sentinels that know it, in the order in which they were given.
 #[derive(Debug)]
 pub(crate) struct Master {
     sentinels: Vec<Arc<Sentinel>>,
@@ -74,8 +78,15 @@ pub(crate) struct Master {
 }
 
 impl Master {
-    pub(crate) fn sentinels(&self) -> &[Arc<Sentinel>] {
-        &self.sentinels
+    /// Its Sentinels in the order in which they are asked: the one that has published a new master last, and so on, then those that
+    /// have published none, as they were given.
+    pub(crate) fn sentinels(&self) -> Vec<&Sentinel> {
+        let mut sentinels: Vec<&Sentinel> = self.sentinels.iter().map(Arc::as_ref).collect();
+        sentinels.sort_by_cached_key(|sentinel| {
+            let known = sentinel.known(&self.name);
+            Reverse(*known.published.lock())
+        });
+        sentinels
     }
 
     /// Its name at the Sentinels.
@@ -119,6 +130,8 @@ struct Known {
     asking: AsyncMutex<()>,
     /// The time of the latest news: answers from before are no longer good.
     news: watch::Sender<Instant>,
+    /// When the Sentinel has published last that there is a new one.
+    published: Mutex<Option<Instant>>,
 }
 
 impl Known {
@@ -127,6 +140,7 @@ impl Known {
             answer: Mutex::default(),
             asking: AsyncMutex::default(),
             news: watch::Sender::new(Instant::now()),
+            published: Mutex::default(),
         }
     }
 
@@ -174,7 +188,9 @@ impl Sentinel {
             News::Switched(name) => {
                 let known = self.masters.lock().get(&name).cloned();
                 if let Some(known) = known {
-                    known.news.send_replace(Instant::now());
+                    let now = Instant::now();
+                    *known.published.lock() = Some(now);
+                    known.news.send_replace(now);
                 }
             }
         }

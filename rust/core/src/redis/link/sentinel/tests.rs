@@ -1,5 +1,6 @@
 use std::sync::atomic::AtomicUsize;
 
+use super::super::probe;
 use super::super::transport::{BoxFuture, Change, Push, PushSink};
 use super::*;
 use crate::redis::settings::{Certificates, Protocol, SocketAddress, Tls};
@@ -14,20 +15,28 @@ struct Fake {
     breaks: AtomicBool,
     refusing: AtomicBool,
     port: Mutex<u16>,
-    sinks: Mutex<Vec<PushSink>>,
+    /// The Sentinels that name this port instead, by their hosts.
+    other_ports: Mutex<HashMap<String, u16>>,
+    sinks: Mutex<Vec<(String, PushSink)>>,
 }
 
 struct FakeTransport(Arc<Fake>);
 
 struct FakeLink {
     fake: Arc<Fake>,
+    host: String,
     answers: AtomicUsize,
     pushes: Option<PushSink>,
 }
 
 impl Fake {
     fn publish(&self, topic: &str, payload: &str) {
-        for sink in self.sinks.lock().iter() {
+        self.publish_at("sentinel", topic, payload);
+    }
+
+    /// What the Sentinel at this host publishes.
+    fn publish_at(&self, host: &str, topic: &str, payload: &str) {
+        for (_, sink) in self.sinks.lock().iter().filter(|(at, _)| at == host) {
             sink(Push::Message {
                 topic: topic.as_bytes().to_vec(),
                 payload: payload.as_bytes().to_vec(),
@@ -44,7 +53,7 @@ impl Fake {
 impl Transport for FakeTransport {
     fn open(
         &self,
-        _endpoint: &Endpoint,
+        endpoint: &Endpoint,
         _timeout: Duration,
         pushes: Option<PushSink>,
     ) -> BoxFuture<Result<Arc<dyn Link>, Fault>> {
@@ -56,15 +65,18 @@ impl Transport for FakeTransport {
         count.fetch_add(1, Ordering::SeqCst);
         let breaks = fake.breaks.load(Ordering::SeqCst);
         let answers = AtomicUsize::new(if breaks { 1 } else { usize::MAX });
+        let host = endpoint.socket.host().unwrap_or_default().to_owned();
         Box::pin(async move {
             // As any connection, it takes some time.
             tokio::time::sleep(Duration::from_millis(1)).await;
             if fake.refusing.load(Ordering::SeqCst) {
                 return Err(Fault::new(FaultKind::Unreachable, "nobody is there"));
             }
-            fake.sinks.lock().extend(pushes.clone());
+            let sink = pushes.clone().map(|sink| (host.clone(), sink));
+            fake.sinks.lock().extend(sink);
             let link = FakeLink {
                 fake,
+                host,
                 answers,
                 pushes,
             };
@@ -81,7 +93,8 @@ impl Link for FakeLink {
             .answers
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
         let word = |text: &str| Reply::BulkString(text.as_bytes().to_vec());
-        let port = self.fake.port.lock().to_string();
+        let other = self.fake.other_ports.lock().get(&self.host).copied();
+        let port = other.unwrap_or(*self.fake.port.lock()).to_string();
         let master = Reply::Array(vec![word("master"), word(&port)]);
         let lost = |_| Fault::new(FaultKind::Lost, "the connection was lost");
         Box::pin(async move {
@@ -164,7 +177,7 @@ async fn pass(duration: Duration) {
 
 /// What a layer does once a second.
 async fn look_up(master: &Master) -> Result<u16, Fault> {
-    let (sentinel, news) = (&master.sentinels()[0], master.latest_news());
+    let (sentinel, news) = (master.sentinels()[0], master.latest_news());
     let address = sentinel.look_up(master.name(), PROBE_TIMEOUT, news, true);
     Ok(address.await?.1)
 }
@@ -237,6 +250,41 @@ async fn a_message_wakes_those_who_follow_the_master_and_one_of_them_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_sentinel_that_has_published_another_master_is_asked_first() {
+    let process = Process::new();
+    let server = Server {
+        sentinels: ["one", "two", "three"].map(endpoint).to_vec(),
+        ..server("main")
+    };
+    let master = process.sentinels.master(&process.transport, &server);
+    let master = master.expect("it is behind Sentinels");
+    pass(Duration::from_secs(1)).await;
+    let (to, at) = (&*process.transport, &server.endpoint);
+    let opened = probe::open(to, at, Some(&master), PROBE_TIMEOUT, None).await;
+    let address = opened.expect("it answers").address;
+    assert_eq!(address, Some(("master".to_owned(), 0)));
+    let known: Vec<Address> = address.into_iter().collect();
+    process
+        .fake
+        .other_ports
+        .lock()
+        .insert("three".to_owned(), 1);
+    let mut news = master.news();
+    process
+        .fake
+        .publish_at("three", "+switch-master", "main 10.0.0.1 0 10.0.0.2 1");
+    news[2].changed().await.expect("the Sentinel is there");
+    let found = probe::successor(to, at, &master, &known, PROBE_TIMEOUT, true).await;
+    let new = Some(("master".to_owned(), 1));
+    assert_eq!(found, new);
+    let opened = probe::open(to, at, Some(&master), PROBE_TIMEOUT, None).await;
+    assert_eq!(opened.expect("it answers").address, new);
+    let order = master.sentinels();
+    let order = order.iter().map(|sentinel| sentinel.endpoint.socket.host());
+    assert!(order.eq([Some("three"), Some("one"), Some("two")]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_master_whose_message_was_lost_is_found_by_one_layer_for_all() {
     let process = Process::new();
     let masters = [process.follow("main"), process.follow("main")];
@@ -261,7 +309,7 @@ async fn a_sentinel_that_publishes_nothing_is_asked_every_second() {
     pass(Duration::from_secs(1)).await;
     look_up(&master).await.expect("it answers");
     process.fake.refusing.store(true, Ordering::SeqCst);
-    for sink in process.fake.sinks.lock().iter() {
+    for (_, sink) in process.fake.sinks.lock().iter() {
         sink(Push::Lost);
     }
     process.fake.take_asked();
@@ -301,7 +349,7 @@ async fn the_subscription_ends_with_its_last_user() {
     let (first, last) = (process.follow("main"), process.follow("other"));
     pass(Duration::from_secs(1)).await;
     drop(first);
-    let sink = process.fake.sinks.lock().pop().expect("it subscribes");
+    let (_, sink) = process.fake.sinks.lock().pop().expect("it subscribes");
     assert_eq!(Arc::strong_count(&sink), 2, "the connection has the other");
     drop(last);
     pass(Duration::from_secs(1)).await;
