@@ -62,7 +62,7 @@ pub enum Notice {
         /// The field of [`LinkStats`](super::LinkStats) that counts it.
         counter: &'static str,
     },
-    /// These groups and queues may have missed messages.
+    /// These groups, or channels of this process, may have missed messages.
     Gap {
         /// Groups whose subscription was interrupted, or in whose messages there is a hole.
         groups: Vec<String>,

@@ -385,7 +385,8 @@ impl Arrivals {
         }
     }
 
-    /// Reports that these topics may have missed messages.
+    /// Reports that these topics may have missed messages. The owner is told of those that carry messages of users; what was missed
+    /// on another is read again, or asked for again.
     pub(super) fn report_gap<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -407,11 +408,13 @@ impl Arrivals {
             matches!(topic, Some(Topic::Process(_) | Topic::Channel(_)))
         };
         let direct = topics.iter().any(is_direct);
-        cx.shared.notice(Notice::Gap {
-            direct,
-            groups,
-            missed,
-        });
+        if direct || !groups.is_empty() {
+            cx.shared.notice(Notice::Gap {
+                direct,
+                groups,
+                missed,
+            });
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::testing::{ME, OTHER, World, context, settings};
 use super::*;
@@ -128,12 +129,21 @@ fn a_hole_among_announcements_is_noted_and_one_among_messages_is_not() {
         assert!(arrived.is_some());
         assert_eq!(arrivals.take_missed_change(), missed, "{topic} {sequence}");
     }
+    let notice = cx.shared.notices.next(Duration::ZERO);
+    assert_eq!(notice, None, "no message of a user was missed");
     let (topic, channel) = (cx.keys.process(ME), format!("specific.{ME}!a"));
     for sequence in [1, 3] {
         let bytes = direct(&channel, sequence);
         arrivals.arrived(&mut cx, &mut topics, (&SHARD, &topic), bytes);
     }
     assert!(!arrivals.take_missed_change());
+    let gap = Notice::Gap {
+        direct: true,
+        groups: Vec::new(),
+        missed: 1,
+    };
+    assert_eq!(cx.shared.notices.next(Duration::ZERO), Some(gap));
+    assert_eq!(cx.shared.stats().gaps, 3);
 }
 
 #[test]
