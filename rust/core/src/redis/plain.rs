@@ -33,14 +33,18 @@ fn key<V>(table: &HashMap<Arc<str>, V>, name: &str) -> Arc<str> {
     known.unwrap_or_else(|| Arc::from(name))
 }
 
-impl PlainMembers {
-    pub(crate) fn replace(&mut self, memberships: impl Iterator<Item = (String, String, u64)>) {
-        self.clear();
+impl FromIterator<(String, String, u64)> for PlainMembers {
+    /// Groups, channels, and until when, as they were read.
+    fn from_iter<I: IntoIterator<Item = (String, String, u64)>>(memberships: I) -> Self {
+        let mut all = Self::default();
         for (group, channel, deadline) in memberships {
-            self.add(&group, &channel, deadline);
+            all.add(&group, &channel, deadline);
         }
+        all
     }
+}
 
+impl PlainMembers {
     /// A membership ends then, or has ended already.
     pub(crate) fn set(&mut self, group: &str, channel: &str, deadline: u64, now: u64) {
         if deadline > now {
@@ -156,7 +160,7 @@ mod tests {
         assert_eq!(plain.last_deadline(), 50);
         plain.remove("room", "work");
         assert_eq!(plain.last_deadline(), 50);
-        plain.replace([("room".to_owned(), "work".to_owned(), 30)].into_iter());
+        plain = PlainMembers::from_iter([("room".to_owned(), "work".to_owned(), 30)]);
         assert_eq!(plain.last_deadline(), 30);
     }
 

@@ -148,8 +148,7 @@ impl<H: Host> Driver<H> {
             Some(Arrived::Control(sender, control)) => self.control_received(sender, control),
             Some(Arrived::Members(sender, number, control)) => {
                 let (from, outgoing) = ((sender, number), &mut self.outgoing);
-                self.members
-                    .announced(cx, arrivals, outgoing, from, control);
+                self.members.heard(cx, arrivals, outgoing, from, control);
             }
             None => {}
         }

@@ -11,38 +11,42 @@ use std::collections::{HashMap, VecDeque};
 use crate::redis::wire::keys::member_field;
 use crate::shrink::Shrink;
 
-/// A membership with changes of this process under way.
+/// How many announcements may be on their way back. With more they are given up: the subscription brings nothing.
+pub(super) const MOST: usize = 16_384;
+
+/// A membership that this process is changing.
 #[derive(Debug, Default)]
 struct Open {
+    /// Changes that were asked for and have not ended.
     changes: usize,
-    /// How many changes by others had come with the last one of this membership.
+    /// The count of changes by others when the latest of them concerned this membership.
     disturbed: u64,
 }
 
 /// A change whose announcement was sent and has not come back.
 #[derive(Debug)]
-struct Announced {
-    /// Of the announcement.
+struct Sent {
+    /// The number of the announcement.
     number: u64,
     field: String,
-    /// How many changes by others had come when it was asked for.
+    /// The count of changes by others when this one was asked for.
     begun: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
-    /// How many changes by others have come.
+    /// Counts the changes by others.
     others: u64,
-    /// The same, with the last one that may have been of any membership.
+    /// That count when the latest of them may have concerned any membership.
     disturbed: u64,
-    /// By the field of the hash.
+    /// The memberships that this process is changing, by the field of the hash.
     open: HashMap<String, Open>,
-    /// In the order of their numbers.
-    announced: VecDeque<Announced>,
+    /// The announcements that were sent and have not come back, in the order of their numbers.
+    sent: VecDeque<Sent>,
 }
 
 impl Announcements {
-    /// A change is asked for. Returns what is to be given back when it has been made.
+    /// A change is asked for. Returns what is to be given to `sent` when it has been made.
     pub(super) fn begin(&mut self, group: &str, channel: &str) -> u64 {
         let open = self.open.entry(member_field(group, channel)).or_default();
         open.changes += 1;
@@ -50,19 +54,24 @@ impl Announcements {
     }
 
     /// A change was made, and its announcement was sent with this number.
-    pub(super) fn announced(&mut self, (group, channel): (&str, &str), begun: u64, number: u64) {
+    pub(super) fn sent(&mut self, (group, channel): (&str, &str), begun: u64, number: u64) {
         // A sender that forgot the destination counts from 1 again.
-        for earlier in self.announced.iter_mut().rev() {
+        for earlier in self.sent.iter_mut().rev() {
             if earlier.number < number {
                 break;
             }
             earlier.number = number;
         }
-        self.announced.push_back(Announced {
+        self.sent.push_back(Sent {
             number,
             field: member_field(group, channel),
             begun,
         });
+    }
+
+    /// Whether so many are on their way back that they are to be given up.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.sent.len() > MOST
     }
 
     /// A change will not be announced.
@@ -90,11 +99,8 @@ impl Announcements {
     /// changed one of these memberships meanwhile.
     pub(super) fn came_back(&mut self, number: u64) -> bool {
         let mut disturbed = false;
-        while self
-            .announced
-            .front()
-            .is_some_and(|next| next.number <= number)
-            && let Some(back) = self.announced.pop_front()
+        while self.sent.front().is_some_and(|next| next.number <= number)
+            && let Some(back) = self.sent.pop_front()
         {
             disturbed |= self.disturbed.max(self.end(&back.field)) > back.begun;
         }
@@ -103,14 +109,14 @@ impl Announcements {
 
     /// The announcements that were sent may not come back. Returns whether there are any.
     pub(super) fn give_up(&mut self) -> bool {
-        let announced = std::mem::take(&mut self.announced);
-        for Announced { field, .. } in &announced {
+        let sent = std::mem::take(&mut self.sent);
+        for Sent { field, .. } in &sent {
             self.end(field);
         }
-        !announced.is_empty()
+        !sent.is_empty()
     }
 
-    /// Ends a change; returns when another process has changed the membership last.
+    /// Ends a change; returns the count of changes by others when the latest of them concerned its membership.
     fn end(&mut self, field: &str) -> u64 {
         let Some(open) = self.open.get_mut(field) else {
             return 0;
@@ -125,7 +131,7 @@ impl Announcements {
 
     pub(super) fn shrink_if_sparse(&mut self) {
         self.open.shrink_if_sparse();
-        self.announced.shrink_if_sparse();
+        self.sent.shrink_if_sparse();
     }
 }
 
@@ -141,16 +147,16 @@ mod tests {
         changes.disturb(WORK.0, WORK.1);
         let first = changes.begin(WORK.0, WORK.1);
         changes.disturb("room", "other");
-        changes.announced(WORK, first, 1);
+        changes.sent(WORK, first, 1);
         assert!(!changes.came_back(1), "it concerned another membership");
         let second = changes.begin(WORK.0, WORK.1);
         changes.disturb(WORK.0, WORK.1);
         let third = changes.begin(WORK.0, WORK.1);
-        changes.announced(WORK, second, 2);
-        changes.announced(WORK, third, 3);
+        changes.sent(WORK, second, 2);
+        changes.sent(WORK, third, 3);
         assert!(changes.came_back(2));
         assert!(!changes.came_back(3), "it was asked for later");
-        assert!(changes.open.is_empty() && changes.announced.is_empty());
+        assert!(changes.open.is_empty() && changes.sent.is_empty());
     }
 
     #[test]
@@ -158,10 +164,10 @@ mod tests {
         let mut changes = Announcements::default();
         let begun = changes.begin(WORK.0, WORK.1);
         changes.disturb_all();
-        changes.announced(WORK, begun, 1);
+        changes.sent(WORK, begun, 1);
         assert!(changes.came_back(4), "and what is behind it says the same");
         let begun = changes.begin(WORK.0, WORK.1);
-        changes.announced(WORK, begun, 5);
+        changes.sent(WORK, begun, 5);
         assert!(!changes.came_back(5));
     }
 
@@ -171,7 +177,7 @@ mod tests {
         assert!(!changes.give_up());
         let begun = changes.begin(WORK.0, WORK.1);
         let failed = changes.begin(WORK.0, WORK.1);
-        changes.announced(WORK, begun, 1);
+        changes.sent(WORK, begun, 1);
         assert!(changes.give_up());
         assert_eq!(changes.begin(WORK.0, WORK.1), failed);
         changes.abandon(WORK.0, WORK.1);
@@ -184,7 +190,7 @@ mod tests {
         let mut changes = Announcements::default();
         for number in [65_000, 65_001, 1] {
             let begun = changes.begin(WORK.0, WORK.1);
-            changes.announced(WORK, begun, number);
+            changes.sent(WORK, begun, number);
         }
         changes.disturb(WORK.0, WORK.1);
         assert!(changes.came_back(1));

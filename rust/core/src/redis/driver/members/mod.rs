@@ -8,31 +8,31 @@
 //! between a change and its announcement.
 
 use std::collections::HashSet;
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use self::announcements::Announcements;
-use self::flush::{MARGIN, removal};
+use self::flush::removal;
 use super::arrivals::Arrivals;
 use super::calls::CallId;
 use super::context::Context;
 use super::outgoing::Outgoing;
 use super::queues::Queues;
 use super::refusals::{NO_NAME, Origin};
-use super::reply::{text, words};
 use super::request::{MembershipChange, Request, Then};
-use crate::name::{check_channel, check_group};
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
-use crate::redis::link::{Command, Reply};
+use crate::redis::link::Command;
 use crate::redis::wire::envelope::{Control, Draft};
-use crate::redis::wire::keys::{ProcessId, member_field, membership_of, process_of};
-use crate::redis::wire::membership::{self, NoMembership};
+use crate::redis::wire::keys::{ProcessId, member_field, process_of};
+use crate::redis::wire::membership;
 use crate::shrink::Shrink;
 
 mod announcements;
 mod flush;
+mod reading;
 
 pub(super) use self::flush::{flush, flush_here, index_read, members_removed, removed};
 
@@ -83,9 +83,14 @@ pub(super) struct Members {
     since: Vec<(String, String, u64)>,
     /// When they are read at the latest.
     next_reading: Option<Instant>,
+    /// Group and channel of the memberships that had ended and that this process has removed from the hash: somebody may have
+    /// renewed one in the same moment.
+    removed: Vec<(String, String)>,
+    /// Until when such a renewal may be announced.
+    removed_until: Option<Instant>,
     announcements: Announcements,
-    /// Processes that announce their changes: that something has changed they tell those of earlier releases.
-    announcing: HashSet<ProcessId>,
+    /// Processes whose announcements were heard: that something has changed they tell those of earlier releases.
+    announcers: HashSet<ProcessId>,
     /// A change of this process may not have been announced.
     unannounced: bool,
 }
@@ -159,7 +164,11 @@ impl Members {
         };
         if let Some(number) = outgoing.announce(cx, &announcement, call) {
             let field = (group.as_str(), channel.as_str());
-            self.announcements.announced(field, begun, number);
+            self.announcements.sent(field, begun, number);
+            if self.announcements.are_too_many() {
+                self.unannounced |= self.announcements.give_up();
+                self.distrust(cx);
+            }
         } else {
             self.announcements.abandon(&group, &channel);
             self.unannounced = true;
@@ -179,8 +188,8 @@ impl Members {
         self.unannounced = true;
     }
 
-    /// What somebody announces on the topic of the members.
-    pub(super) fn announced<H: Host>(
+    /// Hears what somebody announces on the topic of the members.
+    pub(super) fn heard<H: Host>(
         &mut self,
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
@@ -193,11 +202,11 @@ impl Members {
             let call = cx.call(0, None);
             outgoing.announce(cx, &Control::ReadMembers, call);
         }
-        if self.announcing.len() >= SENDERS {
-            // Until they are known again they are taken for processes of an earlier release, which costs readings.
-            self.announcing.clear();
+        if self.announcers.len() >= SENDERS {
+            // Until they are heard again they are taken for processes of an earlier release, which costs readings.
+            self.announcers.clear();
         }
-        self.announcing.insert(sender);
+        self.announcers.insert(sender);
         let Control::Membership {
             group,
             channel,
@@ -230,7 +239,7 @@ impl Members {
 
     /// Some process says that members have changed, and not how.
     pub(super) fn changed_somehow<H: Host>(&mut self, cx: &mut Context<H>, sender: ProcessId) {
-        if sender == cx.me || self.announcing.contains(&sender) {
+        if sender == cx.me || self.announcers.contains(&sender) {
             return;
         }
         self.distrust(cx);
@@ -258,7 +267,7 @@ impl Members {
 
     /// What is done once a second while the topics are subscribed to.
     pub(super) fn look_after<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
-        if std::mem::take(&mut self.unannounced) {
+        if mem::take(&mut self.unannounced) {
             let call = cx.call(0, None);
             outgoing.announce(cx, &Control::MembersChanged, call);
         }
@@ -269,7 +278,7 @@ impl Members {
 
     pub(super) fn shrink_if_sparse(&mut self) {
         self.since.shrink_if_sparse();
-        self.announcing.shrink_if_sparse();
+        self.announcers.shrink_if_sparse();
         self.announcements.shrink_if_sparse();
     }
 
@@ -336,17 +345,26 @@ impl Members {
         }
         self.reading = Reading::Asked;
         // An earlier one that is still to come stays: it is for what may come after the answer to this.
-        let latest = cx.now + TRUSTED;
-        let earlier = self.next_reading.filter(|next| *next > cx.now);
-        self.next_reading = Some(earlier.map_or(latest, |next| next.min(latest)));
+        let still_to_come = |next: &Instant| *next > cx.now;
+        let earlier = [self.next_reading, self.removed_until]
+            .into_iter()
+            .flatten();
+        self.next_reading = earlier.filter(still_to_come).min();
+        self.read_at(cx.now + TRUSTED);
         let key = cx.keys.members();
         let command = Command::new("HGETALL").text(&key);
         cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Members).safe());
     }
 
+    /// Has the members read at that time at the latest.
+    fn read_at(&mut self, at: Instant) {
+        let earlier = self.next_reading.map_or(at, |next| next.min(at));
+        self.next_reading = Some(earlier);
+    }
+
     fn loaded<H: Host>(&mut self, cx: &mut Context<H>) {
         self.since.clear();
-        if std::mem::take(&mut self.reading) == Reading::Stale {
+        if mem::take(&mut self.reading) == Reading::Stale {
             self.load(cx);
         }
     }
@@ -355,73 +373,10 @@ impl Members {
     pub(super) fn not_loaded<H: Host>(&mut self, cx: &mut Context<H>, fault: &Fault) {
         self.next_reading = Some(cx.now + RETRY);
         self.loaded(cx);
-        for held in std::mem::take(&mut self.held) {
+        for held in mem::take(&mut self.held) {
             if let Deferred::Message { call, .. } = held {
                 cx.calls.fail(call, fault.clone());
             }
-        }
-    }
-
-    pub(super) fn read<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
-        queues: &mut Queues,
-        replies: Vec<Reply>,
-    ) {
-        let (now, key) = (cx.shared.now(), cx.keys.members());
-        let mut expired = Vec::new();
-        let mut memberships = Vec::new();
-        let mut words = words(replies).into_iter();
-        while let (Some(field), Some(deadline)) = (words.next(), words.next()) {
-            let (Some(field), Some(deadline)) = (text(field), text(deadline)) else {
-                continue;
-            };
-            let Some((group, channel)) = membership_of(&field) else {
-                continue;
-            };
-            // Whoever can write to the server can write any names there.
-            let valid = check_group(group).is_ok() && check_channel(channel).is_ok();
-            if !valid || process_of(channel).is_some() {
-                let from = Origin {
-                    place: &key,
-                    sender: None,
-                };
-                arrivals.refuse_content(cx, from, NO_NAME, "");
-                continue;
-            }
-            let crypt = cx.settings.crypt.as_deref();
-            let deadline = match membership::end(&key, &field, &deadline, crypt) {
-                Ok(deadline) => deadline,
-                Err(NoMembership::Malformed) => continue,
-                Err(NoMembership::Unauthenticated) => {
-                    let refusals = arrivals.refusals();
-                    refusals.refuse_member(&cx.shared, &key, group, channel);
-                    continue;
-                }
-            };
-            if deadline > now {
-                memberships.push((group.to_owned(), channel.to_owned(), deadline));
-            } else if deadline.saturating_add(MARGIN) < now {
-                // Not at once: it may be renewed between the reading and the removal.
-                expired.push(field);
-            }
-        }
-        let mut plain = cx.shared.plain.lock();
-        plain.replace(memberships.into_iter());
-        for (group, channel, end) in &self.since {
-            plain.set(group, channel, *end, now);
-        }
-        drop(plain);
-        self.read = true;
-        self.loaded(cx);
-        for held in std::mem::take(&mut self.held) {
-            self.resume(cx, queues, held);
-        }
-        if !expired.is_empty() {
-            let command = Command::new("HDEL").text(&key);
-            let command = expired.into_iter().fold(command, Command::text);
-            cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Ignored).safe());
         }
     }
 

@@ -1,7 +1,9 @@
 use super::super::super::settings::Settings;
 use super::super::testing::{ME, OTHER, World, context, settings};
+use super::announcements::MOST;
 use super::*;
 use crate::redis::fault::FaultKind;
+use crate::redis::link::Reply;
 use crate::redis::settings::Topology;
 
 struct Process {
@@ -58,10 +60,19 @@ impl Process {
 
     /// The hash says that these channels are in the group "room".
     fn read(&mut self, channels: &[&str]) {
-        let end = (self.cx.shared.now() + 60_000).to_string();
+        let end = self.cx.shared.now() + 60_000;
+        let memberships: Vec<_> = channels.iter().map(|channel| (*channel, end)).collect();
+        self.read_ends(&memberships);
+    }
+
+    /// The hash says that these channels are in the group "room" until then.
+    fn read_ends(&mut self, memberships: &[(&str, u64)]) {
         let word = |text: &str| Reply::BulkString(text.as_bytes().to_vec());
-        let pair = |channel: &&str| [word(&member_field("room", channel)), word(&end)];
-        let replies = vec![Reply::Array(channels.iter().flat_map(pair).collect())];
+        let pair = |(channel, end): &(&str, u64)| {
+            let field = member_field("room", channel);
+            [word(&field), word(&end.to_string())]
+        };
+        let replies = vec![Reply::Array(memberships.iter().flat_map(pair).collect())];
         let (cx, arrivals, queues) = (&mut self.cx, &mut self.arrivals, &mut self.queues);
         self.members.read(cx, arrivals, queues, replies);
     }
@@ -70,7 +81,7 @@ impl Process {
     fn hear(&mut self, sender: ProcessId, number: u64, control: Control) {
         let (cx, arrivals, outgoing) = (&mut self.cx, &mut self.arrivals, &mut self.outgoing);
         self.members
-            .announced(cx, arrivals, outgoing, (sender, number), control);
+            .heard(cx, arrivals, outgoing, (sender, number), control);
     }
 
     /// Another process announces that a channel has joined the group "room", or left it.
@@ -332,6 +343,75 @@ fn a_change_that_the_server_refuses_is_not_announced() {
 }
 
 #[test]
+fn a_membership_that_ended_long_ago_is_removed_from_the_hash() {
+    let mut process = Process::loaded();
+    let now = process.cx.shared.now();
+    process.read_ends(&[("old", 1), ("just", now - 1), ("work", now + 60_000)]);
+    let removals = process.cx.requests.iter().map(Request::to_strings);
+    let removals: Vec<_> = removals.flatten().collect();
+    assert_eq!(removals, ["HDEL t:m room\0old"]);
+    assert_eq!(process.in_room(), ["work"]);
+}
+
+#[test]
+fn a_membership_that_was_renewed_while_it_was_removed_is_put_back() {
+    for is_discarded in [false, true] {
+        let mut process = Process::loaded();
+        process.read_ends(&[("mail", 1)]);
+        assert_eq!(process.requests(), ["HDEL t:m"]);
+        process.hear_of("mail", true);
+        if is_discarded {
+            process.hear_of("mail", false);
+        }
+        process.cx.now = process.cx.until() + process.cx.settings.send_timeout;
+        process
+            .members
+            .look_after(&mut process.cx, &mut process.outgoing);
+        assert_eq!(process.requests(), ["HGETALL t:m"]);
+        process.read(&["work"]);
+        let (requests, members): (&[_], &[_]) = if is_discarded {
+            (&[], &["work"])
+        } else {
+            (&["HSET t:m"], &["mail", "work"])
+        };
+        assert_eq!(process.requests(), requests);
+        assert_eq!(process.in_room(), members);
+        process.read(&["work"]);
+        assert_eq!(process.requests(), [""; 0], "that is done once");
+    }
+}
+
+#[test]
+fn a_membership_that_was_renewed_while_it_was_read_is_not_removed() {
+    let mut process = Process::loaded();
+    process.members.load(&mut process.cx);
+    process.hear_of("mail", true);
+    process.asked();
+    process.read_ends(&[("mail", 1)]);
+    assert_eq!(process.requests(), [""; 0]);
+    assert_eq!(process.in_room(), ["mail"]);
+}
+
+#[test]
+fn announcements_that_do_not_come_back_are_given_up_when_there_are_many() {
+    let mut process = Process::loaded();
+    for _ in 0..=MOST {
+        let change = process.leave();
+        process.changed(change);
+        process.cx.requests.retain(|request| !request.publishes());
+    }
+    assert_eq!(process.asked(), ["HGETALL"]);
+    process.read(&[]);
+    process
+        .members
+        .look_after(&mut process.cx, &mut process.outgoing);
+    assert_eq!(process.requests(), ["PUBLISH t:m", "PUBLISH t:c"]);
+    // All others read them then, and this process too.
+    process.hear(ME, 1, membership("work", 0));
+    assert_eq!(process.requests(), [""; 0], "it was given up");
+}
+
+#[test]
 fn members_are_read_now_and_then() {
     let mut process = Process::loaded();
     process.cx.now += TRUSTED;
@@ -350,8 +430,8 @@ fn senders_are_forgotten_when_there_are_too_many() {
     for sender in 0..=SENDERS as u64 {
         process.hear(ProcessId(sender), 1, membership("work", u64::MAX));
     }
-    assert_eq!(process.members.announcing.len(), 1);
-    process.members.announcing.clear();
+    assert_eq!(process.members.announcers.len(), 1);
+    process.members.announcers.clear();
     process.members.shrink_if_sparse();
-    assert_eq!(process.members.announcing.capacity(), 0);
+    assert_eq!(process.members.announcers.capacity(), 0);
 }
