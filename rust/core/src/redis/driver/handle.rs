@@ -1,7 +1,8 @@
 //! Dispatches events to the parts, and what follows from them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
 
 use super::Driver;
 use super::arrivals::Arrived;
@@ -292,7 +293,7 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    pub(super) fn answered(&mut self, then: Then, replies: Vec<Reply>, carried: Arc<[u8]>) {
+    pub(super) fn answered(&mut self, then: Then, replies: Vec<Reply>, carried: Bytes) {
         let cx = &mut self.cx;
         let (arrivals, queues) = (&mut self.arrivals, &mut self.queues);
         match then {

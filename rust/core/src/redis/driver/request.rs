@@ -1,9 +1,8 @@
 //! A request to a server: its commands, when it is given up, and what follows from the answer.
 
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use super::calls::CallId;
@@ -121,7 +120,7 @@ pub(super) struct MembershipChange {
 pub(super) struct Pushed {
     pub(super) channel: String,
     /// As it was written; nothing before that.
-    pub(super) entry: Arc<[u8]>,
+    pub(super) entry: Bytes,
     /// How many entries the queue held with this one.
     pub(super) length: u64,
     pub(super) call: CallId,
@@ -238,7 +237,7 @@ impl Request {
     }
 
     /// The envelope that it carries, or the value of a membership, as it was written.
-    pub(super) fn carried(&self) -> Arc<[u8]> {
+    pub(super) fn carried(&self) -> Bytes {
         let first = self.commands.first().and_then(Command::carried);
         first.cloned().unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! Commands, whose time-dependent words are set when they are written to a server.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use crate::redis::wire::envelope::{Date, Draft};
 use crate::redis::wire::membership;
@@ -18,7 +18,7 @@ enum Word {
     Publish,
     Name(&'static str),
     Text(String),
-    Bytes(Arc<[u8]>),
+    Bytes(Bytes),
     /// An envelope, whose deadline depends on the server that it is written to, and on the time.
     Envelope(Draft),
     /// The time so many milliseconds after it is written to the server.
@@ -66,7 +66,7 @@ impl Command {
         self.text(word.to_string())
     }
 
-    pub(crate) fn bytes(mut self, word: Arc<[u8]>) -> Self {
+    pub(crate) fn bytes(mut self, word: Bytes) -> Self {
         self.0.push(Word::Bytes(word));
         self
     }
@@ -97,7 +97,7 @@ impl Command {
     }
 
     /// The envelope that it carries, or the value of a membership.
-    pub(crate) fn carried(&self) -> Option<&Arc<[u8]>> {
+    pub(crate) fn carried(&self) -> Option<&Bytes> {
         self.0.iter().find_map(|word| match word {
             Word::Envelope(envelope) => Some(envelope.bytes()),
             Word::Bytes(bytes) => Some(bytes),

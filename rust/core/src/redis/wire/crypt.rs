@@ -168,17 +168,17 @@ impl Crypt {
             .map_or([0; MAC], |key| mac(key).finalize().into_bytes().into())
     }
 
-    /// Decrypts an envelope where it is, if it came to the destination that it was written to. The text begins as long as
-    /// an initialisation vector behind the header, and nothing is behind it.
+    /// Decrypts an envelope where it is, if it came to the destination that it was written to, and gives where its text ends. The
+    /// text begins as long as an initialisation vector behind the header.
     ///
     /// # Errors
     /// Says why not. Takes the same time for every wrong code.
     pub fn open(
         &self,
-        bytes: &mut Vec<u8>,
+        bytes: &mut [u8],
         header: usize,
         destination: &str,
-    ) -> Result<(), Undecryptable> {
+    ) -> Result<usize, Undecryptable> {
         let end = bytes.len().checked_sub(MAC).ok_or(Undecryptable::NoToken)?;
         let (signed, mac) = bytes.split_at_mut(end);
         let (header, body) = signed
@@ -200,8 +200,7 @@ impl Crypt {
             })
             .ok_or(Undecryptable::WrongKey)?;
         let padding = key.open(text, iv)?;
-        bytes.truncate(end - padding);
-        Ok(())
+        Ok(end - padding)
     }
 
     /// The code that authenticates a membership: a field of a hash, and when it ends.

@@ -33,7 +33,7 @@
 
 use std::fmt;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use self::format::{CONTROL, DIRECT, ENCRYPTED, GROUP, KIND, SEALED, VERSION};
 use self::reader::{Reader, put_name};
@@ -85,31 +85,31 @@ pub enum OutgoingBody<'a> {
 }
 
 /// A message in msgpack, where it came in.
-#[derive(Clone)]
-pub struct Payload {
-    bytes: Vec<u8>,
-    /// The payload is all from here on.
-    start: usize,
-}
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(Bytes);
 
 impl Payload {
+    /// What stands at the end of a buffer and has so many bytes.
+    fn at_the_end(mut bytes: Bytes, length: usize) -> Self {
+        bytes.advance(bytes.len().saturating_sub(length));
+        Self(bytes)
+    }
+
     /// The msgpack.
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+        &self.0
     }
 
     /// The msgpack, where it is.
     pub fn into_bytes(self) -> Bytes {
-        let mut bytes = Bytes::from(self.bytes);
-        bytes.advance(self.start);
-        bytes
+        self.0
     }
 }
 
 impl From<Vec<u8>> for Payload {
     /// A payload that fills its buffer, as under `wire="channels_redis"`.
     fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, start: 0 }
+        Self(bytes.into())
     }
 }
 
@@ -118,14 +118,6 @@ impl AsRef<[u8]> for Payload {
         self.as_bytes()
     }
 }
-
-impl PartialEq for Payload {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for Payload {}
 
 impl fmt::Debug for Payload {
     /// Without the content, which must not appear in logs.
@@ -246,17 +238,18 @@ pub fn sender(envelope: &[u8]) -> ProcessId {
 }
 
 /// Reads an envelope that was written to a destination, a key or a pub/sub channel; the payload stays in the buffer, or in
-/// that of the decrypted body.
+/// that of the decrypted body. That is the same buffer if nobody else has it and the envelope is of version 2.
 ///
 /// With keys, a body that is not encrypted is refused: else anybody who can publish could send without a key.
 ///
 /// # Errors
 /// Says what is wrong with the bytes.
 pub fn decode(
-    mut bytes: Vec<u8>,
+    bytes: impl Into<Bytes>,
     destination: &str,
     crypt: Option<&Crypt>,
 ) -> Result<DecodedEnvelope, Malformed> {
+    let bytes = bytes.into();
     let mut reader = Reader::new(&bytes);
     let version = reader.byte()?;
     if version != VERSION && version != SEALED {
@@ -280,15 +273,16 @@ pub fn decode(
         (None, false) if sealed => Err(Malformed::Flags(flags)),
         (None, false) => read_body(kind, bytes, HEADER),
         (Some(crypt), true) if sealed && crypt.reads(Version::Two) => {
-            let opened = crypt.open(&mut bytes, HEADER, destination);
-            opened.map_err(Malformed::Undecryptable)?;
-            read_body(kind, bytes, HEADER + IV)
+            let mut bytes = BytesMut::from(bytes);
+            let end = crypt.open(&mut bytes, HEADER, destination);
+            bytes.truncate(end.map_err(Malformed::Undecryptable)?);
+            read_body(kind, bytes.freeze(), HEADER + IV)
         }
         (Some(crypt), true) if !sealed && crypt.reads(Version::One) => {
             let text = crypt
                 .decrypt(reader.rest())
                 .map_err(Malformed::Undecryptable)?;
-            read_body(kind, text, 0)
+            read_body(kind, text.into(), 0)
         }
         (Some(_), true) => Err(Malformed::Unaccepted(version)),
         (None, true) => Err(Malformed::Encrypted),
@@ -301,7 +295,7 @@ pub fn decode(
     })
 }
 
-fn read_body(kind: u8, bytes: Vec<u8>, start: usize) -> Result<Body, Malformed> {
+fn read_body(kind: u8, bytes: Bytes, start: usize) -> Result<Body, Malformed> {
     let mut reader = Reader::new(bytes.get(start..).ok_or(Malformed::Truncated)?);
     match kind {
         GROUP => {
@@ -309,19 +303,15 @@ fn read_body(kind: u8, bytes: Vec<u8>, start: usize) -> Result<Body, Malformed> 
             let exclude = (0..count)
                 .map(|_| reader.channel())
                 .collect::<Result<_, _>>()?;
-            let start = bytes.len() - reader.rest().len();
-            Ok(Body::Group {
-                exclude,
-                payload: Payload { bytes, start },
-            })
+            let length = reader.rest().len();
+            let payload = Payload::at_the_end(bytes, length);
+            Ok(Body::Group { exclude, payload })
         }
         DIRECT => {
             let channel = reader.channel()?;
-            let start = bytes.len() - reader.rest().len();
-            Ok(Body::Direct {
-                channel,
-                payload: Payload { bytes, start },
-            })
+            let length = reader.rest().len();
+            let payload = Payload::at_the_end(bytes, length);
+            Ok(Body::Direct { channel, payload })
         }
         _ => {
             let control = Control::read(&mut reader)?;

@@ -11,7 +11,8 @@
 //! is at most once, as the specification requires.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+
+use bytes::Bytes;
 
 use self::entry::deadline;
 use self::queue::Queue;
@@ -55,7 +56,7 @@ fn take<H: Host>(cx: &Context<H>, channel: &str) -> Command {
 
 /// Wakes the processes that wait for entries of a queue.
 fn wake<H: Host>(cx: &Context<H>, channel: &str) -> Command {
-    Command::publish(cx.keys.wake(channel)).bytes(Arc::default())
+    Command::publish(cx.keys.wake(channel)).bytes(Bytes::new())
 }
 
 /// Asks for the entries that have no place in a queue. Several senders may remove the same expired ones, so
@@ -87,7 +88,7 @@ fn expired<H: Host>(cx: &Context<H>, channel: &str, messages: u64) {
 
 fn withdraw<H: Host>(cx: &mut Context<H>, pushed: Pushed) {
     let key = cx.keys.queue(&pushed.channel);
-    let own = Arc::clone(&pushed.entry);
+    let own = pushed.entry.clone();
     let command = Command::new("LREM").text(&key).number(-1).bytes(own);
     let name = pushed.channel.clone();
     let then = Then::Withdrawn(pushed);
@@ -129,7 +130,7 @@ impl Queues {
         let until = cx.add_part(call);
         let pushed = Pushed {
             channel: channel.to_owned(),
-            entry: Arc::default(),
+            entry: Bytes::new(),
             length: 0,
             call,
             follows,
@@ -174,7 +175,7 @@ impl Queues {
         &mut self,
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
-        (mut pushed, entry): (Pushed, Arc<[u8]>),
+        (mut pushed, entry): (Pushed, Bytes),
         replies: Vec<Reply>,
     ) {
         pushed.entry = entry;
@@ -236,7 +237,7 @@ impl Queues {
         let expired = oldest.filter(|entry| deadline(entry).is_some_and(|end| end <= now));
         let remove = |entry: Vec<u8>| {
             let command = Command::new("LREM").text(&key).number(1);
-            command.bytes(Arc::from(entry))
+            command.bytes(entry.into())
         };
         let mut commands: Vec<Command> = expired.map(remove).collect();
         if commands.is_empty() {
@@ -270,7 +271,7 @@ impl Queues {
     ) {
         let beyond = words(beyond.into_iter().collect());
         let mut beyond = beyond.into_iter().filter_map(bytes);
-        if beyond.any(|entry| *entry == *pushed.entry) {
+        if beyond.any(|entry| entry == pushed.entry) {
             withdraw(cx, pushed);
         } else {
             self.accept(cx, &pushed);

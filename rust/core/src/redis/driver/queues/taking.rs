@@ -1,6 +1,6 @@
 //! Taking messages out of queues: as many as receivers wait here, acknowledged when they have come.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use super::entry::id;
 use super::queue::DeferredFetch;
@@ -157,7 +157,8 @@ impl Queues {
         if let Some(queue) = self.queues.get_mut(channel) {
             queue.fetching = queue.fetching.saturating_sub(asked);
         }
-        let taken: Vec<Vec<u8>> = replies.into_iter().filter_map(bytes).collect();
+        let taken = replies.into_iter().filter_map(bytes);
+        let taken: Vec<Bytes> = taken.map(Bytes::from).collect();
         let count = taken.len() as u64;
         self.deliver_entries(cx, arrivals, channel, taken, Source::Queue);
         self.fetch_again_if_woken(cx, channel);
@@ -170,7 +171,7 @@ impl Queues {
         cx: &mut Context<H>,
         arrivals: &mut Arrivals,
         channel: &str,
-        entries: Vec<Vec<u8>>,
+        entries: Vec<Bytes>,
         source: Source,
     ) {
         if entries.is_empty() {
@@ -180,8 +181,8 @@ impl Queues {
         let mut acknowledged = Vec::with_capacity(entries.len());
         let mut commands = Vec::with_capacity(entries.len());
         for entry in entries {
-            let bytes: Arc<[u8]> = Arc::from(entry.as_slice());
-            commands.push(Command::new("LREM").text(&taken).number(1).bytes(bytes));
+            let removal = Command::new("LREM").text(&taken).number(1);
+            commands.push(removal.bytes(entry.clone()));
             let mut from = Origin {
                 place: &key,
                 sender: None,
@@ -275,7 +276,8 @@ impl Queues {
             std::mem::take(&mut queue.held)
         });
         let before = cx.local.depth(channel);
-        let entries = words(replies).into_iter().filter_map(bytes).collect();
+        let entries = words(replies).into_iter().filter_map(bytes);
+        let entries = entries.map(Bytes::from).collect();
         self.deliver_entries(cx, arrivals, channel, entries, Source::Taken);
         // The entries count for the calls that were deferred.
         let mut here = cx.local.depth(channel).saturating_sub(before);
@@ -293,7 +295,7 @@ fn deliver_entry<H: Host>(
     channel: &str,
     from: Origin<'_>,
     id: u64,
-    entry: Vec<u8>,
+    entry: Bytes,
 ) {
     count(&cx.shared.meter.bytes_in, entry.len() as u64);
     if is_oversized(cx, from.place, entry.len()) {

@@ -3,6 +3,8 @@ use std::time::Duration;
 use super::*;
 use crate::redis::driver::testing::{World, context, settings};
 use crate::redis::settings::Topology;
+use crate::redis::wire::crypt::Crypt;
+use crate::redis::wire::envelope::{self, Date, Header, OutgoingBody, Seal};
 
 fn parts() -> (Context<World>, Arrivals, Queues) {
     let cx = context(settings(Topology::Shards));
@@ -26,7 +28,7 @@ fn asked(cx: &mut Context<World>) -> Vec<Vec<String>> {
 fn pushed(call: CallId, length: u64) -> Pushed {
     Pushed {
         channel: "work".to_owned(),
-        entry: Arc::default(),
+        entry: Bytes::new(),
         length,
         call,
         follows: false,
@@ -66,7 +68,7 @@ fn a_queue_within_its_capacity_answers_and_a_full_one_is_looked_at() {
         let call = push(&mut cx, &mut queues);
         asked(&mut cx);
         let replies = vec![Reply::Int(length), Reply::Int(1), Reply::Int(0)];
-        let entry = (pushed(call, 0), Arc::default());
+        let entry = (pushed(call, 0), Bytes::new());
         queues.queued(&mut cx, &mut arrivals, entry, replies);
         assert_eq!(cx.calls.take_answers().len(), usize::from(answered));
         let looked = asked(&mut cx) == [["LRANGE", "LRANGE"]];
@@ -100,6 +102,41 @@ fn what_may_have_been_taken_is_read_back_before_anything_else_is_taken() {
     let nothing = vec![Reply::Array(Vec::new())];
     queues.recovered(&mut cx, &mut arrivals, "work", nothing);
     assert_eq!(asked(&mut cx), [["LMOVE", "EXPIRE", "LLEN"]]);
+}
+
+#[test]
+fn a_message_is_pushed_in_the_buffer_that_it_was_written_to() {
+    let (mut cx, _, mut queues) = parts();
+    let keys = Crypt::new(["a secret"]).expect("there is a secret");
+    for crypt in [None, Some(&keys)] {
+        let (channel, payload) = ("work", [0; 1000].as_slice());
+        let body = OutgoingBody::Direct { channel, payload };
+        let seal = crypt.map(|crypt| Seal { crypt, now: 0 });
+        let mut draft = envelope::encode(&Header::default(), body, seal).expect("it fits");
+        let written = draft.bytes().as_ptr();
+        draft.number(1);
+        let call = cx.call(0, None);
+        queues.push(&mut cx, channel, draft, call);
+        let mut request = cx.requests.pop().expect("it is pushed");
+        request.date(&Date {
+            now: 1,
+            expiry: 1,
+            crypt,
+        });
+        assert_eq!(request.carried().as_ptr(), written);
+    }
+}
+
+#[test]
+fn an_entry_that_was_taken_is_removed_by_the_bytes_that_came_in() {
+    let (mut cx, mut arrivals, mut queues) = parts();
+    let entry = vec![0; 1000];
+    let came_in = entry.as_ptr();
+    let replies = vec![Reply::BulkString(entry)];
+    queues.took(&mut cx, &mut arrivals, "work", 1, replies);
+    let removal = cx.requests.pop().expect("it has come");
+    assert!(removal.to_strings().concat().starts_with("LREM t:t:"));
+    assert_eq!(removal.carried().as_ptr(), came_in);
 }
 
 #[test]

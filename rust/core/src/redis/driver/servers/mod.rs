@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::map::Map;
@@ -30,7 +31,7 @@ pub(super) use requests::Pipeline;
 /// The outcome of an event, for the driver to act on.
 pub(super) enum ServerOutcome {
     /// A request was answered. With the answers comes the envelope that it carried.
-    Answered(Then, Vec<Reply>, Arc<[u8]>),
+    Answered(Then, Vec<Reply>, Bytes),
     /// A request was not done, or it is not known whether it was.
     Failed(Then, Fault),
     /// A connection for requests was made.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::super::node_key::NodeKey;
@@ -48,7 +49,7 @@ struct Process {
     driver: Driver<World>,
     /// What it asked for.
     asked: VecDeque<Request>,
-    answers: VecDeque<(Then, Vec<Reply>, Arc<[u8]>)>,
+    answers: VecDeque<(Then, Vec<Reply>, Bytes)>,
     pushes: VecDeque<(String, Vec<u8>)>,
     subscribed: bool,
 }

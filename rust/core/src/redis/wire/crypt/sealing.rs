@@ -136,7 +136,8 @@ mod tests {
         header: usize,
         place: &str,
     ) -> Result<Vec<u8>, Undecryptable> {
-        crypt.open(&mut bytes, header, place)?;
+        let end = crypt.open(&mut bytes, header, place)?;
+        bytes.truncate(end);
         Ok(bytes.split_off(header + IV))
     }
 

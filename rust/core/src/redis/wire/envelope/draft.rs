@@ -1,6 +1,8 @@
 //! Envelopes on their way out: encrypted already, and not yet numbered, dated and authenticated.
 
-use std::sync::Arc;
+use std::mem;
+
+use bytes::{Bytes, BytesMut};
 
 use super::format::{CONTROL, HEADER, KIND};
 use crate::redis::wire::crypt::sealing::Digest;
@@ -12,7 +14,7 @@ const CONTROL_LASTS: u64 = 60_000;
 /// An envelope that lacks what is known only when it is written to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     /// Of its body, if all of it is to be authenticated; the room for the code is at the end of the bytes.
     digest: Option<Digest>,
 }
@@ -45,7 +47,7 @@ impl Draft {
 
     /// Sets its number. Bytes that are too short for a header stay as they are.
     pub fn number(&mut self, sequence: u64) {
-        self.set(HEADER - 16, sequence);
+        self.change(|bytes| set(bytes, HEADER - 16, sequence));
     }
 
     /// Sets its deadline and authenticates it, for this destination alone. May be done again.
@@ -54,22 +56,23 @@ impl Draft {
             Some(flags) if flags & KIND == CONTROL => CONTROL_LASTS,
             _ => date.expiry,
         };
-        self.set(HEADER - 8, date.now.saturating_add(lasts));
-        let (Some(digest), Some(crypt)) = (&self.digest, date.crypt) else {
-            return;
-        };
-        let bytes = Arc::make_mut(&mut self.bytes);
-        if let Some((signed, code)) = bytes.split_last_chunk_mut::<MAC>() {
-            let header = signed.get(..HEADER).unwrap_or_default();
-            *code = crypt.authenticate(header, digest, destination);
-        }
+        let authenticates = self.digest.zip(date.crypt);
+        self.change(|bytes| {
+            set(bytes, HEADER - 8, date.now.saturating_add(lasts));
+            if let Some((digest, crypt)) = authenticates
+                && let Some((signed, code)) = bytes.split_last_chunk_mut::<MAC>()
+            {
+                let header = signed.get(..HEADER).unwrap_or_default();
+                *code = crypt.authenticate(header, &digest, destination);
+            }
+        });
     }
 
-    fn set(&mut self, at: usize, number: u64) {
-        let header = Arc::make_mut(&mut self.bytes).get_mut(..HEADER);
-        if let Some(field) = header.and_then(|header| header.get_mut(at..at + 8)) {
-            field.copy_from_slice(&number.to_be_bytes());
-        }
+    /// Changes the bytes in their buffer, or, if somebody else has that too, in a copy.
+    fn change(&mut self, change: impl FnOnce(&mut [u8])) {
+        let mut bytes = BytesMut::from(mem::take(&mut self.bytes));
+        change(&mut bytes);
+        self.bytes = bytes.freeze();
     }
 
     /// How many bytes travel.
@@ -83,13 +86,21 @@ impl Draft {
     }
 
     /// The bytes as they are now.
-    pub fn bytes(&self) -> &Arc<[u8]> {
+    pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
     /// The bytes as they are now.
-    pub fn into_bytes(self) -> Arc<[u8]> {
+    pub fn into_bytes(self) -> Bytes {
         self.bytes
+    }
+}
+
+/// Sets a number of the header, if all of that is there.
+fn set(bytes: &mut [u8], at: usize, number: u64) {
+    let header = bytes.get_mut(..HEADER);
+    if let Some(field) = header.and_then(|header| header.get_mut(at..at + 8)) {
+        field.copy_from_slice(&number.to_be_bytes());
     }
 }
 

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::redis::wire::crypt::Undecryptable;
 
+mod buffers;
+
 const HEAD: Header = Header {
     sender: ProcessId(0x0123_4567_89ab_cdef),
     sequence: 7,
@@ -371,24 +373,6 @@ fn what_does_not_fit_is_not_encoded() {
         many(MAX_EXCLUDED + 1),
         Err(Unsendable::TooManyExcluded(256))
     );
-}
-
-#[test]
-fn a_payload_is_the_buffer_that_came_in() {
-    let bytes = ping(&["a"]);
-    let address = bytes.as_ptr();
-    let Ok(DecodedEnvelope {
-        body: Body::Group { payload, .. },
-        ..
-    }) = decode(bytes, PLACE, None)
-    else {
-        panic!("not a group message")
-    };
-    assert_eq!(format!("{payload:?}"), "Payload(11 bytes)");
-    assert_eq!(payload.as_bytes(), PING);
-    let kept = payload.into_bytes();
-    assert_eq!(kept.as_ptr(), address.wrapping_add(HEADER + 3));
-    assert_eq!(kept, PING);
 }
 
 fn headers() -> impl Strategy<Value = Header> {
