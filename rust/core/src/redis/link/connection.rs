@@ -54,25 +54,20 @@ impl Transport for RedisTransport {
 async fn open(endpoint: &Endpoint, pushes: Option<PushSink>) -> Result<Arc<dyn Link>, Fault> {
     let endpoint = &with_certificates(endpoint).await?;
     let credentials = credentials(endpoint).await?;
-    if endpoint.protocol != Protocol::Resp2 {
+    let log_in = async |protocol| {
         let stream = stream(endpoint).await?;
-        let resp3 = ProtocolVersion::RESP3;
-        match log_in(stream, endpoint, &credentials, pushes.clone(), resp3).await {
-            Ok(link) => return Ok(link),
-            Err(error) if endpoint.protocol == Protocol::Newest && lacks_resp3(&error) => {}
-            Err(error) => return Err(login::failed(endpoint, &error).await),
-        }
+        Ok(log_in(stream, endpoint, &credentials, pushes.clone(), protocol).await)
+    };
+    let newest = match endpoint.protocol {
+        Protocol::Resp2 => ProtocolVersion::RESP2,
+        Protocol::Newest | Protocol::Resp3 => ProtocolVersion::RESP3,
+    };
+    let mut link = log_in(newest).await?;
+    let lacks_newest = link.as_ref().is_err_and(lacks_resp3);
+    if endpoint.protocol == Protocol::Newest && lacks_newest {
+        link = log_in(ProtocolVersion::RESP2).await?;
     }
-    let stream = stream(endpoint).await?;
-    match log_in(
-        stream,
-        endpoint,
-        &credentials,
-        pushes,
-        ProtocolVersion::RESP2,
-    )
-    .await
-    {
+    match link {
         Ok(link) => Ok(link),
         Err(error) => Err(login::failed(endpoint, &error).await),
     }
@@ -94,17 +89,24 @@ async fn with_certificates(endpoint: &Endpoint) -> Result<Endpoint, Fault> {
     let Some(source) = tls.source.clone() else {
         return Ok(endpoint);
     };
-    let fetched = tokio::task::spawn_blocking(move || source.fetch()).await;
-    let why = match fetched {
-        Ok(Ok(certificates)) => {
+    match fetched(move || source.fetch()).await {
+        Ok(certificates) => {
             tls.certificates = certificates;
-            return Ok(endpoint);
+            Ok(endpoint)
         }
-        Ok(Err(reason)) => reason,
-        Err(_) => "it panicked".to_owned(),
-    };
-    let text = format!("the certificates for {endpoint} could not be had: {why}");
-    Err(Fault::new(FaultKind::Unreachable, text))
+        Err(why) => {
+            let text = format!("the certificates for {endpoint} could not be had: {why}");
+            Err(Fault::new(FaultKind::Unreachable, text))
+        }
+    }
+}
+
+/// What a source gives. It may be foreign code, and take its time.
+async fn fetched<T: Send + 'static>(
+    fetch: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let fetched = tokio::task::spawn_blocking(fetch).await;
+    fetched.unwrap_or_else(|_| Err("it panicked".to_owned()))
 }
 
 async fn credentials(endpoint: &Endpoint) -> Result<NameAndPassword, Fault> {
@@ -112,23 +114,16 @@ async fn credentials(endpoint: &Endpoint) -> Result<NameAndPassword, Fault> {
         return Ok((endpoint.username.clone(), endpoint.password.clone()));
     };
     let source: Arc<dyn Credentials> = Arc::clone(source);
-    // It may be foreign code, and take its time.
-    let fetched = tokio::task::spawn_blocking(move || source.fetch()).await;
-    match fetched {
-        Ok(Ok((username, password))) => Ok((
+    match fetched(move || source.fetch()).await {
+        Ok((username, password)) => Ok((
             username.or_else(|| endpoint.username.clone()),
             Some(password),
         )),
-        Ok(Err(reason)) => Err(no_credentials(endpoint, &reason)),
-        Err(_) => Err(no_credentials(endpoint, "it panicked")),
+        Err(why) => {
+            let text = format!("the password for {endpoint} could not be had: {why}");
+            Err(Fault::new(FaultKind::Unreachable, text))
+        }
     }
-}
-
-fn no_credentials(endpoint: &Endpoint, reason: &str) -> Fault {
-    Fault::new(
-        FaultKind::Unreachable,
-        format!("the password for {endpoint} could not be had: {reason}"),
-    )
 }
 
 fn lacks_resp3(error: &RedisError) -> bool {
@@ -226,18 +221,31 @@ struct Multiplexed {
     ended: Option<watch::Receiver<()>>,
 }
 
+impl Multiplexed {
+    /// Sends commands; gives their answers in order.
+    fn send(
+        &self,
+        pipeline: redis::Pipeline,
+    ) -> impl Future<Output = Result<Vec<Reply>, RedisError>> + Send + use<> {
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
+        async move {
+            let count = pipeline.len();
+            let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+            drop(work);
+            replies
+        }
+    }
+}
+
 impl Link for Multiplexed {
     fn request(&self, commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
-        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         let mut pipeline = redis::Pipeline::with_capacity(commands.len());
         for command in commands {
             pipeline.add_command(command.to_redis());
         }
-        let count = commands.len();
+        let answer = self.send(pipeline);
         Box::pin(async move {
-            let replies = connection.send_packed_commands(&pipeline, 0, count).await;
-            drop(work);
-            replies.map_err(|error| {
+            answer.await.map_err(|error| {
                 let text = format!("the connection was lost before the server answered ({error})");
                 Fault::new(FaultKind::Lost, text)
             })
@@ -245,16 +253,13 @@ impl Link for Multiplexed {
     }
 
     fn change(&self, changes: &[Change], sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>> {
-        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
         let mut pipeline = redis::Pipeline::with_capacity(changes.len());
         for change in changes {
             pipeline.cmd(change.command(sharded)).arg(&change.topic);
         }
-        let count = changes.len();
+        let answer = self.send(pipeline);
         Box::pin(async move {
-            let replies = connection.send_packed_commands(&pipeline, 0, count).await;
-            drop(work);
-            let replies = replies.unwrap_or_default().into_iter().enumerate();
+            let replies = answer.await.unwrap_or_default().into_iter().enumerate();
             let refused = |(place, reply): (usize, Reply)| Some((place, Refusal::of(&reply)?));
             replies.filter_map(refused).collect()
         })
