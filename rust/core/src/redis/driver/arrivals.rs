@@ -1,36 +1,15 @@
-//! Messages that come from the servers: checked, counted, and put into the local mailboxes.
+//! Messages that come from the servers: opened, checked for what is missing, late, or came before.
 
 use super::context::Context;
 use super::node_key::NodeKey;
-use super::refusals::{MISPLACED, NO_NAME, Origin, Refusals};
+use super::refusals::{MISPLACED, Origin};
 use super::topics::Topics;
-use crate::error::SendError;
-use crate::handoff::HandOff;
-use crate::redis::host::{Host, RawMessage};
+use crate::redis::host::Host;
 use crate::redis::meter::count;
 use crate::redis::notice::Notice;
-use crate::redis::wire::envelope::{
-    self, Body, Control, DecodedEnvelope, Header, Malformed, Payload,
-};
-use crate::redis::wire::keys::{ProcessId, Topic, process_of};
-use crate::redis::wire::payload;
+use crate::redis::wire::envelope::{self, Body, Control, DecodedEnvelope, Header, Malformed};
+use crate::redis::wire::keys::{ProcessId, Topic};
 use crate::redis::wire::sequence::{Seen, Sequences};
-use crate::redis::wire::system_message;
-
-/// What the local engine returns for a message.
-type Sent<H> = Result<
-    Option<HandOff<<H as Host>::Message, <H as Host>::Waiter>>,
-    SendError<<H as Host>::Message>,
->;
-
-/// What an envelope adds to a message at most: its header, and the names of excluded channels.
-const ENVELOPE: usize = 64 * 1024;
-
-/// The origin of messages from this process to its own channels.
-const ITSELF: Origin<'_> = Origin {
-    place: "this process",
-    sender: None,
-};
 
 /// What arrived, if it is no message for a mailbox.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +25,6 @@ pub(super) enum Arrived {
 #[derive(Debug)]
 pub(super) struct Arrivals {
     sequences: Sequences,
-    refusals: Refusals,
     /// Something that changes memberships was missed, or came late.
     missed_change: bool,
 }
@@ -56,7 +34,6 @@ impl Arrivals {
     pub(super) fn new(watched: usize) -> Self {
         Self {
             sequences: Sequences::new(watched),
-            refusals: Refusals::default(),
             missed_change: false,
         }
     }
@@ -64,10 +41,6 @@ impl Arrivals {
     /// Whether something that changes memberships was missed, or came late, since this was asked last.
     pub(super) fn take_missed_change(&mut self) -> bool {
         std::mem::take(&mut self.missed_change)
-    }
-
-    pub(super) fn refusals(&mut self) -> &mut Refusals {
-        &mut self.refusals
     }
 
     /// The subscription was interrupted: the next hole of each sender on the topic is not counted.
@@ -87,21 +60,18 @@ impl Arrivals {
         (node, topic): (&NodeKey, &str),
         bytes: Vec<u8>,
     ) -> Option<Arrived> {
-        if is_oversized(cx, topic, bytes.len()) {
+        if cx.is_oversized(topic, bytes.len()) {
             return None;
         }
         if !cx.settings.wire.has_envelopes() {
-            self.arrived_plainly(cx, topic, bytes);
+            arrived_plainly(cx, topic, bytes);
             return None;
         }
         // A wake-up has no content.
         if let Some(Topic::Wake(channel)) = cx.keys.topic(topic) {
             return Some(Arrived::Wake(channel.to_owned()));
         }
-        let from = Origin {
-            place: topic,
-            sender: Some(envelope::sender(&bytes)),
-        };
+        let from = Origin::of(envelope::sender(&bytes), topic);
         match envelope::decode(bytes, topic, cx.settings.crypt.as_deref()) {
             Ok(envelope) => {
                 let DecodedEnvelope {
@@ -114,55 +84,14 @@ impl Arrivals {
                 } else {
                     self.is_probably_due(cx, topics, (node, topic), &header)
                 };
-                due.then(|| self.opened(cx, from, header.sequence, body))
+                due.then(|| opened(cx, from, header.sequence, body))
                     .flatten()
             }
             Err(malformed) => {
-                self.refusals.refuse(&cx.shared, from, malformed);
+                cx.refusals.refuse(&cx.shared, from, malformed);
                 None
             }
         }
-    }
-
-    fn opened<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        from: Origin<'_>,
-        number: u64,
-        body: Body,
-    ) -> Option<Arrived> {
-        match (cx.keys.topic(from.place), body) {
-            (Some(Topic::Group(group)), Body::Group { exclude, payload }) => {
-                let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-                self.deliver_to_group(cx, group, payload, &exclude, from);
-            }
-            (Some(Topic::Process(_)), Body::Direct { channel, payload }) => {
-                self.deliver_to_channel(cx, &channel, payload, from);
-            }
-            (Some(Topic::Process(_) | Topic::Control), Body::Control(control))
-                if !control.is_announcement() =>
-            {
-                return from.sender.map(|sender| Arrived::Control(sender, control));
-            }
-            (Some(Topic::Members), Body::Control(control))
-                if control.is_announcement() || control == Control::MembersChanged =>
-            {
-                let members = |sender| Arrived::Members(sender, number, control);
-                return from.sender.map(members);
-            }
-            _ => self.refuse_content(cx, from, MISPLACED, ""),
-        }
-        None
-    }
-
-    pub(super) fn refuse_content<H: Host>(
-        &mut self,
-        cx: &Context<H>,
-        from: Origin<'_>,
-        kind: &'static str,
-        detail: &str,
-    ) {
-        self.refusals.refuse_content(&cx.shared, from, kind, detail);
     }
 
     /// Whether an authenticated message is to be delivered: none is after its deadline, and none twice.
@@ -194,11 +123,8 @@ impl Arrivals {
         let late = match seen {
             Seen::Again | Seen::Late if topics.is_late_expected(topic, cx.now) => true,
             Seen::Again => {
-                let from = Origin {
-                    place: topic,
-                    sender: Some(sender),
-                };
-                self.refusals.refuse_replay(&cx.shared, from);
+                let from = Origin::of(sender, topic);
+                cx.refusals.refuse_replay(&cx.shared, from);
                 return false;
             }
             Seen::Gap(missed) => {
@@ -269,178 +195,59 @@ impl Arrivals {
             topics.expect_late(topic, cx.now);
         }
         self.note_missed_change(cx, topic);
-        self.report_gap(cx, &[topic.to_owned()], missed);
+        cx.report_gap(&[topic.to_owned()], missed);
     }
+}
 
-    /// As `channels_redis` sends it: a payload, encrypted or not, on the topic of a group or of a channel.
-    fn arrived_plainly<H: Host>(&mut self, cx: &mut Context<H>, topic: &str, bytes: Vec<u8>) {
-        let from = Origin {
-            place: topic,
-            sender: None,
-        };
-        let payload = match &cx.settings.crypt {
-            Some(crypt) => match crypt.decrypt(&bytes) {
-                Ok(bytes) => bytes,
-                Err(why) => {
-                    let malformed = Malformed::Undecryptable(why);
-                    self.refusals.refuse(&cx.shared, from, malformed);
-                    return;
-                }
-            },
-            None => bytes,
-        };
-        match cx.keys.group_of(topic) {
-            Some(group) => self.deliver_to_group(cx, group, payload.into(), &[], from),
-            None => self.deliver_to_channel(cx, topic, payload.into(), from),
+/// Gives what an envelope holds to the mailboxes, or returns it if it is for another part.
+fn opened<H: Host>(
+    cx: &mut Context<H>,
+    from: Origin<'_>,
+    number: u64,
+    body: Body,
+) -> Option<Arrived> {
+    match (cx.keys.topic(from.place), body) {
+        (Some(Topic::Group(group)), Body::Group { exclude, payload }) => {
+            let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+            cx.deliver_to_group(group, payload, &exclude, from);
         }
-    }
-
-    /// Checks a payload, so that a receiver can decode it without an error.
-    fn message<H: Host>(
-        &mut self,
-        cx: &Context<H>,
-        payload: Payload,
-        from: Origin<'_>,
-    ) -> Option<H::Message> {
-        let bytes = payload.as_bytes().len();
-        if bytes > cx.settings.max_message_bytes {
-            refuse_oversized(cx, from.place, bytes);
-            return None;
+        (Some(Topic::Process(_)), Body::Direct { channel, payload }) => {
+            cx.deliver_to_channel(&channel, payload, from);
         }
-        let shape = match payload::inspect(payload.as_bytes()) {
-            Ok(shape) => shape,
-            Err(bad) => {
-                self.refuse_content(cx, from, "it holds no message", &bad.to_string());
-                return None;
-            }
-        };
-        Some(cx.host.message(RawMessage {
-            payload: payload.into_bytes(),
-            kind: shape.kind,
-        }))
-    }
-
-    fn deliver_to_group<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        group: &str,
-        payload: Payload,
-        exclude: &[&str],
-        from: Origin<'_>,
-    ) {
-        if let Some(message) = self.message(cx, payload, from)
-            && let Ok(fan_out) = cx.local.group_send(group, message, exclude)
+        (Some(Topic::Process(_) | Topic::Control), Body::Control(control))
+            if !control.is_announcement() =>
         {
-            cx.hand_offs.extend(fan_out.hand_offs);
+            return from.sender.map(|sender| Arrived::Control(sender, control));
         }
+        (Some(Topic::Members), Body::Control(control))
+            if control.is_announcement() || control == Control::MembersChanged =>
+        {
+            let members = |sender| Arrived::Members(sender, number, control);
+            return from.sender.map(members);
+        }
+        _ => cx.refuse_content(from, MISPLACED, ""),
     }
-
-    /// Delivers to a local mailbox. If it is full the engine counts that.
-    fn deliver_to_channel<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        channel: &str,
-        payload: Payload,
-        from: Origin<'_>,
-    ) {
-        if let Some(message) = self.message(cx, payload, from) {
-            let sent = cx.local.send(channel, message);
-            self.delivered(cx, sent, from);
-        }
-    }
-
-    /// Delivers a message of a queue to its local mailbox. It has left the queue, so it is not refused for its bytes.
-    pub(super) fn deliver_taken<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        channel: &str,
-        payload: Payload,
-        from: Origin<'_>,
-    ) {
-        if let Some(message) = self.message(cx, payload, from) {
-            let sent = cx.local.accept(channel, message);
-            self.delivered(cx, sent, from);
-        }
-    }
-
-    fn delivered<H: Host>(&mut self, cx: &mut Context<H>, sent: Sent<H>, from: Origin<'_>) {
-        match sent {
-            Ok(hand_off) => cx.hand_offs.extend(hand_off),
-            Err(SendError::Full(_)) => {}
-            Err(SendError::Refused(..)) => self.refuse_content(cx, from, NO_NAME, ""),
-        }
-    }
-
-    /// Sends a notification about the connection to every local channel; of queues only to those with waiting receivers,
-    /// because what nobody here takes goes back to the queue.
-    pub(super) fn notify_channels<H: Host>(&mut self, cx: &mut Context<H>, kind: &str) {
-        for channel in cx.local.known_channels() {
-            let here = !cx.settings.wire.has_queues()
-                || process_of(&channel).is_some()
-                || cx.local.waiters(&channel) > 0;
-            if here {
-                let payload = system_message::plain(kind).into();
-                self.deliver_to_channel(cx, &channel, payload, ITSELF);
-            }
-        }
-    }
-
-    /// Reports that these topics may have missed messages. The owner is told of those that carry messages of users; what was missed
-    /// on another is read again, or asked for again.
-    pub(super) fn report_gap<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        topics: &[String],
-        missed: u64,
-    ) {
-        let groups = topics.iter().filter_map(|topic| cx.keys.group_of(topic));
-        let groups: Vec<String> = groups.map(str::to_owned).collect();
-        count(&cx.shared.meter.gaps, 1);
-        count(&cx.shared.meter.missed, missed);
-        if let Some(kind) = cx.settings.on_gap.clone() {
-            for group in &groups {
-                let payload = system_message::gap(&kind, group, missed);
-                self.deliver_to_group(cx, group, payload.into(), &[], ITSELF);
-            }
-        }
-        let is_direct = |topic: &String| {
-            let topic = cx.keys.topic(topic);
-            matches!(topic, Some(Topic::Process(_) | Topic::Channel(_)))
-        };
-        let direct = topics.iter().any(is_direct);
-        if direct || !groups.is_empty() {
-            cx.shared.notice(Notice::Gap {
-                direct,
-                groups,
-                missed,
-            });
-        }
-    }
+    None
 }
 
-/// Whether bytes are more than the longest message takes on its way. They are not even decrypted then.
-pub(super) fn is_oversized<H: Host>(cx: &Context<H>, place: &str, bytes: usize) -> bool {
-    let limit = cx.settings.max_message_bytes;
-    // Fernet's tokens are text: four characters for each three bytes.
-    let encrypted = if cx.settings.crypt.is_some() {
-        limit / 3
-    } else {
-        0
+/// As `channels_redis` sends it: a payload, encrypted or not, on the topic of a group or of a channel.
+fn arrived_plainly<H: Host>(cx: &mut Context<H>, topic: &str, bytes: Vec<u8>) {
+    let from = Origin::at(topic);
+    let payload = match &cx.settings.crypt {
+        Some(crypt) => match crypt.decrypt(&bytes) {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                let malformed = Malformed::Undecryptable(why);
+                cx.refusals.refuse(&cx.shared, from, malformed);
+                return;
+            }
+        },
+        None => bytes,
     };
-    let oversized = bytes > limit.saturating_add(encrypted).saturating_add(ENVELOPE);
-    if oversized {
-        refuse_oversized(cx, place, bytes);
+    match cx.keys.group_of(topic) {
+        Some(group) => cx.deliver_to_group(group, payload.into(), &[], from),
+        None => cx.deliver_to_channel(topic, payload.into(), from),
     }
-    oversized
-}
-
-fn refuse_oversized<H: Host>(cx: &Context<H>, place: &str, bytes: usize) {
-    count(&cx.shared.meter.oversized, 1);
-    cx.shared.notices.push_once(Notice::Oversized {
-        place: place.to_owned(),
-        bytes,
-        limit: cx.settings.max_message_bytes,
-    });
 }
 
 #[cfg(test)]

@@ -5,21 +5,22 @@ use super::ask::Ask;
 use super::calls::CallId;
 use super::dispatch::Dispatch;
 use super::members;
-use super::outgoing::Rest;
+use super::outgoing::{self, Rest};
 use crate::redis::host::Host;
 
 impl<H: Host> Driver<H> {
     pub(super) fn ask(&mut self, ask: Ask<H::Ticket>) {
         let cx = &mut self.cx;
-        let (outgoing, queues) = (&mut self.outgoing, &mut self.queues);
+        let queues = &mut self.queues;
         match ask {
-            Ask::Connect { ticket } => self.drains.connect(cx, ticket),
+            Ask::Connect { ticket } => self.peers.connect(cx, ticket),
             Ask::Send {
                 messages,
                 claim,
                 ticket,
             } => {
-                if let Some((messages, call)) = outgoing.accept(cx, messages, claim, ticket) {
+                let accepted = self.outgoing.accept(cx, messages, claim, ticket);
+                if let Some((messages, call)) = accepted {
                     self.send(messages, call);
                 }
             }
@@ -40,7 +41,7 @@ impl<H: Host> Driver<H> {
             } => {
                 let connected = self.topics.are_connected(cx);
                 let request = (process, control);
-                self.peers.ask(cx, outgoing, request, ticket, connected);
+                self.peers.ask(cx, request, ticket, connected);
             }
             Ask::CloseQueue { channel } => self.members.close_queue(cx, &channel),
             Ask::Want { channel } => {
@@ -60,12 +61,12 @@ impl<H: Host> Driver<H> {
                 }
                 queues.fetch_for(cx, &channel, most, call);
             }
-            Ask::Flush { ticket } => members::flush(cx, outgoing, queues, ticket),
+            Ask::Flush { ticket } => members::flush(cx, queues, ticket),
             Ask::Drain { ending, ticket } => {
                 if ending {
-                    queues.hand_back_all(cx, outgoing);
+                    queues.hand_back_all(cx);
                 }
-                self.drains.drain(cx, ticket);
+                self.peers.drain(cx, ticket);
             }
             Ask::Close { .. } => {}
         }
@@ -84,7 +85,7 @@ impl<H: Host> Driver<H> {
     pub(super) fn send(&mut self, messages: Vec<Dispatch>, call: CallId) {
         let (cx, queues) = (&mut self.cx, &mut self.queues);
         for message in messages {
-            match self.outgoing.send(cx, message, call) {
+            match outgoing::send(cx, message, call) {
                 Rest::Nowhere => {}
                 Rest::Queue { channel, entry } => queues.push(cx, &channel, entry, call),
                 Rest::Members {

@@ -15,19 +15,26 @@ use crate::shrink::is_sparse;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallId(usize);
 
-/// What else follows when a call is done.
+/// What a call is for, if something follows when it is done.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum FollowUp {
-    /// Another process waits for the acknowledgement.
+pub(super) enum Purpose {
+    /// Another process waits for the acknowledgement, unless there is a fault.
     Acknowledge { process: ProcessId, request: u64 },
-    /// The control message of this number reached no process.
-    Unreached { number: u64, fault: Option<Fault> },
-    /// A message was sent to a group that has queues in it.
-    SentToQueues {
-        group: String,
-        queued: u64,
-        full: u64,
-    },
+    /// To publish the control message of this number, whose answer is waited for, unless it reaches no process.
+    Control(u64),
+    /// To send a message to a group that has queues in it.
+    SendToQueues { group: String },
+}
+
+impl Purpose {
+    /// Whether something follows from this outcome.
+    fn is_concerned(&self, answer: &Answer) -> bool {
+        match self {
+            Self::Acknowledge { .. } => answer.fault.is_none(),
+            Self::Control(_) => answer.receivers == 0,
+            Self::SendToQueues { .. } => true,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -40,12 +47,7 @@ struct Call<T> {
     ticket: Option<T>,
     /// The room that its messages take up.
     claim: Option<Claim>,
-    /// The process that waits for the acknowledgement, and its number for the request.
-    acknowledge: Option<(ProcessId, u64)>,
-    /// The number of the control message that it publishes, if an answer is waited for.
-    control: Option<u64>,
-    /// The group that the message is for, if that has queues in it.
-    group: Option<String>,
+    purpose: Option<Purpose>,
     /// Whether the caller wants no fault that passes by waiting.
     patient: bool,
 }
@@ -56,7 +58,8 @@ pub(super) struct Calls<T> {
     /// Those that are not done.
     open: Slab<Call<T>>,
     answers: Vec<(T, Answer)>,
-    follow_ups: Vec<FollowUp>,
+    /// What those that are done were for, if something follows.
+    follow_ups: Vec<(Purpose, Answer)>,
     /// How many messages without a ticket failed, and why the latest did.
     unsent: Option<(u64, Fault)>,
 }
@@ -81,9 +84,7 @@ impl<T> Calls<T> {
             answer: Answer::default(),
             ticket,
             claim: None,
-            acknowledge: None,
-            control: None,
-            group: None,
+            purpose: None,
             patient: false,
         }))
     }
@@ -130,22 +131,10 @@ impl<T> Calls<T> {
     }
 
     fn complete(&mut self, call: CallId) {
-        let done = self.open.remove(call.0);
-        let Answer { queued, full, .. } = done.answer;
-        if let Some(group) = done.group.clone() {
-            self.follow_ups.push(FollowUp::SentToQueues {
-                group,
-                queued,
-                full,
-            });
-        }
-        if let Some((process, request)) = done.acknowledge.filter(|_| done.answer.fault.is_none()) {
-            self.follow_ups
-                .push(FollowUp::Acknowledge { process, request });
-        }
-        if let Some(number) = done.control.filter(|_| done.answer.receivers == 0) {
-            let fault = done.answer.fault.clone();
-            self.follow_ups.push(FollowUp::Unreached { number, fault });
+        let mut done = self.open.remove(call.0);
+        let purpose = done.purpose.take();
+        if let Some(purpose) = purpose.filter(|purpose| purpose.is_concerned(&done.answer)) {
+            self.follow_ups.push((purpose, done.answer.clone()));
         }
         self.close(done);
     }
@@ -189,7 +178,7 @@ impl<T> Calls<T> {
         !self.follow_ups.is_empty()
     }
 
-    pub(super) fn take_follow_ups(&mut self) -> Vec<FollowUp> {
+    pub(super) fn take_follow_ups(&mut self) -> Vec<(Purpose, Answer)> {
         std::mem::take(&mut self.follow_ups)
     }
 
@@ -215,24 +204,10 @@ impl<T> Calls<T> {
         self.open.get(call.0).is_none_or(|call| call.until <= now)
     }
 
-    /// Notes that another process waits for the acknowledgement of a call.
-    pub(super) fn acknowledge(&mut self, call: CallId, process: ProcessId, request: u64) {
+    /// Notes what a call is for.
+    pub(super) fn is_for(&mut self, call: CallId, purpose: Purpose) {
         if let Some(known) = self.open.get_mut(call.0) {
-            known.acknowledge = Some((process, request));
-        }
-    }
-
-    /// Notes that a call publishes the control message of this number.
-    pub(super) fn publishes_control(&mut self, call: CallId, number: u64) {
-        if let Some(known) = self.open.get_mut(call.0) {
-            known.control = Some(number);
-        }
-    }
-
-    /// Notes that a call sends a message to a group that has queues in it.
-    pub(super) fn sends_to_queues(&mut self, call: CallId, group: &str) {
-        if let Some(known) = self.open.get_mut(call.0) {
-            known.group = Some(group.to_owned());
+            known.purpose = Some(purpose);
         }
     }
 
@@ -319,18 +294,19 @@ mod tests {
         let (now, mut calls) = (Instant::now(), Calls::<()>::default());
         for fails in [false, true] {
             let call = calls.begin(1, now, None);
-            calls.acknowledge(call, ME, 5);
+            let (process, request) = (ME, 5);
+            calls.is_for(call, Purpose::Acknowledge { process, request });
             if fails {
                 calls.fail(call, Fault::new(FaultKind::Lost, "lost"));
             } else {
                 calls.done(call);
             }
         }
-        let expected = FollowUp::Acknowledge {
+        let expected = Purpose::Acknowledge {
             process: ME,
             request: 5,
         };
-        assert_eq!(calls.take_follow_ups(), [expected]);
+        assert_eq!(calls.take_follow_ups(), [(expected, Answer::default())]);
     }
 
     #[test]
@@ -338,13 +314,10 @@ mod tests {
         let (now, mut calls) = (Instant::now(), Calls::<()>::default());
         for (number, receivers) in [(1, 0), (2, 1)] {
             let call = calls.begin(1, now, None);
-            calls.publishes_control(call, number);
+            calls.is_for(call, Purpose::Control(number));
             calls.complete_part(call, |answer| answer.receivers += receivers);
         }
-        let unreached = FollowUp::Unreached {
-            number: 1,
-            fault: None,
-        };
+        let unreached = (Purpose::Control(1), Answer::default());
         assert_eq!(calls.take_follow_ups(), [unreached]);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::calls::{CallId, Calls};
+use super::refusals::Refusals;
 use super::request::Request;
 use super::servers::Servers;
 use super::shared::Shared;
@@ -14,6 +15,7 @@ use crate::redis::joins::Joins;
 use crate::redis::settings::Settings;
 use crate::redis::wire::envelope::Seal;
 use crate::redis::wire::keys::{Keys, ProcessId};
+use crate::redis::wire::sequence::SequenceCounters;
 
 pub(super) struct Context<H: Host> {
     // The fields are dropped in this order: the host drops the engine in the right thread.
@@ -28,6 +30,10 @@ pub(super) struct Context<H: Host> {
     pub(super) now: Instant,
     pub(super) servers: Servers,
     pub(super) calls: Calls<H::Ticket>,
+    /// The numbers of what is sent, by destination.
+    pub(super) counters: SequenceCounters,
+    /// What was refused, and the entries of queues that were taken.
+    pub(super) refusals: Refusals,
     /// Requests that have not been given to a server yet, in their order.
     pub(super) requests: Vec<Request>,
     /// Messages for receivers that wait.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Driver;
 use super::arrivals::Arrived;
-use super::calls::FollowUp;
+use super::calls::Purpose;
 use super::event::{Event, LinkEvent};
 use super::io::ANSWER_TIMEOUT;
 use super::members;
@@ -16,7 +16,7 @@ use super::reply::integer;
 use super::request::{Request, Then};
 use super::servers::ServerOutcome;
 use crate::redis::fault::{Fault, FaultKind};
-use crate::redis::host::Host;
+use crate::redis::host::{Answer, Host};
 use crate::redis::link::probe::Opened;
 use crate::redis::link::server_clock::Reading;
 use crate::redis::link::{Command, Push, Reply};
@@ -148,8 +148,7 @@ impl<H: Host> Driver<H> {
             Some(Arrived::Wake(channel)) => self.queues.woken(cx, &channel),
             Some(Arrived::Control(sender, control)) => self.control_received(sender, control),
             Some(Arrived::Members(sender, number, control)) => {
-                let (from, outgoing) = ((sender, number), &mut self.outgoing);
-                self.members.heard(cx, arrivals, outgoing, from, control);
+                self.members.heard(cx, (sender, number), control);
             }
             None => {}
         }
@@ -185,7 +184,9 @@ impl<H: Host> Driver<H> {
                 expiry_ms: _,
             } => cx.joins.add::<H>(&cx.local, &group, &channel).map(|()| {
                 let call = cx.call(1, None);
-                cx.calls.acknowledge(call, sender, request);
+                let process = sender;
+                cx.calls
+                    .is_for(call, Purpose::Acknowledge { process, request });
                 let topic = cx.keys.group(&group);
                 self.topics.want(cx, &topic, Some(call));
             }),
@@ -195,8 +196,7 @@ impl<H: Host> Driver<H> {
                 channel,
             } => cx.local.group_discard(&group, &channel).map(|()| {
                 let call = cx.call(0, None);
-                let done = Control::Done { request };
-                self.outgoing.send_control(cx, sender, &done, call);
+                cx.send_control(sender, &Control::Done { request }, call);
             }),
             Control::Done { request } => {
                 self.peers.done(cx, request);
@@ -211,19 +211,17 @@ impl<H: Host> Driver<H> {
             Control::Flush | Control::Membership { .. } | Control::ReadMembers => return,
         };
         if done.is_err() {
-            let from = Origin {
-                place: &cx.keys.process(cx.me),
-                sender: Some(sender),
-            };
-            self.arrivals.refuse_content(cx, from, NO_NAME, "");
+            let topic = cx.keys.process(cx.me);
+            let from = Origin::of(sender, &topic);
+            cx.refuse_content(from, NO_NAME, "");
         }
     }
 
     /// Handles all that follows: submits requests to their servers, and passes the outcomes of others to the parts.
     pub(super) fn run_follow_ups(&mut self) {
         loop {
-            for follow_up in self.cx.calls.take_follow_ups() {
-                self.follow_up(follow_up);
+            for (purpose, answer) in self.cx.calls.take_follow_ups() {
+                self.follow_up(purpose, answer);
             }
             // The vector is used again.
             let mut requests = std::mem::take(&mut self.cx.requests);
@@ -239,20 +237,18 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    fn follow_up(&mut self, follow_up: FollowUp) {
+    fn follow_up(&mut self, purpose: Purpose, answer: Answer) {
         let cx = &mut self.cx;
-        match follow_up {
-            FollowUp::Acknowledge { process, request } => {
+        match purpose {
+            Purpose::Acknowledge { process, request } => {
                 let call = cx.call(0, None);
-                let done = Control::Done { request };
-                self.outgoing.send_control(cx, process, &done, call);
+                cx.send_control(process, &Control::Done { request }, call);
             }
-            FollowUp::Unreached { number, fault } => self.peers.unreached(cx, number, fault),
-            FollowUp::SentToQueues {
-                group,
-                queued,
-                full,
-            } => cx.shared.note_plain_sends(group, queued, full),
+            Purpose::Control(number) => self.peers.unreached(cx, number, answer.fault),
+            Purpose::SendToQueues { group } => {
+                let Answer { queued, full, .. } = answer;
+                cx.shared.note_plain_sends(group, queued, full);
+            }
         }
     }
 
@@ -284,7 +280,7 @@ impl<H: Host> Driver<H> {
                 if self.status.lost(cx, &fault)
                     && let Some(kind) = cx.settings.on_disconnect.clone()
                 {
-                    self.arrivals.notify_channels(cx, &kind);
+                    cx.notify_channels(&kind);
                 }
             }
             ServerOutcome::NotReached(fault) => self.status.not_reached(cx, &fault),
@@ -295,7 +291,7 @@ impl<H: Host> Driver<H> {
 
     pub(super) fn answered(&mut self, then: Then, replies: Vec<Reply>, carried: Bytes) {
         let cx = &mut self.cx;
-        let (arrivals, queues) = (&mut self.arrivals, &mut self.queues);
+        let queues = &mut self.queues;
         match then {
             Then::Ignored | Then::Indexed { .. } => {}
             Then::Published {
@@ -311,7 +307,7 @@ impl<H: Host> Driver<H> {
                     .complete_part(call, |answer| answer.receivers += receivers);
             }
             Then::Queued(pushed) => {
-                queues.queued(cx, arrivals, (pushed, carried), replies);
+                queues.queued(cx, (pushed, carried), replies);
             }
             Then::Oldest(pushed) => queues.prune(cx, pushed, replies),
             Then::Pruned(pushed) => queues.pruned(cx, pushed, replies),
@@ -322,25 +318,24 @@ impl<H: Host> Driver<H> {
                 call,
             } => {
                 cx.shared.has_queues.store(true, Ordering::Relaxed);
-                queues.fetched(cx, arrivals, (&channel, asked, call), replies);
+                queues.fetched(cx, (&channel, asked, call), replies);
             }
             Then::Acknowledged { channel, entries } => queues.acknowledged(&channel, &entries),
             Then::HandedBack { call, .. } => cx.calls.done(call),
             Then::Recovered { channel } => {
-                queues.recovered(cx, arrivals, &channel, replies);
+                queues.recovered(cx, &channel, replies);
             }
-            Then::Members => self.members.read(cx, arrivals, queues, replies),
+            Then::Members => self.members.read(cx, queues, replies),
             Then::Membership { change, call } => {
-                let outgoing = &mut self.outgoing;
-                self.members.changed(cx, outgoing, change, &carried, call);
+                self.members.changed(cx, change, &carried, call);
             }
             Then::Index { call, names, hours } => {
                 let found = (call, names, hours);
-                members::index_read(cx, &mut self.outgoing, queues, found, replies);
+                members::index_read(cx, queues, found, replies);
             }
             Then::Removed { call, queue } => members::removed(cx, call, queue, &replies),
             Then::MembersRemoved { call } => {
-                members::members_removed(cx, &mut self.outgoing, call);
+                members::members_removed(cx, call);
             }
         }
     }

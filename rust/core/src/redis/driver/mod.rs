@@ -6,7 +6,8 @@
 //!
 //! The driver consists of parts: servers, topics, queues and so on. Each has its own state, and depends neither on the
 //! driver nor on a part above it. A part handles an event and puts its requests, answers and hand-offs into the
-//! [`Context`]. `turn` defines the order in which the parts run, `handle` dispatches events, and `asked` the requests of
+//! [`Context`]. What every part may do, to publish a message and to deliver one here, the context does for it (`publishing`,
+//! `delivery`). `turn` defines the order in which the parts run, `handle` dispatches events, and `asked` the requests of
 //! callers.
 //!
 //! Invariants: every request that was submitted is answered once, by a reply or by a fault, at its deadline at the latest.
@@ -31,12 +32,13 @@ use tokio::time::Instant;
 use self::arrivals::Arrivals;
 use self::calls::Calls;
 use self::context::Context;
-use self::drains::Drains;
 use self::io::{Inbound, Io};
 use self::members::Members;
 use self::outgoing::Outgoing;
 use self::peers::Peers;
+use self::publishing::counters;
 use self::queues::Queues;
+use self::refusals::Refusals;
 use self::servers::Servers;
 use self::status::Status;
 use self::topics::Topics;
@@ -55,8 +57,8 @@ mod backlog;
 mod calls;
 mod changes;
 mod context;
+mod delivery;
 mod dispatch;
-mod drains;
 mod event;
 mod handle;
 mod io;
@@ -67,6 +69,7 @@ mod node_key;
 mod outbox;
 mod outgoing;
 mod peers;
+mod publishing;
 mod queues;
 mod refusals;
 mod reply;
@@ -101,7 +104,6 @@ pub(crate) struct Driver<H: Host> {
     peers: Peers,
     queues: Queues,
     members: Members,
-    drains: Drains,
     status: Status,
     next_health: Instant,
 }
@@ -128,15 +130,15 @@ impl<H: Host> Driver<H> {
         let driver = Self {
             io,
             topics: Topics::default(),
-            outgoing: Outgoing::new(&settings, WATCHED),
+            outgoing: Outgoing::default(),
             arrivals: Arrivals::new(WATCHED),
             peers: Peers::default(),
             queues: Queues::default(),
             members: Members::default(),
-            drains: Drains::default(),
             status: Status::default(),
             next_health: now + HEALTH,
             cx: Context {
+                counters: counters(&settings, WATCHED),
                 local: parts.engine,
                 joins: parts.joins,
                 host: parts.host,
@@ -147,6 +149,7 @@ impl<H: Host> Driver<H> {
                 now,
                 servers,
                 calls: Calls::default(),
+                refusals: Refusals::default(),
                 requests: Vec::new(),
                 hand_offs: Vec::new(),
                 changed: true,

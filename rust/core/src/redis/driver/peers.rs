@@ -1,12 +1,11 @@
-//! Requests to other processes, and the calls that wait for their answers.
+//! Calls that wait for more than the answer of a server: for the connection, for another process, or until all is sent.
 
 use std::collections::{HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::calls::CallId;
+use super::calls::{CallId, Purpose};
 use super::context::Context;
-use super::outgoing::Outgoing;
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Host;
 use crate::redis::meter::smooth;
@@ -14,13 +13,13 @@ use crate::redis::wire::envelope::Control;
 use crate::redis::wire::keys::ProcessId;
 use crate::shrink::Shrink;
 
-/// A control message that waits for a connection on which the answer can come.
+/// A call that waits for the connection on which the answers of other processes come.
 #[derive(Debug)]
-struct PendingControl {
-    process: ProcessId,
-    control: Control,
+struct Pending {
     call: CallId,
     until: Instant,
+    /// What is asked of another process then. Without it the call is done.
+    request: Option<(ProcessId, Control)>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +29,9 @@ pub(super) struct Peers {
     /// When each of them is given up, in that order; some have been answered.
     deadlines: VecDeque<(Instant, u64)>,
     last_number: u64,
-    pending: Vec<PendingControl>,
+    pending: Vec<Pending>,
+    /// These wait until every message has been taken or given up.
+    drains: Vec<CallId>,
     /// The number of the latest message to this process itself, and when it was sent: it measures the lag.
     probe: Option<(u64, Instant)>,
 }
@@ -43,59 +44,77 @@ impl Peers {
 
     /// Whether anything has a deadline.
     pub(super) fn are_waiting(&self) -> bool {
-        !self.awaited.is_empty() || !self.pending.is_empty()
+        !self.awaited.is_empty() || self.have_pending()
+    }
+
+    /// Answers as soon as there is a connection.
+    pub(super) fn connect<H: Host>(&mut self, cx: &mut Context<H>, ticket: H::Ticket) {
+        self.pending.push(Pending {
+            call: cx.call(1, Some(ticket)),
+            until: cx.until(),
+            request: None,
+        });
     }
 
     /// Sends a request to another process: now, or as soon as the answer can come.
     pub(super) fn ask<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
         (process, control): (ProcessId, Control),
         ticket: H::Ticket,
         connected: bool,
     ) {
         let call = cx.call(1, Some(ticket));
         if connected {
-            self.send_request(cx, outgoing, process, control, call);
+            self.send_request(cx, process, control, call);
             return;
         }
-        self.pending.push(PendingControl {
-            process,
-            control,
+        self.pending.push(Pending {
             call,
             until: cx.until(),
+            request: Some((process, control)),
         });
-    }
-
-    /// Sends the pending requests, if the answers can come; gives up those that waited too long, or in vain.
-    pub(super) fn send_pending<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
-        not_connected: impl Fn(&Context<H>, Instant) -> Option<Fault>,
-        connected: bool,
-    ) {
-        for pending in std::mem::take(&mut self.pending) {
-            if connected {
-                self.send_request(cx, outgoing, pending.process, pending.control, pending.call);
-            } else if let Some(fault) = not_connected(cx, pending.until) {
-                cx.calls.fail(pending.call, fault);
-            } else {
-                self.pending.push(pending);
-            }
-        }
     }
 
     pub(super) fn have_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
+    /// Goes on with the calls that wait for the connection, if it is there; gives up those that waited too long, or in vain.
+    pub(super) fn go_on<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        not_connected: impl Fn(&Context<H>, Instant) -> Option<Fault>,
+        connected: bool,
+    ) {
+        for pending in std::mem::take(&mut self.pending) {
+            if !connected {
+                match not_connected(cx, pending.until) {
+                    Some(fault) => cx.calls.fail(pending.call, fault),
+                    None => self.pending.push(pending),
+                }
+            } else if let Some((process, control)) = pending.request {
+                self.send_request(cx, process, control, pending.call);
+            } else {
+                cx.calls.done(pending.call);
+            }
+        }
+    }
+
+    /// Answers when every message has been taken or given up.
+    pub(super) fn drain<H: Host>(&mut self, cx: &mut Context<H>, ticket: H::Ticket) {
+        self.drains.push(cx.call(1, Some(ticket)));
+    }
+
+    /// Takes the calls that wait until nothing is left to be sent.
+    pub(super) fn take_drains(&mut self) -> Vec<CallId> {
+        std::mem::take(&mut self.drains)
+    }
+
     /// Sends a request to another process. The call waits for the answer.
     fn send_request<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
         process: ProcessId,
         mut control: Control,
         call: CallId,
@@ -104,13 +123,12 @@ impl Peers {
         if let Control::Join { request, .. } | Control::Leave { request, .. } = &mut control {
             *request = number;
         }
-        self.send_and_await(cx, outgoing, process, &control, number, call);
+        self.send_and_await(cx, process, &control, number, call);
     }
 
     fn send_and_await<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
         process: ProcessId,
         control: &Control,
         number: u64,
@@ -120,8 +138,8 @@ impl Peers {
         self.deadlines.push_back((cx.until(), number));
         // If it reaches nobody there will be no answer: see `unreached`.
         let published = cx.call(0, None);
-        cx.calls.publishes_control(published, number);
-        outgoing.send_control(cx, process, control, published);
+        cx.calls.is_for(published, Purpose::Control(number));
+        cx.send_control(process, control, published);
     }
 
     /// A process has answered a request.
@@ -163,24 +181,19 @@ impl Peers {
     }
 
     /// Sends a control message to this process itself, to measure the lag.
-    pub(super) fn send_probe<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
+    pub(super) fn send_probe<H: Host>(&mut self, cx: &mut Context<H>) {
         let request = self.next_number();
         self.probe = Some((request, cx.now));
-        let (me, call) = (cx.me, cx.call(0, None));
-        outgoing.send_control(cx, me, &Control::Done { request }, call);
+        let call = cx.call(0, None);
+        cx.send_control(cx.me, &Control::Done { request }, call);
     }
 
     /// Completes a call when all earlier messages to this process have come back: a control message to this process
     /// itself comes behind them.
-    pub(super) fn complete_when_back<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
-        call: CallId,
-    ) {
+    pub(super) fn complete_when_back<H: Host>(&mut self, cx: &mut Context<H>, call: CallId) {
         let request = self.next_number();
-        let (me, done) = (cx.me, Control::Done { request });
-        self.send_and_await(cx, outgoing, me, &done, request, call);
+        let done = Control::Done { request };
+        self.send_and_await(cx, cx.me, &done, request, call);
     }
 
     pub(super) fn shrink_if_sparse(&mut self) {
@@ -195,10 +208,8 @@ mod tests {
     use super::*;
     use crate::redis::settings::Topology;
 
-    fn parts() -> (Context<World>, Outgoing, Peers) {
-        let cx = context(settings(Topology::Shards));
-        let outgoing = Outgoing::new(&cx.settings, 16);
-        (cx, outgoing, Peers::default())
+    fn parts() -> (Context<World>, Peers) {
+        (context(settings(Topology::Shards)), Peers::default())
     }
 
     fn leave() -> (ProcessId, Control) {
@@ -220,22 +231,37 @@ mod tests {
 
     #[test]
     fn a_request_is_sent_once_the_answer_can_come() {
-        let (mut cx, mut outgoing, mut peers) = parts();
-        peers.ask(&mut cx, &mut outgoing, leave(), 1, false);
+        let (mut cx, mut peers) = parts();
+        peers.ask(&mut cx, leave(), 1, false);
+        peers.go_on(&mut cx, |_, _| None, false);
         assert!(cx.requests.is_empty() && peers.have_pending());
-        peers.send_pending(&mut cx, &mut outgoing, |_, _| None, false);
-        assert!(cx.requests.is_empty() && peers.have_pending());
-        peers.send_pending(&mut cx, &mut outgoing, |_, _| None, true);
+        peers.go_on(&mut cx, |_, _| None, true);
         assert_eq!((cx.requests.len(), peers.have_pending()), (1, false));
         peers.done(&mut cx, 1);
         assert_eq!(answers(&mut cx), [(1, false)]);
     }
 
     #[test]
+    fn those_who_wait_for_the_connection_are_answered_when_it_is_there_or_given_up() {
+        for (connected, given_up, answered) in
+            [(false, false, 0), (true, false, 1), (false, true, 1)]
+        {
+            let (mut cx, mut peers) = parts();
+            peers.connect(&mut cx, 1);
+            let fault = || Fault::new(FaultKind::Unreachable, "nobody is there");
+            peers.go_on(&mut cx, |_, _| given_up.then(fault), connected);
+            let answers = answers(&mut cx);
+            assert_eq!(answers.len(), answered);
+            let failed = answers.iter().any(|(_, failed)| *failed);
+            assert_eq!((failed, peers.have_pending()), (given_up, answered == 0));
+        }
+    }
+
+    #[test]
     fn a_process_that_does_not_answer_is_given_up_at_its_time() {
-        let (mut cx, mut outgoing, mut peers) = parts();
+        let (mut cx, mut peers) = parts();
         for ticket in 1..=3 {
-            peers.ask(&mut cx, &mut outgoing, leave(), ticket, true);
+            peers.ask(&mut cx, leave(), ticket, true);
         }
         peers.done(&mut cx, 2);
         peers.give_up_late(&mut cx);
@@ -248,9 +274,9 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_what_was_answered() {
-        let (mut cx, mut outgoing, mut peers) = parts();
+        let (mut cx, mut peers) = parts();
         for ticket in 1..=4000 {
-            peers.ask(&mut cx, &mut outgoing, leave(), ticket, true);
+            peers.ask(&mut cx, leave(), ticket, true);
         }
         for number in 1..=4000 {
             peers.done(&mut cx, number);
@@ -263,8 +289,8 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_has_no_members() {
-        let (mut cx, mut outgoing, mut peers) = parts();
-        peers.ask(&mut cx, &mut outgoing, leave(), 1, true);
+        let (mut cx, mut peers) = parts();
+        peers.ask(&mut cx, leave(), 1, true);
         peers.unreached(&mut cx, 1, None);
         assert_eq!(answers(&mut cx), [(1, false)]);
     }

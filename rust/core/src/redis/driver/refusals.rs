@@ -41,6 +41,24 @@ pub(super) struct Origin<'a> {
     pub(super) sender: Option<ProcessId>,
 }
 
+impl<'a> Origin<'a> {
+    /// That of a message that names no sender.
+    pub(super) fn at(place: &'a str) -> Self {
+        Self {
+            place,
+            sender: None,
+        }
+    }
+
+    /// That of a message from this process, as it says.
+    pub(super) fn of(sender: ProcessId, place: &'a str) -> Self {
+        Self {
+            place,
+            sender: Some(sender),
+        }
+    }
+}
+
 /// The reason to refuse a message with a name that neither `new_channel` nor `group_add` can produce.
 pub(super) const NO_NAME: &str = "it names a channel or a group that cannot be";
 /// The reason to refuse a message that belongs elsewhere.
@@ -104,10 +122,7 @@ impl Refusals {
     ) {
         count(&shared.meter.unauthenticated, 1);
         let reason = format!("no key authenticates that '{channel}' is in the group '{group}'");
-        let from = Origin {
-            place,
-            sender: None,
-        };
+        let from = Origin::at(place);
         self.report(shared, RefusalKind::Member, from, reason, "unauthenticated");
     }
 
@@ -177,9 +192,8 @@ mod tests {
     fn each_refusal_is_counted_and_the_first_of_a_sender_is_reported() {
         let (shared, mut refusals) = (Shared::default(), Refusals::default());
         for sender in [1, 1, 2] {
-            let sender = Some(ProcessId(sender));
-            let place = "t:g:room";
-            refusals.refuse_replay(&shared, Origin { place, sender });
+            let from = Origin::of(ProcessId(sender), "t:g:room");
+            refusals.refuse_replay(&shared, from);
         }
         assert_eq!(shared.stats().replayed, 3);
         let notices = std::iter::from_fn(|| shared.notices.next(std::time::Duration::ZERO));

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 use super::calls::Calls;
 use super::context::Context;
+use super::publishing::counters;
+use super::refusals::Refusals;
 use super::servers::Servers;
 use crate::clock::ManualClock;
 use crate::config::Config;
@@ -94,6 +96,7 @@ pub(super) fn context(settings: Settings) -> Context<World> {
     let (settings, now) = (Arc::new(settings), Instant::now());
     Context {
         servers: Servers::new(&settings, now),
+        counters: counters(&settings, 16),
         local: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
         joins: Arc::default(),
         host: Arc::default(),
@@ -103,6 +106,7 @@ pub(super) fn context(settings: Settings) -> Context<World> {
         shared: Arc::default(),
         now,
         calls: Calls::default(),
+        refusals: Refusals::default(),
         requests: Vec::new(),
         hand_offs: Vec::new(),
         changed: false,

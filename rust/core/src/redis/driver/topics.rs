@@ -457,10 +457,7 @@ impl Topics {
 
     /// Takes the topics that may have missed messages.
     pub(super) fn take_lost(&mut self) -> Vec<String> {
-        let mut lost = std::mem::take(&mut self.lost);
-        lost.sort_unstable();
-        lost.dedup();
-        lost
+        each_once(std::mem::take(&mut self.lost))
     }
 
     /// The same, of those whose servers are back, while others are still unreachable.
@@ -473,19 +470,23 @@ impl Topics {
             Some(None) => false,
             None => cx.servers.nodes().all(|(key, _)| is_open(key)),
         };
-        let (mut back, still_lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost)
+        let (back, still_lost) = std::mem::take(&mut self.lost)
             .into_iter()
             .partition(is_back);
         self.lost = still_lost;
-        back.sort_unstable();
-        back.dedup();
-        back
+        each_once(back)
     }
 
     pub(super) fn shrink_if_sparse(&mut self) {
         self.wanted.shrink_if_sparse();
         self.waits.shrink_if_sparse();
     }
+}
+
+fn each_once(mut topics: Vec<String>) -> Vec<String> {
+    topics.sort_unstable();
+    topics.dedup();
+    topics
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ const BUSY: Duration = Duration::from_millis(25);
 impl<H: Host> Driver<H> {
     pub(super) fn next_wake(&self) -> Instant {
         let busy = self.cx.servers.have_waiting()
-            || self.drains.have_connects()
             || self.peers.are_waiting()
             || self.outgoing.has_waiting()
             || self.topics.are_awaited()
@@ -51,7 +50,7 @@ impl<H: Host> Driver<H> {
             self.next_health = now + HEALTH;
             self.look_after_all();
         }
-        self.send_pending();
+        self.go_on();
         while let Some((messages, call)) = self.outgoing.admit(&mut self.cx) {
             self.send(messages, call);
         }
@@ -63,7 +62,7 @@ impl<H: Host> Driver<H> {
         if self.cx.servers.take_changed() | std::mem::take(&mut self.cx.changed) {
             self.note_status();
         }
-        self.answer_waiting();
+        self.answer_drains();
         self.run_follow_ups();
         self.deliver();
     }
@@ -84,13 +83,13 @@ impl<H: Host> Driver<H> {
             self.io.check(key, node, calm);
         }
         if cx.settings.wire.has_peers() && self.topics.are_connected(cx) {
-            self.peers.send_probe(cx, &mut self.outgoing);
-            self.members.look_after(cx, &mut self.outgoing);
+            self.peers.send_probe(cx);
+            self.members.look_after(cx);
         }
         for topic in self.topics.sweep(cx) {
             self.arrivals.forget_topic(&topic);
         }
-        self.queues.audit(cx, &mut self.outgoing);
+        self.queues.audit(cx);
         self.shrink_tables();
         self.report_unsent();
     }
@@ -161,17 +160,12 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Sends the control messages that waited for a connection on which the answer can come.
-    fn send_pending(&mut self) {
+    /// Goes on with what waits for the connection.
+    fn go_on(&mut self) {
         if self.peers.have_pending() {
-            let connected = self.is_connected();
-            let topics = &self.topics;
-            self.peers.send_pending(
-                &mut self.cx,
-                &mut self.outgoing,
-                |cx, until| topics.not_connected(cx, until),
-                connected,
-            );
+            let (connected, topics) = (self.is_connected(), &self.topics);
+            let not_connected = |cx: &_, until| topics.not_connected(cx, until);
+            self.peers.go_on(&mut self.cx, not_connected, connected);
         }
     }
 
@@ -181,33 +175,23 @@ impl<H: Host> Driver<H> {
         if news.reconnected
             && let Some(kind) = self.cx.settings.on_reconnect.clone()
         {
-            self.arrivals.notify_channels(&mut self.cx, &kind);
+            self.cx.notify_channels(&kind);
         }
         if !news.gaps.is_empty() {
-            self.arrivals.report_gap(&mut self.cx, &news.gaps, 0);
+            self.cx.report_gap(&news.gaps, 0);
         }
     }
 
-    /// Answers those who wait for the layer itself.
-    fn answer_waiting(&mut self) {
-        if self.drains.have_connects() {
-            let connected = self.is_connected();
-            let topics = &self.topics;
-            self.drains.answer_connects(
-                &mut self.cx,
-                |cx, until| topics.not_connected(cx, until),
-                connected,
-            );
-        }
+    /// Answers those who wait until all is sent.
+    fn answer_drains(&mut self) {
         if !self.has_sent_all() || !self.members.is_idle() {
             return;
         }
-        for call in self.drains.take_drains() {
+        for call in self.peers.take_drains() {
             if !self.cx.settings.wire.has_peers() || !self.is_connected() {
                 self.cx.calls.done(call);
             } else {
-                self.peers
-                    .complete_when_back(&mut self.cx, &mut self.outgoing, call);
+                self.peers.complete_when_back(&mut self.cx, call);
             }
         }
     }

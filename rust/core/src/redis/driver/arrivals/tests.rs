@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::delivery::ENVELOPE;
 use super::super::testing::{ME, OTHER, World, context, settings};
 use super::*;
 use crate::redis::settings::Topology;

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 
 use super::super::calls::CallId;
 use super::super::context::Context;
-use super::super::outgoing::Outgoing;
 use super::super::queues::{HOUR, Queues};
 use super::super::reply::{integer, text, words};
 use super::super::request::{Request, Then};
@@ -40,12 +39,7 @@ pub(crate) fn flush_here<H: Host>(cx: &Context<H>, queues: &mut Queues) {
 }
 
 /// Removes what the layer has: here, on the servers, and in the other processes.
-pub(crate) fn flush<H: Host>(
-    cx: &mut Context<H>,
-    outgoing: &mut Outgoing,
-    queues: &mut Queues,
-    ticket: H::Ticket,
-) {
+pub(crate) fn flush<H: Host>(cx: &mut Context<H>, queues: &mut Queues, ticket: H::Ticket) {
     cx.local.flush();
     let call = cx.call(1, Some(ticket));
     if !cx.settings.wire.has_peers() {
@@ -54,7 +48,7 @@ pub(crate) fn flush<H: Host>(
         return;
     }
     let hours = index_hours(cx);
-    read_index(cx, outgoing, queues, call, BTreeSet::new(), hours);
+    read_index(cx, queues, call, BTreeSet::new(), hours);
 }
 
 /// The hours in which a queue that is still there can have been pushed to, by clocks that differ a little.
@@ -67,14 +61,13 @@ fn index_hours<H: Host>(cx: &Context<H>) -> RangeInclusive<u64> {
 
 fn read_index<H: Host>(
     cx: &mut Context<H>,
-    outgoing: &mut Outgoing,
     queues: &mut Queues,
     call: CallId,
     names: BTreeSet<String>,
     mut hours: RangeInclusive<u64>,
 ) {
     let Some(hour) = hours.next() else {
-        remove_queues(cx, outgoing, queues, call, &names);
+        remove_queues(cx, queues, call, &names);
         return;
     };
     let key = cx.keys.index(hour);
@@ -86,18 +79,16 @@ fn read_index<H: Host>(
 /// An hour's names have come; the next hour is asked for, or all that was found is removed.
 pub(crate) fn index_read<H: Host>(
     cx: &mut Context<H>,
-    outgoing: &mut Outgoing,
     queues: &mut Queues,
     (call, mut names, hours): (CallId, BTreeSet<String>, RangeInclusive<u64>),
     replies: Vec<Reply>,
 ) {
     names.extend(words(replies).into_iter().filter_map(text));
-    read_index(cx, outgoing, queues, call, names, hours);
+    read_index(cx, queues, call, names, hours);
 }
 
 fn remove_queues<H: Host>(
     cx: &mut Context<H>,
-    outgoing: &mut Outgoing,
     queues: &mut Queues,
     call: CallId,
     channels: &BTreeSet<String>,
@@ -117,7 +108,7 @@ fn remove_queues<H: Host>(
     cx.shared.depths.lock().clear();
     queues.index_anew();
     cx.requests.extend(requests);
-    outgoing.broadcast_control(cx, &Control::Flush, call);
+    cx.broadcast_control(&Control::Flush, call);
     cx.calls.done(call);
 }
 
@@ -130,7 +121,7 @@ pub(crate) fn removed<H: Host>(cx: &mut Context<H>, call: CallId, queue: bool, r
 }
 
 /// The memberships were removed by a flush: what others announced meanwhile may have been removed with them.
-pub(crate) fn members_removed<H: Host>(cx: &mut Context<H>, outgoing: &mut Outgoing, call: CallId) {
-    outgoing.announce(cx, &Control::MembersChanged, call);
+pub(crate) fn members_removed<H: Host>(cx: &mut Context<H>, call: CallId) {
+    cx.announce(&Control::MembersChanged, call);
     cx.calls.done(call);
 }

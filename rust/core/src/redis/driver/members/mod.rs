@@ -15,10 +15,8 @@ use tokio::time::Instant;
 
 use self::announcements::Announcements;
 use self::flush::removal;
-use super::arrivals::Arrivals;
-use super::calls::CallId;
+use super::calls::{CallId, Purpose};
 use super::context::Context;
-use super::outgoing::Outgoing;
 use super::queues::Queues;
 use super::refusals::{NO_NAME, Origin};
 use super::request::{MembershipChange, Request, Then};
@@ -139,7 +137,6 @@ impl Members {
     pub(super) fn changed<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
         change: MembershipChange,
         value: &[u8],
         call: CallId,
@@ -162,7 +159,7 @@ impl Members {
             channel: channel.clone(),
             end,
         };
-        if let Some(number) = outgoing.announce(cx, &announcement, call) {
+        if let Some(number) = cx.announce(&announcement, call) {
             let field = (group.as_str(), channel.as_str());
             self.announcements.sent(field, begun, number);
             if self.announcements.are_too_many() {
@@ -192,15 +189,13 @@ impl Members {
     pub(super) fn heard<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
-        outgoing: &mut Outgoing,
         (sender, number): (ProcessId, u64),
         control: Control,
     ) {
         let own = sender == cx.me;
         if own && self.announcements.came_back(number) {
             let call = cx.call(0, None);
-            outgoing.announce(cx, &Control::ReadMembers, call);
+            cx.announce(&Control::ReadMembers, call);
         }
         if self.announcers.len() >= SENDERS {
             // Until they are heard again they are taken for processes of an earlier release, which costs readings.
@@ -220,11 +215,8 @@ impl Members {
             return;
         };
         if process_of(&channel).is_some() {
-            let from = Origin {
-                place: &cx.keys.members(),
-                sender: Some(sender),
-            };
-            arrivals.refuse_content(cx, from, NO_NAME, "");
+            let topic = cx.keys.members();
+            cx.refuse_content(Origin::of(sender, &topic), NO_NAME, "");
             return;
         }
         if !own {
@@ -266,10 +258,10 @@ impl Members {
     }
 
     /// What is done once a second while the topics are subscribed to.
-    pub(super) fn look_after<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
+    pub(super) fn look_after<H: Host>(&mut self, cx: &mut Context<H>) {
         if mem::take(&mut self.unannounced) {
             let call = cx.call(0, None);
-            outgoing.announce(cx, &Control::MembersChanged, call);
+            cx.announce(&Control::MembersChanged, call);
         }
         if self.next_reading.is_some_and(|next| next <= cx.now) {
             self.load(cx);
@@ -415,7 +407,10 @@ fn push_to_members<H: Host>(
     if members.is_empty() {
         return;
     }
-    cx.calls.sends_to_queues(call, group);
+    let purpose = Purpose::SendToQueues {
+        group: group.to_owned(),
+    };
+    cx.calls.is_for(call, purpose);
     for channel in members {
         if !exclude.contains(&channel) {
             queues.push(cx, &channel, entry.clone(), call);

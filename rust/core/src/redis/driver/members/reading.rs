@@ -5,7 +5,6 @@ use std::mem;
 use super::Members;
 use super::flush::MARGIN;
 use crate::name::{check_channel, check_group};
-use crate::redis::driver::arrivals::Arrivals;
 use crate::redis::driver::context::Context;
 use crate::redis::driver::queues::Queues;
 use crate::redis::driver::refusals::{NO_NAME, Origin};
@@ -25,12 +24,11 @@ impl Members {
     pub(crate) fn read<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
         queues: &mut Queues,
         replies: Vec<Reply>,
     ) {
         let now = cx.shared.now();
-        let (lasting, mut ended) = memberships(cx, arrivals, replies);
+        let (lasting, mut ended) = memberships(cx, replies);
         let mut read: PlainMembers = lasting.into_iter().collect();
         for (group, channel, end) in &self.since {
             read.set(group, channel, *end, now);
@@ -98,8 +96,7 @@ impl Members {
 
 /// What the hash says: the memberships that last, each with its end, and those that ended a while ago.
 fn memberships<H: Host>(
-    cx: &Context<H>,
-    arrivals: &mut Arrivals,
+    cx: &mut Context<H>,
     replies: Vec<Reply>,
 ) -> (Vec<Membership>, Vec<(String, String)>) {
     let (now, key) = (cx.shared.now(), cx.keys.members());
@@ -115,11 +112,7 @@ fn memberships<H: Host>(
         // Whoever can write to the server can write any names there.
         let valid = check_group(group).is_ok() && check_channel(channel).is_ok();
         if !valid || process_of(channel).is_some() {
-            let from = Origin {
-                place: &key,
-                sender: None,
-            };
-            arrivals.refuse_content(cx, from, NO_NAME, "");
+            cx.refuse_content(Origin::at(&key), NO_NAME, "");
             continue;
         }
         let crypt = cx.settings.crypt.as_deref();
@@ -127,7 +120,7 @@ fn memberships<H: Host>(
             Ok(end) => end,
             Err(NoMembership::Malformed) => continue,
             Err(NoMembership::Unauthenticated) => {
-                let refusals = arrivals.refusals();
+                let refusals = &mut cx.refusals;
                 refusals.refuse_member(&cx.shared, &key, group, channel);
                 continue;
             }

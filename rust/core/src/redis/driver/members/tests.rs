@@ -8,8 +8,6 @@ use crate::redis::settings::Topology;
 
 struct Process {
     cx: Context<World>,
-    arrivals: Arrivals,
-    outgoing: Outgoing,
     queues: Queues,
     members: Members,
 }
@@ -18,9 +16,7 @@ impl Process {
     fn new() -> Self {
         let settings: Settings = settings(Topology::Shards);
         Self {
-            outgoing: Outgoing::new(&settings, 16),
             cx: context(settings),
-            arrivals: Arrivals::new(16),
             queues: Queues::default(),
             members: Members::default(),
         }
@@ -73,15 +69,14 @@ impl Process {
             [word(&field), word(&end.to_string())]
         };
         let replies = vec![Reply::Array(memberships.iter().flat_map(pair).collect())];
-        let (cx, arrivals, queues) = (&mut self.cx, &mut self.arrivals, &mut self.queues);
-        self.members.read(cx, arrivals, queues, replies);
+        let (cx, queues) = (&mut self.cx, &mut self.queues);
+        self.members.read(cx, queues, replies);
     }
 
     /// A process announces something.
     fn hear(&mut self, sender: ProcessId, number: u64, control: Control) {
-        let (cx, arrivals, outgoing) = (&mut self.cx, &mut self.arrivals, &mut self.outgoing);
-        self.members
-            .heard(cx, arrivals, outgoing, (sender, number), control);
+        let cx = &mut self.cx;
+        self.members.heard(cx, (sender, number), control);
     }
 
     /// Another process announces that a channel has joined the group "room", or left it.
@@ -107,8 +102,7 @@ impl Process {
     }
 
     fn changed(&mut self, (change, call): (MembershipChange, CallId)) {
-        let (cx, outgoing) = (&mut self.cx, &mut self.outgoing);
-        self.members.changed(cx, outgoing, change, b"", call);
+        self.members.changed(&mut self.cx, change, b"", call);
     }
 }
 
@@ -156,9 +150,7 @@ fn what_waits_for_members_that_cannot_be_read_fails() {
     assert!(process.members.is_idle());
     process.asked();
     process.cx.now += RETRY;
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.asked(), ["HGETALL"]);
 }
 
@@ -256,13 +248,9 @@ fn what_may_have_changed_unannounced_is_told_when_that_is_possible() {
     let (change, _) = process.leave();
     let lost = Fault::new(FaultKind::Lost, "lost");
     process.members.failed(&change, &lost);
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.requests(), ["PUBLISH t:m", "PUBLISH t:c"]);
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.requests(), [""; 0], "it was told");
     process.hear(ME, 1, Control::MembersChanged);
     assert_eq!(process.asked(), ["HGETALL"]);
@@ -280,9 +268,7 @@ fn what_was_announced_and_may_not_come_back_is_told_again() {
     process.cx.shared.topics.lock().extend(topics);
     process.members.subscribed(&mut process.cx);
     assert_eq!(process.asked(), ["HGETALL"]);
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.asked(), ["PUBLISH", "PUBLISH"]);
 }
 
@@ -292,14 +278,10 @@ fn members_are_read_when_a_process_of_an_earlier_release_changes_them() {
     process.members.changed_somehow(&mut process.cx, OTHER);
     assert_eq!(process.asked(), ["HGETALL"]);
     process.read(&["work"]);
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.asked(), [""; 0]);
     process.cx.now += OVERTAKEN;
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.asked(), ["HGETALL"], "it may have overtaken others");
     process.read(&["work"]);
     process.hear_of("mail", true);
@@ -316,17 +298,14 @@ fn a_reading_that_is_due_sooner_is_not_put_off_by_one_that_comes_between() {
     process.read(&["work"]);
     process.asked();
     process.cx.now += OVERTAKEN;
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.asked(), ["HGETALL"]);
 }
 
 #[test]
 fn a_flush_forgets_no_membership_before_it_removes_them() {
     let mut process = Process::loaded();
-    let (cx, outgoing, queues) = (&mut process.cx, &mut process.outgoing, &mut process.queues);
-    flush(cx, outgoing, queues, 1);
+    flush(&mut process.cx, &mut process.queues, 1);
     assert_eq!(process.in_room(), ["work"]);
 }
 
@@ -336,9 +315,7 @@ fn a_change_that_the_server_refuses_is_not_announced() {
     let (change, _) = process.leave();
     let refused = Fault::new(FaultKind::Refused, "OOM");
     process.members.failed(&change, &refused);
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.asked(), [""; 0]);
 }
 
@@ -364,9 +341,7 @@ fn a_membership_that_was_renewed_while_it_was_removed_is_put_back() {
             process.hear_of("mail", false);
         }
         process.cx.now = process.cx.until() + process.cx.settings.send_timeout;
-        process
-            .members
-            .look_after(&mut process.cx, &mut process.outgoing);
+        process.members.look_after(&mut process.cx);
         assert_eq!(process.requests(), ["HGETALL t:m"]);
         process.read(&["work"]);
         let (requests, members): (&[_], &[_]) = if is_discarded {
@@ -402,9 +377,7 @@ fn announcements_that_do_not_come_back_are_given_up_when_there_are_many() {
     }
     assert_eq!(process.asked(), ["HGETALL"]);
     process.read(&[]);
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.requests(), ["PUBLISH t:m", "PUBLISH t:c"]);
     // All others read them then, and this process too.
     process.hear(ME, 1, membership("work", 0));
@@ -415,12 +388,8 @@ fn announcements_that_do_not_come_back_are_given_up_when_there_are_many() {
 fn members_are_read_now_and_then() {
     let mut process = Process::loaded();
     process.cx.now += TRUSTED;
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
-    process
-        .members
-        .look_after(&mut process.cx, &mut process.outgoing);
+    process.members.look_after(&mut process.cx);
+    process.members.look_after(&mut process.cx);
     assert_eq!(process.asked(), ["HGETALL"]);
 }
 

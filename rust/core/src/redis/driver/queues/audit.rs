@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Queues, wake};
 use crate::redis::driver::context::Context;
-use crate::redis::driver::outgoing::Outgoing;
 use crate::redis::driver::request::{Request, Then};
 use crate::redis::host::Host;
 use crate::redis::link::Command;
@@ -23,7 +22,7 @@ const STALE: Duration = Duration::from_secs(1);
 impl Queues {
     /// Fetches from the queues with waiting receivers, hands back messages that nobody here wants any more, and forgets
     /// the queues that nobody uses and whose entries cannot come twice.
-    pub(crate) fn audit<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
+    pub(crate) fn audit<H: Host>(&mut self, cx: &mut Context<H>) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
         let mut known_ones = Vec::new();
         let remembered = cx.settings.expiry.min(LAG);
@@ -33,7 +32,7 @@ impl Queues {
                 continue;
             }
             if cx.local.depth(&channel) > 0 {
-                self.hand_back_if_stale(cx, outgoing, &channel);
+                self.hand_back_if_stale(cx, &channel);
                 continue;
             }
             let known = cx.shared.depths.lock().contains_key(&channel);
@@ -81,27 +80,22 @@ impl Queues {
         cx.submit(Request::new(&name, &key, vec![command], cx.until(), then).safe());
     }
 
-    fn hand_back_if_stale<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        outgoing: &mut Outgoing,
-        channel: &str,
-    ) {
+    fn hand_back_if_stale<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
         let Some(queue) = self.queues.get_mut(channel) else {
             return;
         };
         let since = *queue.stale.get_or_insert(cx.now);
         if since + STALE <= cx.now {
             queue.stale = None;
-            self.hand_back(cx, outgoing, channel);
+            self.hand_back(cx, channel);
         }
     }
 
     /// Puts all messages that wait here back to the front of their queues.
-    pub(crate) fn hand_back_all<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing) {
+    pub(crate) fn hand_back_all<H: Host>(&mut self, cx: &mut Context<H>) {
         let channels: Vec<String> = self.queues.keys().cloned().collect();
         for channel in channels {
-            self.hand_back(cx, outgoing, &channel);
+            self.hand_back(cx, &channel);
         }
     }
 
@@ -109,7 +103,7 @@ impl Queues {
     /// any more.
     ///
     /// Only where there is a connection: the messages leave the mailbox, and would be lost with the request.
-    fn hand_back<H: Host>(&mut self, cx: &mut Context<H>, outgoing: &mut Outgoing, channel: &str) {
+    fn hand_back<H: Host>(&mut self, cx: &mut Context<H>, channel: &str) {
         let key = cx.keys.queue(channel);
         if !cx.servers.can_write(channel, &key) {
             return;
@@ -123,7 +117,7 @@ impl Queues {
         }
         let mut commands = Vec::with_capacity(messages.len() + 2);
         for message in messages.iter().rev() {
-            if let Some(entry) = entry_of(cx, outgoing, channel, message) {
+            if let Some(entry) = entry_of(cx, channel, message) {
                 commands.push(Command::new("LPUSH").text(&key).envelope(entry));
             }
         }
@@ -139,12 +133,7 @@ impl Queues {
     }
 }
 
-fn entry_of<H: Host>(
-    cx: &Context<H>,
-    outgoing: &mut Outgoing,
-    channel: &str,
-    message: &H::Message,
-) -> Option<Draft> {
+fn entry_of<H: Host>(cx: &mut Context<H>, channel: &str, message: &H::Message) -> Option<Draft> {
     let payload = cx.host.payload(message)?;
     let header = Header {
         sender: cx.me,
@@ -152,5 +141,5 @@ fn entry_of<H: Host>(
     };
     let body = envelope::OutgoingBody::Direct { channel, payload };
     let entry = envelope::encode(&header, body, cx.seal()).ok()?;
-    Some(outgoing.numbered(&cx.keys.queue(channel), entry))
+    Some(cx.numbered(&cx.keys.queue(channel), entry))
 }

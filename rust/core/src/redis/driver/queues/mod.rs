@@ -16,7 +16,6 @@ use bytes::Bytes;
 
 use self::entry::deadline;
 use self::queue::Queue;
-use super::arrivals::Arrivals;
 use super::calls::CallId;
 use super::context::Context;
 use super::reply::{bytes, integer, words};
@@ -174,7 +173,6 @@ impl Queues {
     pub(super) fn queued<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
         (mut pushed, entry): (Pushed, Bytes),
         replies: Vec<Reply>,
     ) {
@@ -197,11 +195,11 @@ impl Queues {
             ];
             let then = Then::Oldest(pushed);
             cx.submit(Request::new(&channel, &key, commands, cx.until(), then));
-            self.took(cx, arrivals, &channel, taken.len(), taken);
+            self.took(cx, &channel, taken.len(), taken);
             return;
         }
         self.accept(cx, &pushed);
-        let took = self.took(cx, arrivals, &channel, taken.len(), taken);
+        let took = self.took(cx, &channel, taken.len(), taken);
         self.note_depth(cx, &channel, length.saturating_sub(took));
     }
 

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::entry::id;
 use super::queue::DeferredFetch;
 use super::{Queues, expired, take, time_at};
-use crate::redis::driver::arrivals::{Arrivals, is_oversized};
 use crate::redis::driver::calls::CallId;
 use crate::redis::driver::context::Context;
 use crate::redis::driver::node_key::NodeKey;
@@ -121,13 +120,12 @@ impl Queues {
     pub(crate) fn fetched<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
         (channel, asked, call): (&str, usize, Option<CallId>),
         mut replies: Vec<Reply>,
     ) {
         let depth = integer(replies.pop().as_ref());
         replies.truncate(asked);
-        let took = self.took(cx, arrivals, channel, asked, replies);
+        let took = self.took(cx, channel, asked, replies);
         self.note_depth(cx, channel, depth);
         if let Some(call) = call {
             cx.calls.complete_part(call, |answer| answer.queued += took);
@@ -149,7 +147,6 @@ impl Queues {
     pub(super) fn took<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
         channel: &str,
         asked: usize,
         replies: Vec<Reply>,
@@ -160,7 +157,7 @@ impl Queues {
         let taken = replies.into_iter().filter_map(bytes);
         let taken: Vec<Bytes> = taken.map(Bytes::from).collect();
         let count = taken.len() as u64;
-        self.deliver_entries(cx, arrivals, channel, taken, Source::Queue);
+        self.deliver_entries(cx, channel, taken, Source::Queue);
         self.fetch_again_if_woken(cx, channel);
         count
     }
@@ -169,7 +166,6 @@ impl Queues {
     fn deliver_entries<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
         channel: &str,
         entries: Vec<Bytes>,
         source: Source,
@@ -183,23 +179,19 @@ impl Queues {
         for entry in entries {
             let removal = Command::new("LREM").text(&taken).number(1);
             commands.push(removal.bytes(entry.clone()));
-            let mut from = Origin {
-                place: &key,
-                sender: None,
-            };
             let Some(id) = id(&entry) else {
                 let reason = "it is shorter than the header of an envelope";
-                arrivals.refuse_content(cx, from, reason, "");
+                cx.refuse_content(Origin::at(&key), reason, "");
                 continue;
             };
             acknowledged.push(id);
-            from.sender = Some(envelope::sender(&entry));
+            let from = Origin::of(envelope::sender(&entry), &key);
             let queue = self.queue(channel);
             queue.came = Some(cx.now);
             if queue.has_come(id) {
-                deliver_entry(cx, arrivals, channel, from, id, entry);
+                deliver_entry(cx, channel, from, id, entry);
             } else if source == Source::Queue && cx.settings.crypt.is_some() {
-                arrivals.refusals().refuse_replay(&cx.shared, from);
+                cx.refusals.refuse_replay(&cx.shared, from);
             }
         }
         let then = Then::Acknowledged {
@@ -266,7 +258,6 @@ impl Queues {
     pub(crate) fn recovered<H: Host>(
         &mut self,
         cx: &mut Context<H>,
-        arrivals: &mut Arrivals,
         channel: &str,
         replies: Vec<Reply>,
     ) {
@@ -278,7 +269,7 @@ impl Queues {
         let before = cx.local.depth(channel);
         let entries = words(replies).into_iter().filter_map(bytes);
         let entries = entries.map(Bytes::from).collect();
-        self.deliver_entries(cx, arrivals, channel, entries, Source::Taken);
+        self.deliver_entries(cx, channel, entries, Source::Taken);
         // The entries count for the calls that were deferred.
         let mut here = cx.local.depth(channel).saturating_sub(before);
         for DeferredFetch { most, call } in held.unwrap_or_default() {
@@ -291,20 +282,19 @@ impl Queues {
 
 fn deliver_entry<H: Host>(
     cx: &mut Context<H>,
-    arrivals: &mut Arrivals,
     channel: &str,
     from: Origin<'_>,
     id: u64,
     entry: Bytes,
 ) {
     count(&cx.shared.meter.bytes_in, entry.len() as u64);
-    if is_oversized(cx, from.place, entry.len()) {
+    if cx.is_oversized(from.place, entry.len()) {
         return;
     }
     let envelope = match envelope::decode(entry, from.place, cx.settings.crypt.as_deref()) {
         Ok(envelope) => envelope,
         Err(malformed) => {
-            arrivals.refusals().refuse(&cx.shared, from, malformed);
+            cx.refusals.refuse(&cx.shared, from, malformed);
             return;
         }
     };
@@ -317,14 +307,14 @@ fn deliver_entry<H: Host>(
         expired(cx, channel, 1);
         return;
     }
-    if authenticated && !arrivals.refusals().is_taken_once(&cx.shared, from, id) {
+    if authenticated && !cx.refusals.is_taken_once(&cx.shared, from, id) {
         return;
     }
     match body {
         Body::Group { payload, .. } | Body::Direct { payload, .. } => {
             count(&cx.shared.meter.fetched, 1);
-            arrivals.deliver_taken(cx, channel, payload, from);
+            cx.deliver_taken(channel, payload, from);
         }
-        Body::Control(_) => arrivals.refuse_content(cx, from, MISPLACED, ""),
+        Body::Control(_) => cx.refuse_content(from, MISPLACED, ""),
     }
 }

@@ -6,9 +6,9 @@ use crate::redis::settings::Topology;
 use crate::redis::wire::crypt::Crypt;
 use crate::redis::wire::envelope::{self, Date, Header, OutgoingBody, Seal};
 
-fn parts() -> (Context<World>, Arrivals, Queues) {
+fn parts() -> (Context<World>, Queues) {
     let cx = context(settings(Topology::Shards));
-    (cx, Arrivals::new(16), Queues::default())
+    (cx, Queues::default())
 }
 
 fn push(cx: &mut Context<World>, queues: &mut Queues) -> CallId {
@@ -37,7 +37,7 @@ fn pushed(call: CallId, length: u64) -> Pushed {
 
 #[test]
 fn a_message_is_pushed_and_the_bell_rung_and_the_name_of_the_queue_kept_once_an_hour() {
-    let (mut cx, _, mut queues) = parts();
+    let (mut cx, mut queues) = parts();
     push(&mut cx, &mut queues);
     let whole = ["RPUSH", "EXPIRE", "PUBLISH"];
     assert_eq!(asked(&mut cx), [&["SADD", "EXPIRE"][..], &whole]);
@@ -50,7 +50,7 @@ fn a_message_is_pushed_and_the_bell_rung_and_the_name_of_the_queue_kept_once_an_
 
 #[test]
 fn a_sender_whose_own_receiver_waits_takes_the_message_at_once() {
-    let (mut cx, _, mut queues) = parts();
+    let (mut cx, mut queues) = parts();
     let _ = cx.local.wait("work", 1, None);
     push(&mut cx, &mut queues);
     let commands = asked(&mut cx).pop().expect("it is pushed");
@@ -62,14 +62,14 @@ fn a_sender_whose_own_receiver_waits_takes_the_message_at_once() {
 
 #[test]
 fn a_queue_within_its_capacity_answers_and_a_full_one_is_looked_at() {
-    let (mut cx, mut arrivals, mut queues) = parts();
+    let (mut cx, mut queues) = parts();
     let capacity = i64::try_from(cx.local.capacity_of("work")).expect("it is small");
     for (length, answered) in [(capacity, true), (capacity + 1, false)] {
         let call = push(&mut cx, &mut queues);
         asked(&mut cx);
         let replies = vec![Reply::Int(length), Reply::Int(1), Reply::Int(0)];
         let entry = (pushed(call, 0), Bytes::new());
-        queues.queued(&mut cx, &mut arrivals, entry, replies);
+        queues.queued(&mut cx, entry, replies);
         assert_eq!(cx.calls.take_answers().len(), usize::from(answered));
         let looked = asked(&mut cx) == [["LRANGE", "LRANGE"]];
         assert_eq!(looked, !answered);
@@ -78,7 +78,7 @@ fn a_queue_within_its_capacity_answers_and_a_full_one_is_looked_at() {
 
 #[test]
 fn an_entry_beyond_the_capacity_is_withdrawn_unless_somebody_took_it() {
-    let (mut cx, _, mut queues) = parts();
+    let (mut cx, mut queues) = parts();
     for (removed, full) in [(1, 1), (0, 0)] {
         let call = push(&mut cx, &mut queues);
         asked(&mut cx);
@@ -90,7 +90,7 @@ fn an_entry_beyond_the_capacity_is_withdrawn_unless_somebody_took_it() {
 
 #[test]
 fn what_may_have_been_taken_is_read_back_before_anything_else_is_taken() {
-    let (mut cx, mut arrivals, mut queues) = parts();
+    let (mut cx, mut queues) = parts();
     let _ = cx.local.wait("work", 1, None);
     queues.fetch(&mut cx, "work");
     assert_eq!(asked(&mut cx), [["LMOVE", "EXPIRE", "LLEN"]]);
@@ -100,13 +100,13 @@ fn what_may_have_been_taken_is_read_back_before_anything_else_is_taken() {
     queues.fetch(&mut cx, "work");
     assert_eq!(asked(&mut cx).len(), 0, "it is being read");
     let nothing = vec![Reply::Array(Vec::new())];
-    queues.recovered(&mut cx, &mut arrivals, "work", nothing);
+    queues.recovered(&mut cx, "work", nothing);
     assert_eq!(asked(&mut cx), [["LMOVE", "EXPIRE", "LLEN"]]);
 }
 
 #[test]
 fn a_message_is_pushed_in_the_buffer_that_it_was_written_to() {
-    let (mut cx, _, mut queues) = parts();
+    let (mut cx, mut queues) = parts();
     let keys = Crypt::new(["a secret"]).expect("there is a secret");
     for crypt in [None, Some(&keys)] {
         let (channel, payload) = ("work", [0; 1000].as_slice());
@@ -129,11 +129,11 @@ fn a_message_is_pushed_in_the_buffer_that_it_was_written_to() {
 
 #[test]
 fn an_entry_that_was_taken_is_removed_by_the_bytes_that_came_in() {
-    let (mut cx, mut arrivals, mut queues) = parts();
+    let (mut cx, mut queues) = parts();
     let entry = vec![0; 1000];
     let came_in = entry.as_ptr();
     let replies = vec![Reply::BulkString(entry)];
-    queues.took(&mut cx, &mut arrivals, "work", 1, replies);
+    queues.took(&mut cx, "work", 1, replies);
     let removal = cx.requests.pop().expect("it has come");
     assert!(removal.to_strings().concat().starts_with("LREM t:t:"));
     assert_eq!(removal.carried().as_ptr(), came_in);
@@ -141,15 +141,14 @@ fn an_entry_that_was_taken_is_removed_by_the_bytes_that_came_in() {
 
 #[test]
 fn a_queue_that_nobody_uses_is_forgotten() {
-    let (mut cx, _, mut queues) = parts();
-    let mut outgoing = crate::redis::driver::outgoing::Outgoing::new(&cx.settings, 16);
+    let (mut cx, mut queues) = parts();
     push(&mut cx, &mut queues);
-    queues.audit(&mut cx, &mut outgoing);
+    queues.audit(&mut cx);
     assert_eq!(queues.queues.len(), 0);
     queues.queue("work").came = Some(cx.now);
-    queues.audit(&mut cx, &mut outgoing);
+    queues.audit(&mut cx);
     assert_eq!(queues.queues.len(), 1, "entries may come twice");
     cx.now += Duration::from_secs(60);
-    queues.audit(&mut cx, &mut outgoing);
+    queues.audit(&mut cx);
     assert_eq!(queues.queues.len(), 0);
 }

@@ -120,8 +120,8 @@ impl Process {
         };
         match then {
             Then::Membership { call, .. } if is_old => {
-                let (cx, outgoing) = (&mut self.driver.cx, &mut self.driver.outgoing);
-                outgoing.broadcast_control(cx, &Control::MembersChanged, call);
+                let cx = &mut self.driver.cx;
+                cx.broadcast_control(&Control::MembersChanged, call);
             }
             then => self.driver.answered(then, replies, carried),
         }
@@ -194,14 +194,12 @@ impl Fleet {
             Step::Unsubscribe => process.unsubscribe(),
             Step::Subscribe => process.subscribe(),
             Step::Look if process.subscribed => {
-                driver
-                    .members
-                    .look_after(&mut driver.cx, &mut driver.outgoing);
+                driver.members.look_after(&mut driver.cx);
             }
             Step::Look => {}
             Step::Flush => {
                 let cx = &mut driver.cx;
-                super::super::members::flush(cx, &mut driver.outgoing, &mut driver.queues, 1);
+                super::super::members::flush(cx, &mut driver.queues, 1);
             }
         }
         self.processes[place].collect();
