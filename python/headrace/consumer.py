@@ -23,6 +23,7 @@ from headrace._dispatch import (
 )
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace._public import name_publicly as _name_publicly
+from headrace._websocket.rate import OverRate
 from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.db import aclose_old_connections, database_sync_to_async
 from headrace.exceptions import LayerUnavailable, StopConsumer
@@ -83,6 +84,18 @@ class AsyncConsumer:
 
     ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest, ``"coalesce"`` drops those of the new one's
     type, ``"close"`` ends the connection (1013). All are counted.
+    """
+    rate_limit: ClassVar[str | None] = None
+    """How much its client may send: ``"20/s"`` or ``"300/m"``, messages per second or per minute; None for any amount.
+
+    As many as the number may come at once, and then one in each part of the time: a token bucket. What is over it is
+    dropped and counted. Only the frames of a WebSocket count, not what comes from the layer.
+    """
+    rate_limit_overflow: ClassVar[OverRate] = "drop"
+    """What becomes of a message over the ``rate_limit``.
+
+    ``"drop"`` drops it, ``"close"`` also ends the connection (1008), when what came before has been handled. Both are
+    counted.
     """
     idle_timeout: float | None = None
     """Seconds of silence of the client after which ``on_idle`` is called, again and again; or None."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.testing import settle
@@ -246,12 +248,15 @@ class TestContext:
         assert str(await client.outcome()) == "failed"
         assert tasks == [client.task]
 
+    @pytest.mark.parametrize("rate", [None, "10/s"])
     async def test_a_consumer_that_has_ended_is_freed_at_once(
-        self, wire: "MakeWire", layer: InMemoryChannelLayer
+        self, wire: "MakeWire", layer: InMemoryChannelLayer, rate: str | None
     ) -> None:
         references: list[weakref.ref[Any]] = []
 
         class Remembered(Recorder):
+            rate_limit = rate
+
             def __init__(self) -> None:
                 super().__init__()
                 references.append(weakref.ref(self))

@@ -13,6 +13,7 @@ SETTINGS = (
     *("concurrency", "handler_timeout", "max_backlog", "max_backlog_bytes", "overflow", "idle_timeout"),
     "read_ahead_bytes",
     *("forward", "raise_after_close", "thread_sensitive", "grace_period"),
+    *("rate_limit", "rate_limit_overflow"),
 )
 
 

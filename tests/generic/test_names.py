@@ -27,7 +27,7 @@ CLASSES: list[type[Any]] = [
 # docs/how-to/moving-from-channels.md, "Names to look out for".
 SETTINGS = {
     *("concurrency", "handler_timeout", "max_backlog", "overflow", "idle_timeout", "grace_period", "forward"),
-    *("max_backlog_bytes", "read_ahead_bytes"),
+    *("max_backlog_bytes", "read_ahead_bytes", "rate_limit", "rate_limit_overflow"),
     *("raise_after_close", "on_error", "on_idle"),
 }
 

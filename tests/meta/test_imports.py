@@ -31,7 +31,8 @@ RANKS = [
         "headrace._websocket.closing",
         "headrace._websocket.codes",
         "headrace._websocket.handshake",
-        *("headrace._websocket.lane", "headrace._websocket.phase", "headrace._websocket.read_ahead"),
+        *("headrace._websocket.lane", "headrace._websocket.phase", "headrace._websocket.rate"),
+        "headrace._websocket.read_ahead",
     ],
     ["headrace._websocket.grace"],
     [

@@ -55,6 +55,7 @@ def constant(path: str, name: str) -> int:
         ("the body of an HTTP request", AsyncHttpConsumer.max_body_bytes),
         ("a handler whose client has gone", AsyncConsumer.grace_period),
         ("a handler", AsyncConsumer.handler_timeout),
+        ("messages of a client in a time", AsyncConsumer.rate_limit),
         ("a silent client", AsyncConsumer.idle_timeout),
         ("the close of a client that does not read", CLOSE_TIMEOUT),
         ("messages of a mailbox", setting_of(RedisChannelLayer, "capacity")),

@@ -150,6 +150,36 @@ class SyncOrdered(JsonWebsocketConsumer):
         report(self.scope, disconnect=code)
 
 
+class Limited(AsyncWebsocketConsumer):
+    """Answers two frames at once, and one more in thirty seconds."""
+
+    rate_limit = "2/m"
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data, bytes_data)
+
+    async def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class SyncLimited(WebsocketConsumer):
+    rate_limit = "2/m"
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.send(text_data, bytes_data)
+
+    def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class Strict(Limited):
+    rate_limit_overflow = "close"
+
+
+class SyncStrict(SyncLimited):
+    rate_limit_overflow = "close"
+
+
 class Refused(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         await self.close()
@@ -281,6 +311,10 @@ WEBSOCKETS = {
     "ordered": Ordered,
     "forwarding": Forwarding,
     "sync-ordered": SyncOrdered,
+    "limited": Limited,
+    "sync-limited": SyncLimited,
+    "strict": Strict,
+    "sync-strict": SyncStrict,
     "ticks": Ticks,
     "sync-ticks": SyncTicks,
     "refused": Refused,

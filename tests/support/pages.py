@@ -102,6 +102,18 @@ async with WebsocketCommunicator(Ticker, "/") as client:
 assert (Prices.max_backlog, Prices.overflow) == (20, "coalesce")
 """,
     ),
+    "how-to/limit-clients.md": Around(
+        before="from headrace import consumer_stats",
+        after=USERS
+        + """
+async with WebsocketCommunicator(Chat, "/") as client:
+    for number in range(30):
+        await client.send_json_to({"text": number})
+    assert [(await client.receive_json_from())["text"] for _ in range(20)] == [str(number) for number in range(20)]
+    assert consumer_stats(Chat).dropped_over_rate in range(1, 11)
+assert Orders._headrace.rate.closes
+""",
+    ),
     "how-to/authenticate.md": Around(
         before=DJANGO,
         after=USERS
@@ -122,7 +134,6 @@ assert await hello(by_token, subprotocols=["Token.k3y-of-ada"]) == "ada"
 assert await is_refused(by_token, "/ws/?token=k3y-of-nobody")
 assert await is_refused(by_token, "/ws/")
 
-by_signature = BySignature(websockets)
 assert await hello(by_signature, subprotocols=[f"Token.{token_for(7)}"]) == "number 7"
 assert await is_refused(by_signature, f"/ws/?token={token_for(7)}x")
 

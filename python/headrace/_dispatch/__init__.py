@@ -12,6 +12,7 @@ from headrace._dispatch.settings import (
     check_grace,
     check_settings,
     forwarded_fields,
+    rate_of,
     setting,
 )
 from headrace._dispatch.threads import (
@@ -42,6 +43,7 @@ __all__ = [
     "forwarded_fields",
     "get_handler_name",
     "log_failure",
+    "rate_of",
     "restore_executor",
     "setting",
     "sync_pool",

@@ -18,6 +18,8 @@ class ConsumerStats:
         dropped_unhandled: Messages that were received and not handled, because the consumer had closed or its client
             had gone.
         closed_overrun: Consumers that were closed because they did not keep up (``overflow = "close"``).
+        dropped_over_rate: Messages of clients that were over the ``rate_limit``.
+        closed_over_rate: Consumers that were closed for them (``rate_limit_overflow = "close"``).
         refused_bodies: Requests whose body was longer than ``max_body_bytes``.
     """
 
@@ -27,6 +29,8 @@ class ConsumerStats:
     dropped_after_close: int = 0
     dropped_unhandled: int = 0
     closed_overrun: int = 0
+    dropped_over_rate: int = 0
+    closed_over_rate: int = 0
     refused_bodies: int = 0
 
 

@@ -7,6 +7,7 @@ begun is finished once, its groups are left, its channel is closed, and only the
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine
+from functools import partial
 from typing import Any, ClassVar, Protocol, cast
 
 from headrace._db import aclose_old_connections, connections_open, enter_consumer
@@ -19,6 +20,7 @@ from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._settings import django_settings
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
 from headrace._websocket.lane import Unfinished, deliver, stand_in
+from headrace._websocket.rate import RateExceeded
 from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
 from headrace.typing import AnyChannelLayer, ChannelLayer, Message, Receive, Scope
@@ -123,24 +125,22 @@ class Dispatcher:
             enter_consumer()
         most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
         read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
+        if (rate := session.shared.rate) is not None and most_in_hand is None:
+            # Not the consumer: a reader that is cancelled keeps its frames, and these would keep it.
+            over_rate = partial(session.drop_over_rate, consumer.scope.get("path"), rate)
+            receive = self._incoming.within_rate(receive, rate, over_rate)
         self._incoming.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
         try:
             await self._deliver()
         except StopConsumer:
             pass
+        except RateExceeded:
+            await self._close_over_rate()
         except asyncio.CancelledError:
             if not self._was_interrupted():
                 self._cancelled = True
                 raise
-            if self._overrun:
-                # Nobody is to send to it any more, however long the close takes.
-                self._incoming.leave_layer()
-                await self._incoming.close()
-                await session.close_overrun()
-            elif failure := self._incoming.failure():
-                self._cancelled = isinstance(failure.error, asyncio.CancelledError)
-                self._failed = not self._cancelled
-                raise failure.error from None
+            await self._end_interrupted()
         except GeneratorExit:
             # If the loop has ended before its tasks, nothing can be waited for any more.
             self._has_ended = asyncio._get_running_loop() is None
@@ -162,6 +162,33 @@ class Dispatcher:
                 self._task = None
                 self._incoming.leave_layer()
                 session.shared.counters.add(open=-1, dropped_unhandled=self._incoming.let_go())
+
+    async def _end_interrupted(self) -> None:
+        """End the consumer, whose handler was interrupted: it is overrun, or its client could not be read any more.
+
+        Raises:
+            BaseException: What the client could not be read for, if that was no ordinary end.
+        """
+        if self._overrun:
+            await self._leave()
+            await self._session.close_overrun()
+        elif failure := self._incoming.failure():
+            if isinstance(failure.error, RateExceeded):
+                await self._close_over_rate()
+                return
+            self._cancelled = isinstance(failure.error, asyncio.CancelledError)
+            self._failed = not self._cancelled
+            raise failure.error from None
+
+    async def _close_over_rate(self) -> None:
+        """Close the connection because the client sends more than it may; what it sent before has been handled."""
+        await self._leave()
+        await self._session.close_over_rate()
+
+    async def _leave(self) -> None:
+        """Listen to nobody any more: nobody is to send to it, however long the close takes."""
+        self._incoming.leave_layer()
+        await self._incoming.close()
 
     def gone(self, message: Message) -> None:
         """Note that the client has gone: handlers that run side by side need not go on."""

@@ -23,6 +23,7 @@ from headrace._dispatch.settings import setting
 from headrace._layers.mailbox import set_limits
 from headrace._layers.native import NativeChannelLayer
 from headrace._websocket.closing import CLOSE_TIMEOUT
+from headrace._websocket.rate import Rate, RateExceeded, TokenBucket
 from headrace._websocket.read_ahead import READ_AHEAD, READ_AHEAD_BYTES, is_full
 from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer
@@ -117,6 +118,7 @@ class Incoming:
         self._in_hand = 0
         self._most_in_hand: int | None = None
         self._read_ahead_bytes = READ_AHEAD_BYTES
+        self._receive: Receive | None = None
         self.client: list[Event] = []
         self.carried: list[Event] = _NOTHING
         self.inbox: Inbox = self._owner._inbox(channel if self._native and channel else f"consumer.{next(_numbers)}")
@@ -236,6 +238,32 @@ class Incoming:
             self._last_heard = asyncio.get_running_loop().time()
             self._watch(idle_timeout, idle_timeout)
 
+    def within_rate(self, receive: Receive, rate: Rate, over_rate: Callable[[], None]) -> Receive:
+        """Return what receives the client's messages without those that are over the rate.
+
+        Args:
+            receive: The server's.
+            rate: How many frames may come. The first and the last message of a client are none.
+            over_rate: Called in the loop for each that is over it.
+        """
+        clock = asyncio.get_running_loop().time
+        bucket = TokenBucket(rate, clock())
+
+        async def receive_within_rate() -> Any:
+            while True:
+                message = await receive()
+                if message.get("type") != "websocket.receive" or bucket.take(now := clock()):
+                    return message
+                over_rate()
+                if rate.closes:
+                    raise RateExceeded
+                # It has not been silent.
+                self._last_heard = now
+                # A server that has the next one at hand would not give the loop a turn.
+                await asyncio.sleep(0)
+
+        return receive_within_rate
+
     def read_layer(self, layer: AnyChannelLayer, channel: str) -> None:
         """Begin to read a channel that the inbox does not have."""
         self._others += ((layer, channel, _held(layer, channel)),)
@@ -258,8 +286,9 @@ class Incoming:
         """Ask the server again, if a pause has stopped that."""
         reader = self._tasks[0]
         was_last = any(isinstance(event, Failure) or is_disconnect(event) for event in self.client)
-        if self._dispatcher is not None and reader.done() and not was_last:
-            reading = self._into(self.client, self._receive, self._is_last)
+        receive = self._receive
+        if receive is not None and self._dispatcher is not None and reader.done() and not was_last:
+            reading = self._into(self.client, receive, self._is_last)
             self._tasks = (asyncio.create_task(reading), *self._tasks[1:])
 
     def leave_layer(self) -> None:
@@ -276,7 +305,7 @@ class Incoming:
         for task in self._tasks:
             task.cancel()
         # The other halves of cycles.
-        self._dispatcher = None
+        self._dispatcher = self._receive = None
         self.inbox.attend(None)
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)

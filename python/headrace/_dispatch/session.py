@@ -5,6 +5,7 @@ On a class ``_headrace`` is what its instances share, on an instance it is the i
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Generic, TypeVar, overload
 
@@ -13,13 +14,16 @@ from asgiref.sync import SyncToAsync, async_to_sync
 from headrace._dispatch.counters import Counters
 from headrace._dispatch.handlers import Handlers
 from headrace._dispatch.incoming import Incoming
-from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, setting
+from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, rate_of, setting
 from headrace._dispatch.threads import call_in_thread, uses_pool
 from headrace._websocket.grace import GracePeriod
+from headrace._websocket.rate import Rate
 from headrace.exceptions import ConnectionClosed
 from headrace.typing import Message, Send
 
 __all__ = ["Session", "Shared", "SyncSession"]
+
+_logger = logging.getLogger("headrace.consumer")
 
 
 class Session:
@@ -159,6 +163,24 @@ class Session:
         """Close the connection because the consumer does not keep up."""
         self.shared.counters.add(closed_overrun=1)
 
+    async def close_over_rate(self) -> None:
+        """Close the connection because the client sends more than it may."""
+        self.shared.counters.add(closed_over_rate=1)
+
+    def drop_over_rate(self, path: object, rate: Rate) -> None:
+        """Count a message of the client that is over the rate."""
+        counters = self.shared.counters
+        if not counters.read().dropped_over_rate:
+            # Not each: a client could fill the log.
+            _logger.warning(
+                "%s at %r: a client sends more than its rate_limit of %s, and %s; more are only counted",
+                self.shared.name,
+                path,
+                rate.text,
+                "its connection is closed" if rate.closes else "the rest is dropped",
+            )
+        counters.add(dropped_over_rate=1)
+
     async def finish(self, consumer: Any) -> None:
         """End what was begun and has not ended yet."""
 
@@ -233,6 +255,7 @@ class Shared(Generic[SessionT_co]):
         name: The name of the class.
         counters: What became of them.
         fields: The types of messages that the class forwards, each with the field to be sent.
+        rate: How much each of their clients may send; None for any amount.
         handlers: Which method handles a message.
     """
 
@@ -241,6 +264,7 @@ class Shared(Generic[SessionT_co]):
         self.name = ""
         self.counters = Counters()
         self.fields: Mapping[str, str | None] = {}
+        self.rate: Rate | None = None
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = owner.__name__
@@ -255,6 +279,7 @@ class Shared(Generic[SessionT_co]):
         check_settings(consumer_class)
         shared = Shared[SessionT_co](_session_class(consumer_class))
         shared.fields = forwarded_fields(consumer_class)
+        shared.rate = rate_of(consumer_class)
         shared.__set_name__(consumer_class, "_headrace")
         return shared
 

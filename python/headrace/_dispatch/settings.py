@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace._layers.base import check_capacity, check_seconds
 from headrace._layers.mailbox import check_limits
+from headrace._websocket.rate import Rate, parse_rate
 
 __all__ = [
     "GRACE_SECONDS",
@@ -14,6 +15,7 @@ __all__ = [
     "check_grace",
     "check_settings",
     "forwarded_fields",
+    "rate_of",
     "setting",
 ]
 
@@ -101,6 +103,16 @@ def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
         f"{consumer_class.__name__}.forward must be a set of message types, or a mapping of them to the field to send, "
         f"got {forward!r}"
     )
+
+
+def rate_of(owner_class: Any) -> Rate | None:
+    """Return how much a class lets each of its clients send, or None if it does not say.
+
+    Raises:
+        TypeError, ValueError: A value is wrong; the error names the class and the setting.
+    """
+    overflow = setting(owner_class, "rate_limit_overflow", "drop")
+    return parse_rate(f"{owner_class.__name__}.rate_limit", setting(owner_class, "rate_limit"), overflow)
 
 
 def setting(consumer: Any, name: str, otherwise: Any = None) -> Any:

@@ -36,12 +36,14 @@ from headrace._websocket.codes import (
     INTERNAL_ERROR,
     NO_STATUS,
     NOT_LOGGED_IN,
+    POLICY_VIOLATION,
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
 )
 from headrace._websocket.handshake import refuse_handshake
 from headrace._websocket.lane import Unfinished, deliver, stand_in
 from headrace._websocket.phase import Phase
+from headrace._websocket.rate import Rate, TokenBucket
 from headrace.exceptions import ConnectionClosed, LayerUnavailable
 from headrace.typing import Message, Receive, Send
 
@@ -74,6 +76,7 @@ class Connection:
 
     __slots__ = (
         *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
+        *("_bucket", "_dropped_over_rate"),
         *("_passes_on", "_server", "hub", "incoming", "outgoing"),
     )
 
@@ -103,7 +106,9 @@ class Connection:
         self._closing: asyncio.Task[None] | None = None
         # There is somebody to take leave of.
         self._has_begun = self._has_told_expired = False
-        self._bad_messages = self._errors = 0
+        self._bad_messages = self._errors = self._dropped_over_rate = 0
+        # Made with the first frame, if there is a rate.
+        self._bucket: TokenBucket | None = None
 
     def __repr__(self) -> str:
         return repr(self.hub)
@@ -242,6 +247,10 @@ class Connection:
             _logger.warning("%r got a frame of somebody whom authorize() has not let in; it is not looked at", self)
             return
         self._has_begun = True
+        if (rate := self._hooks.rate) is not None and not self._is_within(rate):
+            if rate.closes:
+                await self._close(POLICY_VIOLATION)
+            return
         raw: Any = message.get("text")
         if raw is None:
             raw = message.get("bytes", b"")
@@ -257,6 +266,20 @@ class Connection:
             await self._try("on_bad_message", raw, error)
         else:
             await self._receive(data)
+
+    def _is_within(self, rate: Rate) -> bool:
+        """Tell whether the client may send this frame too; count it if not."""
+        now = asyncio.get_running_loop().time()
+        if self._bucket is None:
+            self._bucket = TokenBucket(rate, now)
+        if self._bucket.take(now):
+            return True
+        self._dropped_over_rate += 1
+        if self._dropped_over_rate == 1:
+            # Not each: a client could fill the log.
+            what = "it is closed" if rate.closes else "the rest is dropped; more are counted"
+            _logger.warning("%r: its client sends more than its rate_limit of %s, and %s", self, rate.text, what)
+        return False
 
     async def _receive(self, data: Any) -> None:
         try:
@@ -503,5 +526,6 @@ class Connection:
             **{name: getattr(self.outgoing, name) for name in _SENT},
             "bad_messages": self._bad_messages,
             "errors": self._errors,
+            "dropped_over_rate": self._dropped_over_rate,
             "pending_bytes": 0 if sends is None else sends.bytes,
         }

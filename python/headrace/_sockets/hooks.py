@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from headrace._layers.mailbox import Overflow
 from headrace._sockets.payload import Encoder
+from headrace._websocket.rate import Rate
 from headrace.typing import Scope
 
 __all__ = ["Hooks", "Server"]
@@ -38,8 +39,10 @@ class Hooks:
         unchanged: The methods of the base class: as hooks they need no thread.
         takes_code: ``disconnect`` takes the code.
         is_guarded: Not everybody is let in.
+        rate: How much each client may send; None for any amount.
     """
 
     unchanged: frozenset[Any]
     takes_code: bool = True
     is_guarded: bool = False
+    rate: Rate | None = None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, overload
 
 from asgiref.sync import markcoroutinefunction
 
-from headrace._dispatch import GRACE_SECONDS, check_backlog, check_grace
+from headrace._dispatch import GRACE_SECONDS, check_backlog, check_grace, rate_of
 from headrace._layers.hosts import HostSetting
 from headrace._layers.mailbox import Overflow
 from headrace._sockets.backend import backend_of
@@ -19,6 +19,7 @@ from headrace._sockets.hooks import Hooks
 from headrace._sockets.nobody import Nowhere, receive_nothing
 from headrace._sockets.payload import Encoder, decode, encode
 from headrace._sockets.stats import SocketStats
+from headrace._websocket.rate import OverRate
 from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.typing import Application, ChannelLayer, Receive, Scope, Send
 
@@ -78,6 +79,14 @@ class BaseSocketServer(Broadcaster):
     ``"drop_new"`` refuses a new message, ``"drop_old"`` drops the oldest, ``"coalesce"`` drops those of the new one's
     topic, ``"close"`` closes with 1013.
     """
+    rate_limit: ClassVar[str | None] = None
+    """How much its client may send: ``"20/s"`` or ``"300/m"``, messages per second or per minute; None for any amount.
+
+    As many as the number may come at once, and then one in each part of the time: a token bucket. What is over it is
+    dropped and counted.
+    """
+    rate_limit_overflow: ClassVar[OverRate] = "drop"
+    """What becomes of a frame over the ``rate_limit``: ``"drop"`` drops it, ``"close"`` also closes with 1008."""
     grace_period: float | None = GRACE_SECONDS
     """Seconds that a hook may go on after its client has gone, or None for any number.
 
@@ -130,6 +139,7 @@ class BaseSocketServer(Broadcaster):
             cls._headrace_hooks,
             takes_code=takes_code,
             is_guarded=cls.authorize is not BaseSocketServer.authorize,
+            rate=rate_of(cls),
         )
 
     def __init__(

@@ -7,6 +7,7 @@ __all__ = [
     "NOT_LOGGED_IN",
     "NO_ROUTE",
     "NO_STATUS",
+    "POLICY_VIOLATION",
     "SERVICE_UNAVAILABLE",
     "TRY_AGAIN_LATER",
     "UNSUPPORTED_DATA",
@@ -16,6 +17,8 @@ __all__ = [
 UNSUPPORTED_DATA = 1003
 NO_STATUS, ABNORMAL_CLOSURE = 1005, 1006
 """What is reported of a close without a code, and of a connection that was lost; neither can be sent."""
+POLICY_VIOLATION = 1008
+"""Sent to a client that sends more than its ``rate_limit``."""
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 """Sent to a client that does not read fast enough, and to one that came while the layer has no server."""

@@ -13,6 +13,7 @@ from headrace._websocket.codes import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
     NO_STATUS,
+    POLICY_VIOLATION,
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
     UNSUPPORTED_DATA,
@@ -287,8 +288,17 @@ class WebsocketSession(Session):
     async def close_overrun(self) -> None:
         """Close the connection because the consumer does not keep up."""
         await super().close_overrun()
-        self.code = TRY_AGAIN_LATER
-        if not await self._close_now({"type": "websocket.close", "code": TRY_AGAIN_LATER}):
+        await self._close_in_place(TRY_AGAIN_LATER)
+
+    async def close_over_rate(self) -> None:
+        """Close the connection because the client sends more than it may."""
+        await super().close_over_rate()
+        await self._close_in_place(POLICY_VIOLATION)
+
+    async def _close_in_place(self, code: int) -> None:
+        """Close the connection in the place of the consumer."""
+        self.code = code
+        if not await self._close_now({"type": "websocket.close", "code": code}):
             # Daphne sends no code but 1000 and those from 3000 on.
             await self._close_now({"type": "websocket.close"})
 

@@ -146,6 +146,8 @@ class AsyncHttpConsumer(AsyncConsumer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the settings of the class."""
         super().__init_subclass__(**kwargs)
+        if setting(cls, "rate_limit") is not None:
+            raise TypeError(f"{cls.__name__}.rate_limit must be None: an HTTP consumer serves one request")
         longest = setting(cls, "max_body_bytes")
         if longest is not None:
             check_capacity(f"{cls.__name__}.max_body_bytes", longest)
