@@ -53,7 +53,7 @@ async def seen(
     return dict(given)
 
 
-async def token_of(query: bytes = b"", subprotocols: Any = ()) -> str | None:
+async def token_of(query: bytes = b"", subprotocols: Any = (), **more: Any) -> str | None:
     """Return the token that ``get_user`` is asked for, if it is asked."""
     asked = []
 
@@ -61,7 +61,7 @@ async def token_of(query: bytes = b"", subprotocols: Any = ()) -> str | None:
         async def get_user(self, token: str) -> None:
             asked.append(token)
 
-    await seen(Notes, query, subprotocols)
+    await seen(Notes, query, subprotocols, **more)
     assert len(asked) <= 1
     return asked[0] if asked else None
 
@@ -110,6 +110,34 @@ async def test_the_owner_of_a_token_in_a_subprotocol_is_the_user() -> None:
 )
 async def test_which_token_counts(query: bytes, subprotocols: list[str], token: str | None) -> None:
     assert await token_of(query, subprotocols) == token
+
+
+@pytest.mark.parametrize(
+    ("values", "token"),
+    [
+        ([b"Bearer a"], "a"),
+        ([b"Token a"], "a"),
+        ([b"bearer   a.b-c~d+e/f== "], "a.b-c~d+e/f=="),
+        ([b"Bearer a", b"Bearer b"], "a"),
+        ([b"Basic YTpi"], None),
+        ([b"Basic YTpi", b"Bearer b"], None),
+        ([b"Bearer"], None),
+        ([b"Bearer "], None),
+        ([b"BearerToken a"], None),
+        ([b"a"], None),
+        ([b""], None),
+    ],
+)
+async def test_a_program_may_send_its_token_in_a_header(values: list[bytes], token: str | None) -> None:
+    headers = [(b"host", b"example.org"), *((b"authorization", value) for value in values)]
+    assert await token_of(headers=headers) == token
+    # The query and the subprotocols go first.
+    assert await token_of(b"token=q", headers=headers) == "q"
+    assert await token_of(b"", ["Token.s"], headers=headers) == "s"
+
+
+async def test_a_header_that_is_no_text_is_nobodys_without_asking() -> None:
+    assert await token_of(headers=[(b"authorization", b"Bearer \xff")]) is None
 
 
 @pytest.mark.parametrize("query", [b"token=a%00b", b"token=%ff", b"token=\xff", b"token=%ed%a0%80"])

@@ -134,6 +134,7 @@ assert await hello(by_token, subprotocols=["Token.k3y-of-ada"]) == "ada"
 assert await is_refused(by_token, "/ws/?token=k3y-of-nobody")
 assert await is_refused(by_token, "/ws/")
 
+assert await hello(by_token, headers=[(b"authorization", b"Bearer k3y-of-ada")]) == "ada"
 assert await hello(by_signature, subprotocols=[f"Token.{token_for(7)}"]) == "number 7"
 assert await is_refused(by_signature, f"/ws/?token={token_for(7)}x")
 

@@ -18,8 +18,8 @@ page of another site has a token instead, and the handshake of a WebSocket is th
 The middleware says who it is, and refuses nobody; who may come in is said by the ``authorize()`` of a socket server, or
 by the ``connect()`` of a consumer. Where both cookies and tokens count, ``AuthMiddlewareStack`` stands outside of it.
 
-A token in a URL is written into the access logs of servers and proxies. One in a subprotocol usually is not: prefer
-that where the client is ours.
+A token in a URL is written into the access logs of servers and proxies. One in a subprotocol or in a header usually is
+not: prefer these where the client is ours.
 """
 
 import logging
@@ -45,6 +45,7 @@ _logger = logging.getLogger("headrace.sockets")
 # Those of django_sockets 3.1, and the one of 1.0.
 _ARGUMENTS = ("token", "auth_token", "user_token")
 _SUBPROTOCOL = "Token."
+_SCHEMES = ("bearer", "token")
 
 _SHORTEST = 8
 """Characters of a token that can be told from the text around it."""
@@ -58,9 +59,10 @@ class TokenAuthMiddleware(BaseMiddleware):
     """Puts the owner of the client's token into ``scope["user"]``. Override ``get_user``; see the module.
 
     A token is looked for in the query, as ``?token=``, ``?auth_token=`` or ``?user_token=`` in this order, and then
-    among the subprotocols that the client offers, as ``Token.<key>``. The first of a kind counts, and an empty
-    argument is none. The query is decoded as that of a form, so a plus is a space there. A subprotocol is taken as it
-    is; it can be made of letters, digits and ``!#$%&'*+-.^_`|~``.
+    among the subprotocols that the client offers, as ``Token.<key>``, and then in the header ``Authorization``, as
+    ``Bearer <key>`` or ``Token <key>``, which programs can send and browsers cannot. The first of a kind counts, and an
+    empty argument is none. The query is decoded as that of a form, so a plus is a space there. A subprotocol is taken
+    as it is; it can be made of letters, digits and ``!#$%&'*+-.^_`|~``.
 
     Where the client offers such a subprotocol and the application accepts without choosing one, the accept names it: a
     browser closes a connection that answers none of its offers.
@@ -109,7 +111,11 @@ class TokenAuthMiddleware(BaseMiddleware):
         if scope.get("type", "websocket") != "websocket":
             return await super().__call__(scope, receive, send)
         offered = _offered(scope.get("subprotocols", ()))
-        token = _argument(scope.get("query_string", b"")) or (offered or "").removeprefix(_SUBPROTOCOL)
+        token = (
+            _argument(scope.get("query_string", b""))
+            or (offered or "").removeprefix(_SUBPROTOCOL)
+            or _authorized(scope.get("headers") or ())
+        )
         if token:
             scope = {**scope, "user": await self._owner(token)}
         elif scope.get("user") is None:
@@ -185,6 +191,13 @@ def _argument(query: bytes) -> str:
 
 def _offered(subprotocols: Iterable[str]) -> str | None:
     return next((each for each in subprotocols if each.startswith(_SUBPROTOCOL)), None)
+
+
+def _authorized(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the token in the header for it, or an empty text."""
+    value = next((value for name, value in headers if name.lower() == b"authorization"), b"")
+    scheme, _, key = value.decode("utf-8", "surrogateescape").strip().partition(" ")
+    return key.strip() if scheme.lower() in _SCHEMES else ""
 
 
 def _choosing(subprotocol: str, send: Send) -> Send:
