@@ -8,7 +8,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python .cargo 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo dev test test-rust test-python test-deep test-redis test-browser test-pythons test-peers test-checked chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs site clean
+.PHONY: help all demo dev test test-rust test-python test-deep test-redis test-browser test-pythons test-peers test-checked chaos soak stress lint fmt stubs bench bench-instructions compare wheels docs site site-links clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,6 +129,11 @@ docs: ## build the documentation of the Rust core
 # INTERSPHINX=1 links to the documentation of Python, Django and Channels as well, for which it asks their servers.
 site: $(VENV)/.site ## build the documentation as a site, target/site/index.html; a broken reference is an error
 	SITE_INTERSPHINX=$(INTERSPHINX) $(BIN)/python -m sphinx -W --keep-going -n -q -d target/site-doctrees docs target/site
+	$(BIN)/python -m tests.support.links target/site
+
+# It asks the servers of others, so it is no part of the gate.
+site-links: $(VENV)/.site ## ask each address outside that the documentation links to whether it is there
+	$(BIN)/python -m sphinx -b linkcheck -q -d target/site-doctrees docs target/site-links
 
 clean: ## remove what was built
 	rm -rf $(VENV) target .pythons

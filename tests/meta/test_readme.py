@@ -51,14 +51,6 @@ def test_its_pictures_are_there() -> None:
     assert [picture for picture in pictures if not (ROOT / picture).is_file()] == []
 
 
-def test_every_link_to_a_file_leads_somewhere() -> None:
-    """No link of the README is broken."""
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
-    assert targets
-    missing = [target for target in targets if not (ROOT / target).exists()]
-    assert missing == []
-
-
 def test_every_make_target_that_the_readme_names_exists() -> None:
     """No command of the README is invented."""
     makefile = (ROOT / "Makefile").read_text()
