@@ -132,7 +132,7 @@ async def test_demo_without_its_extra_names_it(
     assert await run("demo", "--once") == 2
     complaint = capsys.readouterr().err
     assert complaint.startswith(f"headrace: cannot import {module}")
-    assert complaint.endswith("; the demo needs: pip install '.[demo]'\n")
+    assert complaint.endswith("; the demo needs: pip install 'headrace[demo]'\n")
 
 
 async def test_demo_does_not_hide_that_something_else_is_missing(

@@ -112,7 +112,7 @@ def _run_demo(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("uvicorn", "websockets"):
             raise
-        return _refuse(f"cannot import {error.name}; the demo needs: pip install '.[demo]'")
+        return _refuse(f"cannot import {error.name}; the demo needs: pip install 'headrace[demo]'")
     chosen = Options(host=options.host, port=options.port, once=options.once, clients=options.clients)
     if options.layer is not None:
         return _run_fleet(options.layer, options.workers or 2, chosen)
@@ -217,7 +217,9 @@ def _run_doctor(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "redis":
             raise
-        return _refuse("cannot import redis; the doctor needs the extra headrace[doctor]: pip install '.[doctor]'")
+        return _refuse(
+            "cannot import redis; the doctor needs the extra headrace[doctor]: pip install 'headrace[doctor]'"
+        )
     targets: Iterable[Section | Target]
     try:
         if options.hosts:

@@ -45,12 +45,14 @@ def test_the_examples_of_a_page_run(page: str, around: Around, tmp_path: Path) -
 
 
 def test_the_tests_on_the_page_about_testing_pass(tmp_path: Path) -> None:
-    """Its tests, run on the application of the page before it."""
+    """Its tests, run with its settings on the application of the page that it names."""
     application, *_ = examples("how-to/without-django.md")
     tests = examples("how-to/testing.md")
-    (tmp_path / "test_page.py").write_text("\n".join([application, *tests]))
-    settings = "asyncio_mode = auto", "asyncio_default_fixture_loop_scope = function", "filterwarnings = error"
-    (tmp_path / "pytest.ini").write_text("\n".join(["[pytest]", *settings]))
+    (tmp_path / "chat.py").write_text(application)
+    (tmp_path / "test_chat.py").write_text("\n".join(tests))
+    settings = re.search(r"```ini\n(.*?)```", (DOCS / "how-to/testing.md").read_text(), re.DOTALL)
+    assert settings is not None
+    (tmp_path / "pytest.ini").write_text(f"{settings[1]}filterwarnings = error\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, f"{len(tests)} passed" in run.stdout) == (0, True), run.stdout + run.stderr

@@ -144,8 +144,10 @@ assert await hello(FromHeader(websockets), headers=[(b"x-user", b"grace")]) == "
     "how-to/deploy.md": Around(
         after=USERS
         + """
+from headrace import InMemoryChannelLayer
 from headrace.testing import ApplicationCommunicator
 
+configure({"default": InMemoryChannelLayer()})  # no server is needed to begin
 served = ApplicationCommunicator(application, {"type": "lifespan"})
 for kind in ("startup", "shutdown"):
     await served.send_input({"type": f"lifespan.{kind}"})

@@ -25,8 +25,8 @@ PAGES = [
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
 
-# A page that goes on where another has ended.
-CONTINUES = {"docs/how-to/testing.md": "docs/how-to/without-django.md"}
+# What pages call the first block of a page, which is saved as a file.
+FILES = {"chat": "docs/how-to/without-django.md"}
 # What a page leaves to its reader.
 OWN = {
     "Message": "from typing import Any\nMessage: Any",
@@ -103,9 +103,10 @@ def blocks_of(page: Path) -> list[Block]:
 def write_blocks(folder: Path) -> list[Path]:
     """Write each block into a folder; return the files."""
     written = []
+    for name, home in FILES.items():
+        (folder / f"{name}.py").write_text(blocks_of(ROOT / home)[0].source)
     for page in PAGES:
-        name = str(page.relative_to(ROOT))
-        before = blocks_of(ROOT / CONTINUES[name]) if name in CONTINUES else []
+        before: list[Block] = []
         for block in blocks_of(page):
             file = folder / f"{block.module}.py"
             file.write_text(_module_of(block, before))
