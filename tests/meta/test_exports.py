@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_the_version_is_the_one_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert headrace.__version__ == version("headrace")
+
+
+def test_the_changelog_begins_with_the_version() -> None:
+    """Whoever looks up what the version that is installed has changed finds it."""
+    changelog = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
+    first = re.search(r"^## (?:Unreleased \((.+)\)|(\S+) - \d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
+    assert first is not None
+    assert changelog.index("\n## ") + 1 == first.start()
+    assert headrace.__version__ in first.groups()
 
 
 WITHOUT = """
