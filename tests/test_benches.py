@@ -107,7 +107,7 @@ def test_compare_draws_the_fan_out(results: tuple[str, Path]) -> None:
     """The plot is well-formed, has a curve for each way to a task and to a consumer, and colours for light and dark."""
     text = (results[1] / "fanout.svg").read_text()
     words = [element.text or "" for element in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
-    for name in ("headrace: ", "in-memory layer: ", "asyncio.Future", "Channels' consumers on", "headrace.django: "):
+    for name in ("headrace", "in-memory layer", "asyncio.Future", "Channels' consumers on", "headrace.django"):
         assert any(name in word for word in words)
     assert "prefers-color-scheme: dark" in text
 

@@ -5,6 +5,7 @@ brings its own background: a page may be dark while the reader's system is light
 """
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,30 +16,37 @@ from benches.compare.fanout import CHANNELS, FUTURES, RECEIVE
 from benches.compare.rows import Row
 from benches.compare.table import quantity
 
-WIDTH, HEIGHT = 760, 440
-LEFT, RIGHT, TOP, BOTTOM = 76, 32, 84, 58
+WIDTH, HEIGHT = 860, 420
+LEFT, RIGHT, TOP, BOTTOM = 76, 262, 88, 62
 GAP = 20
+# Between the end of the axis and the labels, between two lines of a label, and between two labels.
+MARGIN, LINE, APART = 26, 18, 12
+LETTERS = 26
 LOOP = "asyncio"
 STYLE = Path(__file__).with_suffix(".css").read_text()
 
 Points = dict[int, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
-    """One line of the plot with the words beside it.
+    """One line of the plot.
 
     Attributes:
-        name: The words.
+        name: What it is called beside its end.
         kind: The class in the style sheet.
         points: Nanoseconds by size of group.
-        above: Whether the words stand above the line.
     """
 
     name: str
     kind: str
     points: Points
-    above: bool
+
+    @property
+    def words(self) -> list[str]:
+        """The lines of its label: its name, and where it ends."""
+        size, time = list(self.points.items())[-1]
+        return [*textwrap.wrap(self.name, LETTERS), f"{quantity(time, 'ns')} at {size:,}"]
 
 
 @dataclass(frozen=True)
@@ -92,9 +100,9 @@ def fan_out(rows: Sequence[Row]) -> Panel:
         f"Time until every task has its message and waits again, per task; {LOOP}, logarithmic scales",
         "tasks that wait in the group",
         curves(
-            Curve("Channels' in-memory layer", "peer", beside[CHANNELS], above=True),
-            Curve("one bare asyncio.Future per task", "bare", beside[FUTURES], above=True),
-            Curve("headrace", "ours", ours, above=False),
+            Curve("Channels' in-memory layer", "peer", beside[CHANNELS]),
+            Curve("one bare asyncio.Future per task", "bare", beside[FUTURES]),
+            Curve("headrace", "ours", ours),
         ),
     )
 
@@ -114,22 +122,16 @@ def to_consumers(rows: Sequence[Row]) -> Panel:
         f"Time until every handler was called, per consumer, without a server; {LOOP}, logarithmic scales",
         "consumers in the group",
         curves(
-            Curve("Channels' consumers on its in-memory layer", "peer", found[consumers.CHANNELS], above=True),
-            Curve(
-                "Channels' consumers on headrace, with headrace.django", "bare", found[consumers.WITH_APP], above=True
-            ),
-            Curve("headrace", "ours", found[consumers.OURS], above=False),
+            Curve("Channels' consumers on its in-memory layer", "peer", found[consumers.CHANNELS]),
+            Curve("Channels' consumers on headrace, with headrace.django", "bare", found[consumers.WITH_APP]),
+            Curve("headrace", "ours", found[consumers.OURS]),
         ),
     )
 
 
 def curves(*drawn: Curve) -> list[Curve]:
     """Leave out what was not measured."""
-    return [
-        Curve(curve.name, curve.kind, dict(sorted(curve.points.items())), curve.above)
-        for curve in drawn
-        if curve.points
-    ]
+    return [Curve(curve.name, curve.kind, dict(sorted(curve.points.items()))) for curve in drawn if curve.points]
 
 
 def axes(panel: Panel, scales: Scales) -> Iterator[str]:
@@ -147,23 +149,54 @@ def axes(panel: Panel, scales: Scales) -> Iterator[str]:
 
 
 def draw(curve: Curve, scales: Scales) -> Iterator[str]:
-    """Draw one curve, and write its name and its last time where it ends."""
+    """Draw one curve."""
     places = [(scales.x(size), scales.y(time)) for size, time in curve.points.items()]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     yield f'<polyline class="line {curve.kind}" points="{path}"/>'
     yield from (f'<circle class="{curve.kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in places)
-    (x, y), last = places[-1], list(curve.points.values())[-1]
-    # The words of a steep line stand beside its end, where above it there may be no room.
-    steep = places[0][1] - y > 80
-    anchor, y = (x - 16, y + 2) if steep else (x, y + (-14 if curve.above else 26))
-    words = escape(f"{curve.name}: {quantity(last, 'ns')}")
-    yield f'<text class="label {curve.kind}" x="{anchor:.1f}" y="{y:.1f}" text-anchor="end">{words}</text>'
+
+
+def label(panel: Panel, scales: Scales) -> Iterator[str]:
+    """Write beside the diagram what its curves are called, each as near to the curve's end as the others let it."""
+    ends = {curve: (scales.x(size), scales.y(time)) for curve in panel.curves for size, time in [last(curve)]}
+    drawn = sorted(panel.curves, key=lambda curve: ends[curve][1])
+    heights = [LINE * len(curve.words) for curve in drawn]
+    middles = spread([ends[curve][1] for curve in drawn], heights)
+    left = WIDTH - RIGHT + MARGIN
+    for curve, middle, height in zip(drawn, middles, heights, strict=True):
+        x, y = ends[curve]
+        lead = f"{x + 9:.1f},{y:.1f} {left - 16},{y:.1f} {left - 6},{middle:.1f}"
+        yield f'<polyline class="lead {curve.kind}" points="{lead}"/>'
+        *names, value = curve.words
+        top = middle - height / 2
+        for number, (words, kind) in enumerate([*((name, f"label {curve.kind}") for name in names), (value, "value")]):
+            yield f'<text class="{kind}" x="{left}" y="{top + LINE * number + 13:.1f}">{escape(words)}</text>'
+
+
+def last(curve: Curve) -> tuple[int, float]:
+    """Return the last point of a curve."""
+    return list(curve.points.items())[-1]
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Move the middles of boxes, which are in order, as far apart as needed, and not below the diagram."""
+    middles: list[float] = []
+    free = float(TOP - LINE)
+    for middle, height in zip(wanted, heights, strict=True):
+        middles.append(max(middle, free + height / 2))
+        free = middles[-1] + height / 2 + APART
+    free = float(HEIGHT - BOTTOM)
+    for number in reversed(range(len(middles))):
+        middles[number] = min(middles[number], free - heights[number] / 2)
+        free = middles[number] - heights[number] / 2 - APART
+    return middles
 
 
 def draw_panel(panel: Panel) -> str:
     """Draw one diagram with its words, on a card."""
     scales = Scales(panel.curves)
-    drawn = "\n".join([*axes(panel, scales), *(line for curve in panel.curves for line in draw(curve, scales))])
+    lines = (line for curve in panel.curves for line in draw(curve, scales))
+    drawn = "\n".join([*axes(panel, scales), *lines, *label(panel, scales)])
     return f"""<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="8"/>
 <text class="title" x="24" y="36">{panel.title}</text>
 <text x="24" y="58">{panel.about}</text>
