@@ -16,8 +16,13 @@ help: ## list the targets
 all: lint site test demo-once ## everything that CI runs on the Python that is here
 
 # LAYER=redis://localhost:6379 serves it by two workers on that server, or by WORKERS=n; LAYER=redis-server on one of its own.
-demo: $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: and end; LAYER=redis://...: over workers)
+demo: demo-about $(VENV)/.demo ## serve a chat over WebSockets and prove it in the terminal (ONCE=1: and end; LAYER=redis://...: over workers)
 	$(BIN)/headrace demo $(if $(ONCE),--once) $(if $(LAYER),--layer '$(LAYER)') $(if $(WORKERS),--workers $(WORKERS))
+
+.PHONY: demo-about
+demo-about: comma := ,
+demo-about:
+	@echo "make demo builds headrace, checks its chat with a few WebSocket clients$(if $(ONCE),.,$(comma) and serves it on http://127.0.0.1:8000.)"
 
 .PHONY: demo-once
 demo-once:
@@ -146,7 +151,7 @@ $(BIN)/python:
 
 # The wheel of the working tree, built in release mode, with the extra of the target's name.
 $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.site: $(VENV)/.%: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[$*]'
+	@$(BIN)/python rust/py/install.py '.[$*]'
 	@touch $@
 
 $(VENV)/.wheels: $(BIN)/python pyproject.toml
