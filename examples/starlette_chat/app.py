@@ -1,8 +1,10 @@
 """A chat in Starlette: its routes for HTTP, a consumer of headrace's for the sockets."""
 
+import json
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse
 from starlette.routing import Mount, Route
@@ -21,12 +23,18 @@ class Chat(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self.room = self.scope["url_route"]["kwargs"]["room"]
+        self.name = QueryParams(self.scope["query_string"]).get("name") or "guest"
         await layer.group_add(self.room, self.channel_name)
         await self.accept()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data:
-            await layer.group_send(self.room, {"type": "chat.message", "text": text_data})
+            await layer.group_send(self.room, chat_message(text_data, self.name))
+
+
+def chat_message(text: str, name: str | None = None) -> dict[str, str]:
+    """Return a message whose text is what the pages get: JSON, encoded once for all of them."""
+    return {"type": "chat.message", "text": json.dumps({"name": name, "text": text})}
 
 
 def page(request: Request) -> FileResponse:
@@ -37,7 +45,7 @@ def page(request: Request) -> FileResponse:
 async def announce(request: Request) -> PlainTextResponse:
     """Say the body of a request to everyone in the lobby."""
     text = (await request.body()).decode(errors="replace")
-    report = await layer.group_send("lobby", {"type": "chat.message", "text": text})
+    report = await layer.group_send("lobby", chat_message(text))
     return PlainTextResponse(f"heard by {report.delivered}\n")
 
 

@@ -1,5 +1,6 @@
 """The consumer of the chat."""
 
+import json
 from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -19,7 +20,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data:
-            text = f"{self.name}: {text_data}"
+            text = json.dumps({"name": self.name, "text": text_data})
             await self.channel_layer.group_send(self.room, {"type": "chat.message", "text": text})
 
     async def chat_message(self, event: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """The page of the chat, and an announcement from a view."""
 
+import json
+
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.http import HttpRequest, HttpResponse
@@ -18,6 +20,6 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_POST
 def announce(request: HttpRequest) -> HttpResponse:
     """Say something to everyone in the lobby."""
-    text = request.POST.get("text", "")
+    text = json.dumps({"text": request.POST.get("text", "")})
     async_to_sync(get_channel_layer().group_send)("lobby", {"type": "chat.message", "text": text})
     return HttpResponse(status=204)

@@ -1,5 +1,7 @@
 """The consumer of the chat."""
 
+import json
+
 from headrace import AsyncWebsocketConsumer
 
 
@@ -17,5 +19,5 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data:
-            text = f"{self.name}: {text_data}"
+            text = json.dumps({"name": self.name, "text": text_data})
             await self.channel_layer.group_send(self.room, {"type": "chat.message", "text": text})
