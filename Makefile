@@ -149,9 +149,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
+# The demo's load is beside Channels' own layer.
+$(VENV)/.demo: EXTRAS := demo,django
+
 # The wheel of the working tree, built in release mode, with the extra of the target's name.
 $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.site: $(VENV)/.%: $(BIN)/python $(SOURCES)
-	@$(BIN)/python rust/py/install.py '.[$*]'
+	@$(BIN)/python rust/py/install.py '.[$(or $(EXTRAS),$*)]'
 	@touch $@
 
 $(VENV)/.wheels: $(BIN)/python pyproject.toml

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -22,8 +23,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from headrace import BaseChannelLayer, LayerClosed, get_channel_layer
 from headrace._demo import frames, make_app, serve
-from headrace._demo.app import COUNTERS, ChatConsumer
+from headrace._demo.app import ChatConsumer
+from headrace._demo.board import COUNTERS, Board
 from headrace._demo.clients import self_check
+from headrace._demo.load import Load, Loads
 from headrace._demo.serve import CannotServe, Options, bind, serving
 from headrace.layers import InMemoryChannelLayer
 from headrace.testing import HttpCommunicator, ManualClock, WebsocketCommunicator
@@ -38,6 +41,7 @@ class Person:
     def __init__(self, send: Callable[[str | bytes], Awaitable[None]], receive: Callable[[], Awaitable[Any]]) -> None:
         self.send = send
         self._receive = receive
+        self.hello: dict[str, Any] = {}
         self.joined: dict[str, Any] = {}
 
     async def say_frame(self, **frame: object) -> None:
@@ -66,7 +70,9 @@ class Chat:
         self.open_connections = open_connections
 
     async def connect(self) -> Person:
-        return self.person(await self.open_connections.enter_async_context(WebsocketCommunicator(self.app, "/ws")))
+        person = self.person(await self.open_connections.enter_async_context(WebsocketCommunicator(self.app, "/ws")))
+        person.hello = await person.next("hello")
+        return person
 
     def person(self, ws: WebsocketCommunicator) -> Person:
         async def send(data: str | bytes) -> None:
@@ -96,7 +102,9 @@ class ServedChat(Chat):
     async def connect(self) -> Person:
         connection = await self.open_connections.enter_async_context(connect(self.socket, proxy=None, max_queue=None))
         self.connections.append(connection)
-        return Person(connection.send, connection.recv)
+        person = Person(connection.send, connection.recv)
+        person.hello = await person.next("hello")
+        return person
 
 
 @pytest.fixture
@@ -163,6 +171,22 @@ class TestPage:
         assert answer["counters"]["groups"] == 1
         assert answer["counters"].keys() == set(COUNTERS)
 
+    async def test_stats_say_which_worker_answers_and_what_each_counts(self, chat: Chat) -> None:
+        cells = [0.0] * Board.size(2)
+        layer = InMemoryChannelLayer()
+        await layer.send("anything", {"type": "x"})
+        other = Board(layer, 1, cells)
+        other.post()
+        app = make_app(chat.layer, Board(chat.layer, 2, cells))
+        answer = json.loads((await HttpCommunicator(app, "GET", "/stats").get_response())["body"])
+        assert answer["worker"] == 2
+        assert [row["counters"]["sent"] for row in answer["workers"]] == [1, 0]
+        assert answer["counters"] == answer["workers"][1]["counters"]
+        assert 0 < answer["workers"][0]["time"] <= answer["workers"][1]["time"] == answer["time"]
+        async with WebsocketCommunicator(app, "/ws") as ws:
+            hello = await ws.receive_json_from(SECONDS)
+            assert (hello["type"], hello["worker"], hello["workers"]) == ("hello", 2, 2)
+
     async def test_stats_count_the_sockets(self, chat: Chat) -> None:
         async def sockets() -> dict[str, int]:
             answer = json.loads((await HttpCommunicator(chat.app, "GET", "/stats").get_response())["body"])
@@ -206,7 +230,8 @@ class TestLayer:
         assert isinstance(layer, InMemoryChannelLayer)
         async with WebsocketCommunicator(make_app(), "/ws") as ws:
             await ws.send_json_to({"type": "join", "room": "lobby", "name": "Ada"})
-            await ws.receive_json_from(SECONDS)
+            while (await ws.receive_json_from(SECONDS))["type"] != "joined":
+                pass
             assert layer.group_count(frames.group_name("lobby")) == 1
 
     def test_a_layer_that_counts_no_members_is_refused(self) -> None:
@@ -280,6 +305,21 @@ class TestRooms:
         await ada.say("hello")
         assert {(await ada.frame())["type"], (await ada.frame())["type"]} == {"message", "sent"}
 
+    async def test_who_is_there_is_listed(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        assert ada.joined["people"] == []
+        grace = await chat.join("Grace")
+        assert [person["name"] for person in grace.joined["people"]] == ["Ada"]
+        await grace.say_frame(type="who")
+        people = (await grace.next("people"))["people"]
+        assert people == [
+            {"id": person.joined["id"], "name": name} for person, name in ((ada, "Ada"), (grace, "Grace"))
+        ]
+        await ada.say_frame(type="leave")
+        await ada.next("left")
+        await grace.say_frame(type="who")
+        assert [person["name"] for person in (await grace.next("people"))["people"]] == ["Grace"]
+
     async def test_another_room_sees_nothing(self, chat: Chat) -> None:
         ada = await chat.join("Ada", "red")
         grace = await chat.join("Grace", "blue")
@@ -345,8 +385,8 @@ BAD_FRAMES = {
     "binary": (b"\x00", "got a binary frame"),
     "nested too deep": ("[" * 100_000, "expected a JSON object, got '[[["),
     "a number too long": ("9" * 5_000, "expected a JSON object"),
-    "no type": ("{}", "type must be join, say or leave, got None"),
-    "unknown type": ('{"type": ["join"]}', "type must be join, say or leave, got ['join']"),
+    "no type": ("{}", "type must be join, say, who, leave, load or unload, got None"),
+    "unknown type": ('{"type": ["join"]}', "type must be join, say, who, leave, load or unload, got ['join']"),
     "no room": ('{"type": "join", "name": "Ada"}', "room must be a string, got None"),
     "room is a number": ('{"type": "join", "room": 7}', "room must be a string, got 7"),
     "blank name": (
@@ -367,12 +407,16 @@ BAD_FRAMES = {
     ),
     "text is an object": ('{"type": "say", "text": {}}', "text must be a string, got {}"),
     "ref is a number": ('{"type": "say", "text": "x", "ref": 1}', "ref must be a string, got 1"),
+    "too many members": ('{"type": "load", "members": 5001}', "members must be a number from 1 to 5000, got 5001"),
+    "members is a truth": ('{"type": "load", "members": true}', "members must be a number from 1 to 5000, got True"),
+    "no layer": ('{"type": "load", "members": 9}', "layer must be headrace or channels, got None"),
     "half a surrogate pair": (
         '{"type": "join", "room": "\\ud800", "name": "Ada"}',
         "room must be valid Unicode text, got an unpaired surrogate",
     ),
     "say outside a room": ('{"type": "say", "text": "x"}', "join a room first"),
     "leave outside a room": ('{"type": "leave"}', "join a room first"),
+    "who outside a room": ('{"type": "who"}', "join a room first"),
 }
 
 
@@ -400,6 +444,108 @@ class TestBadInput:
         ada = await chat.join("Ada")
         await ada.say_frame(type="join", room="other", name="Ada")
         assert (await ada.next("error"))["error"] == "already in a room, leave it first"
+
+
+async def no_load_runs() -> None:
+    """Wait until the threads of all loads have ended."""
+    for thread in threading.enumerate():
+        if thread.name == "headrace-demo-load":
+            await asyncio.to_thread(thread.join, SECONDS)
+            assert not thread.is_alive()
+
+
+class TestLoad:
+    @pytest.mark.parametrize("layer", ["headrace", "channels"])
+    async def test_it_is_told_and_ends_by_itself(self, layer: str) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            chat = Chat(InMemoryChannelLayer(), stack)
+            chat.app = make_app(chat.layer, load_seconds=0.7)
+            ada = await chat.join("Ada")
+            assert ada.hello["layers"] == ["headrace", "channels"]
+            await ada.say_frame(type="load", members=50, layer=layer)
+            told = await ada.next("load")
+            assert (told["members"], told["layer"]) == (50, layer)
+            assert told["rate"] > 0
+            assert told["mean"] > 0
+            assert told["latency"] > 0
+            assert 0 < told["left"] <= 0.7
+            assert await ada.next("unloaded") == {"type": "unloaded", "error": ""}
+            stats = chat.layer.stats()
+            assert (stats.groups, stats.memberships, stats.depth, stats.dropped_full) == (1, 1, 0, 0)
+            # Only ours counts there.
+            assert (stats.delivered > 50) is (layer == "headrace")
+
+    async def test_people_talk_meanwhile(self, chat: Chat) -> None:
+        ada = await chat.join("Ada")
+        await ada.say_frame(type="load", members=1000, layer="headrace")
+        await ada.next("load")
+        await ada.say("hello")
+        assert (await ada.next("message"))["members"] == 1
+        await ada.say_frame(type="unload")
+        assert (await ada.next("unloaded"))["error"] == ""
+        await no_load_runs()
+
+    async def test_it_ends_when_its_browser_goes(self, served: ServedChat) -> None:
+        ada = await served.connect()
+        await ada.say_frame(type="load", members=100, layer="headrace")
+        await ada.next("load")
+        served.connections[0].transport.abort()
+        await no_load_runs()
+        assert served.layer.stats().memberships == 0
+
+    async def test_there_is_one_at_a_time(self, chat: Chat) -> None:
+        ada, grace = await chat.connect(), await chat.connect()
+        await ada.say_frame(type="load", members=10, layer="headrace")
+        await ada.next("load")
+        await grace.say_frame(type="load", members=10, layer="headrace")
+        assert "somebody else's load is running on this worker; it ends within" in (await grace.frame())["error"]
+        await ada.say_frame(type="unload")
+        await ada.next("unloaded")
+        await grace.say_frame(type="load", members=20, layer="headrace")
+        assert (await grace.next("load"))["members"] == 20
+        # The same browser may begin another one.
+        await grace.say_frame(type="load", members=30, layer="channels")
+        assert (await grace.next("unloaded"))["error"] == ""
+        assert (await grace.next("load"))["members"] == 30
+
+    async def test_channels_layer_is_offered_where_it_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        async with contextlib.AsyncExitStack() as stack:
+            ada = await Chat(InMemoryChannelLayer(), stack).connect()
+            assert ada.hello["layers"] == ["headrace"]
+            await ada.say_frame(type="load", members=10, layer="channels")
+            assert "needs channels installed" in (await ada.next("error"))["error"]
+
+    async def test_what_the_layer_refuses_ends_it_and_is_told(self) -> None:
+        layer = InMemoryChannelLayer()
+        loads = Loads(layer)
+        await layer.close()
+        load = loads.begin(10, "headrace")
+        await load.wait_ended()
+        assert "closed" in load.error
+
+    async def test_members_that_are_ready_to_run_look_whether_it_is_over(self) -> None:
+        asked: list[str] = []
+
+        class Stopping(InMemoryChannelLayer):
+            async def receive(self, channel: str) -> Any:
+                asked.append(channel)
+                load.stop()
+                return await super().receive(channel)
+
+        load = Load(Stopping, 10)
+        load.start()
+        await load.wait_ended()
+        assert len(asked) == 1
+
+    async def test_to_stop_it_twice_or_after_its_end_is_no_error(self) -> None:
+        load = Load(InMemoryChannelLayer, 10)
+        load.start()
+        load.stop()
+        load.stop()
+        await load.wait_ended()
+        load.stop()
+        assert (load.running, load.error) == (False, "")
 
 
 class Peer:
@@ -518,7 +664,9 @@ class TestSlowSockets:
             pair.slow.reading.set()
             await pair.say("hello")
             await pair.slow.next("message")
-            ours, theirs = ([text for text in peer.texts if "hello" in text] for peer in (pair.slow, pair.fast))
+            ours, theirs = (
+                [text for text in peer.texts if '"text": "hello"' in text] for peer in (pair.slow, pair.fast)
+            )
             assert len(ours) == len(theirs) == 1
             assert ours[0] is theirs[0]
 

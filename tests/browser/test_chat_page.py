@@ -3,14 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, ViewportSize, expect
+from playwright.async_api import Browser, ViewportSize, expect
+from tests.browser.axe import DESKTOP, PHONE
+from tests.browser.window import open_window
 
 from headrace._demo import make_app
 from headrace._demo.serve import bind, serving
 from headrace.layers import InMemoryChannelLayer
-
-PHONE: ViewportSize = {"width": 390, "height": 844}
-DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 
 
 @pytest.fixture
@@ -18,57 +17,6 @@ async def url() -> AsyncIterator[str]:
     with bind("127.0.0.1", 0) as listener:
         async with serving(make_app(InMemoryChannelLayer()), listener):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-
-
-class Window:
-    """One window of the page, whose script must never fail."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.failures: list[str] = []
-        page.on("pageerror", lambda error: self.failures.append(str(error)))
-
-    async def join(self, name: str, room: str) -> None:
-        await self.page.get_by_label("Your name").fill(name)
-        await self.page.get_by_label("Room").fill(room)
-        await self.page.get_by_role("button", name="Join room").click()
-        await expect(self.page.get_by_role("heading", name=room)).to_be_visible()
-
-    async def say(self, text: str) -> None:
-        await self.page.get_by_label("Message", exact=True).fill(text)
-        await self.page.get_by_role("button", name="Send").click()
-
-    async def shows(self, text: str) -> None:
-        await expect(self.page.get_by_role("log")).to_contain_text(text)
-
-    async def rows(self) -> list[str]:
-        """What stands in the log, row by row, without times and receipts."""
-        rows: list[str] = await self.page.get_by_role("log").evaluate(
-            """log => [...log.children].map(row => row.matches(".note")
-                ? row.querySelector("span").textContent
-                : `${[...row.querySelectorAll(".who bdi, .who small")].map(part => part.textContent).join(" ")}: `
-                  + row.querySelector(".text").textContent)"""
-        )
-        return rows
-
-    async def counts(self, members: str) -> None:
-        await expect(self.page.locator("#count")).to_have_text(members)
-
-    async def is_connected(self, state: str) -> None:
-        await expect(self.page.locator("#link-text")).to_have_text(state)
-
-    async def fits(self) -> None:
-        """The page is no wider than its window."""
-        wide = await self.page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
-        assert not wide
-
-
-async def open_window(browser: Browser, url: str, viewport: ViewportSize = DESKTOP) -> Window:
-    context = await browser.new_context(viewport=viewport)
-    window = Window(await context.new_page())
-    await window.page.goto(url)
-    await window.is_connected("Connected")
-    return window
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -160,13 +108,13 @@ async def test_the_last_message_stays_in_sight_when_the_log_shrinks(browser: Bro
         await ada.say(f"message {number}")
     last = ada.page.get_by_role("log").get_by_text("message 29")
     await expect(last).to_be_in_viewport()
-    await ada.page.get_by_role("button", name="Counters").click()
+    await ada.page.get_by_role("button", name="Details").click()
     await expect(ada.page.locator("#counters")).to_be_visible()
     await expect(last).to_be_in_viewport()
     # But who has scrolled back is left there.
     await ada.page.get_by_role("log").evaluate("log => { log.scrollTop = 0; }")
     await expect(last).not_to_be_in_viewport()
-    await ada.page.get_by_role("button", name="Counters").click()
+    await ada.page.get_by_role("button", name="Details").click()
     await expect(ada.page.locator("#counters")).to_be_hidden()
     await expect(last).not_to_be_in_viewport()
 
@@ -200,9 +148,9 @@ async def test_the_counters_are_live(browser: Browser, url: str) -> None:
 async def test_a_phone_unfolds_the_counters(browser: Browser, url: str) -> None:
     ada = await open_window(browser, url, PHONE)
     await expect(ada.page.locator("#counters")).to_be_hidden()
-    await ada.page.get_by_role("button", name="Counters", expanded=False).click()
+    await ada.page.get_by_role("button", name="Details", expanded=False).click()
     await expect(ada.page.locator("#counter-dropped_full")).to_be_visible()
-    await ada.page.get_by_role("button", name="Counters", expanded=True).click()
+    await ada.page.get_by_role("button", name="Details", expanded=True).click()
     await expect(ada.page.locator("#counters")).to_be_hidden()
 
 

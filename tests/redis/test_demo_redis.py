@@ -7,8 +7,9 @@ import os
 import re
 import signal
 import sys
+import urllib.request
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from headrace import _cli as cli
 from headrace._demo.clients import fleet_check
-from headrace._demo.roster import Roster
+from headrace._demo.roster import Roster, Visitor
 from headrace.layers import RedisChannelLayer
 
 SECRET = "s3cr3t-and-longer"
@@ -90,6 +91,33 @@ class TestTheCheck:
         assert "self-check: 2 WebSocket clients at 2 workers" in out
         assert "4 of 4 deliveries, 2 between workers, 0 lost" in out
 
+    async def test_a_browser_is_told_its_worker_and_sees_the_counters_of_all(self, redis_server: Server) -> None:
+        async with demo("--layer", redis_server.url, "--clients", "2") as process:
+            first, *_ = await lines_until(process, "serving until Ctrl-C")
+            where = re.sub(r".*http://(\S+),.*", r"\1", first)
+            async with connect(f"ws://{where}/ws", proxy=None) as ada:
+                hello = await heard(ada, "hello")
+                assert hello["worker"] in (1, 2)
+                assert (hello["workers"], hello["layers"]) == (2, ["headrace"])
+                await say(ada, type="join", room="lobby", name="Ada")
+                await heard(ada, "joined")
+                await say(ada, type="load", members=50, layer="headrace")
+                assert (await heard(ada, "load"))["rate"] > 0
+                await say(ada, type="unload")
+                assert (await heard(ada, "unloaded"))["error"] == ""
+                # The other worker has not heard of them, and whichever answers knows what both count.
+                await until_async(lambda: self._delivered(where, hello["worker"]))
+
+    async def _delivered(self, where: str, worker: int) -> bool:
+        def answer() -> dict[str, Any]:
+            with urllib.request.urlopen(f"http://{where}/stats") as got:
+                content: dict[str, Any] = json.load(got)
+                return content
+
+        rows = (await asyncio.to_thread(answer))["workers"]
+        ours, other = rows[worker - 1]["counters"], rows[2 - worker]["counters"]
+        return bool(len(rows) == 2 and ours["delivered"] > 50 > other["delivered"])
+
     async def test_one_worker_alone_is_enough(self, redis_server: Server) -> None:
         code, out, _ = await demo_ends("--once", "--layer", redis_server.url, "--workers", "1", "--clients", "2")
         assert code == 0
@@ -115,7 +143,8 @@ class TestAServerOfItsOwn:
             r"\d messages? refused, \d deliver(y|ies) lost meanwhile",
             restart,
         )
-        # Each worker says that messages may be missing.
+        # Each worker says that messages may be missing, and the check that this is to be expected.
+        assert "\nrestarting the server; each worker warns that messages may be missing, as it should\n" in out
         assert err.count("groups may have missed messages: demo.room.") == 2
         assert list(tmp_path.glob("headrace-demo-*")) == []
 
@@ -234,16 +263,25 @@ class TestWhatCannotBegin:
         assert SECRET not in err
 
 
-async def test_the_roster_counts_visitors_of_all_processes(make_layer: MakeLayer) -> None:
+async def test_the_roster_lists_visitors_of_all_processes(make_layer: MakeLayer) -> None:
     # Two layers on one prefix are as two processes.
     here, there = Roster(make_layer()), Roster(make_layer())
-    await here.enter("room", "ada")
-    await there.enter("room", "bob")
+    ada, bob = Visitor("1", "Ada"), Visitor("2", "B\u00f6b / \U0001f30a")
+    await here.enter("room", ada, "unused")
+    await there.enter("room", bob, "unused")
     # Again, as it is done to renew it.
-    await there.enter("room", "bob")
+    await there.enter("room", bob, "unused")
     await until(lambda: here.count("room") == there.count("room") == 2)
-    await here.leave("room", "ada")
+    assert here.people("room") == [{"id": "1", "name": "Ada"}, {"id": "2", "name": "B\u00f6b / \U0001f30a"}]
+    await here.leave("room", ada, "unused")
     await until(lambda: here.count("room") == there.count("room") == 1)
+
+
+async def test_of_a_long_name_the_roster_has_the_beginning(make_layer: MakeLayer) -> None:
+    roster = Roster(make_layer())
+    await roster.enter("room", Visitor("0123456789abcdef", "\U0001f30a" * 40), "unused")
+    await until(lambda: roster.count("room") == 1)
+    assert roster.people("room") == [{"id": "0123456789abcdef", "name": "\U0001f30a" * 12 + "\N{HORIZONTAL ELLIPSIS}"}]
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -251,3 +289,10 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not is_so():
             await asyncio.sleep(0.002)
+
+
+async def until_async(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Ask until it is so."""
+    async with asyncio.timeout(10):
+        while not await is_so():
+            pass

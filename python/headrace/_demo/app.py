@@ -11,6 +11,7 @@ Not guaranteed: history. Who was not in the room has not got the message.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -34,28 +35,18 @@ from headrace import (
     get_channel_layer,
     path,
 )
-from headrace._demo.frames import BadFrame, Join, Leave, Say, group_name, parse
-from headrace._demo.roster import Layer, Roster
+from headrace._demo.board import Board
+from headrace._demo.frames import BadFrame, Join, Leave, Say, StartLoad, StopLoad, Who, group_name, parse
+from headrace._demo.load import SECONDS, Busy, LayerName, Load, Loads
+from headrace._demo.roster import Layer, Roster, Visitor
 from headrace.typing import AnyChannelLayer, Application, Message
 
 ALIAS = "demo"
 """The alias of the demo's layer, so that `make_app` can be given any. Without one, consumers use the default layer."""
 
-COUNTERS = (
-    "channels",
-    "groups",
-    "memberships",
-    "waiters",
-    "depth",
-    "sent",
-    "delivered",
-    "returned",
-    "dropped_full",
-    "dropped_expired",
-    "dropped_other",
-)
-
 TRY_AGAIN_LATER = 1013
+# How often a browser is told how its load goes.
+_TELL_SECONDS = 0.5
 
 # The page carries its own style and script and may load nothing from anywhere else.
 _PAGE_POLICY = (
@@ -64,7 +55,9 @@ _PAGE_POLICY = (
 )
 
 
-def make_app(layer: AnyChannelLayer | None = None) -> Application:
+def make_app(
+    layer: AnyChannelLayer | None = None, board: Board | None = None, *, load_seconds: float = SECONDS
+) -> Application:
     """Return the demo as an ASGI application.
 
     It serves the page at `/`, the counters at `/stats` and the chat at `/ws`.
@@ -72,6 +65,8 @@ def make_app(layer: AnyChannelLayer | None = None) -> Application:
     Args:
         layer: A layer of headrace, or None for the default one. It takes the place of the one that an
             earlier call was given: a process has one demo.
+        board: The counters of all workers, or None where there is this one alone.
+        load_seconds: How long a load lasts that nobody ends.
 
     Raises:
         TypeError: It is no layer of headrace, and the chat counts members and drops.
@@ -80,12 +75,23 @@ def make_app(layer: AnyChannelLayer | None = None) -> Application:
     if not isinstance(layer, Layer):
         raise TypeError(f"the demo needs a layer of headrace, got {layer!r}")
     channel_layers.set(ALIAS, layer)
+    place = Place(Roster(layer), board or Board(layer), Loads(layer), load_seconds)
     return ProtocolTypeRouter(
         {
-            "http": URLRouter([path("", PageConsumer), path("stats", StatsConsumer)]),
-            "websocket": URLRouter([path("ws", ChatConsumer)]),
+            "http": URLRouter([path("", PageConsumer), path("stats", StatsConsumer.as_asgi(place=place))]),
+            "websocket": URLRouter([path("ws", ChatConsumer.as_asgi(place=place))]),
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the connections of a process share."""
+
+    roster: Roster
+    board: Board
+    loads: Loads
+    load_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,7 @@ class Visit:
 
     room: str
     group: str
-    member: dict[str, str]
+    member: Visitor
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -112,10 +118,28 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     # Where this socket is, while it is in a room.
     visit: Visit | None = None
+    # The load that this socket has begun, and the task that tells how it goes.
+    load: Load | None = None
+    telling: asyncio.Task[None] | None = None
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
+    async def connect(self) -> None:
+        """Say where the browser has come to."""
+        await self.accept()
+        board, loads = self.place.board, self.place.loads
+        hello = {"type": "hello", "worker": board.worker, "workers": board.workers, "layers": loads.layers}
+        await self.send(encode_once(hello))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Do what a frame of the browser says."""
         match parse(text_data), self.visit:
+            case StartLoad(members, layer), _:
+                await self._start_load(members, layer)
+            case StopLoad(), _:
+                await self._end_load()
             case Join() as join, None:
                 await self._join(join)
             case Join(), _:
@@ -124,12 +148,18 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 raise BadFrame("join a room first")
             case Say() as say, Visit() as visit:
                 await self._say(visit, say)
+            case Who(), Visit() as visit:
+                await self.send(encode_once({"type": "people", "people": self._roster.people(visit.group)}))
             case Leave(), Visit() as visit:
                 await self._depart(visit)
                 await self._tell("left", room=visit.room)
 
     async def disconnect(self, code: int) -> None:
-        """Leave the room, whatever ended the connection."""
+        """Leave the room and end the load, whatever ended the connection."""
+        if self.load is not None:
+            self.load.stop()
+        if self.telling is not None:
+            self.telling.cancel()
         if self.visit is not None:
             # A membership that cannot be ended now ends by itself.
             with contextlib.suppress(LayerUnavailable):
@@ -152,20 +182,21 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     @property
     def _roster(self) -> Roster:
-        return Roster(self.channel_layer)
+        return self.place.roster
 
     async def _join(self, frame: Join) -> None:
         group = group_name(frame.room)
-        visit = Visit(frame.room, group, {"id": secrets.token_hex(8), "name": frame.name})
+        visit = Visit(frame.room, group, Visitor(secrets.token_hex(8), frame.name))
         members = self._roster.count(group) + 1
-        await self._tell("joined", room=visit.room, members=members, **visit.member)
+        people = self._roster.people(group)
+        await self._tell("joined", room=visit.room, members=members, people=people, **asdict(visit.member))
         await self._stay(visit)
         await self._publish(visit, "member", exclude=self.channel_name, event="joined")
 
     async def _stay(self, visit: Visit) -> None:
         """Enter a room, or renew the membership."""
         self.visit = visit
-        await self._roster.enter(visit.group, visit.member["id"])
+        await self._roster.enter(visit.group, visit.member, self.channel_name)
         await self.channel_layer.group_add(visit.group, self.channel_name)
 
     async def _say(self, visit: Visit, frame: Say) -> None:
@@ -177,9 +208,48 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _depart(self, visit: Visit) -> None:
         self.visit = None
-        await self._roster.leave(visit.group, visit.member["id"])
+        await self._roster.leave(visit.group, visit.member, self.channel_name)
         await self.channel_layer.group_discard(visit.group, self.channel_name)
         await self._publish(visit, "member", event="left")
+
+    async def _start_load(self, members: int, layer: LayerName) -> None:
+        """Begin a load, in the place of the one that this browser has begun before."""
+        if layer not in self.place.loads.layers:
+            raise BadFrame("a load on Channels' layer needs channels installed, and a demo in one process")
+        await self._end_load()
+        try:
+            self.load = self.place.loads.begin(members, layer, self.place.load_seconds)
+        except Busy as busy:
+            await self.send(encode_once({"type": "unloaded", "error": str(busy)}))
+            return
+        self.telling = asyncio.create_task(self._tell_load(self.load, members, layer))
+
+    async def _end_load(self) -> None:
+        if self.load is not None and self.telling is not None:
+            self.load.stop()
+            await self.telling
+
+    async def _tell_load(self, load: Load, members: int, layer: LayerName) -> None:
+        """Tell how the load goes until it has ended, and that it has."""
+        before, told = load.reading(), False
+        ended = asyncio.create_task(load.wait_ended())
+        while not ended.done():
+            await asyncio.wait([ended], timeout=_TELL_SECONDS)
+            now = load.reading()
+            if ended.done() and told:
+                # It ended within this interval, so there is no rate for it.
+                break
+            numbers = {
+                "rate": (now.delivered - before.delivered) / (now.at - before.at),
+                "mean": now.delivered / max(now.seconds, 0.001),
+                "latency": now.latency,
+                "waiting": now.waiting,
+                "left": now.left,
+            }
+            await self.send(encode_once({"type": "load", "members": members, "layer": layer, **numbers}))
+            before, told = now, True
+        self.load = None
+        await self.send(encode_once({"type": "unloaded", "error": load.error}))
 
     async def _publish(
         self, visit: Visit, kind: str, *, exclude: str | Collection[str] = (), **fields: object
@@ -190,7 +260,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """
         at = int(time.time() * 1000)
         members = self._roster.count(visit.group)
-        text = encode_once({"type": kind, "at": at, "members": members, **visit.member, **fields})
+        text = encode_once({"type": kind, "at": at, "members": members, **asdict(visit.member), **fields})
         return await self.channel_layer.group_send(visit.group, {"type": "chat.frame", "text": text}, exclude=exclude)
 
     async def _tell(self, kind: str, **fields: object) -> None:
@@ -245,9 +315,14 @@ class StatsConsumer(ReadConsumer):
 
     content_type = "application/json"
 
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
     def read(self) -> bytes:
-        """Return the counters with the time they were read at, so that a page can tell a rate."""
-        stats = self.channel_layer.stats()
-        counters = {name: getattr(stats, name) for name in COUNTERS}
-        content: dict[str, Any] = {"time": time.monotonic(), "counters": counters}
+        """Return the counters of this worker and of all, with the times they were read at: a page can tell a rate."""
+        board = self.place.board
+        board.post()
+        rows = board.rows()
+        content: dict[str, Any] = {**rows[board.worker - 1], "worker": board.worker, "workers": rows}
         return json.dumps({**content, "sockets": asdict(consumer_stats(ChatConsumer))}).encode()

@@ -67,7 +67,7 @@ async def fleet_check(
     clients = max(clients, workers)
     spread = f"{_count(clients, 'WebSocket client')} at {_count(workers, 'worker')}"
     say(f"self-check: {spread}, one broadcast from each worker")
-    recovery = None if restart is None else _Recovery(restart)
+    recovery = None if restart is None else _Recovery(restart, say)
     latencies, reason = await _timed(urls, clients, within if restart is None else 2 * within, recovery)
     for speaker in range(1, workers + 1):
         say(f"  from client {speaker} at worker {speaker}:")
@@ -88,8 +88,9 @@ async def fleet_check(
 class _Recovery:
     """A restart of the server that connects the workers, and what becomes of the chat."""
 
-    def __init__(self, restart: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, restart: Callable[[], Awaitable[None]], say: Print) -> None:
         self._restart = restart
+        self._say = say
         # Until everybody hears again; None if nobody does.
         self._seconds: float | None = None
         self._refused = 0
@@ -97,6 +98,7 @@ class _Recovery:
 
     async def __call__(self, members: Sequence[_Member]) -> None:
         """Restart it, and let a member speak until all hear it."""
+        self._say("restarting the server; each worker warns that messages may be missing, as it should")
         await self._restart()
         started = time.perf_counter()
         while not await self._is_heard(members[0], members):

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import multiprocessing
 import multiprocessing.connection
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableSequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from headrace import LayerUnavailable
 from headrace._demo.app import make_app
+from headrace._demo.board import Board
 from headrace._demo.clients import Print, fleet_check
 from headrace._demo.serve import SHUTDOWN_SECONDS, CannotServe, Options, address, bind, serving, until_signalled
 from headrace._demo.server import PROGRAMS, OwnServer
@@ -29,6 +31,8 @@ from headrace.layers import RedisChannelLayer
 PREFIX = "headrace-demo"
 # Twice as long as a visitor goes without renewing it: what a worker that was killed leaves is gone by then.
 GROUP_EXPIRY = 7200
+# How old the counters of another worker may be.
+POST_SECONDS = 0.5
 
 
 def demo_fleet(where: str, workers: int, options: Options, say: Print) -> int:
@@ -80,11 +84,12 @@ async def _fleet(url: str, listeners: list[tuple[socket.socket, ...]]) -> AsyncI
     processes: list[SpawnProcess] = []
     pipes: list[Connection] = []
     try:
-        for group in listeners:
+        cells = context.RawArray(ctypes.c_double, Board.size(len(listeners)))
+        for number, group in enumerate(listeners, 1):
             ours, theirs = context.Pipe()
             pipes.append(ours)
             # By the pipe of the child's start and not by its command line: a URL may have a password.
-            processes.append(context.Process(target=serve_worker, args=(theirs, url, group)))
+            processes.append(context.Process(target=serve_worker, args=(theirs, url, group, number, cells)))
             processes[-1].start()
             theirs.close()
         for pipe in pipes:
@@ -113,14 +118,18 @@ def _end(process: SpawnProcess) -> None:
         process.join()
 
 
-def serve_worker(parent: Connection, url: str, listeners: tuple[socket.socket, ...]) -> None:
-    """Serve the demo on listeners in this process, until the parent closes its end of the pipe."""
+def serve_worker(
+    parent: Connection, url: str, listeners: tuple[socket.socket, ...], number: int, cells: MutableSequence[float]
+) -> None:
+    """Serve the demo on listeners in this process, until the parent closes its end of the pipe; count in `cells`."""
     # Ctrl-C reaches every process of the terminal, and the parent says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(parent, url, listeners))
+    asyncio.run(_serve(parent, url, listeners, number, cells))
 
 
-async def _serve(parent: Connection, url: str, listeners: tuple[socket.socket, ...]) -> None:
+async def _serve(
+    parent: Connection, url: str, listeners: tuple[socket.socket, ...], number: int, cells: MutableSequence[float]
+) -> None:
     layer = RedisChannelLayer(hosts=[url], prefix=PREFIX, group_expiry=GROUP_EXPIRY)
     # Where the parent has gone, or given up, nobody is left to be told.
     with contextlib.suppress(EOFError, OSError):
@@ -129,7 +138,18 @@ async def _serve(parent: Connection, url: str, listeners: tuple[socket.socket, .
         except LayerUnavailable as error:
             parent.send(str(error))
             return
-        async with serving(make_app(layer), *listeners):
-            parent.send(None)
-            await asyncio.to_thread(parent.recv)
+        board = Board(layer, number, cells)
+        posting = asyncio.create_task(_post(board))
+        try:
+            async with serving(make_app(layer, board), *listeners):
+                parent.send(None)
+                await asyncio.to_thread(parent.recv)
+        finally:
+            posting.cancel()
     await layer.close()
+
+
+async def _post(board: Board) -> None:
+    while True:
+        board.post()
+        await asyncio.sleep(POST_SECONDS)

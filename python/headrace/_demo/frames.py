@@ -3,8 +3,8 @@
 Pure functions of their input: no socket, no layer.
 Every frame is one JSON object in a text frame, told apart by `type`.
 
-From the browser: `join` (room, name), `say` (text, optional ref), `leave`.
-To the browser: `joined`, `message`, `member`, `sent`, `left`, `error`.
+From the browser: `join` (room, name), `say` (text, optional ref), `who`, `leave`, `load` (members, layer), `unload`.
+To the browser: `hello`, `joined`, `message`, `member`, `people`, `sent`, `left`, `load`, `unloaded`, `error`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
+
+from headrace._demo.load import LAYERS, MOST, LayerName
 
 MAX_NAME = 40
 MAX_ROOM = 60
@@ -46,7 +48,25 @@ class Leave:
     """Leave the room and keep the socket."""
 
 
-Frame = Join | Say | Leave
+@dataclass(frozen=True, slots=True)
+class Who:
+    """List who is in the room."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartLoad:
+    """Simulate `members` on a layer, in the place of a load of this browser's that may be running."""
+
+    members: int
+    layer: LayerName
+
+
+@dataclass(frozen=True, slots=True)
+class StopLoad:
+    """End the load."""
+
+
+Frame = Join | Say | Who | Leave | StartLoad | StopLoad
 
 
 def parse(text: str | None) -> Frame:
@@ -62,9 +82,29 @@ def parse(text: str | None) -> Frame:
     if kind == "say":
         ref = _field(content, "ref", MAX_REF) if content.get("ref") is not None else None
         return Say(_field(content, "text", MAX_TEXT), ref)
-    if kind == "leave":
-        return Leave()
-    raise BadFrame(f"type must be join, say or leave, got {_shown(kind)}")
+    if kind == "load":
+        return StartLoad(_members(content), _layer(content))
+    if isinstance(kind, str) and kind in _BARE:
+        return _BARE[kind]
+    raise BadFrame(f"type must be join, say, who, leave, load or unload, got {_shown(kind)}")
+
+
+_BARE: dict[str, Who | Leave | StopLoad] = {"who": Who(), "leave": Leave(), "unload": StopLoad()}
+
+
+def _members(content: dict[str, Any]) -> int:
+    members = content.get("members")
+    if type(members) is not int or not 1 <= members <= MOST:
+        raise BadFrame(f"members must be a number from 1 to {MOST}, got {_shown(members)}")
+    return members
+
+
+def _layer(content: dict[str, Any]) -> LayerName:
+    name = content.get("layer")
+    for known in LAYERS:
+        if name == known:
+            return known
+    raise BadFrame(f"layer must be {' or '.join(LAYERS)}, got {_shown(name)}")
 
 
 def group_name(room: str) -> str:
