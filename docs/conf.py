@@ -22,6 +22,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 html_theme = "furo"
 html_title = f"headrace {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_js_files = ["keyboard.js"]
 highlight_language = "none"
 copybutton_prompt_text = "$ "
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
+from tests.browser.axe import faults
 from tests.support.examples import copy, serve, set_up
 
 PASSWORD = "for-development-only"
@@ -108,13 +109,16 @@ async def test_who_is_not_logged_in_is_led_to_the_login_and_back(browser: Browse
     ada = await open_window(browser, url, PHONE)
     await expect(ada.page).to_have_url(f"{url}login/?next=/")
     await ada.fits()
+    assert await faults(ada.page) == []
     await ada.log_in("ada", "wrong")
     await expect(ada.page.get_by_role("alert")).to_contain_text("Please enter a correct username and password")
     await expect(ada.page.get_by_label("Username")).to_have_value("ada")
+    assert await faults(ada.page) == []
     await ada.fits()
     await ada.log_in("ada")
     await expect(ada.page).to_have_url(url)
     await ada.is_connected()
+    assert await faults(ada.page) == []
     assert ada.failures == []
 
 
