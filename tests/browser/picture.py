@@ -1,4 +1,4 @@
-"""Make the pictures of the demo that the README shows: ``python -m tests.browser.picture``."""
+"""Make the pictures of the demo that the README shows: ``python -m tests.browser.picture``, with a release build."""
 
 import asyncio
 from pathlib import Path
@@ -13,12 +13,13 @@ from headrace.layers import InMemoryChannelLayer
 from .conftest import chromium
 
 FOLDER = Path(__file__).parents[2] / "docs/images"
-SIZE: ViewportSize = {"width": 1000, "height": 520}
+SIZE: ViewportSize = {"width": 1100, "height": 620}
 TALK = [
     ("ada", "Is the new build out?"),
     ("bob", "Since ten. Every window here got this line once."),
     ("ada", "Then so did mine."),
 ]
+LOAD_SECONDS = 8
 Scheme = Literal["light", "dark"]
 
 
@@ -34,12 +35,19 @@ async def enter(browser: Browser, url: str, name: str, scheme: Scheme) -> Page:
 
 
 async def take(browser: Browser, url: str, scheme: Scheme) -> None:
-    """Let two people talk, and take a picture of what the first one sees."""
+    """Let two people talk, load both layers, and take a picture of what the first one sees."""
     pages = {name: await enter(browser, url, name, scheme) for name in ("ada", "bob")}
     for name, text in TALK:
         await pages[name].get_by_label("Message", exact=True).fill(text)
         await pages[name].get_by_role("button", name="Send").click()
         await expect(pages["ada"].get_by_role("log")).to_contain_text(text)
+    for layer in ("headrace", "Channels"):
+        await pages["ada"].get_by_role("radio", name=layer).check(force=True)
+        await pages["ada"].get_by_role("button", name="Start load").click()
+        # The chart has a point each second.
+        await pages["ada"].wait_for_timeout(LOAD_SECONDS * 1000)
+        await pages["ada"].get_by_role("button", name="Stop load").click()
+        await expect(pages["ada"].get_by_role("button", name="Start load")).to_be_visible()
     await pages["ada"].screenshot(path=FOLDER / f"demo-{scheme}.png")
     for page in pages.values():
         await page.close()
