@@ -56,11 +56,11 @@ def page() -> FileResponse:
 async def announce(announcement: Announcement) -> int:
     """Send from the event loop; return how many heard it."""
     report = await layer.group_send("lobby", chat_message(announcement.text))
-    return report.delivered
+    return report.delivered_here
 
 
 @app.post("/announce-from-thread")
 def announce_from_thread(announcement: Announcement) -> int:
     """Send from the thread that a plain endpoint runs in; return how many heard it."""
     report = layer.group_send_sync("lobby", chat_message(announcement.text))
-    return report.delivered
+    return report.delivered_here

@@ -40,7 +40,7 @@ class Announce(AsyncHttpConsumer):
         room = self.scope["url_route"]["kwargs"]["room"]
         text = body.decode(errors="replace")
         report = await layer.group_send(room, {"type": "chat.message", "text": text})
-        await self.send_response(200, b"heard by %d\n" % report.delivered)
+        await self.send_response(200, b"heard by %d\n" % report.delivered_here)
 
 
 application = ProtocolTypeRouter(

@@ -46,7 +46,7 @@ async def announce(request: Request) -> PlainTextResponse:
     """Say the body of a request to everyone in the lobby."""
     text = (await request.body()).decode(errors="replace")
     report = await layer.group_send("lobby", chat_message(text))
-    return PlainTextResponse(f"heard by {report.delivered}\n")
+    return PlainTextResponse(f"heard by {report.delivered_here}\n")
 
 
 app = Starlette(

@@ -17,7 +17,6 @@ __all__ = [
     "LinkStats",
     "ManualClock",
     "MemoryLayer",
-    "Outcome",
     "RedisLayer",
     "Reply",
     "Runtime",
@@ -574,37 +573,6 @@ class MemoryLayer:
     def stats(self, /) -> LayerStats: ...
 
 @final
-class Outcome:
-    """
-    What became of what was asked of a server.
-    """
-    @property
-    def full(self, /) -> int:
-        """
-        Queues that were full.
-        """
-    @property
-    def members(self, /) -> int:
-        """
-        Members of the group that were in this process when it was sent.
-        """
-    @property
-    def queued(self, /) -> int:
-        """
-        Queues that took it.
-        """
-    @property
-    def receivers(self, /) -> int:
-        """
-        Processes that the server passed it on to.
-        """
-    @property
-    def report(self, /) -> SendReport:
-        """
-        Where copies went, as far as this process knows.
-        """
-
-@final
 class RedisLayer:
     """
     Mailboxes in this process and the way to those in others: the engine behind `headrace.layers.RedisChannelLayer`.
@@ -654,10 +622,10 @@ class RedisLayer:
         """
     def group_send_soon(
         self, /, group: str, message: Mapping[str, object], exclude: Any | None = None, ledger: Ledger | None = None
-    ) -> int:
+    ) -> SendReport:
         """
-        Send to the members of a group, and wait for nothing but room, if too much waits already; gives how many are in this
-        process. What becomes of it is entered in the ledger, if there is one.
+        Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
+        entered in the ledger, if there is one.
         """
     def group_stats(self, /, group: str) -> GroupStats: ...
     def has_queues(self, /, group: str) -> bool:
@@ -718,10 +686,9 @@ class RedisLayer:
         """
         Send one message.
         """
-    def send_many(self, /, pairs: Any) -> tuple[int, int, Reply]:
+    def send_many(self, /, pairs: Any) -> Reply:
         """
-        Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the reply
-        to the rest.
+        Send each message to its channel. A full channel is counted, and no error.
         """
     def send_soon(self, /, channel: str, message: Mapping[str, object]) -> None:
         """
@@ -739,11 +706,12 @@ class RedisLayer:
 @final
 class Reply:
     """
-    The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once.
+    The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once. It gives a report,
+    which says something if a message was sent.
 
     What was asked is done whether anybody waits or not, but for a join, which fails if nobody waits until it is done.
     """
-    def __await__(self, /) -> Generator[Any, None, Outcome]: ...
+    def __await__(self, /) -> Generator[Any, None, SendReport]: ...
     def __iter__(self, /) -> Reply: ...
     def __next__(self, /) -> Any: ...
     def close(self, /) -> None:
@@ -754,7 +722,7 @@ class Reply:
         """
         End the wait with an exception.
         """
-    def wait(self, /, timeout: float | None = None) -> Outcome:
+    def wait(self, /, timeout: float | None = None) -> SendReport:
         """
         Wait for the answer, blocking this thread.
 
@@ -762,6 +730,7 @@ class Reply:
             timeout: Seconds to wait at most; None waits for ever, though what a server does not do in time has an answer too.
 
         Raises:
+            ChannelFull: It was a message to a queue that is full.
             TimeoutError: The time is over.
             ValueError: The time is negative or no number.
             LayerUnavailable: The server could not be reached, did not answer in time, or refused.
@@ -779,27 +748,54 @@ class Runtime:
 @final
 class SendReport:
     """
-    What a send to many did, in messages.
+    What a send to many did, in copies of messages.
     """
+    def __add__(self, other: object, /) -> SendReport:
+        """
+        The report of both sends. What one of them does not know is not known of both.
+        """
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
-    def __new__(cls, /, delivered: int, dropped_full: int, dropped_other: int) -> SendReport: ...
+    def __new__(
+        cls,
+        /,
+        delivered: int | None,
+        dropped_full: int,
+        dropped_other: int,
+        *,
+        delivered_here: int | None = None,
+        processes: int | None = None,
+    ) -> SendReport: ...
     def __repr__(self, /) -> str: ...
     @property
-    def delivered(self, /) -> int:
+    def delivered(self, /) -> int | None:
         """
-        Copies that reached a mailbox or a waiting receiver.
+        Copies that reached a mailbox or a waiting receiver, in all processes. None over Redis, where no process knows that of the
+        others.
+        """
+    @property
+    def delivered_here(self, /) -> int:
+        """
+        Those of them that are known here: in memory all. Over Redis those to channels of this process, as they were before the
+        server had the message, and those that queues took.
         """
     @property
     def dropped_full(self, /) -> int:
         """
-        Copies that full mailboxes refused.
+        Copies that full mailboxes refused. Over Redis those that full queues refused, and of `send_many` the full mailboxes of
+        this process.
         """
     @property
     def dropped_other(self, /) -> int:
         """
-        Copies that were lost in any other way; always 0 in one process.
+        Copies that were lost in any other way.
+        """
+    @property
+    def processes(self, /) -> int | None:
+        """
+        Processes that it reached; of several messages the sum. Over Redis those that the server passed it on to, or None if the
+        server was not waited for. In memory 1, or 0 where there was no channel to send to.
         """
 
 @final

@@ -139,8 +139,8 @@ class ChannelLayer(Protocol):
 
     # From any thread, with or without a loop.
 
-    def send_sync(self, channel: str, message: Mapping[str, Any]) -> None:
-        """Do what ``send`` does."""
+    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
+        """Do what ``send`` does; over Redis it waits for the server if it is to ``confirm``."""
 
     def receive_sync(self, channel: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the next message of a channel, blocking this thread."""
@@ -155,9 +155,9 @@ class ChannelLayer(Protocol):
         """Do what ``group_discard`` does."""
 
     def group_send_sync(
-        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
     ) -> "SendReport":
-        """Do what ``group_send`` does."""
+        """Do what ``group_send`` does; over Redis it waits for the server if it is to ``confirm``."""
 
     def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
         """Do what ``send_many`` does."""

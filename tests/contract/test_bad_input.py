@@ -106,7 +106,7 @@ class TestGroupNames:
     async def test_a_valid_name_works_everywhere(self, layer: Any, name: str) -> None:
         await layer.group_add(name, "channel")
         assert layer.group_channels(name) == ["channel"]
-        assert (await layer.group_send(name, HELLO)).delivered == 1
+        assert (await layer.group_send(name, HELLO)).delivered_here == 1
         assert layer.group_stats(name).sends == 1
         await layer.group_discard(name, "channel")
         assert layer.group_count(name) == 0

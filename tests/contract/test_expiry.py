@@ -110,13 +110,13 @@ class TestMemberships:
         await layer.group_add("group", "channel")
         clock.advance(99.999)
         assert layer.group_channels("group") == ["channel"]
-        assert (await layer.group_send("group", HELLO)).delivered == 1
+        assert (await layer.group_send("group", HELLO)).delivered_here == 1
 
     async def test_an_expired_membership_is_gone(self, make_layer: MakeLayer, clock: ManualClock) -> None:
         layer = make_layer(group_expiry=100, clock=clock)
         await layer.group_add("group", "channel")
         clock.advance(100)
-        assert (await layer.group_send("group", HELLO)).delivered == 0
+        assert (await layer.group_send("group", HELLO)).delivered_here == 0
         assert layer.group_channels("group") == []
         assert layer.group_count("group") == 0
         assert layer.channel_groups("channel") == []
@@ -152,7 +152,7 @@ class TestMemberships:
         await layer.group_send("group", {"type": "old"})
         clock.advance(10)
         assert await drain(layer, "channel") == []
-        assert (await layer.group_send("group", {"type": "fresh"})).delivered == 1
+        assert (await layer.group_send("group", {"type": "fresh"})).delivered_here == 1
         assert await layer.receive("channel") == {"type": "fresh"}
 
     async def test_its_end_takes_no_message_with_it(self, make_layer: MakeLayer, clock: ManualClock) -> None:
@@ -170,7 +170,7 @@ class TestMemberships:
         await layer.group_add("after", "channel")
         clock.advance(1000)
         assert sorted(layer.channel_groups("channel")) == ["after", "before"]
-        assert (await layer.group_send("before", HELLO)).delivered == 1
+        assert (await layer.group_send("before", HELLO)).delivered_here == 1
         inbox.release()
         clock.advance(99.999)
         assert layer.stats().memberships == 2

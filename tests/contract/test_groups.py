@@ -30,7 +30,7 @@ class TestMembership:
         await layer.group_add("group", "channel")
         await layer.group_add("group", "channel")
         assert layer.group_channels("group") == ["channel"]
-        assert (await layer.group_send("group", HELLO)).delivered == 1
+        assert (await layer.group_send("group", HELLO)).delivered_here == 1
         assert await drain(layer, "channel") == [HELLO]
         await layer.group_discard("group", "channel")
         assert layer.group_count("group") == 0
@@ -69,9 +69,9 @@ class TestMembership:
     async def test_a_group_that_was_gone_can_come_back(self, layer: Any, drain: Drain) -> None:
         for _ in range(3):
             await layer.group_add("group", "channel")
-            assert (await layer.group_send("group", HELLO)).delivered == 1
+            assert (await layer.group_send("group", HELLO)).delivered_here == 1
             await layer.group_discard("group", "channel")
-            assert (await layer.group_send("group", HELLO)).delivered == 0
+            assert (await layer.group_send("group", HELLO)).delivered_here == 0
         assert await drain(layer, "channel") == [HELLO] * 3
 
     async def test_a_channel_and_a_group_of_one_name_are_two_things(self, layer: Any, drain: Drain) -> None:
@@ -111,7 +111,7 @@ class TestGroupSend:
         for name in names:
             await layer.group_add("group", name)
         report = await layer.group_send("group", HELLO)
-        assert (report.delivered, report.dropped_full, report.dropped_other) == (30, 0, 0)
+        assert (report.delivered_here, report.dropped_full, report.dropped_other) == (30, 0, 0)
         for name in names:
             assert await drain(layer, name) == [HELLO]
 
@@ -119,7 +119,7 @@ class TestGroupSend:
         for name in ("waiting", "absent"):
             await layer.group_add("group", name)
         (task,) = await receivers(layer, "waiting")
-        assert (await layer.group_send("group", HELLO)).delivered == 2
+        assert (await layer.group_send("group", HELLO)).delivered_here == 2
         assert await task == HELLO
         assert await layer.receive("absent") == HELLO
 
@@ -128,7 +128,7 @@ class TestGroupSend:
     ) -> None:
         await layer.group_add("group", "channel")
         first, second = await receivers(layer, "channel", 2)
-        assert (await layer.group_send("group", {"type": "one"})).delivered == 1
+        assert (await layer.group_send("group", {"type": "one"})).delivered_here == 1
         assert await first == {"type": "one"}
         assert not second.done()
         await layer.group_send("group", {"type": "two"})
@@ -144,7 +144,7 @@ class TestGroupSend:
 
     async def test_a_group_that_nobody_knows_reaches_nobody(self, layer: Any) -> None:
         report = await layer.group_send("nobody", HELLO)
-        assert (report.delivered, report.dropped_full, report.dropped_other) == (0, 0, 0)
+        assert (report.delivered_here, report.dropped_full, report.dropped_other) == (0, 0, 0)
 
     async def test_a_full_member_is_passed_by_and_reported(self, make_layer: MakeLayer, drain: Drain) -> None:
         layer = make_layer(capacity=1)
@@ -152,7 +152,7 @@ class TestGroupSend:
             await layer.group_add("group", name)
         await layer.send("full", {"type": "early"})
         report = await layer.group_send("group", HELLO)
-        assert (report.delivered, report.dropped_full, report.dropped_other) == (1, 1, 0)
+        assert (report.delivered_here, report.dropped_full, report.dropped_other) == (1, 1, 0)
         assert await drain(layer, "full") == [{"type": "early"}]
         assert await drain(layer, "free") == [HELLO]
 
@@ -161,7 +161,7 @@ class TestGroupSend:
         for n in range(5):
             await layer.group_add("group", f"channel{n}")
         reports = [await layer.group_send("group", HELLO) for _ in range(3)]
-        assert [(report.delivered, report.dropped_full) for report in reports] == [(5, 0), (0, 5), (0, 5)]
+        assert [(report.delivered_here, report.dropped_full) for report in reports] == [(5, 0), (0, 5), (0, 5)]
 
     async def test_a_message_on_its_way_to_a_cancelled_member_goes_back(
         self, engine: Any, layer: Any, receivers: Receivers, drain: Drain
@@ -203,7 +203,7 @@ class TestExclude:
         for name in ("a", "b", "c"):
             await layer.group_add("group", name)
         report = await layer.group_send("group", HELLO, exclude=exclude)
-        assert (report.delivered, report.dropped_full) == (len(reached), 0)
+        assert (report.delivered_here, report.dropped_full) == (len(reached), 0)
         assert [name for name in ("a", "b", "c") if await drain(layer, name)] == reached
 
     async def test_the_excluded_are_excluded_once(self, layer: Any, drain: Drain) -> None:

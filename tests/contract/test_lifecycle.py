@@ -69,7 +69,7 @@ class TestFlush:
         await layer.group_add("group", "channel")
         await layer.flush()
         assert await drain(layer, "channel") == []
-        assert (await layer.group_send("group", HELLO)).delivered == 0
+        assert (await layer.group_send("group", HELLO)).delivered_here == 0
         assert (layer.group_count("group"), layer.channel_groups("channel")) == (0, [])
         stats = layer.stats()
         assert (stats.channels, stats.groups, stats.memberships, stats.depth) == (0, 0, 0, 0)
@@ -290,7 +290,7 @@ class TestSubscription:
         async with layer.subscription("news") as inbox:
             clock.advance(1000)
             assert layer.group_channels("news") == [inbox.channel]
-            assert (await layer.group_send("news", HELLO)).delivered == 1
+            assert (await layer.group_send("news", HELLO)).delivered_here == 1
             assert await anext(inbox) == HELLO
         assert layer.group_channels("news") == []
 

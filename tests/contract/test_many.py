@@ -22,7 +22,7 @@ class TestSendMany:
     async def test_each_message_goes_to_its_channel_in_order(self, layer: Any, drain: Drain) -> None:
         pairs = [(f"channel{n % 3}", {"type": "hello", "n": n}) for n in range(30)]
         report = await layer.send_many(pairs)
-        assert (report.delivered, report.dropped_full, report.dropped_other) == (30, 0, 0)
+        assert (report.delivered_here, report.dropped_full, report.dropped_other) == (30, 0, 0)
         for channel in range(3):
             received = await drain(layer, f"channel{channel}")
             assert [message["n"] for message in received] == list(range(channel, 30, 3))
@@ -36,7 +36,7 @@ class TestSendMany:
     async def test_a_full_channel_is_no_error_but_reported(self, make_layer: MakeLayer, drain: Drain) -> None:
         layer = make_layer(capacity=2)
         report = await layer.send_many([("full", {"n": n}) for n in range(5)] + [("other", HELLO)])
-        assert (report.delivered, report.dropped_full, report.dropped_other) == (3, 3, 0)
+        assert (report.delivered_here, report.dropped_full, report.dropped_other) == (3, 3, 0)
         assert [message["n"] for message in await drain(layer, "full")] == [0, 1]
         assert await drain(layer, "other") == [HELLO]
 
@@ -45,9 +45,9 @@ class TestSendMany:
             yield "channel", {"n": 0}
             yield "channel", {"n": 1}
 
-        assert (await layer.send_many(pairs())).delivered == 2
-        assert (await layer.send_many({"channel": {"n": 2}}.items())).delivered == 1
-        assert (await layer.send_many([])).delivered == 0
+        assert (await layer.send_many(pairs())).delivered_here == 2
+        assert (await layer.send_many({"channel": {"n": 2}}.items())).delivered_here == 1
+        assert (await layer.send_many([])).delivered_here == 0
         assert [message["n"] for message in await drain(layer, "channel")] == [0, 1, 2]
 
     @pytest.mark.one_loop
@@ -86,7 +86,7 @@ class TestGroupSendMany:
         for group, channel in (("one", "a"), ("one", "b"), ("two", "b")):
             await layer.group_add(group, channel)
         report = await layer.group_send_many([("one", {"n": 0}), ("two", {"n": 1}), ("one", {"n": 2}), ("no", HELLO)])
-        assert (report.delivered, report.dropped_full, report.dropped_other) == (5, 0, 0)
+        assert (report.delivered_here, report.dropped_full, report.dropped_other) == (5, 0, 0)
         assert [message["n"] for message in await drain(layer, "a")] == [0, 2]
         assert [message["n"] for message in await drain(layer, "b")] == [0, 1, 2]
 
@@ -95,9 +95,9 @@ class TestGroupSendMany:
             await layer.group_add(group, channel)
         pairs = [("one", {"n": 0}), ("two", {"n": 1})]
         report = await layer.group_send_many(pairs, exclude="b")
-        assert report.delivered == 2
+        assert report.delivered_here == 2
         report = await asyncio.to_thread(layer.group_send_many_sync, pairs, exclude=["a", "b"])
-        assert report.delivered == 1
+        assert report.delivered_here == 1
         assert [message["n"] for message in await drain(layer, "a")] == [0]
         assert [message["n"] for message in await drain(layer, "c")] == [1, 1]
         assert layer.channel_stats("b").depth == 0
@@ -109,7 +109,7 @@ class TestGroupSendMany:
         for channel in ("a", "b"):
             await layer.group_add("group", channel)
         report = await layer.group_send_many([("group", HELLO)] * 3)
-        assert (report.delivered, report.dropped_full) == (2, 4)
+        assert (report.delivered_here, report.dropped_full) == (2, 4)
 
     async def test_those_who_wait_are_woken(self, layer: Any, receivers: Receivers) -> None:
         await layer.group_add("group", "channel")
@@ -180,7 +180,7 @@ class TestTwins:
     async def test_they_send_and_receive_many(self, layer: Any, settle: Settle) -> None:
         pairs = [("channel", {"n": n}) for n in range(5)]
         report = await asyncio.to_thread(layer.send_many_sync, pairs)
-        assert (report.delivered, report.dropped_full, report.dropped_other) == (5, 0, 0)
+        assert (report.delivered_here, report.dropped_full, report.dropped_other) == (5, 0, 0)
         await settle(layer)
         first = await asyncio.to_thread(layer.receive_many_sync, "channel", 3)
         rest = await asyncio.to_thread(layer.receive_many_sync, "channel", 10, 1)
@@ -190,7 +190,7 @@ class TestTwins:
         for group, channel in (("one", "a"), ("one", "b"), ("two", "b")):
             await layer.group_add(group, channel)
         report = await asyncio.to_thread(layer.group_send_many_sync, [("one", {"n": 0}), ("two", {"n": 1})])
-        assert (report.delivered, report.dropped_full) == (3, 0)
+        assert (report.delivered_here, report.dropped_full) == (3, 0)
         assert [message["n"] for message in await drain(layer, "b")] == [0, 1]
 
     async def test_receiving_many_waits_for_the_first_and_no_longer_than_it_may(self, layer: Any) -> None:

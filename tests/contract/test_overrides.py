@@ -197,7 +197,7 @@ async def test_the_sync_twins_run_what_the_subclass_says(tenant: Any) -> None:
     assert in_a_thread(lambda: tenant.new_channel_sync("mine")).startswith("mine.")
     in_a_thread(lambda: tenant.group_add_sync("room", channel))
     assert tenant.channel_groups(channel) == ["t1.room"]
-    assert in_a_thread(lambda: tenant.group_send_sync("room", HELLO)).delivered == 1
+    assert in_a_thread(lambda: tenant.group_send_sync("room", HELLO)).delivered_here == 1
     in_a_thread(lambda: tenant.send_sync(channel, HELLO))
     assert in_a_thread(lambda: tenant.receive_sync(channel, SECONDS)) == HELLO | RECEIVED
     assert in_a_thread(lambda: tenant.receive_sync(channel, SECONDS)) == HELLO | SENT | RECEIVED
@@ -217,14 +217,14 @@ async def test_those_for_several_messages_run_what_the_subclass_says(make: Calla
     channel = await layer.new_channel()
     await layer.group_add("room", channel)
     report = await layer.group_send_many([("room", HELLO), ("nobody", HELLO)])
-    assert (report.delivered, report.dropped_full) == (1, 0)
-    assert (await layer.group_send_many([("room", HELLO)], exclude=channel)).delivered == 0
+    assert (report.delivered_here, report.dropped_full) == (1, 0)
+    assert (await layer.group_send_many([("room", HELLO)], exclude=channel)).delivered_here == 0
     assert await layer.receive_many(channel, 2) == [HELLO | RECEIVED]
     report = await layer.send_many([(channel, HELLO)] * 2)
-    assert (report.delivered, report.dropped_full) == (2, 0)
+    assert (report.delivered_here, report.dropped_full) == (2, 0)
     await settle(layer)
     report = await layer.send_many([(channel, HELLO)])
-    assert (report.delivered, report.dropped_full) == (0, 1)
+    assert (report.delivered_here, report.dropped_full) == (0, 1)
     assert await layer.receive_many(channel, 9) == [HELLO | SENT | RECEIVED]
     for most in (0, "1"):
         with pytest.raises(ValueError, match="limit must be a positive integer"):
@@ -237,9 +237,9 @@ async def test_the_sync_twins_for_several_messages_run_what_the_subclass_says(te
     channel = await tenant.new_channel()
     await tenant.group_add("room", channel)
     report = in_a_thread(lambda: tenant.group_send_many_sync([("room", HELLO), ("nobody", HELLO)]))
-    assert report.delivered == 1
+    assert report.delivered_here == 1
     report = in_a_thread(lambda: tenant.send_many_sync([(channel, HELLO)]))
-    assert report.delivered == 1
+    assert report.delivered_here == 1
     await settle(tenant)
     assert in_a_thread(lambda: tenant.receive_many_sync(channel, 9, SECONDS)) == [HELLO | RECEIVED]
     assert in_a_thread(lambda: tenant.receive_many_sync(channel, 9, SECONDS)) == [HELLO | SENT | RECEIVED]
@@ -264,7 +264,7 @@ async def test_the_twins_of_flush_and_close_run_what_the_subclass_says(make: Cal
             return await super().send_many(pairs)  # type: ignore[misc]
 
     layer = make(Told)
-    assert in_a_thread(lambda: layer.send_many_sync([])).delivered == 0
+    assert in_a_thread(lambda: layer.send_many_sync([])).delivered_here == 0
     in_a_thread(layer.flush_sync)
     in_a_thread(layer.close_sync)
     assert called == ["send_many", "flush", "close"]

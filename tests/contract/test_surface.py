@@ -148,8 +148,8 @@ class TestWithoutALoop:
     def test_groups_work(self, layer: Any) -> None:
         layer.group_add_sync("group", "a")
         layer.group_add_sync(group="group", channel="b")
-        assert layer.group_send_sync("group", HELLO).delivered == 2
-        assert layer.group_send_sync("group", HELLO, exclude="a").delivered == 1
+        assert layer.group_send_sync("group", HELLO).delivered_here == 2
+        assert layer.group_send_sync("group", HELLO, exclude="a").delivered_here == 1
         layer.group_discard_sync("group", "b")
         assert layer.group_channels("group") == ["a"]
 

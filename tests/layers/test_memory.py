@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headrace import SendReport
 from headrace.exceptions import InvalidMessage, LayerClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.testing import ManualClock
@@ -283,10 +284,23 @@ class TestClosed:
 class TestReports:
     """Stats and reports are values: they can be compared and shown, and do not change."""
 
+    def test_all_is_in_this_process(self, layer: InMemoryChannelLayer) -> None:
+        layer.group_add_sync("group", "a")
+        layer.group_add_sync("group", "b")
+        assert layer.group_send_sync("group", HELLO, confirm=True) == SendReport(2, 0, 0, processes=1)
+        report = layer.group_send_many_sync([("group", HELLO), ("group", HELLO), ("nobody", HELLO)])
+        assert report == SendReport(4, 0, 0, delivered_here=4, processes=2)
+        assert layer.send_many_sync([("a", HELLO), ("c", HELLO)]).processes == 2
+
+    def test_they_can_be_added(self) -> None:
+        here, unknown = SendReport(1, 2, 3, processes=1), SendReport(None, 1, 1, delivered_here=4)
+        assert here + here == SendReport(2, 4, 6, processes=2)
+        assert here + unknown == SendReport(None, 3, 4, delivered_here=5)
+
     def test_they_can_be_compared_and_shown(self, layer: InMemoryChannelLayer) -> None:
         report = layer.group_send_sync("group", HELLO)
         assert report == layer.group_send_sync("group", HELLO)
-        assert repr(report) == "SendReport(delivered=0, dropped_full=0, dropped_other=0)"
+        assert repr(report) == "SendReport(delivered=0, delivered_here=0, dropped_full=0, dropped_other=0, processes=0)"
         before = layer.stats()
         layer.send_sync("channel", HELLO)
         assert before != layer.stats()

@@ -125,7 +125,7 @@ async def test_a_turn_is_ended_for_a_task_that_parks_before_the_next_message(lay
     while layer.stats().waiters < 2:
         await asyncio.sleep(0)
     layer.send_sync("c", {"n": 0})
-    loop.call_soon(loop.call_soon, layer.send_sync, "c", {"n": 1})
+    loop.call_soon(loop.call_soon, lambda: layer.send_sync("c", {"n": 1}))
     async with asyncio.timeout(20):
         while len(log) < 3:
             await asyncio.sleep(0)

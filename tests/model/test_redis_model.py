@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         numbered = [(name, next(self.numbers)) for name in names]
         report = self.run(self.layers[place].send_many([(self.names[name], {"n": n}) for name, n in numbered]))
         taken = [self.put(name, n) or owner(name) == 1 - place for name, n in numbered]
-        assert (report.delivered, report.dropped_full) == (taken.count(True), taken.count(False))
+        assert (report.delivered_here, report.dropped_full) == (taken.count(True), taken.count(False))
         self.arrive()
 
     @rule(place=places, channel=channels)
@@ -180,7 +180,7 @@ class Machine(RuleBasedStateMachine):
         # Members here are counted as they are, queues by what became of it, and those elsewhere are not known.
         here = sum(owner(name) == place for name in members)
         queues = [taken[name] for name in members if owner(name) is None]
-        assert (report.delivered, report.dropped_full) == (here + queues.count(True), queues.count(False))
+        assert (report.delivered_here, report.dropped_full) == (here + queues.count(True), queues.count(False))
         self.arrive()
 
     @rule(place=places, channel=channels)

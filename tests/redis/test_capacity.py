@@ -33,7 +33,7 @@ async def test_a_full_mailbox_of_this_process_refuses(make_layer: MakeLayer) -> 
     with pytest.raises(ChannelFull):
         layer.send_sync(channel, {"n": 2})
     report = await layer.send_many([(channel, {"n": 2})])
-    assert (report.delivered, report.dropped_full) == (0, 1)
+    assert (report.delivered_here, report.dropped_full) == (0, 1)
     assert layer.stats().dropped_full == 3
     assert [await layer.receive(channel) for _ in range(2)] == [{"n": 0}, {"n": 1}]
 

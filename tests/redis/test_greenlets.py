@@ -65,7 +65,7 @@ PROGRAM = """if True:
         between_turns_of_others(lambda: received(layer))
         asyncio.run(asynchronously(layer))
     redis.group_add_sync("group", redis.new_channel_sync())
-    assert redis.group_send_sync("group", {"type": "n"}, confirm=True) == 1
+    assert redis.group_send_sync("group", {"type": "n"}, confirm=True).processes == 1
     between_turns_of_others(refused)
     Broadcaster(hosts=hosts).broadcast("topic", {"n": 1})
     print("done")

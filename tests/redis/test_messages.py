@@ -308,5 +308,5 @@ class TestHostileBytes:
             redis_server.cli("HSET", f"{redis_prefix}:m", field, "soon" if field == "a\0" else 10**15)
         layer = make_layer()
         report = await layer.group_send("room", {"n": 1})
-        assert report.delivered == 1
+        assert report.delivered_here == 1
         assert await layer.receive("work") == {"n": 1}

@@ -190,7 +190,7 @@ class TestCapacity:
             peer.call("group_add", "jobs", channel)
         peer.call("send", "work", {"n": 1})
         report = peer.call("group_send", "jobs", {"n": 2})
-        assert (report["delivered"], report["dropped_full"]) == (1, 1)
+        assert (report["delivered_here"], report["dropped_full"]) == (1, 1)
 
     def test_what_has_expired_does_not_count_and_is_counted_as_dropped(
         self, make_peer: MakePeer, pass_time: PassTime

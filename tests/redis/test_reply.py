@@ -11,7 +11,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.waiting import SECONDS
 
-from headrace._core import Outcome
+from headrace import SendReport
 from headrace.layers import RedisChannelLayer
 
 MakeLayer = Callable[..., RedisChannelLayer]
@@ -30,8 +30,8 @@ async def stalled(
     return layer, proxy
 
 
-def counts(outcome: Outcome) -> tuple[int, int, int]:
-    return outcome.receivers, outcome.queued, outcome.full
+def counts(report: SendReport) -> tuple[int | None, int, int]:
+    return report.processes, report.delivered_here, report.dropped_full
 
 
 async def test_a_task_and_a_thread_get_the_same_outcome(layer: RedisChannelLayer) -> None:

@@ -62,7 +62,7 @@ async def test_members_of_other_processes_and_queues_in_groups(fleet: Fleet) -> 
 async def test_a_full_queue_and_one_that_is_closed(fleet: Fleet) -> None:
     layer = fleet.layer(capacity=3)
     report = await layer.send_many([("work", {"type": "number", "number": number}) for number in range(5)])
-    assert (report.delivered, report.dropped_full) == (3, 2)
+    assert (report.delivered_here, report.dropped_full) == (3, 2)
     layer.close_channel("work")
     await layer.send("work", {"type": "number", "number": 9})
     assert (await layer.receive("work"))["number"] == 9
@@ -91,8 +91,10 @@ def has_waiter(layer: RedisChannelLayer, waiting: "asyncio.Future[Any]") -> bool
 async def test_sync_and_flush(fleet: Fleet) -> None:
     here, there = fleet.layer(), fleet.layer()
     channel = await member(there, "room")
-    assert await asyncio.to_thread(here.group_send_sync, "room", {"type": "number", "number": 1}, confirm=True) == 1
-    assert await asyncio.to_thread(here.send_sync, channel, {"type": "number", "number": 2}, confirm=True) == 1
+    report = await asyncio.to_thread(here.group_send_sync, "room", {"type": "number", "number": 1}, confirm=True)
+    assert report.processes == 1
+    report = await asyncio.to_thread(here.send_many_sync, [(channel, {"type": "number", "number": 2})])
+    assert report.processes == 1
     assert [(await there.receive(channel))["number"] for _ in range(2)] == [1, 2]
     await here.send("work", {"type": "number", "number": 3})
     await here.flush()

@@ -213,7 +213,7 @@ async def test_unreachable(layer: RedisChannelLayer, reading: Reading, make_peer
     peer = make_peer()
     channel = peer.call("new_channel")
     peer.kill()
-    await until(lambda: layer.send_sync(channel, {}, confirm=True) == 0, "it is gone")
+    await until(lambda: layer.send_many_sync([(channel, {})]).processes == 0, "it is gone")
     reading.moved()
     await layer.send(channel, {})
     assert reading.moved() == {"unreachable": 1}

@@ -14,6 +14,7 @@ from tests.support.servers import Server
 from tests.support.signals import handled
 from tests.support.waiting import eventually
 
+from headrace import SendReport
 from headrace.exceptions import ChannelEmpty, ChannelFull, LayerUnavailable
 from headrace.layers import RedisChannelLayer
 
@@ -35,7 +36,7 @@ async def test_a_thread_without_a_loop_sends_to_other_processes(layer: RedisChan
     channel = peer.call("new_channel")
     peer.call("group_add", "room", channel)
     assert in_a_thread(lambda: layer.send_sync(channel, {"n": 1})) is None
-    assert in_a_thread(lambda: layer.group_send_sync("room", {"n": 2})).delivered == 0
+    assert in_a_thread(lambda: layer.group_send_sync("room", {"n": 2})).delivered_here == 0
     assert [peer.call("receive", channel)["n"] for _ in range(2)] == [1, 2]
 
 
@@ -63,7 +64,7 @@ async def test_a_thread_with_a_running_loop_sends(layer: RedisChannelLayer) -> N
     channel = await layer.new_channel()
     await layer.group_add("room", channel)
     layer.send_sync(channel, {"n": 1})
-    assert layer.group_send_sync("room", {"n": 2}).delivered == 1
+    assert layer.group_send_sync("room", {"n": 2}).delivered_here == 1
     assert [(await layer.receive(channel))["n"] for _ in range(2)] == [1, 2]
 
 
@@ -73,9 +74,9 @@ async def test_a_signal_handler_sends(layer: RedisChannelLayer, make_peer: MakeP
     sent: list[Any] = []
 
     def handler(_number: int, _frame: object) -> None:
-        sent.append(layer.send_sync(channel, {"n": 1}))
-        sent.append(layer.send_sync(channel, {"n": 2}, confirm=True))
-        sent.append(layer.send_sync("work", {"n": 3}))
+        layer.send_sync(channel, {"n": 1})
+        layer.send_sync(channel, {"n": 2}, confirm=True)
+        sent.append(layer.send_many_sync([("work", {"n": 3})]))
 
     with handled(signal.SIGUSR1, handler):
         # Also while the thread is in a call of the layer that waits.
@@ -85,25 +86,38 @@ async def test_a_signal_handler_sends(layer: RedisChannelLayer, make_peer: MakeP
             await asyncio.to_thread(layer.receive_sync, "empty", 0.3)
         signal.raise_signal(signal.SIGUSR1)
         timer.join()
-    assert sent == [None, 1, None] * 2
+    assert [report.delivered_here for report in sent] == [1, 1]
     assert [peer.call("receive", channel)["n"] for _ in range(4)] == [1, 2, 1, 2]
     assert peer.call("receive_many", "work", 5) == [{"n": 3}] * 2
 
 
-async def test_confirm_counts_the_processes(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
-    assert layer.group_send_sync("room", {}, confirm=True) == 0
+async def test_a_report_counts_the_processes(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
+    def processes() -> int | None:
+        return layer.group_send_sync("room", {}, confirm=True).processes
+
+    assert processes() == 0
     peers = [make_peer() for _ in range(3)]
     for peer in peers:
         for _ in range(2):
             peer.call("group_add", "room", peer.call("new_channel"))
-    assert layer.group_send_sync("room", {}, confirm=True) == 3
-    await layer.group_add("room", await layer.new_channel())
-    assert layer.group_send_sync("room", {}, confirm=True) == 4
+    assert processes() == 3
+    here = await layer.new_channel()
+    await layer.group_add("room", here)
+    assert processes() == (await layer.group_send("room", {})).processes == 4
+    report = await layer.group_send_many([("room", {}), ("nobody", {})])
+    assert (report.delivered, report.delivered_here, report.processes) == (None, 1, 4)
     channel = peers[0].call("new_channel")
-    assert layer.send_sync(channel, {}, confirm=True) == 1
-    assert layer.send_sync("work", {}, confirm=True) == 1
+    # One is for a process that is another one, one for this, and one for nobody in particular.
+    report = layer.send_many_sync([(channel, {}), (here, {}), ("work", {})])
+    assert report == SendReport(None, 0, 0, delivered_here=2, processes=2)
     peers[0].kill()
-    eventually(lambda: layer.send_sync(channel, {}, confirm=True) == 0, "it is gone")
+    eventually(lambda: layer.send_many_sync([(channel, {})]).processes == 0, "it is gone")
+
+
+async def test_what_was_not_waited_for_is_not_known(layer: RedisChannelLayer) -> None:
+    await layer.group_add("room", await layer.new_channel())
+    report = layer.group_send_sync("room", {})
+    assert (report.delivered, report.delivered_here, report.processes) == (None, 1, None)
 
 
 async def test_a_full_queue_is_told_of(make_layer: MakeLayer) -> None:
@@ -165,7 +179,7 @@ async def test_groups_are_joined_and_left_without_a_loop(layer: RedisChannelLaye
         in_a_thread(partial(layer.group_add_sync, "room", channel))
     # Of a queue the other processes hear a moment later.
     eventually(lambda: "work" in peer.call("group_channels", "room"), "it is known there")
-    assert peer.call("group_send_sync", "room", {"n": 1}, confirm=True) == 2
+    assert peer.call("group_send_sync", "room", {"n": 1}, confirm=True)["processes"] == 2
     assert await layer.receive(ours) == peer.call("receive", theirs) == await layer.receive("work") == {"n": 1}
     for channel in (ours, theirs, "work"):
         in_a_thread(partial(layer.group_discard_sync, "room", channel))

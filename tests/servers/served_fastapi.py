@@ -32,4 +32,4 @@ application.router.routes.append(WebSocketRoute("/room/", Room.as_asgi()))
 @application.post("/say/")
 async def say(text: str) -> dict[str, int]:
     report = await LAYER.group_send("room", {"type": "said", "text": text})
-    return {"heard": report.delivered}
+    return {"heard": report.delivered_here}

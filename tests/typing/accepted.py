@@ -122,9 +122,11 @@ def a_layer_is_used_without_a_loop(layer: ChannelLayer, said: Said) -> None:
 
 
 def a_send_over_redis_may_be_confirmed(layer: RedisChannelLayer, said: Said) -> None:
-    assert_type(layer.send_sync("work", said, confirm=True), int)
-    assert_type(layer.group_send_sync("room", said, confirm=True), int)
-    assert_type(layer.group_send_sync("room", said), SendReport)
+    layer.send_sync("work", said, confirm=True)
+    report = layer.group_send_sync("room", said, confirm=True)
+    assert_type(report, SendReport)
+    assert_type((report.delivered, report.delivered_here, report.processes), tuple[int | None, int, int | None])
+    assert_type(report + layer.send_many_sync([("work", said)]), SendReport)
     assert_type(layer.stats().connection.reconnects, int)
 
 

@@ -203,7 +203,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self._stay(visit)
         report = await self._publish(visit, "message", text=frame.text, ref=frame.ref)
         dropped = report.dropped_full + report.dropped_other
-        sent = {"type": "sent", "ref": frame.ref, "delivered": report.delivered, "dropped": dropped}
+        sent = {"type": "sent", "ref": frame.ref, "delivered": report.delivered_here, "dropped": dropped}
         await self.send(encode_once(sent))
 
     async def _depart(self, visit: Visit) -> None:

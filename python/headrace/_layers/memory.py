@@ -178,7 +178,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
             exclude: A channel, or several, to pass by.
 
         Returns:
-            How many channels got the message, and how many were full and did not.
+            How many channels got the message, and how many were full and did not. All are in this process:
+            ``delivered_here`` is ``delivered``.
 
         Raises:
             TypeError, InvalidMessage, ValueError, LayerClosed: As ``send``.
@@ -269,8 +270,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
         """
         return self._core.receive_nowait(channel)
 
-    def send_sync(self, channel: str, message: Mapping[str, Any]) -> None:
-        """Do what ``send`` does, from any thread, with or without a loop."""
+    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
+        """Do what ``send`` does, from any thread, with or without a loop; ``confirm`` changes nothing."""
         self._send(channel, message)
 
     def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
@@ -300,9 +301,9 @@ class InMemoryChannelLayer(NativeChannelLayer):
         self._core.group_discard(group, channel)
 
     def group_send_sync(
-        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
     ) -> SendReport:
-        """Do what ``group_send`` does, from any thread, with or without a loop."""
+        """Do what ``group_send`` does, from any thread, with or without a loop; ``confirm`` is as of ``send_sync``."""
         return self._group_send(group, message, None if exclude == () else exclude)
 
     def stats(self) -> LayerStats:

@@ -36,9 +36,9 @@ DECIDED_NATIVELY: Mapping[str, str] = {
 class _Twins:
     """What a subclass gets in the place of the native twins of a method that it has overridden."""
 
-    def send_sync(self: Any, channel: str, message: Mapping[str, Any], **options: Any) -> None:
-        """Run ``send``, from a thread without an event loop."""
-        _run(self, "send", channel, message, **options)
+    def send_sync(self: Any, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
+        """Run ``send``, from a thread without an event loop; it waits for the server in any case."""
+        _run(self, "send", channel, message)
 
     def receive_sync(self: Any, channel: str, timeout: float | None = None) -> Message:
         """Run ``receive``, from a thread without an event loop, and give up after so many seconds."""
@@ -91,33 +91,30 @@ class _Twins:
         """Run ``connect``, from a thread without an event loop."""
         _run(self, "connect")
 
-    def group_send_sync(self: Any, group: str, message: Mapping[str, Any], **options: Any) -> Any:
-        """Run ``group_send``, from a thread without an event loop."""
+    def group_send_sync(
+        self: Any, group: str, message: Mapping[str, Any], *, confirm: bool = False, **options: Any
+    ) -> Any:
+        """Run ``group_send``, from a thread without an event loop, as ``send_sync`` does it."""
         return _run(self, "group_send", group, message, **options)
 
     def _group_send_soon(self, *_arguments: object) -> bool:
         return False
 
     async def send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
-        """Run ``send`` for each pair, and count the channels that are full."""
-        delivered = full = 0
+        """Run ``send`` for each pair, and count the channels that are full. What it says nothing of is not known."""
+        sent = full = 0
         for channel, message in pairs:
             try:
                 await self.send(channel, message)
-                delivered += 1
+                sent += 1
             except ChannelFull:
                 full += 1
-        return SendReport(delivered, full, 0)
+        return SendReport(None, full, 0, delivered_here=sent)
 
     async def group_send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]], **options: Any) -> SendReport:
         """Run ``group_send`` for each pair, and add up what it reports, if it does."""
         reports = [await self.group_send(group, message, **options) for group, message in pairs]
-        told = [report for report in reports if isinstance(report, SendReport)]
-        return SendReport(
-            sum(report.delivered for report in told),
-            sum(report.dropped_full for report in told),
-            sum(report.dropped_other for report in told),
-        )
+        return sum((report for report in reports if isinstance(report, SendReport)), SendReport(0, 0, 0, processes=0))
 
     async def receive_many(self: Any, channel: str, limit: int) -> list[Message]:
         """Run ``receive``, for one message: whether there are more only waiting would tell."""

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, cast
 
 from headrace._core import (
     Ledger,
@@ -37,7 +37,7 @@ from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import RedisOptions, Ring, Topology, Wire, check_options
 from headrace._layers.redis_stats import RedisStats, redis_stats
 from headrace._layers.watcher import CLOSE_TIMEOUT, Gap, join_watchers, start_watcher
-from headrace.exceptions import LayerClosed, LayerUnavailable, _ChannelFull
+from headrace.exceptions import LayerClosed, LayerUnavailable
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
 
@@ -237,9 +237,7 @@ class RedisChannelLayer(NativeChannelLayer):
             LayerClosed: The layer was closed.
         """
         self._watch()
-        outcome = await self._redis.send(channel, message)
-        if outcome.full:
-            raise _ChannelFull(channel)
+        await self._redis.send(channel, message)
 
     async def receive(self, channel: str) -> Message:
         """Wait for the next message of a channel, however long its server is away.
@@ -320,16 +318,16 @@ class RedisChannelLayer(NativeChannelLayer):
             exclude: A channel, or several, to pass by.
 
         Returns:
-            ``delivered`` counts the members that were in this process when it was sent, and the queues that took it;
-            those of other processes are not known here. ``dropped_full`` counts the queues that were full.
+            ``delivered_here`` counts the members that were in this process when it was sent, and the queues that took
+            it; those of other processes are not known here, so that ``delivered`` is None. ``dropped_full`` counts the
+            queues that were full, and ``processes`` those that have members.
 
         Raises:
             LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
         """
         self._watch()
         self._check_exclude(exclude)
-        outcome = await self._redis.group_send(group, message, None if exclude == () else exclude)
-        return outcome.report
+        return await self._redis.group_send(group, message, None if exclude == () else exclude)
 
     def _check_exclude(self, exclude: str | Collection[str]) -> None:
         if self._plain_wire and exclude != ():
@@ -425,21 +423,21 @@ class RedisChannelLayer(NativeChannelLayer):
     async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Send messages to channels, given as pairs, with one wait for all. A full channel is counted, and no error.
 
+        Returns:
+            ``delivered_here`` counts the messages to channels of this process, and those that queues took;
+            ``processes`` those that the server passed on to the process of their channel.
+
         Raises:
             LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
                 Nothing was sent if a pair is not valid.
         """
         self._watch()
-        count, full_here, asked = self._redis.send_many(pairs)
-        full = full_here + (await asked).full
-        return SendReport(count - full, full, 0)
+        return await self._redis.send_many(pairs)
 
     def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Do what ``send_many`` does, from any thread; it blocks until the server has the messages."""
         self._watch()
-        count, full_here, asked = self._redis.send_many(pairs)
-        full = full_here + asked.wait().full
-        return SendReport(count - full, full, 0)
+        return self._redis.send_many(pairs).wait()
 
     async def group_send_many(
         self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
@@ -454,8 +452,7 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         self._watch()
         self._check_exclude(exclude)
-        outcome = await self._redis.group_send_many(pairs, None if exclude == () else exclude)
-        return outcome.report
+        return await self._redis.group_send_many(pairs, None if exclude == () else exclude)
 
     def group_send_many_sync(
         self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
@@ -463,7 +460,7 @@ class RedisChannelLayer(NativeChannelLayer):
         """Do what ``group_send_many`` does, from any thread; it blocks until the server has the messages."""
         self._watch()
         self._check_exclude(exclude)
-        return self._redis.group_send_many(pairs, None if exclude == () else exclude).wait().report
+        return self._redis.group_send_many(pairs, None if exclude == () else exclude).wait()
 
     async def receive_many(self, channel: str, limit: int) -> list[Message]:
         """Wait for a message and take those behind it too, up to ``limit``. Cancelling loses nothing.
@@ -527,11 +524,7 @@ class RedisChannelLayer(NativeChannelLayer):
         self._sleep_for(self._redis.look_at_once(channel))
         return self._core.receive_nowait(channel)
 
-    @overload
-    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: Literal[False] = False) -> None: ...
-    @overload
-    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: Literal[True]) -> int: ...
-    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> int | None:
+    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
         """Do what ``send`` does, from any thread, with or without a loop.
 
         To a channel of a process it does not wait for the server unless asked to; what the server does not take in
@@ -541,10 +534,7 @@ class RedisChannelLayer(NativeChannelLayer):
         Args:
             channel: The channel.
             message: The message.
-            confirm: Wait for the server.
-
-        Returns:
-            With ``confirm``, how many processes got it: 0 if that of the channel is gone, and 1 for a queue.
+            confirm: Wait for the server. Whether the channel's process is still there ``send_many_sync`` reports.
 
         Raises:
             LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
@@ -553,11 +543,8 @@ class RedisChannelLayer(NativeChannelLayer):
         self._watch()
         if not (confirm or self._redis.is_queue(channel)):
             self._redis.send_soon(channel, message)
-            return None
-        outcome = self._redis.send(channel, message).wait()
-        if outcome.full:
-            raise _ChannelFull(channel)
-        return outcome.receivers + outcome.queued if confirm else None
+        else:
+            self._redis.send(channel, message).wait()
 
     def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
         """Wait for the next message of a channel, blocking this thread.
@@ -597,22 +584,9 @@ class RedisChannelLayer(NativeChannelLayer):
         if asked is not None:
             asked.wait()
 
-    @overload
-    def group_send_sync(
-        self,
-        group: str,
-        message: Mapping[str, Any],
-        *,
-        exclude: str | Collection[str] = (),
-        confirm: Literal[False] = False,
-    ) -> SendReport: ...
-    @overload
-    def group_send_sync(
-        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: Literal[True]
-    ) -> int: ...
     def group_send_sync(
         self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
-    ) -> SendReport | int:
+    ) -> SendReport:
         """Do what ``group_send`` does, from any thread, with or without a loop, in a few microseconds.
 
         It does not wait for the server unless asked to; what the server does not take in time is counted in
@@ -620,8 +594,8 @@ class RedisChannelLayer(NativeChannelLayer):
         be full. While 64 MiB wait for the server it blocks for up to ``send_timeout`` seconds, until there is room.
 
         Returns:
-            As ``group_send``, but ``delivered`` is no evidence: it counts the members here before the server has the
-            message. With ``confirm``, how many processes got it.
+            As ``group_send``. ``processes`` is None if the server was not waited for, and ``delivered_here`` is no
+            evidence then: it counts the members here before the server has the message.
 
         Raises:
             LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
@@ -632,11 +606,8 @@ class RedisChannelLayer(NativeChannelLayer):
         wait = confirm or self._redis.has_queues(group)
         excluded = None if exclude == () else exclude
         if not wait:
-            return SendReport(self._redis.group_send_soon(group, message, excluded), 0, 0)
-        outcome = self._redis.group_send(group, message, excluded).wait()
-        if confirm:
-            return outcome.receivers
-        return outcome.report
+            return self._redis.group_send_soon(group, message, excluded)
+        return self._redis.group_send(group, message, excluded).wait()
 
     def _group_send_soon(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
         self._watch()

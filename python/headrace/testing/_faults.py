@@ -171,7 +171,7 @@ class FaultyLayer(InMemoryChannelLayer):
         """Send as ``InMemoryChannelLayer.send`` does, unless a fault says otherwise."""
         self._send_faultily(channel, message)
 
-    def send_sync(self, channel: str, message: Mapping[str, Any]) -> None:
+    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
         """Do what ``send`` does, from any thread, with or without a loop."""
         self._send_faultily(channel, message)
 
@@ -189,7 +189,7 @@ class FaultyLayer(InMemoryChannelLayer):
         return self._group_send_faultily(group, message, exclude)
 
     def group_send_sync(
-        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
+        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
     ) -> SendReport:
         """Do what ``group_send`` does, from any thread, with or without a loop."""
         return self._group_send_faultily(group, message, exclude)
@@ -212,7 +212,9 @@ class FaultyLayer(InMemoryChannelLayer):
             if channel not in passed
         ]
         report = super().group_send_sync(group, message, exclude=passed | set(faults))
-        return self._report([report], copies)
+        believed = self._happen(copies)
+        processes = int(bool(copies) and not report.processes)
+        return report + SendReport(believed.count(True), believed.count(False), 0, processes=processes)
 
     async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Send as ``InMemoryChannelLayer.send_many`` does, but where a fault is in force."""
@@ -220,7 +222,8 @@ class FaultyLayer(InMemoryChannelLayer):
         found = [self.faults._find(pair[0]) if isinstance(pair, tuple) and pair else None for pair in pairs]
         copies = [(fault, pair[0], self._checked(*pair)) for pair, fault in zip(pairs, found, strict=True) if fault]
         report = await super().send_many([pair for pair, fault in zip(pairs, found, strict=True) if not fault])
-        return self._report([report], copies) if copies else report
+        believed = self._happen(copies)
+        return report + SendReport(believed.count(True), believed.count(False), 0, processes=believed.count(True))
 
     async def group_send_many(
         self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
@@ -232,7 +235,8 @@ class FaultyLayer(InMemoryChannelLayer):
         await self._copier.group_send_many(
             pairs, exclude=exclude
         )  # has no groups: finds what is wrong with the pairs, if anything
-        return self._report([self._group_send_faultily(group, message, exclude) for group, message in pairs], [])
+        reports = [self._group_send_faultily(group, message, exclude) for group, message in pairs]
+        return sum(reports, SendReport(0, 0, 0, processes=0))
 
     def _deliver(self, pairs: Pairs) -> SendReport:
         return self._core.send_many(pairs)
@@ -253,9 +257,6 @@ class FaultyLayer(InMemoryChannelLayer):
         copier.send_sync(private, message)
         return copier.receive_nowait(private)
 
-    def _report(self, reports: list[SendReport], copies: list[tuple[Fault, str, Message]]) -> SendReport:
-        """Let the faults happen, and add them to what was sent."""
-        believed = [self.faults._happen(*copy) for copy in copies]
-        delivered = sum(report.delivered for report in reports) + believed.count(True)
-        full = sum(report.dropped_full for report in reports) + believed.count(False)
-        return SendReport(delivered, full, 0)
+    def _happen(self, copies: list[tuple[Fault, str, Message]]) -> list[bool]:
+        """Let the faults happen; tell of each copy whether the sender believes that it was delivered."""
+        return [self.faults._happen(*copy) for copy in copies]

@@ -2,29 +2,25 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
 use headrace_core::{MemoryEngine, Received, SendError};
-use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::{LayerClock, LayerConfig, ManualClock};
-use crate::errors::{ChannelEmpty, foreign_channel, send_to_python, to_python};
-use crate::event_loop::{Wakes, address, drained_loop, is_running, running_loop};
+use crate::errors::{ChannelEmpty, send_to_python, to_python};
+use crate::event_loop::{Wakes, address, drained_loop, running_loop};
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{
-    Engine, Mailboxes, Receiver, SleepingThread, Waiter, call_alarms, deliver, drop_attached,
-    give_back, hand_out,
+    Engine, Mailboxes, Receiver, Waiter, call_alarms, deliver, drop_attached, give_back, hand_out,
 };
-use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
+use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport, reached};
 
-/// The `!` in the name of a channel of one process, and what `new_channel` puts behind it.
-const TOKEN_BYTES: usize = 1 + 24;
+mod receiving;
 
 /// Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
 #[pyclass(frozen, module = "headrace._core")]
@@ -79,107 +75,9 @@ impl MemoryLayer {
         Message::new(message, self.strict, compared)
     }
 
-    /// As `receive_sync`; `on_queued` is called when this thread is among the waiters.
-    pub(crate) fn receive_sync_then(
-        &self,
-        py: Python<'_>,
-        channel: Channel<'_, '_>,
-        timeout: Option<f64>,
-        on_queued: impl FnOnce(),
-    ) -> PyResult<Py<PyAny>> {
-        let name = self.receivable(&channel)?;
-        let end = match timeout {
-            Some(timeout) if timeout.is_nan() => {
-                return Err(PyValueError::new_err("timeout is not a number"));
-            }
-            // A time that the clock cannot hold is no limit.
-            Some(timeout) => {
-                let span = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
-                Instant::now().checked_add(span)
-            }
-            None => None,
-        };
-        if let Some(envelope) = self.engine.take(name).map_err(to_python)? {
-            return hand_out(py, &self.engine, envelope);
-        }
-        if is_running(py) {
-            return Err(PyRuntimeError::new_err(
-                "receive_sync() would block the event loop that runs in this thread; await receive() there",
-            ));
-        }
-        let thread = Arc::new(SleepingThread::new(name));
-        let waiting = Receiver::Thread(Arc::clone(&thread));
-        let received = self.engine.wait(name, waiting, None);
-        if let Received::Ready(envelope) = received.map_err(to_python)? {
-            return hand_out(py, &self.engine, envelope);
-        }
-        on_queued();
-        match thread.sleep(py, &self.engine, end)? {
-            Some(envelope) => hand_out(py, &self.engine, envelope),
-            None => Err(PyTimeoutError::new_err(format!(
-                "no message on '{name}' in {} seconds",
-                timeout.unwrap_or_default()
-            ))),
-        }
-    }
-
-    /// A channel that can be received from here.
-    fn receivable<'a>(&self, channel: &'a Channel<'_, '_>) -> PyResult<&'a str> {
-        let name = channel.name()?;
-        self.check_owner(name)?;
-        Ok(name)
-    }
-
-    fn check_owner(&self, name: &str) -> PyResult<()> {
-        let Some(owner) = self.owner.get() else {
-            return Ok(());
-        };
-        // Most names were made by this layer, and are recognised without a search.
-        if is_made_of(name, owner) {
-            return Ok(());
-        }
-        let Some((maker, _token)) = name.split_once('!') else {
-            return Ok(());
-        };
-        if maker.ends_with(owner) {
-            return Ok(());
-        }
-        let valid = NameKind::Channel.check(name);
-        valid.map_err(|invalid| to_python(invalid.into()))?;
-        Err(foreign_channel(name, owner))
-    }
-
     fn pairs(&self, pairs: Pairs<'_, '_>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
         self.engine.check_open().map_err(to_python)?;
         pairs.read(kind, |message| self.message(message))
-    }
-}
-
-/// Whether a name ends as those of `new_channel` do: with the owner, `!` and a token.
-fn is_made_of(name: &str, owner: &str) -> bool {
-    let at_token = name.len().checked_sub(TOKEN_BYTES);
-    let parts = at_token.and_then(|at| name.split_at_checked(at));
-    parts.is_some_and(|(maker, token)| token.starts_with('!') && maker.ends_with(owner))
-}
-
-/// The oldest message of a channel; or the waiter of an earlier wait, which waits again, if there is one of this loop.
-fn take_or_wait_again(
-    py: Python<'_>,
-    engine: &Engine,
-    channel: &str,
-    event_loop: Option<usize>,
-) -> PyResult<Option<Py<PyAny>>> {
-    let mut reused = None;
-    let received = engine.receive(channel, |spare| match (spare, event_loop) {
-        (Receiver::Task(waiter), Some(event_loop)) if waiter.get().again(event_loop) => {
-            reused = Some(waiter.clone_ref(py).into_any());
-            Some(Receiver::Task(waiter.clone_ref(py)))
-        }
-        _ => None,
-    });
-    match received.map_err(to_python)? {
-        Received::Ready(envelope) => hand_out(py, engine, envelope).map(Some),
-        Received::Waiting | Received::Empty => Ok(reused),
     }
 }
 
@@ -245,7 +143,10 @@ impl MemoryLayer {
             .map_err(to_python)?;
         deliver(py, &self.engine, fan_out.hand_offs)?;
         call_alarms(py, &self.engine)?;
-        Ok(fan_out.report.into())
+        Ok(SendReport::of_memory(
+            fan_out.report,
+            reached(&fan_out.report),
+        ))
     }
 
     /// Send each message to its channel. Bad input is found before anything is sent; full channels are counted.
@@ -264,7 +165,7 @@ impl MemoryLayer {
         }
         deliver(py, &self.engine, hand_offs)?;
         call_alarms(py, &self.engine)?;
-        Ok(report.into())
+        Ok(SendReport::of_memory(report, report.delivered))
     }
 
     /// Send each message to its group, but not to the excluded channels. Bad input is found before anything is sent.
@@ -278,16 +179,18 @@ impl MemoryLayer {
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let mut report = headrace_core::SendReport::default();
+        let mut processes = 0;
         let mut hand_offs = Vec::new();
         for (group, message) in self.pairs(pairs, NameKind::Group)? {
             if let Ok(fan_out) = self.engine.group_send(&group, message, &exclude) {
                 report += fan_out.report;
+                processes += reached(&fan_out.report);
                 hand_offs.extend(fan_out.hand_offs);
             }
         }
         deliver(py, &self.engine, hand_offs)?;
         call_alarms(py, &self.engine)?;
-        Ok(report.into())
+        Ok(SendReport::of_memory(report, processes))
     }
 
     /// Take the oldest message, or return a `Waiter` for the next one.
@@ -296,11 +199,12 @@ impl MemoryLayer {
         let engine = &slf.get().engine;
         let (string, name) = channel.text()?;
         slf.get().check_owner(name)?;
-        if let Some(found) = take_or_wait_again(py, engine, name, drained_loop())? {
+        if let Some(found) = Self::take_or_wait_again(py, engine, name, drained_loop())? {
             return Ok(found);
         }
         let event_loop = running_loop(py)?;
-        if let Some(found) = take_or_wait_again(py, engine, name, Some(address(&event_loop)))? {
+        if let Some(found) = Self::take_or_wait_again(py, engine, name, Some(address(&event_loop)))?
+        {
             return Ok(found);
         }
         let waiter = Py::new(py, Waiter::new(Self::mailboxes(slf), string, &event_loop)?)?;

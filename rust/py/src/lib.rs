@@ -56,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]
-    use crate::reply::{Outcome, Reply};
+    use crate::reply::Reply;
     #[pymodule_export]
     use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 

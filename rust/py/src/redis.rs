@@ -15,8 +15,8 @@ use crate::config::seconds;
 use crate::errors::to_python;
 use crate::layer::MemoryLayer;
 use crate::receiver::Waiter;
-use crate::reply::Reply;
-use crate::stats::{ChannelStats, GroupStats, LayerStats};
+use crate::reply::{Reply, Sent};
+use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
 mod config;
 mod host;
@@ -56,6 +56,8 @@ pub(crate) struct RedisLayer {
     limit: usize,
     /// Sends that were given a ledger of their sender's.
     unattended: Ledger,
+    /// How the part before the `!` of the names ends that are channels of this process.
+    owner: String,
 }
 
 /// How long a receiver that does not want to wait waits for the server's answer at most, in seconds.
@@ -80,17 +82,16 @@ impl RedisLayer {
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
         let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
         let engine = engine.map_err(PyValueError::new_err)?;
-        let owner = engine
-            .wire()
-            .has_queues()
-            .then(|| format!(".{}", engine.process()));
-        local.get().connect(owner);
+        let owner = format!(".{}", engine.process());
+        let known = engine.wire().has_queues().then(|| owner.clone());
+        local.get().connect(known);
         Ok(Self {
             engine,
             direct_wake: local.get().wakes_directly(),
             local: local.unbind(),
             limit,
             unattended: Ledger::default(),
+            owner,
         })
     }
 
@@ -123,7 +124,12 @@ impl RedisLayer {
     /// Send one message.
     fn send(&self, channel: Channel<'_, '_>, message: Outgoing<'_, '_>) -> PyResult<Reply> {
         let message = self.prepare_send(channel, message)?;
-        Ok(self.asked(|ticket| self.engine.send(message, Some(ticket))))
+        let sent = Sent {
+            channel: Some(channel.name()?.to_owned()),
+            ..Sent::default()
+        };
+        let reply = self.asked(|ticket| self.engine.send(message, Some(ticket)));
+        Ok(reply.with_sent(sent))
     }
 
     /// Send one message, and wait for nothing but room, if too much waits already.
@@ -145,15 +151,16 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Option<Exclude<'_, '_>>,
     ) -> PyResult<Reply> {
-        let (message, members) = self.prepare_group_send(group, message, exclude)?;
-        let reply = Reply::new(self.direct_wake).with_members(members);
-        self.engine
-            .send(message, Some(Ticket::Reply(reply.pending())));
-        Ok(reply)
+        let (message, here) = self.prepare_group_send(group, message, exclude)?;
+        let reply = self.asked(|ticket| self.engine.send(message, Some(ticket)));
+        Ok(reply.with_sent(Sent {
+            here,
+            ..Sent::default()
+        }))
     }
 
-    /// Send to the members of a group, and wait for nothing but room, if too much waits already; gives how many are in this
-    /// process. What becomes of it is entered in the ledger, if there is one.
+    /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
+    /// entered in the ledger, if there is one.
     #[pyo3(signature = (group, message, exclude=None, ledger=None))]
     fn group_send_soon(
         &self,
@@ -162,19 +169,24 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Option<Exclude<'_, '_>>,
         ledger: Option<&Bound<'_, Ledger>>,
-    ) -> PyResult<usize> {
-        let (message, members) = self.prepare_group_send(group, message, exclude)?;
+    ) -> PyResult<SendReport> {
+        let (message, here) = self.prepare_group_send(group, message, exclude)?;
         let enter = |ledger: &Bound<'_, Ledger>| ledger.get().enter(&self.unattended);
         self.send_with_room(py, message, ledger.map(enter).map(Ticket::Ledger))?;
-        Ok(members)
+        Ok(SendReport::of_unanswered(here))
     }
 
-    /// Send each message to its channel; gives how many, how many of them were refused by full mailboxes here, and the reply
-    /// to the rest.
-    fn send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<(usize, usize, Reply)> {
+    /// Send each message to its channel. A full channel is counted, and no error.
+    fn send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<Reply> {
         let messages = self.pairs(pairs, NameKind::Channel)?;
-        let (full, reply) = self.all_asked(|ticket| self.engine.send_many(&messages, ticket))?;
-        Ok((messages.len(), full, reply))
+        let (full_here, reply) =
+            self.all_asked(|ticket| self.engine.send_many(&messages, ticket))?;
+        let here = messages.iter().filter(|(name, _)| self.is_own(name));
+        Ok(reply.with_sent(Sent {
+            here: here.count().saturating_sub(full_here),
+            full_here,
+            channel: None,
+        }))
     }
 
     /// Send each message to its group, but not to the excluded channels.
@@ -193,8 +205,11 @@ impl RedisLayer {
         let members = messages
             .iter()
             .map(|(group, _)| local.group_count_without(group, &exclude));
-        let members: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
-        Ok(reply.with_members(members))
+        let here: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
+        Ok(reply.with_sent(Sent {
+            here,
+            ..Sent::default()
+        }))
     }
 
     /// Put a channel in a group for so many seconds. None: it is done.

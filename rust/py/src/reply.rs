@@ -12,52 +12,30 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::config::seconds;
-use crate::errors::fault_to_python;
+use crate::errors::{ChannelFull, fault_to_python};
 use crate::event_loop::{DetachedWakes, LoopQueue, Turn, Wake, queue_of, running_loop};
 use crate::park::Park;
 use crate::sleep::sleep;
 use crate::stats::SendReport;
 use crate::stub::StepsTo;
 
-/// What became of what was asked of a server.
-#[pyclass(frozen, get_all, skip_from_py_object, module = "headrace._core")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
-    /// Processes that the server passed it on to.
-    receivers: u64,
-    /// Queues that took it.
-    queued: u64,
-    /// Queues that were full.
-    full: u64,
-    /// Members of the group that were in this process when it was sent.
-    members: u64,
+/// What is known of a message before its answer is there.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// Channels of this process that get a copy.
+    pub(crate) here: usize,
+    /// Channels of this process that were full.
+    pub(crate) full_here: usize,
+    /// The channel that it was sent to, if it is an error that this is a full queue.
+    pub(crate) channel: Option<String>,
 }
 
-#[pymethods]
-impl Outcome {
-    /// Where copies went, as far as this process knows.
-    #[getter]
-    fn report(&self) -> SendReport {
-        let copies = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let report = headrace_core::SendReport {
-            delivered: copies(self.members + self.queued),
-            dropped_full: copies(self.full),
-            dropped_other: 0,
-        };
-        report.into()
-    }
-}
-
-impl Outcome {
-    fn of(py: Python<'_>, answer: Answer, members: usize) -> PyResult<Self> {
-        match answer.fault {
-            Some(fault) => Err(fault_to_python(py, &fault)),
-            None => Ok(Self {
-                receivers: answer.receivers,
-                queued: answer.queued,
-                full: answer.full,
-                members: members as u64,
-            }),
+impl Sent {
+    fn report(&self, py: Python<'_>, answer: &Answer) -> PyResult<SendReport> {
+        match (&answer.fault, &self.channel) {
+            (Some(fault), _) => Err(fault_to_python(py, fault)),
+            (None, Some(channel)) if answer.full > 0 => Err(ChannelFull::new_err(channel.clone())),
+            (None, _) => Ok(SendReport::of_answer(answer, self.here, self.full_here)),
         }
     }
 }
@@ -68,7 +46,8 @@ pub(crate) trait Provisional: Debug + Send + Sync {
     fn confirm(self: Box<Self>);
 }
 
-/// The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once.
+/// The answer to what was asked of a server: `await reply` in a task, or `reply.wait()` in any thread, once. It gives a report,
+/// which says something if a message was sent.
 ///
 /// What was asked is done whether anybody waits or not, but for a join, which fails if nobody waits until it is done.
 #[pyclass(frozen, module = "headrace._core")]
@@ -81,8 +60,8 @@ pub(crate) struct Reply {
     park: OnceLock<Park>,
     /// What is undone unless there is an answer without a fault, and somebody takes it.
     provisional: Mutex<Option<Box<dyn Provisional>>>,
-    /// Members of a group in this process, for the outcome.
-    members: usize,
+    /// What is known of the message, if it is the answer to one.
+    sent: Sent,
 }
 
 /// Where an answer is put, by the thread that does the input and output.
@@ -171,14 +150,14 @@ impl Reply {
             direct_wake,
             park: OnceLock::new(),
             provisional: Mutex::new(None),
-            members: 0,
+            sent: Sent::default(),
         }
     }
 
-    /// The same, for a message to so many members of groups in this process.
+    /// The same, for a message.
     #[must_use]
-    pub(crate) fn with_members(mut self, members: usize) -> Self {
-        self.members = members;
+    pub(crate) fn with_sent(mut self, sent: Sent) -> Self {
+        self.sent = sent;
         self
     }
 
@@ -190,14 +169,14 @@ impl Reply {
     }
 
     /// What the answer comes to.
-    fn outcome(&self, py: Python<'_>, answer: Answer) -> PyResult<Outcome> {
+    fn report(&self, py: Python<'_>, answer: &Answer) -> PyResult<SendReport> {
         let provisional = self.provisional.take();
         if answer.fault.is_none()
             && let Some(provisional) = provisional
         {
             provisional.confirm();
         }
-        Outcome::of(py, answer, self.members)
+        self.sent.report(py, answer)
     }
 
     /// Where the answer is to be put.
@@ -262,7 +241,7 @@ impl Wake for Reply {
 
 #[pymethods]
 impl Reply {
-    fn __await__(slf: Bound<'_, Self>) -> StepsTo<'_, Outcome> {
+    fn __await__(slf: Bound<'_, Self>) -> StepsTo<'_, SendReport> {
         StepsTo::new(slf)
     }
 
@@ -276,7 +255,7 @@ impl Reply {
         // The loop runs here, so the task is parked before it can be woken.
         let asker = Asker::Task(slf.clone().unbind());
         match reply.pending.take_or_wait(asker)? {
-            Some(answer) => Err(PyStopIteration::new_err((reply.outcome(py, answer)?,))),
+            Some(answer) => Err(PyStopIteration::new_err((reply.report(py, &answer)?,))),
             None if park.is_spent() => {
                 reply.release();
                 Err(PyRuntimeError::new_err(
@@ -312,19 +291,20 @@ impl Reply {
     ///     timeout: Seconds to wait at most; None waits for ever, though what a server does not do in time has an answer too.
     ///
     /// Raises:
+    ///     ChannelFull: It was a message to a queue that is full.
     ///     TimeoutError: The time is over.
     ///     ValueError: The time is negative or no number.
     ///     LayerUnavailable: The server could not be reached, did not answer in time, or refused.
     ///     LayerClosed: The layer was closed.
     ///     RuntimeError: The reply was taken, or somebody else waits for it.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Outcome> {
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<SendReport> {
         let end = match timeout {
             Some(timeout) => Instant::now().checked_add(seconds(timeout)?),
             None => None,
         };
         match self.sleep(py, end)? {
-            Some(answer) => self.outcome(py, answer),
+            Some(answer) => self.report(py, &answer),
             None => Err(PyTimeoutError::new_err("there was no answer in time")),
         }
     }

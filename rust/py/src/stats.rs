@@ -1,6 +1,7 @@
 //! Readings and reports as frozen Python records.
 
 use headrace_core as core;
+use headrace_core::redis::Answer;
 use pyo3::prelude::*;
 
 /// Defines a frozen record that mirrors a plain struct of the core, field by field.
@@ -35,16 +36,110 @@ macro_rules! record {
     };
 }
 
-record! {
-    /// What a send to many did, in messages.
-    SendReport from core::SendReport {
-        /// Copies that reached a mailbox or a waiting receiver.
-        delivered: usize,
-        /// Copies that full mailboxes refused.
+/// What a send to many did, in copies of messages.
+#[pyclass(frozen, eq, hash, get_all, skip_from_py_object, module = "headrace")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SendReport {
+    /// Copies that reached a mailbox or a waiting receiver, in all processes. None over Redis, where no process knows that of the
+    /// others.
+    delivered: Option<usize>,
+    /// Those of them that are known here: in memory all. Over Redis those to channels of this process, as they were before the
+    /// server had the message, and those that queues took.
+    delivered_here: usize,
+    /// Copies that full mailboxes refused. Over Redis those that full queues refused, and of `send_many` the full mailboxes of
+    /// this process.
+    dropped_full: usize,
+    /// Copies that were lost in any other way.
+    dropped_other: usize,
+    /// Processes that it reached; of several messages the sum. Over Redis those that the server passed it on to, or None if the
+    /// server was not waited for. In memory 1, or 0 where there was no channel to send to.
+    processes: Option<usize>,
+}
+
+#[pymethods]
+impl SendReport {
+    #[new]
+    #[pyo3(signature = (delivered, dropped_full, dropped_other, *, delivered_here=None, processes=None))]
+    fn new(
+        delivered: Option<usize>,
         dropped_full: usize,
-        /// Copies that were lost in any other way; always 0 in one process.
         dropped_other: usize,
+        delivered_here: Option<usize>,
+        processes: Option<usize>,
+    ) -> Self {
+        Self {
+            delivered,
+            delivered_here: delivered_here.or(delivered).unwrap_or_default(),
+            dropped_full,
+            dropped_other,
+            processes,
+        }
     }
+
+    /// The report of both sends. What one of them does not know is not known of both.
+    fn __add__(&self, other: &Self) -> Self {
+        let both = |one: Option<usize>, other: Option<usize>| Some(one?.saturating_add(other?));
+        Self {
+            delivered: both(self.delivered, other.delivered),
+            delivered_here: self.delivered_here.saturating_add(other.delivered_here),
+            dropped_full: self.dropped_full.saturating_add(other.dropped_full),
+            dropped_other: self.dropped_other.saturating_add(other.dropped_other),
+            processes: both(self.processes, other.processes),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let shown =
+            |count: Option<usize>| count.map_or("None".to_owned(), |count| count.to_string());
+        format!(
+            "SendReport(delivered={}, delivered_here={}, dropped_full={}, dropped_other={}, processes={})",
+            shown(self.delivered),
+            self.delivered_here,
+            self.dropped_full,
+            self.dropped_other,
+            shown(self.processes)
+        )
+    }
+}
+
+impl SendReport {
+    /// Of what stays in this process, and reached it so often.
+    pub(crate) fn of_memory(report: core::SendReport, processes: usize) -> Self {
+        Self {
+            delivered: Some(report.delivered),
+            delivered_here: report.delivered,
+            dropped_full: report.dropped_full,
+            dropped_other: report.dropped_other,
+            processes: Some(processes),
+        }
+    }
+
+    /// Of what goes through a server that was not waited for, to so many members in this process.
+    pub(crate) fn of_unanswered(here: usize) -> Self {
+        Self {
+            delivered: None,
+            delivered_here: here,
+            dropped_full: 0,
+            dropped_other: 0,
+            processes: None,
+        }
+    }
+
+    /// Of what a server has answered.
+    pub(crate) fn of_answer(answer: &Answer, here: usize, full_here: usize) -> Self {
+        let copies = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        Self {
+            delivered_here: here + copies(answer.queued),
+            dropped_full: full_here + copies(answer.full),
+            processes: Some(copies(answer.receivers)),
+            ..Self::of_unanswered(0)
+        }
+    }
+}
+
+/// How many processes a message to a group in memory has reached.
+pub(crate) fn reached(report: &core::SendReport) -> usize {
+    usize::from(report.delivered + report.dropped_full > 0)
 }
 
 record! {
