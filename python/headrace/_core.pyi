@@ -506,7 +506,12 @@ class MemoryLayer:
     Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
     """
     def __new__(
-        cls, /, config: Incomplete, clock: ManualClock | None = None, owner: str | None = None
+        cls,
+        /,
+        config: Incomplete,
+        clock: ManualClock | None = None,
+        owner: str | None = None,
+        before_group_send: Any | None = None,
     ) -> MemoryLayer: ...
     def channel_groups(self, /, channel: str) -> list[str]: ...
     def channel_names(self, /) -> list[str]:
@@ -522,6 +527,11 @@ class MemoryLayer:
         """
         Drop the messages of a channel and take it out of all its groups.
         """
+    @staticmethod
+    def finish() -> Reply | None:
+        """
+        Wait until all that was sent is where it belongs. It is.
+        """
     def flush(self, /) -> None: ...
     def group_add(self, /, group: str, channel: str) -> None: ...
     def group_channels(self, /, group: str) -> list[str]: ...
@@ -532,13 +542,21 @@ class MemoryLayer:
         The channels of a group, each with the seconds since its latest `group_add`.
         """
     def group_names(self, /) -> list[str]: ...
-    def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any | None = None) -> SendReport:
+    def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
         """
         Send to every member of a group but the excluded. Never blocks.
         """
-    def group_send_many(self, /, pairs: Any, exclude: Any | None = None) -> SendReport:
+    def group_send_many(self, /, pairs: Any, exclude: Any) -> SendReport:
         """
         Send each message to its group, but not to the excluded channels. Bad input is found before anything is sent.
+        """
+    def group_send_soon(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
+        """
+        Do what `group_send` does: there is nothing to wait for.
+        """
+    def group_send_unattended(self, /, group: str, message: Mapping[str, object], _ledger: Any) -> None:
+        """
+        Send to a group. It is done when it returns: there is nothing that could fail later, and nothing to enter in the ledger.
         """
     def group_stats(self, /, group: str) -> GroupStats: ...
     def inbox(self, /, channel: str) -> Inbox:
@@ -546,17 +564,30 @@ class MemoryLayer:
         The messages of a channel, one after the other, as an asynchronous iterator. While there is one, the channel keeps its
         memberships.
         """
+    @staticmethod
+    def look(_channel: str, _most: int) -> Reply | None:
+        """
+        Have up to so many messages come here. They are here.
+        """
     def receive(self, /, channel: str) -> Any:
         """
         Take the oldest message, or return a `Waiter` for the next one.
+        """
+    def receive_many_sync(self, /, channel: str, most: int, timeout: float | None = None) -> "list[dict[str, object]]":
+        """
+        As `receive_sync`, with up to so many messages, of which those behind the first are there.
+        """
+    def receive_next(self, /, channel: str) -> Any:
+        """
+        Do what `receive` does: nothing has to be looked for first.
         """
     def receive_nowait(self, /, channel: str) -> "dict[str, object]":
         """
         Take the oldest message.
         """
-    def receive_ready(self, /, channel: str, max: int) -> "list[dict[str, object]]":
+    def receive_ready(self, /, channel: str, most: int) -> "list[dict[str, object]]":
         """
-        Take up to `max` messages that are there.
+        Take up to so many messages that are there.
         """
     def receive_sync(self, /, channel: str, timeout: float | None = None) -> "dict[str, object]":
         """
@@ -570,6 +601,10 @@ class MemoryLayer:
         """
         Send each message to its channel. Bad input is found before anything is sent; full channels are counted.
         """
+    def send_soon(self, /, channel: str, message: Mapping[str, object]) -> None:
+        """
+        Do what `send` does: there is nothing to wait for.
+        """
     def stats(self, /) -> LayerStats: ...
 
 @final
@@ -579,7 +614,16 @@ class RedisLayer:
 
     What takes the server's time returns a `Reply`.
     """
-    def __new__(cls, /, config: Incomplete, local: MemoryLayer, expiry: float, runtime: Runtime) -> RedisLayer: ...
+    def __new__(
+        cls,
+        /,
+        config: Incomplete,
+        local: MemoryLayer,
+        expiry: float,
+        group_expiry: float,
+        runtime: Runtime,
+        before_use: Any | None,
+    ) -> RedisLayer: ...
     def channel_groups(self, /, channel: str) -> list[str]: ...
     def channel_stats(self, /, channel: str) -> ChannelStats: ...
     def close(self, /) -> None:
@@ -594,17 +638,22 @@ class RedisLayer:
         """
         Become connected.
         """
-    def drain(self, /, ending: bool) -> Reply:
+    def drain(self, /) -> Reply | None:
         """
-        Wait until the server has what was sent.
+        Wait until the server has what was sent, and what of it was for this process has come. None: nothing was.
+        """
+    def finish(self, /) -> Reply | None:
+        """
+        Wait until the server has what was sent, at the end; it is no error if it does not get it. None: there is nothing to wait
+        for.
         """
     def flush(self, /) -> Reply:
         """
-        Remove what the layer has, everywhere.
+        Remove what the layer has, everywhere. It is no error if it is closed.
         """
-    def group_add(self, /, group: str, channel: str, expiry: float) -> Reply | None:
+    def group_add(self, /, group: str, channel: str) -> Reply | None:
         """
-        Put a channel in a group for so many seconds. None: it is done.
+        Put a channel in a group. None: it is done.
         """
     def group_channels(self, /, group: str) -> list[str]: ...
     def group_count(self, /, group: str) -> int: ...
@@ -612,25 +661,28 @@ class RedisLayer:
         """
         Take a channel out of a group. None: it is done.
         """
-    def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any | None = None) -> Reply:
+    def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any) -> Reply:
         """
         Send to the members of a group but the excluded.
         """
-    def group_send_many(self, /, pairs: Any, exclude: Any | None = None) -> Reply:
+    def group_send_many(self, /, pairs: Any, exclude: Any) -> Reply:
         """
         Send each message to its group, but not to the excluded channels.
         """
-    def group_send_soon(
-        self, /, group: str, message: Mapping[str, object], exclude: Any | None = None, ledger: Ledger | None = None
-    ) -> SendReport:
+    def group_send_soon(self, /, group: str, message: Mapping[str, object], exclude: Any) -> "SendReport | Reply":
         """
-        Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
-        entered in the ledger, if there is one.
+        Send to the members of a group, and wait for nothing but room, if too much waits already: that gives a report. If there
+        are queues in the group, which may be full, there is a reply.
+        """
+    def group_send_unattended(self, /, group: str, message: Mapping[str, object], ledger: Ledger) -> None:
+        """
+        Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is entered
+        in the ledger.
         """
     def group_stats(self, /, group: str) -> GroupStats: ...
-    def has_queues(self, /, group: str) -> bool:
+    def is_closed(self, /) -> bool:
         """
-        Whether queues are in a group.
+        Whether the connections were ended.
         """
     def is_queue(self, /, channel: str) -> bool:
         """
@@ -639,10 +691,6 @@ class RedisLayer:
     def is_ready(self, /) -> bool:
         """
         Whether the connection has been made and confirmed.
-        """
-    def is_started(self, /) -> bool:
-        """
-        Whether it was ever used.
         """
     def link_stats(self, /) -> LinkStats:
         """
@@ -655,10 +703,6 @@ class RedisLayer:
     def look(self, /, channel: str, most: int) -> Reply | None:
         """
         Take up to so many messages of a queue into the local mailbox; an unreachable server has none. None: it is no queue.
-        """
-    def look_at_once(self, /, channel: str) -> Reply | None:
-        """
-        Take a message of a queue into the local mailbox, for somebody who does not wait. None: there is nothing to wait for.
         """
     def next_notice(self, /, timeout: float) -> "dict[str, object] | None":
         """
@@ -674,9 +718,17 @@ class RedisLayer:
         Take the oldest message of a channel, or return a `Waiter` for the next one. Before the first of a queue, return a
         `Reply`: when that has been waited for, `receive_next` has the message or the waiter.
         """
+    def receive_many_sync(self, /, channel: str, most: int, timeout: float | None = None) -> "list[dict[str, object]]":
+        """
+        As `receive_sync`, with up to so many messages, of which those behind the first are the ones that have come here by then.
+        """
     def receive_next(self, /, channel: str) -> Any:
         """
         Take the oldest message of a channel, or return a `Waiter` for the next one.
+        """
+    def receive_nowait(self, /, channel: str) -> "dict[str, object]":
+        """
+        Take the oldest message. For a queue this asks the server, and sleeps for one round trip.
         """
     def receive_sync(self, /, channel: str, timeout: float | None = None) -> "dict[str, object]":
         """
@@ -690,9 +742,10 @@ class RedisLayer:
         """
         Send each message to its channel. A full channel is counted, and no error.
         """
-    def send_soon(self, /, channel: str, message: Mapping[str, object]) -> None:
+    def send_soon(self, /, channel: str, message: Mapping[str, object]) -> Reply | None:
         """
-        Send one message, and wait for nothing but room, if too much waits already.
+        Send one message, and wait for nothing but room, if too much waits already. To a queue, which may be full, there is a
+        reply.
         """
     def stats(self, /) -> tuple[LayerStats, LinkStats]:
         """

@@ -185,7 +185,7 @@ class TestWithoutALoop:
     def test_a_group_is_sent_to_without_waiting(self, layer: Any) -> None:
         channel, ledger = layer.new_channel_sync(), Ledger()
         layer.group_add_sync("group", channel)
-        layer._group_send_soon("group", HELLO, ledger)
+        layer._group_send_unattended("group", HELLO, ledger)
         assert ledger.settle(SECONDS)
         assert (ledger.pending, ledger.failed, ledger.fault()) == (0, 0, None)
         assert layer.receive_sync(channel, SECONDS) == HELLO
@@ -215,7 +215,7 @@ class TestWithoutALoop:
             lambda: layer.group_add_sync("group", "channel"),
             lambda: layer.group_discard_sync("group", "channel"),
             lambda: layer.group_send_sync("group", HELLO),
-            lambda: layer._group_send_soon("group", HELLO, Ledger()),
+            lambda: layer._group_send_unattended("group", HELLO, Ledger()),
         ]
         for call in calls:
             with pytest.raises(RuntimeError, match="closed"):

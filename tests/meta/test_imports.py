@@ -39,7 +39,7 @@ RANKS = [
         *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
         "headrace._layers.mailbox",
     ],
-    ["headrace._layers.subscription"],
+    ["headrace._layers.receiving", "headrace._layers.sending", "headrace._layers.subscription"],
     ["headrace._layers.native"],
     ["headrace._layers.memory", "headrace._layers.watcher"],
     ["headrace._layers.options"],

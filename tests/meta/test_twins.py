@@ -42,3 +42,10 @@ def test_a_twin_is_no_coroutine_function_and_has_an_original(layer: type) -> Non
     for name in twins:
         assert not inspect.iscoroutinefunction(found[name])
         assert inspect.iscoroutinefunction(found[name.removesuffix("_sync")])
+
+
+def test_a_method_of_both_layers_is_written_once() -> None:
+    own = [{name for name, each in vars(layer).items() if inspect.isfunction(each)} for layer in LAYERS]
+    here, spanning = ({name for name in names if not name.startswith("_")} for names in own)
+    # They return readings of different types.
+    assert here & spanning == {"stats"}

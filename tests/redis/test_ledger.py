@@ -68,7 +68,7 @@ class TestAnswers:
     async def test_a_send_is_pending_until_its_answer_comes(self, stalled: RedisChannelLayer, proxy: Proxy) -> None:
         ledger = Ledger()
         for _ in range(3):
-            stalled._group_send_soon("room", HELLO, ledger)
+            stalled._group_send_unattended("room", HELLO, ledger)
         assert (ledger.pending, ledger.failed) == (3, 0)
         assert ledger.settle(0) is False
         assert ledger.settle(0.01) is False
@@ -91,7 +91,7 @@ class TestAnswers:
         channel, ledger = await layer.new_channel(), Ledger()
         await layer.group_add("room", channel)
         for number in range(50):
-            layer._group_send_soon("room", {"n": number}, ledger)
+            layer._group_send_unattended("room", {"n": number}, ledger)
         assert ledger.settle(SECONDS)
         assert [(await layer.receive(channel))["n"] for _ in range(50)] == list(range(50))
 
@@ -102,7 +102,7 @@ class TestAnswers:
         def send() -> None:
             ready.wait(SECONDS)
             for number in range(100):
-                layer._group_send_soon("room", {"n": number}, ledger)
+                layer._group_send_unattended("room", {"n": number}, ledger)
             settled.append(ledger.settle(SECONDS))
 
         threads = [threading.Thread(target=send) for _ in range(8)]
@@ -116,7 +116,7 @@ class TestAnswers:
 
     async def test_several_threads_wait_at_once(self, stalled: RedisChannelLayer, proxy: Proxy) -> None:
         ledger = Ledger()
-        stalled._group_send_soon("room", HELLO, ledger)
+        stalled._group_send_unattended("room", HELLO, ledger)
         waits = [asyncio.create_task(asyncio.to_thread(ledger.settle, SECONDS)) for _ in range(4)]
         short = [asyncio.to_thread(ledger.settle, 0.05) for _ in range(2)]
         assert await asyncio.gather(*short) == [False, False]
@@ -134,7 +134,7 @@ class TestAnswers:
             raise Interrupt
 
         ledger = Ledger()
-        stalled._group_send_soon("room", HELLO, ledger)
+        stalled._group_send_unattended("room", HELLO, ledger)
         with handled(signal.SIGUSR1, interrupt):
             timer = threading.Timer(0.05, signal.raise_signal, (signal.SIGUSR1,))
             timer.start()
@@ -150,7 +150,7 @@ class TestAnswers:
         await layer.group_add("jobs", "work")
         proxy.stall()
         for number in range(3):
-            layer._group_send_soon("jobs", {"n": number}, ledger)
+            layer._group_send_unattended("jobs", {"n": number}, ledger)
         assert ledger.pending == 3
         proxy.flow()
         assert ledger.settle(SECONDS)
@@ -163,7 +163,7 @@ class TestFailures:
     async def test_a_server_that_is_gone_fails_each_send_in_time(self, alone: RedisChannelLayer) -> None:
         ledger = Ledger()
         for _ in range(5):
-            alone._group_send_soon("room", HELLO, ledger)
+            alone._group_send_unattended("room", HELLO, ledger)
         assert ledger.pending == 5
         assert await asyncio.to_thread(ledger.settle, SECONDS)
         assert (ledger.pending, ledger.failed) == (0, 5)
@@ -181,7 +181,7 @@ class TestFailures:
         layer, ledger = make_layer(hosts=[server.url], send_timeout=TIMEOUT), Ledger()
         await layer.connect()
         server.pause()
-        layer._group_send_soon("room", HELLO, ledger)
+        layer._group_send_unattended("room", HELLO, ledger)
         assert await asyncio.to_thread(ledger.settle, SECONDS)
         server.resume()
         fault = ledger.fault()
@@ -196,11 +196,11 @@ class TestFailures:
         layer, ledger = make_layer(hosts=[server.url], send_timeout=TIMEOUT), Ledger()
         await layer.connect()
         server.stop()
-        layer._group_send_soon("room", HELLO, ledger)
+        layer._group_send_unattended("room", HELLO, ledger)
         assert await asyncio.to_thread(ledger.settle, SECONDS)
         server.start()
         await asyncio.to_thread(eventually, lambda: layer.stats().connection.state == "up", "it is back")
-        layer._group_send_soon("room", HELLO, ledger)
+        layer._group_send_unattended("room", HELLO, ledger)
         assert await asyncio.to_thread(ledger.settle, SECONDS)
         assert (ledger.pending, ledger.failed) == (0, 1)
 
@@ -209,8 +209,8 @@ class TestFailures:
     ) -> None:
         one, other = Ledger(), Ledger()
         for _ in range(200):
-            alone._group_send_soon("room", HELLO, one)
-            alone._group_send_soon("room", HELLO, other)
+            alone._group_send_unattended("room", HELLO, one)
+            alone._group_send_unattended("room", HELLO, other)
         for ledger in (one, other):
             assert await asyncio.to_thread(ledger.settle, SECONDS)
         assert (one.failed, other.failed) == (200, 200)
@@ -221,14 +221,14 @@ class TestFailures:
         assert all("no server could be reached" in reason for _, reason in lines(caplog))
         # The next sender is told itself.
         with pytest.raises(LayerUnavailable, match="no server could be reached"):
-            alone._group_send_soon("room", HELLO, one)
+            alone._group_send_unattended("room", HELLO, one)
         assert (one.pending, one.failed) == (0, 200)
         assert alone.stats().connection.unsent == 401
 
     async def test_a_failure_is_logged_though_its_ledger_is_gone(
         self, alone: RedisChannelLayer, caplog: pytest.LogCaptureFixture
     ) -> None:
-        alone._group_send_soon("room", HELLO, Ledger())
+        alone._group_send_unattended("room", HELLO, Ledger())
         await asyncio.to_thread(eventually, lambda: told(caplog), "it is told")
         assert told(caplog) == 1
 
@@ -259,7 +259,7 @@ class TestFailures:
         refused: list[tuple[Any, Any]] = [("not a group", HELLO), ("room", {"n": {1}}), ("room", [])]
         for group, message in refused:
             with pytest.raises((TypeError, InvalidMessage)):
-                layer._group_send_soon(group, message, ledger)
+                layer._group_send_unattended(group, message, ledger)
         assert (ledger.pending, ledger.failed) == (0, 0)
         assert ledger.settle(0)
 
@@ -270,29 +270,29 @@ class TestEnds:
     ) -> None:
         ledger = Ledger()
         for _ in range(3):
-            stalled._group_send_soon("room", HELLO, ledger)
+            stalled._group_send_unattended("room", HELLO, ledger)
         await stalled.close()
         assert await asyncio.to_thread(ledger.settle, SECONDS)
         assert (ledger.pending, ledger.failed) == (0, 3)
         assert isinstance(ledger.fault(), LayerClosed)
         await asyncio.to_thread(eventually, lambda: told(caplog) == 3, "they are told")
         with pytest.raises(LayerClosed):
-            stalled._group_send_soon("room", HELLO, ledger)
+            stalled._group_send_unattended("room", HELLO, ledger)
         assert (ledger.pending, ledger.failed) == (0, 3)
 
     async def test_a_layer_that_is_dropped_answers_as_well(self, redis_server: Server, proxy: Proxy) -> None:
         layer, ledger = RedisChannelLayer([proxy.url]), Ledger()
         await layer.connect()
         proxy.stall()
-        layer._group_send_soon("room", HELLO, ledger)
+        layer._group_send_unattended("room", HELLO, ledger)
         del layer
         assert await asyncio.to_thread(ledger.settle, SECONDS)
         assert (ledger.pending, ledger.failed) == (0, 1)
 
     def test_the_layer_outlives_its_ledgers_and_they_outlive_it(self, redis_server: Server) -> None:
         layer, ledger = RedisChannelLayer([redis_server.url]), Ledger()
-        layer._group_send_soon("room", HELLO, Ledger())
-        layer._group_send_soon("room", HELLO, ledger)
+        layer._group_send_unattended("room", HELLO, Ledger())
+        layer._group_send_unattended("room", HELLO, ledger)
         assert ledger.settle(SECONDS)
         asyncio.run(layer.close())
         del layer

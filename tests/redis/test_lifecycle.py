@@ -307,7 +307,7 @@ layer, ledger = RedisChannelLayer([sys.argv[1]]), Ledger()
 
 def send():
     for _ in range(100):
-        layer._group_send_soon("room", {"type": "test.soon"}, ledger)
+        layer._group_send_unattended("room", {"type": "test.soon"}, ledger)
 
 send()
 child = os.fork()
@@ -392,7 +392,7 @@ os.kill(int(sys.argv[2]), signal.SIGKILL)
 while layer.stats().connection.state != "down":
     time.sleep(0.001)
 for _ in range(3):
-    layer._group_send_soon("room", {"type": "test.no"}, Ledger())
+    layer._group_send_unattended("room", {"type": "test.no"}, Ledger())
 print(time.time())
 """
 

@@ -36,22 +36,22 @@ def counts(report: SendReport) -> tuple[int | None, int, int]:
 
 async def test_a_task_and_a_thread_get_the_same_outcome(layer: RedisChannelLayer) -> None:
     channel = await layer.new_channel()
-    assert counts(await layer._redis.send(channel, HELLO)) == (1, 0, 0)
-    reply = layer._redis.send(channel, HELLO)
+    assert counts(await layer._engine.send(channel, HELLO)) == (1, 0, 0)
+    reply = layer._engine.send(channel, HELLO)
     assert counts(await asyncio.to_thread(reply.wait)) == (1, 0, 0)
-    assert counts(await layer._redis.send("queue", HELLO)) == (0, 1, 0)
+    assert counts(await layer._engine.send("queue", HELLO)) == (0, 1, 0)
 
 
 async def test_a_reply_that_came_before_is_there(layer: RedisChannelLayer) -> None:
     channel = await layer.new_channel()
-    reply = layer._redis.send(channel, HELLO)
+    reply = layer._engine.send(channel, HELLO)
     await layer.receive(channel)
-    await layer._redis.drain(False)
+    await layer.close_pools()
     assert counts(await reply) == (1, 0, 0)
 
 
 async def test_a_reply_is_taken_once(layer: RedisChannelLayer) -> None:
-    reply = layer._redis.connect()
+    reply = layer._engine.connect()
     await reply
     with pytest.raises(RuntimeError, match="this reply was taken before"):
         await reply
@@ -61,7 +61,7 @@ async def test_a_reply_is_taken_once(layer: RedisChannelLayer) -> None:
 
 async def test_one_waits_at_a_time(stalled: tuple[RedisChannelLayer, Proxy]) -> None:
     layer, proxy = stalled
-    reply = layer._redis.send("queue", HELLO)
+    reply = layer._engine.send("queue", HELLO)
     first = asyncio.ensure_future(reply)
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="one task or thread at a time"):
@@ -74,7 +74,7 @@ async def test_one_waits_at_a_time(stalled: tuple[RedisChannelLayer, Proxy]) -> 
 
 async def test_a_thread_waits_as_long_as_it_says(stalled: tuple[RedisChannelLayer, Proxy]) -> None:
     layer, proxy = stalled
-    reply = layer._redis.send("queue", HELLO)
+    reply = layer._engine.send("queue", HELLO)
     with pytest.raises(TimeoutError, match="there was no answer in time"):
         reply.wait(0.01)
     with pytest.raises(ValueError, match="-1"):
@@ -85,7 +85,7 @@ async def test_a_thread_waits_as_long_as_it_says(stalled: tuple[RedisChannelLaye
 
 async def test_a_task_that_was_cancelled_leaves_the_reply(stalled: tuple[RedisChannelLayer, Proxy]) -> None:
     layer, proxy = stalled
-    reply = layer._redis.send("queue", HELLO)
+    reply = layer._engine.send("queue", HELLO)
     task = asyncio.ensure_future(reply)
     await asyncio.sleep(0)
     task.cancel()
@@ -103,12 +103,12 @@ async def test_a_task_that_was_cancelled_leaves_the_reply(stalled: tuple[RedisCh
 
 async def test_a_task_that_nobody_has_any_more_is_collected(stalled: tuple[RedisChannelLayer, Proxy]) -> None:
     layer, proxy = stalled
-    reply = layer._redis.send("queue", HELLO)
+    reply = layer._engine.send("queue", HELLO)
     known = weakref.ref(task := asyncio.ensure_future(reply))
     await asyncio.sleep(0)
     del task, reply
     proxy.flow()
-    await layer._redis.drain(False)
+    await layer.close_pools()
     await asyncio.sleep(0)
     gc.collect()
     assert known() is None

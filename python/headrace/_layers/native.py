@@ -1,21 +1,29 @@
-"""What the layers with native mailboxes share: how they receive, and how they live on after a fork."""
+"""What the layers with native mailboxes share: their methods, and how they live on after a fork.
 
+The engines differ natively. A method here takes what the native side returns at once, or waits for its ``Reply``.
+"""
+
+import asyncio
 import secrets
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
-from headrace._core import ChannelStats, GroupStats, Inbox, Ledger, MemoryLayer, RedisLayer, after_fork_in_child
+from headrace._core import ChannelStats, GroupStats, Inbox, MemoryLayer, RedisLayer, Reply, after_fork_in_child
 from headrace._forks import call_in_child
 from headrace._layers.base import BaseChannelLayer, Capacities, Matcher, check_capacity, check_seconds
 from headrace._layers.inbox import OwnInbox
 from headrace._layers.overrides import DECIDED_NATIVELY, honour_overrides
+from headrace._layers.receiving import Message, ReceivingLayer
+from headrace._layers.sending import SendingLayer
 from headrace._layers.subscription import Subscription
 
-__all__ = ["LayerConfig", "Message", "NativeChannelLayer", "living_layers"]
+__all__ = ["CLOSE_TIMEOUT", "LayerConfig", "Message", "NativeChannelLayer", "living_layers"]
 
-Message = dict[str, Any]
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the end of a layer, or of the process, waits for the server to take what was sent."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class LayerConfig:
     direct_wake: bool
 
 
-class NativeChannelLayer(BaseChannelLayer):
+class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
     """The base of the layers whose mailboxes are native.
 
     Attributes:
@@ -94,9 +102,39 @@ class NativeChannelLayer(BaseChannelLayer):
         """Begin with nothing: when the layer is made, and in the child of a fork."""
         raise NotImplementedError("a layer says what it begins with")
 
-    def _inherited(self) -> object:
-        """Return what the child of a fork is to keep and never to look at."""
-        return self._core
+    def _begin(self, core: MemoryLayer, engine: MemoryLayer | RedisLayer, owner: str) -> None:
+        self._core, self._engine, self._owner = core, engine, owner
+        self._bind_sending()
+        self._bind_receiving()
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Make the name of a channel of this process that nobody else has.
+
+        Over Redis the first one waits until the process is subscribed to its inbox; the others cost nothing on the
+        server.
+
+        Args:
+            prefix: What the name begins with.
+
+        Raises:
+            TypeError: No valid name can begin so.
+            LayerUnavailable: The server could not be reached in time.
+        """
+        name = self._new_name(prefix)
+        for asked in self._open(name):
+            await asked
+        return name
+
+    def new_channel_sync(self, prefix: str = "specific") -> str:
+        """Do what ``new_channel`` does, from any thread; it blocks where that would wait."""
+        name = self._new_name(prefix)
+        for asked in self._open(name):
+            asked.wait()
+        return name
+
+    def _open(self, channel: str) -> Iterable[Reply]:
+        """Have the messages of a new channel come here; each step is to be waited for before the next."""
+        return ()
 
     def _new_name(self, prefix: str) -> str:
         """Make the name of a channel of this process that nobody else has."""
@@ -107,17 +145,91 @@ class NativeChannelLayer(BaseChannelLayer):
             self.require_valid_channel_name(name)
         return name
 
-    def new_channel_sync(self, prefix: str = "specific") -> str:
-        """Do what ``new_channel`` does, from any thread; block where that would wait."""
-        raise NotImplementedError("a layer says what its channels are called")
+    async def group_add(self, group: str, channel: str) -> None:
+        """Put a channel in a group, or renew its membership; returns when messages to the group will reach it.
+
+        Over Redis any channel of the fleet: one of this process costs a round trip only if it is the group's first
+        here.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerUnavailable: The server could not be reached in time; the channel was not added.
+            LayerClosed: The layer was closed.
+        """
+        asked = self._engine.group_add(group, channel)
+        if asked is not None:
+            await asked
 
     def group_add_sync(self, group: str, channel: str) -> None:
-        """Do what ``group_add`` does, from any thread; block where that would wait."""
-        raise NotImplementedError("a layer says how a channel is added to a group")
+        """Do what ``group_add`` does, from any thread; it blocks where that would wait."""
+        asked = self._engine.group_add(group, channel)
+        if asked is not None:
+            asked.wait()
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; no error if it is not in it.
+
+        Raises:
+            TypeError: A name is not valid.
+            LayerUnavailable: The channel is not one of this process, and the server could not be reached in time.
+            LayerClosed: The layer was closed.
+        """
+        asked = self._engine.group_discard(group, channel)
+        if asked is not None:
+            await asked
 
     def group_discard_sync(self, group: str, channel: str) -> None:
         """Do what ``group_discard`` does, from any thread; it waits for nothing if the channel is of this process."""
-        raise NotImplementedError("a layer says how a channel is taken out of a group")
+        asked = self._engine.group_discard(group, channel)
+        if asked is not None:
+            asked.wait()
+
+    async def flush(self) -> None:
+        """Drop all messages and all memberships. Receivers that wait go on waiting.
+
+        Over Redis all of the layer's prefix, here, on the server, and in all processes. It removes its own keys by
+        their names, and no others.
+
+        Raises:
+            LayerUnavailable: The server could not be reached in time; what is in this process is gone all the same.
+        """
+        asked = self._engine.flush()
+        if asked is not None:
+            await asked
+
+    def flush_sync(self) -> None:
+        """Do what ``flush`` does, from any thread; it blocks until the server has done it."""
+        asked = self._engine.flush()
+        if asked is not None:
+            asked.wait()
+
+    async def close(self) -> None:
+        """Drop everything here, and refuse everything from now on. Waiting receivers raise ``LayerClosed``.
+
+        Over Redis it waits a second first for the server to take what was sent.
+        """
+        try:
+            asked = self._engine.finish()
+            if asked is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT):
+                        await asked
+        finally:
+            self._end()
+
+    def close_sync(self) -> None:
+        """Do what ``close`` does, from any thread; it blocks for a second at most."""
+        try:
+            asked = self._engine.finish()
+            if asked is not None:
+                with suppress(TimeoutError):
+                    asked.wait(CLOSE_TIMEOUT)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._core.close()
+        self._engine.close()
 
     def close_channel(self, channel: str) -> None:
         """Drop the messages of a channel and take it out of all its groups. Never blocks.
@@ -161,16 +273,6 @@ class NativeChannelLayer(BaseChannelLayer):
             return cast(Inbox, OwnInbox(self, channel))
         return self._core.inbox(channel)
 
-    def _group_send_soon(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
-        """Send to a group from any thread, and wait for nothing but room, not even for queues that are in it.
-
-        What can be told at once is raised. What fails later is counted in the ledger, and logged as a warning.
-
-        Returns:
-            Whether it was sent: nothing is if a subclass has a ``group_send`` of its own, which has to be awaited.
-        """
-        raise NotImplementedError("a layer says how it sends what nobody waits for")
-
     def subscription(
         self,
         *groups: str,
@@ -212,7 +314,7 @@ def living_layers() -> list[NativeChannelLayer]:
 def _start_child_empty() -> None:
     after_fork_in_child()
     for layer in _layers:
-        _inherited.append(layer._inherited())
+        _inherited.append((layer._core, layer._engine))
         layer._start_empty()
 
 

@@ -97,7 +97,7 @@ class _Twins:
         """Run ``group_send``, from a thread without an event loop, as ``send_sync`` does it."""
         return _run(self, "group_send", group, message, **options)
 
-    def _group_send_soon(self, *_arguments: object) -> bool:
+    def _group_send_unattended(self, *_arguments: object) -> bool:
         return False
 
     async def send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
@@ -139,7 +139,7 @@ _RUN_BY = {
     "send_many_sync": ("send", "send_many"),
     **dict.fromkeys(("receive_many", "receive_nowait"), ("receive",)),
     "receive_many_sync": ("receive", "receive_many"),
-    **dict.fromkeys(("group_send_many", "_group_send_soon"), ("group_send",)),
+    **dict.fromkeys(("group_send_many", "_group_send_unattended"), ("group_send",)),
     "group_send_many_sync": ("group_send", "group_send_many"),
 }
 """Each twin, with the methods that it runs, itself or through others. The last is the one that it is the twin of."""

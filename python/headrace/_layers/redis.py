@@ -5,47 +5,38 @@ nobody in particular waits in queues on the server. docs/how-to/redis.md says ho
 docs/explanation/reliability.md what it promises, docs/reference/protocol.md what travels.
 """
 
-import asyncio
 import atexit
 import logging
 import os
-import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, cast
 
 from headrace._core import (
-    Ledger,
     MemoryLayer,
     RedisLayer,
     Reply,
     Runtime,
-    SendReport,
-    Waiter,
     pack,
     unpack,
 )
 from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities, check_limit
+from headrace._layers.base import Capacities
 from headrace._layers.hosts import HostSetting
-from headrace._layers.native import Message, NativeChannelLayer, living_layers
+from headrace._layers.native import CLOSE_TIMEOUT, Message, NativeChannelLayer, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
 from headrace._layers.redis_config import RedisOptions, Ring, Topology, Wire, check_options
 from headrace._layers.redis_stats import RedisStats, redis_stats
-from headrace._layers.watcher import CLOSE_TIMEOUT, Gap, join_watchers, start_watcher
-from headrace.exceptions import LayerClosed, LayerUnavailable
+from headrace._layers.watcher import Gap, join_watchers, start_watcher
 
 __all__ = ["Gap", "RedisChannelLayer", "RedisStats"]
 
 _logger = logging.getLogger("headrace.redis")
 
-
-_ROUND_TRIP = 0.25
-"""Seconds that a receiver without patience waits at most for the server to say what is in a queue."""
 
 _MSGPACK = "messages are msgpack, written and read natively: set symmetric_encryption_keys to encrypt them"
 _DECIDED_NATIVELY = {
@@ -179,22 +170,22 @@ class RedisChannelLayer(NativeChannelLayer):
             wake=wake,
         )
 
-    _receive: Callable[[str], Message | Waiter | Reply]
+    _engine: RedisLayer
 
     def _start_empty(self) -> None:
         core = MemoryLayer(self._config, None)
-        self._core = core
-        self._redis = self._engine = RedisLayer(self._settings, core, float(self.expiry), _runtime())
-        self._owner = f".{self._redis.process}"
-        # Until the first, which has somebody listen to what the connection says. Held weakly: it would be a cycle.
-        self._receive = partial(_first_receive, weakref.ref(self))
-        self._plain_wire = self._settings.wire == "channels_redis"
-        self._watched = False
-        # Also taken by a signal handler, whose thread may have it already.
-        self._watching = threading.RLock()
+        seconds = float(self.expiry), float(self.group_expiry)
+        # Held weakly: it would be a cycle.
+        engine = RedisLayer(self._settings, core, *seconds, _runtime(), partial(_watch, weakref.ref(self)))
+        self._begin(core, engine, f".{engine.process}")
 
-    def _inherited(self) -> object:
-        return self._core, self._redis
+    def _open(self, channel: str) -> Iterable[Reply]:
+        if not self._engine.is_ready():
+            yield self._engine.connect()
+        if self._settings.wire == "channels_redis":
+            asked = self._engine.listen(channel)
+            if asked is not None:
+                yield asked
 
     def __repr__(self) -> str:
         return f"<RedisChannelLayer {self._settings!r}>"
@@ -217,176 +208,16 @@ class RedisChannelLayer(NativeChannelLayer):
     @property
     def client_prefix(self) -> str:
         """The part of its channels' names by which this process is known."""
-        return self._redis.process
-
-    # Channels' methods, and those of channels_redis.
-
-    async def send(self, channel: str, message: Mapping[str, Any]) -> None:
-        """Send a message to one channel; returns when the server has it.
-
-        A cancelled send may have been sent.
-
-        Raises:
-            ChannelFull: The queue, or the mailbox in this process, is at its capacity; the message was not sent. A
-                mailbox of another process that is full counts the message in its ``dropped_full`` instead.
-            LayerUnavailable: The server could not be reached, did not answer in time, or refused.
-            TypeError: The name is not valid, or the message holds what cannot be carried; the error has its path.
-            InvalidMessage: The message is not a dict, or uses a reserved key.
-            ValueError: A value does not fit, or the message is nested too deep.
-            MessageTooLarge: It is longer than ``max_message_bytes``.
-            LayerClosed: The layer was closed.
-        """
-        self._watch()
-        await self._redis.send(channel, message)
-
-    async def receive(self, channel: str) -> Message:
-        """Wait for the next message of a channel, however long its server is away.
-
-        Receivers of one channel in one process are served in the order in which they came. Cancelling loses nothing.
-
-        Raises:
-            TypeError: The name is not valid.
-            ForeignChannel: It is a channel of another process, or of none.
-            LayerUnavailable: The server lacks what a queue needs, or does not allow it.
-            LayerClosed: The layer was closed.
-        """
-        received = self._receive(channel)
-        if type(received) is Reply:
-            await received
-            received = self._redis.receive_next(channel)
-        if type(received) is not Waiter:
-            return received
-        # Written out in each method: a function to await would be a coroutine more for each message.
-        try:
-            await received
-            return received.take()
-        except BaseException:
-            received.close()
-            raise
-
-    async def new_channel(self, prefix: str = "specific") -> str:
-        """Make the name of a channel of this process that nobody else has.
-
-        The first one waits until the process is subscribed to its inbox; the others cost nothing on the server.
-
-        Args:
-            prefix: What the name begins with.
-
-        Raises:
-            TypeError: No valid name can begin so.
-            LayerUnavailable: The server could not be reached in time.
-        """
-        name = self._new_name(prefix)
-        self._watch()
-        if not self._redis.is_ready():
-            await self._redis.connect()
-        if self._plain_wire:
-            await self._wait_for(self._redis.listen(name))
-        return name
-
-    async def group_add(self, group: str, channel: str) -> None:
-        """Put a channel in a group, or renew its membership; returns when messages to the group will reach it.
-
-        Any channel of the fleet: one of this process costs a round trip only if it is the group's first here.
-
-        Raises:
-            TypeError: A name is not valid.
-            LayerUnavailable: The server could not be reached in time; the channel was not added.
-            LayerClosed: The layer was closed.
-        """
-        self._watch()
-        await self._wait_for(self._redis.group_add(group, channel, float(self.group_expiry)))
-
-    async def group_discard(self, group: str, channel: str) -> None:
-        """Take a channel out of a group; no error if it is not in it.
-
-        Raises:
-            TypeError: A name is not valid.
-            LayerUnavailable: The channel is not one of this process, and the server could not be reached in time.
-            LayerClosed: The layer was closed.
-        """
-        await self._wait_for(self._redis.group_discard(group, channel))
-
-    async def group_send(
-        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
-    ) -> SendReport:
-        """Send a message to every channel of a group; returns when the server has it. Never raises for a full channel.
-
-        Args:
-            group: The group; one without members is no error.
-            message: The message. Each receiver gets a copy of its own.
-            exclude: A channel, or several, to pass by.
-
-        Returns:
-            ``delivered_here`` counts the members that were in this process when it was sent, and the queues that took
-            it; those of other processes are not known here, so that ``delivered`` is None. ``dropped_full`` counts the
-            queues that were full, and ``processes`` those that have members.
-
-        Raises:
-            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
-        """
-        self._watch()
-        self._check_exclude(exclude)
-        return await self._redis.group_send(group, message, None if exclude == () else exclude)
-
-    def _check_exclude(self, exclude: str | Collection[str]) -> None:
-        if self._plain_wire and exclude != ():
-            raise ValueError("messages of wire='channels_redis' name no excluded channels: exclude must not be given")
-
-    async def flush(self) -> None:
-        """Drop all messages and all memberships of the layer's prefix, here, on the server, and in all processes.
-
-        It removes its own keys by their names, and no others. Receivers that wait go on waiting.
-
-        Raises:
-            LayerUnavailable: The server could not be reached in time; what is in this process is gone all the same.
-        """
-        self._core.flush()
-        with suppress(LayerClosed):
-            await self._redis.flush()
-
-    def flush_sync(self) -> None:
-        """Do what ``flush`` does, from any thread; it blocks until the server has done it."""
-        self._core.flush()
-        with suppress(LayerClosed):
-            self._redis.flush().wait()
-
-    async def close(self) -> None:
-        """Wait a second for the server to take what was sent, and end. Waiting receivers raise ``LayerClosed``."""
-        try:
-            self._core.stats()
-            if self._redis.is_started() and not self._is_closed():
-                with suppress(TimeoutError, LayerClosed, LayerUnavailable):
-                    async with asyncio.timeout(CLOSE_TIMEOUT):
-                        await self._redis.drain(True)
-        finally:
-            self._end()
-
-    def close_sync(self) -> None:
-        """Do what ``close`` does, from any thread; it blocks for a second at most."""
-        try:
-            self._core.stats()
-            if self._redis.is_started() and not self._is_closed():
-                with suppress(TimeoutError, LayerClosed, LayerUnavailable):
-                    self._redis.drain(True).wait(CLOSE_TIMEOUT)
-        finally:
-            self._end()
-
-    def _is_closed(self) -> bool:
-        return self._redis.link_stats().state == "closed"
-
-    def _end(self) -> None:
-        self._core.close()
-        if not self._is_closed():
-            self._redis.close()
+        return self._engine.process
 
     async def close_pools(self) -> None:
         """Wait until the server has what was sent, and what of it was for this process has come.
 
         channels_redis has connections for each loop, and closes them here.
         """
-        if self._redis.is_started():
-            await self._redis.drain(False)
+        asked = self._engine.drain()
+        if asked is not None:
+            await asked
 
     def serialize(self, message: Mapping[str, Any]) -> bytes:
         """Return the msgpack of a message, as it travels before it is encrypted."""
@@ -400,248 +231,34 @@ class RedisChannelLayer(NativeChannelLayer):
         """
         return unpack(message)
 
-    # Beyond Channels.
-
     async def connect(self) -> None:
         """Connect to the servers now, and not when the layer is first used.
 
         Raises:
             LayerUnavailable: They could not be reached in time; the error says why.
         """
-        self._watch()
-        await self._redis.connect()
+        await self._engine.connect()
 
     def connect_sync(self) -> None:
         """Do what ``connect`` does, from any thread; it blocks until they are connected."""
-        self._watch()
-        self._redis.connect().wait()
-
-    async def _wait_for(self, asked: Reply | None) -> None:
-        if asked is not None:
-            await asked
-
-    async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
-        """Send messages to channels, given as pairs, with one wait for all. A full channel is counted, and no error.
-
-        Returns:
-            ``delivered_here`` counts the messages to channels of this process, and those that queues took;
-            ``processes`` those that the server passed on to the process of their channel.
-
-        Raises:
-            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
-                Nothing was sent if a pair is not valid.
-        """
-        self._watch()
-        return await self._redis.send_many(pairs)
-
-    def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
-        """Do what ``send_many`` does, from any thread; it blocks until the server has the messages."""
-        self._watch()
-        return self._redis.send_many(pairs).wait()
-
-    async def group_send_many(
-        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
-    ) -> SendReport:
-        """Send messages to groups, given as pairs, with one wait for all; the report is as that of ``group_send``.
-
-        The excluded channel, or several, gets none of them.
-
-        Raises:
-            LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
-                Nothing was sent if a pair is not valid.
-        """
-        self._watch()
-        self._check_exclude(exclude)
-        return await self._redis.group_send_many(pairs, None if exclude == () else exclude)
-
-    def group_send_many_sync(
-        self, pairs: Iterable[tuple[str, Mapping[str, Any]]], *, exclude: str | Collection[str] = ()
-    ) -> SendReport:
-        """Do what ``group_send_many`` does, from any thread; it blocks until the server has the messages."""
-        self._watch()
-        self._check_exclude(exclude)
-        return self._redis.group_send_many(pairs, None if exclude == () else exclude).wait()
-
-    async def receive_many(self, channel: str, limit: int) -> list[Message]:
-        """Wait for a message and take those behind it too, up to ``limit``. Cancelling loses nothing.
-
-        Raises:
-            ValueError: ``limit`` is not a positive integer.
-            TypeError, ForeignChannel, LayerClosed: As ``receive``.
-        """
-        most = check_limit(limit)
-        self._watch()
-        await self._wait_for(self._redis.look(channel, most))
-        ready = self._core.receive_ready(channel, most)
-        if ready:
-            return ready
-        received = self._redis.receive_next(channel)
-        if type(received) is not Waiter:
-            return [received, *self._core.receive_ready(channel, most - 1)]
-        try:
-            await received
-            if most > 1:
-                # The first is not taken before: what is cancelled here leaves it in its place.
-                await self._wait_for(self._redis.look(channel, most - 1))
-            return [received.take(), *self._core.receive_ready(channel, most - 1)]
-        except BaseException:
-            received.close()
-            raise
-
-    def receive_many_sync(self, channel: str, limit: int, timeout: float | None = None) -> list[Message]:
-        """Do what ``receive_many`` does, blocking this thread as ``receive_sync`` does.
-
-        When it had to wait for the first message, those behind it are the ones that have come to this process by then.
-
-        Raises:
-            ValueError: ``limit`` is not a positive integer.
-            TimeoutError, RuntimeError, TypeError, ForeignChannel, LayerClosed: As ``receive_sync``.
-        """
-        most = check_limit(limit)
-        self._watch()
-        asked = self._redis.look(channel, most)
-        begun = time.monotonic()
-        if asked is not None and asyncio._get_running_loop() is None:
-            # A server that does not answer is waited for below, as by any receiver.
-            with suppress(TimeoutError):
-                asked.wait(None if timeout is None else max(timeout, _ROUND_TRIP))
-        ready = self._core.receive_ready(channel, most)
-        if ready:
-            return ready
-        left = None if timeout is None else timeout - (time.monotonic() - begun)
-        first = self._redis.receive_sync(channel, left)
-        return [first, *self._core.receive_ready(channel, most - 1)]
-
-    def receive_nowait(self, channel: str) -> Message:
-        """Take the next message if there is one. For a queue this asks the server, and blocks for one round trip.
-
-        Raises:
-            ChannelEmpty: There is none.
-            LayerUnavailable: The server of a queue could not be reached in time.
-            TypeError, ForeignChannel, LayerClosed: As ``receive``.
-        """
-        self._watch()
-        self._sleep_for(self._redis.look_at_once(channel))
-        return self._core.receive_nowait(channel)
-
-    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
-        """Do what ``send`` does, from any thread, with or without a loop.
-
-        To a channel of a process it does not wait for the server unless asked to; what the server does not take in
-        time is counted in ``stats().connection.unsent``, and told to the log. A queue is always waited for, because it
-        may be full. While 64 MiB wait for the server it blocks for up to ``send_timeout`` seconds, until there is room.
-
-        Args:
-            channel: The channel.
-            message: The message.
-            confirm: Wait for the server. Whether the channel's process is still there ``send_many_sync`` reports.
-
-        Raises:
-            LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
-            ChannelFull, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
-        """
-        self._watch()
-        if not (confirm or self._redis.is_queue(channel)):
-            self._redis.send_soon(channel, message)
-        else:
-            self._redis.send(channel, message).wait()
-
-    def receive_sync(self, channel: str, timeout: float | None = None) -> Message:
-        """Wait for the next message of a channel, blocking this thread.
-
-        Args:
-            channel: The channel.
-            timeout: Seconds to wait at most; None waits for ever.
-
-        Raises:
-            TimeoutError: The time is over; no message was taken.
-            RuntimeError: A loop runs in this thread; it would stand still.
-            TypeError, ForeignChannel, LayerClosed: As ``receive``.
-        """
-        self._watch()
-        return self._redis.receive_sync(channel, timeout)
-
-    def new_channel_sync(self, prefix: str = "specific") -> str:
-        """Do what ``new_channel`` does, from any thread; it blocks where that would wait."""
-        name = self._new_name(prefix)
-        self._watch()
-        if not self._redis.is_ready():
-            self._redis.connect().wait()
-        if self._plain_wire:
-            self._sleep_for(self._redis.listen(name))
-        return name
-
-    def group_add_sync(self, group: str, channel: str) -> None:
-        """Do what ``group_add`` does, from any thread; it blocks for a round trip if that would wait for one."""
-        self._watch()
-        self._sleep_for(self._redis.group_add(group, channel, float(self.group_expiry)))
-
-    def group_discard_sync(self, group: str, channel: str) -> None:
-        """Do what ``group_discard`` does, from any thread; it blocks for a round trip if that would wait for one."""
-        self._sleep_for(self._redis.group_discard(group, channel))
-
-    def _sleep_for(self, asked: Reply | None) -> None:
-        if asked is not None:
-            asked.wait()
-
-    def group_send_sync(
-        self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
-    ) -> SendReport:
-        """Do what ``group_send`` does, from any thread, with or without a loop, in a few microseconds.
-
-        It does not wait for the server unless asked to; what the server does not take in time is counted in
-        ``stats().connection.unsent``, and told to the log. If there are queues in the group it waits, because they may
-        be full. While 64 MiB wait for the server it blocks for up to ``send_timeout`` seconds, until there is room.
-
-        Returns:
-            As ``group_send``. ``processes`` is None if the server was not waited for, and ``delivered_here`` is no
-            evidence then: it counts the members here before the server has the message.
-
-        Raises:
-            LayerUnavailable: As ``send``; or, without waiting, no server can be reached.
-            TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
-        """
-        self._watch()
-        self._check_exclude(exclude)
-        wait = confirm or self._redis.has_queues(group)
-        excluded = None if exclude == () else exclude
-        if not wait:
-            return self._redis.group_send_soon(group, message, excluded)
-        return self._redis.group_send(group, message, excluded).wait()
-
-    def _group_send_soon(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
-        self._watch()
-        self._redis.group_send_soon(group, message, None, ledger)
-        return True
+        self._engine.connect().wait()
 
     def _close_here(self, channel: str) -> None:
-        if self._redis.is_queue(channel):
+        if self._engine.is_queue(channel):
             self._core.close_channel(channel)
         else:
             self.close_channel(channel)
 
     def stats(self) -> RedisStats:
         """Read the layer's counters. Nothing is asked of the server: what is in queues is known from the last look."""
-        return redis_stats(*self._redis.stats())
-
-    # What the connection says.
-
-    def _watch(self) -> None:
-        """Have somebody listen to what the connection has to say, from the first use on."""
-        if not self._watched:
-            with self._watching:
-                if not self._watched:
-                    self._watched = True
-                    start_watcher(self, self._redis)
+        return redis_stats(*self._engine.stats())
 
 
-def _first_receive(reference: "weakref.ref[RedisChannelLayer]", channel: str) -> Message | Waiter | Reply:
-    """Receive for the first time in this process."""
-    layer = cast(RedisChannelLayer, reference())  # it is alive: its method has been called
-    layer._watch()
-    layer._receive = layer._redis.receive
-    received: Message | Waiter | Reply = layer._receive(channel)
-    return received
+def _watch(reference: "weakref.ref[RedisChannelLayer]") -> None:
+    """Have somebody listen to what the connection has to say, from the first use on."""
+    layer = reference()
+    if layer is not None:
+        start_watcher(layer, layer._engine)
 
 
 _runtimes: dict[int, Runtime] = {}
@@ -662,11 +279,12 @@ def _at_exit() -> None:
     """
     end = time.monotonic() + CLOSE_TIMEOUT
     for layer in living_layers():
-        if isinstance(layer, RedisChannelLayer) and not layer._is_closed():
-            if layer._redis.is_started():
+        if isinstance(layer, RedisChannelLayer):
+            asked = layer._engine.finish()
+            if asked is not None:
                 with suppress(Exception):
-                    layer._redis.drain(True).wait(max(0.0, end - time.monotonic()))
-            layer._redis.close()
+                    asked.wait(max(0.0, end - time.monotonic()))
+            layer._engine.close()
     join_watchers()
 
 

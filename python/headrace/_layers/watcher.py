@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from headrace._core import Ledger, RedisLayer, threads_are_greenlets
+from headrace._layers.native import CLOSE_TIMEOUT
 
-__all__ = ["CLOSE_TIMEOUT", "Gap", "join_watchers", "start_watcher"]
+__all__ = ["Gap", "join_watchers", "start_watcher"]
 
 _logger = logging.getLogger("headrace.redis")
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that the end of a layer, or of the process, waits for the server to take what was sent."""
 
 _LOOK = 1.0
 """Seconds between two looks, at most."""

@@ -53,7 +53,7 @@ class Backend:
 
     def is_closed(self) -> bool:
         """Tell whether its owner has closed the layer."""
-        return isinstance(self.layer, RedisChannelLayer) and self.layer._is_closed()
+        return isinstance(self.layer, RedisChannelLayer) and self.layer._engine.is_closed()
 
 
 class _Made:

@@ -112,7 +112,7 @@ class Hub:
             self._count(len(messages))
 
     def _send_soon(self, message: dict[str, Any]) -> bool:
-        soon: bool = self.layer._group_send_soon(message["type"], message, self.later.ledger)
+        soon: bool = self.layer._group_send_unattended(message["type"], message, self.later.ledger)
         return soon
 
     async def async_broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:

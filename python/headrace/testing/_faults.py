@@ -171,7 +171,7 @@ class FaultyLayer(InMemoryChannelLayer):
         """Send as ``InMemoryChannelLayer.send`` does, unless a fault says otherwise."""
         self._send_faultily(channel, message)
 
-    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
+    def send_sync(self, channel: str, message: Mapping[str, Any], confirm: bool = False) -> None:
         """Do what ``send`` does, from any thread, with or without a loop."""
         self._send_faultily(channel, message)
 
@@ -194,7 +194,7 @@ class FaultyLayer(InMemoryChannelLayer):
         """Do what ``group_send`` does, from any thread, with or without a loop."""
         return self._group_send_faultily(group, message, exclude)
 
-    def _group_send_soon(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
+    def _group_send_unattended(self, group: str, message: Mapping[str, Any], ledger: Ledger) -> bool:
         self._group_send_faultily(group, message)
         return True
 

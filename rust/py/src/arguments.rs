@@ -11,7 +11,7 @@ use pyo3::exceptions::PyTypeError;
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
 #[cfg(feature = "stubs")]
 use pyo3::{type_hint_identifier, type_hint_subscript};
 
@@ -103,9 +103,17 @@ impl<'py> Outgoing<'_, 'py> {
 }
 
 impl Exclude<'_, '_> {
+    /// Whether it is anything else than the empty tuple, which stands for nothing.
+    pub(crate) fn is_given(self) -> bool {
+        !self.0.cast::<PyTuple>().is_ok_and(|names| names.is_empty())
+    }
+
     /// The channels, whose names are valid.
     pub(crate) fn channels(self) -> PyResult<Vec<String>> {
         let channel = |name: &Bound<'_, PyAny>| valid(name, NameKind::Channel).map(str::to_owned);
+        if !self.is_given() {
+            return Ok(Vec::new());
+        }
         if self.0.is_instance_of::<PyString>() {
             return Ok(vec![channel(&self.0)?]);
         }

@@ -13,11 +13,13 @@ use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::{LayerClock, LayerConfig, ManualClock};
 use crate::errors::{ChannelEmpty, send_to_python, to_python};
 use crate::event_loop::{Wakes, address, drained_loop, running_loop};
+use crate::first_use::FirstUse;
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::receiver::{
     Engine, Mailboxes, Receiver, Waiter, call_alarms, deliver, drop_attached, give_back, hand_out,
 };
+use crate::reply::Reply;
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport, reached};
 
 mod receiving;
@@ -40,6 +42,7 @@ pub(crate) struct MemoryLayer {
     owner: OnceLock<String>,
     /// The pattern objects that the engine's capacity rules ask; kept here for the garbage collector.
     patterns: Vec<Arc<Py<PyAny>>>,
+    first_group_send: FirstUse,
 }
 
 impl MemoryLayer {
@@ -75,6 +78,27 @@ impl MemoryLayer {
         Message::new(message, self.strict, compared)
     }
 
+    fn group_send_past(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: &[&str],
+    ) -> PyResult<SendReport> {
+        self.first_group_send.note(py)?;
+        let message = self.message(message.value())?;
+        let fan_out = self
+            .engine
+            .group_send(group.name()?, message, exclude)
+            .map_err(to_python)?;
+        deliver(py, &self.engine, fan_out.hand_offs)?;
+        call_alarms(py, &self.engine)?;
+        Ok(SendReport::of_memory(
+            fan_out.report,
+            reached(&fan_out.report),
+        ))
+    }
+
     fn pairs(&self, pairs: Pairs<'_, '_>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
         self.engine.check_open().map_err(to_python)?;
         pairs.read(kind, |message| self.message(message))
@@ -84,12 +108,13 @@ impl MemoryLayer {
 #[pymethods]
 impl MemoryLayer {
     #[new]
-    #[pyo3(signature = (config, clock=None, owner=None))]
+    #[pyo3(signature = (config, clock=None, owner=None, before_group_send=None))]
     fn new(
         py: Python<'_>,
         config: LayerConfig,
         clock: Option<&ManualClock>,
         owner: Option<String>,
+        before_group_send: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let (settings, patterns) = config.to_core(py)?;
         Ok(Self {
@@ -104,6 +129,7 @@ impl MemoryLayer {
             process: std::process::id(),
             owner: owner.map(OnceLock::from).unwrap_or_default(),
             patterns,
+            first_group_send: FirstUse::new(before_group_send),
         })
     }
 
@@ -125,28 +151,49 @@ impl MemoryLayer {
         Ok(())
     }
 
+    /// Do what `send` does: there is nothing to wait for.
+    fn send_soon(
+        &self,
+        py: Python<'_>,
+        channel: Channel<'_, '_>,
+        message: Outgoing<'_, '_>,
+    ) -> PyResult<()> {
+        self.send(py, channel, message)
+    }
+
     /// Send to every member of a group but the excluded. Never blocks.
-    #[pyo3(signature = (group, message, exclude=None))]
     fn group_send(
         &self,
         py: Python<'_>,
         group: Group<'_, '_>,
         message: Outgoing<'_, '_>,
-        exclude: Option<Exclude<'_, '_>>,
+        exclude: Exclude<'_, '_>,
     ) -> PyResult<SendReport> {
-        let message = self.message(message.value())?;
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
+        let exclude = exclude.channels()?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let fan_out = self
-            .engine
-            .group_send(group.name()?, message, &exclude)
-            .map_err(to_python)?;
-        deliver(py, &self.engine, fan_out.hand_offs)?;
-        call_alarms(py, &self.engine)?;
-        Ok(SendReport::of_memory(
-            fan_out.report,
-            reached(&fan_out.report),
-        ))
+        self.group_send_past(py, group, message, &exclude)
+    }
+
+    /// Do what `group_send` does: there is nothing to wait for.
+    fn group_send_soon(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<SendReport> {
+        self.group_send(py, group, message, exclude)
+    }
+
+    /// Send to a group. It is done when it returns: there is nothing that could fail later, and nothing to enter in the ledger.
+    fn group_send_unattended(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        _ledger: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.group_send_past(py, group, message, &[]).map(drop)
     }
 
     /// Send each message to its channel. Bad input is found before anything is sent; full channels are counted.
@@ -169,14 +216,13 @@ impl MemoryLayer {
     }
 
     /// Send each message to its group, but not to the excluded channels. Bad input is found before anything is sent.
-    #[pyo3(signature = (pairs, exclude=None))]
     fn group_send_many(
         &self,
         py: Python<'_>,
         pairs: Pairs<'_, '_>,
-        exclude: Option<Exclude<'_, '_>>,
+        exclude: Exclude<'_, '_>,
     ) -> PyResult<SendReport> {
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
+        let exclude = exclude.channels()?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let mut report = headrace_core::SendReport::default();
         let mut processes = 0;
@@ -191,6 +237,17 @@ impl MemoryLayer {
         deliver(py, &self.engine, hand_offs)?;
         call_alarms(py, &self.engine)?;
         Ok(SendReport::of_memory(report, processes))
+    }
+
+    /// Do what `receive` does: nothing has to be looked for first.
+    fn receive_next(slf: &Bound<'_, Self>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+        Self::receive(slf, channel)
+    }
+
+    /// Have up to so many messages come here. They are here.
+    #[staticmethod]
+    fn look(_channel: Channel<'_, '_>, _most: usize) -> Option<Reply> {
+        None
     }
 
     /// Take the oldest message, or return a `Waiter` for the next one.
@@ -237,7 +294,11 @@ impl MemoryLayer {
 
     /// Take the oldest message.
     #[pyo3(signature = (channel) -> "dict[str, object]")]
-    fn receive_nowait(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn receive_nowait(
+        &self,
+        py: Python<'_>,
+        channel: Channel<'_, '_>,
+    ) -> PyResult<Py<PyAny>> {
         let name = self.receivable(&channel)?;
         match self.engine.take(name).map_err(to_python)? {
             Some(envelope) => hand_out(py, &self.engine, envelope),
@@ -245,17 +306,17 @@ impl MemoryLayer {
         }
     }
 
-    /// Take up to `max` messages that are there.
-    #[pyo3(signature = (channel, max) -> "list[dict[str, object]]")]
-    fn receive_ready<'py>(
+    /// Take up to so many messages that are there.
+    #[pyo3(signature = (channel, most) -> "list[dict[str, object]]")]
+    pub(crate) fn receive_ready<'py>(
         &self,
         py: Python<'py>,
         channel: Channel<'_, '_>,
-        max: usize,
+        most: usize,
     ) -> PyResult<Bound<'py, PyList>> {
         let name = self.receivable(&channel)?;
         let messages = PyList::empty(py);
-        while messages.len() < max {
+        while messages.len() < most {
             // What was taken is not to be lost to an error: the next receive will meet it again.
             let Ok(Some(envelope)) = self.engine.take(name) else {
                 break;
@@ -278,6 +339,19 @@ impl MemoryLayer {
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
         self.receive_sync_then(py, channel, timeout, || {})
+    }
+
+    /// As `receive_sync`, with up to so many messages, of which those behind the first are there.
+    #[pyo3(signature = (channel, most, timeout=None) -> "list[dict[str, object]]")]
+    fn receive_many_sync<'py>(
+        &self,
+        py: Python<'py>,
+        channel: Channel<'_, '_>,
+        most: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let first = self.receive_sync_then(py, channel, timeout, || {})?;
+        self.with_ready(py, first, channel, most)
     }
 
     fn group_add(&self, group: Group<'_, '_>, channel: Channel<'_, '_>) -> PyResult<()> {
@@ -352,6 +426,12 @@ impl MemoryLayer {
         self.engine.flush();
     }
 
+    /// Wait until all that was sent is where it belongs. It is.
+    #[staticmethod]
+    fn finish() -> Option<Reply> {
+        None
+    }
+
     /// Flush, refuse everything from now on, and wake all receivers with `LayerClosed`.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let mut wakes = Wakes::default();
@@ -380,6 +460,7 @@ impl MemoryLayer {
         for pattern in &self.patterns {
             visit.call(&**pattern)?;
         }
+        self.first_group_send.traverse(&visit)?;
         // In the child of a fork another thread of the parent may have the engine's lock for ever.
         if self.process != std::process::id() {
             return Ok(());

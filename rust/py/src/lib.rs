@@ -18,6 +18,7 @@ mod arguments;
 mod config;
 mod errors;
 mod event_loop;
+mod first_use;
 mod greenlets;
 mod inbox;
 mod interpreters;

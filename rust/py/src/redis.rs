@@ -1,21 +1,23 @@
 //! The Redis layer as Python sees it: convert, call, convert back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
-use headrace_core::redis::{Location, RedisEngine, Runtime as Thread};
+use headrace_core::redis::{ConnectionState, Location, RedisEngine, Runtime as Thread};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::config::seconds;
-use crate::errors::to_python;
+use crate::errors::{fault_to_python, to_python};
+use crate::event_loop::is_running;
+use crate::first_use::FirstUse;
 use crate::layer::MemoryLayer;
 use crate::receiver::Waiter;
-use crate::reply::{Reply, Sent};
+use crate::reply::{Forgiven, Reply, Sent};
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
 mod config;
@@ -58,10 +60,26 @@ pub(crate) struct RedisLayer {
     unattended: Ledger,
     /// How the part before the `!` of the names ends that are channels of this process.
     owner: String,
+    /// How long a membership lasts.
+    group_expiry: Duration,
+    first_use: FirstUse,
 }
 
 /// How long a receiver that does not want to wait waits for the server's answer at most, in seconds.
 const ROUND_TRIP: f64 = 0.25;
+
+/// Until when a receiver with this timeout, in seconds, waits for the server's answer.
+fn patience(begun: Instant, timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(timeout) = timeout else {
+        return Ok(None);
+    };
+    Ok(begun.checked_add(seconds(timeout.max(ROUND_TRIP))?))
+}
+
+/// What is left of a timeout. NaN stays NaN, to be refused.
+fn left(begun: Instant, timeout: Option<f64>) -> Option<f64> {
+    timeout.map(|timeout| timeout - begun.elapsed().as_secs_f64())
+}
 
 fn names(names: Vec<Arc<str>>) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
@@ -74,7 +92,9 @@ impl RedisLayer {
         config: RedisConfig,
         local: Bound<'_, MemoryLayer>,
         expiry: f64,
+        group_expiry: f64,
         runtime: &Runtime,
+        before_use: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let limit = config.max_message_bytes;
         let settings = config.into_core(seconds(expiry)?)?;
@@ -92,6 +112,8 @@ impl RedisLayer {
             limit,
             unattended: Ledger::default(),
             owner,
+            group_expiry: seconds(group_expiry)?,
+            first_use: FirstUse::new(before_use),
         })
     }
 
@@ -106,23 +128,25 @@ impl RedisLayer {
         self.engine.is_ready()
     }
 
-    /// Whether it was ever used.
-    fn is_started(&self) -> bool {
-        self.engine.is_started()
-    }
-
     /// Whether a channel is a queue, and no channel of a process.
     fn is_queue(&self, channel: Channel<'_, '_>) -> PyResult<bool> {
         Ok(self.engine.location(channel.name()?) == Location::Queue)
     }
 
     /// Become connected.
-    fn connect(&self) -> Reply {
-        self.asked(|ticket| self.engine.connect(ticket))
+    fn connect(&self, py: Python<'_>) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        Ok(self.asked(|ticket| self.engine.connect(ticket)))
     }
 
     /// Send one message.
-    fn send(&self, channel: Channel<'_, '_>, message: Outgoing<'_, '_>) -> PyResult<Reply> {
+    fn send(
+        &self,
+        py: Python<'_>,
+        channel: Channel<'_, '_>,
+        message: Outgoing<'_, '_>,
+    ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
         let message = self.prepare_send(channel, message)?;
         let sent = Sent {
             channel: Some(channel.name()?.to_owned()),
@@ -132,26 +156,33 @@ impl RedisLayer {
         Ok(reply.with_sent(sent))
     }
 
-    /// Send one message, and wait for nothing but room, if too much waits already.
+    /// Send one message, and wait for nothing but room, if too much waits already. To a queue, which may be full, there is a
+    /// reply.
     fn send_soon(
         &self,
         py: Python<'_>,
         channel: Channel<'_, '_>,
         message: Outgoing<'_, '_>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<Reply>> {
+        if self.is_queue(channel)? {
+            return self.send(py, channel, message).map(Some);
+        }
+        self.first_use.note(py)?;
         let message = self.prepare_send(channel, message)?;
-        self.send_with_room(py, message, None)
+        self.send_with_room(py, message, None)?;
+        Ok(None)
     }
 
     /// Send to the members of a group but the excluded.
-    #[pyo3(signature = (group, message, exclude=None))]
     fn group_send(
         &self,
+        py: Python<'_>,
         group: Group<'_, '_>,
         message: Outgoing<'_, '_>,
-        exclude: Option<Exclude<'_, '_>>,
+        exclude: Exclude<'_, '_>,
     ) -> PyResult<Reply> {
-        let (message, here) = self.prepare_group_send(group, message, exclude)?;
+        self.first_use.note(py)?;
+        let (message, here) = self.prepare_group_send(group, message, Some(exclude))?;
         let reply = self.asked(|ticket| self.engine.send(message, Some(ticket)));
         Ok(reply.with_sent(Sent {
             here,
@@ -159,25 +190,44 @@ impl RedisLayer {
         }))
     }
 
-    /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is
-    /// entered in the ledger, if there is one.
-    #[pyo3(signature = (group, message, exclude=None, ledger=None))]
-    fn group_send_soon(
+    /// Send to the members of a group, and wait for nothing but room, if too much waits already: that gives a report. If there
+    /// are queues in the group, which may be full, there is a reply.
+    #[pyo3(signature = (group, message, exclude) -> "SendReport | Reply")]
+    fn group_send_soon<'py>(
+        &self,
+        py: Python<'py>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.engine.has_queues(group.name()?) {
+            let reply = self.group_send(py, group, message, exclude)?;
+            return Ok(Bound::new(py, reply)?.into_any());
+        }
+        self.first_use.note(py)?;
+        let (message, here) = self.prepare_group_send(group, message, Some(exclude))?;
+        self.send_with_room(py, message, None)?;
+        Ok(Bound::new(py, SendReport::of_unanswered(here))?.into_any())
+    }
+
+    /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is entered
+    /// in the ledger.
+    fn group_send_unattended(
         &self,
         py: Python<'_>,
         group: Group<'_, '_>,
         message: Outgoing<'_, '_>,
-        exclude: Option<Exclude<'_, '_>>,
-        ledger: Option<&Bound<'_, Ledger>>,
-    ) -> PyResult<SendReport> {
-        let (message, here) = self.prepare_group_send(group, message, exclude)?;
-        let enter = |ledger: &Bound<'_, Ledger>| ledger.get().enter(&self.unattended);
-        self.send_with_room(py, message, ledger.map(enter).map(Ticket::Ledger))?;
-        Ok(SendReport::of_unanswered(here))
+        ledger: &Bound<'_, Ledger>,
+    ) -> PyResult<()> {
+        self.first_use.note(py)?;
+        let (message, _) = self.prepare_group_send(group, message, None)?;
+        let entry = ledger.get().enter(&self.unattended);
+        self.send_with_room(py, message, Some(Ticket::Ledger(entry)))
     }
 
     /// Send each message to its channel. A full channel is counted, and no error.
-    fn send_many(&self, pairs: Pairs<'_, '_>) -> PyResult<Reply> {
+    fn send_many(&self, py: Python<'_>, pairs: Pairs<'_, '_>) -> PyResult<Reply> {
+        self.first_use.note(py)?;
         let messages = self.pairs(pairs, NameKind::Channel)?;
         let (full_here, reply) =
             self.all_asked(|ticket| self.engine.send_many(&messages, ticket))?;
@@ -190,14 +240,16 @@ impl RedisLayer {
     }
 
     /// Send each message to its group, but not to the excluded channels.
-    #[pyo3(signature = (pairs, exclude=None))]
     fn group_send_many(
         &self,
+        py: Python<'_>,
         pairs: Pairs<'_, '_>,
-        exclude: Option<Exclude<'_, '_>>,
+        exclude: Exclude<'_, '_>,
     ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        self.check_exclude(exclude)?;
         let messages = self.pairs(pairs, NameKind::Group)?;
-        let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
+        let exclude = exclude.channels()?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let ((), reply) =
             self.all_asked(|ticket| self.engine.group_send_many(&messages, &exclude, ticket))?;
@@ -212,15 +264,15 @@ impl RedisLayer {
         }))
     }
 
-    /// Put a channel in a group for so many seconds. None: it is done.
+    /// Put a channel in a group. None: it is done.
     fn group_add(
         &self,
+        py: Python<'_>,
         group: Group<'_, '_>,
         channel: Channel<'_, '_>,
-        expiry: f64,
     ) -> PyResult<Option<Reply>> {
-        let (group, channel) = (group.name()?, channel.name()?);
-        self.join(group, channel, seconds(expiry)?)
+        self.first_use.note(py)?;
+        self.join(group.name()?, channel.name()?, self.group_expiry)
     }
 
     /// Take a channel out of a group. None: it is done.
@@ -242,8 +294,9 @@ impl RedisLayer {
     /// Take the oldest message of a channel, or return a `Waiter` for the next one. Before the first of a queue, return a
     /// `Reply`: when that has been waited for, `receive_next` has the message or the waiter.
     fn receive(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+        self.first_use.note(py)?;
         if self.engine.has_to_look(channel.name()?)
-            && let Some(reply) = self.look(channel, 1)?
+            && let Some(reply) = self.look(py, channel, 1)?
         {
             return Ok(Py::new(py, reply)?.into_any());
         }
@@ -260,15 +313,25 @@ impl RedisLayer {
     }
 
     /// Take up to so many messages of a queue into the local mailbox; an unreachable server has none. None: it is no queue.
-    fn look(&self, channel: Channel<'_, '_>, most: usize) -> PyResult<Option<Reply>> {
+    fn look(
+        &self,
+        py: Python<'_>,
+        channel: Channel<'_, '_>,
+        most: usize,
+    ) -> PyResult<Option<Reply>> {
+        self.first_use.note(py)?;
         let channel = channel.name()?;
         self.progress(|ticket| self.engine.look(channel, most, ticket))
     }
 
-    /// Take a message of a queue into the local mailbox, for somebody who does not wait. None: there is nothing to wait for.
-    fn look_at_once(&self, channel: Channel<'_, '_>) -> PyResult<Option<Reply>> {
-        let channel = channel.name()?;
-        self.progress(|ticket| Ok(self.engine.look_at_once(channel, ticket)))
+    /// Take the oldest message. For a queue this asks the server, and sleeps for one round trip.
+    #[pyo3(signature = (channel) -> "dict[str, object]")]
+    fn receive_nowait(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
+        self.first_use.note(py)?;
+        if let Some(fetched) = self.look_at_once(channel.name()?)? {
+            fetched.wait(py, None)?;
+        }
+        self.local.get().receive_nowait(py, channel)
     }
 
     /// Take the oldest message of a queue; sleep until there is one, or until the time is over.
@@ -279,22 +342,42 @@ impl RedisLayer {
         channel: Channel<'_, '_>,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
+        self.first_use.note(py)?;
         let name = channel.name()?;
         let begun = Instant::now();
-        if let Some(fetched) = self.look_at_once(channel)? {
+        if let Some(fetched) = self.look_at_once(name)? {
             // A message that is there is returned without a timeout. A server that is unreachable is waited for, as by
             // any receiver.
-            let patience = match timeout {
-                Some(timeout) => begun.checked_add(seconds(timeout.max(ROUND_TRIP))?),
-                None => None,
-            };
-            fetched.sleep(py, patience)?;
+            fetched.sleep(py, patience(begun, timeout)?)?;
         }
-        // NaN stays NaN, to be refused.
-        let left = |timeout: f64| timeout - begun.elapsed().as_secs_f64();
-        let timeout = timeout.map(left);
         let mailboxes = self.local.get();
-        mailboxes.receive_sync_then(py, channel, timeout, || self.attend(name))
+        mailboxes.receive_sync_then(py, channel, left(begun, timeout), || self.attend(name))
+    }
+
+    /// As `receive_sync`, with up to so many messages, of which those behind the first are the ones that have come here by then.
+    #[pyo3(signature = (channel, most, timeout=None) -> "list[dict[str, object]]")]
+    fn receive_many_sync<'py>(
+        &self,
+        py: Python<'py>,
+        channel: Channel<'_, '_>,
+        most: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let begun = Instant::now();
+        let mailboxes = self.local.get();
+        if let Some(fetched) = self.look(py, channel, most)?
+            && !is_running(py)
+            && let Some(answer) = fetched.sleep(py, patience(begun, timeout)?)?
+            && let Some(fault) = answer.fault
+        {
+            return Err(fault_to_python(py, &fault));
+        }
+        let ready = mailboxes.receive_ready(py, channel, most)?;
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
+        let first = self.receive_sync(py, channel, left(begun, timeout))?;
+        mailboxes.with_ready(py, first, channel, most)
     }
 
     /// Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
@@ -302,11 +385,6 @@ impl RedisLayer {
         self.engine
             .close_channel(channel.name()?)
             .map_err(to_python)
-    }
-
-    /// Whether queues are in a group.
-    fn has_queues(&self, group: Group<'_, '_>) -> PyResult<bool> {
-        Ok(self.engine.has_queues(group.name()?))
     }
 
     fn group_channels(&self, group: Group<'_, '_>) -> PyResult<Vec<String>> {
@@ -339,14 +417,29 @@ impl RedisLayer {
         stats.map(Into::into).map_err(to_python)
     }
 
-    /// Remove what the layer has, everywhere.
+    /// Remove what the layer has, everywhere. It is no error if it is closed.
     fn flush(&self) -> Reply {
-        self.asked(|ticket| self.engine.flush(ticket))
+        self.engine.local().flush();
+        let reply = self.asked(|ticket| self.engine.flush(ticket));
+        reply.with_forgiven(Forgiven::Closed)
     }
 
-    /// Wait until the server has what was sent.
-    fn drain(&self, ending: bool) -> Reply {
-        self.asked(|ticket| self.engine.drain(ending, ticket))
+    /// Wait until the server has what was sent, and what of it was for this process has come. None: nothing was.
+    fn drain(&self) -> Option<Reply> {
+        let started = self.engine.is_started();
+        started.then(|| self.asked(|ticket| self.engine.drain(false, ticket)))
+    }
+
+    /// Wait until the server has what was sent, at the end; it is no error if it does not get it. None: there is nothing to wait
+    /// for.
+    fn finish(&self) -> Option<Reply> {
+        // What has expired by now was not dropped by the end.
+        self.engine.local().stats();
+        if !self.engine.is_started() || self.is_closed() {
+            return None;
+        }
+        let reply = self.asked(|ticket| self.engine.drain(true, ticket));
+        Some(reply.with_forgiven(Forgiven::All))
     }
 
     /// What became of all sends that were given a ledger.
@@ -356,7 +449,14 @@ impl RedisLayer {
 
     /// End the connections.
     fn close(&self) {
-        self.asked(|ticket| self.engine.close(ticket));
+        if !self.is_closed() {
+            self.asked(|ticket| self.engine.close(ticket));
+        }
+    }
+
+    /// Whether the connections were ended.
+    fn is_closed(&self) -> bool {
+        self.engine.link_stats().state == ConnectionState::Closed
     }
 
     /// A reading of the connections alone.
@@ -379,6 +479,7 @@ impl RedisLayer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.first_use.traverse(&visit)?;
         visit.call(&self.local)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use headrace_core::Parker;
-use headrace_core::redis::Answer;
+use headrace_core::redis::{Answer, Fault, FaultKind};
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTimeoutError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -40,6 +40,25 @@ impl Sent {
     }
 }
 
+/// The faults that are no errors of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgiven {
+    None,
+    /// That the layer was closed.
+    Closed,
+    All,
+}
+
+impl Forgiven {
+    fn includes(self, fault: &Fault) -> bool {
+        match self {
+            Self::None => false,
+            Self::Closed => fault.kind() == FaultKind::Closed,
+            Self::All => true,
+        }
+    }
+}
+
 /// What was done before the answer to it was there. It is confirmed by an answer without a fault, and else dropped.
 pub(crate) trait Provisional: Debug + Send + Sync {
     /// The server has done its part.
@@ -62,6 +81,7 @@ pub(crate) struct Reply {
     provisional: Mutex<Option<Box<dyn Provisional>>>,
     /// What is known of the message, if it is the answer to one.
     sent: Sent,
+    forgiven: Forgiven,
 }
 
 /// Where an answer is put, by the thread that does the input and output.
@@ -151,6 +171,7 @@ impl Reply {
             park: OnceLock::new(),
             provisional: Mutex::new(None),
             sent: Sent::default(),
+            forgiven: Forgiven::None,
         }
     }
 
@@ -158,6 +179,13 @@ impl Reply {
     #[must_use]
     pub(crate) fn with_sent(mut self, sent: Sent) -> Self {
         self.sent = sent;
+        self
+    }
+
+    /// The same, where these faults are no errors.
+    #[must_use]
+    pub(crate) fn with_forgiven(mut self, forgiven: Forgiven) -> Self {
+        self.forgiven = forgiven;
         self
     }
 
@@ -169,14 +197,16 @@ impl Reply {
     }
 
     /// What the answer comes to.
-    fn report(&self, py: Python<'_>, answer: &Answer) -> PyResult<SendReport> {
+    fn report(&self, py: Python<'_>, mut answer: Answer) -> PyResult<SendReport> {
+        let forgiven = self.forgiven;
+        answer.fault.take_if(|fault| forgiven.includes(fault));
         let provisional = self.provisional.take();
         if answer.fault.is_none()
             && let Some(provisional) = provisional
         {
             provisional.confirm();
         }
-        self.sent.report(py, answer)
+        self.sent.report(py, &answer)
     }
 
     /// Where the answer is to be put.
@@ -255,7 +285,7 @@ impl Reply {
         // The loop runs here, so the task is parked before it can be woken.
         let asker = Asker::Task(slf.clone().unbind());
         match reply.pending.take_or_wait(asker)? {
-            Some(answer) => Err(PyStopIteration::new_err((reply.report(py, &answer)?,))),
+            Some(answer) => Err(PyStopIteration::new_err((reply.report(py, answer)?,))),
             None if park.is_spent() => {
                 reply.release();
                 Err(PyRuntimeError::new_err(
@@ -298,13 +328,13 @@ impl Reply {
     ///     LayerClosed: The layer was closed.
     ///     RuntimeError: The reply was taken, or somebody else waits for it.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<SendReport> {
+    pub(crate) fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<SendReport> {
         let end = match timeout {
             Some(timeout) => Instant::now().checked_add(seconds(timeout)?),
             None => None,
         };
         match self.sleep(py, end)? {
-            Some(answer) => self.report(py, &answer),
+            Some(answer) => self.report(py, answer),
             None => Err(PyTimeoutError::new_err("there was no answer in time")),
         }
     }

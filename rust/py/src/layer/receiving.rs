@@ -7,6 +7,7 @@ use headrace_core::Received;
 use headrace_core::name::NameKind;
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use super::MemoryLayer;
 use crate::arguments::Channel;
@@ -18,6 +19,19 @@ use crate::receiver::{Engine, Receiver, SleepingThread, hand_out};
 const TOKEN_BYTES: usize = 1 + 24;
 
 impl MemoryLayer {
+    /// A message, and up to so many with it that are there.
+    pub(crate) fn with_ready<'py>(
+        &self,
+        py: Python<'py>,
+        first: Py<PyAny>,
+        channel: Channel<'_, '_>,
+        most: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let messages = self.receive_ready(py, channel, most.saturating_sub(1))?;
+        messages.insert(0, first)?;
+        Ok(messages)
+    }
+
     /// As `receive_sync`; `on_queued` is called when this thread is among the waiters.
     pub(crate) fn receive_sync_then(
         &self,

@@ -117,6 +117,9 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Option<Exclude<'_, '_>>,
     ) -> PyResult<(Prepared, usize)> {
+        if let Some(exclude) = exclude {
+            self.check_exclude(exclude)?;
+        }
         let payload = self.encode(message.value())?;
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
@@ -125,6 +128,21 @@ impl RedisLayer {
         let prepared = prepared.map_err(|error| unsent(error, group))?;
         let members = self.engine.local().group_count_without(group, &exclude);
         Ok((prepared, members.map_err(to_python)?))
+    }
+
+    /// Refuses excluded channels where a message cannot name them.
+    pub(super) fn check_exclude(&self, exclude: Exclude<'_, '_>) -> PyResult<()> {
+        if !self.engine.wire().has_envelopes() && exclude.is_given() {
+            return Err(PyValueError::new_err(
+                "messages of wire='channels_redis' name no excluded channels: exclude must not be given",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes a message of a queue into the local mailbox, for somebody who does not wait. None: there is nothing to wait for.
+    pub(super) fn look_at_once(&self, channel: &str) -> PyResult<Option<Reply>> {
+        self.progress(|ticket| Ok(self.engine.look_at_once(channel, ticket)))
     }
 
     fn encode(&self, message: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
