@@ -66,7 +66,6 @@ class Connection:
         receive: Returns the client's next message, when awaited.
         send: Sends one to it.
         backend: As for ``Hub``.
-        loop: As for ``Hub``.
 
     Attributes:
         hub: Its broadcaster.
@@ -87,7 +86,6 @@ class Connection:
         receive: Receive,
         send: Send,
         backend: Backend,
-        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         kind: Any = type(server)
         mailbox = TopicMailbox(
@@ -98,7 +96,7 @@ class Connection:
         # Whether a broadcast is sent to the client as it is: no method that could change it is overridden. The methods
         # are compared here and not when the class is made, because tracers and tests replace them later.
         self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
-        self.hub = Hub(kind.__name__, backend, loop, self._server, mailbox)
+        self.hub = Hub(kind.__name__, backend, None, self._server, mailbox)
         self.outgoing = Outgoing(self._server, send, self.hub)
         self.incoming = Incoming(self._server, receive, self.outgoing)
         self._delivering: asyncio.Task[None] | None = None

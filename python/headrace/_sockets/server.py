@@ -53,7 +53,6 @@ class BaseSocketServer(Broadcaster):
         config: As for ``Broadcaster``.
         layer: As for ``Broadcaster``.
         allow_memory: As for ``Broadcaster``.
-        loop: As for ``Broadcaster``.
 
     Raises:
         TypeError, ValueError: An argument is wrong; the error names it.
@@ -156,7 +155,6 @@ class BaseSocketServer(Broadcaster):
         config: Mapping[str, Any] | None = None,
         layer: ChannelLayer | str | None = None,
         allow_memory: bool | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         receive = receive_nothing if receive is None else receive
         send = Nowhere(type(self).__name__) if send is None else send
@@ -178,7 +176,7 @@ class BaseSocketServer(Broadcaster):
         self.configure()
         _check_codec(self.ws_encoder, self.ws_decoder, self.subprotocol)
         backend = backend_of(self.hosts, self.config, self.layer, self.allow_memory)
-        self._headrace_connection = Connection(self, self._headrace_hooks, receive, send, backend, loop)
+        self._headrace_connection = Connection(self, self._headrace_hooks, receive, send, backend)
         self._headrace_hub = self._headrace_connection.hub
         self.layer = backend.layer
 
