@@ -35,6 +35,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     page = tmp_path / "page.md"
     page.write_text(PAGE)
     monkeypatch.setattr(blocks, "PAGES", [page])
+    monkeypatch.setattr(blocks, "FILES", {})
     return page
 
 
@@ -42,6 +43,7 @@ def test_every_block_of_every_page_is_a_module(tmp_path: Path) -> None:
     written = blocks.write_blocks(tmp_path)
     assert {"readme_13.py"} <= {file.name for file in written}
     assert len(written) == len(set(written)) > 25
+    assert "class Chat(" in (tmp_path / "chat.py").read_text()
     for file in written:
         ast.parse(file.read_text())
 
