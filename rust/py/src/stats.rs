@@ -88,6 +88,11 @@ impl SendReport {
         }
     }
 
+    // One slot of the type serves both operands, so Python finds this one too. The stub names it if it is written.
+    fn __radd__(&self, other: &Self) -> Self {
+        other.__add__(self)
+    }
+
     fn __repr__(&self) -> String {
         let shown =
             |count: Option<usize>| count.map_or("None".to_owned(), |count| count.to_string());
