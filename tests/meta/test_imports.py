@@ -200,12 +200,6 @@ def test_no_framework_is_imported_with_the_package(path: Path) -> None:
     assert imported & FRAMEWORKS <= ALLOWED.get(name, set())
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith("headrace.layers")], ids=name_of)
-def test_the_layers_know_nothing_of_the_programs(path: Path) -> None:
-    known = [imported for imported in imports(tree_of(path)) if imported.startswith("headrace.")]
-    assert [name for name in known if name.startswith(("headrace._demo", "headrace._cli"))] == []
-
-
 @pytest.mark.parametrize(
     "path",
     [path for path in SOURCES if name_of(path) not in ("headrace._cli", "headrace._layers.registry")],
