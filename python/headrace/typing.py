@@ -182,10 +182,10 @@ class ChannelLayer(Protocol):
         """Drop the messages of a channel and take it out of all its groups."""
 
     def group_channels(self, group: str) -> list[str]:
-        """List the channels of a group."""
+        """List the channels of a group in this process."""
 
     def group_count(self, group: str) -> int:
-        """Count the channels of a group."""
+        """Count the channels of a group in this process."""
 
     def channel_groups(self, channel: str) -> list[str]:
         """List the groups that a channel is in."""

@@ -248,11 +248,14 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
         self.close_channel(channel)
 
     def group_channels(self, group: str) -> list[str]:
-        """List the channels of a group; over Redis those of this process, and the queues that are in it."""
+        """List the channels of a group in this process, and over Redis the queues that are in it.
+
+        The channels of other processes are not known here.
+        """
         return self._engine.group_channels(group)
 
     def group_count(self, group: str) -> int:
-        """Count what ``group_channels`` lists."""
+        """Count the channels of a group in this process, and over Redis the queues that are in it."""
         return self._engine.group_count(group)
 
     def channel_groups(self, channel: str) -> list[str]:
