@@ -193,7 +193,7 @@ LAST_OF_ALL = """if True:
     asyncio.run(closed.close())
     redis = RedisChannelLayer(hosts=["redis://127.0.0.1:1"], send_timeout=0.01)
     # One that is not closed when the interpreter ends.
-    unreachable = _core.RedisLayer(redis._settings, redis._core, 60, _core.Runtime())
+    unreachable = _core.RedisLayer(redis._settings, redis._core, 60, 60, _core.Runtime(), None)
     sys.last = Last(eval(f"lambda: {sys.argv[1]}", dict(globals())))
 """
 
