@@ -4,9 +4,12 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+# Playwright waits for five seconds: too few where a busy machine has to start a server first.
+expect.set_options(timeout=30_000)
 
 
 def chromium() -> str | None:
