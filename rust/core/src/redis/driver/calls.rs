@@ -28,7 +28,7 @@ pub(super) enum Purpose {
 
 impl Purpose {
     /// Whether something follows from this outcome.
-    fn is_concerned(&self, answer: &Answer) -> bool {
+    fn needs_follow_up(&self, answer: &Answer) -> bool {
         match self {
             Self::Acknowledge { .. } => answer.fault.is_none(),
             Self::Control(_) => answer.receivers == 0,
@@ -133,7 +133,7 @@ impl<T> Calls<T> {
     fn complete(&mut self, call: CallId) {
         let mut done = self.open.remove(call.0);
         let purpose = done.purpose.take();
-        if let Some(purpose) = purpose.filter(|purpose| purpose.is_concerned(&done.answer)) {
+        if let Some(purpose) = purpose.filter(|purpose| purpose.needs_follow_up(&done.answer)) {
             self.follow_ups.push((purpose, done.answer.clone()));
         }
         self.close(done);
@@ -205,7 +205,7 @@ impl<T> Calls<T> {
     }
 
     /// Notes what a call is for.
-    pub(super) fn is_for(&mut self, call: CallId, purpose: Purpose) {
+    pub(super) fn set_purpose(&mut self, call: CallId, purpose: Purpose) {
         if let Some(known) = self.open.get_mut(call.0) {
             known.purpose = Some(purpose);
         }
@@ -295,7 +295,7 @@ mod tests {
         for fails in [false, true] {
             let call = calls.begin(1, now, None);
             let (process, request) = (ME, 5);
-            calls.is_for(call, Purpose::Acknowledge { process, request });
+            calls.set_purpose(call, Purpose::Acknowledge { process, request });
             if fails {
                 calls.fail(call, Fault::new(FaultKind::Lost, "lost"));
             } else {
@@ -314,7 +314,7 @@ mod tests {
         let (now, mut calls) = (Instant::now(), Calls::<()>::default());
         for (number, receivers) in [(1, 0), (2, 1)] {
             let call = calls.begin(1, now, None);
-            calls.is_for(call, Purpose::Control(number));
+            calls.set_purpose(call, Purpose::Control(number));
             calls.complete_part(call, |answer| answer.receivers += receivers);
         }
         let unreached = (Purpose::Control(1), Answer::default());

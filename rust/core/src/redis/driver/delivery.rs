@@ -106,8 +106,8 @@ impl<H: Host> Context<H> {
         }
     }
 
-    /// Reports that these topics may have missed messages. The owner is told of those that carry messages of users; what was missed
-    /// on another is read again, or asked for again.
+    /// Reports that these topics may have missed messages. The owner is told of those that carry messages of users. What was missed
+    /// of memberships is read again; a flush by another process that was missed is lost.
     pub(super) fn report_gap(&mut self, topics: &[String], missed: u64) {
         let groups = topics.iter().filter_map(|topic| self.keys.group_of(topic));
         let groups: Vec<String> = groups.map(str::to_owned).collect();

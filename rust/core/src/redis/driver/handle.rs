@@ -186,7 +186,7 @@ impl<H: Host> Driver<H> {
                 let call = cx.call(1, None);
                 let process = sender;
                 cx.calls
-                    .is_for(call, Purpose::Acknowledge { process, request });
+                    .set_purpose(call, Purpose::Acknowledge { process, request });
                 let topic = cx.keys.group(&group);
                 self.topics.want(cx, &topic, Some(call));
             }),

@@ -138,7 +138,7 @@ impl Peers {
         self.deadlines.push_back((cx.until(), number));
         // If it reaches nobody there will be no answer: see `unreached`.
         let published = cx.call(0, None);
-        cx.calls.is_for(published, Purpose::Control(number));
+        cx.calls.set_purpose(published, Purpose::Control(number));
         cx.send_control(process, control, published);
     }
 

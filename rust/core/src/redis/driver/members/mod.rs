@@ -81,11 +81,6 @@ pub(super) struct Members {
     since: Vec<(String, String, u64)>,
     /// When they are read at the latest.
     next_reading: Option<Instant>,
-    /// Group and channel of the memberships that had ended and that this process has removed from the hash: somebody may have
-    /// renewed one in the same moment.
-    removed: Vec<(String, String)>,
-    /// Until when such a renewal may be announced.
-    removed_until: Option<Instant>,
     announcements: Announcements,
     /// Processes whose announcements were heard: that something has changed they tell those of earlier releases.
     announcers: HashSet<ProcessId>,
@@ -337,21 +332,12 @@ impl Members {
         }
         self.reading = Reading::Asked;
         // An earlier one that is still to come stays: it is for what may come after the answer to this.
-        let still_to_come = |next: &Instant| *next > cx.now;
-        let earlier = [self.next_reading, self.removed_until]
-            .into_iter()
-            .flatten();
-        self.next_reading = earlier.filter(still_to_come).min();
-        self.read_at(cx.now + TRUSTED);
+        let latest = cx.now + TRUSTED;
+        let earlier = self.next_reading.filter(|next| *next > cx.now);
+        self.next_reading = Some(earlier.map_or(latest, |next| next.min(latest)));
         let key = cx.keys.members();
         let command = Command::new("HGETALL").text(&key);
         cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Members).safe());
-    }
-
-    /// Has the members read at that time at the latest.
-    fn read_at(&mut self, at: Instant) {
-        let earlier = self.next_reading.map_or(at, |next| next.min(at));
-        self.next_reading = Some(earlier);
     }
 
     fn loaded<H: Host>(&mut self, cx: &mut Context<H>) {
@@ -410,7 +396,7 @@ fn push_to_members<H: Host>(
     let purpose = Purpose::SendToQueues {
         group: group.to_owned(),
     };
-    cx.calls.is_for(call, purpose);
+    cx.calls.set_purpose(call, purpose);
     for channel in members {
         if !exclude.contains(&channel) {
             queues.push(cx, &channel, entry.clone(), call);

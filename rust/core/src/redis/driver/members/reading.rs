@@ -3,7 +3,6 @@
 use std::mem;
 
 use super::Members;
-use super::flush::MARGIN;
 use crate::name::{check_channel, check_group};
 use crate::redis::driver::context::Context;
 use crate::redis::driver::queues::Queues;
@@ -15,6 +14,9 @@ use crate::redis::link::{Command, Reply};
 use crate::redis::plain::PlainMembers;
 use crate::redis::wire::keys::{member_field, membership_of, process_of};
 use crate::redis::wire::membership::{self, NoMembership};
+
+/// How many milliseconds a membership stays in the hash behind its end. Most that are renewed after it are renewed soon.
+const KEPT: u64 = 60 * 60 * 1000;
 
 /// A group, a channel, and when that is over.
 type Membership = (String, String, u64);
@@ -34,11 +36,7 @@ impl Members {
             read.set(group, channel, *end, now);
         }
         ended.retain(|(group, channel)| !read.holds(group, channel, now));
-        let renewed = self.take_renewed(cx, &read);
-        for (group, channel, end) in &renewed {
-            read.set(group, channel, *end, now);
-        }
-        // Nothing is built or dropped under the lock, for which callers wait.
+        // Callers wait for the lock: the table is built before it is taken, and the former one is dropped behind it.
         let former = mem::replace(&mut *cx.shared.plain.lock(), read);
         drop(former);
         self.read = true;
@@ -46,52 +44,25 @@ impl Members {
         for held in mem::take(&mut self.held) {
             self.resume(cx, queues, held);
         }
-        for (group, channel, end) in renewed {
-            let lasts = end.saturating_sub(now);
-            self.change(cx, (group, channel), Some(lasts), None);
-        }
-        self.remove(cx, ended);
+        remove(cx, &ended);
     }
+}
 
-    /// Removes memberships that have ended from the hash.
-    ///
-    /// No command removes a field only if it still has its value, and there are no scripts. So one that is renewed in the same moment
-    /// may go too. Who renews it announces that before its call is over: so the hash is read once more when all such calls are, and
-    /// what was announced and is missing is put back.
-    fn remove<H: Host>(&mut self, cx: &mut Context<H>, ended: Vec<(String, String)>) {
-        if ended.is_empty() {
-            return;
-        }
-        let key = cx.keys.members();
-        let command = Command::new("HDEL").text(&key);
-        let fields = ended
-            .iter()
-            .map(|(group, channel)| member_field(group, channel));
-        let command = fields.fold(command, Command::text);
-        cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Ignored).safe());
-        self.removed.extend(ended);
-        let until = cx.until() + cx.settings.send_timeout;
-        self.removed_until = Some(until);
-        self.read_at(until);
+/// Removes memberships that ended long ago from the hash.
+///
+/// No command removes a field only if it still has its value, and there are no scripts: one that is renewed in the same moment goes
+/// too. Nobody renews a membership that long after its end, but a process that was stopped meanwhile.
+fn remove<H: Host>(cx: &mut Context<H>, ended: &[(String, String)]) {
+    if ended.is_empty() {
+        return;
     }
-
-    /// The memberships that this process has removed, that were announced since, and that the hash does not have.
-    fn take_renewed<H: Host>(&mut self, cx: &Context<H>, read: &PlainMembers) -> Vec<Membership> {
-        let now = cx.shared.now();
-        let known = cx.shared.plain.lock();
-        let renewed = |(group, channel): &(String, String)| {
-            let end = known.deadline(group, channel).filter(|end| *end > now)?;
-            let is_missing = !read.holds(group, channel, now);
-            is_missing.then(|| (group.clone(), channel.clone(), end))
-        };
-        let renewed = self.removed.iter().filter_map(renewed).collect();
-        drop(known);
-        if self.removed_until.is_some_and(|until| until <= cx.now) {
-            self.removed = Vec::new();
-            self.removed_until = None;
-        }
-        renewed
-    }
+    let key = cx.keys.members();
+    let command = Command::new("HDEL").text(&key);
+    let fields = ended
+        .iter()
+        .map(|(group, channel)| member_field(group, channel));
+    let command = fields.fold(command, Command::text);
+    cx.submit(Request::new("", &key, vec![command], cx.until(), Then::Ignored).safe());
 }
 
 /// What the hash says: the memberships that last, each with its end, and those that ended a while ago.
@@ -127,8 +98,7 @@ fn memberships<H: Host>(
         };
         if end > now {
             lasting.push((group.to_owned(), channel.to_owned(), end));
-        } else if end.saturating_add(MARGIN) < now {
-            // Not at once: most that are renewed are renewed soon.
+        } else if end.saturating_add(KEPT) < now {
             ended.push((group.to_owned(), channel.to_owned()));
         }
     }

@@ -323,37 +323,13 @@ fn a_change_that_the_server_refuses_is_not_announced() {
 fn a_membership_that_ended_long_ago_is_removed_from_the_hash() {
     let mut process = Process::loaded();
     let now = process.cx.shared.now();
-    process.read_ends(&[("old", 1), ("just", now - 1), ("work", now + 60_000)]);
+    let minutes_ago = |minutes: u64| now - minutes * 60_000;
+    let ended = [("old", minutes_ago(61)), ("just", minutes_ago(59))];
+    process.read_ends(&[ended[0], ended[1], ("work", now + 60_000)]);
     let removals = process.cx.requests.iter().map(Request::to_strings);
     let removals: Vec<_> = removals.flatten().collect();
     assert_eq!(removals, ["HDEL t:m room\0old"]);
     assert_eq!(process.in_room(), ["work"]);
-}
-
-#[test]
-fn a_membership_that_was_renewed_while_it_was_removed_is_put_back() {
-    for is_discarded in [false, true] {
-        let mut process = Process::loaded();
-        process.read_ends(&[("mail", 1)]);
-        assert_eq!(process.requests(), ["HDEL t:m"]);
-        process.hear_of("mail", true);
-        if is_discarded {
-            process.hear_of("mail", false);
-        }
-        process.cx.now = process.cx.until() + process.cx.settings.send_timeout;
-        process.members.look_after(&mut process.cx);
-        assert_eq!(process.requests(), ["HGETALL t:m"]);
-        process.read(&["work"]);
-        let (requests, members): (&[_], &[_]) = if is_discarded {
-            (&[], &["work"])
-        } else {
-            (&["HSET t:m"], &["mail", "work"])
-        };
-        assert_eq!(process.requests(), requests);
-        assert_eq!(process.in_room(), members);
-        process.read(&["work"]);
-        assert_eq!(process.requests(), [""; 0], "that is done once");
-    }
 }
 
 #[test]
