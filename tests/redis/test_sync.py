@@ -225,6 +225,18 @@ async def test_a_process_that_only_sends_makes_one_connection_set(
     assert proxy.accepted <= 3
 
 
+def watchers() -> int:
+    """Count the threads that listen to what connections say."""
+    return [thread.name for thread in threading.enumerate()].count("headrace-notices")
+
+
+def test_a_layer_that_only_makes_a_channel_has_a_watcher(make_layer: Callable[..., RedisChannelLayer]) -> None:
+    # Those of layers that were closed before may be about to end.
+    eventually(lambda: watchers() == 0, "there is none")
+    make_layer(wire="channels_redis").new_channel_sync()
+    assert watchers() == 1
+
+
 def test_threads_that_use_a_layer_first_at_the_same_time_start_one_watcher(layer: RedisChannelLayer) -> None:
     ready = threading.Barrier(8)
 
@@ -237,9 +249,6 @@ def test_threads_that_use_a_layer_first_at_the_same_time_start_one_watcher(layer
         thread.start()
     for thread in threads:
         thread.join(20)
-
-    def watchers() -> int:
-        return [thread.name for thread in threading.enumerate()].count("headrace-notices")
 
     # Those of layers that were closed before may be about to end.
     eventually(lambda: watchers() == 1, "there is one")

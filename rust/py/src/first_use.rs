@@ -1,11 +1,11 @@
-//! What is called before the first use of a layer, once.
+//! What is called at the first use of a layer, once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-/// A function of Python that is called before the first use, if there is one.
+/// A function of Python that is called at the first use, if there is one. Uses in other threads do not wait for it.
 #[derive(Debug)]
 pub(crate) struct FirstUse {
     function: Option<Py<PyAny>>,
@@ -20,13 +20,16 @@ impl FirstUse {
         }
     }
 
-    /// Notes a use. It may be that of a signal handler, which has interrupted the first one.
+    /// Notes a use. It may be that of a signal handler, which has interrupted the first one. If the function raises, it is called
+    /// again at the next use.
     pub(crate) fn note(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_over.load(Ordering::Relaxed)
             && !self.is_over.swap(true, Ordering::Relaxed)
             && let Some(function) = &self.function
         {
-            function.call0(py)?;
+            function
+                .call0(py)
+                .inspect_err(|_| self.is_over.store(false, Ordering::Relaxed))?;
         }
         Ok(())
     }

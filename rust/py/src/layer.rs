@@ -212,7 +212,8 @@ impl MemoryLayer {
         }
         deliver(py, &self.engine, hand_offs)?;
         call_alarms(py, &self.engine)?;
-        Ok(SendReport::of_memory(report, report.delivered))
+        let reached = report.delivered + report.dropped_full;
+        Ok(SendReport::of_memory(report, reached))
     }
 
     /// Send each message to its group, but not to the excluded channels. Bad input is found before anything is sent.

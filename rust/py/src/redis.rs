@@ -251,13 +251,14 @@ impl RedisLayer {
         let messages = self.pairs(pairs, NameKind::Group)?;
         let exclude = exclude.channels()?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let ((), reply) =
-            self.all_asked(|ticket| self.engine.group_send_many(&messages, &exclude, ticket))?;
+        // Before the messages are sent: who is a member may change by what they cause.
         let local = self.engine.local();
         let members = messages
             .iter()
             .map(|(group, _)| local.group_count_without(group, &exclude));
         let here: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
+        let ((), reply) =
+            self.all_asked(|ticket| self.engine.group_send_many(&messages, &exclude, ticket))?;
         Ok(reply.with_sent(Sent {
             here,
             ..Sent::default()
@@ -278,15 +279,18 @@ impl RedisLayer {
     /// Take a channel out of a group. None: it is done.
     fn group_discard(
         &self,
+        py: Python<'_>,
         group: Group<'_, '_>,
         channel: Channel<'_, '_>,
     ) -> PyResult<Option<Reply>> {
+        self.first_use.note(py)?;
         let (group, channel) = (group.name()?, channel.name()?);
         self.progress(|ticket| self.engine.group_discard(group, channel, ticket))
     }
 
     /// Subscribe to a channel by its name. None: it is done.
-    fn listen(&self, channel: Channel<'_, '_>) -> PyResult<Option<Reply>> {
+    fn listen(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Option<Reply>> {
+        self.first_use.note(py)?;
         let channel = channel.name()?;
         self.progress(|ticket| Ok(self.engine.listen(channel, ticket)))
     }

@@ -88,7 +88,7 @@ impl SendReport {
         }
     }
 
-    // One slot of the type serves both operands, so Python finds this one too. The stub names it if it is written.
+    // Python would find the other one as well: this one is here for the stub to name it.
     fn __radd__(&self, other: &Self) -> Self {
         other.__add__(self)
     }
