@@ -85,7 +85,7 @@ class SendingLayer:
             How many channels got the message, and how many were full and did not. Over Redis ``delivered_here`` counts
             the members that were in this process when it was sent, and the queues that took it; those of other
             processes are not known here, so that ``delivered`` is None. ``dropped_full`` counts the queues that were
-            full, and ``processes`` those that have members.
+            full, and ``processes`` those that the server passed the message on to.
 
         Raises:
             LayerUnavailable, TypeError, InvalidMessage, ValueError, MessageTooLarge, LayerClosed: As ``send``.
