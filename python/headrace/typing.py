@@ -139,7 +139,7 @@ class ChannelLayer(Protocol):
 
     # From any thread, with or without a loop.
 
-    def send_sync(self, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
+    def send_sync(self, channel: str, message: Mapping[str, Any], confirm: bool = False) -> None:
         """Do what ``send`` does; over Redis it waits for the server if it is to ``confirm``."""
 
     def receive_sync(self, channel: str, timeout: float | None = None) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from headrace import AsyncWebsocketConsumer, BaseSocketServer, Broadcaster, WebsocketConsumer, channel_layers
+from headrace import (
+    AsyncWebsocketConsumer,
+    BaseSocketServer,
+    Broadcaster,
+    SendReport,
+    WebsocketConsumer,
+    channel_layers,
+)
 from headrace.exceptions import ChannelFull
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 from headrace.testing import FaultyLayer, WebsocketCommunicator
@@ -198,7 +205,7 @@ async def test_the_sync_twins_run_what_the_subclass_says(tenant: Any) -> None:
     in_a_thread(lambda: tenant.group_add_sync("room", channel))
     assert tenant.channel_groups(channel) == ["t1.room"]
     assert in_a_thread(lambda: tenant.group_send_sync("room", HELLO)).delivered_here == 1
-    in_a_thread(lambda: tenant.send_sync(channel, HELLO))
+    in_a_thread(lambda: tenant.send_sync(channel, HELLO, True))
     assert in_a_thread(lambda: tenant.receive_sync(channel, SECONDS)) == HELLO | RECEIVED
     assert in_a_thread(lambda: tenant.receive_sync(channel, SECONDS)) == HELLO | SENT | RECEIVED
     in_a_thread(lambda: tenant.group_discard_sync("room", channel))
@@ -231,6 +238,22 @@ async def test_those_for_several_messages_run_what_the_subclass_says(make: Calla
             await layer.receive_many(channel, most)
     with pytest.raises(TypeError, match="override receive_nowait"):
         layer.receive_nowait(channel)
+
+
+async def test_what_a_group_send_does_not_report_is_not_known(make: Callable[..., Any]) -> None:
+    class Silent:
+        async def group_send(self, group: str, message: Mapping[str, Any]) -> Any:
+            report = await super().group_send(group, message)  # type: ignore[misc]
+            return None if group == "silent" else report
+
+    layer = make(Silent)
+    channel = await layer.new_channel()
+    for group in ("room", "silent"):
+        await layer.group_add(group, channel)
+    report = await layer.group_send_many([("silent", HELLO), ("room", HELLO)])
+    assert (report.delivered, report.processes) == (None, None)
+    assert (report.delivered_here, report.dropped_full) == (1, 0)
+    assert await layer.group_send_many([]) == SendReport(0, 0, 0, processes=0)
 
 
 async def test_the_sync_twins_for_several_messages_run_what_the_subclass_says(tenant: Any, settle: Settle) -> None:

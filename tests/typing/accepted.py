@@ -101,6 +101,7 @@ async def a_layer_can_do_all_that_headraces_layers_can(said: Said, mapping: Mapp
 
 
 def a_layer_is_used_without_a_loop(layer: ChannelLayer, said: Said) -> None:
+    layer.send_sync("work", said, True)
     channel = layer.new_channel_sync()
     layer.group_add_sync("room", channel)
     layer.send_sync(channel, said)

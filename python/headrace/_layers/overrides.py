@@ -36,7 +36,7 @@ DECIDED_NATIVELY: Mapping[str, str] = {
 class _Twins:
     """What a subclass gets in the place of the native twins of a method that it has overridden."""
 
-    def send_sync(self: Any, channel: str, message: Mapping[str, Any], *, confirm: bool = False) -> None:
+    def send_sync(self: Any, channel: str, message: Mapping[str, Any], confirm: bool = False) -> None:
         """Run ``send``, from a thread without an event loop; it waits for the server in any case."""
         _run(self, "send", channel, message)
 
@@ -112,9 +112,12 @@ class _Twins:
         return SendReport(None, full, 0, delivered_here=sent)
 
     async def group_send_many(self: Any, pairs: Iterable[tuple[str, Mapping[str, Any]]], **options: Any) -> SendReport:
-        """Run ``group_send`` for each pair, and add up what it reports, if it does."""
-        reports = [await self.group_send(group, message, **options) for group, message in pairs]
-        return sum((report for report in reports if isinstance(report, SendReport)), SendReport(0, 0, 0, processes=0))
+        """Run ``group_send`` for each pair, and add up what it reports. What it says nothing of is not known."""
+        total = SendReport(0, 0, 0, processes=0)
+        for group, message in pairs:
+            report = await self.group_send(group, message, **options)
+            total += report if isinstance(report, SendReport) else SendReport(None, 0, 0)
+        return total
 
     async def receive_many(self: Any, channel: str, limit: int) -> list[Message]:
         """Run ``receive``, for one message: whether there are more only waiting would tell."""
