@@ -357,15 +357,33 @@ class TestClosing:
         await client.end()
         assert (client.texts, client.sent[-1]["code"], codes) == (["1", "2"], 1008, [1008])
 
-    async def test_a_bare_consumer_ends(self, wire: "MakeWire", forward_to: Any) -> None:
-        class ClosingBare(Bare):
+    @pytest.mark.parametrize("form", [Bare, BareSync])
+    async def test_a_bare_consumer_ends(self, wire: "MakeWire", forward_to: Any, form: Any) -> None:
+        class ClosingBare(form):  # type: ignore[misc]
             rate_limit_overflow = "close"
 
         client = wire(ClosingBare())
         client.connect("1", "2", "3")
         await client.end()
         assert client.texts == ["1", "2"]
+        assert client.sent[-1] == {"type": "websocket.close", "code": 1008}
         assert consumer_stats(ClosingBare).closed_over_rate == 1
+
+    async def test_a_bare_consumer_whose_handler_does_not_end_is_closed_too(
+        self, wire: "MakeWire", forward_to: Any
+    ) -> None:
+        class Stuck(Bare):
+            rate_limit_overflow = "close"
+
+            async def websocket_receive(self, message: Any) -> None:
+                await asyncio.Event().wait()
+
+        client = wire(Stuck())
+        client.connect("1", "2", "3")
+        await taken(client)
+        await forward_to(5.1)
+        await client.end()
+        assert client.sent[-1] == {"type": "websocket.close", "code": 1008}
 
 
 class TestSettings:

@@ -39,17 +39,39 @@ async def test_what_is_over_the_rate_is_dropped_and_counted(client: Client, forw
     await client.leaves()
     assert server.noted == ["connect", 0, 1, "later", ("disconnect", 1000)]
     stats = server.stats()
-    assert (stats.received, stats.dropped_over_rate, stats.unhandled) == (6, 3, 0)
+    assert (stats.received, stats.dropped_over_rate, stats.closed_over_rate, stats.unhandled) == (6, 3, 0, 0)
+
+
+async def test_the_log_says_it_once_for_a_class(forward_to: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Once(Limited):
+        pass
+
+    class Other(Once):
+        pass
+
+    for server_class in (Once, Once, Other):
+        client = Client()
+        await client.connects(server_class)
+        for number in range(4):
+            client.says(number)
+        await client.leaves()
+    what = "its client sends more than its rate_limit of 2/s, and the rest is dropped; more are only counted"
+    told = [record.getMessage() for record in caplog.records if record.name == "headrace.sockets"]
+    assert told == [f"<{name} at /ws/>: {what}" for name in ("Once", "Other")]
 
 
 async def test_it_may_close_with_1008(client: Client, forward_to: Any, caplog: pytest.LogCaptureFixture) -> None:
-    server = await client.connects(Closing)
+    class Once(Closing):
+        pass
+
+    server = await client.connects(Once)
     for number in range(5):
         client.says(number)
     await client.ends()
     assert server.noted == ["connect", 0, 1, ("disconnect", 1008)]
     assert client.sent[-1] == {"type": "websocket.close", "code": 1008}
-    assert server.stats().dropped_over_rate == 1
+    stats = server.stats()
+    assert (stats.dropped_over_rate, stats.closed_over_rate) == (1, 1)
     assert "its client sends more than its rate_limit of 2/s, and it is closed" in caplog.text
 
 

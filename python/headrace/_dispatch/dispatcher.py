@@ -183,7 +183,7 @@ class Dispatcher:
     async def _close_over_rate(self) -> None:
         """Close the connection because the client sends more than it may; what it sent before has been handled."""
         await self._leave()
-        await self._session.close_over_rate()
+        await self._session.close_over_rate(self._consumer)
 
     async def _leave(self) -> None:
         """Listen to nobody any more: nobody is to send to it, however long the close takes."""

@@ -16,6 +16,8 @@ from headrace._dispatch.handlers import Handlers
 from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, rate_of, setting
 from headrace._dispatch.threads import call_in_thread, uses_pool
+from headrace._websocket.closing import send_close
+from headrace._websocket.codes import POLICY_VIOLATION
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.rate import Rate
 from headrace.exceptions import ConnectionClosed
@@ -163,9 +165,24 @@ class Session:
         """Close the connection because the consumer does not keep up."""
         self.shared.counters.add(closed_overrun=1)
 
-    async def close_over_rate(self) -> None:
+    async def close_over_rate(self, consumer: Any) -> None:
         """Close the connection because the client sends more than it may."""
         self.shared.counters.add(closed_over_rate=1)
+        if consumer.scope.get("type") == "websocket":
+            await self.close_in_place(POLICY_VIOLATION)
+
+    async def close_in_place(self, code: int) -> None:
+        """Close a WebSocket in the place of the consumer."""
+        if not await self.close_now({"type": "websocket.close", "code": code}):
+            # Daphne sends no code but 1000 and those from 3000 on.
+            await self.close_now({"type": "websocket.close"})
+
+    async def close_now(self, message: Message) -> bool:
+        """Close, even if the client does not read what it was sent before; tell whether the server took it."""
+        self.closed = True
+        error = await send_close(self.asgi_send, message)
+        # After that time it is on its way, to a client that does not read.
+        return error is None or isinstance(error, TimeoutError)
 
     def drop_over_rate(self, path: object, rate: Rate) -> None:
         """Count a message of the client that is over the rate."""

@@ -75,7 +75,7 @@ class Connection:
 
     __slots__ = (
         *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
-        *("_bucket", "_dropped_over_rate"),
+        *("_bucket", "_closed_over_rate", "_dropped_over_rate"),
         *("_passes_on", "_server", "hub", "incoming", "outgoing"),
     )
 
@@ -104,7 +104,7 @@ class Connection:
         self._closing: asyncio.Task[None] | None = None
         # There is somebody to take leave of.
         self._has_begun = self._has_told_expired = False
-        self._bad_messages = self._errors = self._dropped_over_rate = 0
+        self._bad_messages = self._errors = self._closed_over_rate = self._dropped_over_rate = 0
         # Made with the first frame, if there is a rate.
         self._bucket: TokenBucket | None = None
 
@@ -246,7 +246,8 @@ class Connection:
             return
         self._has_begun = True
         if (rate := self._hooks.rate) is not None and not self._is_within(rate):
-            if rate.closes:
+            if rate.closes and self.hub.phase is Phase.OPEN:
+                self._closed_over_rate += 1
                 await self._close(POLICY_VIOLATION)
             return
         raw: Any = message.get("text")
@@ -273,10 +274,16 @@ class Connection:
         if self._bucket.take(now):
             return True
         self._dropped_over_rate += 1
-        if self._dropped_over_rate == 1:
-            # Not each: a client could fill the log.
-            what = "it is closed" if rate.closes else "the rest is dropped; more are counted"
-            _logger.warning("%r: its client sends more than its rate_limit of %s, and %s", self, rate.text, what)
+        if not self._hooks.has_told_rate:
+            # Not each, nor each connection: a client that comes again could fill the log.
+            self._hooks.has_told_rate = True
+            what = "it is closed" if rate.closes else "the rest is dropped"
+            _logger.warning(
+                "%r: its client sends more than its rate_limit of %s, and %s; more are only counted",
+                self,
+                rate.text,
+                what,
+            )
         return False
 
     async def _receive(self, data: Any) -> None:
@@ -524,6 +531,7 @@ class Connection:
             **{name: getattr(self.outgoing, name) for name in _SENT},
             "bad_messages": self._bad_messages,
             "errors": self._errors,
+            "closed_over_rate": self._closed_over_rate,
             "dropped_over_rate": self._dropped_over_rate,
             "pending_bytes": 0 if sends is None else sends.bytes,
         }

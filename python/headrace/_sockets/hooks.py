@@ -31,7 +31,7 @@ class Server(Protocol):
         """Take what was broadcast to a topic."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Hooks:
     """What is known of the hooks of a class.
 
@@ -40,9 +40,11 @@ class Hooks:
         takes_code: ``disconnect`` takes the code.
         is_guarded: Not everybody is let in.
         rate: How much each client may send; None for any amount.
+        has_told_rate: The log was told that a client of the class has sent more.
     """
 
     unchanged: frozenset[Any]
     takes_code: bool = True
     is_guarded: bool = False
     rate: Rate | None = None
+    has_told_rate: bool = False

@@ -139,6 +139,7 @@ class BaseSocketServer(Broadcaster):
             takes_code=takes_code,
             is_guarded=cls.authorize is not BaseSocketServer.authorize,
             rate=rate_of(cls),
+            has_told_rate=False,
         )
 
     def __init__(

@@ -49,6 +49,7 @@ class SocketStats(BroadcasterStats):
         errors: Hooks that raised, and messages that could not be encoded.
         unhandled: Frames that came to a server without a ``receive``, or were read before an end that came first.
         dropped_over_rate: Frames of the client that were over the ``rate_limit``.
+        closed_over_rate: 1 if it was closed for them (``rate_limit_overflow = "close"``).
         dropped_after_close: Frames that were not sent, because the connection had ended.
         dropped_stalled: Frames from threads that were not sent, because the client did not read.
         dropped_backlog: Frames of plain calls of ``send`` in an event loop that were refused, because too much waited.
@@ -61,6 +62,7 @@ class SocketStats(BroadcasterStats):
     errors: int = 0
     unhandled: int = 0
     dropped_over_rate: int = 0
+    closed_over_rate: int = 0
     dropped_after_close: int = 0
     dropped_stalled: int = 0
     dropped_backlog: int = 0

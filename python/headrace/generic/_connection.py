@@ -8,12 +8,10 @@ from typing import Any, ClassVar, NoReturn
 from asgiref.sync import async_to_sync
 
 from headrace._dispatch import Session, Shared, SyncSession
-from headrace._websocket.closing import send_close
 from headrace._websocket.codes import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
     NO_STATUS,
-    POLICY_VIOLATION,
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
     UNSUPPORTED_DATA,
@@ -257,7 +255,7 @@ class WebsocketSession(Session):
         # Where there is no server, as in a test, the exception is all there is to see; so it is in Channels.
         if self._is_open() and "asgi" in consumer.scope:
             self.code = self.failure
-            await self._close_now({"type": "websocket.close", "code": self.failure})
+            await self.close_now({"type": "websocket.close", "code": self.failure})
 
     async def dismisses_client(self, consumer: Any) -> bool:
         """Close the connection of a client that sent what cannot be decoded; tell whether that ends the matter."""
@@ -267,7 +265,7 @@ class WebsocketSession(Session):
         self.code = UNSUPPORTED_DATA
         if self.incoming is not None:
             await self.incoming.close()
-        return await self._close_now({"type": "websocket.close", "code": UNSUPPORTED_DATA})
+        return await self.close_now({"type": "websocket.close", "code": UNSUPPORTED_DATA})
 
     def may_defer(self, consumer: Any) -> bool:
         """Tell whether a client may be sent away while the layer is away, in the place of an exception."""
@@ -280,7 +278,7 @@ class WebsocketSession(Session):
             return False
         self.code = TRY_AGAIN_LATER
         if self.accepted:
-            return await self._close_now({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+            return await self.close_now({"type": "websocket.close", "code": TRY_AGAIN_LATER})
         self.closed = True
         await refuse_handshake(consumer.scope, self.asgi_send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
         return True
@@ -288,29 +286,15 @@ class WebsocketSession(Session):
     async def close_overrun(self) -> None:
         """Close the connection because the consumer does not keep up."""
         await super().close_overrun()
-        await self._close_in_place(TRY_AGAIN_LATER)
+        await self.close_in_place(TRY_AGAIN_LATER)
 
-    async def close_over_rate(self) -> None:
-        """Close the connection because the client sends more than it may."""
-        await super().close_over_rate()
-        await self._close_in_place(POLICY_VIOLATION)
-
-    async def _close_in_place(self, code: int) -> None:
+    async def close_in_place(self, code: int) -> None:
         """Close the connection in the place of the consumer."""
         self.code = code
-        if not await self._close_now({"type": "websocket.close", "code": code}):
-            # Daphne sends no code but 1000 and those from 3000 on.
-            await self._close_now({"type": "websocket.close"})
+        await super().close_in_place(code)
 
     def _is_open(self) -> bool:
         return self.accepted and not self.closed and not self.gone
-
-    async def _close_now(self, message: Message) -> bool:
-        """Close, even if the client does not read what it was sent before; tell whether the server took it."""
-        self.closed = True
-        error = await send_close(self.asgi_send, message)
-        # After that time it is on its way, to a client that does not read.
-        return error is None or isinstance(error, TimeoutError)
 
     async def finish(self, consumer: Any) -> None:
         """Leave the groups and call ``disconnect``, if that was not done."""
