@@ -136,6 +136,30 @@ async def test_a_program_may_send_its_token_in_a_header(values: list[bytes], tok
     assert await token_of(b"", ["Token.s"], headers=headers) == "s"
 
 
+@pytest.mark.parametrize("schemes", [(), ("Token",), ["token"]])
+async def test_a_foreign_token_of_a_proxy_changes_nothing_if_its_scheme_is_not_read(schemes: Any) -> None:
+    class Chosen(ByToken):
+        header_schemes = schemes
+
+    def headers(scheme: bytes) -> list[tuple[bytes, bytes]]:
+        return [(b"authorization", scheme + b" " + SECRET.encode())]
+
+    by_cookie = object()
+    assert (await seen(Chosen, user=by_cookie, headers=headers(b"Bearer")))["user"] is by_cookie
+    by_token = (await seen(Chosen, user=by_cookie, headers=headers(b"Token")))["user"]
+    assert by_token is (ADA if schemes else by_cookie)
+    # The query is read all the same.
+    assert (await seen(Chosen, f"token={SECRET}".encode(), user=by_cookie))["user"] is ADA
+
+
+def test_the_schemes_are_not_a_single_text() -> None:
+    class Chosen(ByToken):
+        header_schemes = "Bearer"
+
+    with pytest.raises(TypeError, match=r"Chosen\.header_schemes must be a tuple of schemes, got 'Bearer'"):
+        Chosen(NOBODY)
+
+
 async def test_a_header_that_is_no_text_is_nobodys_without_asking() -> None:
     assert await token_of(headers=[(b"authorization", b"Bearer \xff")]) is None
 

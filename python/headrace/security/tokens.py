@@ -25,10 +25,10 @@ not: prefer these where the client is ours.
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote, quote_plus
 
 from headrace._dispatch import call_in_thread, uses_pool
@@ -45,7 +45,6 @@ _logger = logging.getLogger("headrace.sockets")
 # Those of django_sockets 3.1, and the one of 1.0.
 _ARGUMENTS = ("token", "auth_token", "user_token")
 _SUBPROTOCOL = "Token."
-_SCHEMES = ("bearer", "token")
 
 _SHORTEST = 8
 """Characters of a token that can be told from the text around it."""
@@ -62,7 +61,8 @@ class TokenAuthMiddleware(BaseMiddleware):
     among the subprotocols that the client offers, as ``Token.<key>``, and then in the header ``Authorization``, as
     ``Bearer <key>`` or ``Token <key>``, which programs can send and browsers cannot. The first of a kind counts, and an
     empty argument is none. The query is decoded as that of a form, so a plus is a space there. A subprotocol is taken
-    as it is; it can be made of letters, digits and ``!#$%&'*+-.^_`|~``.
+    as it is; it can be made of letters, digits and ``!#$%&'*+-.^_`|~``. ``header_schemes`` says which schemes of the
+    header are read.
 
     Where the client offers such a subprotocol and the application accepts without choosing one, the accept names it: a
     browser closes a connection that answers none of its offers.
@@ -84,11 +84,23 @@ class TokenAuthMiddleware(BaseMiddleware):
         inner: An ASGI application or a consumer class.
 
     Raises:
-        TypeError: ``get_user`` is not overridden.
+        TypeError: ``get_user`` is not overridden, or ``header_schemes`` is a single text.
+    """
+
+    header_schemes: ClassVar[Collection[str]] = ("Bearer", "Token")
+    """The schemes of the header ``Authorization`` that are read, in any case; an empty tuple for none.
+
+    Set it to ``()`` where a proxy adds a token of its own to the header, as oauth2-proxy and service meshes do: as it
+    is nobody's here, it would make a user anonymous whom a cookie has named.
     """
 
     def __init__(self, inner: Callable[..., Any]) -> None:
         super().__init__(inner)
+        if isinstance(self.header_schemes, str | bytes):
+            raise TypeError(
+                f"{type(self).__name__}.header_schemes must be a tuple of schemes, got {self.header_schemes!r}; put it "
+                "into one"
+            )
         if type(self).get_user is TokenAuthMiddleware.get_user:
             raise TypeError(
                 f"{type(self).__name__} cannot know who owns a token; use a subclass that overrides get_user(token)"
@@ -114,7 +126,7 @@ class TokenAuthMiddleware(BaseMiddleware):
         token = (
             _argument(scope.get("query_string", b""))
             or (offered or "").removeprefix(_SUBPROTOCOL)
-            or _authorized(scope.get("headers") or ())
+            or _authorized(scope.get("headers") or (), self.header_schemes)
         )
         if token:
             scope = {**scope, "user": await self._owner(token)}
@@ -193,11 +205,11 @@ def _offered(subprotocols: Iterable[str]) -> str | None:
     return next((each for each in subprotocols if each.startswith(_SUBPROTOCOL)), None)
 
 
-def _authorized(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def _authorized(headers: Iterable[tuple[bytes, bytes]], schemes: Collection[str]) -> str:
     """Return the token in the header for it, or an empty text."""
     value = next((value for name, value in headers if name.lower() == b"authorization"), b"")
     scheme, _, key = value.decode("utf-8", "surrogateescape").strip().partition(" ")
-    return key.strip() if scheme.lower() in _SCHEMES else ""
+    return key.strip() if scheme.lower() in map(str.lower, schemes) else ""
 
 
 def _choosing(subprotocol: str, send: Send) -> Send:
