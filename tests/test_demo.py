@@ -20,8 +20,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
-from headrace import BaseChannelLayer, LayerClosed, get_channel_layer
+from headrace import BaseChannelLayer, LayerClosed, consumer_stats, get_channel_layer
 from headrace._demo import frames, make_app, serve
 from headrace._demo.app import ChatConsumer
 from headrace._demo.board import COUNTERS, Board
@@ -215,6 +216,26 @@ class TestPage:
         with pytest.raises(InvalidStatus) as refusal:
             await connect(served.socket + "/other", proxy=None)
         assert refusal.value.response.status_code == 404
+
+    @pytest.mark.parametrize("origin", ["http://example.com", "http://127.0.0.1:1", "null"])
+    async def test_a_page_of_another_site_opens_no_socket(self, served: ServedChat, origin: str) -> None:
+        with pytest.raises(InvalidStatus) as refusal:
+            await connect(served.socket, origin=Origin(origin), proxy=None)
+        assert refusal.value.response.status_code == 403
+
+    async def test_the_demos_own_page_opens_a_socket(self, served: ServedChat) -> None:
+        async with connect(served.socket, origin=Origin(served.page), proxy=None) as own:
+            assert json.loads(await own.recv())["type"] == "hello"
+
+    async def test_a_browser_that_sends_too_much_is_heard_in_part(self, chat: Chat) -> None:
+        ada = await chat.connect()
+        before = consumer_stats(ChatConsumer).dropped_over_rate
+        for _ in range(1000):
+            await ada.send("nonsense")
+        async with asyncio.timeout(SECONDS):
+            while consumer_stats(ChatConsumer).dropped_over_rate == before:
+                await asyncio.sleep(0)
+        assert (await ada.frame())["type"] == "error"
 
     async def test_another_kind_of_scope_is_refused(self, chat: Chat) -> None:
         async def unused(*_: object) -> Any:

@@ -2,7 +2,8 @@
 
 Read `ChatConsumer` first, then `make_app`: a consumer for each kind of connection, and routers that choose.
 
-Guaranteed: a frame that makes no sense is answered with an `error` frame and the socket stays.
+Guaranteed: a page of another site opens no socket here.
+A frame that makes no sense is answered with an `error` frame and the socket stays.
 What a room says reaches each member in order, between its `joined` and its `left`.
 A socket that reads slowly holds up nobody: its own mailbox fills, further messages for it are
 dropped and counted (`dropped_full`), and the sender's `sent` frame says how many were.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import Collection
@@ -39,7 +41,8 @@ from headrace._demo.board import Board
 from headrace._demo.frames import BadFrame, Join, Leave, Say, StartLoad, StopLoad, Who, group_name, parse
 from headrace._demo.load import SECONDS, Busy, LayerName, Load, Loads
 from headrace._demo.roster import Layer, Roster, Visitor
-from headrace.typing import AnyChannelLayer, Application, Message
+from headrace.security.websocket import WebsocketDenier
+from headrace.typing import AnyChannelLayer, Application, Message, Receive, Scope, Send
 
 ALIAS = "demo"
 """The alias of the demo's layer, so that `make_app` can be given any. Without one, consumers use the default layer."""
@@ -47,6 +50,7 @@ ALIAS = "demo"
 TRY_AGAIN_LATER = 1013
 # How often a browser is told how its load goes.
 _TELL_SECONDS = 0.5
+_logger = logging.getLogger("headrace.demo")
 
 # The page carries its own style and script and may load nothing from anywhere else.
 _PAGE_POLICY = (
@@ -79,9 +83,25 @@ def make_app(
     return ProtocolTypeRouter(
         {
             "http": URLRouter([path("", PageConsumer), path("stats", StatsConsumer.as_asgi(place=place))]),
-            "websocket": URLRouter([path("ws", ChatConsumer.as_asgi(place=place))]),
+            "websocket": _of_this_site(URLRouter([path("ws", ChatConsumer.as_asgi(place=place))])),
         }
     )
+
+
+def _of_this_site(application: Application) -> Application:
+    """Refuse a WebSocket that a page of another site opens: a browser lets each try, and names its origin."""
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+        # What is no browser names no origin.
+        if origin is None or origin.lower().partition(b"://")[2] == host.lower():
+            await application(scope, receive, send)
+        else:
+            _logger.warning("a WebSocket to %r is refused: it is opened by a page of %r", host, origin[:200])
+            await WebsocketDenier()(scope, receive, send)
+
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +135,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     overflow = "drop_new"
     # A membership lasts a day unless it is renewed, and who listens may be silent for longer.
     idle_timeout = 3600
+    # Far more than somebody types, and than the demo's own check sends.
+    rate_limit = "50/s"
 
     # Where this socket is, while it is in a room.
     visit: Visit | None = None

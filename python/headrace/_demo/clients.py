@@ -21,6 +21,8 @@ TIMEOUT = 10.0
 _CLOSE_SECONDS = 1.0
 # How long a message that the server has may be on its way to a client.
 _HEAR_TIMEOUT = 0.5
+# How long to wait after a message that was refused, to stay below the chat's rate limit.
+_REFUSED_SECONDS = 0.05
 
 Print = Callable[[str], None]
 Latencies = dict[tuple[int, int], float]
@@ -110,6 +112,7 @@ class _Recovery:
         await speaker.send({"type": "say", "text": "hello again from the self-check", "ref": ref})
         if not await speaker.is_told(ref):
             self._refused += 1
+            await asyncio.sleep(_REFUSED_SECONDS)
             return False
         waiting = [asyncio.create_task(member.gets(ref)) for member in members]
         heard, missing = await asyncio.wait(waiting, timeout=_HEAR_TIMEOUT)
