@@ -27,7 +27,7 @@ from headrace._demo import frames, make_app, serve
 from headrace._demo.app import ChatConsumer
 from headrace._demo.board import COUNTERS, Board
 from headrace._demo.clients import self_check
-from headrace._demo.load import Load, Loads
+from headrace._demo.load import Load, Loads, Reading
 from headrace._demo.serve import CannotServe, Options, bind, serving
 from headrace.layers import InMemoryChannelLayer
 from headrace.testing import HttpCommunicator, ManualClock, WebsocketCommunicator
@@ -495,6 +495,26 @@ class TestLoad:
             assert (stats.groups, stats.memberships, stats.depth, stats.dropped_full) == (1, 1, 0, 0)
             # Only ours counts there.
             assert (stats.delivered > 50) is (layer == "headrace")
+
+    async def test_a_clock_that_stands_still_is_no_error(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Load, "reading", lambda load: Reading(0, 1.0, 0.0, None, 0.0, 0.0))
+        ada = await chat.connect()
+        await ada.say_frame(type="load", members=10, layer="headrace")
+        assert (await ada.next("load"))["rate"] == 0
+        await ada.say_frame(type="unload")
+        assert (await ada.next("unloaded"))["error"] == ""
+
+    async def test_a_failure_of_any_kind_ends_it_and_is_told(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def fail(*_: object) -> None:
+            raise OSError("out of files")
+
+        monkeypatch.setattr(Load, "_rounds", fail)
+        ada = await chat.connect()
+        await ada.say_frame(type="load", members=10, layer="headrace")
+        assert (await ada.next("unloaded"))["error"] == "the load failed: OSError('out of files')"
+        assert "a load of 10 members failed" in caplog.text
 
     async def test_people_talk_meanwhile(self, chat: Chat) -> None:
         ada = await chat.join("Ada")

@@ -90,6 +90,28 @@ async def test_who_is_there_is_listed_by_name(browser: Browser, url: str) -> Non
     assert ada.failures == grace.failures == []
 
 
+async def test_a_room_of_more_people_than_are_named_is_counted_and_not_asked_for(browser: Browser, url: str) -> None:
+    ada = await open_window(browser, url)
+    await ada.join("Ada", "lobby")
+    asks = """([known, members]) => {
+        people = new Map([[me.id, me.name]]);
+        for (let number = 1; number < known; number++) people.set(`id ${number}`, `name ${number}`);
+        clearTimeout(asking);
+        asking = 0;
+        handlers.member({ id: me.id, name: me.name, event: "joined", members });
+        const asks = asking !== 0;
+        clearTimeout(asking);
+        return asks;
+    }"""
+    here = ada.page.get_by_role("list", name="People here").get_by_role("listitem")
+    for known, members, expected in ((99, 250, True), (100, 250, False), (101, 250, False), (99, 100, True)):
+        assert await ada.page.evaluate(asks, [known, members]) is expected, (known, members)
+        await expect(here.last).to_have_text(f"and {members - 12} more")
+    # Somebody who has gone is still listed.
+    assert await ada.page.evaluate(asks, [3, 2])
+    assert ada.failures == []
+
+
 async def test_the_counters_say_whose_they_are(browser: Browser) -> None:
     cells = [0.0] * Board.size(2)
     layer, elsewhere = InMemoryChannelLayer(), InMemoryChannelLayer()

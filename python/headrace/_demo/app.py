@@ -262,7 +262,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 # It ended within this interval, so there is no rate for it.
                 break
             numbers = {
-                "rate": (now.delivered - before.delivered) / (now.at - before.at),
+                "rate": (now.delivered - before.delivered) / max(now.at - before.at, 0.001),
                 "mean": now.delivered / max(now.seconds, 0.001),
                 "latency": now.latency,
                 "waiting": now.waiting,

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +33,7 @@ SECONDS = 20.0
 _MESSAGE = {"type": "load"}
 # Of the time of each round, so much is left to others.
 _REST = 0.1
+_logger = logging.getLogger("headrace.demo")
 
 
 class Busy(RuntimeError):
@@ -110,6 +113,9 @@ class Load:
                 runner.run(self._play())
         except HeadraceError as error:
             self.error = str(error)
+        except Exception as error:
+            _logger.exception("a load of %d members failed", self._members)
+            self.error = f"the load failed: {error!r}"
 
     async def _play(self) -> None:
         rounds = asyncio.create_task(self._rounds())
@@ -124,7 +130,8 @@ class Load:
 
     async def _rounds(self) -> None:
         layer = self._make_layer()
-        group = f"demo.load.{threading.get_ident()}"
+        # One of its own also where several processes share a server.
+        group = f"demo.load.{secrets.token_hex(8)}"
         channels = [await layer.new_channel() for _ in range(self._members)]
         members: list[asyncio.Task[None]] = []
         try:
