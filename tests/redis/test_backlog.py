@@ -23,8 +23,13 @@ PATIENT = 60
 
 
 @pytest.fixture
-def proxy(start_redis: Callable[..., Server], start_proxy: Callable[[Server], Proxy]) -> Proxy:
-    return start_proxy(start_redis())
+def server(start_redis: Callable[..., Server]) -> Server:
+    return start_redis()
+
+
+@pytest.fixture
+def proxy(server: Server, start_proxy: Callable[[Server], Proxy]) -> Proxy:
+    return start_proxy(server)
 
 
 @pytest.fixture
@@ -100,15 +105,19 @@ async def test_a_plain_sender_is_held_up_until_there_is_room(
     assert (sender.sent, layer.stats().connection.unsent) == (COUNT, 0)
 
 
-async def test_who_awaits_waits_behind_those_that_found_room(make_layer: MakeLayer, proxy: Proxy) -> None:
+async def test_who_awaits_waits_behind_those_that_found_room(
+    make_layer: MakeLayer, server: Server, proxy: Proxy
+) -> None:
     layer = make_layer(hosts=[proxy.url], send_timeout=PATIENT)
-    channel = await member(layer, "room")
+    # Not a channel of the layer that is cut off: it may send before it is subscribed again.
+    receiver = make_layer(hosts=[server.url])
+    channel = await member(receiver, "room")
     await down(layer, proxy)
     sends = [layer.group_send("nobody", MESSAGE) for _ in range(COUNT)]
     sending = asyncio.gather(*sends, layer.send(channel, {"type": "test.after"}))
     proxy.accept()
     await sending
-    assert (await layer.receive(channel))["type"] == "test.after"
+    assert (await receiver.receive(channel))["type"] == "test.after"
 
 
 async def test_what_is_given_up_while_a_plain_sender_is_held_up_is_told_to_the_log(
