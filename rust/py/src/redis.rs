@@ -58,8 +58,6 @@ pub(crate) struct RedisLayer {
     limit: usize,
     /// Sends that were given a ledger of their sender's.
     unattended: Ledger,
-    /// How the part before the `!` of the names ends that are channels of this process.
-    owner: String,
     /// How long a membership lasts.
     group_expiry: Duration,
     first_use: FirstUse,
@@ -102,16 +100,15 @@ impl RedisLayer {
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
         let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
         let engine = engine.map_err(PyValueError::new_err)?;
-        let owner = format!(".{}", engine.process());
-        let known = engine.wire().has_queues().then(|| owner.clone());
-        local.get().connect(known);
+        let has_queues = engine.wire().has_queues();
+        let owner = has_queues.then(|| format!(".{}", engine.process()));
+        local.get().connect(owner);
         Ok(Self {
             engine,
             direct_wake: local.get().wakes_directly(),
             local: local.unbind(),
             limit,
             unattended: Ledger::default(),
-            owner,
             group_expiry: seconds(group_expiry)?,
             first_use: FirstUse::new(before_use),
         })
@@ -231,7 +228,9 @@ impl RedisLayer {
         let messages = self.pairs(pairs, NameKind::Channel)?;
         let (full_here, reply) =
             self.all_asked(|ticket| self.engine.send_many(&messages, ticket))?;
-        let here = messages.iter().filter(|(name, _)| self.is_own(name));
+        let here = messages
+            .iter()
+            .filter(|(name, _)| self.engine.has_made(name));
         Ok(reply.with_sent(Sent {
             here: here.count().saturating_sub(full_here),
             full_here,

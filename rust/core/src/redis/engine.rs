@@ -126,13 +126,18 @@ impl<H: Host> RedisEngine<H> {
         self.settings.wire
     }
 
+    /// Whether a channel is named as those that this process makes.
+    pub fn has_made(&self, channel: &str) -> bool {
+        let owner = channel.split_once('!').map(|(owner, _token)| owner);
+        owner.is_some_and(|owner| owner.ends_with(&self.ending))
+    }
+
     /// Where the messages of a channel go.
     pub fn location(&self, channel: &str) -> Location {
         if !self.wire().has_queues() {
             return Location::Here;
         }
-        let owner = channel.split_once('!').map(|(owner, _token)| owner);
-        if owner.is_some_and(|owner| owner.ends_with(&self.ending)) {
+        if self.has_made(channel) {
             return Location::Here;
         }
         match process_of(channel) {

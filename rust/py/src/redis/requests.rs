@@ -30,12 +30,6 @@ impl RedisLayer {
         self.engine.attend(channel, ticket);
     }
 
-    /// Whether a channel is one that this process has made.
-    pub(super) fn is_own(&self, channel: &str) -> bool {
-        let parts = channel.split_once('!');
-        parts.is_some_and(|(maker, _token)| maker.ends_with(&self.owner))
-    }
-
     /// Makes a request that may be done already: then there is no reply.
     pub(super) fn progress(
         &self,
