@@ -142,3 +142,17 @@ async def wire() -> Any:
     if left:
         # A handler in a thread cannot be cancelled: one that a failed test has left would be waited for without end.
         await asyncio.wait(left, timeout=20)
+
+
+@pytest.fixture
+async def forward_to(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give ``await forward_to(seconds)``, which sets the loop's time, counted from the beginning of the test."""
+    loop = asyncio.get_running_loop()
+    begin, late = loop.time(), [0.0]
+    monkeypatch.setattr(loop, "time", lambda: begin + late[0])
+
+    async def move(seconds: float) -> None:
+        late[0] = seconds
+        await settle()
+
+    return move

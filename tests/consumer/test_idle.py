@@ -42,21 +42,6 @@ class Quiet(AsyncWebsocketConsumer):
         self.log.append(code)
 
 
-@pytest.fixture
-async def forward_to(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give ``await forward_to(seconds)``, which sets the loop's time, counted from the beginning of the test."""
-    loop = asyncio.get_running_loop()
-    time = loop.time
-    begin, late = time(), [0.0]
-    monkeypatch.setattr(loop, "time", lambda: begin + late[0])
-
-    async def move(seconds: float) -> None:
-        late[0] = seconds
-        await settle()
-
-    return move
-
-
 class TestIdle:
     """Silence, and what ends it."""
 

@@ -105,20 +105,6 @@ class BareSync(SyncConsumer):
 FORMS: list[type[Any]] = [Plain, PlainJson, Sync, SyncJson, Bare, BareSync]
 
 
-@pytest.fixture
-async def forward_to(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give ``await forward_to(seconds)``, which sets the loop's time, counted from the beginning of the test."""
-    loop = asyncio.get_running_loop()
-    begin, late = loop.time(), [0.0]
-    monkeypatch.setattr(loop, "time", lambda: begin + late[0])
-
-    async def move(seconds: float) -> None:
-        late[0] = seconds
-        await settle()
-
-    return move
-
-
 async def taken(client: "Wire") -> None:
     """Wait until the consumer has asked for all that the client has sent."""
     while not client.incoming.empty():
