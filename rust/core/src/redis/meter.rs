@@ -9,9 +9,9 @@ pub enum ConnectionState {
     /// Nobody has needed a connection yet.
     #[default]
     Idle,
-    /// Connections are being made, or subscriptions are not confirmed yet.
+    /// Connections are being made, or their first subscriptions are not confirmed yet.
     Connecting,
-    /// All connections are there, and all subscriptions confirmed.
+    /// All connections are there, and no subscription is lost. A new one may still be unconfirmed.
     Up,
     /// A connection was lost and is not back.
     Down,

@@ -55,18 +55,15 @@ impl Status {
 
     /// Notes whether messages can flow.
     pub(super) fn note<H: Host>(&mut self, cx: &Context<H>, topics: &mut Topics) -> News {
-        let whole = !topics.are_awaited()
-            && cx.servers.map().is_known()
-            && cx.servers.are_open()
-            && topics.are_connected(cx);
+        let connected =
+            cx.servers.map().is_known() && cx.servers.are_open() && topics.are_connected(cx);
         let meter = &cx.shared.meter;
-        if !whole {
-            let down = self.disconnected || cx.servers.has_lost_one();
-            meter.set_state(if down {
-                ConnectionState::Down
-            } else {
-                ConnectionState::Connecting
-            });
+        if !connected || topics.are_awaited() {
+            if self.disconnected || cx.servers.has_lost_one() {
+                meter.set_state(ConnectionState::Down);
+            } else if !connected || topics.have_lost() || meter.state() != ConnectionState::Up {
+                meter.set_state(ConnectionState::Connecting);
+            } // Else a new topic is awaited: the others flow as before.
             let mut news = News::default();
             if topics.have_lost() && std::mem::take(&mut self.node_is_back) {
                 news.gaps = topics.take_lost_that_are_back(cx);
@@ -91,12 +88,37 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::testing::{context, settings};
+    use super::super::node_key::{NodeKey, Role};
+    use super::super::testing::{SilentLink, World, context, settings};
     use super::*;
     use crate::redis::fault::FaultKind;
+    use crate::redis::link::probe::Opened;
     use crate::redis::settings::Topology;
+
+    const SHARD: NodeKey = NodeKey::Shard(0);
+
+    /// Opens all connections, and subscribes to the topics of the process itself.
+    fn open_all(cx: &mut Context<World>, topics: &mut Topics) {
+        topics.want_own(cx);
+        for dial in cx.servers.due(cx.now + Duration::from_secs(1)) {
+            let opened = Opened {
+                link: Arc::new(SilentLink),
+                address: None,
+                time: None,
+            };
+            cx.servers.opened(&dial.id, Ok(opened), cx.now);
+            if dial.id.role == Role::Subscriber {
+                topics.subscriber_opened(cx, &SHARD);
+            }
+        }
+        for topic in cx.keys.own(cx.me) {
+            topics.next_batch(&SHARD, cx.servers.node_mut(&SHARD).expect("it is known"));
+            topics.confirmed(cx, &SHARD, &topic);
+        }
+    }
 
     #[test]
     fn the_owner_is_notified_once_of_a_loss_and_once_that_all_is_whole_again() {
@@ -111,5 +133,28 @@ mod tests {
         assert_eq!(cx.shared.meter.state(), ConnectionState::Down);
         let notices = std::iter::from_fn(|| cx.shared.notices.next(Duration::ZERO));
         assert_eq!(notices.count(), 2);
+    }
+
+    #[test]
+    fn a_new_topic_does_not_make_a_layer_that_is_up_connecting() {
+        let (mut cx, mut topics) = (context(settings(Topology::Shards)), Topics::default());
+        let mut status = Status::default();
+        open_all(&mut cx, &mut topics);
+        status.note(&cx, &mut topics);
+        assert_eq!(cx.shared.meter.state(), ConnectionState::Up);
+        topics.want(&mut cx, "t:g:room", None);
+        status.note(&cx, &mut topics);
+        assert!(topics.are_awaited());
+        assert_eq!(cx.shared.meter.state(), ConnectionState::Up);
+    }
+
+    #[test]
+    fn a_layer_is_connecting_until_its_first_topic_is_confirmed() {
+        let (mut cx, mut topics) = (context(settings(Topology::Shards)), Topics::default());
+        let mut status = Status::default();
+        open_all(&mut cx, &mut topics);
+        topics.want(&mut cx, "t:g:room", None);
+        status.note(&cx, &mut topics);
+        assert_eq!(cx.shared.meter.state(), ConnectionState::Connecting);
     }
 }
