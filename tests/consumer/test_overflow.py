@@ -10,7 +10,7 @@ import pytest
 from tests.support.loops import cancels_after_a_group_failed
 
 from headrace._layers.registry import channel_layers
-from headrace.consumer import consumer_stats
+from headrace.consumer import AsyncConsumer, consumer_stats
 from headrace.exceptions import ChannelFull, InvalidChannelLayerError
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
@@ -188,6 +188,27 @@ class TestClose:
         assert client.sent[1:] == [{"type": "websocket.close", "code": 1013}]
         assert consumer.code == 1013
         assert consumer_stats(Here).closed_overrun == 1
+
+    async def test_a_bare_consumer_is_closed_too(self, wire: "MakeWire", layer: InMemoryChannelLayer) -> None:
+        class Bare(AsyncConsumer):
+            channel_layer_alias = "default"
+            max_backlog, overflow = 3, "close"
+
+            async def websocket_connect(self, message: Any) -> None:
+                await self.send({"type": "websocket.accept"})
+                await layer.group_add("all", self.channel_name)
+
+            async def note(self, event: dict[str, Any]) -> None:
+                await self.send({"type": "websocket.send", "text": str(event["n"])})
+
+        client = wire(Bare())
+        await stuck(client, layer)
+        await flood(layer, *["note"] * 4)
+        await settle()
+        client.open.set()
+        await client.end()
+        assert client.sent[1:] == [{"type": "websocket.close", "code": 1013}]
+        assert consumer_stats(Bare).closed_overrun == 1
 
     async def test_even_if_the_server_never_takes_the_close(
         self, wire: "MakeWire", layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch

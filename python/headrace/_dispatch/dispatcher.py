@@ -171,7 +171,7 @@ class Dispatcher:
         """
         if self._overrun:
             await self._leave()
-            await self._session.close_overrun()
+            await self._session.close_overrun(self._consumer)
         elif failure := self._incoming.failure():
             if isinstance(failure.error, RateExceeded):
                 await self._close_over_rate()

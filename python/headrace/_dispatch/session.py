@@ -17,7 +17,7 @@ from headrace._dispatch.incoming import Incoming
 from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, rate_of, setting
 from headrace._dispatch.threads import call_in_thread, uses_pool
 from headrace._websocket.closing import send_close
-from headrace._websocket.codes import POLICY_VIOLATION
+from headrace._websocket.codes import POLICY_VIOLATION, TRY_AGAIN_LATER
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.rate import Rate
 from headrace.exceptions import ConnectionClosed
@@ -161,18 +161,20 @@ class Session:
         """Send a client away that came while the layer is away; tell whether that ends the matter."""
         return False
 
-    async def close_overrun(self) -> None:
+    async def close_overrun(self, consumer: Any) -> None:
         """Close the connection because the consumer does not keep up."""
         self.shared.counters.add(closed_overrun=1)
+        await self.close_in_place(consumer, TRY_AGAIN_LATER)
 
     async def close_over_rate(self, consumer: Any) -> None:
         """Close the connection because the client sends more than it may."""
         self.shared.counters.add(closed_over_rate=1)
-        if consumer.scope.get("type") == "websocket":
-            await self.close_in_place(POLICY_VIOLATION)
+        await self.close_in_place(consumer, POLICY_VIOLATION)
 
-    async def close_in_place(self, code: int) -> None:
-        """Close a WebSocket in the place of the consumer."""
+    async def close_in_place(self, consumer: Any, code: int) -> None:
+        """Close the connection in the place of the consumer, if it is a WebSocket."""
+        if consumer.scope.get("type") != "websocket":
+            return
         if not await self.close_now({"type": "websocket.close", "code": code}):
             # Daphne sends no code but 1000 and those from 3000 on.
             await self.close_now({"type": "websocket.close"})

@@ -283,15 +283,10 @@ class WebsocketSession(Session):
         await refuse_handshake(consumer.scope, self.asgi_send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
         return True
 
-    async def close_overrun(self) -> None:
-        """Close the connection because the consumer does not keep up."""
-        await super().close_overrun()
-        await self.close_in_place(TRY_AGAIN_LATER)
-
-    async def close_in_place(self, code: int) -> None:
+    async def close_in_place(self, consumer: Any, code: int) -> None:
         """Close the connection in the place of the consumer."""
         self.code = code
-        await super().close_in_place(code)
+        await super().close_in_place(consumer, code)
 
     def _is_open(self) -> bool:
         return self.accepted and not self.closed and not self.gone
