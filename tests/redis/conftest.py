@@ -15,6 +15,9 @@ from headrace.layers import RedisChannelLayer
 MakeLayer = Callable[..., RedisChannelLayer]
 MakePeer = Callable[..., Peer]
 
+# By so many seconds a layer may be wrong about the time at the server: half of what the answer took that told it.
+_WRONG = 0.5
+
 
 @pytest.fixture
 async def make_layer(redis_server: Server, redis_prefix: str) -> AsyncIterator[MakeLayer]:
@@ -56,14 +59,14 @@ def make_peer(redis_server: Server, redis_prefix: str, peers: Peers) -> Iterator
 
 @pytest.fixture
 def pass_time(redis_server: Server) -> Callable[[float], None]:
-    """Wait until so many seconds have passed by the clock of the server, which says when messages expire."""
+    """Wait until so many seconds have passed for the server, which says when messages expire, and as layers know it."""
 
     def now() -> float:
         seconds, microseconds = map(int, redis_server.cli("TIME"))
         return seconds + microseconds / 1e6
 
     def wait(seconds: float) -> None:
-        end = now() + seconds
+        end = now() + seconds + _WRONG
         eventually(lambda: now() > end, f"{seconds} s have passed for the server")
 
     return wait
