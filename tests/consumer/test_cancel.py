@@ -384,6 +384,9 @@ class TestLoops:
 import asyncio, signal, os
 from headrace.generic.websocket import AsyncWebsocketConsumer
 
+# A program that a shell has started in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Here(AsyncWebsocketConsumer):
     async def connect(self):
         await self.accept()

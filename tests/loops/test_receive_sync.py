@@ -119,6 +119,8 @@ def test_a_keyboard_interrupt_ends_the_wait_and_leaves_the_line() -> None:
                 pass
             os.kill(os.getpid(), signal.SIGINT)
 
+        # A program that a shell has started in the background ignores it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         layer = InMemoryChannelLayer()
         thread = threading.Thread(target=interrupt)
         thread.start()
