@@ -24,17 +24,17 @@ from typing import Any
 
 import pytest
 from tests.support.groups import one_process_each
+from tests.support.ports import HOST, Port
+from tests.support.waiting import SECONDS, eventually
 from websockets.asyncio.client import ClientConnection, connect
 
 HERE = Path(__file__).parent
-SECONDS = 20
 
 UVICORN = ["uvicorn", "--log-level", "critical", "--fd", "{fd}"]
 HYPERCORN = ["hypercorn", "--log-level", "critical", "--graceful-timeout", "1", "--bind", "fd://{fd}"]
 DAPHNE = ["daphne", "--verbosity", "0", "--fd", "{fd}"]
 GRANIAN = ["granian", "--log-level", "critical", "--interface", "asgi", "--host", "{host}", "--port", "{port}"]
-# Its worker would outlive it if it had to be killed.
-GRANIAN += ["--workers-kill-timeout", str(SECONDS // 2)]
+GRANIAN += ["--workers-kill-timeout", "10"]
 
 SERVERS = {
     **{
@@ -76,40 +76,55 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
 
     It inherits a socket that listens already: its port cannot be taken by another process, and a client that comes
     before the server is ready waits instead of being refused. Granian cannot inherit one.
+
+    The server is killed at the end. daphne, if it were told to end, would stop its event loop and then wait for the
+    threads of consumers, of which one that waits for the loop never ends. Granian is told to end: its worker would
+    outlive it.
     """
     if name.endswith(EAGER):
         environment = {**environment, "HEADRACE_TEST_EAGER": "1"}
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        host, port = listening.getsockname()
-        fd = listening.fileno()
+    with ExitStack() as stack:
         if name.startswith("granian"):
-            listening.close()
+            port = Port()
+            stack.callback(port.release)
+            number, fds = port.number, []
+        else:
+            listening = stack.enter_context(socket.create_server((HOST, 0)))
+            number, fds = listening.getsockname()[1], [listening.fileno()]
+        words = [word.format(fd=fds[0] if fds else None, host=HOST, port=number) for word in SERVERS[name]]
         process = subprocess.Popen(
-            [sys.executable, "-m", *(word.format(fd=fd, host=host, port=port) for word in SERVERS[name]), application],
+            [sys.executable, "-m", *words, application],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), **environment},
-            pass_fds=() if name.startswith("granian") else [fd],
+            pass_fds=fds,
         )
-    try:
-        if name.startswith("granian"):
-            _wait_until_it_listens(process, host, port)
-        yield Server(name, f"{host}:{port}", process)
-    finally:
-        process.terminate()
         try:
-            process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+            if name.startswith("granian"):
+                _wait_until_it_listens(process, number)
+            else:
+                listening.close()
+            yield Server(name, f"{HOST}:{number}", process)
+        finally:
+            if name.startswith("granian"):
+                process.terminate()
+            else:
+                process.kill()
+            try:
+                process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], host: str, port: int) -> None:
-    for _ in range(SECONDS * 20):
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    def listens() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
         with suppress(ConnectionRefusedError):
-            socket.create_connection((host, port)).close()
-            return
-        with suppress(subprocess.TimeoutExpired):
-            raise RuntimeError(f"the server ended with {process.wait(1 / 20)}")
-    raise TimeoutError("the server does not listen")
+            socket.create_connection((HOST, port)).close()
+            return True
+        return False
+
+    eventually(listens, "the server listens")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.groups import one_process_each
+from tests.support.waiting import SECONDS
 from websockets.exceptions import InvalidStatus
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractContextManager[Server]]
 
 HERE = Path(__file__).parent
-SECONDS = 20
 UVICORN = "uvicorn-websockets-sansio-uvloop"
 
 

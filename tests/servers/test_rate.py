@@ -4,12 +4,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import SECONDS
 from websockets.exceptions import ConnectionClosed
 
 if TYPE_CHECKING:
     from tests.servers.conftest import Client
-
-SECONDS = 20
 
 
 @pytest.mark.parametrize("form", ["", "sync-"])

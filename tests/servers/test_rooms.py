@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import SECONDS
 
 if TYPE_CHECKING:
     from tests.servers.conftest import Client
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 CLIENTS = 200
 AT_ONCE = 50  # handshakes, fewer than the backlog of the socket that listens
 SAID = [f"message {number}" for number in range(20)]
-SECONDS = 40
 
 
 async def hear_all(socket: "ClientConnection") -> list[str | bytes]:

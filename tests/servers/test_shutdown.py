@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import SECONDS
 from websockets.exceptions import ConnectionClosed
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     RunServer = Callable[[dict[str, str]], AbstractContextManager[Server]]
 
-SECONDS = 20
 KINDS = ["sync-ordered", "sync-echo", "ordered", "forwarding", "echo"]
 
 

@@ -5,13 +5,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import SECONDS
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 if TYPE_CHECKING:
     from tests.servers.conftest import Client, Server
     from websockets.asyncio.client import ClientConnection
 
-SECONDS = 20
 
 either_echo = pytest.mark.parametrize("echo", ["echo", "sync-echo"])
 either_ordered = pytest.mark.parametrize("ordered", ["ordered", "sync-ordered"])
