@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tests.support.servers import Server
+from tests.support.waiting import SECONDS
 
 from headrace.exceptions import ChannelEmpty, ChannelFull
 from headrace.layers import RedisChannelLayer
@@ -26,7 +27,7 @@ PLAIN = ["work", "small", "odd.name"]
 # The channels of the first and of the second layer, by what they are called here.
 SPECIFIC = ["first.a", "first.b", "second.a"]
 GROUPS = ["one", "two"]
-SECONDS = 10
+
 
 places = st.sampled_from([0, 1])
 channels = st.sampled_from(PLAIN + SPECIFIC)
@@ -234,6 +235,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.hypothesis
+@pytest.mark.timeout(900)  # it waits for a server some ten thousand times
 def test_the_layers_agree_with_the_model(redis_server: Server) -> None:
     run_state_machine_as_test(
         type("MachineOfServer", (Machine,), {"url": redis_server.url}),
