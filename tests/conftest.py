@@ -7,6 +7,9 @@ import pytest
 from hypothesis import settings
 from tests.support import profiles
 from tests.support.loops import EAGER, USUAL, NewLoop, loops_of
+from tests.support.patience import wait_patiently
+
+from headrace.testing import ApplicationCommunicator, HttpCommunicator, WebsocketCommunicator
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.groups"]
 
@@ -15,7 +18,7 @@ ON_ASYNCIO_ALONE = (
     *("browser", "channels_project", "chaos", "consumer_forms", "django_app", "examples", "meta", "servers", "support"),
 )
 
-EAGER_SECONDS = 60
+EAGER_SECONDS = 120
 """A task that nobody wakes again hangs: its test is ended long before the others' limit."""
 
 DEEP_SECONDS = 3600
@@ -35,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the examples of Hypothesis, before its own option has its say."""
     settings.load_profile(profiles.DEEP if config.getoption("--deep", False) else profiles.GATE)
+
+
+def pytest_sessionstart() -> None:
+    """Have communicators wait as long as the tests do."""
+    wait_patiently(ApplicationCommunicator, HttpCommunicator, WebsocketCommunicator)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:

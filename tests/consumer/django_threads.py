@@ -48,7 +48,7 @@ async def ask(*consumers: type[WebsocketConsumer], times: int = 1) -> list[Any]:
         async with WebsocketCommunicator(consumer, "/") as client:
             for _ in range(times):
                 await client.send_to("x")
-                answers.append(await client.receive_from(10))
+                answers.append(await client.receive_from(60))
     return answers
 
 
@@ -76,7 +76,7 @@ def setting() -> None:
 
     class Blocking(Where):
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-            barrier.wait(20)
+            barrier.wait(60)
             super().receive(text_data)
 
     class Sensitive(Where):
@@ -109,7 +109,7 @@ def rows() -> None:
             async def talk() -> Any:
                 async with WebsocketCommunicator(Counting, "/") as client:
                     await client.send_to("c")
-                    return await client.receive_from(10)
+                    return await client.receive_from(60)
 
             assert async_to_sync(talk)() == "2"
             assert ContentType.objects.filter(app_label="of the consumer").count() == 1

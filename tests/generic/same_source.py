@@ -51,7 +51,7 @@ class Run:
         while len(self.sent) < count and not self.task.done():
             self.news.clear()
             sending = asyncio.ensure_future(self.news.wait())
-            await asyncio.wait({sending, self.task}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, self.task}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
             sending.cancel()
 
     async def __call__(self, *steps: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Run:
                 await step()
             else:
                 self.incoming.put_nowait(step)
-        await asyncio.wait({self.task}, timeout=10)
+        await asyncio.wait({self.task}, timeout=30)
         error: BaseException | None = TimeoutError("still running")
         if self.task.done():
             error = self.task.exception()

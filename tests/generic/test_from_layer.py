@@ -57,13 +57,13 @@ class TestSendJson:
     async def test_it_sends_the_message(self, layer: InMemoryChannelLayer, consumer: type[Any], kind: str) -> None:
         async with WebsocketCommunicator(consumer, "/") as client:
             await layer.group_send("all", {"type": kind, "data": 1})
-            assert await client.receive_json_from(10) == {"type": kind, "data": 1}
+            assert await client.receive_json_from() == {"type": kind, "data": 1}
 
     @pytest.mark.parametrize("consumer", [Typeless, SyncTypeless])
     async def test_it_may_be_overridden(self, layer: InMemoryChannelLayer, consumer: type[Any], kind: str) -> None:
         async with WebsocketCommunicator(consumer, "/") as client:
             await layer.group_send("all", {"type": kind, "data": 1})
-            assert await client.receive_json_from(10) == {"data": 1}
+            assert await client.receive_json_from() == {"data": 1}
 
 
 @pytest.mark.parametrize("consumer", [Json, SyncJson])
@@ -73,12 +73,12 @@ class TestReceiveJson:
     async def test_content_goes_to_receive_json(self, layer: InMemoryChannelLayer, consumer: type[Any]) -> None:
         async with WebsocketCommunicator(consumer, "/") as client:
             await layer.group_send("all", {"type": "receive_json", "n": 1})
-            assert await client.receive_json_from(10) == {"got": {"type": "receive_json", "n": 1}}
+            assert await client.receive_json_from() == {"got": {"type": "receive_json", "n": 1}}
 
     async def test_a_frame_is_decoded(self, layer: InMemoryChannelLayer, consumer: type[Any]) -> None:
         async with WebsocketCommunicator(consumer, "/") as client:
             await layer.group_send("all", {"type": "websocket.receive", "text": "[1]"})
-            assert await client.receive_json_from(10) == {"got": [1]}
+            assert await client.receive_json_from() == {"got": [1]}
 
 
 class Hooks(AsyncWebsocketConsumer):
@@ -141,36 +141,36 @@ class TestTheClientsTypes:
     @pytest.mark.parametrize("consumer", [Hooks, SyncHooks])
     async def test_frames_reach_receive(self, layer: InMemoryChannelLayer, consumer: type[Any]) -> None:
         client = WebsocketCommunicator(consumer, "/")
-        await client.connect(10)
+        await client.connect()
         await layer.group_send("all", {"type": "websocket.receive", "text": "x"})
-        assert await client.receive_from(10) == "got x"
+        assert await client.receive_from() == "got x"
         await layer.group_send("all", {"type": "websocket.receive", "bytes": b"x"})
-        assert await client.receive_from(10) == "got b'x'"
-        await client.disconnect(1001, timeout=10)
+        assert await client.receive_from() == "got b'x'"
+        await client.disconnect(1001)
         assert client.output_queue.get_nowait() == {"type": "test.left", "code": 1001}
 
     @pytest.mark.parametrize("consumer", [Hooks, SyncHooks])
     async def test_a_disconnect_ends_the_consumer(self, layer: InMemoryChannelLayer, consumer: type[Any]) -> None:
         client = WebsocketCommunicator(consumer, "/")
-        await client.connect(10)
+        await client.connect()
         await layer.group_send("all", {"type": "websocket.disconnect", "code": 4001})
-        assert await client.receive_output(10) == {"type": "test.left", "code": 4001}
-        await client.wait(10)
+        assert await client.receive_output() == {"type": "test.left", "code": 4001}
+        await client.wait()
         assert client.future.done()
         assert client.output_queue.empty()
 
     @pytest.mark.parametrize("consumer", [Methods, SyncMethods])
     async def test_methods_of_ones_own_are_called(self, layer: InMemoryChannelLayer, consumer: type[Any]) -> None:
         client = WebsocketCommunicator(consumer, "/")
-        await client.connect(10)
+        await client.connect()
         await layer.group_send("all", {"type": "websocket.receive", "text": "x"})
-        assert await client.receive_from(10) == "mine x"
+        assert await client.receive_from() == "mine x"
         await layer.group_send("all", {"type": "websocket.disconnect", "code": 4001})
-        assert await client.receive_from(10) == "stays in spite of 4001"
+        assert await client.receive_from() == "stays in spite of 4001"
         await layer.group_send("all", {"type": "close", "who": "the layer"})
-        assert await client.receive_from(10) == "closes for the layer"
+        assert await client.receive_from() == "closes for the layer"
         client.future.cancel()
-        await client.wait(10)
+        await client.wait()
 
 
 class LongPoll(AsyncHttpConsumer):
@@ -188,8 +188,8 @@ class LongPoll(AsyncHttpConsumer):
 async def test_http_methods_of_ones_own_are_called(layer: InMemoryChannelLayer) -> None:
     client = HttpCommunicator(LongPoll.as_asgi(), "GET", "/")
     await client.send_input({"type": "http.request", "body": b""})
-    assert (await client.receive_output(10))["type"] == "http.response.start"
-    assert (await client.receive_output(10))["body"] == b"begun "
+    assert (await client.receive_output())["type"] == "http.response.start"
+    assert (await client.receive_output())["body"] == b"begun "
     await layer.group_send("all", {"type": "http.disconnect", "n": 1})
-    assert (await client.receive_output(10))["body"] == b"told by the layer"
-    await client.wait(10)
+    assert (await client.receive_output())["body"] == b"told by the layer"
+    await client.wait()

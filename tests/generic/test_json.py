@@ -47,24 +47,24 @@ class TestFrames:
     async def test_any_json_comes_back(self, layer: InMemoryChannelLayer, kind: type[Any], content: Any) -> None:
         async with WebsocketCommunicator(kind, "/") as client:
             await client.send_json_to(content)
-            assert await client.receive_json_from(10) == content
+            assert await client.receive_json_from() == content
 
     @pytest.mark.parametrize("frame", [{"text": ""}, {"bytes": b"{}"}, {"text": None, "bytes": b"{}"}])
     async def test_a_frame_without_text_has_channels_text(
         self, layer: InMemoryChannelLayer, kind: type[Any], frame: dict[str, Any]
     ) -> None:
         client = WebsocketCommunicator(kind, "/")
-        await client.connect(10)
+        await client.connect()
         await client.send_input({"type": "websocket.receive", **frame})
         with pytest.raises(ValueError, match=r"^No text section for incoming WebSocket frame!$"):
-            await client.receive_output(10)
+            await client.receive_output()
 
     async def test_what_is_no_json_is_the_decoders_error(self, layer: InMemoryChannelLayer, kind: type[Any]) -> None:
         client = WebsocketCommunicator(kind, "/")
-        await client.connect(10)
+        await client.connect()
         await client.send_to("{")
         with pytest.raises(ValueError, match="Expecting property name"):
-            await client.receive_output(10)
+            await client.receive_output()
 
     @pytest.mark.parametrize(
         ("text", "error"),
@@ -81,10 +81,10 @@ class TestFrames:
         self, layer: InMemoryChannelLayer, kind: type[Any], text: str, error: str
     ) -> None:
         client = WebsocketCommunicator(kind, "/")
-        await client.connect(10)
+        await client.connect()
         await client.send_to(text)
         with pytest.raises(ValueError, match=f"^{error}$"):
-            await client.receive_output(10)
+            await client.receive_output()
 
     @pytest.mark.parametrize("text", ["NaN", "[" * 100_000], ids=["NaN", "deep"])
     async def test_a_bad_frame_is_the_clients_fault(
@@ -93,9 +93,9 @@ class TestFrames:
         """Behind a real server it is closed with 1003, and the server logs no traceback."""
         client = WebsocketCommunicator(kind, "/")
         client.scope["asgi"] = {"version": "3.0"}
-        await client.connect(10)
+        await client.connect()
         await client.send_to(text)
-        assert await client.receive_output(10) == {"type": "websocket.close", "code": 1003}
+        assert await client.receive_output() == {"type": "websocket.close", "code": 1003}
         await client.wait()
 
     async def test_so_is_one_that_a_decoder_of_ones_own_is_too_deep_in(
@@ -113,9 +113,9 @@ class TestFrames:
         own_class = type("Own", (kind,), {"decode_json": staticmethod(decode_json)})
         client = WebsocketCommunicator(own_class, "/")
         client.scope["asgi"] = {"version": "3.0"}
-        await client.connect(10)
+        await client.connect()
         await client.send_to("[" * 100_000)
-        assert await client.receive_output(10) == {"type": "websocket.close", "code": 1003}
+        assert await client.receive_output() == {"type": "websocket.close", "code": 1003}
         await client.wait()
 
 

@@ -48,9 +48,9 @@ async def test_a_websocket_consumer_behind_a_consumer_of_ones_own(
 ) -> None:
     async with WebsocketCommunicator(consumer, "/") as client:
         layer.group_send_sync("news", {"type": "news", "text": "hello"})
-        assert await client.receive_json_from(10) == "hello"
+        assert await client.receive_json_from() == "hello"
 
 
 async def test_an_http_consumer_behind_a_consumer_of_ones_own(layer: InMemoryChannelLayer) -> None:
-    response = await HttpCommunicator(Page.as_asgi(), "GET", "/").get_response(10)
+    response = await HttpCommunicator(Page.as_asgi(), "GET", "/").get_response()
     assert response["body"] == b"page"

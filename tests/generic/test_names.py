@@ -79,9 +79,9 @@ async def test_nothing_else_is_set_on_an_instance(layer: InMemoryChannelLayer, o
     application = Here.as_asgi()
     client = WebsocketCommunicator(application, "/")
     await client.send_input({"type": "anything"})
-    assert await client.receive_output(10) == {"type": "done"}
+    assert await client.receive_output() == {"type": "done"}
     client.stop()
-    await client.wait(10)
+    await client.wait()
     assert names - {"base_send", "body", "groups"} == {"scope", "channel_layer", "channel_name", "_headrace"}
 
 
@@ -182,7 +182,7 @@ async def test_names_of_the_users_own_do_not_meet_headraces(layer: InMemoryChann
     kind = type("Here", (consumer,), {"disconnect": ending, "groups": ["all"]})
     async with WebsocketCommunicator(kind, "/") as client:
         await client.send_to("x")
-        assert await client.receive_json_from(10) == {"echo": "x"}
+        assert await client.receive_json_from() == {"echo": "x"}
     assert left == [1000]
 
 
@@ -212,8 +212,8 @@ class SyncFlag(JsonWebsocketConsumer):
 async def test_a_goodbye_behind_a_flag_of_ones_own_is_sent(layer: InMemoryChannelLayer, consumer: type[Any]) -> None:
     async with WebsocketCommunicator(consumer, "/") as client:
         await client.send_json_to({})
-        assert await client.receive_json_from(10) == "bye"
-        assert await client.receive_close(10) == (4000, "")
+        assert await client.receive_json_from() == "bye"
+        assert await client.receive_close() == (4000, "")
 
 
 class Page(AsyncHttpConsumer):
@@ -230,7 +230,7 @@ class Page(AsyncHttpConsumer):
 
 
 async def test_names_of_ones_own_in_an_http_consumer(layer: InMemoryChannelLayer) -> None:
-    response = await HttpCommunicator(Page.as_asgi(), "GET", "/").get_response(10)
+    response = await HttpCommunicator(Page.as_asgi(), "GET", "/").get_response()
     assert response["body"] == b"page"
 
 

@@ -25,7 +25,7 @@ NEED_A_LAYER = ("groups[", "messages_of_the_layer", "client_before_layer")
 def outcomes(classes: str, layer: str) -> dict[str, list[dict[str, Any]]]:
     """Run all cases on the classes of a package and the layer of a package."""
     command = [sys.executable, "-W", "error", str(PROGRAM), classes, layer]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     if process.returncode:
         pytest.fail(f"the program failed:\n{process.stderr}")
     found: dict[str, list[dict[str, Any]]] = json.loads(process.stdout)

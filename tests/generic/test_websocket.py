@@ -226,7 +226,7 @@ class TestUnaccepted:
         client.scope |= {"path": "/ws/\n", "root_path": root_path}
         await client.send_input({"type": "websocket.connect"})
         await client.send_input({"type": "websocket.disconnect", "code": 1006})
-        await client.wait(10)
+        await client.wait()
         [record] = [record for record in caplog.records if record.name == "headrace.consumer"]
         assert record.levelname == "WARNING"
         assert record.getMessage() == (

@@ -14,7 +14,7 @@ import pytest
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from tests.support.peers import Peer
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace import (
     AsyncConsumer,
@@ -104,10 +104,10 @@ class TestHeadraceConsumers:
         await clients[0].send_json_to({"text": "from a socket"})
         await asyncio.to_thread(peer.call, "receive", theirs)
         await asyncio.to_thread(peer.call, "group_send", "room", {"type": "said", "text": "from a process"})
-        await clients[1].receive_from(10)
-        assert await clients[1].receive_from(10) == "from a process"
+        await clients[1].receive_from()
+        assert await clients[1].receive_from() == "from a process"
         await clients[1].send_to(text_data="from a thread")
-        heard = [(await clients[0].receive_json_from(10))["text"] for _ in range(3)]
+        heard = [(await clients[0].receive_json_from())["text"] for _ in range(3)]
         assert heard == ["from a socket", "from a process", "from a thread"]
         for client in clients:
             await client.disconnect()
@@ -118,7 +118,7 @@ class TestHeadraceConsumers:
         await client.connect()
         (channel,) = default.group_channels("room")
         await asyncio.to_thread(peer.call, "send", channel, {"type": "said", "text": "to you"})
-        assert await client.receive_json_from(10) == {"text": "to you"}
+        assert await client.receive_json_from() == {"text": "to you"}
         await client.disconnect()
 
     async def test_a_quiet_consumer_stays_subscribed(
@@ -157,8 +157,8 @@ class TestHeadraceConsumers:
             await asyncio.to_thread(peer.call, "send", channel, {"type": "said", "text": "still there?"})
             await asyncio.to_thread(peer.call, "send", plain, {"n": 1})
             go_on.set()
-            assert await client.receive_json_from(10) == {"text": "still there?"}
-            assert await asyncio.wait_for(layer.receive(plain), 10) == {"n": 1}
+            assert await client.receive_json_from() == {"text": "still there?"}
+            assert await asyncio.wait_for(layer.receive(plain), SECONDS) == {"n": 1}
             await client.disconnect()
         finally:
             channel_layers.backends.pop("default")
@@ -179,7 +179,7 @@ async def test_a_worker_of_headrace_serves_another_process(
         assert [answer["n"] for answer in answers] == [number**2 for number in range(20)]
     finally:
         worker.stop()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, SECONDS)
         channel_layers.backends.pop("default")
 
 
@@ -191,7 +191,7 @@ def run(command: list[str], **environment: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
+        timeout=2 * SECONDS,
         check=False,
     )
     assert process.returncode == 0, process.stdout
@@ -277,7 +277,7 @@ async def main():
     await layer.close()
 
 
-asyncio.run(asyncio.wait_for(main(), 30))
+asyncio.run(asyncio.wait_for(main(), 50))
 """
 
 
@@ -313,7 +313,7 @@ async def test_groups_of_a_class_on_the_layers_of_channels_redis(
     try:
         async with WebsocketCommunicator(consumer, "/") as client:
             await layer.group_send("grouped", {"type": "note", "n": 1})
-            assert await client.receive_json_from(10) == 1
+            assert await client.receive_json_from() == 1
     finally:
         await layer.flush()
         await layer.close_pools() if hasattr(layer, "close_pools") else None

@@ -21,7 +21,7 @@ async def test_a_group_send_from_a_plain_thread_reaches_a_socket() -> None:
     communicator = WebsocketCommunicator(application, "/chat/room/ada/")
     assert (await communicator.connect())[0]
     layer: Any = get_channel_layer()
-    receive = asyncio.create_task(communicator.receive_from(timeout=10))
+    receive = asyncio.create_task(communicator.receive_from(timeout=60))
     message = {"type": "chat.message", "text": "from a thread"}
     # Not joined before the socket has it: the idle loop has to be woken by the message itself.
     thread = threading.Thread(target=async_to_sync(layer.group_send), args=("room", message))
@@ -43,7 +43,7 @@ def test_runworker_in_a_thread_serves_the_others() -> None:
         # A message without a type ends Channels' worker.
         async_to_sync(layer.send)("sums", {"stop": True})
         with pytest.raises(ValueError, match="Worker received message with no type"):
-            command.result(timeout=10)
+            command.result(timeout=60)
     assert answers == [number + 1 for number in range(20)]
 
 
