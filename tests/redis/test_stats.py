@@ -1,6 +1,7 @@
 """``stats().connection``: every field moves when, and only when, what it counts happens; and the books balance."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from tests.support.envelopes import CONTROL, ENCRYPTED, header, seal
 from tests.support.peers import Peer
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace import LinkStats
 from headrace.exceptions import ChannelFull, LayerUnavailable
@@ -81,7 +82,7 @@ async def test_the_state(start_redis: Callable[..., Server], make_layer: MakeLay
     await until(lambda: layer.stats().connection.state == "down", "it is down")
     server.start()
     await until(lambda: layer.stats().connection.gaps == 1, "it is up again, and has told of the gap")
-    assert layer.stats().connection.state == "up"
+    await until(lambda: layer.stats().connection.state == "up", "so is what it sends by")
     assert layer.stats().connection.reconnects == 1
     await layer.close()
     assert layer.stats().connection.state == "closed"
@@ -100,14 +101,15 @@ async def test_nothing_moves_by_what_goes_well(layer: RedisChannelLayer, reading
 
 async def test_published_and_the_bytes(layer: RedisChannelLayer, make_peer: MakePeer) -> None:
     channel = await layer.new_channel()
+    began = time.monotonic()
     before = layer.stats().connection
     for _ in range(10):
         await layer.send(channel, {"data": b"x" * 10_000})
     for _ in range(10):
         await layer.receive(channel)
     after = layer.stats().connection
-    # A probe of the connection is one too.
-    assert 10 <= after.published - before.published <= 15
+    # A probe of the connection is one too, of which there are two in a second at most.
+    assert 10 <= after.published - before.published <= 15 + 2 * (time.monotonic() - began)
     assert 100_000 < after.bytes_out - before.bytes_out < 110_000
     assert 100_000 < after.bytes_in - before.bytes_in < 110_000
     assert 0 < after.publish_latency < 10
@@ -274,7 +276,7 @@ async def test_late(
 
 async def test_unsent(start_redis: Callable[..., Server], make_layer: MakeLayer) -> None:
     server = start_redis()
-    layer = make_layer(hosts=[server.url], send_timeout=0.2)
+    layer = make_layer(hosts=[server.url], send_timeout=2)
     channel = await layer.new_channel()
     server.stop()
     with pytest.raises(LayerUnavailable):
@@ -301,7 +303,7 @@ async def test_the_books_of_a_fleet_balance(make_peer: MakePeer) -> None:
     for number in range(40):
         sends = [peer.start("send", f"work.{number % 3}", {"n": number}) for peer in peers]
         for send in sends:
-            await asyncio.wait_for(asyncio.gather(asyncio.wrap_future(send), return_exceptions=True), 10)
+            await asyncio.wait_for(asyncio.gather(asyncio.wrap_future(send), return_exceptions=True), SECONDS)
         if number % 4 == 0:
             await asyncio.to_thread(peers[number % 3].call, "receive_many", f"work.{number % 3}", 2)
     stats = [peer.stats() for peer in peers]
