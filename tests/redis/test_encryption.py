@@ -16,7 +16,7 @@ from tests.support.envelopes import ENCRYPTED, HEADER, header, membership, seal,
 from tests.support.peers import Peer
 from tests.support.ports import HOST, Port
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
@@ -238,7 +238,7 @@ class TestNothingSecretIsShown:
         self, hosts: list[Any], nobody: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)
-        layer = RedisChannelLayer(hosts, symmetric_encryption_keys=[KEY], send_timeout=0.2)
+        layer = RedisChannelLayer(hosts, symmetric_encryption_keys=[KEY], send_timeout=SECONDS)
         try:
             assert_no_secret(repr(layer) + str(layer) + repr(vars(layer)))
             calls: list[Callable[[], Awaitable[object]]] = [
@@ -263,7 +263,7 @@ class TestNothingSecretIsShown:
     ) -> None:
         caplog.set_level(logging.DEBUG)
         server = start_redis(password="another")
-        layer = RedisChannelLayer([f"redis://:pa55word@{HOST}:{server.port}"], send_timeout=1)
+        layer = RedisChannelLayer([f"redis://:pa55word@{HOST}:{server.port}"], send_timeout=SECONDS)
         try:
             with pytest.raises(LayerUnavailable) as caught:
                 await layer.connect()

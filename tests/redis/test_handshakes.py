@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from tests.support.ports import HOST, Port
 from tests.support.servers import Server
+from tests.support.waiting import SECONDS
 
 from headrace import channel_layers
 from headrace.exceptions import LayerUnavailable
@@ -68,7 +68,8 @@ class AuthorizesByLayer(BaseSocketServer):
 async def away() -> AsyncIterator[RedisChannelLayer]:
     """A layer whose server is not there, as the default one."""
     port = Port()
-    layer = RedisChannelLayer([f"redis://{HOST}:{port.number}"], send_timeout=2)
+    # Who waited for so long would not have heard of the refusal.
+    layer = RedisChannelLayer([f"redis://{HOST}:{port.number}"], send_timeout=600)
     before = channel_layers.set("default", layer)
     yield layer
     if before is None:
@@ -93,7 +94,7 @@ async def opened(app: Any, extra: dict[str, Any]) -> list[dict[str, Any]]:
         sent.append(message)
 
     scope = {"type": "websocket", "path": "/ws/", "headers": [], "subprotocols": [], **extra}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         await app(scope, receive, send)
     return sent
 
@@ -105,9 +106,7 @@ async def opened(app: Any, extra: dict[str, Any]) -> list[dict[str, Any]]:
 )
 @pytest.mark.usefixtures("away")
 async def test_a_handshake_is_refused_in_time_with_one_line(consumer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    began = time.monotonic()
     start, body = await opened(consumer.as_asgi(), WITH_RESPONSES)
-    assert time.monotonic() - began < 4
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
     assert body == {"type": "websocket.http.response.body", "body": b""}
     lines = [record for record in caplog.records if record.name == "headrace.consumer"]
@@ -152,7 +151,7 @@ async def test_a_server_that_was_lost_is_no_other_matter(
 ) -> None:
     """The layer has names for channels by then, and what fails is to join a group, or to send."""
     server = start_redis()
-    layer = RedisChannelLayer([server.url], send_timeout=1)
+    layer = RedisChannelLayer([server.url], send_timeout=5)
     before = channel_layers.set("default", layer)
     try:
         await layer.connect()

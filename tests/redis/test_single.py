@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from typing import Any
 import pytest
 from tests.support.certificates import Authority
 from tests.support.cluster import Cluster
-from tests.support.ports import HOST
+from tests.support.ports import HOST, Port
 from tests.support.servers import Server
 from tests.support.traffic import Fleet, exchange, soon
+from tests.support.waiting import SECONDS
 
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
@@ -99,18 +99,18 @@ async def test_a_password_that_cannot_be_had_is_a_clear_error(redis_server: Serv
     def lost() -> str:
         raise LookupError("the vault is closed")
 
-    async with Fleet([{"address": redis_server.url, "password": lost}], "asgi", send_timeout=0.5) as fleet:
+    async with Fleet([{"address": redis_server.url, "password": lost}], "asgi", send_timeout=SECONDS) as fleet:
         assert "LookupError" in await refused(fleet.layer())
 
 
 async def test_a_wrong_password_is_a_clear_error(start_redis: Start) -> None:
     server = start_redis(password="right")
-    async with Fleet([f"redis://:wr0ng@{HOST}:{server.port}"], "asgi", send_timeout=0.5) as fleet:
+    async with Fleet([f"redis://:wr0ng@{HOST}:{server.port}"], "asgi", send_timeout=SECONDS) as fleet:
         said = await refused(fleet.layer())
         assert "WRONGPASS" in said
         assert str(server.port) in said
         assert "wr0ng" not in said
-    async with Fleet([f"redis://{HOST}:{server.port}"], "asgi", send_timeout=0.5) as fleet:
+    async with Fleet([f"redis://{HOST}:{server.port}"], "asgi", send_timeout=SECONDS) as fleet:
         assert "NOAUTH" in await refused(fleet.layer())
 
 
@@ -153,12 +153,12 @@ async def test_certificates_are_read_again_for_each_connection(start_redis_tls: 
 
 async def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(start_redis_tls: Start) -> None:
     server = start_redis_tls()
-    async with Fleet([server.url], "asgi", send_timeout=5) as fleet:
+    async with Fleet([server.url], "asgi", send_timeout=SECONDS) as fleet:
         said = await refused(fleet.layer())
         assert str(server.port) in said
         assert "certificate" in said
     other = Authority().certificate.decode()
-    async with Fleet([{"address": server.url, "ssl_ca_data": other}], "asgi", send_timeout=5) as fleet:
+    async with Fleet([{"address": server.url, "ssl_ca_data": other}], "asgi", send_timeout=SECONDS) as fleet:
         assert "certificate" in await refused(fleet.layer())
     async with Fleet([{"address": server.url, "ssl_cert_reqs": "none"}], "asgi") as fleet:
         await exchange(fleet)
@@ -166,12 +166,12 @@ async def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(start_redi
 
 async def test_plain_tcp_to_a_server_with_tls_is_an_error_in_time(start_redis_tls: Start) -> None:
     server = start_redis_tls()
-    async with Fleet([f"redis://{HOST}:{server.port}"], "asgi", send_timeout=0.5) as fleet:
+    async with Fleet([f"redis://{HOST}:{server.port}"], "asgi", send_timeout=SECONDS) as fleet:
         assert str(server.port) in await refused(fleet.layer())
 
 
 async def test_a_name_that_does_not_resolve_is_a_clear_error() -> None:
-    async with Fleet(["redis://nowhere.invalid:6379"], "asgi", send_timeout=1) as fleet:
+    async with Fleet(["redis://nowhere.invalid:6379"], "asgi", send_timeout=SECONDS) as fleet:
         layer = fleet.layer()
         said = await refused(layer)
         assert "nowhere.invalid" in said
@@ -181,14 +181,14 @@ async def test_a_name_that_does_not_resolve_is_a_clear_error() -> None:
 
 async def test_a_database_that_is_not_there_is_a_clear_error(redis_server: Server) -> None:
     for protocol in (2, 3):
-        async with Fleet([f"{redis_server.url}/4711?protocol={protocol}"], "asgi", send_timeout=2) as fleet:
+        async with Fleet([f"{redis_server.url}/4711?protocol={protocol}"], "asgi", send_timeout=SECONDS) as fleet:
             said = await refused(fleet.layer())
             assert "the server has no database 4711" in said
             assert "use a lower number" in said
 
 
 async def test_a_database_of_a_cluster_is_a_clear_error(redis_cluster: Cluster) -> None:
-    async with Fleet([f"{redis_cluster.nodes[0].url}/2"], "asgi", send_timeout=2) as fleet:
+    async with Fleet([f"{redis_cluster.nodes[0].url}/2"], "asgi", send_timeout=SECONDS) as fleet:
         error = await refused(fleet.layer())
     if redis_cluster.nodes[0].binary.is_valkey(9):
         # Its clusters can have more; as it comes it has one.
@@ -199,10 +199,10 @@ async def test_a_database_of_a_cluster_is_a_clear_error(redis_cluster: Cluster) 
 
 
 async def test_nobody_who_listens_is_a_clear_error() -> None:
-    with socket.create_server((HOST, 0)) as taken:
-        port = taken.getsockname()[1]
-    async with Fleet([f"redis://{HOST}:{port}"], "asgi", send_timeout=0.5) as fleet:
-        assert re.search(rf"{port}.*refused", await refused(fleet.layer()), re.IGNORECASE)
+    port = Port()
+    async with Fleet([f"redis://{HOST}:{port.number}"], "asgi", send_timeout=SECONDS) as fleet:
+        assert re.search(rf"{port.number}.*refused", await refused(fleet.layer()), re.IGNORECASE)
+    port.release()
 
 
 CHILD = """
@@ -237,12 +237,12 @@ async def test_processes_of_their_own(redis_server: Server, redis_prefix: str) -
                 await layer.group_send("room", {"type": "number", "number": number})
             answers: dict[str, list[int]] = {channel: [] for channel in channels}
             for _ in range(50 * len(children)):
-                answer = await asyncio.wait_for(layer.receive("answers"), 5)
+                answer = await asyncio.wait_for(layer.receive("answers"), SECONDS)
                 answers[answer["from"]].append(answer["number"])
             assert answers == {channel: list(range(50)) for channel in channels}
             for channel in channels:
                 await layer.send(channel, {"type": "number", "number": -1})
-            assert [await asyncio.to_thread(child.wait, 5) for child in children] == [0, 0, 0]
+            assert [await asyncio.to_thread(child.wait, SECONDS) for child in children] == [0, 0, 0]
         finally:
             for child in children:
                 child.kill()

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.certificates import Authority
 from tests.support.ports import HOST
 from tests.support.servers import Server
+from tests.support.waiting import SECONDS
 
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
@@ -85,7 +86,7 @@ def serve(start_redis_tls: Start, tmp_path: Path) -> Callable[..., Server]:
 
 async def attempt(host: Any, **options: Any) -> str:
     """Send through a layer of this host; give what went wrong, or nothing."""
-    layer = RedisChannelLayer([host], send_timeout=5, **options)
+    layer = RedisChannelLayer([host], send_timeout=SECONDS, **options)
     try:
         await layer.group_send("group", {"type": "number"})
     except LayerUnavailable as error:
