@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace.exceptions import LayerClosed
 from headrace.layers import RedisChannelLayer
 
 ROOT = Path(__file__).parents[2]
 RUNS = 1000
-SECONDS = 20
+# On a machine that is busy; the programs allow thirty times as much for what they send.
+AT_ONCE = 20
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ class Left:
             return all(now <= was for now, was in zip(self.now(), self.was, strict=True))
 
         try:
-            eventually(is_back, "nothing is left", SECONDS)
+            eventually(is_back, "nothing is left")
         except TimeoutError:
             pytest.fail(f"connections, threads and descriptors were {self.was}, and are {self.now()}")
 
@@ -153,7 +154,6 @@ class TestLoops:
         gc.collect()
         asyncio.run(go_on())
 
-    @pytest.mark.timeout(60)
     def test_a_thousand_loops_leave_nothing(self, server: Server, layer: RedisChannelLayer) -> None:
         async def use(number: int) -> None:
             channel = await layer.new_channel()
@@ -337,7 +337,7 @@ AT_EXIT = """
 import sys, time
 from headrace.layers import RedisChannelLayer
 
-layer = RedisChannelLayer([sys.argv[1]], capacity=10_000)
+layer = RedisChannelLayer([sys.argv[1]], capacity=10_000, send_timeout=600)
 for number in range(int(sys.argv[3])):
     layer.send_sync(sys.argv[2], {"type": "test.n", "n": number})
 print(time.time())
@@ -347,7 +347,7 @@ UNREACHABLE = """
 import sys, time
 from headrace.layers import RedisChannelLayer
 
-layer = RedisChannelLayer([sys.argv[1]], capacity=10_000)
+layer = RedisChannelLayer([sys.argv[1]], send_timeout=600)
 layer.group_send_sync("room", {"type": "test.no"})
 print(time.time())
 """
@@ -386,7 +386,7 @@ import os, signal, sys, time
 from headrace._core import Ledger
 from headrace.layers import RedisChannelLayer
 
-layer = RedisChannelLayer([sys.argv[1]])
+layer = RedisChannelLayer([sys.argv[1]], send_timeout=600)
 layer.new_channel_sync()
 os.kill(int(sys.argv[2]), signal.SIGKILL)
 while layer.stats().connection.state != "down":
@@ -400,7 +400,7 @@ WAITING = """
 import asyncio, sys, threading, time
 from headrace.layers import RedisChannelLayer
 
-layer = RedisChannelLayer([sys.argv[1]])
+layer = RedisChannelLayer([sys.argv[1]], send_timeout=600)
 threading.Thread(target=lambda: layer.receive_sync("work"), daemon=True).start()
 
 async def main():
@@ -417,7 +417,7 @@ UNUSED = """
 import asyncio, sys, time
 from headrace.layers import RedisChannelLayer
 
-layer = RedisChannelLayer([sys.argv[1]])
+layer = RedisChannelLayer([sys.argv[1]], send_timeout=600)
 try:
     layer.send_sync("not a name", {"type": "test.no"})
 except TypeError:
@@ -449,7 +449,7 @@ class TestProcesses:
         printed, ended = await asyncio.to_thread(run, AT_EXIT, server.url, channel, str(count))
         got = [(await asyncio.wait_for(layer.receive(channel), SECONDS))["n"] for _ in range(count)]
         assert got == list(range(count))
-        assert ended - float(printed) < 3
+        assert ended - float(printed) < AT_ONCE
 
     def test_what_was_not_sent_at_the_end_is_told(self, server: Server) -> None:
         done = interpreted(UNATTENDED, server.url, str(server.pid))
@@ -460,7 +460,7 @@ class TestProcesses:
         never, lost = "the layer was closed before a server was reached: ", "the connection was lost before the server"
         for _, latest in told:
             assert latest.startswith(lost) or (latest.startswith(never) and str(server.port) in latest)
-        assert time.time() - float(done.stdout) < 5
+        assert time.time() - float(done.stdout) < AT_ONCE
 
     def test_what_comes_behind_the_end_is_refused(self, server: Server) -> None:
         done = interpreted(AFTER_THE_END, server.url)
@@ -472,6 +472,6 @@ class TestProcesses:
         if script is UNREACHABLE:
             server.stop()
         printed, ended = run(script, server.url)
-        assert ended - float(printed) < 3
+        assert ended - float(printed) < AT_ONCE
         if server.running:
             eventually(lambda: not server.clients(), "no connection is left")
