@@ -17,7 +17,7 @@ import pytest
 from tests.support.binaries import Binary
 from tests.support.ports import HOST, Port
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 from websockets.asyncio.client import ClientConnection, connect
 
 from headrace import _cli as cli
@@ -140,7 +140,7 @@ class TestAServerOfItsOwn:
         assert verdict.startswith("self-check passed: 6 of 6 deliveries, 3 between workers, 0 lost")
         assert re.fullmatch(
             r"restart of the server passed: every client hears again \d+\.\d{3} s after it was back, "
-            r"\d messages? refused, \d deliver(y|ies) lost meanwhile",
+            r"\d+ messages? refused, \d+ deliver(y|ies) lost meanwhile",
             restart,
         )
         # Each worker says that messages may be missing, and the check that this is to be expected.
@@ -230,7 +230,7 @@ async def answered(socket: ClientConnection, text: str) -> dict[str, Any]:
 
 async def heard(socket: ClientConnection, *kinds: str) -> dict[str, Any]:
     """Return the next frame of one of these types, skipping the others."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         while (frame := json.loads(await socket.recv()))["type"] not in kinds:
             pass
         return dict(frame)
@@ -287,13 +287,13 @@ async def test_of_a_long_name_the_roster_has_the_beginning(make_layer: MakeLayer
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait while the loop runs, which news of other processes need."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while not is_so():
             await asyncio.sleep(0.002)
 
 
 async def until_async(is_so: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while not await is_so():
             pass
