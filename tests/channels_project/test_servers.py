@@ -12,13 +12,13 @@ from contextlib import AsyncExitStack, contextmanager
 
 import pytest
 from tests.support.groups import one_process_each
+from tests.support.waiting import SECONDS
 from websockets.asyncio.client import ClientConnection, connect
 
 SERVERS = {
     "daphne": ["daphne", "--verbosity", "0"],
     "uvicorn": ["uvicorn", "--log-level", "warning", "--lifespan", "off"],
 }
-SECONDS = 30
 
 
 @contextmanager

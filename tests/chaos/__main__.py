@@ -96,7 +96,7 @@ class Process:
             with suppress(BrokenPipeError):
                 self._popen.stdin.close()
         try:
-            self._popen.wait(5)
+            self._popen.wait(_SECONDS)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait(_SECONDS)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import SECONDS
 
 from headrace import InMemoryChannelLayer, channel_layers
 from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     MakeWire = Callable[..., Wire]
 
 EXPIRY = 10
-SECONDS = 20
 
 begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
 

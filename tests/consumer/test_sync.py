@@ -14,6 +14,7 @@ import anyio
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from tests.support.leaving import Leaving
+from tests.support.waiting import SECONDS
 
 from headrace._dispatch.threads import SyncPool, sync_pool
 from headrace.consumer import SyncConsumer, consumer_stats
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     MakeWire = Callable[..., Wire]
 
-SECONDS = 20
 """More than any of these waits takes, unless something is wrong."""
 
 

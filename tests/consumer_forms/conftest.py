@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from tests.support.waiting import SECONDS
 from websockets.asyncio.client import ClientConnection, connect
 
 HERE = Path(__file__).parent
-SECONDS = 20
 
 
 class Forms:

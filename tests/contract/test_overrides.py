@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
+from tests.support.waiting import SECONDS
 
 from headrace import (
     AsyncWebsocketConsumer,
@@ -23,7 +24,6 @@ MakeLayer = Callable[..., Any]
 Settle = Callable[[Any], Awaitable[None]]
 
 HELLO = {"type": "hello"}
-SECONDS = 20
 
 
 class Groups:

@@ -7,11 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import SECONDS
 
 if TYPE_CHECKING:
     from tests.django_app.conftest import Environment
 
-SECONDS = 30
 WHOSE = """
 import django
 django.setup()

@@ -123,7 +123,7 @@ class TestOneLoop:
         try:
             assert runs.wait(timeout=30)
             layer.send_sync("channel", {"n": 1})
-            assert arrived.wait(timeout=3)
+            assert arrived.wait(timeout=30)
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()

@@ -9,7 +9,7 @@ import pytest
 from tests.support.peers import Peer
 from tests.support.programs import Ended, run
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace import AsyncConsumer, channel_layers
 from headrace.exceptions import ChannelFull
@@ -116,15 +116,15 @@ class TestConsumers:
         before = channel_layers.set("default", layer)
         try:
             task = asyncio.create_task(Busy.as_asgi()({"type": "test"}, inputs.get, send))
-            await asyncio.wait_for(ready.wait(), 10)
+            await asyncio.wait_for(ready.wait(), SECONDS)
             await asyncio.to_thread(peer.call, "group_send", "room", {"type": "work", "n": 0})
-            await asyncio.wait_for(busy.wait(), 10)
+            await asyncio.wait_for(busy.wait(), SECONDS)
             for number in [*range(1, 20), 99]:
                 await asyncio.to_thread(peer.call, "group_send", "room", {"type": "work", "n": number})
             # The last has arrived, or was dropped, when a later message has.
             probe = await layer.new_channel()
             await asyncio.to_thread(peer.call, "send", probe, {"type": "later"})
-            assert await asyncio.wait_for(layer.receive(probe), 10) == {"type": "later"}
+            assert await asyncio.wait_for(layer.receive(probe), SECONDS) == {"type": "later"}
             go_on.set()
             # The last that was taken is handled in a turn of its own.
             while layer.stats().depth:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support.servers import Server
+from tests.support.waiting import SECONDS
 
 from headrace._layers.registry import channel_layers
 from headrace.exceptions import ChannelFull
@@ -219,7 +220,7 @@ async def test_a_queue_loses_nothing_to_receivers_that_are_cancelled(redis_serve
         tasks.append(asyncio.create_task(patient(layer)))
         try:
             await send(sender)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SECONDS):
                 while len(got) < count:
                     await asyncio.sleep(0.005)
         finally:

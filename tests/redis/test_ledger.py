@@ -20,9 +20,9 @@ from headrace.layers import RedisChannelLayer
 
 MakeLayer = Callable[..., RedisChannelLayer]
 HELLO = {"type": "test.hello"}
-TIMEOUT = 0.3
+TIMEOUT = 2
 # For how long after the loss of its server a layer takes what nobody waits for.
-OUTAGE = 2
+OUTAGE = 4
 FAILED = re.compile(r"sends failed that nobody waited for: (\d+); the latest: (.*)")
 
 

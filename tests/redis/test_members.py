@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.peers import Peer
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace.layers import RedisChannelLayer
 
@@ -69,7 +69,7 @@ def test_processes_that_change_the_same_members_at_once_agree_in_the_end(
         for peer in peers
     ]
     for call in calls:
-        call.result(20)
+        call.result(SECONDS)
 
     def agree() -> bool:
         expected = [in_hash(redis_server, redis_prefix, group) for group in GROUPS]

@@ -10,7 +10,7 @@ import pytest
 from tests.support.envelopes import ENCRYPTED, header, seal
 from tests.support.peers import Peer
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace.exceptions import ChannelEmpty, MessageTooLarge
 from headrace.layers import RedisChannelLayer
@@ -174,7 +174,7 @@ class TestHostileBytes:
         """Send something good by every way, and receive it, and nothing before it."""
         await layer.group_send("room", {"n": 1})
         await layer.send(channel, {"n": 2})
-        assert [await asyncio.wait_for(layer.receive(channel), 10) for _ in range(2)] == [{"n": 1}, {"n": 2}]
+        assert [await asyncio.wait_for(layer.receive(channel), SECONDS) for _ in range(2)] == [{"n": 1}, {"n": 2}]
         assert layer.stats().connection.reconnects == 0
 
     @pytest.fixture
@@ -244,7 +244,7 @@ class TestHostileBytes:
         for entry in entries:
             redis_server.cli("RPUSH", f"{redis_prefix}:q:{{work}}", entry)
         await layer.send("work", {"n": 3})
-        assert await asyncio.wait_for(layer.receive("work"), 10) == {"n": 3}
+        assert await asyncio.wait_for(layer.receive("work"), SECONDS) == {"n": 3}
         await self._is_well(layer, channel)
         assert layer.stats().connection.malformed == len(entries)
         await asyncio.to_thread(
@@ -281,7 +281,7 @@ class TestHostileBytes:
             assert {connection.read() for _ in range(1000)} == {1}
         await layer.group_send("room", {"type": "last"})
         # Some of it was a message still, of which a text or a number was changed.
-        while (await asyncio.wait_for(layer.receive(channel), 10)).get("type") != "last":
+        while (await asyncio.wait_for(layer.receive(channel), SECONDS)).get("type") != "last":
             pass
         link = layer.stats().connection
         assert link.malformed + link.unauthenticated > 500

@@ -10,6 +10,7 @@ import pytest
 from tests.support.binaries import Binary
 from tests.support.serverless import Serverless
 from tests.support.traffic import Fleet, exchange, member, soon
+from tests.support.waiting import SECONDS
 
 from headrace.layers import RedisChannelLayer
 
@@ -53,7 +54,7 @@ async def test_members_of_other_processes_and_queues_in_groups(fleet: Fleet) -> 
     await soon(lambda: "work" in there.group_channels("room"), "the other process hears of it")
     await there.group_send("room", {"type": "number", "number": 1})
     for layer, source in ((there, channel), (here, "work")):
-        assert (await asyncio.wait_for(layer.receive(source), 5))["number"] == 1
+        assert (await asyncio.wait_for(layer.receive(source), SECONDS))["number"] == 1
     await here.group_discard("room", channel)
     await here.group_discard("room", "work")
     await soon(lambda: there.group_count("room") == 0, "the other process hears of it")
@@ -72,7 +73,7 @@ async def test_a_message_goes_back_to_its_queue(fleet: Fleet) -> None:
     here, there = fleet.layer(), fleet.layer()
     await here.send("work", {"type": "number", "number": 1})
     # What is taken for a receiver that has left by then waits in its process, until that ends.
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         while not there.stats().connection.fetched:
             waiting = asyncio.ensure_future(there.receive("work"))
             await soon(partial(has_waiter, there, waiting), "somebody waits, or has it")
@@ -80,7 +81,7 @@ async def test_a_message_goes_back_to_its_queue(fleet: Fleet) -> None:
             with suppress(asyncio.CancelledError):
                 await there.send("work", await waiting)
     await there.close()
-    assert (await asyncio.wait_for(here.receive("work"), 5))["number"] == 1
+    assert (await asyncio.wait_for(here.receive("work"), SECONDS))["number"] == 1
 
 
 def has_waiter(layer: RedisChannelLayer, waiting: "asyncio.Future[Any]") -> bool:

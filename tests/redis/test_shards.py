@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.support.servers import Server
 from tests.support.traffic import GAP, Fleet, Log, member, soon
+from tests.support.waiting import SECONDS
 
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
@@ -58,12 +59,12 @@ def ring(request: pytest.FixtureRequest) -> str:
 async def fleet(servers: list[Server], ring: str) -> AsyncIterator[Fleet]:
     """Give layers on all three."""
     hosts = [server.url for server in servers]
-    async with Fleet(hosts, "asgi", ring=ring, topology="shards", on_gap="gap", send_timeout=1) as fleet:
+    async with Fleet(hosts, "asgi", ring=ring, topology="shards", on_gap="gap", send_timeout=5) as fleet:
         yield fleet
 
 
 async def numbers(layer: RedisChannelLayer, channel: str, count: int) -> list[int]:
-    return [(await asyncio.wait_for(layer.receive(channel), 5))["number"] for _ in range(count)]
+    return [(await asyncio.wait_for(layer.receive(channel), SECONDS))["number"] for _ in range(count)]
 
 
 async def test_everything_arrives_and_each_name_has_its_server(servers: list[Server], fleet: Fleet, ring: str) -> None:

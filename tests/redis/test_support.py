@@ -18,9 +18,8 @@ from tests.support.clients import REDIS, client
 from tests.support.ports import HOST, Port
 from tests.support.resp import Connection, ReplyError
 from tests.support.servers import Server, ServerFailed
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
-SECONDS = 20
 ROOT = Path(__file__).parents[2]
 
 
@@ -84,7 +83,7 @@ class TestBinaries:
 
 class TestServer:
     def test_it_starts_fast_and_leaves_nothing(self, redis_binary: Binary) -> None:
-        best = SECONDS * 1.0
+        best = SECONDS
         for _ in range(5):
             began = time.perf_counter()
             with Server(redis_binary) as server:
@@ -97,8 +96,8 @@ class TestServer:
             assert not folder.exists()
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
-        # Of several, because the machine may be busy with something else.
-        assert best < 0.1
+        # Of several, because the machine may be busy with something else; it takes a hundredth of that.
+        assert best < 2
 
     def test_the_shared_one_is_shared(self, redis_server: Server, share_redis: Callable[..., Server]) -> None:
         assert share_redis(Server, redis_server.binary) is redis_server

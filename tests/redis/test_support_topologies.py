@@ -19,7 +19,6 @@ from tests.support.serverless import ENDPOINT, Serverless
 from tests.support.servers import Server, output_limit
 from tests.support.waiting import eventually
 
-SECONDS = 20
 # Each command that the layer may use, in an order in which each can be carried out.
 ALLOWED = [
     *("HELLO 2", "TIME", "ASKING", "CLUSTER SLOTS"),
@@ -53,7 +52,7 @@ class TestProxy:
         proxy = start_proxy(redis_server)
         value = os.urandom(3_000_000)
         with through(proxy) as one, through(proxy) as other:
-            assert one.ask("SET", redis_prefix, value, "EX", SECONDS) == b"OK"
+            assert one.ask("SET", redis_prefix, value, "EX", 60) == b"OK"
             assert other.ask("GET", redis_prefix) == value
             assert (proxy.connections, proxy.accepted) == (2, 2)
             assert proxy.to_server > len(value)
@@ -203,7 +202,7 @@ class TestCluster:
             nodes = cluster.nodes
             cluster.migrate_slot(0, cluster.node_of(SLOTS - 1))
         assert not any(node.running or node.folder.exists() for node in nodes)
-        assert took < 5
+        assert took < 30
 
     def test_tls(self, redis_binary: Binary, authority: Authority) -> None:
         if not redis_binary.tls:

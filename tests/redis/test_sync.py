@@ -12,7 +12,7 @@ from tests.support.peers import Peer
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.signals import handled
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace import SendReport
 from headrace.exceptions import ChannelEmpty, ChannelFull, LayerUnavailable
@@ -27,7 +27,7 @@ def in_a_thread(call: Callable[[], Any]) -> Any:
     result: list[Any] = []
     thread = threading.Thread(target=lambda: result.append(call()))
     thread.start()
-    thread.join(20)
+    thread.join(SECONDS)
     return result[0]
 
 
@@ -53,7 +53,7 @@ async def test_many_threads_at_once(layer: RedisChannelLayer, make_peer: MakePee
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(SECONDS)
     eventually(lambda: len(peer.collected(channel)) == 800, "all came")
     came = [message["n"] for message in peer.collected(channel)]
     for index in range(8):
@@ -84,8 +84,8 @@ async def test_a_signal_handler_sends(layer: RedisChannelLayer, make_peer: MakeP
         timer.start()
         with pytest.raises(TimeoutError):
             await asyncio.to_thread(layer.receive_sync, "empty", 0.3)
-        signal.raise_signal(signal.SIGUSR1)
         timer.join()
+        signal.raise_signal(signal.SIGUSR1)
     assert [report.delivered_here for report in sent] == [1, 1]
     assert [peer.call("receive", channel)["n"] for _ in range(4)] == [1, 2, 1, 2]
     assert peer.call("receive_many", "work", 5) == [{"n": 3}] * 2
@@ -147,7 +147,7 @@ async def test_what_the_server_does_not_take_in_time_is_counted(
     start_redis: Callable[..., Server], make_layer: MakeLayer
 ) -> None:
     server = start_redis()
-    layer = make_layer(hosts=[server.url], send_timeout=2)
+    layer = make_layer(hosts=[server.url], send_timeout=5)
     channel = await layer.new_channel()
     server.kill()
     for _ in range(3):
@@ -194,12 +194,12 @@ def test_a_thread_makes_channels_and_adds_them_to_groups(layer: RedisChannelLaye
     in_a_thread(partial(layer.group_add_sync, "room", channel))
     peer.call("group_send", "room", {"n": 1})
     peer.call("send", channel, {"n": 2})
-    assert [layer.receive_sync(channel, 20)["n"] for _ in range(2)] == [1, 2]
+    assert [layer.receive_sync(channel, SECONDS)["n"] for _ in range(2)] == [1, 2]
 
 
 def test_no_channel_is_made_while_the_server_is_away(start_redis: Callable[..., Server], make_layer: MakeLayer) -> None:
     server = start_redis()
-    layer = make_layer(hosts=[server.url], send_timeout=0.3)
+    layer = make_layer(hosts=[server.url], send_timeout=5)
     server.stop()
     with pytest.raises(LayerUnavailable, match=r"(?i)no server could be reached: 127\.0\.0\.1:\d+: connection refused"):
         layer.new_channel_sync()
@@ -241,14 +241,14 @@ def test_threads_that_use_a_layer_first_at_the_same_time_start_one_watcher(layer
     ready = threading.Barrier(8)
 
     def send() -> None:
-        ready.wait(20)
+        ready.wait(SECONDS)
         layer.group_send_sync("room", {})
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(SECONDS)
 
     # Those of layers that were closed before may be about to end.
     eventually(lambda: watchers() == 1, "there is one")

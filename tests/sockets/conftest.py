@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.support.servers import Server
+from tests.support.waiting import SECONDS
 
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 from headrace.sockets import BaseSocketServer
-
-SECONDS = 10
 
 S = TypeVar("S", bound=BaseSocketServer)
 

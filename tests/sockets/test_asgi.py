@@ -5,10 +5,11 @@ import functools
 from typing import Any
 
 import pytest
+from tests.support.waiting import SECONDS
 
 from headrace.sockets import BaseSocketServer
 
-from .conftest import SECONDS, Client
+from .conftest import Client
 
 
 async def test_as_asgi_serves_a_connection_until_it_ends(client: Client) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.support.waiting import SECONDS
 
 from headrace._sockets.loop import background_loop
 from headrace._sockets.mailbox import TopicMailbox
@@ -16,7 +17,6 @@ from headrace.exceptions import ConnectionClosed, LayerClosed, MessageTooLarge
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import Broadcaster
 
-SECONDS = 10
 TOPIC = UUID("12345678-1234-5678-1234-567812345678")
 
 

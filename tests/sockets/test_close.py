@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.support.leaving import Leaving
+from tests.support.waiting import SECONDS
 
 from headrace import async_to_sync, sync_to_async
 from headrace.exceptions import ConnectionClosed
@@ -12,7 +13,7 @@ from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 from headrace.testing import settle
 
-from .conftest import SECONDS, Client
+from .conftest import Client
 from .noting import ACCEPT, Noting, Subscribed
 
 

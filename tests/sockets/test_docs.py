@@ -10,13 +10,13 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import SECONDS
 from websockets.asyncio.client import connect
 
 from headrace.sockets import BaseSocketServer, Broadcaster
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/sockets.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-SECONDS = 30
 
 
 async def test_the_counter_counts_for_all_who_are_connected(tmp_path: Path) -> None:

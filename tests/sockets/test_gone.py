@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GRACE = 1000
 """So long that only what a test skips counts."""
 
-SECONDS = 20
+SECONDS = 60
 """More than any of these waits takes, unless something is wrong."""
 
 

@@ -7,12 +7,13 @@ import time
 from typing import Any
 
 import pytest
+from tests.support.waiting import SECONDS
 
 from headrace import sync_to_async
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 
-from .conftest import SECONDS, Client
+from .conftest import Client
 from .noting import ACCEPT, Noting
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.waiting import SECONDS
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 PROJECT = Path(__file__).parent / "django_project"
-SECONDS = 20
 KINDS = ["async", "sync", "channels-async", "channels-sync", "server-async", "server-sync", "server-uncalled"]
 
 # One project that is served.

@@ -6,7 +6,8 @@ import weakref
 from typing import Any, ClassVar
 
 import pytest
-from tests.sockets.conftest import SECONDS, Client
+from tests.sockets.conftest import Client
+from tests.support.waiting import SECONDS
 
 from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import InMemoryChannelLayer

@@ -14,14 +14,14 @@ from tests.support.cluster import Cluster
 from tests.support.sentinel import Sentinels
 from tests.support.serverless import Serverless
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace._sockets import backend
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 
-from .conftest import SECONDS, Client, has_ended
+from .conftest import Client, has_ended
 
 Hosts = list[Any]
 
@@ -280,7 +280,7 @@ async def test_what_the_server_does_not_take_is_logged_counted_and_raised_by_flu
     start_redis: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start_redis()
-    config = {"hosts": [{"address": server.url}], "send_timeout": 2}
+    config = {"hosts": [{"address": server.url}], "send_timeout": 5}
     client = await subscribed(config=config)
     mouth, other = Broadcaster(config=config), Broadcaster(config=config)
     server.kill()

@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.support.waiting import SECONDS
 
 from headrace.sockets import BaseSocketServer
 
-from .conftest import SECONDS, Client
+from .conftest import Client
 from .noting import Noting
 
 

