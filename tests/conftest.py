@@ -9,8 +9,6 @@ from tests.support import profiles
 from tests.support.loops import EAGER, USUAL, NewLoop, loops_of
 from tests.support.patience import wait_patiently
 
-from headrace.testing import ApplicationCommunicator, HttpCommunicator, WebsocketCommunicator
-
 pytest_plugins = ["tests.support.fixtures", "tests.support.groups"]
 
 # Where the loop of the test is not the one that serves: the servers of tests/servers have eager tasks of their own.
@@ -42,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart() -> None:
     """Have communicators wait as long as the tests do."""
-    wait_patiently(ApplicationCommunicator, HttpCommunicator, WebsocketCommunicator)
+    wait_patiently()
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:

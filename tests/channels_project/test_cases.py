@@ -52,7 +52,7 @@ def run_pytest(package: str, environment: dict[str, str], outcomes: Path) -> str
     """Run the inner pytest; return what it prints."""
     files = sorted({case.partition("::")[0] for case in cases(package)})
     options = [
-        *("-q", "-p", "no:cacheprovider", "--confcutdir", str(CASES), "--timeout", "30"),
+        *("-q", "-p", "no:cacheprovider", "--confcutdir", str(CASES), "--timeout", "120"),
         *("--import-mode", "importlib", "-W", "error"),
         *("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"),
     ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CASES = Path(__file__).parent / "cases"
 OPTIONS = [
-    *("-q", "-p", "no:cacheprovider", "-p", "no:django", "--confcutdir", str(CASES), "--timeout", "30"),
+    *("-q", "-p", "no:cacheprovider", "-p", "no:django", "--confcutdir", str(CASES), "--timeout", "120"),
     *("--import-mode", "importlib", "-W", "error"),
     *("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"),
 ]

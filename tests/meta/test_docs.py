@@ -1,6 +1,7 @@
 """The pages of docs/: every example is Python and runs."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import headrace
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+# What runs a page, and has its communicators wait longer, is of the tests.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def examples(page: str) -> list[str]:
@@ -40,7 +43,9 @@ def test_the_examples_of_a_page_run(page: str, around: Around, tmp_path: Path) -
     for name, source in files.items():
         (tmp_path / name).write_text(source)
     command = [sys.executable, "-W", "error", str(ROOT / "tests/support/run_page.py"), *files]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -53,8 +58,11 @@ def test_the_tests_on_the_page_about_testing_pass(tmp_path: Path) -> None:
     settings = re.search(r"```ini\n(.*?)```", (DOCS / "how-to/testing.md").read_text(), re.DOTALL)
     assert settings is not None
     (tmp_path / "pytest.ini").write_text(f"{settings[1]}filterwarnings = error\n")
+    (tmp_path / "conftest.py").write_text("from tests.support.patience import wait_patiently\n\nwait_patiently()\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert (run.returncode, f"{len(tests)} passed" in run.stdout) == (0, True), run.stdout + run.stderr
 
 

@@ -201,7 +201,7 @@ def test_the_consumers_and_the_worker_of_channels_run_on_it(redis_server: Server
     """The cases of ``tests/channels_project`` that do not look into a layer."""
     cases = TESTS / "channels_project" / "cases"
     options = [
-        *("-q", "-p", "no:cacheprovider", "--confcutdir", str(cases), "--timeout", "30"),
+        *("-q", "-p", "no:cacheprovider", "--confcutdir", str(cases), "--timeout", "100"),
         # That one reads the attributes of an in-memory layer.
         *("-k", "not test_who_leaves_is_in_the_group_no_more"),
         *("--import-mode", "importlib", "-W", "error"),

@@ -5,10 +5,20 @@ from typing import Any
 
 from tests.support.waiting import SECONDS
 
+import headrace.testing
+
 
 def wait_patiently(*communicators: type[Any]) -> None:
-    """Have these classes wait for what is to come as long as the other tests do; what is not to come, as before."""
-    for communicator in communicators:
+    """Have headrace's communicators, and these, wait for what is to come as long as the other tests do.
+
+    For what is not to come they wait as before.
+    """
+    ours = (
+        headrace.testing.ApplicationCommunicator,
+        headrace.testing.HttpCommunicator,
+        headrace.testing.WebsocketCommunicator,
+    )
+    for communicator in (*ours, *communicators):
         for name, method in vars(communicator).items():
             if name != "receive_nothing" and inspect.isfunction(method) and method.__defaults__:
                 parameters = inspect.signature(method).parameters.values()

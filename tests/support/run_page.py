@@ -11,6 +11,8 @@ import sys
 import types
 from pathlib import Path
 
+from tests.support.patience import wait_patiently
+
 
 def compiled(name: str) -> types.CodeType:
     code: types.CodeType = compile(Path(name).read_text(), name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -26,6 +28,7 @@ async def main(module: types.ModuleType, names: list[str]) -> None:
 
 if __name__ == "__main__":
     before, *others = sys.argv[1:]
+    wait_patiently()
     # Classes look for the module in which they are.
     page = sys.modules["page"] = types.ModuleType("page")
     exec(compiled(before), page.__dict__)

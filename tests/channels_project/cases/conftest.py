@@ -12,11 +12,18 @@ import pytest
 
 django.setup()
 
+import asgiref.testing  # noqa: E402  # after Django, as in a project
+import channels.testing  # noqa: E402
 from channels.layers import channel_layers, get_channel_layer  # noqa: E402  # needs the settings
 from django.conf import settings  # noqa: E402
 from django.utils.module_loading import import_string  # noqa: E402
+from tests.support.patience import wait_patiently  # noqa: E402
 
 from headrace.testing import ManualClock  # noqa: E402
+
+wait_patiently(
+    asgiref.testing.ApplicationCommunicator, channels.testing.HttpCommunicator, channels.testing.WebsocketCommunicator
+)
 
 MakeLayer = Callable[..., Any]
 MakeTimedLayer = Callable[..., tuple[Any, Callable[[float], None]]]

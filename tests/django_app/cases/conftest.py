@@ -9,13 +9,20 @@ import pytest
 
 django.setup()
 
+import asgiref.testing  # noqa: E402  # after Django, as in a project
+import channels.testing  # noqa: E402
 from asgiref.sync import SyncToAsync, sync_to_async  # noqa: E402  # after Django, as in a project
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, connections  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 from django.db.backends.signals import connection_created  # noqa: E402
+from tests.support.patience import wait_patiently  # noqa: E402
 
 from headrace.django import _patch  # noqa: E402
+
+wait_patiently(
+    asgiref.testing.ApplicationCommunicator, channels.testing.HttpCommunicator, channels.testing.WebsocketCommunicator
+)
 
 
 class Hops:
