@@ -224,7 +224,7 @@ async def refusal(origins: list[bytes], allowed: list[str], caplog: pytest.LogCa
     headers = [(b"origin", origin) for origin in origins]
     communicator = WebsocketCommunicator(OriginValidator(AsyncWebsocketConsumer.as_asgi(), allowed), "/ws/", headers)
     assert (await communicator.connect())[0] is False
-    await communicator.wait()
+    await communicator.disconnect()
     return [record.getMessage() for record in caplog.records if record.name == "headrace.security"]
 
 
