@@ -162,8 +162,6 @@ class Turns:
     """Counts what is sent between two turns of the loop."""
 
     def __init__(self) -> None:
-        # Handlers here compute on purpose; a loop in debug mode tells of those that a busy machine makes longer still.
-        asyncio.get_running_loop().slow_callback_duration = 60
         self.sent = 0
         self.most = 0
         self.counting = asyncio.ensure_future(self.count())
@@ -272,7 +270,6 @@ async def test_a_client_does_not_wait_until_a_whole_group_has_been_served(
 async def test_clients_that_send_without_pause_do_not_hold_up_a_group(
     wire: "MakeWire", layer: InMemoryChannelLayer
 ) -> None:
-    asyncio.get_running_loop().slow_callback_duration = 60
     served: list[str] = []
     frames = 0
 

@@ -15,7 +15,14 @@ EAGER = "eager"
 
 
 class DebugLoop(asyncio.SelectorEventLoop):
-    """A loop in debug mode, which checks that it is used from its own thread. The runner would switch it off."""
+    """A loop in debug mode, which checks that it is used from its own thread. The runner would switch it off.
+
+    Of steps that take long it says nothing: on a busy machine any may.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow_callback_duration = float("inf")
 
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(True)
