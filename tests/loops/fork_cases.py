@@ -273,7 +273,7 @@ def a_fork_while_a_thread_begins(loop: asyncio.AbstractEventLoop, layer: InMemor
         return its_import(name, *arguments)
 
     def child() -> None:
-        signal.alarm(20)  # ends one that waits for a thread it does not have
+        signal.alarm(60)  # ends one that waits for a thread it does not have
         asyncio.run(exchange(layer))
 
     received: list[Message] = []

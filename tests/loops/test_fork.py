@@ -23,5 +23,5 @@ CASES = next(
 def test_fork(case: str, loop: str, wake: str) -> None:
     """Each case is in fork_cases.py, and runs in an interpreter of its own."""
     command = [sys.executable, "-W", "error", *QUIET, str(SCRIPT), case, loop, wake]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert (process.stderr, process.stdout, process.returncode) == ("", "done\n", 0)

@@ -314,14 +314,14 @@ async def test_a_topic_that_was_left_while_it_was_joined_is_left() -> None:
 
 def test_flush_returns_when_there_is_nothing_to_wait_for(mouth: Broadcaster) -> None:
     mouth.broadcast("a", 1)
-    mouth.flush(1)
+    mouth.flush(SECONDS)
     assert (mouth.stats().pending, mouth.stats().failed) == (0, 0)
 
 
 async def test_flush_is_not_for_the_thread_of_a_loop(mouth: Broadcaster) -> None:
     with pytest.raises(RuntimeError, match="use 'await async_flush"):
-        mouth.flush(1)
-    await mouth.async_flush(1)
+        mouth.flush(SECONDS)
+    await mouth.async_flush(SECONDS)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "1"])

@@ -22,7 +22,7 @@ from headrace.layers import InMemoryChannelLayer
 
 QUEUES = [f"queue{number}" for number in range(3)]
 GROUPS = [f"group{number}" for number in range(3)]
-CHILD_SECONDS = 20
+CHILD_SECONDS = 60
 """A child of a fork that has not ended by then is stuck."""
 
 Name = tuple[str, int]
