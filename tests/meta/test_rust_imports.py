@@ -15,7 +15,7 @@ RANKS = {
     "core": [
         ["clock", "engine", "glob", "name", "overflow", "shrink", "sync"],
         ["config", "error", "expiry", "message"],
-        ["handoff"],
+        ["handoff", "history"],
         ["fanout"],
         ["memory"],
         ["redis::fault", "redis::meter", "redis::notice", "redis::plain", "redis::random"],

@@ -18,6 +18,7 @@ mod expiry;
 mod fanout;
 mod glob;
 pub mod handoff;
+pub mod history;
 pub mod memory;
 pub mod message;
 pub mod name;
