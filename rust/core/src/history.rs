@@ -20,8 +20,8 @@ mod replay;
 mod ring;
 mod rules;
 
-pub use histories::{Found, Histories, HistoryStats, Since, random_seed};
-pub use position::{Position, Stamp, Token};
+pub use histories::{Found, Histories, HistoryStats, Recent, Since, random_seed};
+pub use position::{Position, Stamp, Stamped, Token};
 pub use replay::Replay;
 pub use ring::Ring;
 pub use rules::HistoryRules;

@@ -34,7 +34,7 @@ pub use engine::{ChannelStats, GroupStats, LayerStats};
 pub use error::{Error, SendError};
 pub use fanout::{FanOut, SendReport};
 pub use handoff::{HandOff, Parker, Phase, Slot};
-pub use memory::{MemoryEngine, Received};
+pub use memory::{MemoryEngine, Received, Resumed};
 pub use message::{ByteSize, Envelope};
 pub use name::InvalidName;
 pub use overflow::Overflow;

@@ -7,8 +7,10 @@
 
 mod channels;
 mod group;
+mod history;
 mod mailbox;
 mod readings;
+mod replays;
 mod state;
 mod waiters;
 use std::fmt;
@@ -27,6 +29,8 @@ use crate::message::{ByteSize, Envelope};
 use crate::name::check_group;
 use crate::overflow::Overflow;
 use crate::sync::{Mutex, assert_unlocked};
+
+pub use self::history::Resumed;
 
 /// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.
 pub struct MemoryEngine<M, W, C> {

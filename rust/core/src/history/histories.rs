@@ -69,6 +69,17 @@ pub struct Found<M> {
     pub head: Position,
 }
 
+/// A part of what is kept of a group.
+#[derive(Debug)]
+pub struct Recent<M> {
+    /// The messages, oldest first; none if they are not complete.
+    pub messages: Vec<M>,
+    /// That of the last of them, or what was asked for. The newest one if they are not complete.
+    pub position: Stamp,
+    /// Whether nothing is missing between what was asked for and that position.
+    pub complete: bool,
+}
+
 /// A reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryStats {
@@ -189,6 +200,28 @@ impl<M: Clone> Histories<M> {
         Some(Found {
             replay: count.map(|count| ring.replay(count)),
             head: ring.head(),
+        })
+    }
+
+    /// The oldest `limit` messages behind a position, or the newest of all; `None` if the group has no history.
+    pub fn recent(
+        &mut self,
+        group: &str,
+        since: Since,
+        limit: usize,
+        now: Moment,
+    ) -> Option<Recent<M>> {
+        let Found { replay, head } = self.find(group, since, now)?;
+        let complete = replay.is_some();
+        let behind = replay.as_ref().map_or(0, Replay::len);
+        let messages: Vec<M> = replay.into_iter().flatten().take(limit).collect();
+        let left = behind - messages.len();
+        let ring = self.ring(group, now);
+        let position = ring.and_then(|ring| ring.position_before(left));
+        Some(Recent {
+            messages,
+            position: Stamp::new(group, position.unwrap_or(head)),
+            complete,
         })
     }
 

@@ -137,6 +137,15 @@ impl Stamp {
     }
 }
 
+/// A message that can note where it stands in the stream of its group.
+pub trait Stamped {
+    /// Notes it, once. It is called under the engine's lock, and must run no foreign code.
+    fn stamp(&self, stamp: Stamp);
+
+    /// What was noted.
+    fn stamped(&self) -> Option<Stamp>;
+}
+
 /// The text of a position.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token([u8; Position::LENGTH]);

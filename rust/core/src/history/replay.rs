@@ -31,6 +31,11 @@ impl<M: Clone> Replay<M> {
         self
     }
 
+    /// The message that it gives next.
+    pub fn peek(&self) -> Option<&M> {
+        self.messages[..self.end].get(self.next)
+    }
+
     /// How many messages it has still to give.
     pub fn len(&self) -> usize {
         self.end - self.next

@@ -8,15 +8,17 @@
 //! It is bounded in messages and in bytes. The first message is always accepted and does not count against the bound in bytes:
 //! otherwise a message larger than the bound could never be sent.
 //!
-//! Invariants: waiters wait only while the queue is empty; the queue is in order of sequence, and therefore of
+//! Invariants: waiters wait only while the queue is empty and nothing is replayed; the queue is in order of sequence, and therefore of
 //! deadline, because all messages of an engine live equally long.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
+use super::replays::Replays;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Moment};
 use crate::handoff::HandOff;
+use crate::history::{Replay, Stamped};
 use crate::message::{ByteSize, Envelope};
 use crate::overflow::Overflow;
 
@@ -24,6 +26,8 @@ use crate::overflow::Overflow;
 pub(crate) struct Mailbox<M, W> {
     queue: VecDeque<Envelope<M>>,
     waiters: Waiters<W>,
+    /// What members of a group with a history have missed. Each has its place among the messages in the queue.
+    replays: Option<Box<Replays<M>>>,
     /// The waiter of an earlier wait, kept because the next wait is most often by the same receiver.
     spare: Option<W>,
     capacity: usize,
@@ -74,11 +78,12 @@ pub(crate) enum Offer<M, W> {
     Full(Envelope<M>),
 }
 
-impl<M: ByteSize, W> Mailbox<M, W> {
+impl<M: Clone + ByteSize, W> Mailbox<M, W> {
     pub(crate) fn new(capacity: usize, capacity_bytes: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             waiters: Waiters::default(),
+            replays: None,
             spare: None,
             capacity,
             capacity_bytes,
@@ -122,7 +127,13 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     }
 
     pub(crate) fn depth(&self) -> usize {
-        self.queue.len()
+        let replayed = self.replays.as_ref().map_or(0, |replays| replays.len());
+        self.queue.len() + replayed
+    }
+
+    /// Whether there is no message, and nothing that a replay has left behind.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.replays.is_none()
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -158,14 +169,17 @@ impl<M: ByteSize, W> Mailbox<M, W> {
 
     /// Whether there are neither messages nor waiters.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.waiters.is_empty()
+        self.is_empty() && self.waiters.is_empty()
     }
 
     /// Whether every message in it is past its deadline.
     pub(crate) fn is_stale(&self, now: Moment) -> bool {
-        self.queue
-            .back()
-            .is_none_or(|youngest| youngest.deadline <= now)
+        let replays = self.replays.as_ref();
+        let youngest = self.queue.back().map(|youngest| youngest.deadline);
+        let replayed = replays.and_then(|replays| replays.last_deadline());
+        youngest
+            .max(replayed)
+            .is_none_or(|deadline| deadline <= now)
     }
 
     /// Hands the envelope to the first waiter, or queues it, or applies the overflow policy when the queue is full.
@@ -258,9 +272,89 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         Some(envelope)
     }
 
+    pub(crate) fn has_replays(&self) -> bool {
+        self.replays.is_some()
+    }
+
+    /// As `take`, if there are replays: the message of whichever began before the other was sent.
+    pub(crate) fn take_in_order(
+        &mut self,
+        clock: &impl Clock,
+        expired: &mut Vec<M>,
+    ) -> Option<Envelope<M>> {
+        self.expire_if(|deadline| clock.reached(deadline), expired);
+        self.expire_replays(|deadline| clock.reached(deadline), expired);
+        let queued = self.queue.front().map(|queued| queued.sequence);
+        let replays = self.replays.as_mut()?;
+        let envelope = match (queued, replays.sequence()) {
+            (Some(queued), Some(replayed)) if replayed < queued => replays.take(),
+            (None, Some(_)) => replays.take(),
+            _ => self.pop(),
+        }?;
+        self.counters.delivered += 1;
+        Some(envelope)
+    }
+
+    /// Has the messages of a replay received in their place: their sequence numbers begin with this one.
+    pub(crate) fn replay(&mut self, replay: Replay<M>, sequence: u64, deadline: Moment) {
+        let replays = self.replays.get_or_insert_default();
+        replays.push(replay, sequence, deadline);
+    }
+
+    /// The waiter that is to get the next message, for one that is not offered.
+    pub(crate) fn next_waiter(&mut self) -> Option<W> {
+        let waiter = self.waiters.next()?;
+        self.counters.delivered += 1;
+        Some(waiter)
+    }
+
+    /// Drops the messages of one stream behind a number, because they are to be replayed; returns how many.
+    pub(crate) fn drop_stream(&mut self, epoch: u64, number: u64, dropped: &mut Vec<M>) -> usize
+    where
+        M: Stamped,
+    {
+        let is_again = |message: &M| {
+            let position = message.stamped().map(|stamp| stamp.position);
+            position.is_some_and(|position| position.epoch == epoch && position.number > number)
+        };
+        let mut again = 0;
+        if self.queue.iter().any(|queued| is_again(&queued.message)) {
+            for queued in std::mem::take(&mut self.queue) {
+                if is_again(&queued.message) {
+                    self.bytes -= queued.message.byte_size();
+                    dropped.push(queued.message);
+                    again += 1;
+                } else {
+                    self.queue.push_back(queued);
+                }
+            }
+        }
+        if let Some(replays) = &mut self.replays {
+            again += replays.drop_stream(epoch, number);
+        }
+        self.counters.dropped_replaced += again as u64;
+        again
+    }
+
+    /// Removes what replays have left behind, and is to be dropped without the lock.
+    pub(crate) fn collect_replays(&mut self, dropped: &mut Vec<M>) {
+        if let Some(replays) = &mut self.replays {
+            replays.collect(dropped);
+            if replays.len() == 0 {
+                self.replays = None;
+            }
+        }
+    }
+
+    fn expire_replays(&mut self, reached: impl Fn(Moment) -> bool, expired: &mut Vec<M>) {
+        if let Some(replays) = &mut self.replays {
+            self.counters.dropped_expired += replays.expire(reached, expired);
+        }
+    }
+
     pub(crate) fn wait(&mut self, waiter: W) {
         debug_assert!(
-            self.queue.is_empty(),
+            self.depth() == 0,
             "a receiver takes the messages that are there before it waits"
         );
         self.waiters.push(waiter);
@@ -315,6 +409,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     /// Drops the messages past their deadline; they are at the front.
     pub(crate) fn expire(&mut self, now: Moment, expired: &mut Vec<M>) {
         self.expire_if(|deadline| deadline <= now, expired);
+        self.expire_replays(|deadline| deadline <= now, expired);
     }
 
     fn expire_if(&mut self, reached: impl Fn(Moment) -> bool, expired: &mut Vec<M>) {
@@ -343,6 +438,9 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     pub(crate) fn empty(&mut self, dropped: &mut Vec<M>) {
         self.bytes = 0;
         dropped.extend(self.queue.drain(..).map(|envelope| envelope.message));
+        if let Some(replays) = &mut self.replays {
+            replays.empty(dropped);
+        }
     }
 
     /// Takes the mailbox apart: the queued waiters, and the spare one with the alarm.

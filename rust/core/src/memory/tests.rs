@@ -14,6 +14,7 @@ const GROUP_EXPIRY: u64 = 25;
 const CAPACITY: usize = 3;
 const CAPACITY_BYTES: usize = 8;
 
+mod history;
 mod model;
 
 type Engine = MemoryEngine<u64, u64, Arc<ManualClock>>;
