@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, LinkStats, SendReport
 from headrace._dispatch import ConsumerStats
+from headrace._layers.histories import History
 from headrace._layers.redis import Gap, RedisStats
 from headrace._public import name_publicly as _name_publicly
 from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
@@ -86,6 +87,7 @@ __all__ = [
     "Gap",
     "GroupStats",
     "HeadraceError",
+    "History",
     "ImproperlyConfigured",
     "InMemoryChannelLayer",
     "Inbox",

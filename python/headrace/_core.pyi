@@ -175,6 +175,11 @@ class Inbox:
         """
         The channel's name.
         """
+    @property
+    def complete(self, /) -> bool | None:
+        """
+        Whether all that was missed is received first: that of a subscription with `since`. None without.
+        """
     def end(self, /) -> None:
         """
         End the iteration, and the present wait with `StopAsyncIteration`.
@@ -189,6 +194,10 @@ class Inbox:
     def expired(self, /) -> int:
         """
         Count the messages of the channel that expired before somebody took them.
+        """
+    def note_complete(self, /, complete: bool) -> None:
+        """
+        Say whether all that was missed is received first; to be called once.
         """
     def own(
         self, /, capacity: "int", overflow: str, alarm: Any | None = None, capacity_bytes: "int | None" = None
@@ -239,6 +248,9 @@ class LayerStats:
         dropped_replaced: int,
         full_by_bytes: int,
         dropped_other: int,
+        history_messages: int,
+        history_bytes: int,
+        history_evicted: int,
     ) -> LayerStats: ...
     def __repr__(self, /) -> str: ...
     @property
@@ -291,6 +303,21 @@ class LayerStats:
     def groups(self, /) -> int:
         """
         Groups with members.
+        """
+    @property
+    def history_bytes(self, /) -> int:
+        """
+        What those count against `history_bytes`: their bytes and 64 each, and 256 for each group.
+        """
+    @property
+    def history_evicted(self, /) -> int:
+        """
+        Groups whose history was dropped because all together were over `history_bytes`.
+        """
+    @property
+    def history_messages(self, /) -> int:
+        """
+        Messages that are kept in the histories of groups.
         """
     @property
     def memberships(self, /) -> int:
@@ -534,14 +561,29 @@ class MemoryLayer:
         """
     def flush(self, /) -> None: ...
     def group_add(self, /, group: str, channel: str) -> None: ...
+    def group_add_since(self, /, group: str, channel: str, since: str | int) -> bool:
+        """
+        Put a channel in a group, with what it missed; tell whether that is complete.
+        """
     def group_channels(self, /, group: str) -> list[str]: ...
     def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> None: ...
+    def group_history(
+        self, /, group: str, since: str | int | None, limit: int
+    ) -> "tuple[list[dict[str, object]], str, bool]":
+        """
+        The oldest `limit` messages of a group behind a position, or the newest of all; the position of the last of them, and whether
+        they are complete.
+        """
     def group_members(self, /, group: str) -> list[tuple[str, float]]:
         """
         The channels of a group, each with the seconds since its latest `group_add`.
         """
     def group_names(self, /) -> list[str]: ...
+    def group_position(self, /, group: str) -> str | None:
+        """
+        The newest position of a group; None if it has no history.
+        """
     def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
         """
         Send to every member of a group but the excluded. Never blocks.
@@ -819,6 +861,7 @@ class SendReport:
         *,
         delivered_here: int | None = None,
         processes: int | None = None,
+        position: str | None = None,
     ) -> SendReport: ...
     def __radd__(self, other: object, /) -> SendReport: ...
     def __repr__(self, /) -> str: ...
@@ -844,6 +887,12 @@ class SendReport:
     def dropped_other(self, /) -> int:
         """
         Copies that were lost in any other way.
+        """
+    @property
+    def position(self, /) -> str | None:
+        """
+        Where the message stands in the stream of its group: what `group_add` and its like take as `since`. None if the group has
+        no history, and of several messages.
         """
     @property
     def processes(self, /) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from headrace._core import ChannelStats, GroupStats, LayerStats, SendReport
+    from headrace._layers.histories import History
     from headrace._layers.redis_stats import RedisStats
     from headrace._layers.subscription import Subscription
 
@@ -46,7 +47,7 @@ class AnyChannelLayer(Protocol):
     async def new_channel(self) -> str:
         """Make the name of a channel that nobody else has."""
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str) -> object:
         """Make a channel a member of a group."""
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -84,6 +85,10 @@ class ChannelLayer(Protocol):
     def capacity_bytes(self) -> int:
         """Bytes that a mailbox holds behind its first message."""
 
+    @property
+    def history_bytes(self) -> int:
+        """Bytes that the messages of all groups with a history may take together."""
+
     # Channels' methods.
 
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
@@ -95,8 +100,8 @@ class ChannelLayer(Protocol):
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make the name of a channel that nobody else has."""
 
-    async def group_add(self, group: str, channel: str) -> None:
-        """Put a channel in a group, or renew its membership."""
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
+        """Put a channel in a group, or renew its membership; with ``since`` it receives what it missed first."""
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; no error if it is not in it."""
@@ -134,8 +139,23 @@ class ChannelLayer(Protocol):
         max_backlog: int | None = None,
         max_backlog_bytes: int | None = None,
         overflow: Literal["drop_new", "drop_old", "coalesce"] = "drop_new",
+        since: str | int | None = None,
     ) -> "Subscription":
         """Make a channel that is in these groups while a context lasts; entering it gives the channel's inbox."""
+
+    # The newest messages of groups.
+
+    async def group_position(self, group: str) -> str | None:
+        """Return where the stream of a group is, or None if it has no history."""
+
+    async def group_history(self, group: str, since: str | None = None, limit: int = 100) -> "History":
+        """Read what is kept of a group: the newest messages, or those behind a position."""
+
+    def group_position_sync(self, group: str) -> str | None:
+        """Do what ``group_position`` does."""
+
+    def group_history_sync(self, group: str, since: str | None = None, limit: int = 100) -> "History":
+        """Do what ``group_history`` does."""
 
     # From any thread, with or without a loop.
 
@@ -148,7 +168,7 @@ class ChannelLayer(Protocol):
     def new_channel_sync(self, prefix: str = "specific") -> str:
         """Do what ``new_channel`` does."""
 
-    def group_add_sync(self, group: str, channel: str) -> None:
+    def group_add_sync(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         """Do what ``group_add`` does."""
 
     def group_discard_sync(self, group: str, channel: str) -> None:

@@ -25,6 +25,7 @@ RANKS = [
     [
         *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
+        "headrace._layers.histories",
         "headrace._layers.views",
     ],
     [

@@ -15,7 +15,7 @@ PUBLIC = {
         AcceptConnection AsyncConsumer AsyncHttpConsumer AsyncJsonWebsocketConsumer AsyncWebsocketConsumer
         BaseChannelLayer BaseSocketServer Broadcaster BroadcasterStats ChannelEmpty ChannelFull
         ChannelNameRouter ChannelStats ConnectionClosed ConsumerStats DEFAULT_CHANNEL_LAYER DenyConnection
-        ForeignChannel Gap GroupStats HeadraceError ImproperlyConfigured InMemoryChannelLayer Inbox
+        ForeignChannel Gap GroupStats HeadraceError History ImproperlyConfigured InMemoryChannelLayer Inbox
         InvalidChannelLayerError InvalidMessage JsonWebsocketConsumer LayerClosed LayerError LayerStats
         LayerUnavailable LinkStats MessageTooLarge ProtocolTypeRouter RedisChannelLayer RedisStats
         RequestAborted RequestTimeout SendReport SocketStats StopConsumer SyncConsumer URLRouter

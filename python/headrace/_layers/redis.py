@@ -25,7 +25,7 @@ from headrace._core import (
 )
 from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities
+from headrace._layers.base import Capacities, HistorySetting
 from headrace._layers.hosts import HostSetting
 from headrace._layers.native import CLOSE_TIMEOUT, Message, NativeChannelLayer, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
@@ -71,6 +71,8 @@ class RedisChannelLayer(NativeChannelLayer):
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first match counts.
         capacity_bytes: How many bytes of messages a mailbox in this process holds behind the first, which it takes
             whatever its size. A message counts its msgpack. Queues on the server are bounded in messages.
+        history: Not kept over Redis yet: refused.
+        history_bytes: As for the in-process layer.
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
         on_reconnect: The same, when it is back.
         symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
@@ -115,6 +117,8 @@ class RedisChannelLayer(NativeChannelLayer):
         serializer_format: str = RedisOptions.serializer_format,
         *,
         capacity_bytes: int = RedisOptions.capacity_bytes,
+        history: HistorySetting | None = RedisOptions.history,
+        history_bytes: int = RedisOptions.history_bytes,
         on_gap: str | None = RedisOptions.on_gap,
         gap: Callable[[Gap], object] | None = None,
         wire: Wire | None = RedisOptions.wire,
@@ -129,6 +133,10 @@ class RedisChannelLayer(NativeChannelLayer):
     ) -> None:
         if isinstance(hosts, Iterator):
             hosts = list(hosts)
+        if history:
+            raise ValueError(
+                "history is kept by InMemoryChannelLayer alone: a layer over Redis keeps no messages of groups"
+            )
         if gap is not None and not callable(gap):
             raise ValueError(f"gap must be callable with a Gap, got {gap!r}; a message type is on_gap's")
         options = RedisOptions(
@@ -166,6 +174,7 @@ class RedisChannelLayer(NativeChannelLayer):
             limits.capacity,
             limits.channel_capacity,
             capacity_bytes=limits.capacity_bytes,
+            history_bytes=history_bytes,
             strict=True,
             wake=wake,
         )

@@ -16,7 +16,7 @@ use pyo3::types::{
 };
 
 use super::invalid::{Invalid, Reason, Step};
-use super::limits::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
+use super::limits::{MAX_CONTAINERS, MAX_DEPTH, POSITION, RESERVED};
 use super::plain::{
     bytes_of, check_reserved, dict_of, plain_dict, plain_int, plain_key, plain_text,
 };
@@ -45,8 +45,15 @@ impl Snapshot {
         let copier = Copier::new(strict);
         let is_plain = dict.is_exact_instance_of::<PyDict>();
         // Elsewhere the keys are walked, and the reserved one is found on the way, which is cheaper.
-        if !(strict || is_plain) && dict.contains(intern!(message.py(), RESERVED))? {
-            return Err(Invalid::new(Reason::Reserved).into_error(message));
+        if !(strict || is_plain) {
+            for (name, key) in [
+                (RESERVED, intern!(message.py(), RESERVED)),
+                (POSITION, intern!(message.py(), POSITION)),
+            ] {
+                if dict.contains(key)? {
+                    return Err(Invalid::new(Reason::Reserved(name)).into_error(message));
+                }
+            }
         }
         let (copy, flat) = if is_plain {
             let (copy, flat) = copier
@@ -70,13 +77,18 @@ impl Snapshot {
 
     /// A receiver's own copy.
     pub(super) fn copy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let value = self.value.bind(py);
-        match value.cast_exact::<PyDict>() {
-            Ok(dict) if self.flat => Ok(dict.copy()?.into_any().unbind()),
-            _ => {
-                let copy = Copier::of_snapshot().value(value, 1);
-                Ok(as_dict(copy.map_err(|invalid| invalid.into_error(value))?)?.unbind())
-            }
+        copy_of(self.value.bind(py), self.flat).map(Bound::unbind)
+    }
+}
+
+/// A copy of the value of a snapshot.
+#[inline]
+pub(super) fn copy_of<'py>(value: &Bound<'py, PyAny>, flat: bool) -> PyResult<Bound<'py, PyAny>> {
+    match value.cast_exact::<PyDict>() {
+        Ok(dict) if flat => Ok(dict.copy()?.into_any()),
+        _ => {
+            let copy = Copier::of_snapshot().value(value, 1);
+            as_dict(copy.map_err(|invalid| invalid.into_error(value))?)
         }
     }
 }
