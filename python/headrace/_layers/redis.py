@@ -133,10 +133,6 @@ class RedisChannelLayer(NativeChannelLayer):
     ) -> None:
         if isinstance(hosts, Iterator):
             hosts = list(hosts)
-        if history:
-            raise ValueError(
-                "history is kept by InMemoryChannelLayer alone: a layer over Redis keeps no messages of groups"
-            )
         if gap is not None and not callable(gap):
             raise ValueError(f"gap must be callable with a Gap, got {gap!r}; a message type is on_gap's")
         options = RedisOptions(
@@ -147,6 +143,8 @@ class RedisChannelLayer(NativeChannelLayer):
             capacity=capacity,
             channel_capacity=channel_capacity,
             capacity_bytes=capacity_bytes,
+            history=history,
+            history_bytes=history_bytes,
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             on_gap=on_gap,
@@ -174,7 +172,7 @@ class RedisChannelLayer(NativeChannelLayer):
             limits.capacity,
             limits.channel_capacity,
             capacity_bytes=limits.capacity_bytes,
-            history_bytes=history_bytes,
+            history_bytes=limits.history_bytes,
             strict=True,
             wake=wake,
         )

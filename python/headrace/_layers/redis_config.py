@@ -113,6 +113,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
     _refuse_cluster_with(arranged, parsed, chosen_wire)
     _one_of("wake", options.wake, ("direct", "future"))
     _refuse_other_formats(options.serializer_format, chosen_wire)
+    _refuse_history(options.history)
     ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
     if options.random_prefix_length is not None:
         ignored["random_prefix_length"] = _RANDOM_PREFIX
@@ -130,6 +131,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
             # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
             channel_capacity=list(globs) if globs else list(base.channel_capacity),
             capacity_bytes=check_capacity("capacity_bytes", limits.capacity_bytes),
+            history_bytes=check_capacity("history_bytes", limits.history_bytes),
             # Only what msgpack can carry leaves the process.
             strict=True,
             direct_wake=options.wake == "direct",
@@ -152,6 +154,14 @@ def check_options(options: RedisOptions) -> RedisConfig:
         on_gap=_message_type("on_gap", options.on_gap),
         ignored=ignored,
     )
+
+
+def _refuse_history(history: object) -> None:
+    if history:
+        raise ValueError(
+            "history is kept by InMemoryChannelLayer alone; a layer over Redis keeps no messages of groups, got "
+            f"{reprlib.repr(history)}"
+        )
 
 
 def _one_of(argument: str, value: Any, choices: Sequence[Any]) -> Any:
