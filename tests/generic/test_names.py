@@ -31,6 +31,8 @@ SETTINGS = {
     *("raise_after_close", "on_error", "on_idle"),
 }
 
+OF_WEBSOCKETS = {"expires_at", "on_expire"}
+
 CHANNELS = """
 import json, sys
 from django.conf import settings
@@ -61,6 +63,8 @@ def test_a_consumer_has_one_private_name_more_than_in_channels(ours: type[Any]) 
     more = set(dir(ours)) - set(names_in_channels()[ours.__name__]) - BY_PYTHON
     settings = SETTINGS | {"thread_sensitive"} if issubclass(ours, SyncConsumer) else SETTINGS
     settings = settings | {"max_body_bytes"} if issubclass(ours, AsyncHttpConsumer) else settings
+    if issubclass(ours, AsyncWebsocketConsumer | WebsocketConsumer):
+        settings = settings | OF_WEBSOCKETS
     # Channels sets base_send on the instance.
     assert more - {"base_send"} == settings | {"_headrace"}
 

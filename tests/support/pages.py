@@ -102,6 +102,20 @@ async with WebsocketCommunicator(Ticker, "/") as client:
 assert (Prices.max_backlog, Prices.overflow) == (20, "coalesce")
 """,
     ),
+    "how-to/end-sessions.md": Around(
+        before="from headrace import consumer_stats",
+        after=USERS
+        + """
+import time
+
+account = WebsocketCommunicator(Account, "/")
+account.scope["token"] = {"exp": time.time() + 0.01}
+async with account as client:
+    assert await client.receive_json_from() == {"error": "please sign in again"}
+    assert await client.receive_output() == {"type": "websocket.close", "code": 4401}
+assert consumer_stats(Account).closed_expired == 1
+""",
+    ),
     "how-to/limit-clients.md": Around(
         before="from headrace import consumer_stats",
         after=USERS

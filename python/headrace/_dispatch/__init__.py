@@ -2,6 +2,7 @@
 
 from headrace._dispatch.counters import ConsumerStats, Counters
 from headrace._dispatch.dispatcher import Dispatcher
+from headrace._dispatch.ending import END_SECONDS, Ending, Expired
 from headrace._dispatch.failures import log_failure
 from headrace._dispatch.handlers import Handlers, get_handler_name
 from headrace._dispatch.incoming import Incoming
@@ -25,10 +26,13 @@ from headrace._dispatch.threads import (
 )
 
 __all__ = [
+    "END_SECONDS",
     "GRACE_SECONDS",
     "ConsumerStats",
     "Counters",
     "Dispatcher",
+    "Ending",
+    "Expired",
     "Handlers",
     "Incoming",
     "Session",

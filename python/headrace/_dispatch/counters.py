@@ -21,6 +21,8 @@ class ConsumerStats:
         dropped_over_rate: Messages of clients that were over the ``rate_limit``.
         closed_over_rate: Consumers that were closed for them (``rate_limit_overflow = "close"``).
         refused_bodies: Requests whose body was longer than ``max_body_bytes``.
+        closed_expired: Consumers that were closed because their ``expires_at`` had come.
+        cut_off: Consumers that were closed because their ``on_expire`` had not ended in ten seconds.
     """
 
     opened: int = 0
@@ -32,6 +34,8 @@ class ConsumerStats:
     dropped_over_rate: int = 0
     closed_over_rate: int = 0
     refused_bodies: int = 0
+    closed_expired: int = 0
+    cut_off: int = 0
 
 
 class Counters:

@@ -21,7 +21,7 @@ from headrace._websocket.codes import POLICY_VIOLATION, TRY_AGAIN_LATER
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.rate import Rate
 from headrace.exceptions import ConnectionClosed
-from headrace.typing import Message, Send
+from headrace.typing import Message, Receive, Send
 
 __all__ = ["Session", "Shared", "SyncSession"]
 
@@ -133,6 +133,22 @@ class Session:
     async def be_idle(self, consumer: Any) -> None:
         """Call ``on_idle``."""
         await consumer.on_idle()
+
+    async def call_hook(self, consumer: Any, name: str) -> None:
+        """Call a method of the consumer that takes nothing."""
+        await getattr(consumer, name)()
+
+    async def ask(self, method: Callable[[], Any]) -> Any:
+        """Return what a method of the consumer answers."""
+        answer = method()
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def begin_life(self, consumer: Any, receive: Receive) -> Receive:
+        """Return what receives the client's messages, when the consumer is about to be served."""
+        return receive
+
+    def end_life(self, consumer: Any) -> None:
+        """End what ``begin_life`` and the consumer have begun that waits for a time."""
 
     async def excuses(self, consumer: Any, error: Exception) -> bool:
         """Tell whether forwarding failed because the client has gone."""
@@ -257,6 +273,23 @@ class SyncSession(Session):
     async def be_idle(self, consumer: Any) -> None:
         """Call ``on_idle``."""
         await self.in_thread(consumer.on_idle)
+
+    async def call_hook(self, consumer: Any, name: str) -> None:
+        """Call a method of the consumer that takes nothing."""
+        await self.in_thread(getattr(consumer, name))
+
+    async def ask(self, method: Callable[[], Any]) -> Any:
+        """Return what a method of the consumer answers."""
+        answers: list[Any] = []
+        await self.in_thread(self._answer, method, answers)
+        return answers[0]
+
+    def _answer(self, method: Callable[[], Any], answers: list[Any]) -> None:
+        answer = method()
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError(f"{self.shared.name}.expires_at is a coroutine function; write 'def' in a sync consumer")
+        answers.append(answer)
 
 
 SessionT_co = TypeVar("SessionT_co", bound=Session, covariant=True)

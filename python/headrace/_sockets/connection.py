@@ -23,6 +23,7 @@ from headrace._dispatch import (
     restore_executor,
 )
 from headrace._sockets.backend import Backend
+from headrace._sockets.ending import begin_expiry
 from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
@@ -40,6 +41,7 @@ from headrace._websocket.codes import (
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
 )
+from headrace._websocket.expiry import of_instance
 from headrace._websocket.handshake import refuse_handshake
 from headrace._websocket.lane import Unfinished, deliver, stand_in
 from headrace._websocket.phase import Phase
@@ -214,6 +216,7 @@ class Connection:
         except Exception as error:
             self._note_error("connect")
             await self._close(TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR)
+        begin_expiry(self, self._server, self._hooks.expires_at)
 
     async def _refusal(self) -> int | None:
         """Return the code to refuse the connection with, or None to accept it."""
@@ -304,7 +307,10 @@ class Connection:
 
     async def _call(self, name: str, *arguments: Any) -> Any:
         """Call a hook: here if it is a coroutine function or of the base class, else in a thread."""
-        hook = getattr(self._server, name)
+        return await self.call_method(getattr(self._server, name), *arguments)
+
+    async def call_method(self, hook: Any, *arguments: Any) -> Any:
+        """Call a method of the server: here if it is a coroutine function or of the base class, else in a thread."""
         if inspect.iscoroutinefunction(hook):
             return await hook(*arguments)
         if getattr(hook, "__func__", None) in self._hooks.unchanged:
@@ -326,6 +332,32 @@ class Connection:
         # One traceback is enough: a client could fill the log.
         _logger.error("%r: %s() failed: %r", self, hook, error, exc_info=self._errors == 1)
         return True
+
+    # What ends it beside its client.
+
+    async def call_hook(self, name: str) -> None:
+        """Call a hook that takes nothing."""
+        await self._call(name)
+
+    def note_failure(self, hook: str) -> None:
+        """Log and count what a hook has raised."""
+        self._note_error(hook)
+
+    def note_stuck(self) -> None:
+        """Count a hook that has not ended in time."""
+        self._errors += 1
+
+    def is_accepted(self) -> bool:
+        """Tell whether the connection is served, and was accepted."""
+        return self.hub.loop is not None and self._has_begun and self.is_open()
+
+    def own_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that it is served in."""
+        return self.hub.own_loop()
+
+    async def close_with(self, code: int) -> None:
+        """Close, unless something has ended the connection already; in its loop."""
+        await self._close(code)
 
     # The lane of broadcasts.
 
@@ -507,6 +539,8 @@ class Connection:
                 _logger.error("%r ends while its async_handle_received_broadcast() ignores its cancel", self)
         if self.outgoing.owes_close:
             await asyncio.wait({self._begin_closing()})
+        if (expiry := of_instance(self._server)) is not None:
+            expiry.end()
         if self.hub.mailbox.inbox is not None:
             self.hub.mailbox.inbox.attend(None)  # the other half of a cycle
         self.hub.mailbox.close()

@@ -1,13 +1,15 @@
 """What sync and async WebSocket consumers share: the shapes of their messages, and how a connection ends."""
 
 import asyncio
+import inspect
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from functools import partial
+from typing import Any, ClassVar, NoReturn, cast
 
 from asgiref.sync import async_to_sync
 
-from headrace._dispatch import Session, Shared, SyncSession
+from headrace._dispatch import END_SECONDS, Expired, Session, Shared, SyncSession
 from headrace._websocket.codes import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
@@ -17,10 +19,11 @@ from headrace._websocket.codes import (
     UNSUPPORTED_DATA,
     may_close_with,
 )
+from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 from headrace._websocket.handshake import refuse_handshake
 from headrace.consumer import AsyncConsumer
 from headrace.exceptions import InvalidChannelLayerError
-from headrace.typing import Message
+from headrace.typing import Message, Receive
 
 __all__ = ["BaseWebsocketConsumer", "SyncWebsocketSession", "WebsocketSession"]
 
@@ -205,6 +208,27 @@ class WebsocketSession(Session):
 
     # What the dispatch calls.
 
+    def begin_life(self, consumer: Any, receive: Receive) -> Receive:
+        """Have the consumer end when its ``expires_at`` comes, but not before its first message has had its turn."""
+        default = inspect.getattr_static(type(consumer), "expires_at")
+        if not isinstance(default, ExpiresAt) or (expiry := default.begin(consumer)) is None:
+            return receive
+        return _after_connect(receive, partial(self.watch_expiry, expiry))
+
+    def watch_expiry(self, expiry: Expiry) -> None:
+        """Have the consumer told when its time has come. Its method is asked in its turn."""
+        incoming = self.incoming
+        if not self.serving or incoming is None or self.loop is None:
+            return
+        expiry.watch(self.loop, lambda: incoming.end(Expired(expiry), END_SECONDS))
+        if expiry.ask is not None:
+            incoming.end(Expired(expiry), None)
+
+    def end_life(self, consumer: Any) -> None:
+        """Wait for no ``expires_at`` any more."""
+        if (expiry := of_instance(consumer)) is not None:
+            expiry.end()
+
     def note_gone(self, message: Message) -> None:
         """Note that the client has gone, and its code."""
         super().note_gone(message)
@@ -333,19 +357,54 @@ class SyncWebsocketSession(WebsocketSession, SyncSession):
             async_to_sync(getattr(layer, method))(group, consumer.channel_name)
 
 
+def _watch(consumer: "BaseWebsocketConsumer", expiry: Expiry) -> None:
+    consumer._headrace.watch_expiry(expiry)
+
+
+def _after_connect(receive: Receive, begin: Callable[[], None]) -> Receive:
+    """Return what receives a client's messages, and calls a function when the first one waits to be handled."""
+    taken = 0
+
+    async def receive_and_begin() -> Any:
+        nonlocal taken
+        if taken == 1:
+            taken = 2
+            begin()
+        message = await receive()
+        taken = taken or 1
+        return message
+
+    return receive_and_begin
+
+
 class BaseWebsocketConsumer(AsyncConsumer):
     """What sync and async WebSocket consumers share."""
 
     groups: Iterable[str] | None = None
     """Groups that every connection joins before ``connect`` and leaves before ``disconnect``."""
 
+    expires_at: float | Callable[[], Any] | None = cast(Any, ExpiresAt(None, _watch))
+    """When the connection ends, as ``time.time()`` tells it, or None: ``on_expire`` is called then.
+
+    Set it at any time, in any thread, to move the end. Or define a method of that name: it is asked after ``connect``,
+    and again when the time has come that it said.
+    """
+
     _headrace: ClassVar[Shared[WebsocketSession]] = Shared(WebsocketSession)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the settings of the class."""
+        super().__init_subclass__(**kwargs)
+        _EXPIRES_AT.of_subclass(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make a consumer; arguments are accepted and ignored, as in Channels, but for a scope."""
         super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
         if self.groups is None:
             self.groups = []
+
+
+_EXPIRES_AT: ExpiresAt = vars(BaseWebsocketConsumer)["expires_at"]
 
 
 def _is_header(pair: object) -> bool:

@@ -15,7 +15,7 @@ from asgiref.sync import async_to_sync
 
 from headrace import _json_text as json_text
 from headrace._dispatch import Shared
-from headrace._websocket.codes import UNSUPPORTED_DATA
+from headrace._websocket.codes import NOT_LOGGED_IN, UNSUPPORTED_DATA
 from headrace.consumer import AsyncConsumer, SyncConsumer
 from headrace.db import aclose_old_connections
 from headrace.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
@@ -168,6 +168,14 @@ class AsyncWebsocketConsumer(BaseWebsocketConsumer):
         """React to a client that has been silent for ``idle_timeout``: close the connection."""
         await self.close()
 
+    async def on_expire(self) -> None:
+        """React to ``expires_at``: close the connection with 4401. Override it to send a message first.
+
+        It is called in its turn, as a handler is. Set ``expires_at`` here to go on. What is left open is closed with
+        4401, also if this raises, which is told to ``on_error``, or has not ended ten seconds after its time.
+        """
+        await self.close(NOT_LOGGED_IN)
+
 
 class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     """A WebSocket whose methods are plain, and run in threads. Override ``connect``, ``receive`` and ``disconnect``.
@@ -249,6 +257,10 @@ class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     def on_idle(self) -> None:  # type: ignore[override]  # the sync twin
         """React to a client that has been silent for ``idle_timeout``: close the connection."""
         self.close()
+
+    def on_expire(self) -> None:
+        """React to ``expires_at``: close the connection with 4401; see ``AsyncWebsocketConsumer.on_expire``."""
+        self.close(NOT_LOGGED_IN)
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
