@@ -31,7 +31,7 @@ SETTINGS = {
     *("raise_after_close", "on_error", "on_idle"),
 }
 
-OF_WEBSOCKETS = {"expires_at", "on_expire"}
+OF_WEBSOCKETS = {"expires_at", "on_drain", "on_expire"}
 
 CHANNELS = """
 import json, sys

@@ -20,6 +20,7 @@ RANKS = [
         *("headrace._forks", "headrace._json_text", "headrace._public", "headrace._settings", "headrace._signals"),
         *("headrace.exceptions", "headrace.typing"),
     ],
+    ["headrace._drain"],
     ["headrace._core", "headrace._layers", "headrace._sockets", "headrace._websocket"],
     ["headrace._layers.base"],
     [

@@ -20,8 +20,8 @@ PUBLIC = {
         LayerUnavailable LinkStats MessageTooLarge ProtocolTypeRouter RedisChannelLayer RedisStats
         RequestAborted RequestTimeout SendReport SocketStats StopConsumer SyncConsumer URLRouter
         WebsocketConsumer __version__ async_to_sync channel_layers configure consumer_stats
-        database_sync_to_async encode_once get_channel_layer group_name include lifespan path re_path
-        register_converter sync_to_async
+        database_sync_to_async drain drain_on_sigterm encode_once get_channel_layer group_name include
+        is_draining lifespan path re_path register_converter sync_to_async
     """,
     "headrace.consumer": """
         AsyncConsumer StopConsumer SyncConsumer aclose_old_connections async_to_sync await_many_dispatch

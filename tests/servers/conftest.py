@@ -46,6 +46,18 @@ SERVERS = {
     "daphne": DAPHNE,
     **{f"granian-{loop}": [*GRANIAN, "--loop", loop] for loop in ("asyncio", "uvloop")},
 }
+FOR_DRAINS = {
+    # Its workers are not told of a SIGTERM; without workers it is told itself.
+    **{f"hypercorn-alone-{loop}": [*SERVERS[f"hypercorn-{loop}"], "--workers", "0"] for loop in ("asyncio", "uvloop")},
+    "uvicorn-workers": [*UVICORN, "--workers", "2"],
+    "gunicorn": [
+        *("gunicorn", "--log-level", "critical", "--bind", "fd://{fd}", "--workers", "2", "--graceful-timeout", "60"),
+        *("--worker-class", "uvicorn_worker.UvicornWorker"),
+    ],
+}
+"""Servers that only the tests of the drain run on."""
+OF_SEVERAL = ("granian", "uvicorn-workers", "gunicorn")
+"""Whose processes would outlive the first one, if that were killed."""
 EAGER = "-eager"
 """At the end of a server's name: its tasks start eagerly."""
 
@@ -91,7 +103,9 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
         else:
             listening = stack.enter_context(socket.create_server((HOST, 0)))
             number, fds = listening.getsockname()[1], [listening.fileno()]
-        words = [word.format(fd=fds[0] if fds else None, host=HOST, port=number) for word in SERVERS[name]]
+        words = [
+            word.format(fd=fds[0] if fds else None, host=HOST, port=number) for word in (SERVERS | FOR_DRAINS)[name]
+        ]
         process = subprocess.Popen(
             [sys.executable, "-m", *words, application],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), **environment},
@@ -104,7 +118,7 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
                 listening.close()
             yield Server(name, f"{HOST}:{number}", process)
         finally:
-            if name.startswith("granian"):
+            if name.startswith(OF_SEVERAL):
                 process.terminate()
             else:
                 process.kill()

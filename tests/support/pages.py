@@ -114,6 +114,15 @@ async with account as client:
     assert await client.receive_json_from() == {"error": "please sign in again"}
     assert await client.receive_output() == {"type": "websocket.close", "code": 4401}
 assert consumer_stats(Account).closed_expired == 1
+
+import headrace
+
+async with WebsocketCommunicator(application, "/ws/") as client:
+    await headrace.drain(20, 0)
+    assert await client.receive_from() == "back in a moment"
+    assert await client.receive_output() == {"type": "websocket.close", "code": 1012}
+assert consumer_stats(Chat).closed_drained == 1
+assert headrace.is_draining()
 """,
     ),
     "how-to/limit-clients.md": Around(

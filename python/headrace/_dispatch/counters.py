@@ -22,7 +22,8 @@ class ConsumerStats:
         closed_over_rate: Consumers that were closed for them (``rate_limit_overflow = "close"``).
         refused_bodies: Requests whose body was longer than ``max_body_bytes``.
         closed_expired: Consumers that were closed because their ``expires_at`` had come.
-        cut_off: Consumers that were closed because their ``on_expire`` had not ended in ten seconds.
+        closed_drained: Consumers that were closed because their process was drained.
+        cut_off: Consumers that were closed because ``on_expire`` or ``on_drain`` had not ended in time.
     """
 
     opened: int = 0
@@ -35,6 +36,7 @@ class ConsumerStats:
     closed_over_rate: int = 0
     refused_bodies: int = 0
     closed_expired: int = 0
+    closed_drained: int = 0
     cut_off: int = 0
 
 

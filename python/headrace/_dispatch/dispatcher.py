@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, cast
 
 from headrace._db import aclose_old_connections, connections_open, enter_consumer
-from headrace._dispatch.ending import Ending
+from headrace._dispatch.ending import Ending, drained
 from headrace._dispatch.failures import place_of
 from headrace._dispatch.handlers import FORWARD
 from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
 from headrace._dispatch.session import Session
 from headrace._dispatch.settings import setting
 from headrace._dispatch.threads import current_executor, restore_executor
+from headrace._drain import has_ended, lives
 from headrace._settings import django_settings
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
 from headrace._websocket.lane import Unfinished, deliver, stand_in
@@ -127,14 +128,9 @@ class Dispatcher:
         self._executor = current_executor()
         if django_settings() is not None:
             enter_consumer()
-        most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
-        receive = session.begin_life(consumer, receive)
-        read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
-        if (rate := session.shared.rate) is not None and most_in_hand is None:
-            # Not the consumer: a reader that is cancelled keeps its frames, and these would keep it.
-            over_rate = partial(session.drop_over_rate, consumer.scope.get("path"), rate)
-            receive = self._incoming.within_rate(receive, rate, over_rate)
-        self._incoming.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
+        self._read(receive)
+        if consumer.scope.get("type") == "websocket":
+            lives(self)
         try:
             await self._deliver()
         except StopConsumer:
@@ -167,7 +163,20 @@ class Dispatcher:
                 session.serving = False
                 self._task = None
                 self._incoming.leave_layer()
+                has_ended(self)
                 session.shared.counters.add(open=-1, dropped_unhandled=self._incoming.let_go())
+
+    def _read(self, receive: Receive) -> None:
+        """Begin to read what the client sends."""
+        consumer, session = self._consumer, self._session
+        most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
+        receive = session.begin_life(consumer, receive)
+        read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
+        if (rate := session.shared.rate) is not None and most_in_hand is None:
+            # Not the consumer: a reader that is cancelled keeps its frames, and these would keep it.
+            over_rate = partial(session.drop_over_rate, consumer.scope.get("path"), rate)
+            receive = self._incoming.within_rate(receive, rate, over_rate)
+        self._incoming.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
 
     async def _end_interrupted(self) -> None:
         """End the consumer, whose handler was interrupted: it is closed, or its client could not be read any more.
@@ -226,6 +235,18 @@ class Dispatcher:
         self._incoming.announce(ending)
         if seconds is not None:
             ending.timer = asyncio.get_running_loop().call_later(seconds, self.cut_off, ending, seconds)
+
+    def own_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the consumer is served in."""
+        return cast(asyncio.AbstractEventLoop, self._session.loop)
+
+    def begin_drain(self) -> None:
+        """Call ``on_drain`` in its turn."""
+        self.end(drained(), None)
+
+    def cut_off_drain(self, seconds: float) -> None:
+        """End the consumer without ``on_drain``."""
+        self.cut_off(drained(), seconds)
 
     def cut_off(self, ending: Ending, seconds: float) -> None:
         """Close the connection, whatever its handlers are at, because the time for its end is over."""
@@ -418,6 +439,7 @@ class Dispatcher:
             StopConsumer: It was closed here.
         """
         consumer, session = self._consumer, self._session
+        failed = False
         try:
             if self._running:
                 await asyncio.wait(self._running)
@@ -429,6 +451,7 @@ class Dispatcher:
         except StopConsumer:
             raise
         except Exception as error:
+            failed = True
             restore_executor(self._executor)
             session.shared.counters.add(errors=1)
             with suppress(Exception):  # it has been told, and what it raises changes nothing
@@ -436,7 +459,8 @@ class Dispatcher:
         finally:
             ending.stop_timer()
         session.shared.counters.add(**{ending.counter: 1})
-        if not session.closed:
+        # One that has failed may have failed to close.
+        if failed or not session.closed:
             await self._leave()
             await session.close_in_place(consumer, ending.code)
             raise StopConsumer

@@ -5,10 +5,10 @@ from typing import Any, Protocol
 
 from headrace._dispatch.incoming import Idle
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT
-from headrace._websocket.codes import NOT_LOGGED_IN
+from headrace._websocket.codes import NOT_LOGGED_IN, SERVICE_RESTART
 from headrace._websocket.expiry import Expiry, check_time
 
-__all__ = ["END_SECONDS", "Ending", "Expired"]
+__all__ = ["END_SECONDS", "Ending", "Expired", "drained"]
 
 END_SECONDS = CLEAN_UP_TIMEOUT
 """Seconds that a consumer may take until its hook has ended; then it is closed without it."""
@@ -84,3 +84,8 @@ class Expired(Ending):
             if expiry.ask is not None:  # else one was set meanwhile
                 expiry.set(at)
         return expiry.is_over()
+
+
+def drained() -> Ending:
+    """Return the reason of a process that ends."""
+    return Ending("on_drain", SERVICE_RESTART, "closed_drained")

@@ -135,8 +135,9 @@ class Session:
         await consumer.on_idle()
 
     async def call_hook(self, consumer: Any, name: str) -> None:
-        """Call a method of the consumer that takes nothing."""
-        await getattr(consumer, name)()
+        """Call a method of the consumer that takes nothing, if it has it."""
+        if (hook := getattr(consumer, name, None)) is not None:
+            await hook()
 
     async def ask(self, method: Callable[[], Any]) -> Any:
         """Return what a method of the consumer answers."""
@@ -275,8 +276,9 @@ class SyncSession(Session):
         await self.in_thread(consumer.on_idle)
 
     async def call_hook(self, consumer: Any, name: str) -> None:
-        """Call a method of the consumer that takes nothing."""
-        await self.in_thread(getattr(consumer, name))
+        """Call a method of the consumer that takes nothing, if it has it."""
+        if (hook := getattr(consumer, name, None)) is not None:
+            await self.in_thread(hook)
 
     async def ask(self, method: Callable[[], Any]) -> Any:
         """Return what a method of the consumer answers."""

@@ -22,8 +22,9 @@ from headrace._dispatch import (
     current_executor,
     restore_executor,
 )
+from headrace._drain import has_ended, is_draining, lives
 from headrace._sockets.backend import Backend
-from headrace._sockets.ending import begin_expiry
+from headrace._sockets.ending import begin_expiry, cut_off, end_for
 from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
@@ -38,6 +39,7 @@ from headrace._websocket.codes import (
     NO_STATUS,
     NOT_LOGGED_IN,
     POLICY_VIOLATION,
+    SERVICE_RESTART,
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
 )
@@ -152,6 +154,7 @@ class Connection:
         self.incoming.task = asyncio.current_task()
         self.hub.loop = asyncio.get_running_loop()
         self.hub.may_run_loop = False
+        lives(self)
         cancelled, executor = False, current_executor()
         try:
             if self._server.overflow == "close":
@@ -166,6 +169,7 @@ class Connection:
             if cancelled:
                 raise
         finally:
+            has_ended(self)
             if asyncio._get_running_loop() is None:
                 # The loop was closed before its tasks had ended: nothing can be waited for.
                 self.hub.mailbox.close()
@@ -193,6 +197,8 @@ class Connection:
     async def _open(self) -> None:
         self.outgoing.in_handshake = True
         code = await self._refusal()
+        if is_draining():
+            code = TRY_AGAIN_LATER
         if self.hub.phase is not Phase.OPEN:
             return  # closed meanwhile, which has refused it
         if code is not None:
@@ -354,6 +360,19 @@ class Connection:
     def own_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop that it is served in."""
         return self.hub.own_loop()
+
+    def begin_drain(self) -> None:
+        """Call ``on_drain``; one that is being let in is refused instead."""
+        if self.is_open() and not self.outgoing.in_handshake:
+            end_for(self, "on_drain", SERVICE_RESTART)
+
+    def cut_off_drain(self, seconds: float) -> None:
+        """End it, although its hooks have not: cancel the one that is at work."""
+        cut_off(self, "on_drain", seconds)
+        if self.is_open():
+            self.outgoing.note_closed(SERVICE_RESTART)
+            self._begin_closing()
+        self.incoming.cancel_hook()
 
     async def close_with(self, code: int) -> None:
         """Close, unless something has ended the connection already; in its loop."""

@@ -12,7 +12,7 @@ from headrace._websocket.closing import CLEAN_UP_TIMEOUT
 from headrace._websocket.codes import NOT_LOGGED_IN
 from headrace._websocket.expiry import ExpiresAt, Expiry, check_time, of_instance
 
-__all__ = ["END_SECONDS", "begin_expiry", "end_for", "watch_expiry"]
+__all__ = ["END_SECONDS", "begin_expiry", "cut_off", "end_for", "watch_expiry"]
 
 _logger = logging.getLogger("headrace.sockets")
 
@@ -21,6 +21,8 @@ END_SECONDS = CLEAN_UP_TIMEOUT
 
 # asyncio keeps no task.
 _ending: set[asyncio.Task[None]] = set()
+# Those that are cut off from outside, by their connection.
+_timed: "dict[_Connection, asyncio.Task[None]]" = {}
 
 
 class _Connection(Protocol):
@@ -56,9 +58,24 @@ def watch_expiry(connection: _Connection, expiry: Expiry) -> None:
     expiry.watch(connection.own_loop(), lambda: _start(_expire(connection, expiry)))
 
 
-def end_for(connection: _Connection, hook: str, code: int, seconds: float) -> "asyncio.Task[None]":
-    """Call a hook, and close the socket if that leaves it open, fails, or has not ended in so many seconds."""
-    return _start(_end(connection, hook, code, seconds, None))
+def end_for(connection: _Connection, hook: str, code: int) -> None:
+    """Call a hook, and close the socket if that leaves it open or fails. Its time is over at ``cut_off``."""
+    task = _start(_end(connection, hook, code, None, None))
+    _timed[connection] = task
+    task.add_done_callback(lambda _task: _timed.pop(connection, None))
+
+
+def cut_off(connection: _Connection, hook: str, seconds: float) -> None:
+    """Cancel the hook of ``end_for``, if it has not ended."""
+    if connection.is_open():
+        _report_stuck(connection, hook, seconds)
+    if (task := _timed.pop(connection, None)) is not None:
+        task.cancel()
+
+
+def _report_stuck(connection: _Connection, hook: str, seconds: float) -> None:
+    _logger.error("%r: %s() did not end in %s s, so it is closed without it", connection, hook, seconds)
+    connection.note_stuck()
 
 
 def _start(ending: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -83,16 +100,17 @@ async def _end(
     connection: _Connection,
     hook: str,
     code: int,
-    seconds: float,
+    seconds: float | None,
     is_due: Callable[[], Coroutine[Any, Any, bool]] | None,
 ) -> None:
     calling = asyncio.ensure_future(_call(connection, hook, is_due))
     # Not with a timeout around it: a hook in a thread keeps its task, however it is cancelled.
-    await asyncio.wait({calling}, timeout=seconds)
-    if not calling.done():
-        _logger.error("%r: %s() did not end in %s s, so it is closed without it", connection, hook, seconds)
-        connection.note_stuck()
+    try:
+        await asyncio.wait({calling}, timeout=seconds)
+    finally:
         calling.cancel()
+    if not calling.done() and seconds is not None:
+        _report_stuck(connection, hook, seconds)
     if (not calling.done() or calling.result()) and connection.is_open():
         await connection.close_with(code)
 

@@ -136,6 +136,9 @@ class Outgoing:
     async def tell_closed(self) -> None:
         """Tell the client that the connection is closed."""
         error = await send_close(self.asgi_send, {"type": "websocket.close", "code": self.code})
+        if error is not None and not isinstance(error, OSError):  # nor a timeout, which is one
+            # Daphne sends no code but 1000 and those from 3000 on.
+            error = await send_close(self.asgi_send, {"type": "websocket.close"})
         if error is not None:
             _logger.debug("%r was closed before its client was told: %r", self.hub, error)
 

@@ -39,9 +39,9 @@ def _watch(server: "BaseSocketServer", expiry: Expiry) -> None:
 class BaseSocketServer(Broadcaster):
     """One WebSocket. Override its hooks, and give ``as_asgi()`` to a router.
 
-    The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect``, ``on_bad_message``, ``on_error`` and
-    ``on_expire``, each plain or a coroutine function, and ``configure``. A plain one runs in a pool of threads, and may
-    use Django's ORM.
+    The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect``, ``on_bad_message``, ``on_error``,
+    ``on_expire`` and ``on_drain``, each plain or a coroutine function, and ``configure``. A plain one runs in a pool of
+    threads, and may use Django's ORM.
     They run one at a time, in the order in which frames came; broadcasts are delivered meanwhile, in the order in which
     they were sent.
 
@@ -258,6 +258,15 @@ class BaseSocketServer(Broadcaster):
         self.close(NOT_LOGGED_IN)
         return _Settled(None)
 
+    def on_drain(self) -> Awaitable[None] | Any:
+        """Take leave before the process ends: to be overridden, say to send a last message.
+
+        It is called at a random moment of the ``spread`` of ``headrace.drain``. Then the connection is closed with
+        1012, unless this has closed it; also if this raises, or has not ended in time: both are logged, and counted in
+        ``errors``.
+        """
+        return _Settled(None)
+
     def on_error(self, error: Exception, data: Any) -> Awaitable[None] | Any:
         """Answer a frame that ``receive`` has failed on, if the client is to know; the error was logged and counted."""
         return _Settled(None)
@@ -426,12 +435,13 @@ _ARGUMENTS = {
     "on_bad_message": ("raw", "error"),
     "on_error": ("error", "data"),
     "on_expire": (),
+    "on_drain": (),
     "async_handle_received_broadcast": ("channel", "data"),
     "configure": (),
 }
 """What the methods are called with that a class may override, but for ``disconnect``, which may do without."""
 
-_HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error", "on_expire")
+_HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error", "on_expire", "on_drain")
 _SENDS = ("async_send", "async_handle_received_broadcast")
 BaseSocketServer._headrace_hooks = Hooks(frozenset(getattr(BaseSocketServer, name) for name in (*_HOOKS, *_SENDS)))
 

@@ -176,6 +176,14 @@ class AsyncWebsocketConsumer(BaseWebsocketConsumer):
         """
         await self.close(NOT_LOGGED_IN)
 
+    async def on_drain(self) -> None:
+        """Take leave before the process ends: to be overridden, say to send a last message.
+
+        It is called in its turn, as a handler is, at a random moment of the ``spread`` of ``headrace.drain``. Then the
+        connection is closed with 1012, unless this has closed it; also if this raises, which is told to ``on_error``,
+        or has not ended in time.
+        """
+
 
 class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     """A WebSocket whose methods are plain, and run in threads. Override ``connect``, ``receive`` and ``disconnect``.
@@ -261,6 +269,9 @@ class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     def on_expire(self) -> None:
         """React to ``expires_at``: close the connection with 4401; see ``AsyncWebsocketConsumer.on_expire``."""
         self.close(NOT_LOGGED_IN)
+
+    def on_drain(self) -> None:
+        """Take leave before the process ends: to be overridden; see ``AsyncWebsocketConsumer.on_drain``."""
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
