@@ -566,6 +566,10 @@ class MemoryLayer:
         Put a channel in a group, with what it missed; tell whether that is complete.
         """
     def group_channels(self, /, group: str) -> list[str]: ...
+    def group_close(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
+        """
+        Send a message to a group that tells its receivers to end, and that no full mailbox refuses.
+        """
     def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> None: ...
     def group_history(

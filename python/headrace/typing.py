@@ -111,6 +111,11 @@ class ChannelLayer(Protocol):
     ) -> "SendReport":
         """Send a message to every channel of a group but the excluded; report how many got it."""
 
+    async def group_close(
+        self, group: str, code: int = 4403, reason: str = "", *, exclude: str | Collection[str] = ()
+    ) -> "SendReport":
+        """Close the WebSockets of a group, in all processes."""
+
     async def flush(self) -> None:
         """Drop all messages and all memberships."""
 
@@ -178,6 +183,17 @@ class ChannelLayer(Protocol):
         self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
     ) -> "SendReport":
         """Do what ``group_send`` does; over Redis it waits for the server if it is to ``confirm``."""
+
+    def group_close_sync(
+        self,
+        group: str,
+        code: int = 4403,
+        reason: str = "",
+        *,
+        exclude: str | Collection[str] = (),
+        confirm: bool = False,
+    ) -> "SendReport":
+        """Do what ``group_close`` does; over Redis it waits for the server if it is to ``confirm``."""
 
     def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
         """Do what ``send_many`` does."""

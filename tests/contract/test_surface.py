@@ -16,7 +16,7 @@ HELLO = {"type": "hello"}
 MakeLayer = Callable[..., Any]
 
 COROUTINES = [
-    *("send", "receive", "new_channel", "group_add", "group_discard", "group_send", "flush", "close"),
+    *("send", "receive", "new_channel", "group_add", "group_close", "group_discard", "group_send", "flush", "close"),
     *("send_many", "group_send_many", "receive_many", "group_position", "group_history"),
 ]
 # Of layers that have a server.

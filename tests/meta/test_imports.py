@@ -38,7 +38,12 @@ RANKS = [
     ],
     ["headrace._websocket.expiry", "headrace._websocket.grace"],
     [
-        *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
+        *(
+            "headrace._layers.close_message",
+            "headrace._layers.group_names",
+            "headrace._layers.lifespan",
+            "headrace._layers.limits",
+        ),
         "headrace._layers.mailbox",
     ],
     ["headrace._layers.receiving", "headrace._layers.sending", "headrace._layers.subscription"],

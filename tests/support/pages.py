@@ -117,6 +117,16 @@ assert consumer_stats(Account).closed_expired == 1
 
 import headrace
 
+
+class Mine(Known):
+    groups = [group_name("user", 7)]
+
+
+async with WebsocketCommunicator(Mine, "/") as client:
+    await sign_out(7)
+    assert await client.receive_from() == "signed out"
+    assert await client.receive_output() == {"type": "websocket.close", "code": 4401}
+
 async with WebsocketCommunicator(application, "/ws/") as client:
     await headrace.drain(20, 0)
     assert await client.receive_from() == "back in a moment"

@@ -23,6 +23,7 @@ class ConsumerStats:
         refused_bodies: Requests whose body was longer than ``max_body_bytes``.
         closed_expired: Consumers that were closed because their ``expires_at`` had come.
         closed_drained: Consumers that were closed because their process was drained.
+        closed_by_group: Consumers that were closed by ``group_close``.
         cut_off: Consumers that were closed because ``on_expire`` or ``on_drain`` had not ended in time.
     """
 
@@ -37,6 +38,7 @@ class ConsumerStats:
     refused_bodies: int = 0
     closed_expired: int = 0
     closed_drained: int = 0
+    closed_by_group: int = 0
     cut_off: int = 0
 
 

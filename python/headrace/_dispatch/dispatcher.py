@@ -14,12 +14,13 @@ from typing import Any, ClassVar, Protocol, cast
 from headrace._db import aclose_old_connections, connections_open, enter_consumer
 from headrace._dispatch.ending import Ending, drained
 from headrace._dispatch.failures import place_of
-from headrace._dispatch.handlers import FORWARD
+from headrace._dispatch.handlers import CLOSE, FORWARD
 from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
 from headrace._dispatch.session import Session
 from headrace._dispatch.settings import setting
 from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._drain import has_ended, lives
+from headrace._layers.close_message import code_and_reason
 from headrace._settings import django_settings
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
 from headrace._websocket.lane import Unfinished, deliver, stand_in
@@ -421,8 +422,8 @@ class Dispatcher:
                 if session.closed:
                     return
                 await (self._end_for(event) if isinstance(event, Ending) else session.be_idle(consumer))
-            elif of_layer and session.shared.handlers.name_for_layer(event) is FORWARD:
-                await session.forward(event)
+            elif of_layer and (name := session.shared.handlers.name_for_layer(event)) in (FORWARD, CLOSE):
+                await (session.forward(event) if name is FORWARD else self._close_by_group(event))
             elif self._handler_timeout is None:
                 await consumer.dispatch(event)
             else:
@@ -464,6 +465,18 @@ class Dispatcher:
             await self._leave()
             await session.close_in_place(consumer, ending.code)
             raise StopConsumer
+
+    async def _close_by_group(self, event: Message) -> None:
+        """Close the connection, as ``group_close`` has told it.
+
+        Raises:
+            StopConsumer: It was closed.
+        """
+        consumer, session = self._consumer, self._session
+        session.shared.counters.add(closed_by_group=1)
+        await self._leave()
+        await session.close_in_place(consumer, *code_and_reason(event))
+        raise StopConsumer
 
     async def _call_in_time(self, seconds: float, message: Any) -> None:
         try:
@@ -538,6 +551,11 @@ class Dispatcher:
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if self._session.closed or self._session.gone:
             self._drop()
+            return
+        if of_layer and self._session.shared.handlers.closes(event):
+            if running:
+                await asyncio.wait(running)
+            await self._handle(event, True)
             return
         task = cast(asyncio.TaskGroup, self._group).create_task(self._handle(event, of_layer))
         running.add(task)

@@ -188,11 +188,12 @@ class Session:
         self.shared.counters.add(closed_over_rate=1)
         await self.close_in_place(consumer, POLICY_VIOLATION)
 
-    async def close_in_place(self, consumer: Any, code: int) -> None:
+    async def close_in_place(self, consumer: Any, code: int, reason: str = "") -> None:
         """Close the connection in the place of the consumer, if it is a WebSocket."""
         if consumer.scope.get("type") != "websocket":
             return
-        if not await self.close_now({"type": "websocket.close", "code": code}):
+        more = {"reason": reason} if reason else {}
+        if not await self.close_now({"type": "websocket.close", "code": code, **more}):
             # Daphne sends no code but 1000 and those from 3000 on.
             await self.close_now({"type": "websocket.close"})
 

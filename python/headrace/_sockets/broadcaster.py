@@ -8,7 +8,8 @@ from headrace._layers.hosts import HostSetting
 from headrace._sockets.backend import backend_of
 from headrace._sockets.hub import Hub
 from headrace._sockets.stats import BroadcasterStats
-from headrace._sockets.topics import Topic
+from headrace._sockets.topics import Topic, group_of, topics_of
+from headrace._websocket.codes import FORBIDDEN
 from headrace.typing import ChannelLayer
 
 __all__ = ["Broadcaster"]
@@ -91,6 +92,31 @@ class Broadcaster:
     async def async_broadcast_many(self, channels: Collection[Topic], data: Any) -> None:
         """Do what ``async_broadcast`` does, for several topics, with one wait."""
         await self.async_broadcast(_several(channels), data)
+
+    def close_sockets(self, channel: Topic | Collection[Topic], code: int = FORBIDDEN, reason: str = "") -> None:
+        """Close the sockets that are subscribed to a topic, or to one of several, in all processes.
+
+        Each closes when it has delivered what was broadcast to it before, also where its mailbox is full. Broadcasters
+        without a socket pass it by. Like ``broadcast`` it does not wait for a server.
+
+        Args:
+            channel: The topic, or a list, tuple or set of topics.
+            code: What to close with; ``disconnect`` gets it.
+            reason: A text of at most 123 bytes.
+
+        Raises:
+            TypeError, ValueError: It is no topic, the code cannot be sent, or the reason is no text or too long.
+            LayerUnavailable, LayerClosed: As ``broadcast``.
+        """
+        for topic in topics_of(channel):
+            self._headrace_hub.layer.group_close_sync(group_of(topic), code, reason)
+
+    async def async_close_sockets(
+        self, channel: Topic | Collection[Topic], code: int = FORBIDDEN, reason: str = ""
+    ) -> None:
+        """Do what ``close_sockets`` does; returns when the server has been told."""
+        for topic in topics_of(channel):
+            await self._headrace_hub.layer.group_close(group_of(topic), code, reason)
 
     # Subscribing.
 

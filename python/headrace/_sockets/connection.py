@@ -23,6 +23,7 @@ from headrace._dispatch import (
     restore_executor,
 )
 from headrace._drain import has_ended, is_draining, lives
+from headrace._layers.close_message import CLOSE_TYPE, code_and_reason
 from headrace._sockets.backend import Backend
 from headrace._sockets.ending import begin_expiry, cut_off, end_for
 from headrace._sockets.hooks import Hooks, Server
@@ -427,6 +428,9 @@ class Connection:
     async def _deliver(self, message: dict[str, Any]) -> None:
         topic = message.get("topic")
         if not isinstance(topic, str) or topic not in self.hub.mailbox.groups:
+            if message.get("type") == CLOSE_TYPE:
+                self._close_by_group(message)
+                return
             self.hub.dropped_unsubscribed += 1
             return
         try:
@@ -511,6 +515,13 @@ class Connection:
             self.outgoing.note_closed(TRY_AGAIN_LATER)
             self._begin_closing()
 
+    def _close_by_group(self, message: dict[str, Any]) -> None:
+        """Close, as ``group_close`` has told it; called in the loop."""
+        if self.hub.phase is Phase.OPEN:
+            code, reason = code_and_reason(message)
+            self.outgoing.note_closed(code)
+            self._begin_closing(reason)
+
     async def _close(self, code: int) -> None:
         """Close, unless something has ended the connection already."""
         if self.hub.phase is Phase.OPEN:
@@ -521,16 +532,16 @@ class Connection:
         """Tell the client, and call the task away from where it waits for more of it; also if this is cancelled."""
         await asyncio.shield(self._begin_closing())
 
-    def _begin_closing(self) -> "asyncio.Task[None]":
+    def _begin_closing(self, reason: str = "") -> "asyncio.Task[None]":
         # It may be at a send that the client delays; and what waits is not to go out behind the close.
         self._stop_delivering()
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._tell_closed())
+            self._closing = asyncio.get_running_loop().create_task(self._tell_closed(reason))
         return self._closing
 
-    async def _tell_closed(self) -> None:
+    async def _tell_closed(self, reason: str) -> None:
         try:
-            await self.outgoing.tell_closed()
+            await self.outgoing.tell_closed(reason)
         finally:
             self.incoming.call_away()
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn, cast
 from asgiref.sync import async_to_sync
 
 from headrace._dispatch import END_SECONDS, Expired, Session, Shared, SyncSession
+from headrace._layers.close_message import MAX_REASON
 from headrace._websocket.codes import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
@@ -33,8 +34,6 @@ PROMPT_CLOSE_SECONDS = 0.1
 """How long a server may take for a close before it is asked for no more messages."""
 DISCONNECT_TURNS = 16
 """Turns of the loop in which the last message of a client comes, after a send to it has failed."""
-MAX_REASON = 123
-"""Bytes that fit in the frame of a close."""
 
 
 class WebsocketSession(Session):
@@ -307,10 +306,10 @@ class WebsocketSession(Session):
         await refuse_handshake(consumer.scope, self.asgi_send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
         return True
 
-    async def close_in_place(self, consumer: Any, code: int) -> None:
+    async def close_in_place(self, consumer: Any, code: int, reason: str = "") -> None:
         """Close the connection in the place of the consumer."""
         self.code = code
-        await super().close_in_place(consumer, code)
+        await super().close_in_place(consumer, code, reason)
 
     def _is_open(self) -> bool:
         return self.accepted and not self.closed and not self.gone

@@ -289,16 +289,15 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         message: M,
         exclude: &[&str],
     ) -> Result<FanOut<M, W>, Error> {
+        let life = if message.is_final() {
+            self.config.group_expiry
+        } else {
+            self.config.expiry
+        };
         self.with(|state, now| match state.find_fresh_group(group, now)? {
             Some(group) => {
                 let exclude = state.keys(exclude);
-                Ok(state.fan_out(
-                    group,
-                    &message,
-                    &exclude,
-                    now,
-                    now.after(self.config.expiry),
-                ))
+                Ok(state.fan_out(group, &message, &exclude, now, now.after(life)))
             }
             None => Ok(FanOut::empty()),
         })

@@ -150,6 +150,17 @@ impl MemoryLayer {
         self.group_send_past(py, group, message, &exclude)
     }
 
+    /// Send a message to a group that tells its receivers to end, and that no full mailbox refuses.
+    fn group_close(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<SendReport> {
+        self.group_close_past(py, group, message, &exclude.channels()?)
+    }
+
     /// Do what `group_send` does: there is nothing to wait for.
     fn group_send_soon(
         &self,

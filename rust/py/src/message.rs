@@ -135,6 +135,9 @@ impl Message {
     }
 }
 
+/// The `type` of a message that tells its receiver to end; `group_close` sends it.
+const CLOSE: &str = "headrace.close";
+
 impl ByteSize for Message {
     /// A snapshot counts its texts and bytes, and a fixed price for each value; a frame its msgpack.
     fn byte_size(&self) -> usize {
@@ -143,6 +146,15 @@ impl ByteSize for Message {
             Content::Kept(kept) => kept.size(),
             Content::Typed(typed) => typed.0.size(),
             Content::Frame(frame) => frame.payload().len(),
+        }
+    }
+
+    /// Of a snapshot only if its `type` was read. What tells a receiver to end is not kept.
+    fn is_final(&self) -> bool {
+        match &*self.0 {
+            Content::Snapshot(snapshot) => snapshot.kind.as_deref() == Some(CLOSE),
+            Content::Kept(_) | Content::Typed(_) => false,
+            Content::Frame(frame) => frame.is_of_type(CLOSE),
         }
     }
 }

@@ -9,7 +9,8 @@
 //! otherwise a message larger than the bound could never be sent.
 //!
 //! Invariants: waiters wait only while the queue is empty and nothing is replayed; the queue is in order of sequence, and therefore of
-//! deadline, because all messages of an engine live equally long.
+//! deadline, because all messages of an engine live equally long. A final message may live longer: what waits behind it
+//! expires when it has been taken.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -228,8 +229,16 @@ impl<M: Clone + ByteSize, W> Mailbox<M, W> {
         bound: Bound,
         dropped: &mut Vec<M>,
     ) -> Offer<M, W> {
+        if envelope.message.is_final() {
+            return self.accept_final(envelope, size, dropped);
+        }
         let before = self.queue.len();
         self.counters.full_by_bytes += u64::from(before < self.capacity);
+        if self.oldest_replaceable().is_none() {
+            // Final messages alone are there: what comes behind them is for nobody.
+            self.counters.dropped_full += 1;
+            return Offer::Full(envelope);
+        }
         match self.owned.as_ref().map(|owned| &owned.overflow) {
             None | Some(Overflow::DropNew) => {
                 self.counters.dropped_full += 1;
@@ -238,7 +247,7 @@ impl<M: Clone + ByteSize, W> Mailbox<M, W> {
             Some(Overflow::DropOld) => {}
             Some(Overflow::Coalesce(replaces)) => {
                 for older in std::mem::take(&mut self.queue) {
-                    if replaces(&envelope.message, &older.message) {
+                    if !older.message.is_final() && replaces(&envelope.message, &older.message) {
                         self.bytes -= older.message.byte_size();
                         dropped.push(older.message);
                     } else {
@@ -248,13 +257,48 @@ impl<M: Clone + ByteSize, W> Mailbox<M, W> {
             }
         }
         while !self.has_room_for(size, bound) {
-            dropped.extend(self.pop().map(|oldest| oldest.message));
+            let Some(oldest) = self.oldest_replaceable() else {
+                break;
+            };
+            dropped.extend(self.remove(oldest));
         }
         let replaced = before - self.queue.len();
         self.counters.dropped_replaced += replaced as u64;
         self.bytes += size;
         self.queue.push_back(envelope);
         Offer::Replaced(replaced)
+    }
+
+    /// Queues a final message beyond the bounds, or in the place of one that is there already.
+    fn accept_final(
+        &mut self,
+        envelope: Envelope<M>,
+        size: usize,
+        dropped: &mut Vec<M>,
+    ) -> Offer<M, W> {
+        self.bytes += size;
+        let earlier = self.queue.iter_mut().find(|it| it.message.is_final());
+        let Some(earlier) = earlier else {
+            self.queue.push_back(envelope);
+            return Offer::Queued;
+        };
+        let replaced = std::mem::replace(&mut earlier.message, envelope.message);
+        self.bytes -= replaced.byte_size();
+        dropped.push(replaced);
+        self.counters.dropped_replaced += 1;
+        Offer::Replaced(1)
+    }
+
+    /// The place of the oldest message that may give way to another.
+    fn oldest_replaceable(&self) -> Option<usize> {
+        self.queue.iter().position(|it| !it.message.is_final())
+    }
+
+    /// Takes a message out of the queue, wherever it is.
+    fn remove(&mut self, place: usize) -> Option<M> {
+        let message = self.queue.remove(place)?.message;
+        self.bytes -= message.byte_size();
+        Some(message)
     }
 
     /// Takes the first message out of the queue.

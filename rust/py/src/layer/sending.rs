@@ -36,7 +36,30 @@ impl MemoryLayer {
         if self.has_histories {
             return self.group_send_kept(py, group, message, exclude);
         }
-        let message = self.message(message.value())?;
+        self.fan_out(py, group, self.message(message.value())?, exclude)
+    }
+
+    /// Sends a message whose `type` is read, because it may be one that no full mailbox refuses.
+    pub(super) fn group_close_past(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: &[String],
+    ) -> PyResult<SendReport> {
+        self.first_group_send.note(py)?;
+        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+        let message = Message::new(message.value(), self.strict, true)?;
+        self.fan_out(py, group, message, &exclude)
+    }
+
+    fn fan_out(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Message,
+        exclude: &[&str],
+    ) -> PyResult<SendReport> {
         let fan_out = self
             .engine
             .group_send(group.name()?, message, exclude)

@@ -63,6 +63,10 @@ impl Frame {
         matches!((self.kind(), other.kind()), (Some(one), Some(two)) if one == two)
     }
 
+    pub(super) fn is_of_type(&self, kind: &str) -> bool {
+        self.kind() == Some(kind.as_bytes())
+    }
+
     /// What was decoded, if anything was.
     pub(super) fn value(&self) -> Option<&Py<PyAny>> {
         self.decoded.get().map(|decoded| &decoded.value)
