@@ -110,6 +110,8 @@ async def drain(seconds: float = DRAIN_SECONDS, spread: float = DRAIN_SPREAD) ->
         await _ended([connection], moment)
         if connection in _state.living:
             _in_loop(connection, connection.begin_drain)
+            # Who is behind the times is so one after the other.
+            await asyncio.sleep(0)
     await _ended(left, began + seconds)
     if late := [connection for connection in left if connection in _state.living]:
         _logger.warning("%d of %d WebSockets were not drained in %s s and are cut off", len(late), len(left), seconds)
