@@ -23,6 +23,8 @@ __all__ = [
     "Waiter",
     "after_fork_in_child",
     "pack",
+    "position_mark",
+    "position_place",
     "threads_are_greenlets",
     "unpack",
 ]
@@ -946,6 +948,16 @@ def pack(message: "dict[str, object]", limit: "int") -> bytes:
         InvalidMessage: It is not a dict, or uses a reserved key.
         TypeError: It holds what is not serialisable.
         ValueError: It holds itself, is nested too deep, or has text or integers that msgpack cannot carry.
+    """
+
+def position_mark(group: str) -> int:
+    """
+    Return the number that stands for a group in its positions.
+    """
+
+def position_place(position: str) -> tuple[int, int, int] | None:
+    """
+    Read a position: a number that stands for its group, that of its stream, and its number in that; None if it is none.
     """
 
 def threads_are_greenlets() -> bool:

@@ -31,7 +31,7 @@ RANKS = {
         ["lib"],
     ],
     "py": [
-        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "stats", "stub"],
+        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "position", "stats", "stub"],
         ["errors", "event_loop", "sleep"],
         ["arguments", "message", "park"],
         ["receiver", "reply"],

@@ -21,7 +21,7 @@ mod ring;
 mod rules;
 
 pub use histories::{Found, Histories, HistoryStats, Recent, Since, random_seed};
-pub use position::{Position, Stamp, Stamped, Token};
+pub use position::{Position, Stamp, Stamped, Token, tag_of};
 pub use replay::Replay;
 pub use ring::Ring;
 pub use rules::HistoryRules;

@@ -27,6 +27,7 @@ mod locks;
 mod message;
 mod once;
 mod park;
+mod position;
 mod receiver;
 mod redis;
 mod reply;
@@ -52,6 +53,8 @@ mod _core {
     use crate::message::decode::unpack;
     #[pymodule_export]
     use crate::message::encode::pack;
+    #[pymodule_export]
+    use crate::position::{position_mark, position_place};
     #[pymodule_export]
     use crate::receiver::Waiter;
     #[pymodule_export]

@@ -46,28 +46,8 @@ impl Position {
 
     /// Reads the text of a position of this group. Any other text, and that of another group, is none.
     pub fn decode(group: &str, text: &str) -> Option<Self> {
-        let text: &[u8; Self::LENGTH] = text.as_bytes().try_into().ok()?;
-        let mut bytes = [0; BYTES];
-        for (three, four) in bytes.chunks_exact_mut(3).zip(text.chunks_exact(4)) {
-            let mut bits = 0;
-            for character in four {
-                bits = bits << 6 | value_of(*character)?;
-            }
-            let [_, first, second, third] = bits.to_be_bytes();
-            three.copy_from_slice(&[first, second, third]);
-        }
-        let (tag, rest) = bytes.split_first_chunk()?;
-        let (place, print) = rest.split_last_chunk()?;
-        let place = place
-            .iter()
-            .fold(0_u128, |place, byte| place << 8 | u128::from(*byte));
-        let position = Self {
-            epoch: u64::try_from(place >> NUMBER_BITS).ok()?,
-            number: u64::try_from(place & ((1 << NUMBER_BITS) - 1)).ok()?,
-            print: u32::from_be_bytes(*print),
-        };
-        let is_its = u32::from_be_bytes(*tag) == tag_of(group) && position.epoch != 0;
-        is_its.then_some(position)
+        let stamp = Stamp::read(text)?;
+        (stamp.tag == tag_of(group)).then_some(stamp.position)
     }
 }
 
@@ -84,7 +64,7 @@ fn value_of(character: u8) -> Option<u32> {
 }
 
 /// 32 bits of FNV-1a over the name: the same in each process and release.
-pub(super) fn tag_of(group: &str) -> u32 {
+pub fn tag_of(group: &str) -> u32 {
     let hash = group.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -108,6 +88,32 @@ impl Stamp {
             position,
             tag: tag_of(group),
         }
+    }
+
+    /// Reads the text of a position, of whichever group. Any other text is none.
+    pub fn read(text: &str) -> Option<Self> {
+        let text: &[u8; Position::LENGTH] = text.as_bytes().try_into().ok()?;
+        let mut bytes = [0; BYTES];
+        for (three, four) in bytes.chunks_exact_mut(3).zip(text.chunks_exact(4)) {
+            let mut bits = 0;
+            for character in four {
+                bits = bits << 6 | value_of(*character)?;
+            }
+            let [_, first, second, third] = bits.to_be_bytes();
+            three.copy_from_slice(&[first, second, third]);
+        }
+        let (tag, rest) = bytes.split_first_chunk()?;
+        let (place, print) = rest.split_last_chunk()?;
+        let place = place
+            .iter()
+            .fold(0_u128, |place, byte| place << 8 | u128::from(*byte));
+        let position = Position {
+            epoch: u64::try_from(place >> NUMBER_BITS).ok()?,
+            number: u64::try_from(place & ((1 << NUMBER_BITS) - 1)).ok()?,
+            print: u32::from_be_bytes(*print),
+        };
+        let tag = u32::from_be_bytes(*tag);
+        (position.epoch != 0).then_some(Self { position, tag })
     }
 
     /// Its text.
@@ -183,6 +189,10 @@ mod tests {
         let text = position(1, 2, 3).encode("room.1");
         assert_eq!(text, "R6zr0wAAAAAAAAgAAAAAAAIAAAAD");
         assert_eq!(Position::decode("room.1", &text), Some(position(1, 2, 3)));
+        assert_eq!(
+            Stamp::read(&text),
+            Some(Stamp::new("room.1", position(1, 2, 3)))
+        );
     }
 
     #[test]
