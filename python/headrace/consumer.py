@@ -14,6 +14,7 @@ from headrace._dispatch import (
     GRACE_SECONDS,
     ConsumerStats,
     Dispatcher,
+    ResumingDispatcher,
     Session,
     Shared,
     SyncSession,
@@ -256,6 +257,11 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
     layer = get_channel_layer(consumer.channel_layer_alias)
     consumer.channel_layer = cast(ChannelLayer, layer)
     session.open(consumer, send)
+    if is_draining() and consumer.scope.get("type") == "websocket":
+        await receive()
+        session.closed = True
+        await refuse_handshake(consumer.scope, send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
+        return None
     if layer is not None:
         try:
             consumer.channel_name = await layer.new_channel()
@@ -266,12 +272,11 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
                 raise
             log_failure(consumer, message["type"], error)
             return None
-    if is_draining() and consumer.scope.get("type") == "websocket":
-        await receive()
-        session.closed = True
-        await refuse_handshake(consumer.scope, send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
-        return None
-    return Dispatcher(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
+    direct = getattr(consumer.dispatch, "__func__", None) is _DISPATCH
+    if session.shared.resumes:
+        session.begin_resuming(consumer)
+        return ResumingDispatcher(consumer, session, direct)
+    return Dispatcher(consumer, session, direct)
 
 
 class _Application:

@@ -34,7 +34,7 @@ RANKS = [
         "headrace._websocket.codes",
         "headrace._websocket.handshake",
         *("headrace._websocket.lane", "headrace._websocket.phase", "headrace._websocket.rate"),
-        "headrace._websocket.read_ahead",
+        *("headrace._websocket.read_ahead", "headrace._websocket.resume"),
     ],
     ["headrace._websocket.expiry", "headrace._websocket.grace"],
     [
@@ -65,6 +65,7 @@ RANKS = [
     ["headrace._dispatch.ending"],
     ["headrace._dispatch.session"],
     ["headrace._dispatch.dispatcher"],
+    ["headrace._dispatch.resuming"],
     ["headrace._dispatch"],
     ["headrace.consumer", "headrace._sockets.keys"],
     [

@@ -186,9 +186,10 @@ class Client:
         self.server = server
         self._stack = stack
 
-    async def open(self, path: str, **options: Any) -> ClientConnection:
+    async def open(self, path: str, query: str = "", **options: Any) -> ClientConnection:
         """Open a WebSocket."""
-        client = connect(f"ws://{self.server.address}/{path}/", open_timeout=SECONDS, compression=None, **options)
+        url = f"ws://{self.server.address}/{path}/{query}"
+        client = connect(url, open_timeout=SECONDS, compression=None, **options)
         return await self._stack.enter_async_context(client)
 
     async def watch(self, key: str) -> "Watch":

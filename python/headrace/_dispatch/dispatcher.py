@@ -39,6 +39,7 @@ _HOOKS = {
     "http_request": "handle",
     "leave": "disconnect",
     "be_idle": "on_idle",
+    "tell_resumed": "resumed",
 }
 """The method of the user's that each method of headrace's calls."""
 

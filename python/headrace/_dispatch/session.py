@@ -7,14 +7,21 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from asgiref.sync import SyncToAsync, async_to_sync
 
 from headrace._dispatch.counters import Counters
 from headrace._dispatch.handlers import Handlers
 from headrace._dispatch.incoming import Incoming
-from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, rate_of, setting
+from headrace._dispatch.settings import (
+    GRACE_SECONDS,
+    check_settings,
+    forwarded_fields,
+    rate_of,
+    resumes_of,
+    setting,
+)
 from headrace._dispatch.threads import call_in_thread, uses_pool
 from headrace._websocket.closing import send_close
 from headrace._websocket.codes import POLICY_VIOLATION, TRY_AGAIN_LATER
@@ -50,6 +57,9 @@ class Session:
         *("asgi_send", "closed", "gone", "grace", "has_begun", "incoming"),
         *("loop", "pooled", "serving", "shared"),
     )
+
+    may_resume: ClassVar[bool] = False
+    """Whether there is a client that could have been here before."""
 
     asgi_send: Callable[[Any], Awaitable[None]]
 
@@ -150,6 +160,12 @@ class Session:
 
     def end_life(self, consumer: Any) -> None:
         """End what ``begin_life`` and the consumer have begun that waits for a time."""
+
+    def begin_resuming(self, consumer: Any) -> None:
+        """Read where the client says that it was."""
+
+    async def tell_resumed(self, consumer: Any, group: str, complete: bool) -> None:
+        """Call ``resumed``."""
 
     async def excuses(self, consumer: Any, error: Exception) -> bool:
         """Tell whether forwarding failed because the client has gone."""
@@ -311,6 +327,7 @@ class Shared(Generic[SessionT_co]):
         counters: What became of them.
         fields: The types of messages that the class forwards, each with the field to be sent.
         rate: How much each of their clients may send; None for any amount.
+        resumes: Their clients may go on where they were.
         handlers: Which method handles a message.
     """
 
@@ -320,6 +337,7 @@ class Shared(Generic[SessionT_co]):
         self.counters = Counters()
         self.fields: Mapping[str, str | None] = {}
         self.rate: Rate | None = None
+        self.resumes = False
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = owner.__name__
@@ -335,6 +353,7 @@ class Shared(Generic[SessionT_co]):
         shared = Shared[SessionT_co](_session_class(consumer_class))
         shared.fields = forwarded_fields(consumer_class)
         shared.rate = rate_of(consumer_class)
+        shared.resumes = shared._session_class.may_resume and resumes_of(consumer_class)
         shared.__set_name__(consumer_class, "_headrace")
         return shared
 

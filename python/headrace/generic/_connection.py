@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 from asgiref.sync import async_to_sync
 
-from headrace._dispatch import END_SECONDS, Expired, Session, Shared, SyncSession
+from headrace._dispatch import END_SECONDS, Expired, Session, Shared, SyncSession, receives_natively
 from headrace._layers.close_message import MAX_REASON
 from headrace._websocket.codes import (
     ABNORMAL_CLOSURE,
@@ -22,6 +22,14 @@ from headrace._websocket.codes import (
 )
 from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 from headrace._websocket.handshake import refuse_handshake
+from headrace._websocket.resume import (
+    Progress,
+    Replaceable,
+    dropped_of,
+    echoed,
+    position_of_client,
+    without_position,
+)
 from headrace.consumer import AsyncConsumer
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.typing import Message, Receive
@@ -44,15 +52,21 @@ class WebsocketSession(Session):
         answered: It was accepted or closed: its client does not wait for that.
         code: The code that the connection was closed with, as far as it is known.
         failure: The code to close with after a failure.
+        progress: How far the client has come, if it may go on there later.
+        echo: The subprotocol to accept with if the consumer chooses none; None for none.
     """
 
-    __slots__ = ("accepted", "answered", "code", "failure")
+    __slots__ = ("accepted", "answered", "code", "echo", "failure", "progress")
+
+    may_resume = True
 
     def __init__(self, shared: Shared[Any]) -> None:
         super().__init__(shared)
         self.accepted = self.answered = False
         self.code: int | None = None
         self.failure = INTERNAL_ERROR
+        self.progress: Progress | None = None
+        self.echo: str | None = None
 
     def accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
         """Return what accepts the connection.
@@ -62,7 +76,8 @@ class WebsocketSession(Session):
         """
         if subprotocol is not None and not isinstance(subprotocol, str):
             self._refuse("accept", "subprotocol must be a str or None", subprotocol)
-        message: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
+        chosen = self.echo if subprotocol is None else subprotocol
+        message: Message = {"type": "websocket.accept", "subprotocol": chosen}
         if headers:
             message["headers"] = pairs = list(headers) if isinstance(headers, Iterable) else [headers]
             if isinstance(headers, Mapping) or not all(map(_is_header, pairs)):
@@ -175,7 +190,60 @@ class WebsocketSession(Session):
     async def join(self, consumer: Any) -> None:
         """Join the groups of the class."""
         for group in consumer.groups or ():
-            await self.group_layer(consumer).group_add(group, consumer.channel_name)
+            if self.progress is None:
+                await self.group_layer(consumer).group_add(group, consumer.channel_name)
+            else:
+                await self.join_group(consumer, group)
+
+    def begin_resuming(self, consumer: Any) -> None:
+        """Read where the client says that it was.
+
+        Raises:
+            InvalidChannelLayerError: The layer cannot know.
+        """
+        layer, scope = self.group_layer(consumer), consumer.scope
+        if not receives_natively(layer):
+            raise InvalidChannelLayerError(
+                f"{self.shared.name} has resume = True, which needs a channel layer of headrace, got "
+                f"{type(layer).__name__}"
+            )
+        self.progress = Progress(position_of_client(scope), partial(dropped_of, layer, consumer.channel_name))
+        self.echo = echoed(scope)
+        consumer.scope = without_position(scope)
+
+    async def join_group(self, consumer: Any, group: str, newest: int = 0) -> None:
+        """Join a group, behind what its client has or else with its newest messages."""
+        layer, channel, progress = self.group_layer(consumer), consumer.channel_name, self.progress
+        if progress is not None:
+            progress.keep(layer.channel_groups(channel))
+            if progress.has(group):
+                # Its membership is renewed.
+                newest, progress = 0, None
+        # Before the group is joined: what it is sent from now on has either been missed too, or comes live.
+        end = None if progress is None else await layer.group_position(group)
+        if progress is None or end is None:
+            await (layer.group_add(group, channel, since=newest) if newest else layer.group_add(group, channel))
+            return
+        since = progress.said(group)
+        if newest:
+            if since is not None and not (await layer.group_history(group, since, limit=1)).complete:
+                since = None
+            if since is None and not (await layer.group_history(group, limit=1)).messages:
+                newest = 0
+        progress.joining(group, since if since is not None else None if newest else end)
+        try:
+            found = await layer.group_add(group, channel, since=newest or end if since is None else since)
+        except BaseException:
+            progress.left(group)
+            raise
+        progress.joined(group, since, end, since is not None and found)
+        if progress.due and self.incoming is not None:
+            # Who waits for the next message has something to tell.
+            self.incoming.inbox.call_away()
+
+    async def tell_resumed(self, consumer: Any, group: str, complete: bool) -> None:
+        """Call ``resumed``."""
+        await consumer.resumed(group, complete)
 
     async def leave(self, consumer: Any, code: int) -> None:
         """Leave the groups of the class, and call ``disconnect``."""
@@ -328,7 +396,14 @@ class SyncWebsocketSession(WebsocketSession, SyncSession):
     def join_sync(self, consumer: Any) -> None:
         """Join the groups of the class."""
         for group in consumer.groups or ():
-            self._in_layer(consumer, "group_add", group)
+            if self.progress is None:
+                self._in_layer(consumer, "group_add", group)
+            else:
+                self.in_loop(self.join_group, consumer, group)
+
+    async def tell_resumed(self, consumer: Any, group: str, complete: bool) -> None:
+        """Call ``resumed``."""
+        await self.in_thread(consumer.resumed, group, complete)
 
     async def leave(self, consumer: Any, code: int) -> None:
         """Leave the groups of the class, and call ``disconnect``."""
@@ -389,6 +464,13 @@ class BaseWebsocketConsumer(AsyncConsumer):
     and again when the time has come that it said.
     """
 
+    resume: ClassVar[bool] = False
+    """Whether its client, when it comes again, gets what it has missed meanwhile.
+
+    The client gives what it was told of ``position``, as ``?resume=...`` or as a subprotocol, ``resume.`` and that.
+    It gets the missed messages of ``groups`` and of those that ``join_group`` joins, if the layer keeps a ``history``
+    of them, and then ``resumed`` is called. Not with ``forward``, nor with a ``concurrency`` of more than 1.
+    """
     _headrace: ClassVar[Shared[WebsocketSession]] = Shared(WebsocketSession)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -401,6 +483,17 @@ class BaseWebsocketConsumer(AsyncConsumer):
         super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
         if self.groups is None:
             self.groups = []
+
+    @Replaceable
+    def position(self) -> str | None:
+        """Where the client is in the groups with history, up to the message in hand: what it gives when it comes again.
+
+        Text of letters, digits, ``-``, ``_`` and dots, of at most 656 characters; None without ``resume``, and as long
+        as the consumer is in no group with history. A message that its full mailbox has dropped, or that has expired
+        there, stays behind it, with all that came after: a client that comes again gets them, some for the second time.
+        """
+        progress = self._headrace.progress
+        return None if progress is None else progress.text()
 
 
 _EXPIRES_AT: ExpiresAt = vars(BaseWebsocketConsumer)["expires_at"]

@@ -77,6 +77,35 @@ class AsyncWebsocketConsumer(BaseWebsocketConsumer):
         """Decide on a new connection: ``accept`` or ``close`` it. Accepts."""
         await self.accept()
 
+    async def join_group(self, group: str, *, newest: int = 0) -> None:
+        """Join a group. With ``resume`` its client gets what it has missed of it first, or is told that it cannot.
+
+        Args:
+            group: The group.
+            newest: How many of its newest messages to get first, where the client does not say what it has, or nobody
+                knows what it has missed; of a group that the layer keeps a ``history`` of.
+
+        Raises:
+            InvalidChannelLayerError: There is no channel layer that has groups.
+            ValueError: The layer keeps no history of the group, and ``newest`` is given; or the client would have to
+                keep the positions of more than 16 groups.
+            TypeError: The name is not valid, or ``newest`` is no number.
+            LayerUnavailable, LayerClosed: As the layer's ``group_add``; the group was not joined.
+        """
+        await self._headrace.join_group(self, group, newest)
+
+    async def resumed(self, group: str, complete: bool) -> None:
+        """Learn that the client has what it missed of a group, if it came with a position: to be overridden.
+
+        Called once for each group with history that ``groups`` or ``join_group`` joins, behind the missed messages and
+        before those that come later.
+
+        Args:
+            group: The group.
+            complete: It got all of them. False if nobody knows what it has missed: none of it was sent then, and the
+                application has to read its state anew. Also False if some were lost on the way here.
+        """
+
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
     ) -> None:
@@ -208,6 +237,14 @@ class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     def connect(self) -> None:
         """Decide on a new connection: ``accept`` or ``close`` it. Accepts."""
         self.accept()
+
+    def join_group(self, group: str, *, newest: int = 0) -> None:
+        """Join a group; see ``AsyncWebsocketConsumer.join_group``."""
+        session = self._headrace
+        session.in_loop(session.join_group, self, group, newest)
+
+    def resumed(self, group: str, complete: bool) -> None:
+        """Learn that the client has what it missed of a group; see ``AsyncWebsocketConsumer.resumed``."""
 
     def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
         """Accept the connection; see ``AsyncWebsocketConsumer.accept``."""
