@@ -253,7 +253,7 @@ class Gated(InMemoryChannelLayer):
         return await super().group_add(group, channel, since)
 
 
-async def _joins(layer: Gated, ears: Broadcaster, count: int) -> "list[asyncio.Task[None]]":
+async def _joins(layer: Gated, ears: Broadcaster, count: int) -> "list[asyncio.Task[bool | None]]":
     before = len(layer.gates)
     joins = [asyncio.ensure_future(ears.async_subscribe("a")) for _ in range(count)]
     while len(layer.gates) < before + count:

@@ -49,6 +49,7 @@ from headrace._websocket.handshake import refuse_handshake
 from headrace._websocket.lane import Unfinished, deliver, stand_in
 from headrace._websocket.phase import Phase
 from headrace._websocket.rate import Rate, TokenBucket
+from headrace._websocket.resume import echoed
 from headrace.exceptions import ConnectionClosed, LayerUnavailable
 from headrace.typing import Message, Receive, Send
 
@@ -206,7 +207,9 @@ class Connection:
             await self._refuse(code)
             return
         accept: Message = {"type": "websocket.accept"}
-        if self._server.subprotocol is not None:
+        if self._server.subprotocol is None and (echo := echoed(self._server.scope)) is not None:
+            accept["subprotocol"] = echo
+        elif self._server.subprotocol is not None:
             accept["subprotocol"] = self._server.subprotocol
             if self._server.subprotocol not in (self._server.scope.get("subprotocols") or ()):
                 _logger.warning(
@@ -433,6 +436,8 @@ class Connection:
                 return
             self.hub.dropped_unsubscribed += 1
             return
+        if self.hub.progress is not None:
+            self.hub.note(message)
         try:
             if self._passes_on:
                 server = self._server

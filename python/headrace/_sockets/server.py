@@ -24,6 +24,7 @@ from headrace._websocket.codes import NOT_LOGGED_IN
 from headrace._websocket.expiry import ExpiresAt, Expiry
 from headrace._websocket.rate import OverRate
 from headrace._websocket.read_ahead import READ_AHEAD_BYTES
+from headrace._websocket.resume import Replaceable, position_of_client
 from headrace.typing import Application, ChannelLayer, Receive, Scope, Send
 
 __all__ = ["BaseSocketServer"]
@@ -317,6 +318,14 @@ class BaseSocketServer(Broadcaster):
     def __kill__(self) -> None:
         """End without telling the client."""
         self._headrace_connection.kill()
+
+    @Replaceable
+    def client_position(self) -> str | None:
+        """Where its client says that it was: ``?resume=...``, or a subprotocol, ``resume.`` and that; None without.
+
+        It may be anything. Give it to ``subscribe``, as ``since``.
+        """
+        return position_of_client(self.scope)
 
     @property
     def is_alive(self) -> bool:
