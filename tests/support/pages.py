@@ -257,6 +257,37 @@ async with WebsocketCommunicator(Knows(Online, "ada"), "/") as first:
 assert not connections
 """,
     ),
+    "how-to/history.md": Around(
+        before="""
+from headrace import BaseSocketServer, InMemoryChannelLayer, ProtocolTypeRouter, URLRouter, configure, path
+from headrace import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, get_channel_layer
+
+layer = InMemoryChannelLayer(history={"room.*": {"size": 100, "ttl": 300}})
+""",
+        after=USERS
+        + """
+layer = get_channel_layer()
+await layer.group_send("state.ticker", {"type": "price", "text": "1"})
+await layer.group_send("state.ticker", {"type": "price", "text": "2"})
+async with WebsocketCommunicator(Ticker, "/") as client:
+    assert await client.receive_from() == "2"
+async with WebsocketCommunicator(application, "/ws/tea/") as ada:
+    here = (await ada.receive_json_from())["at"]
+    for text in ("one", "two"):
+        await ada.send_json_to({"text": text})
+        assert (await ada.receive_json_from())["text"] == text
+    async with WebsocketCommunicator(application, f"/ws/tea/?resume={here}") as bob:
+        frames = [await bob.receive_json_from() for _ in range(4)]
+        assert [frame.get("text") for frame in frames] == [None, "one", "two", None]
+        assert frames[-1] == {"resumed": True}
+    async with WebsocketCommunicator(application, "/ws/tea/?resume=nonsense") as eve:
+        frames = [await eve.receive_json_from() for _ in range(4)]
+        assert [frame.get("text") for frame in frames] == [None, None, "one", "two"]
+        assert frames[1] == {"resumed": False}
+async with WebsocketCommunicator(Live, "/") as client:
+    assert await client.receive_json_from() == {"complete": True}
+""",
+    ),
     "how-to/last-messages.md": Around(
         after=USERS
         + """
