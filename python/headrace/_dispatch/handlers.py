@@ -148,7 +148,7 @@ def _reserved_by(consumer_class: type) -> frozenset[str]:
 
     What the user's class overrides with a method is a handler of the user's.
     """
-    own = [base for base in consumer_class.__mro__ if base.__module__.startswith("headrace.")]
+    own = [base for base in consumer_class.__mro__ if _is_of_interface(base.__module__)]
     # Annotated is what instances get: the scope, and base_send.
     names = {name for base in own for name in (*vars(base), *inspect.get_annotations(base))}
     return frozenset(
@@ -156,6 +156,11 @@ def _reserved_by(consumer_class: type) -> frozenset[str]:
         for name in names - _HANDLERS_FOR_ALL
         if not name.startswith("_") and not _is_overridden(consumer_class, own, name)
     )
+
+
+def _is_of_interface(module: str) -> bool:
+    # The demo is an application like any other.
+    return module.startswith("headrace.") and not module.startswith("headrace._demo.")
 
 
 def _is_overridden(consumer_class: type, own: list[type], name: str) -> bool:
