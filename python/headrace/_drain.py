@@ -10,6 +10,7 @@ import logging
 import math
 import random
 import signal
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -50,7 +51,8 @@ class _State:
     """What is true of this process."""
 
     def __init__(self) -> None:
-        self.living: set[_Living] = set()
+        # Weakly: the loop of some may have been abandoned, and they end when nothing has them.
+        self.living: set[weakref.ref[_Living]] = set()
         self.is_draining = False
 
     def begin_anew(self) -> None:
@@ -64,13 +66,13 @@ call_in_child(_state.begin_anew)
 
 
 def lives(connection: _Living) -> None:
-    """Note that a WebSocket is served; it is kept until ``has_ended``."""
-    _state.living.add(connection)
+    """Note that a WebSocket is served, until ``has_ended``."""
+    _state.living.add(weakref.ref(connection, _state.living.discard))
 
 
 def has_ended(connection: _Living) -> None:
     """Note that it is served no more; no error if it was not."""
-    _state.living.discard(connection)
+    _state.living.discard(weakref.ref(connection))
 
 
 def is_draining() -> bool:
@@ -108,19 +110,20 @@ async def drain(seconds: float = DRAIN_SECONDS, spread: float = DRAIN_SPREAD) ->
         moment = began + spread * (index + random.random()) / len(left)
         # Nobody waits for the moment of one that has gone.
         await _ended([connection], moment)
-        if connection in _state.living:
-            _in_loop(connection, connection.begin_drain)
+        if connection in _state.living and (living := connection()) is not None:
+            _in_loop(living, living.begin_drain)
             # Who is behind the times is so one after the other.
             await asyncio.sleep(0)
     await _ended(left, began + seconds)
     if late := [connection for connection in left if connection in _state.living]:
         _logger.warning("%d of %d WebSockets were not drained in %s s and are cut off", len(late), len(left), seconds)
         for connection in late:
-            _in_loop(connection, connection.cut_off_drain, seconds)
+            if (living := connection()) is not None:
+                _in_loop(living, living.cut_off_drain, seconds)
         await _ended(late, loop.time() + LEAVE_SECONDS)
 
 
-async def _ended(connections: list[_Living], deadline: float) -> None:
+async def _ended(connections: "list[weakref.ref[_Living]]", deadline: float) -> None:
     """Wait until they have ended, or the time is over."""
     loop = asyncio.get_running_loop()
     while (left := deadline - loop.time()) > 0 and not _state.living.isdisjoint(connections):

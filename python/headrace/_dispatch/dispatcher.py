@@ -70,6 +70,7 @@ class Dispatcher:
     """
 
     __slots__ = (
+        "__weakref__",
         "_cancelled",
         "_cancels",
         "_channel",

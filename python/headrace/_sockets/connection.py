@@ -81,6 +81,7 @@ class Connection:
 
     __slots__ = (
         *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
+        "__weakref__",
         *("_bucket", "_closed_over_rate", "_dropped_over_rate"),
         *("_passes_on", "_server", "hub", "incoming", "outgoing"),
     )
