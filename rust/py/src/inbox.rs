@@ -1,8 +1,8 @@
 //! A channel's messages as an asynchronous iterator, with nothing allocated between two messages.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use headrace_core::Overflow;
 use headrace_core::sync::Mutex;
