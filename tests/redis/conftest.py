@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.support.peers import Peer, Peers
 from tests.support.servers import Server
+from tests.support.traffic import PATIENT
 from tests.support.waiting import eventually
 
 from headrace.layers import RedisChannelLayer
@@ -21,11 +22,15 @@ _WRONG = 0.5
 
 @pytest.fixture
 async def make_layer(redis_server: Server, redis_prefix: str) -> AsyncIterator[MakeLayer]:
-    """Make layers in this process, which are closed when the test is over."""
+    """Make layers in this process, which are closed when the test is over.
+
+    They wait longer for their server than they would by default: it may be busy with other tests.
+    """
     layers: list[RedisChannelLayer] = []
+    usual = {"hosts": [redis_server.url], "prefix": redis_prefix, "send_timeout": PATIENT}
 
     def make(**settings: Any) -> RedisChannelLayer:
-        layer = RedisChannelLayer(**{"hosts": [redis_server.url], "prefix": redis_prefix, **settings})
+        layer = RedisChannelLayer(**{**usual, **settings})
         layers.append(layer)
         return layer
 

@@ -9,7 +9,7 @@ import pytest
 from tests.redis.conftest import MakeLayer
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
-from tests.support.traffic import member, soon
+from tests.support.traffic import PATIENT, member, soon
 
 from headrace.exceptions import LayerClosed, LayerUnavailable
 from headrace.layers import RedisChannelLayer
@@ -18,8 +18,6 @@ from headrace.layers import RedisChannelLayer
 MESSAGE = {"type": "test.big", "bytes": bytes(1 << 20)}
 ROOM = 64
 COUNT = 80
-# Longer than an outage of the tests lasts on a machine that is busy.
-PATIENT = 60
 
 
 @pytest.fixture

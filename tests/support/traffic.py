@@ -12,6 +12,8 @@ from tests.support.waiting import SECONDS
 from headrace.exceptions import LayerUnavailable
 from headrace.layers import RedisChannelLayer
 
+PATIENT = 30
+"""How long a layer waits for its server where a test does not say it: one that is busy with other tests."""
 GAP = "a gap"
 GROUP = "room"
 QUEUE = "work"
@@ -35,7 +37,7 @@ class Fleet:
     """Layers that share their servers and their prefix; all are closed when the context ends."""
 
     def __init__(self, hosts: list[Any], prefix: str, **settings: Any) -> None:
-        self._settings = {"hosts": hosts, "prefix": prefix, **settings}
+        self._settings = {"hosts": hosts, "prefix": prefix, "send_timeout": PATIENT, **settings}
         self._layers: list[RedisChannelLayer] = []
 
     async def __aenter__(self) -> Self:
