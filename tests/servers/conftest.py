@@ -56,8 +56,6 @@ FOR_DRAINS = {
     ],
 }
 """Servers that only the tests of the drain run on."""
-OF_SEVERAL = ("granian", "uvicorn-workers", "gunicorn")
-"""Whose processes would outlive the first one, if that were killed."""
 EAGER = "-eager"
 """At the end of a server's name: its tasks start eagerly."""
 
@@ -89,9 +87,9 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
     It inherits a socket that listens already: its port cannot be taken by another process, and a client that comes
     before the server is ready waits instead of being refused. Granian cannot inherit one.
 
-    The server is killed at the end. daphne, if it were told to end, would stop its event loop and then wait for the
-    threads of consumers, of which one that waits for the loop never ends. Granian is told to end: its worker would
-    outlive it.
+    At the end it is told to end: the workers of some would outlive it if it were killed. Only daphne is killed: it has
+    none, and would stop its event loop and then wait for the threads of consumers, of which one that waits for the
+    loop never ends.
     """
     if name.endswith(EAGER):
         environment = {**environment, "HEADRACE_TEST_EAGER": "1"}
@@ -118,10 +116,10 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
                 listening.close()
             yield Server(name, f"{HOST}:{number}", process)
         finally:
-            if name.startswith(OF_SEVERAL):
-                process.terminate()
-            else:
+            if name.startswith("daphne"):
                 process.kill()
+            else:
+                process.terminate()
             try:
                 process.wait(SECONDS)
             except subprocess.TimeoutExpired:
