@@ -702,11 +702,24 @@ class RedisLayer:
         """
         Put a channel in a group. None: it is done.
         """
+    def group_add_since(self, /, group: str, channel: str, since: str | int) -> Reply:
+        """
+        Put a channel in a group that has a history, with what it missed. The reply has whether that is complete.
+        """
     def group_channels(self, /, group: str) -> list[str]: ...
     def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> Reply | None:
         """
         Take a channel out of a group. None: it is done.
+        """
+    def group_history(self, /, group: str, since: str | int | None, limit: int) -> Reply:
+        """
+        Ask for the oldest `limit` messages of a group behind a position, or for the newest of all. The reply has them, the position
+        of the last, and whether they are complete.
+        """
+    def group_position(self, /, group: str) -> Reply | None:
+        """
+        Ask for the newest position of a group, which the reply has; None if it has no history.
         """
     def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any) -> Reply:
         """
@@ -817,6 +830,20 @@ class Reply:
     def close(self, /) -> None:
         """
         End the wait.
+        """
+    @property
+    def complete(self, /) -> bool:
+        """
+        Whether all was found that is behind a position, once the reply was waited for.
+        """
+    def messages(self, /) -> "list[dict[str, object]]":
+        """
+        The messages that were asked for, once the reply was waited for.
+        """
+    @property
+    def position(self, /) -> str | None:
+        """
+        Where the group stands in whose history something was asked for, once the reply was waited for.
         """
     def throw(self, typ: Any, val: Any | None = None, tb: Any | None = None, /) -> None:
         """

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace import History, InMemoryChannelLayer, InvalidMessage, LayerClosed, RedisChannelLayer, SendReport
+from headrace import History, InMemoryChannelLayer, InvalidMessage, LayerClosed, SendReport
 from headrace.testing import ManualClock, settle
 
 KEY = "__headrace_position__"
@@ -527,10 +527,6 @@ class TestBounds:
     def test_a_wrong_bound_is_named(self, value: Any) -> None:
         with pytest.raises(ValueError, match="history_bytes must be a positive integer"):
             InMemoryChannelLayer(history_bytes=value)
-
-    def test_a_layer_over_redis_refuses_it(self) -> None:
-        with pytest.raises(ValueError, match="history is kept by InMemoryChannelLayer alone"):
-            RedisChannelLayer(history=HISTORY)
 
     def test_what_is_kept_of_a_layer_that_nobody_has_is_garbage(self) -> None:
         class Marker:

@@ -26,7 +26,7 @@ RANKS = {
         ["redis::runtime"],
         ["redis::driver"],
         ["redis::engine"],
-        ["redis::groups", "redis::readings", "redis::receiving", "redis::sending"],
+        ["redis::groups", "redis::kept", "redis::readings", "redis::receiving", "redis::sending"],
         ["redis"],
         ["lib"],
     ],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from headrace._core import MemoryLayer
+from headrace._core import MemoryLayer, RedisLayer, Reply
 from headrace._layers.base import HistorySetting, check_limit, check_seconds
 
 __all__ = ["History", "HistoryLayer", "HistoryRule", "check_history"]
@@ -36,12 +36,7 @@ class History:
 class HistoryLayer:
     """The methods that read what is kept."""
 
-    _core: MemoryLayer
-
-    @property
-    def _histories(self) -> MemoryLayer:
-        """What keeps the messages, and answers for them."""
-        return self._core
+    _engine: MemoryLayer | RedisLayer
 
     async def group_position(self, group: str) -> str | None:
         """Return where the stream of a group is: what is sent from now on is behind it.
@@ -53,13 +48,22 @@ class HistoryLayer:
 
         Raises:
             TypeError: The name is not valid.
+            LayerUnavailable: Over Redis, the server could not be reached in time, or refused.
             LayerClosed: The layer was closed.
         """
-        return self._histories.group_position(group)
+        position = self._engine.group_position(group)
+        if isinstance(position, Reply):
+            await position
+            return position.position
+        return position
 
     def group_position_sync(self, group: str) -> str | None:
-        """Do what ``group_position`` does, from any thread."""
-        return self._histories.group_position(group)
+        """Do what ``group_position`` does, from any thread; over Redis it blocks for a round trip."""
+        position = self._engine.group_position(group)
+        if isinstance(position, Reply):
+            position.wait()
+            return position.position
+        return position
 
     async def group_history(self, group: str, since: str | None = None, limit: int = 100) -> History:
         """Read what is kept of a group. It changes nothing, and no channel gets anything.
@@ -73,17 +77,34 @@ class HistoryLayer:
         Raises:
             ValueError: The group has no history, or the limit is not a positive integer.
             TypeError: The name is not valid, or ``since`` is not text.
+            LayerUnavailable: Over Redis, the server could not be reached in time, or refused.
             LayerClosed: The layer was closed.
         """
-        return self._read_history(group, since, limit)
+        found = self._read_history(group, since, limit)
+        if isinstance(found, Reply):
+            await found
+        return _history(found)
 
     def group_history_sync(self, group: str, since: str | None = None, limit: int = 100) -> History:
-        """Do what ``group_history`` does, from any thread."""
-        return self._read_history(group, since, limit)
+        """Do what ``group_history`` does, from any thread; over Redis it blocks for a round trip."""
+        found = self._read_history(group, since, limit)
+        if isinstance(found, Reply):
+            found.wait()
+        return _history(found)
 
-    def _read_history(self, group: str, since: str | None, limit: int) -> History:
+    def _read_history(self, group: str, since: str | None, limit: int) -> "_Found":
         _check_since(since)
-        return History(*self._histories.group_history(group, since, check_limit(limit)))
+        return self._engine.group_history(group, since, check_limit(limit))
+
+
+_Found: TypeAlias = tuple[list[dict[str, Any]], str, bool] | Reply
+"""What an engine gives of a history, or the reply that has it once it was waited for."""
+
+
+def _history(found: _Found) -> History:
+    if isinstance(found, Reply):
+        return History(found.messages(), found.position or "", found.complete)
+    return History(*found)
 
 
 def _check_since(since: object) -> None:

@@ -190,7 +190,11 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, BaseChannel
             LayerClosed: The layer was closed.
         """
         if since is not None:
-            return self._histories.group_add_since(group, channel, since)
+            resumed = self._engine.group_add_since(group, channel, since)
+            if isinstance(resumed, bool):
+                return resumed
+            await resumed
+            return resumed.complete
         asked = self._engine.group_add(group, channel)
         if asked is not None:
             await asked
@@ -199,7 +203,11 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, BaseChannel
     def group_add_sync(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         """Do what ``group_add`` does, from any thread; it blocks where that would wait."""
         if since is not None:
-            return self._histories.group_add_since(group, channel, since)
+            resumed = self._engine.group_add_since(group, channel, since)
+            if isinstance(resumed, bool):
+                return resumed
+            resumed.wait()
+            return resumed.complete
         asked = self._engine.group_add(group, channel)
         if asked is not None:
             asked.wait()

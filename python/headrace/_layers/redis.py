@@ -71,8 +71,10 @@ class RedisChannelLayer(NativeChannelLayer):
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first match counts.
         capacity_bytes: How many bytes of messages a mailbox in this process holds behind the first, which it takes
             whatever its size. A message counts its msgpack. Queues on the server are bounded in messages.
-        history: Not kept over Redis yet: refused.
-        history_bytes: As for the in-process layer.
+        history: Of which groups the newest messages are kept on the servers, as for the in-process layer; a group is a
+            stream there. Give all processes the same. Not with ``wire="channels_redis"``.
+        history_bytes: How many bytes of these messages this process holds as well, as the in-process layer does, so
+            that clients that come back cost the server nothing.
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
         on_reconnect: The same, when it is back.
         symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
@@ -172,6 +174,7 @@ class RedisChannelLayer(NativeChannelLayer):
             limits.capacity,
             limits.channel_capacity,
             capacity_bytes=limits.capacity_bytes,
+            history=history,
             history_bytes=limits.history_bytes,
             strict=True,
             wake=wake,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from headrace._layers.base import BaseChannelLayer, LayerOptions, check_capacity, check_seconds
+from headrace._layers.histories import check_history
 from headrace._layers.hosts import Host, HostSetting, as_mappings, parse_hosts
 from headrace._layers.limits import Limits, limits_of
 from headrace._layers.native import LayerConfig
@@ -113,7 +114,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
     _refuse_cluster_with(arranged, parsed, chosen_wire)
     _one_of("wake", options.wake, ("direct", "future"))
     _refuse_other_formats(options.serializer_format, chosen_wire)
-    _refuse_history(options.history)
+    _refuse_history(options.history, chosen_wire, arranged, parsed)
     ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
     if options.random_prefix_length is not None:
         ignored["random_prefix_length"] = _RANDOM_PREFIX
@@ -135,6 +136,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
             # Only what msgpack can carry leaves the process.
             strict=True,
             direct_wake=options.wake == "direct",
+            history=check_history(options.history),
         ),
         given=as_mappings(options.hosts),
         hosts=parsed,
@@ -156,11 +158,19 @@ def check_options(options: RedisOptions) -> RedisConfig:
     )
 
 
-def _refuse_history(history: object) -> None:
-    if history:
+def _refuse_history(history: object, wire: Wire, topology: Topology, hosts: tuple[Host, ...]) -> None:
+    """Refuse a history where none can be kept; a prefix with a brace is refused by the native side."""
+    if not history:
+        return
+    if wire == "channels_redis":
         raise ValueError(
-            "history is kept by InMemoryChannelLayer alone; a layer over Redis keeps no messages of groups, got "
-            f"{reprlib.repr(history)}"
+            "history needs the wire format of headrace: messages of wire='channels_redis' have no number by which one "
+            "is known again; leave out one of them"
+        )
+    if topology == "cluster" and any(host.endpoint.protocol == 2 for host in hosts):
+        raise ValueError(
+            "history needs sharded pub/sub on a cluster, and so RESP3: leave out the 'protocol' of the hosts, or "
+            "history"
         )
 
 

@@ -6,6 +6,8 @@
 //! finaliser that sends, for instance) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
 mod channels;
+#[cfg(feature = "redis")]
+mod counted;
 mod group;
 mod history;
 mod mailbox;
@@ -30,6 +32,8 @@ use crate::name::check_group;
 use crate::overflow::Overflow;
 use crate::sync::{Mutex, assert_unlocked};
 
+#[cfg(feature = "redis")]
+pub(crate) use self::counted::Extent;
 pub use self::history::Resumed;
 
 /// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.

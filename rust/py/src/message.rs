@@ -161,12 +161,20 @@ impl ByteSize for Message {
 
 impl Stamped for Message {
     fn stamp(&self, stamp: Stamp) {
-        if let Some(kept) = self.kept() {
-            kept.stamp(stamp);
+        match &*self.0 {
+            Content::Frame(frame) => frame.stamp(stamp),
+            Content::Snapshot(_) | Content::Kept(_) | Content::Typed(_) => {
+                if let Some(kept) = self.kept() {
+                    kept.stamp(stamp);
+                }
+            }
         }
     }
 
     fn stamped(&self) -> Option<Stamp> {
-        self.kept()?.stamped()
+        match &*self.0 {
+            Content::Frame(frame) => frame.stamped(),
+            Content::Snapshot(_) | Content::Kept(_) | Content::Typed(_) => self.kept()?.stamped(),
+        }
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
-use headrace_core::redis::{ConnectionState, Location, RedisEngine, Runtime as Thread};
-use pyo3::exceptions::{PyOSError, PyValueError};
+use headrace_core::redis::{ConnectionState, Location, RedisEngine};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
+use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs, Since};
 use crate::config::seconds;
 use crate::errors::{fault_to_python, to_python};
 use crate::event_loop::is_running;
@@ -21,30 +21,21 @@ use crate::reply::{Forgiven, Reply, Sent};
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
 mod config;
+mod history;
 mod host;
 mod ledger;
 mod notice;
+mod patience;
 mod requests;
 mod stats;
+mod thread;
 
 use config::RedisConfig;
 use host::{Bindings, Ticket};
 pub(crate) use ledger::Ledger;
+use patience::{left, patience};
 pub(crate) use stats::LinkStats;
-
-/// The thread that does the input and output of all layers of a process. It ends with this object.
-#[pyclass(frozen, module = "headrace._core")]
-#[derive(Debug)]
-pub(crate) struct Runtime(Arc<Thread>);
-
-#[pymethods]
-impl Runtime {
-    #[new]
-    fn new() -> PyResult<Self> {
-        let thread = Thread::start().map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self(Arc::new(thread)))
-    }
-}
+pub(crate) use thread::Runtime;
 
 /// Mailboxes in this process and the way to those in others: the engine behind `headrace.layers.RedisChannelLayer`.
 ///
@@ -63,22 +54,6 @@ pub(crate) struct RedisLayer {
     first_use: FirstUse,
 }
 
-/// How long a receiver that does not want to wait waits for the server's answer at most, in seconds.
-const ROUND_TRIP: f64 = 0.25;
-
-/// Until when a receiver with this timeout, in seconds, waits for the server's answer.
-fn patience(begun: Instant, timeout: Option<f64>) -> PyResult<Option<Instant>> {
-    let Some(timeout) = timeout else {
-        return Ok(None);
-    };
-    Ok(begun.checked_add(seconds(timeout.max(ROUND_TRIP))?))
-}
-
-/// What is left of a timeout. NaN stays NaN, to be refused.
-fn left(begun: Instant, timeout: Option<f64>) -> Option<f64> {
-    timeout.map(|timeout| timeout - begun.elapsed().as_secs_f64())
-}
-
 fn names(names: Vec<Arc<str>>) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
@@ -95,10 +70,10 @@ impl RedisLayer {
         before_use: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let limit = config.max_message_bytes;
-        let settings = config.into_core(seconds(expiry)?)?;
         let engine = Arc::clone(local.get().engine());
+        let settings = config.into_core(seconds(expiry)?, engine.history_rules())?;
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
-        let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
+        let engine = RedisEngine::new(host, engine, settings, runtime.thread());
         let engine = engine.map_err(PyValueError::new_err)?;
         let has_queues = engine.wire().has_queues();
         let owner = has_queues.then(|| format!(".{}", engine.process()));
@@ -273,6 +248,37 @@ impl RedisLayer {
     ) -> PyResult<Option<Reply>> {
         self.first_use.note(py)?;
         self.join(group.name()?, channel.name()?, self.group_expiry)
+    }
+
+    /// Put a channel in a group that has a history, with what it missed. The reply has whether that is complete.
+    fn group_add_since(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
+        since: Since<'_, '_>,
+    ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        self.resume(group, channel, since)
+    }
+
+    /// Ask for the newest position of a group, which the reply has; None if it has no history.
+    fn group_position(&self, py: Python<'_>, group: Group<'_, '_>) -> PyResult<Option<Reply>> {
+        self.first_use.note(py)?;
+        self.newest_position(group)
+    }
+
+    /// Ask for the oldest `limit` messages of a group behind a position, or for the newest of all. The reply has them, the position
+    /// of the last, and whether they are complete.
+    fn group_history(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        since: Option<Since<'_, '_>>,
+        limit: usize,
+    ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        self.recent(group, since, limit)
     }
 
     /// Take a channel out of a group. None: it is done.

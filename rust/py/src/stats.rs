@@ -158,6 +158,7 @@ impl SendReport {
             processes: Some(copies(answer.receivers)),
             ..Self::of_unanswered(0)
         }
+        .with_position(answer.position)
     }
 }
 

@@ -109,6 +109,11 @@ impl<M: Clone> Histories<M> {
         }
     }
 
+    /// Which groups have a history.
+    pub fn rules(&self) -> &HistoryRules {
+        &self.rules
+    }
+
     /// Whether a group has a history. It looks at the rules, and not at what is kept.
     pub fn keeps(&self, group: &str) -> bool {
         self.names.contains_key(group) || self.rules.of(group).is_some()

@@ -29,6 +29,23 @@ impl HistoryRules {
         self
     }
 
+    /// Whether no group has a history.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many messages of a group are kept, and for how long after the last one; `None` if it has no history.
+    pub fn limits_of(&self, group: &str) -> Option<(usize, Duration)> {
+        let rule = self.get(self.of(group)?);
+        Some((rule.size, rule.ttl))
+    }
+
+    /// The longest time that messages are kept after the last one.
+    pub fn longest(&self) -> Duration {
+        let times = self.0.iter().map(|rule| rule.ttl);
+        times.max().unwrap_or_default()
+    }
+
     /// How many rules there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -66,9 +66,11 @@ impl<H: Host> RedisEngine<H> {
 
     fn entry(&self, body: OutgoingBody<'_>) -> Result<Draft, Unsendable> {
         if !self.wire().has_envelopes() {
-            let (OutgoingBody::Group { payload, .. } | OutgoingBody::Direct { payload, .. }) = body
-            else {
-                return Ok(Vec::new().into());
+            let payload = match body {
+                OutgoingBody::Group { payload, .. }
+                | OutgoingBody::Kept { payload, .. }
+                | OutgoingBody::Direct { payload, .. } => payload,
+                OutgoingBody::Control(_) => return Ok(Vec::new().into()),
             };
             let bytes = match self.seal() {
                 Some(Seal { crypt, now }) => crypt.encrypt(payload, now)?,
@@ -161,7 +163,11 @@ impl<H: Host> RedisEngine<H> {
         Ok(Dispatch::Group {
             group: group.to_owned(),
             exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
-            entry: self.entry(OutgoingBody::Group { exclude, payload })?,
+            entry: self.entry(if self.keeps(group) {
+                OutgoingBody::Kept { exclude, payload }
+            } else {
+                OutgoingBody::Group { exclude, payload }
+            })?,
         })
     }
 

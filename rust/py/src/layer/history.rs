@@ -1,13 +1,12 @@
 //! What the layer gives of the histories of groups.
 
 use headrace_core::history;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::MemoryLayer;
 use crate::arguments::{Channel, Group, Since};
-use crate::errors::to_python;
+use crate::errors::{no_history, to_python};
 use crate::receiver::deliver;
 
 impl MemoryLayer {
@@ -53,10 +52,4 @@ impl MemoryLayer {
         let position = recent.position.token().as_str().to_owned();
         Ok((messages, position, recent.complete))
     }
-}
-
-fn no_history(group: &str) -> PyErr {
-    PyValueError::new_err(format!(
-        "the group '{group}' has no history: no glob of the layer's setting 'history' fits its name"
-    ))
 }

@@ -9,15 +9,20 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
+use headrace_core::history::Stamp;
 use pyo3::prelude::*;
 
 use super::decode::decode;
+use super::kept::put_position;
 use super::snapshot::Snapshot;
 
 pub(super) struct Frame {
     payload: Bytes,
     kind: Option<Range<usize>>,
+    /// The value, with its position.
     decoded: OnceLock<Snapshot>,
+    /// Where it stands in the history of its group, if that has one.
+    stamp: OnceLock<Stamp>,
 }
 
 impl Frame {
@@ -26,11 +31,28 @@ impl Frame {
             payload,
             kind,
             decoded: OnceLock::new(),
+            stamp: OnceLock::new(),
         }
     }
 
     pub(super) fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// Notes where it stands, before it is given to anybody.
+    pub(super) fn stamp(&self, stamp: Stamp) {
+        self.stamp.get_or_init(|| stamp);
+    }
+
+    pub(super) fn stamped(&self) -> Option<Stamp> {
+        self.stamp.get().copied()
+    }
+
+    /// The value, with its position.
+    fn decode(&self, py: Python<'_>) -> PyResult<Snapshot> {
+        let decoded = decode(py, self.payload())?;
+        put_position(decoded.value.bind(py), self.stamped())?;
+        Ok(decoded)
     }
 
     fn kind(&self) -> Option<&[u8]> {
@@ -42,7 +64,7 @@ impl Frame {
         release_orphans();
         match self.decoded.take() {
             Some(decoded) => Ok(decoded.value),
-            None => Ok(decode(py, self.payload())?.value),
+            None => Ok(self.decode(py)?.value),
         }
     }
 
@@ -53,7 +75,7 @@ impl Frame {
         if let Some(decoded) = self.decoded.get() {
             return decoded.copy(py);
         }
-        match self.decoded.set(decode(py, self.payload())?) {
+        match self.decoded.set(self.decode(py)?) {
             Ok(()) => self.copy(py),
             Err(own) => Ok(own.value),
         }

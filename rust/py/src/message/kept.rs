@@ -87,15 +87,20 @@ impl Kept {
 
 /// Puts the position in a message.
 fn with_position(message: Bound<'_, PyAny>, stamp: Option<Stamp>) -> PyResult<Py<PyAny>> {
+    put_position(&message, stamp)?;
+    Ok(message.unbind())
+}
+
+/// Puts the position in a message that is to be changed.
+pub(super) fn put_position(message: &Bound<'_, PyAny>, stamp: Option<Stamp>) -> PyResult<()> {
     let Some(stamp) = stamp else {
-        return Ok(message.unbind());
+        return Ok(());
     };
     let py = message.py();
     let text = PyString::new(py, stamp.token().as_str());
     match message.cast_exact::<PyDict>() {
-        Ok(dict) => dict.set_item(intern!(py, POSITION), text)?,
+        Ok(dict) => dict.set_item(intern!(py, POSITION), text),
         // A subclass may keep its keys in a way of its own.
-        Err(_) => message.set_item(intern!(py, POSITION), text)?,
+        Err(_) => message.set_item(intern!(py, POSITION), text),
     }
-    Ok(message.unbind())
 }

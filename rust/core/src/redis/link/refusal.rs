@@ -61,6 +61,10 @@ impl Refusal {
         if let Some(name) = unknown_command(&code, &detail) {
             return Fault::new(FaultKind::Lacking, no_such_command(name));
         }
+        if detail.starts_with("Invalid stream ID") {
+            let text = "the server does not number the entries of a stream: Redis 7.0 and newer and any Valkey do, and 'history' needs that";
+            return Fault::new(FaultKind::Lacking, text);
+        }
         let kind = match code.as_str() {
             "NOPERM" => FaultKind::Lacking,
             _ => FaultKind::Refused,
