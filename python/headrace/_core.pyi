@@ -2,9 +2,10 @@
 The native half of headrace. Import from `headrace` instead: this module is not public.
 """
 
-from _typeshed import Incomplete
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import Any, Final, final
+
+from _typeshed import Incomplete
 
 __all__ = [
     "EXCEPTIONS",
@@ -571,6 +572,10 @@ class MemoryLayer:
         """
         Send a message to a group that tells its receivers to end, and that no full mailbox refuses.
         """
+    def group_close_soon(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
+        """
+        Do what `group_close` does: there is nothing to wait for.
+        """
     def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> None: ...
     def group_history(
@@ -707,6 +712,14 @@ class RedisLayer:
         Put a channel in a group that has a history, with what it missed. The reply has whether that is complete.
         """
     def group_channels(self, /, group: str) -> list[str]: ...
+    def group_close(self, /, group: str, message: Mapping[str, object], exclude: Any) -> Reply:
+        """
+        Do what `group_send` does with a message that tells its receivers to end. No history keeps it.
+        """
+    def group_close_soon(self, /, group: str, message: Mapping[str, object], exclude: Any) -> "SendReport | Reply":
+        """
+        Do what `group_send_soon` does with such a message.
+        """
     def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> Reply | None:
         """

@@ -41,6 +41,7 @@ class TestReceivers:
     ) -> None:
         told, spared, other = [await member(layer, "group") for _ in range(3)]
         await layer.group_close("group", exclude=[spared, other])
+        await settle(layer)  # what is on its way reaches whoever is there when it comes
         late = await member(layer, "group")
         await settle(layer)
         assert await drain(layer, told) == [CLOSE]
@@ -81,6 +82,32 @@ class TestReceivers:
             await layer.group_close("group")
             assert await anext(inbox) == CLOSE
             await settle_loop()
+
+
+class TestHistory:
+    """It ends those who are there: no history keeps it for those who come later."""
+
+    @pytest.mark.parametrize("way", ["group_close", "group_close_sync"])
+    async def test_whoever_resumes_does_not_get_it(
+        self, make_layer: MakeLayer, drain: Drain, settle: Settle, way: str
+    ) -> None:
+        layer = make_layer(history={"group": {"size": 10, "ttl": 60}})
+        there = await member(layer, "group")
+        start = await layer.group_position("group")
+        await layer.group_send("group", {"type": "before"})
+        if way == "group_close":
+            await layer.group_close("group")
+        else:
+            layer.group_close_sync("group")
+        await layer.group_send("group", {"type": "after"})
+        await settle(layer)  # what is on its way reaches whoever is there when it comes
+        again = await layer.new_channel()
+        assert await layer.group_add("group", again, start) is True
+        await settle(layer)
+        types = [[message["type"] for message in await drain(layer, channel)] for channel in (there, again)]
+        assert types == [["before", "headrace.close", "after"], ["before", "after"]]
+        kept = await layer.group_history("group")
+        assert [message["type"] for message in kept.messages] == ["before", "after"]
 
 
 class TestTwin:

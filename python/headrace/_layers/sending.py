@@ -33,17 +33,6 @@ class SendingLayer:
         self._send, self._send_soon = engine.send, engine.send_soon
         self._group_send, self._group_send_soon = engine.group_send, engine.group_send_soon
 
-    @property
-    def _group_close(self) -> Callable[[str, Any, _Exclude], SendReport | Reply]:
-        # A message that travels tells by its type what it is.
-        engine = self._engine
-        return engine.group_close if isinstance(engine, MemoryLayer) else engine.group_send
-
-    @property
-    def _group_close_soon(self) -> Callable[[str, Any, _Exclude], SendReport | Reply]:
-        engine = self._engine
-        return engine.group_close if isinstance(engine, MemoryLayer) else engine.group_send_soon
-
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
         """Send a message to one channel.
 
@@ -161,7 +150,7 @@ class SendingLayer:
                 self.group_send(group, message, exclude=exclude) if exclude else self.group_send(group, message)
             )
             return await overridden
-        report = self._group_close(group, message, exclude)
+        report = self._engine.group_close(group, message, exclude)
         return report if type(report) is SendReport else await report
 
     def group_close_sync(
@@ -181,7 +170,7 @@ class SendingLayer:
                 if exclude
                 else self.group_send_sync(group, message)
             )
-        close = self._group_close if confirm else self._group_close_soon
+        close = self._engine.group_close if confirm else self._engine.group_close_soon
         report = close(group, message, exclude)
         return report if type(report) is SendReport else report.wait()
 

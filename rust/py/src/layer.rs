@@ -161,6 +161,17 @@ impl MemoryLayer {
         self.group_close_past(py, group, message, &exclude.channels()?)
     }
 
+    /// Do what `group_close` does: there is nothing to wait for.
+    fn group_close_soon(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<SendReport> {
+        self.group_close(py, group, message, exclude)
+    }
+
     /// Do what `group_send` does: there is nothing to wait for.
     fn group_send_soon(
         &self,

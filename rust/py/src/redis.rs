@@ -18,7 +18,7 @@ use crate::first_use::FirstUse;
 use crate::layer::MemoryLayer;
 use crate::receiver::Waiter;
 use crate::reply::{Forgiven, Reply, Sent};
-use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
+use crate::stats::{ChannelStats, GroupStats, LayerStats};
 
 mod config;
 mod history;
@@ -26,6 +26,7 @@ mod host;
 mod ledger;
 mod notice;
 mod patience;
+mod purpose;
 mod requests;
 mod stats;
 mod thread;
@@ -34,6 +35,7 @@ use config::RedisConfig;
 use host::{Bindings, Ticket};
 pub(crate) use ledger::Ledger;
 use patience::{left, patience};
+use purpose::Purpose;
 pub(crate) use stats::LinkStats;
 pub(crate) use thread::Runtime;
 
@@ -153,13 +155,7 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Exclude<'_, '_>,
     ) -> PyResult<Reply> {
-        self.first_use.note(py)?;
-        let (message, here) = self.prepare_group_send(group, message, Some(exclude))?;
-        let reply = self.asked(|ticket| self.engine.send(message, Some(ticket)));
-        Ok(reply.with_sent(Sent {
-            here,
-            ..Sent::default()
-        }))
+        self.send_to_group(py, group, message, exclude, Purpose::Inform)
     }
 
     /// Send to the members of a group, and wait for nothing but room, if too much waits already: that gives a report. If there
@@ -172,14 +168,30 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Exclude<'_, '_>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if self.engine.has_queues(group.name()?) {
-            let reply = self.group_send(py, group, message, exclude)?;
-            return Ok(Bound::new(py, reply)?.into_any());
-        }
-        self.first_use.note(py)?;
-        let (message, here) = self.prepare_group_send(group, message, Some(exclude))?;
-        self.send_with_room(py, message, None)?;
-        Ok(Bound::new(py, SendReport::of_unanswered(here))?.into_any())
+        self.send_to_group_soon(py, group, message, exclude, Purpose::Inform)
+    }
+
+    /// Do what `group_send` does with a message that tells its receivers to end. No history keeps it.
+    fn group_close(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<Reply> {
+        self.send_to_group(py, group, message, exclude, Purpose::End)
+    }
+
+    /// Do what `group_send_soon` does with such a message.
+    #[pyo3(signature = (group, message, exclude) -> "SendReport | Reply")]
+    fn group_close_soon<'py>(
+        &self,
+        py: Python<'py>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.send_to_group_soon(py, group, message, exclude, Purpose::End)
     }
 
     /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is entered
@@ -191,10 +203,8 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         ledger: &Bound<'_, Ledger>,
     ) -> PyResult<()> {
-        self.first_use.note(py)?;
-        let (message, _) = self.prepare_group_send(group, message, None)?;
-        let entry = ledger.get().enter(&self.unattended);
-        self.send_with_room(py, message, Some(Ticket::Ledger(entry)))
+        let entry = || Ticket::Ledger(ledger.get().enter(&self.unattended));
+        self.send_to_group_unattended(py, group, message, entry)
     }
 
     /// Send each message to its channel. A full channel is counted, and no error.
@@ -220,23 +230,7 @@ impl RedisLayer {
         pairs: Pairs<'_, '_>,
         exclude: Exclude<'_, '_>,
     ) -> PyResult<Reply> {
-        self.first_use.note(py)?;
-        self.check_exclude(exclude)?;
-        let messages = self.pairs(pairs, NameKind::Group)?;
-        let exclude = exclude.channels()?;
-        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        // Before the messages are sent: who is a member may change by what they cause.
-        let local = self.engine.local();
-        let members = messages
-            .iter()
-            .map(|(group, _)| local.group_count_without(group, &exclude));
-        let here: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
-        let ((), reply) =
-            self.all_asked(|ticket| self.engine.group_send_many(&messages, &exclude, ticket))?;
-        Ok(reply.with_sent(Sent {
-            here,
-            ..Sent::default()
-        }))
+        self.send_to_groups(py, pairs, exclude)
     }
 
     /// Put a channel in a group. None: it is done.

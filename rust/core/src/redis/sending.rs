@@ -103,7 +103,21 @@ impl<H: Host> RedisEngine<H> {
         payload: &[u8],
         exclude: &[&str],
     ) -> Result<Prepared, Unsent> {
-        Ok(self.claimed(self.to_group(group, payload, exclude)?))
+        let kept = self.keeps(group);
+        Ok(self.claimed(self.to_group(group, payload, exclude, kept)?))
+    }
+
+    /// Makes a message ready that ends those who are in a group now. No history keeps it: it would end those who come later.
+    ///
+    /// # Errors
+    /// As `prepare_group_send`.
+    pub fn prepare_group_close(
+        &self,
+        group: &str,
+        payload: &[u8],
+        exclude: &[&str],
+    ) -> Result<Prepared, Unsent> {
+        Ok(self.claimed(self.to_group(group, payload, exclude, false)?))
     }
 
     fn claimed(&self, dispatch: Dispatch) -> Prepared {
@@ -157,13 +171,19 @@ impl<H: Host> RedisEngine<H> {
         })
     }
 
-    fn to_group(&self, group: &str, payload: &[u8], exclude: &[&str]) -> Result<Dispatch, Unsent> {
+    fn to_group(
+        &self,
+        group: &str,
+        payload: &[u8],
+        exclude: &[&str],
+        kept: bool,
+    ) -> Result<Dispatch, Unsent> {
         check_group(group).map_err(Error::from)?;
         self.check_open()?;
         Ok(Dispatch::Group {
             group: group.to_owned(),
             exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
-            entry: self.entry(if self.keeps(group) {
+            entry: self.entry(if kept {
                 OutgoingBody::Kept { exclude, payload }
             } else {
                 OutgoingBody::Group { exclude, payload }
@@ -201,7 +221,7 @@ impl<H: Host> RedisEngine<H> {
     ) -> Result<(), Unsent> {
         let dispatches = messages
             .iter()
-            .map(|(group, payload)| self.to_group(group, payload, exclude))
+            .map(|(group, payload)| self.to_group(group, payload, exclude, self.keeps(group)))
             .collect::<Result<_, _>>()?;
         self.send_all(dispatches, ticket);
         Ok(())
