@@ -13,7 +13,7 @@ CRATES = {name: Crate(RUST / name / "src") for name in ("core", "py")}
 # What is in a file or a folder imports from the same folder, and from the ranks above.
 RANKS = {
     "core": [
-        ["clock", "engine", "glob", "name", "overflow", "shrink", "sync"],
+        ["clock", "engine", "glob", "name", "overflow", "shrink", "sync", "websocket"],
         ["config", "error", "expiry", "message"],
         ["handoff", "history"],
         ["fanout"],

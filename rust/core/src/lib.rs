@@ -27,6 +27,7 @@ mod overflow;
 pub mod redis;
 mod shrink;
 pub mod sync;
+pub mod websocket;
 
 pub use clock::{Clock, ManualClock, Moment, MonotonicClock};
 pub use config::{Capacities, CapacityRule, Config};
