@@ -2,14 +2,16 @@
 The native half of headrace. Import from `headrace` instead: this module is not public.
 """
 
+from _typeshed import Incomplete
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import Any, Final, final
-
-from _typeshed import Incomplete
 
 __all__ = [
     "EXCEPTIONS",
     "ChannelStats",
+    "Forward",
+    "FrameSend",
+    "FrameWriter",
     "GroupStats",
     "Inbox",
     "LayerStats",
@@ -110,6 +112,95 @@ class ChannelStats:
     def waiters(self, /) -> int:
         """
         Receivers that wait.
+        """
+
+@final
+class Forward:
+    """
+    An attendant that writes the messages of some types to a socket itself; all others are the attendant's that it has.
+    """
+    def __call__(self, message: Any, /) -> Any:
+        """
+        Attend to a message.
+        """
+    def __new__(
+        cls, /, attendant: Any, frames: Any, fields: "dict[str, str | None]", session: Any, incoming: Any
+    ) -> Forward:
+        """
+        Make the attendant.
+
+        Args:
+            attendant: Attends to all other messages.
+            frames: Writes frames to the socket: the extension ``headrace.frames`` of the scope.
+            fields: The types of messages that are forwarded, with the field that holds the payload; None stands for ``text``
+                or else ``bytes``.
+            session: Has ``closed``, which says whether the connection has ended.
+            incoming: Has ``client`` and ``carried``, lists of what goes before what the layer has.
+        """
+
+@final
+class FrameSend:
+    """
+    Sends messages to a client in the place of the server's ``send``: frames are written at once where that can be done, and
+    everything else is sent by the server.
+    """
+    def __call__(self, message: Any, /) -> Any:
+        """
+        Send a message. Like ``send`` of a server it is to be awaited.
+        """
+    def __new__(cls, /, frames: Any, send: Any) -> FrameSend:
+        """
+        Make what sends to one client.
+
+        Args:
+            frames: Writes frames to it: the extension ``headrace.frames`` of its scope.
+            send: The server's own ``send``.
+        """
+
+@final
+class FrameWriter:
+    """
+    Writes frames to one WebSocket.
+
+    Not from any thread but the one that made it, and not while its client does not read: then `write` returns False, and
+    the caller sends in the server's way, which waits.
+    """
+    def __new__(
+        cls, /, send: Any, transport: Any, connection: Any, attribute: str, open: Any, descriptor: int | None
+    ) -> FrameWriter:
+        """
+        Make the writer of a connection, in the thread of its loop.
+
+        Args:
+            send: The server's own ``send``.
+            transport: The transport.
+            connection: What knows the state of the WebSocket.
+            attribute: The name of its attribute that says it.
+            open: The value of that while a frame may be sent.
+            descriptor: The transport's socket, if frames may be written to it past the transport, or None.
+        """
+    def end(self, /) -> None:
+        """
+        Take no frames any more: the transport is about to be closed, and its descriptor may be somebody else's then.
+        """
+    def go_on(self, /) -> None:
+        """
+        Take frames again.
+        """
+    def hold(self, /) -> None:
+        """
+        Take no frames until `go_on`: the transport has more than enough to write.
+        """
+    @property
+    def send(self, /) -> Any:
+        """
+        The server's own `send`.
+        """
+    def write(self, /, frame: bytes) -> bool:
+        """
+        Write a whole frame, without waiting; return False, having written nothing, if that cannot be done now.
+
+        To be called in the thread of the connection's loop; in any other it returns False.
         """
 
 @final

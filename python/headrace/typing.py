@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headrace._layers.redis_stats import RedisStats
     from headrace._layers.subscription import Subscription
 
-__all__ = ["AnyChannelLayer", "Application", "ChannelLayer", "Message", "Receive", "Scope", "Send"]
+__all__ = ["AnyChannelLayer", "Application", "ChannelLayer", "Frames", "Message", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 """What is known of one connection for as long as it lives; ``scope["type"]`` is its kind."""
@@ -30,6 +30,21 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI application: runs one connection from its scope to its end."""
+
+
+class Frames(Protocol):
+    """Writes ready-made frames to one client: the extension ``headrace.frames`` of a scope, which servers may offer."""
+
+    @property
+    def send(self) -> Send:
+        """The server's own ``send`` of this connection."""
+
+    def write(self, frame: bytes, /) -> bool:
+        """Write a whole frame as it is, behind what was sent before, without waiting.
+
+        Returns False, having written nothing, if that cannot be done now; then ``send`` is to be used. It is called in
+        the event loop of the connection.
+        """
 
 
 class AnyChannelLayer(Protocol):

@@ -22,7 +22,7 @@ RANKS = [
     ],
     ["headrace._drain"],
     ["headrace._core", "headrace._layers", "headrace._sockets", "headrace._websocket"],
-    ["headrace._layers.base"],
+    ["headrace._frames", "headrace._frames.extension", "headrace._layers.base"],
     [
         *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
@@ -67,7 +67,8 @@ RANKS = [
     ["headrace._dispatch.dispatcher"],
     ["headrace._dispatch.resuming"],
     ["headrace._dispatch"],
-    ["headrace.consumer", "headrace._sockets.keys"],
+    ["headrace._frames.uvicorn", "headrace.consumer", "headrace._sockets.keys"],
+    ["headrace.uvicorn"],
     [
         *("headrace._sockets.backend", "headrace._sockets.later", "headrace._sockets.loop"),
         *("headrace._sockets.nobody", "headrace._sockets.stats", "headrace._sockets.topics", "headrace._sockets.turns"),
@@ -127,6 +128,8 @@ RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 FRAMEWORKS = {"django", "rest_framework", "channels", "uvloop", "anyio", "uvicorn", "websockets", "redis"}
 ALLOWED = {
     "headrace._demo.serve": {"uvicorn"},
+    # A class of uvicorn's, which the user names to uvicorn.
+    "headrace._frames.uvicorn": {"uvicorn", "websockets"},
     "headrace._demo.clients": {"websockets"},
     "headrace._doctor.link": {"redis"},
     # Imported for a project of Django alone.

@@ -86,10 +86,13 @@ PUBLIC = {
         ConnectionRejected WebsocketCommunicator
     """,
     "headrace.typing": """
-        AnyChannelLayer Application ChannelLayer Message Receive Scope Send
+        AnyChannelLayer Application ChannelLayer Frames Message Receive Scope Send
     """,
     "headrace.utils": """
         await_many_dispatch name_that_thing
+    """,
+    "headrace.uvicorn": """
+        WebSocketProtocol
     """,
     "headrace.worker": """
         Worker

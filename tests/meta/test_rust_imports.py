@@ -32,6 +32,7 @@ RANKS = {
     ],
     "py": [
         ["config", "first_use", "greenlets", "interpreters", "locks", "once", "position", "stats", "stub"],
+        ["frames"],
         ["errors", "event_loop", "sleep"],
         ["arguments", "message", "park"],
         ["receiver", "reply"],

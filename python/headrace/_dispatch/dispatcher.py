@@ -317,7 +317,7 @@ class Dispatcher:
         """Deliver what comes in until the end. No coroutine function: one less that waits with each consumer."""
         if self._concurrency > 1:
             return self._at_once()
-        self._incoming.inbox.attend(self._attend)
+        self._incoming.inbox.attend(self._session.attendant(self._attend))
         return deliver(self._incoming.inbox, self._take)
 
     def _attend(self, message: Any) -> Any:

@@ -131,6 +131,14 @@ class Session:
 
     # What the dispatch calls.
 
+    def attendant(self, attend: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return what is called with each message of the layer while the consumer's task waits.
+
+        Args:
+            attend: What is called with all that is not forwarded.
+        """
+        return attend
+
     def note_gone(self, message: Message) -> None:
         """Note that the client has gone, with its last message, which is handled when its turn comes."""
         self.gone = True
@@ -335,7 +343,7 @@ class Shared(Generic[SessionT_co]):
         self._session_class = session_class
         self.name = ""
         self.counters = Counters()
-        self.fields: Mapping[str, str | None] = {}
+        self.fields: dict[str, str | None] = {}
         self.rate: Rate | None = None
         self.resumes = False
 

@@ -23,6 +23,7 @@ from headrace._dispatch import (
     restore_executor,
 )
 from headrace._drain import has_ended, is_draining, lives
+from headrace._frames.extension import sender_of
 from headrace._layers.close_message import CLOSE_TYPE, code_and_reason
 from headrace._sockets.backend import Backend
 from headrace._sockets.ending import begin_expiry, cut_off, end_for
@@ -104,7 +105,7 @@ class Connection:
         # are compared here and not when the class is made, because tracers and tests replace them later.
         self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
         self.hub = Hub(kind.__name__, backend, None, self._server, mailbox)
-        self.outgoing = Outgoing(self._server, send, self.hub)
+        self.outgoing = Outgoing(self._server, sender_of(server.scope, send), self.hub)
         self.incoming = Incoming(self._server, receive, self.outgoing)
         self._delivering: asyncio.Task[None] | None = None
         # Tells the client; its own task, so that whoever asked for the close may be cancelled.

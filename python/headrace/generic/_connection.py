@@ -9,7 +9,9 @@ from typing import Any, ClassVar, NoReturn, cast
 
 from asgiref.sync import async_to_sync
 
+from headrace._core import Forward, FrameSend
 from headrace._dispatch import END_SECONDS, Expired, Session, Shared, SyncSession, receives_natively
+from headrace._frames.extension import frames_of
 from headrace._layers.close_message import MAX_REASON
 from headrace._websocket.codes import (
     ABNORMAL_CLOSURE,
@@ -32,7 +34,7 @@ from headrace._websocket.resume import (
 )
 from headrace.consumer import AsyncConsumer
 from headrace.exceptions import InvalidChannelLayerError
-from headrace.typing import Message, Receive
+from headrace.typing import Frames, Message, Receive, Send
 
 __all__ = ["BaseWebsocketConsumer", "SyncWebsocketSession", "WebsocketSession"]
 
@@ -54,9 +56,10 @@ class WebsocketSession(Session):
         failure: The code to close with after a failure.
         progress: How far the client has come, if it may go on there later.
         echo: The subprotocol to accept with if the consumer chooses none; None for none.
+        frames: Writes frames to the client, where the server offers that.
     """
 
-    __slots__ = ("accepted", "answered", "code", "echo", "failure", "progress")
+    __slots__ = ("accepted", "answered", "code", "echo", "failure", "frames", "progress")
 
     may_resume = True
 
@@ -67,6 +70,18 @@ class WebsocketSession(Session):
         self.failure = INTERNAL_ERROR
         self.progress: Progress | None = None
         self.echo: str | None = None
+        self.frames: Frames | None = None
+
+    def open(self, consumer: Any, send: Send) -> None:
+        """Prepare to serve a connection, in its loop."""
+        self.frames = frames_of(consumer.scope, send)
+        super().open(consumer, send if self.frames is None else FrameSend(self.frames, send))
+
+    def attendant(self, attend: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return what is called with each message of the layer while the consumer's task waits."""
+        if self.frames is None or not self.shared.fields:
+            return attend
+        return Forward(attend, self.frames, self.shared.fields, self, self.incoming)
 
     def accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
         """Return what accepts the connection.

@@ -19,6 +19,7 @@ mod config;
 mod errors;
 mod event_loop;
 mod first_use;
+mod frames;
 mod greenlets;
 mod inbox;
 mod interpreters;
@@ -44,6 +45,8 @@ mod _core {
     #[pymodule_export]
     use crate::event_loop::after_fork_in_child;
     #[pymodule_export]
+    use crate::frames::{FrameSend, FrameWriter};
+    #[pymodule_export]
     use crate::greenlets::threads_are_greenlets;
     #[pymodule_export]
     use crate::inbox::Inbox;
@@ -56,7 +59,7 @@ mod _core {
     #[pymodule_export]
     use crate::position::{position_mark, position_place};
     #[pymodule_export]
-    use crate::receiver::Waiter;
+    use crate::receiver::{Forward, Waiter};
     #[pymodule_export]
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]

@@ -10,6 +10,7 @@ mod invalid;
 mod kept;
 mod limits;
 mod plain;
+mod prepared;
 mod snapshot;
 
 use std::ops::Range;
@@ -20,6 +21,7 @@ use headrace_core::ByteSize;
 use headrace_core::history::{Stamp, Stamped};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
 
 use self::frame::Frame;
 use self::kept::Kept;
@@ -92,6 +94,19 @@ impl Message {
                 Content::Kept(kept) => kept.copy(py),
                 Content::Typed(typed) => typed.0.copy(py),
             },
+        }
+    }
+
+    /// The frame with which receivers with these types and fields forward it, the same for all of them; `None` if they do not,
+    /// or it has no payload.
+    pub(crate) fn frame<'py>(
+        &self,
+        py: Python<'py>,
+        fields: &Bound<'py, PyDict>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        match &*self.0 {
+            Content::Snapshot(snapshot) => snapshot.frame(py, fields),
+            Content::Frame(frame) => frame.frame(py, fields),
         }
     }
 

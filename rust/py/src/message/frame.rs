@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
 use headrace_core::history::Stamp;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::decode::decode;
 use super::kept::put_position;
@@ -81,6 +82,20 @@ impl Frame {
         }
     }
 
+    /// The frame with which receivers forward it; see `Snapshot::frame`.
+    pub(super) fn frame<'py>(
+        &self,
+        py: Python<'py>,
+        fields: &Bound<'py, PyDict>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        release_orphans();
+        if let Some(decoded) = self.decoded.get() {
+            return decoded.frame(py, fields);
+        }
+        let decoded = decode(py, self.payload())?;
+        self.decoded.get_or_init(|| decoded).frame(py, fields)
+    }
+
     pub(super) fn is_of_type_of(&self, other: &Self) -> bool {
         matches!((self.kind(), other.kind()), (Some(one), Some(two)) if one == two)
     }
@@ -108,7 +123,7 @@ impl fmt::Debug for Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         if let Some(decoded) = self.decoded.take() {
-            put_aside(decoded.value);
+            put_aside(decoded.into_objects());
         }
     }
 }
@@ -121,8 +136,8 @@ impl Drop for Frame {
 )]
 static ORPHANS: AtomicCell<Option<Box<Vec<Py<PyAny>>>>> = AtomicCell::new(None);
 
-fn put_aside(value: Py<PyAny>) {
-    let mut values = Box::new(vec![value]);
+fn put_aside(values: Vec<Py<PyAny>>) {
+    let mut values = Box::new(values);
     loop {
         if let Some(others) = ORPHANS.take() {
             values.extend(*others);

@@ -8,6 +8,7 @@
 //! How many bytes a message counts in a mailbox is noted while its snapshot is taken, which looks at every value anyway.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -20,6 +21,7 @@ use super::limits::{MAX_CONTAINERS, MAX_DEPTH, POSITION, RESERVED};
 use super::plain::{
     bytes_of, check_reserved, dict_of, plain_dict, plain_int, plain_key, plain_text,
 };
+use super::prepared::Prepared;
 use crate::errors::{InvalidMessage, show, type_name};
 use crate::once::{Once, intern};
 
@@ -36,6 +38,8 @@ pub(super) struct Snapshot {
     pub(super) kind: Option<Box<str>>,
     /// How many bytes it counts in a mailbox.
     pub(super) size: usize,
+    /// Its frame, made for the first receiver that forwards it.
+    pub(super) prepared: OnceLock<Box<Prepared>>,
 }
 
 impl Snapshot {
@@ -72,7 +76,39 @@ impl Snapshot {
             flat,
             kind,
             size: copier.bytes.get(),
+            prepared: OnceLock::new(),
         })
+    }
+
+    /// The frame with which receivers with these types and fields forward it; `None` if they do not, or it has no payload.
+    pub(super) fn frame<'py>(
+        &self,
+        py: Python<'py>,
+        fields: &Bound<'py, PyDict>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        if let Some(prepared) = self.prepared.get() {
+            match prepared.is_for(fields)? {
+                Some(true) => return Ok(Some(prepared.frame.bind(py).clone())),
+                Some(false) => {}
+                None => return Ok(None),
+            }
+        }
+        let Some(prepared) = Prepared::new(self.value.bind(py), fields)? else {
+            return Ok(None);
+        };
+        let frame = prepared.frame.bind(py).clone();
+        // Of two that are made at a time, or for two fields, the first is kept.
+        drop(self.prepared.set(Box::new(prepared)));
+        Ok(Some(frame))
+    }
+
+    /// All that it holds of Python's.
+    pub(super) fn into_objects(self) -> Vec<Py<PyAny>> {
+        let mut objects = vec![self.value];
+        if let Some(prepared) = self.prepared.into_inner() {
+            objects.extend(prepared.into_objects());
+        }
+        objects
     }
 
     /// A receiver's own copy.

@@ -1,0 +1,104 @@
+"""uvicorn's protocol for WebSockets, with the extension ``headrace.frames``."""
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from headrace._core import FrameWriter
+from headrace._frames.extension import EXTENSION
+
+__all__ = ["WebSocketProtocol", "check_shape"]
+
+_METHODS = ("__init__", "connection_lost", "receive", "run_asgi", "send")
+"""What is called or overridden of uvicorn's class."""
+
+_ATTRIBUTES = ("conn", "transport", "writable")
+"""What is used of its instances, which have it from the beginning."""
+
+_STATE = "_state" if hasattr(ServerProtocol(), "_state") else "state"
+"""What says whether a WebSocket is open; ``state`` is a property in Python, which costs more than to make a frame."""
+
+_WRITTEN_TO = {
+    "asyncio.selector_events": {"_SelectorSocketTransport"},
+    "uvloop.loop": {"TCPTransport", "UnixTransport"},
+}
+"""The transports that write what they are given to a socket as it is, by the modules of their classes."""
+
+
+def check_shape(protocol: Any) -> None:
+    """Refuse a class of uvicorn's that is not what it was.
+
+    Raises:
+        ImportError: It lacks something; the error says what, and which uvicorn to install.
+    """
+    missing = [f"{name}()" for name in _METHODS if name not in vars(protocol)]
+    if not missing:
+        missing = [name for name in _ATTRIBUTES if name not in protocol.__init__.__code__.co_names]
+    if missing:
+        raise ImportError(
+            f"headrace.uvicorn does not know the WebSockets of uvicorn {uvicorn.__version__}: "
+            f"{protocol.__name__} has no {', no '.join(missing)}; install a newer headrace, or a uvicorn from 0.40 to "
+            "0.54, or leave out --ws headrace.uvicorn:WebSocketProtocol"
+        )
+
+
+check_shape(WebSocketsSansIOProtocol)
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's own protocol for WebSockets, which writes ready-made frames too.
+
+    ``uvicorn app:application --ws headrace.uvicorn:WebSocketProtocol``, or ``uvicorn.Config(ws=WebSocketProtocol)``.
+    uvicorn's settings hold. It needs the package ``websockets``, which the extra ``headrace[uvicorn]`` has.
+    """
+
+    _headrace_frames: FrameWriter | None = None
+
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
+        """Run the application, which finds the extension in its scope."""
+        # What is compressed depends on what was sent before.
+        if not self.conn.extensions:
+            self._headrace_frames = FrameWriter(
+                self.send, self.transport, self.conn, _STATE, OPEN, _descriptor(self.transport)
+            )
+            extensions: Any = self.scope["extensions"]
+            extensions[EXTENSION] = self._headrace_frames
+        return super().run_asgi()
+
+    def pause_writing(self) -> None:
+        """Hold back all who send: the client does not read."""
+        self.writable.clear()
+        if self._headrace_frames is not None:
+            self._headrace_frames.hold()
+
+    def resume_writing(self) -> None:
+        """Let them send again."""
+        if self._headrace_frames is not None:
+            self._headrace_frames.go_on()
+        self.writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection has ended; the socket is closed next."""
+        if self._headrace_frames is not None:
+            self._headrace_frames.end()
+        super().connection_lost(exc)
+        # A transport that was lost while it held back resumes nobody.
+        self.writable.set()
+
+
+def _descriptor(transport: asyncio.Transport) -> int | None:
+    """Return the descriptor of a transport's socket, if it can be written to past the transport."""
+    kind = type(transport)
+    if kind.__name__ not in _WRITTEN_TO.get(kind.__module__, ()):
+        return None
+    own: socket.socket | None = transport.get_extra_info("socket")
+    if own is None or own.type != socket.SOCK_STREAM or transport.get_extra_info("sslcontext") is not None:
+        return None
+    descriptor = own.fileno()
+    return descriptor if descriptor >= 0 else None
