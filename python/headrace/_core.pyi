@@ -136,6 +136,9 @@ class Forward:
                 or else ``bytes``.
             session: Has ``closed``, which says whether the connection has ended.
             incoming: Has ``client`` and ``carried``, lists of what goes before what the layer has.
+
+        Raises:
+            ValueError: What writes frames says that it has a window that there is not.
         """
 
 @final
@@ -155,6 +158,9 @@ class FrameSend:
         Args:
             frames: Writes frames to it: the extension ``headrace.frames`` of its scope.
             send: The server's own ``send``.
+
+        Raises:
+            ValueError: What writes frames says that it has a window that there is not.
         """
 
 @final
@@ -166,7 +172,15 @@ class FrameWriter:
     the caller sends in the server's way, which waits.
     """
     def __new__(
-        cls, /, send: Any, transport: Any, connection: Any, attribute: str, open: Any, descriptor: int | None
+        cls,
+        /,
+        send: Any,
+        transport: Any,
+        connection: Any,
+        attribute: str,
+        open: Any,
+        descriptor: int | None,
+        window_bits: int | None = None,
     ) -> FrameWriter:
         """
         Make the writer of a connection, in the thread of its loop.
@@ -178,6 +192,10 @@ class FrameWriter:
             attribute: The name of its attribute that says it.
             open: The value of that while a frame may be sent.
             descriptor: The transport's socket, if frames may be written to it past the transport, or None.
+            window_bits: Of how many bits the window is for which frames may be compressed, or None if they may not be.
+
+        Raises:
+            ValueError: There is no such window.
         """
     def end(self, /) -> None:
         """
@@ -195,6 +213,11 @@ class FrameWriter:
     def send(self, /) -> Any:
         """
         The server's own `send`.
+        """
+    @property
+    def window_bits(self, /) -> int | None:
+        """
+        Of how many bits the window is for which frames may be compressed; None if they may not be.
         """
     def write(self, /, frame: bytes) -> bool:
         """

@@ -39,6 +39,10 @@ class Frames(Protocol):
     def send(self) -> Send:
         """The server's own ``send`` of this connection."""
 
+    @property
+    def window_bits(self) -> int | None:
+        """Of how many bits, from 9 to 15, the window is for which frames may be compressed, each by itself; or None."""
+
     def write(self, frame: bytes, /) -> bool:
         """Write a whole frame as it is, behind what was sent before, without waiting.
 

@@ -1,78 +1,20 @@
-"""uvicorn in the loop of the test, with headrace's protocol, and clients of the package websockets."""
+"""The loops of these tests, a server for them, and a layer of its own for each."""
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 
 import pytest
-import uvicorn
 import uvloop
+from tests.frames.serving import Served, serving
 from tests.support.loops import USUAL, NewLoop, loops_of
-from websockets.asyncio.client import ClientConnection, connect
 
 from headrace._layers.registry import channel_layers
 from headrace.layers import InMemoryChannelLayer
-from headrace.uvicorn import WebSocketProtocol
-
-SECONDS = 60
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
     """Run the tests on uvloop too: its transports are others."""
     return loops_of(item, {**USUAL, "uvloop": uvloop.new_event_loop})
-
-
-class _Server(uvicorn.Server):
-    """uvicorn as a guest in the loop of the test."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@dataclass(frozen=True)
-class Served:
-    """An application that is served.
-
-    Attributes:
-        port: Its port on 127.0.0.1.
-        stack: What is closed before the server is.
-        scheme: ``ws`` or ``wss``.
-    """
-
-    port: int
-    stack: AsyncExitStack
-    scheme: str = "ws"
-
-    async def open(self, path: str = "", **options: Any) -> ClientConnection:
-        """Open a WebSocket, which is closed in the end; it compresses nothing unless it is told to."""
-        options = {"compression": None, "open_timeout": SECONDS, "max_size": None, "ping_interval": None, **options}
-        client = connect(f"{self.scheme}://127.0.0.1:{self.port}/{path}", **options)
-        return await self.stack.enter_async_context(client)
-
-    async def open_raw(self, path: str = "", *, receive_buffer: int | None = None) -> socket.socket:
-        """Open a WebSocket whose bytes the test reads itself, or does not."""
-        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self.stack.callback(client.close)
-        if receive_buffer is not None:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        client.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(client, ("127.0.0.1", self.port))
-        await loop.sock_sendall(
-            client,
-            f"GET /{path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode(),
-        )
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += await loop.sock_recv(client, 1)
-        assert head.startswith(b"HTTP/1.1 101")
-        return client
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
@@ -81,26 +23,6 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 @pytest.fixture
 def serve() -> Serve:
     """Serve an application while a context lasts; the arguments are those of ``uvicorn.Config``."""
-
-    @asynccontextmanager
-    async def serving(application: Any, **options: Any) -> AsyncIterator[Served]:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(256)
-        # Other than by default nothing waits for a client that does not answer a close.
-        options = {"ws": WebSocketProtocol, "ws_ping_interval": None, "timeout_graceful_shutdown": 1, **options}
-        config = uvicorn.Config(application, lifespan="off", log_config=None, log_level="critical", **options)
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
-                while not server.started:
-                    await asyncio.sleep(0)
-                yield Served(listener.getsockname()[1], stack, "wss" if config.is_ssl else "ws")
-        finally:
-            server.should_exit = True
-            await task
-
     return serving
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
+from tests.frames.consumers import Member, Noting, met
 from tests.support.certificates import Authority
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from headrace._frames.extension import EXTENSION
 from headrace.consumer import consumer_stats
-from headrace.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, WebsocketConsumer
+from headrace.generic.websocket import AsyncJsonWebsocketConsumer, WebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
 
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from tests.frames.conftest import Serve
 
 LENGTHS = (0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20)
-
-
-class Member(AsyncWebsocketConsumer):
-    """Forwards one type, and has a handler for another."""
-
-    groups = ("all",)
-    forward: ClassVar[Any] = {"plain"}
-
-    async def noted(self, event: dict[str, Any]) -> None:
-        await self.send(text_data=event["text"])
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        await self.send(text_data=text_data, bytes_data=bytes_data)
 
 
 class SyncMember(WebsocketConsumer):
@@ -52,16 +39,6 @@ class SyncMember(WebsocketConsumer):
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         self.send(text_data=text_data, bytes_data=bytes_data)
-
-
-async def met(layer: InMemoryChannelLayer, *clients: ClientConnection) -> None:
-    """Send each client a first message: from then on its consumer's task is known, and need not be resumed."""
-    async with asyncio.timeout(60):
-        while layer.stats().waiters < len(clients):
-            await asyncio.sleep(0)
-    await layer.group_send("all", {"type": "plain", "text": "first"})
-    for client in clients:
-        assert await client.recv() == "first"
 
 
 @pytest.mark.parametrize("kind", [Member, SyncMember])
@@ -141,19 +118,6 @@ async def test_socket_servers_write_frames(serve: "Serve", layer: InMemoryChanne
         Broadcaster(layer=layer).broadcast("room", [1])
         assert [await client.recv() for client in clients] == ["[1]"] * 3
     assert Room.frames == [Frame(Opcode.TEXT, text).serialize(mask=False) for text in (b'{"echo": 1}', *[b"[1]"] * 3)]
-
-
-class Noting:
-    """The extension of another server, in Python."""
-
-    def __init__(self, frames: Any, noted: list[bytes]) -> None:
-        self.send = frames.send
-        self._write = frames.write
-        self._noted = noted
-
-    def write(self, frame: bytes) -> bool:
-        self._noted.append(frame)
-        return bool(self._write(frame))
 
 
 async def test_a_message_has_one_frame_for_all(serve: "Serve", layer: InMemoryChannelLayer) -> None:
@@ -397,15 +361,6 @@ async def test_a_transport_that_is_to_hold_nothing_holds_senders_back(
         for text in texts:
             assert (await layer.group_send("all", {"type": "plain", "text": text})).dropped_full == 0
         assert [await client.recv() for _ in texts] == texts
-
-
-async def test_what_is_compressed_is_sent_by_uvicorn(serve: "Serve", layer: InMemoryChannelLayer) -> None:
-    async with serve(Member.as_asgi()) as served:
-        clients = [await served.open(compression=how) for how in ("deflate", None)]
-        await met(layer, *clients)
-        for number in range(10):
-            await layer.group_send("all", {"type": "plain", "text": f"{number}" * 1000})
-            assert [await client.recv() for client in clients] == [f"{number}" * 1000] * 2
 
 
 async def test_a_stopped_server_tells_its_clients(serve: "Serve", layer: InMemoryChannelLayer) -> None:

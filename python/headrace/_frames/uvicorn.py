@@ -7,6 +7,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
@@ -60,12 +61,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     _headrace_frames: FrameWriter | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the protocol of a connection; the arguments are uvicorn's."""
+        super().__init__(*args, **kwargs)
+        for factory in self.conn.available_extensions or ():
+            if isinstance(factory, ServerPerMessageDeflateFactory):
+                # Each message is compressed by itself, so that all clients may get the same.
+                factory.server_no_context_takeover = True
+
     def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application, which finds the extension in its scope."""
-        # What is compressed depends on what was sent before.
-        if not self.conn.extensions:
+        negotiated = self.conn.extensions
+        if all(isinstance(extension, PerMessageDeflate) for extension in negotiated):
+            window_bits = _window_bits(negotiated[0]) if len(negotiated) == 1 else None
             self._headrace_frames = FrameWriter(
-                self.send, self.transport, self.conn, _STATE, OPEN, _descriptor(self.transport)
+                self.send, self.transport, self.conn, _STATE, OPEN, _descriptor(self.transport), window_bits
             )
             extensions: Any = self.scope["extensions"]
             extensions[EXTENSION] = self._headrace_frames
@@ -90,6 +100,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         # A transport that was lost while it held back resumes nobody.
         self.writable.set()
+
+
+def _window_bits(deflate: Any) -> int | None:
+    """Return the window that a compressed frame is made for, or None if what was compressed before matters."""
+    bits: int = deflate.local_max_window_bits
+    return bits if deflate.local_no_context_takeover else None
 
 
 def _descriptor(transport: asyncio.Transport) -> int | None:

@@ -98,15 +98,16 @@ impl Message {
     }
 
     /// The frame with which receivers with these types and fields forward it, the same for all of them; `None` if they do not,
-    /// or it has no payload.
+    /// or it has no payload. It may be compressed, for a window of so many bits.
     pub(crate) fn frame<'py>(
         &self,
         py: Python<'py>,
         fields: &Bound<'py, PyDict>,
+        window: Option<u8>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         match &*self.0 {
-            Content::Snapshot(snapshot) => snapshot.frame(py, fields),
-            Content::Frame(frame) => frame.frame(py, fields),
+            Content::Snapshot(snapshot) => snapshot.frame(py, fields, window),
+            Content::Frame(frame) => frame.frame(py, fields, window),
         }
     }
 

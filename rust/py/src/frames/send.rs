@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::writer::FrameWriter;
-use super::{frame_of, write};
+use super::{frame_of, window_of, write};
 use crate::once::{Once, intern};
 
 /// Sends messages to a client in the place of the server's ``send``: frames are written at once where that can be done, and
@@ -15,6 +15,7 @@ use crate::once::{Once, intern};
 pub(crate) struct FrameSend {
     frames: Py<PyAny>,
     send: Py<PyAny>,
+    window: Option<u8>,
 }
 
 impl FrameSend {
@@ -26,7 +27,7 @@ impl FrameSend {
         {
             return Ok(false);
         }
-        match frame_of_message(message)? {
+        match frame_of_message(message, self.window)? {
             Some(frame) => write(frames, &frame),
             None => Ok(false),
         }
@@ -40,9 +41,17 @@ impl FrameSend {
     /// Args:
     ///     frames: Writes frames to it: the extension ``headrace.frames`` of its scope.
     ///     send: The server's own ``send``.
+    ///
+    /// Raises:
+    ///     ValueError: What writes frames says that it has a window that there is not.
     #[new]
-    fn new(frames: Py<PyAny>, send: Py<PyAny>) -> Self {
-        Self { frames, send }
+    fn new(py: Python<'_>, frames: Py<PyAny>, send: Py<PyAny>) -> PyResult<Self> {
+        let window = window_of(frames.bind(py))?;
+        Ok(Self {
+            frames,
+            send,
+            window,
+        })
     }
 
     /// Send a message. Like ``send`` of a server it is to be awaited.
@@ -61,7 +70,10 @@ impl FrameSend {
 }
 
 /// The frame of a message of ASGI, if it is one that holds a frame.
-fn frame_of_message<'py>(message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+fn frame_of_message<'py>(
+    message: &Bound<'py, PyAny>,
+    window: Option<u8>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let py = message.py();
     let Ok(message) = message.cast_exact::<PyDict>() else {
         return Ok(None);
@@ -80,7 +92,7 @@ fn frame_of_message<'py>(message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'
     if payload.as_ref().is_none_or(Bound::is_none) {
         payload = message.get_item(intern!(py, "text"))?;
     }
-    payload.map_or(Ok(None), |payload| frame_of(&payload))
+    payload.map_or(Ok(None), |payload| frame_of(&payload, window))
 }
 
 /// What is awaited after a frame was written: there is nothing to wait for.

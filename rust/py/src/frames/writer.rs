@@ -7,6 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods, PyString};
 
+use super::deflate::checked;
 use super::pass;
 use super::socket::{IS_POSSIBLE, send_one};
 use crate::once::intern;
@@ -30,6 +31,9 @@ pub(crate) struct FrameWriter {
     connection: Py<PyAny>,
     attribute: Py<PyString>,
     open: Py<PyAny>,
+    /// Of how many bits the window is for which frames may be compressed; None if they may not be.
+    #[pyo3(get)]
+    pub(super) window_bits: Option<u8>,
     /// The transport's socket, where that can be written to.
     descriptor: Option<i32>,
     thread: ThreadId,
@@ -125,7 +129,12 @@ impl FrameWriter {
     ///     attribute: The name of its attribute that says it.
     ///     open: The value of that while a frame may be sent.
     ///     descriptor: The transport's socket, if frames may be written to it past the transport, or None.
+    ///     window_bits: Of how many bits the window is for which frames may be compressed, or None if they may not be.
+    ///
+    /// Raises:
+    ///     ValueError: There is no such window.
     #[new]
+    #[pyo3(signature = (send, transport, connection, attribute, open, descriptor, window_bits=None))]
     fn new(
         send: Py<PyAny>,
         transport: Py<PyAny>,
@@ -133,18 +142,20 @@ impl FrameWriter {
         attribute: Py<PyString>,
         open: Py<PyAny>,
         descriptor: Option<i32>,
-    ) -> Self {
-        Self {
+        window_bits: Option<u8>,
+    ) -> PyResult<Self> {
+        Ok(Self {
             send,
             transport,
             connection,
             attribute,
             open,
+            window_bits: checked(window_bits)?,
             descriptor: descriptor.filter(|_| IS_POSSIBLE),
             thread: thread::current().id(),
             is_held: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Write a whole frame, without waiting; return False, having written nothing, if that cannot be done now.

@@ -87,13 +87,16 @@ impl Frame {
         &self,
         py: Python<'py>,
         fields: &Bound<'py, PyDict>,
+        window: Option<u8>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         release_orphans();
         if let Some(decoded) = self.decoded.get() {
-            return decoded.frame(py, fields);
+            return decoded.frame(py, fields, window);
         }
         let decoded = decode(py, self.payload())?;
-        self.decoded.get_or_init(|| decoded).frame(py, fields)
+        self.decoded
+            .get_or_init(|| decoded)
+            .frame(py, fields, window)
     }
 
     pub(super) fn is_of_type_of(&self, other: &Self) -> bool {

@@ -85,10 +85,11 @@ impl Snapshot {
         &self,
         py: Python<'py>,
         fields: &Bound<'py, PyDict>,
+        window: Option<u8>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         if let Some(prepared) = self.prepared.get() {
             match prepared.is_for(fields)? {
-                Some(true) => return Ok(Some(prepared.frame.bind(py).clone())),
+                Some(true) => return prepared.frame(py, window).map(Some),
                 Some(false) => {}
                 None => return Ok(None),
             }
@@ -96,7 +97,7 @@ impl Snapshot {
         let Some(prepared) = Prepared::new(self.value.bind(py), fields)? else {
             return Ok(None);
         };
-        let frame = prepared.frame.bind(py).clone();
+        let frame = prepared.frame(py, window)?;
         // Of two that are made at a time, or for two fields, the first is kept.
         drop(self.prepared.set(Box::new(prepared)));
         Ok(Some(frame))

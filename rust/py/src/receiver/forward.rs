@@ -4,7 +4,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::frames::write_in_pass;
+use crate::frames::{window_of, write_in_pass};
 use crate::message::Message;
 use crate::once::intern;
 
@@ -17,6 +17,7 @@ pub(crate) struct Forward {
     fields: Py<PyDict>,
     session: Py<PyAny>,
     incoming: Py<PyAny>,
+    window: Option<u8>,
 }
 
 impl Forward {
@@ -27,7 +28,7 @@ impl Forward {
 
     /// Writes the frame of a message; false if it is none to be forwarded, or cannot be written now.
     pub(super) fn forward(&self, py: Python<'_>, message: &Message) -> PyResult<bool> {
-        let Some(frame) = message.frame(py, self.fields.bind(py))? else {
+        let Some(frame) = message.frame(py, self.fields.bind(py), self.window)? else {
             return Ok(false);
         };
         Ok(!self.has_to_wait(py)? && write_in_pass(self.frames.bind(py), &frame)?)
@@ -54,22 +55,28 @@ impl Forward {
     ///         or else ``bytes``.
     ///     session: Has ``closed``, which says whether the connection has ended.
     ///     incoming: Has ``client`` and ``carried``, lists of what goes before what the layer has.
+    ///
+    /// Raises:
+    ///     ValueError: What writes frames says that it has a window that there is not.
     #[new]
     #[pyo3(signature = (attendant, frames, fields: "dict[str, str | None]", session, incoming))]
     fn new(
+        py: Python<'_>,
         attendant: Py<PyAny>,
         frames: Py<PyAny>,
         fields: Py<PyDict>,
         session: Py<PyAny>,
         incoming: Py<PyAny>,
-    ) -> Self {
-        Self {
+    ) -> PyResult<Self> {
+        let window = window_of(frames.bind(py))?;
+        Ok(Self {
             attendant,
             frames,
             fields,
             session,
             incoming,
-        }
+            window,
+        })
     }
 
     /// Attend to a message.
