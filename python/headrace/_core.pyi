@@ -2,9 +2,10 @@
 The native half of headrace. Import from `headrace` instead: this module is not public.
 """
 
-from _typeshed import Incomplete
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import Any, Final, final
+
+from _typeshed import Incomplete
 
 __all__ = [
     "EXCEPTIONS",

@@ -98,7 +98,7 @@ impl Message {
     }
 
     /// The frame with which receivers with these types and fields forward it, the same for all of them; `None` if they do not,
-    /// or it has no payload. It may be compressed, for a window of so many bits.
+    /// or it has no payload, or may be kept in a history. It may be compressed, for a window of so many bits.
     pub(crate) fn frame<'py>(
         &self,
         py: Python<'py>,
@@ -108,6 +108,8 @@ impl Message {
         match &*self.0 {
             Content::Snapshot(snapshot) => snapshot.frame(py, fields, window),
             Content::Frame(frame) => frame.frame(py, fields, window),
+            // What may be kept has no room for its frames: each receiver makes its own.
+            Content::Kept(_) | Content::Typed(_) => Ok(None),
         }
     }
 

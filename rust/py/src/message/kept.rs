@@ -31,6 +31,7 @@ impl Kept {
             flat,
             kind,
             size,
+            prepared: _,
         } = snapshot;
         let kept = Self {
             value,
