@@ -132,6 +132,8 @@ async def test_a_socket_has_the_name_in_its_url(stack: AsyncExitStack, example: 
 
 @pytest.mark.parametrize("example", one_process_each("example", WITH_HISTORY), indirect=True)
 async def test_whoever_joins_gets_the_last_fifty_messages(stack: AsyncExitStack, example: Example) -> None:
+    # Not in the session of another test, which may have given its name.
+    example = Example(example.name, example.address)
     ada = await join(stack, example, "attic")
     for number in range(55):
         await ada.send(str(number))
@@ -144,6 +146,7 @@ async def test_whoever_joins_gets_the_last_fifty_messages(stack: AsyncExitStack,
 
 @pytest.mark.parametrize("example", one_process_each("example", WITH_HISTORY), indirect=True)
 async def test_a_page_that_comes_again_gets_what_it_has_missed(stack: AsyncExitStack, example: Example) -> None:
+    example = Example(example.name, example.address)
     ada = await join(stack, example, "well")
     async with example.socket("/ws/well/") as bob:
         await ada.send("one")

@@ -207,15 +207,25 @@ class TestServing:
             async with connect(socket, proxy=None) as ada:
                 await say(ada, type="join", room="lobby", name="Ada")
                 await heard(ada, "joined")
+                topics = topics_of(server)
                 server.stop()
                 await say(ada, type="say", text="into the void")
                 assert "Connection refused" in (await heard(ada, "error"))["error"]
                 server.start()
-                # Until the worker has connected again, the layer refuses what is said.
+                # What is said before the worker has subscribed again is heard by nobody.
+                await asyncio.to_thread(
+                    eventually, lambda: topics <= topics_of(server), "the worker listens to the room again"
+                )
+                # Until it has connected again, the layer refuses what is said.
                 while (answer := await answered(ada, text="again"))["type"] == "error":
                     # A message over the chat's rate limit has no answer.
                     await asyncio.sleep(0.05)
                 assert answer["text"] == "again"
+
+
+def topics_of(server: Server) -> set[str]:
+    """Return the topics of groups that are subscribed to."""
+    return set(map(str, server.cli("PUBSUB", "CHANNELS", "*:g:*")))
 
 
 async def say(socket: ClientConnection, **frame: object) -> None:

@@ -310,7 +310,9 @@ proptest! {
     fn flipped_bits_of_an_encrypted_body(envelope in envelopes(), flipped in any::<(Index, u8)>()) {
         let keys = old_keys();
         let mut bytes = written(&envelope, keys.as_ref());
-        flip(&mut bytes[HEADER..], &[flipped]);
+        // Version 1 authenticates the body alone, and the epoch of a kept message stands before that.
+        let epoch = if matches!(envelope.body, Body::Kept { .. }) { 8 } else { 0 };
+        flip(&mut bytes[HEADER + epoch..], &[flipped]);
         prop_assert!(read(&bytes, keys.as_ref()).is_err());
     }
 
