@@ -15,8 +15,6 @@ from importlib.metadata import version
 
 from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, LinkStats, SendReport
 from headrace._dispatch import ConsumerStats
-from headrace._drain import drain, drain_on_sigterm, is_draining
-from headrace._layers.histories import History
 from headrace._layers.redis import Gap, RedisStats
 from headrace._public import name_publicly as _name_publicly
 from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
@@ -88,7 +86,6 @@ __all__ = [
     "Gap",
     "GroupStats",
     "HeadraceError",
-    "History",
     "ImproperlyConfigured",
     "InMemoryChannelLayer",
     "Inbox",
@@ -118,13 +115,10 @@ __all__ = [
     "configure",
     "consumer_stats",
     "database_sync_to_async",
-    "drain",
-    "drain_on_sigterm",
     "encode_once",
     "get_channel_layer",
     "group_name",
     "include",
-    "is_draining",
     "lifespan",
     "path",
     "re_path",

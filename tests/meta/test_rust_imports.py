@@ -13,9 +13,9 @@ CRATES = {name: Crate(RUST / name / "src") for name in ("core", "py")}
 # What is in a file or a folder imports from the same folder, and from the ranks above.
 RANKS = {
     "core": [
-        ["clock", "engine", "glob", "name", "overflow", "shrink", "sync", "websocket"],
+        ["clock", "engine", "glob", "name", "overflow", "shrink", "sync"],
         ["config", "error", "expiry", "message"],
-        ["handoff", "history"],
+        ["handoff"],
         ["fanout"],
         ["memory"],
         ["redis::fault", "redis::meter", "redis::notice", "redis::plain", "redis::random"],
@@ -26,13 +26,12 @@ RANKS = {
         ["redis::runtime"],
         ["redis::driver"],
         ["redis::engine"],
-        ["redis::groups", "redis::kept", "redis::readings", "redis::receiving", "redis::sending"],
+        ["redis::groups", "redis::readings", "redis::receiving", "redis::sending"],
         ["redis"],
         ["lib"],
     ],
     "py": [
-        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "position", "stats", "stub"],
-        ["frames"],
+        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "stats", "stub"],
         ["errors", "event_loop", "sleep"],
         ["arguments", "message", "park"],
         ["receiver", "reply"],

@@ -20,7 +20,6 @@ class Limits:
     capacity: Any
     channel_capacity: Any
     capacity_bytes: Any
-    history_bytes: Any
 
 
 def limits_of(options: LayerOptions) -> Limits:
@@ -34,7 +33,6 @@ def limits_of(options: LayerOptions) -> Limits:
         _unlimited(_number(options.capacity)),
         channel_capacity,
         _unlimited(_number(options.capacity_bytes)),
-        _unlimited(_number(options.history_bytes)),
     )
 
 

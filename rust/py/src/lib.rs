@@ -19,7 +19,6 @@ mod config;
 mod errors;
 mod event_loop;
 mod first_use;
-mod frames;
 mod greenlets;
 mod inbox;
 mod interpreters;
@@ -28,7 +27,6 @@ mod locks;
 mod message;
 mod once;
 mod park;
-mod position;
 mod receiver;
 mod redis;
 mod reply;
@@ -45,8 +43,6 @@ mod _core {
     #[pymodule_export]
     use crate::event_loop::after_fork_in_child;
     #[pymodule_export]
-    use crate::frames::{FrameSend, FrameWriter};
-    #[pymodule_export]
     use crate::greenlets::threads_are_greenlets;
     #[pymodule_export]
     use crate::inbox::Inbox;
@@ -57,9 +53,7 @@ mod _core {
     #[pymodule_export]
     use crate::message::encode::pack;
     #[pymodule_export]
-    use crate::position::{position_mark, position_place};
-    #[pymodule_export]
-    use crate::receiver::{Forward, Waiter};
+    use crate::receiver::Waiter;
     #[pymodule_export]
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]

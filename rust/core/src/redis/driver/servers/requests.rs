@@ -182,7 +182,7 @@ impl Servers {
             return;
         }
         let replies = request.complete(replies);
-        if let Some(refusal) = request.refusal(&replies) {
+        if let Some(refusal) = replies.first().and_then(Refusal::of) {
             self.fail(request, &refusal.into_fault());
             return;
         }
