@@ -77,9 +77,9 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
     It inherits a socket that listens already: its port cannot be taken by another process, and a client that comes
     before the server is ready waits instead of being refused. Granian cannot inherit one.
 
-    At the end it is told to end: the workers of some would outlive it if it were killed. Only daphne is killed: it has
-    none, and would stop its event loop and then wait for the threads of consumers, of which one that waits for the
-    loop never ends.
+    At the end it gets SIGTERM, because the workers of some servers outlive a parent that is killed. daphne has no
+    workers and is killed: on SIGTERM it stops its event loop and then joins the threads of consumers, and a thread that
+    waits for the loop never ends.
     """
     if name.endswith(EAGER):
         environment = {**environment, "HEADRACE_TEST_EAGER": "1"}
