@@ -37,11 +37,11 @@ test-rust:
 	cargo test --quiet -p headrace-core --features redis
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p headrace-core --test loom
 
-test-python: $(VENV)/.test $(VENV)/.channels42
+test-python: $(VENV)/.test $(VENV)/.channels42 $(VENV)/.uvicorn40
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser $(ARGS)
 
 # What the gate has no time for. What Hypothesis has found wrong is kept in .hypothesis, and tried first the next time.
-test-deep: $(VENV)/.test $(VENV)/.channels42 ## run the Python tests with thousands of random examples, and with each kind of server
+test-deep: $(VENV)/.test $(VENV)/.channels42 $(VENV)/.uvicorn40 ## run the Python tests with thousands of random examples, and with each kind of server
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser --deep $(ARGS)
 
 test-redis: $(VENV)/.test ## run the tests that need a Redis or Valkey server, which they start themselves
@@ -159,6 +159,11 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.site: $(VENV)/
 
 $(VENV)/.wheels: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --group wheels
+	@touch $@
+
+# The oldest uvicorn that headrace.uvicorn takes, beside the newer one.
+$(VENV)/.uvicorn40: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/uvicorn40 'uvicorn==0.40.*'
 	@touch $@
 
 # The older Channels that headrace.django is tested with, beside the newer one.

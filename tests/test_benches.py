@@ -77,8 +77,12 @@ def test_compare_measures_every_case_on_both_loops(results: tuple[str, Path]) ->
     rows = json.loads((out / "compare.json").read_text())["rows"]
     for loop in ("asyncio", "uvloop"):
         assert {row["case"] for row in rows if row["loop"] == loop} >= CASES
-    sockets = {row["case"]: row["loop"] for row in rows if row["case"].startswith("uvicorn")}
-    assert sockets == {"uvicorn, 10 clients, handler": "uvloop", "uvicorn, 10 clients, forward": "uvloop"}
+        sockets = {row["case"] for row in rows if row["case"].startswith("uvicorn") and row["loop"] == loop}
+        framed = {"handler, headrace.uvicorn", "forward, headrace.uvicorn"}
+        cases = {"": {"handler", "forward", *framed}, ", 4 KiB": framed}
+        cases |= {", deflate": framed, ", 4 KiB, deflate": framed}
+        expected = {f"uvicorn, 50 clients{case}, {way}" for case, ways in cases.items() for way in ways}
+        assert sockets == expected | {f"uvicorn, 100 clients, {way}" for way in framed}
     assert {row["case"] for row in rows if not row["loop"]} == {"membership", "20,000 memberships, each"}
     assert all(row["case"] in table for row in rows)
 

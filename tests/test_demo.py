@@ -264,8 +264,8 @@ class TestLayer:
         class Renewing(InMemoryChannelLayer):
             renewed = asyncio.Event()
 
-            async def group_add(self, group: str, channel: str) -> None:
-                await super().group_add(group, channel)
+            async def group_add(self, group: str, channel: str, since: str | int | None = None) -> None:
+                await super().group_add(group, channel, since)
                 self.renewed.set()
 
         monkeypatch.setattr(ChatConsumer, "idle_timeout", 0.01)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
@@ -11,30 +12,40 @@ from starlette.routing import Mount, Route
 
 from headrace import AsyncWebsocketConsumer, InMemoryChannelLayer, URLRouter, configure, path
 
-layer = InMemoryChannelLayer()
+layer = InMemoryChannelLayer(history={"*": {"size": 50, "ttl": 3600}})
 configure({"default": layer})
 
 
 class Chat(AsyncWebsocketConsumer):
-    """Everyone in a room hears what anyone in it says."""
+    """Everyone in a room hears what anyone in it says, and whoever joins what was said last."""
 
-    # Goes to the socket as it is, without a handler.
-    forward = ("chat.message",)
+    # A page that comes again says where it was, and gets what it has missed.
+    resume = True
 
     async def connect(self) -> None:
         self.room = self.scope["url_route"]["kwargs"]["room"]
         self.name = QueryParams(self.scope["query_string"]).get("name") or "guest"
-        await layer.group_add(self.room, self.channel_name)
+        await self.join_group(self.room, newest=50)
         await self.accept()
+        # For a page that hears nothing before it comes again.
+        await self.send(json.dumps({"at": self.position}))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data:
-            await layer.group_send(self.room, chat_message(text_data, self.name))
+            await layer.group_send(self.room, said(text_data, self.name))
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        await self.send(json.dumps({"name": event["name"], "text": event["text"], "at": self.position}))
+
+    async def resumed(self, group: str, complete: bool) -> None:
+        if not complete:
+            # Nobody knows what it has missed: it begins anew, with what was said last.
+            await self.send(json.dumps({"anew": True}))
 
 
-def chat_message(text: str, name: str | None = None) -> dict[str, str]:
-    """Return a message whose text is what the pages get: JSON, encoded once for all of them."""
-    return {"type": "chat.message", "text": json.dumps({"name": name, "text": text})}
+def said(text: str, name: str | None = None) -> dict[str, Any]:
+    """Return the message for a room."""
+    return {"type": "chat.message", "name": name, "text": text}
 
 
 def page(request: Request) -> FileResponse:
@@ -45,7 +56,7 @@ def page(request: Request) -> FileResponse:
 async def announce(request: Request) -> PlainTextResponse:
     """Say the body of a request to everyone in the lobby."""
     text = (await request.body()).decode(errors="replace")
-    report = await layer.group_send("lobby", chat_message(text))
+    report = await layer.group_send("lobby", said(text))
     return PlainTextResponse(f"heard by {report.delivered_here}\n")
 
 

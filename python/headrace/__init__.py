@@ -15,6 +15,8 @@ from importlib.metadata import version
 
 from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, LinkStats, SendReport
 from headrace._dispatch import ConsumerStats
+from headrace._drain import drain, drain_on_sigterm, is_draining
+from headrace._layers.histories import History
 from headrace._layers.redis import Gap, RedisStats
 from headrace._public import name_publicly as _name_publicly
 from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
@@ -86,6 +88,7 @@ __all__ = [
     "Gap",
     "GroupStats",
     "HeadraceError",
+    "History",
     "ImproperlyConfigured",
     "InMemoryChannelLayer",
     "Inbox",
@@ -115,10 +118,13 @@ __all__ = [
     "configure",
     "consumer_stats",
     "database_sync_to_async",
+    "drain",
+    "drain_on_sigterm",
     "encode_once",
     "get_channel_layer",
     "group_name",
     "include",
+    "is_draining",
     "lifespan",
     "path",
     "re_path",

@@ -105,7 +105,9 @@ def _add_demo(subcommands: Subcommands) -> None:
 def _run_demo(options: argparse.Namespace) -> int:
     from headrace import get_channel_layer
     from headrace._demo import make_app
+    from headrace._demo.app import HISTORY
     from headrace._layers.native import NativeChannelLayer
+    from headrace.layers import InMemoryChannelLayer
 
     try:
         from headrace._demo.serve import CannotServe, Options, demo
@@ -121,6 +123,9 @@ def _run_demo(options: argparse.Namespace) -> int:
     layer: object = get_channel_layer()
     if not isinstance(layer, NativeChannelLayer):
         return _refuse(f"the demo needs a layer of headrace as default, got {layer!r}")
+    if type(layer) is InMemoryChannelLayer:
+        # Nobody else is on a layer of this process: one like it that keeps the last of what rooms say.
+        layer = InMemoryChannelLayer(history=HISTORY)
     try:
         return demo(make_app(layer), chosen, functools.partial(print, flush=True))
     except CannotServe as error:

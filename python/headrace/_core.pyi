@@ -10,6 +10,9 @@ from _typeshed import Incomplete
 __all__ = [
     "EXCEPTIONS",
     "ChannelStats",
+    "Forward",
+    "FrameSend",
+    "FrameWriter",
     "GroupStats",
     "Inbox",
     "LayerStats",
@@ -24,6 +27,8 @@ __all__ = [
     "Waiter",
     "after_fork_in_child",
     "pack",
+    "position_mark",
+    "position_place",
     "threads_are_greenlets",
     "unpack",
 ]
@@ -111,6 +116,118 @@ class ChannelStats:
         """
 
 @final
+class Forward:
+    """
+    An attendant that writes the messages of some types to a socket itself; all others are the attendant's that it has.
+    """
+    def __call__(self, message: Any, /) -> Any:
+        """
+        Attend to a message.
+        """
+    def __new__(
+        cls, /, attendant: Any, frames: Any, fields: "dict[str, str | None]", session: Any, incoming: Any
+    ) -> Forward:
+        """
+        Make the attendant.
+
+        Args:
+            attendant: Attends to all other messages.
+            frames: Writes frames to the socket: the extension ``headrace.frames`` of the scope.
+            fields: The types of messages that are forwarded, with the field that holds the payload; None stands for ``text``
+                or else ``bytes``.
+            session: Has ``closed``, which says whether the connection has ended.
+            incoming: Has ``client`` and ``carried``, lists of what goes before what the layer has.
+
+        Raises:
+            ValueError: What writes frames says that it has a window that there is not.
+        """
+
+@final
+class FrameSend:
+    """
+    Sends messages to a client in the place of the server's ``send``: frames are written at once where that can be done, and
+    everything else is sent by the server.
+    """
+    def __call__(self, message: Any, /) -> Any:
+        """
+        Send a message. Like ``send`` of a server it is to be awaited.
+        """
+    def __new__(cls, /, frames: Any, send: Any) -> FrameSend:
+        """
+        Make what sends to one client.
+
+        Args:
+            frames: Writes frames to it: the extension ``headrace.frames`` of its scope.
+            send: The server's own ``send``.
+
+        Raises:
+            ValueError: What writes frames says that it has a window that there is not.
+        """
+
+@final
+class FrameWriter:
+    """
+    Writes frames to one WebSocket.
+
+    Not from any thread but the one that made it, and not while its client does not read: then `write` returns False, and
+    the caller sends in the server's way, which waits.
+    """
+    def __new__(
+        cls,
+        /,
+        send: Any,
+        transport: Any,
+        connection: Any,
+        attribute: str,
+        open: Any,
+        descriptor: int | None,
+        window_bits: int | None = None,
+    ) -> FrameWriter:
+        """
+        Make the writer of a connection, in the thread of its loop.
+
+        Args:
+            send: The server's own ``send``.
+            transport: The transport.
+            connection: What knows the state of the WebSocket.
+            attribute: The name of its attribute that says it.
+            open: The value of that while a frame may be sent.
+            descriptor: The transport's socket, if frames may be written to it past the transport, or None.
+            window_bits: Of how many bits the window is for which frames may be compressed, or None if they may not be.
+
+        Raises:
+            ValueError: There is no such window.
+        """
+    def end(self, /) -> None:
+        """
+        Take no frames any more: the transport is about to be closed, and its descriptor may be somebody else's then.
+        """
+    def go_on(self, /) -> None:
+        """
+        Take frames again.
+        """
+    def hold(self, /) -> None:
+        """
+        Take no frames until `go_on`: the transport has more than enough to write.
+        """
+    @property
+    def send(self, /) -> Any:
+        """
+        The server's own `send`.
+        """
+    @property
+    def window_bits(self, /) -> int | None:
+        """
+        Of how many bits the window is for which frames may be compressed; None if they may not be.
+        """
+    def write(self, /, frame: bytes) -> bool:
+        """
+        Write a whole frame, without waiting; return False, having written nothing, if that cannot be done now.
+
+        To be called in the thread of the connection's loop; in any other it returns False.
+        """
+
+@final
 class GroupStats:
     """
     A reading of one group; its counters begin anew when a group that was gone comes back.
@@ -175,6 +292,11 @@ class Inbox:
         """
         The channel's name.
         """
+    @property
+    def complete(self, /) -> bool | None:
+        """
+        Whether all that was missed is received first: that of a subscription with `since`. None without.
+        """
     def end(self, /) -> None:
         """
         End the iteration, and the present wait with `StopAsyncIteration`.
@@ -189,6 +311,10 @@ class Inbox:
     def expired(self, /) -> int:
         """
         Count the messages of the channel that expired before somebody took them.
+        """
+    def note_complete(self, /, complete: bool) -> None:
+        """
+        Say whether all that was missed is received first; to be called once.
         """
     def own(
         self, /, capacity: "int", overflow: str, alarm: Any | None = None, capacity_bytes: "int | None" = None
@@ -239,6 +365,9 @@ class LayerStats:
         dropped_replaced: int,
         full_by_bytes: int,
         dropped_other: int,
+        history_messages: int,
+        history_bytes: int,
+        history_evicted: int,
     ) -> LayerStats: ...
     def __repr__(self, /) -> str: ...
     @property
@@ -291,6 +420,21 @@ class LayerStats:
     def groups(self, /) -> int:
         """
         Groups with members.
+        """
+    @property
+    def history_bytes(self, /) -> int:
+        """
+        What those count against `history_bytes`: their bytes and 64 each, and 256 for each group.
+        """
+    @property
+    def history_evicted(self, /) -> int:
+        """
+        Groups whose history was dropped because all together were over `history_bytes`.
+        """
+    @property
+    def history_messages(self, /) -> int:
+        """
+        Messages that are kept in the histories of groups.
         """
     @property
     def memberships(self, /) -> int:
@@ -534,14 +678,37 @@ class MemoryLayer:
         """
     def flush(self, /) -> None: ...
     def group_add(self, /, group: str, channel: str) -> None: ...
+    def group_add_since(self, /, group: str, channel: str, since: str | int) -> bool:
+        """
+        Put a channel in a group, with what it missed; tell whether that is complete.
+        """
     def group_channels(self, /, group: str) -> list[str]: ...
+    def group_close(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
+        """
+        Send a message to a group that tells its receivers to end, and that no full mailbox refuses.
+        """
+    def group_close_soon(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
+        """
+        Do what `group_close` does: there is nothing to wait for.
+        """
     def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> None: ...
+    def group_history(
+        self, /, group: str, since: str | int | None, limit: int
+    ) -> "tuple[list[dict[str, object]], str, bool]":
+        """
+        The oldest `limit` messages of a group behind a position, or the newest of all; the position of the last of them, and whether
+        they are complete.
+        """
     def group_members(self, /, group: str) -> list[tuple[str, float]]:
         """
         The channels of a group, each with the seconds since its latest `group_add`.
         """
     def group_names(self, /) -> list[str]: ...
+    def group_position(self, /, group: str) -> str | None:
+        """
+        The newest position of a group; None if it has no history.
+        """
     def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any) -> SendReport:
         """
         Send to every member of a group but the excluded. Never blocks.
@@ -655,11 +822,32 @@ class RedisLayer:
         """
         Put a channel in a group. None: it is done.
         """
+    def group_add_since(self, /, group: str, channel: str, since: str | int) -> Reply:
+        """
+        Put a channel in a group that has a history, with what it missed. The reply has whether that is complete.
+        """
     def group_channels(self, /, group: str) -> list[str]: ...
+    def group_close(self, /, group: str, message: Mapping[str, object], exclude: Any) -> Reply:
+        """
+        Do what `group_send` does with a message that tells its receivers to end. No history keeps it.
+        """
+    def group_close_soon(self, /, group: str, message: Mapping[str, object], exclude: Any) -> "SendReport | Reply":
+        """
+        Do what `group_send_soon` does with such a message.
+        """
     def group_count(self, /, group: str) -> int: ...
     def group_discard(self, /, group: str, channel: str) -> Reply | None:
         """
         Take a channel out of a group. None: it is done.
+        """
+    def group_history(self, /, group: str, since: str | int | None, limit: int) -> Reply:
+        """
+        Ask for the oldest `limit` messages of a group behind a position, or for the newest of all. The reply has them, the position
+        of the last, and whether they are complete.
+        """
+    def group_position(self, /, group: str) -> Reply | None:
+        """
+        Ask for the newest position of a group, which the reply has; None if it has no history.
         """
     def group_send(self, /, group: str, message: Mapping[str, object], exclude: Any) -> Reply:
         """
@@ -771,6 +959,20 @@ class Reply:
         """
         End the wait.
         """
+    @property
+    def complete(self, /) -> bool:
+        """
+        Whether all was found that is behind a position, once the reply was waited for.
+        """
+    def messages(self, /) -> "list[dict[str, object]]":
+        """
+        The messages that were asked for, once the reply was waited for.
+        """
+    @property
+    def position(self, /) -> str | None:
+        """
+        Where the group stands in whose history something was asked for, once the reply was waited for.
+        """
     def throw(self, typ: Any, val: Any | None = None, tb: Any | None = None, /) -> None:
         """
         End the wait with an exception.
@@ -819,6 +1021,7 @@ class SendReport:
         *,
         delivered_here: int | None = None,
         processes: int | None = None,
+        position: str | None = None,
     ) -> SendReport: ...
     def __radd__(self, other: object, /) -> SendReport: ...
     def __repr__(self, /) -> str: ...
@@ -844,6 +1047,12 @@ class SendReport:
     def dropped_other(self, /) -> int:
         """
         Copies that were lost in any other way.
+        """
+    @property
+    def position(self, /) -> str | None:
+        """
+        Where the message stands in the stream of its group: what `group_add` and its like take as `since`. None if the group has
+        no history, and of several messages.
         """
     @property
     def processes(self, /) -> int | None:
@@ -894,6 +1103,16 @@ def pack(message: "dict[str, object]", limit: "int") -> bytes:
         InvalidMessage: It is not a dict, or uses a reserved key.
         TypeError: It holds what is not serialisable.
         ValueError: It holds itself, is nested too deep, or has text or integers that msgpack cannot carry.
+    """
+
+def position_mark(group: str) -> int:
+    """
+    Return the number that stands for a group in its positions.
+    """
+
+def position_place(position: str) -> tuple[int, int, int] | None:
+    """
+    Read a position: a number that stands for its group, that of its stream, and its number in that; None if it is none.
     """
 
 def threads_are_greenlets() -> bool:

@@ -14,6 +14,7 @@ from headrace._dispatch import (
     GRACE_SECONDS,
     ConsumerStats,
     Dispatcher,
+    ResumingDispatcher,
     Session,
     Shared,
     SyncSession,
@@ -21,8 +22,11 @@ from headrace._dispatch import (
     log_failure,
     sync_pool,
 )
+from headrace._drain import is_draining
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from headrace._public import name_publicly as _name_publicly
+from headrace._websocket.codes import SERVICE_UNAVAILABLE, TRY_AGAIN_LATER
+from headrace._websocket.handshake import refuse_handshake
 from headrace._websocket.rate import OverRate
 from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace.db import aclose_old_connections, database_sync_to_async
@@ -241,7 +245,7 @@ def _accept_call(consumer: AsyncConsumer, arguments: tuple[Any, ...]) -> tuple[R
 
 
 async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispatcher | None:
-    """Prepare to serve one connection; None if it was refused, because the layer is away."""
+    """Prepare to serve one connection; None if it was refused, because the layer is away or the process ends."""
     session = consumer._headrace
     if session.serving:
         raise RuntimeError(
@@ -253,6 +257,11 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
     layer = get_channel_layer(consumer.channel_layer_alias)
     consumer.channel_layer = cast(ChannelLayer, layer)
     session.open(consumer, send)
+    if is_draining() and consumer.scope.get("type") == "websocket":
+        await receive()
+        session.closed = True
+        await refuse_handshake(consumer.scope, send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
+        return None
     if layer is not None:
         try:
             consumer.channel_name = await layer.new_channel()
@@ -263,7 +272,11 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
                 raise
             log_failure(consumer, message["type"], error)
             return None
-    return Dispatcher(consumer, session, direct=getattr(consumer.dispatch, "__func__", None) is _DISPATCH)
+    direct = getattr(consumer.dispatch, "__func__", None) is _DISPATCH
+    if session.shared.resumes:
+        session.begin_resuming(consumer)
+        return ResumingDispatcher(consumer, session, direct)
+    return Dispatcher(consumer, session, direct)
 
 
 class _Application:

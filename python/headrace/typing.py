@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from headrace._core import ChannelStats, GroupStats, LayerStats, SendReport
+    from headrace._layers.histories import History
     from headrace._layers.redis_stats import RedisStats
     from headrace._layers.subscription import Subscription
 
-__all__ = ["AnyChannelLayer", "Application", "ChannelLayer", "Message", "Receive", "Scope", "Send"]
+__all__ = ["AnyChannelLayer", "Application", "ChannelLayer", "Frames", "Message", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 """What is known of one connection for as long as it lives; ``scope["type"]`` is its kind."""
@@ -31,6 +32,25 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI application: runs one connection from its scope to its end."""
 
 
+class Frames(Protocol):
+    """Writes ready-made frames to one client: the extension ``headrace.frames`` of a scope, which servers may offer."""
+
+    @property
+    def send(self) -> Send:
+        """The server's own ``send`` of this connection."""
+
+    @property
+    def window_bits(self) -> int | None:
+        """Of how many bits, from 9 to 15, the window is for which frames may be compressed, each by itself; or None."""
+
+    def write(self, frame: bytes, /) -> bool:
+        """Write a whole frame as it is, behind what was sent before, without waiting.
+
+        Returns False, having written nothing, if that cannot be done now; then ``send`` is to be used. It is called in
+        the event loop of the connection.
+        """
+
+
 class AnyChannelLayer(Protocol):
     """What every channel layer can do, whoever wrote it: Channels' interface.
 
@@ -46,7 +66,7 @@ class AnyChannelLayer(Protocol):
     async def new_channel(self) -> str:
         """Make the name of a channel that nobody else has."""
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str) -> object:
         """Make a channel a member of a group."""
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -84,6 +104,10 @@ class ChannelLayer(Protocol):
     def capacity_bytes(self) -> int:
         """Bytes that a mailbox holds behind its first message."""
 
+    @property
+    def history_bytes(self) -> int:
+        """Bytes that the messages of all groups with a history may take together."""
+
     # Channels' methods.
 
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
@@ -95,8 +119,8 @@ class ChannelLayer(Protocol):
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make the name of a channel that nobody else has."""
 
-    async def group_add(self, group: str, channel: str) -> None:
-        """Put a channel in a group, or renew its membership."""
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
+        """Put a channel in a group, or renew its membership; with ``since`` it receives what it missed first."""
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; no error if it is not in it."""
@@ -105,6 +129,11 @@ class ChannelLayer(Protocol):
         self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = ()
     ) -> "SendReport":
         """Send a message to every channel of a group but the excluded; report how many got it."""
+
+    async def group_close(
+        self, group: str, code: int = 4403, reason: str = "", *, exclude: str | Collection[str] = ()
+    ) -> "SendReport":
+        """Close the WebSockets of a group, in all processes."""
 
     async def flush(self) -> None:
         """Drop all messages and all memberships."""
@@ -134,8 +163,23 @@ class ChannelLayer(Protocol):
         max_backlog: int | None = None,
         max_backlog_bytes: int | None = None,
         overflow: Literal["drop_new", "drop_old", "coalesce"] = "drop_new",
+        since: str | int | None = None,
     ) -> "Subscription":
         """Make a channel that is in these groups while a context lasts; entering it gives the channel's inbox."""
+
+    # The newest messages of groups.
+
+    async def group_position(self, group: str) -> str | None:
+        """Return where the stream of a group is, or None if it has no history."""
+
+    async def group_history(self, group: str, since: str | None = None, limit: int = 100) -> "History":
+        """Read what is kept of a group: the newest messages, or those behind a position."""
+
+    def group_position_sync(self, group: str) -> str | None:
+        """Do what ``group_position`` does."""
+
+    def group_history_sync(self, group: str, since: str | None = None, limit: int = 100) -> "History":
+        """Do what ``group_history`` does."""
 
     # From any thread, with or without a loop.
 
@@ -148,7 +192,7 @@ class ChannelLayer(Protocol):
     def new_channel_sync(self, prefix: str = "specific") -> str:
         """Do what ``new_channel`` does."""
 
-    def group_add_sync(self, group: str, channel: str) -> None:
+    def group_add_sync(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         """Do what ``group_add`` does."""
 
     def group_discard_sync(self, group: str, channel: str) -> None:
@@ -158,6 +202,17 @@ class ChannelLayer(Protocol):
         self, group: str, message: Mapping[str, Any], *, exclude: str | Collection[str] = (), confirm: bool = False
     ) -> "SendReport":
         """Do what ``group_send`` does; over Redis it waits for the server if it is to ``confirm``."""
+
+    def group_close_sync(
+        self,
+        group: str,
+        code: int = 4403,
+        reason: str = "",
+        *,
+        exclude: str | Collection[str] = (),
+        confirm: bool = False,
+    ) -> "SendReport":
+        """Do what ``group_close`` does; over Redis it waits for the server if it is to ``confirm``."""
 
     def send_many_sync(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> "SendReport":
         """Do what ``send_many`` does."""

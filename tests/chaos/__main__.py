@@ -41,14 +41,14 @@ _SECONDS = 30
 class Process:
     """A worker, seen from here."""
 
-    def __init__(self, url: str, name: str, folder: Path) -> None:
+    def __init__(self, url: str, name: str, folder: Path, *, history: bool) -> None:
         self.name = name
         self._path = folder / name
         self._path.touch()
         self._read = 0
         self.joined = 0.0
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.worker", url, name, self._path],
+            [sys.executable, "-m", "tests.chaos.worker", url, name, self._path, *(["history"] if history else [])],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -107,7 +107,8 @@ class Process:
 class Fleet:
     """The processes, and what is done to them."""
 
-    def __init__(self, url: str, folder: Path, chance: random.Random) -> None:
+    def __init__(self, url: str, folder: Path, chance: random.Random, *, history: bool) -> None:
+        self.history = history
         self._url = url
         self._folder = folder
         self._random = chance
@@ -120,7 +121,8 @@ class Fleet:
 
     def _start(self) -> Process:
         self._count += 1
-        self.processes.append(Process(self._url, f"p{self._count}", self._folder))
+        process = Process(self._url, f"p{self._count}", self._folder, history=self.history)
+        self.processes.append(process)
         return self.processes[-1]
 
     @property
@@ -188,7 +190,7 @@ def play(scene: Scene, fleet: Fleet, number: int, cause: Cause) -> Sums:
     fleet.settle()
     time.sleep(CALM)
     fleet.hush()
-    model = Round(number, forgets=cause.forgets)
+    model = Round(number, forgets=cause.forgets, heals=fleet.history and not cause.forgets)
     for process in fleet.processes:
         model.read(process.name, process.joined, process.news(), RECEIVERS)
     for process in fleet.gone:
@@ -197,7 +199,9 @@ def play(scene: Scene, fleet: Fleet, number: int, cause: Cause) -> Sums:
 
 
 @contextmanager
-def scenery(kind: str | None, protocol: int, chance: random.Random) -> Iterator[tuple[Scene, Fleet]]:
+def scenery(
+    kind: str | None, protocol: int, chance: random.Random, *, history: bool = False
+) -> Iterator[tuple[Scene, Fleet]]:
     """Set the scene up."""
     with ExitStack() as stack:
         users = {USER[0]: " ".join(RULES), "default": "off"}
@@ -205,7 +209,7 @@ def scenery(kind: str | None, protocol: int, chance: random.Random) -> Iterator[
         proxy = stack.enter_context(Proxy(server.port))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-chaos-")))
         url = f"redis://{':'.join(USER)}@{HOST}:{proxy.port}?protocol={protocol}"
-        fleet = Fleet(url, folder, chance)
+        fleet = Fleet(url, folder, chance, history=history)
         stack.callback(fleet.end)
         yield Scene(server, proxy, fleet, chance), fleet
 
@@ -223,6 +227,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="what chance begins with; if not given, another each time")
     parser.add_argument("--server", choices=KINDS, help="which server; the first there is if not given")
     parser.add_argument("--protocol", type=int, choices=(2, 3), default=3, help="which version of RESP")
+    parser.add_argument("--history", action="store_true", help="the group keeps its history, and mends its gaps")
     parser.add_argument("--cause", action="append", default=[], help="only those whose name has this in it")
     given = parser.parse_args()
     causes = [cause for cause in CAUSES if not given.cause or any(part in cause.name for part in given.cause)]
@@ -231,7 +236,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(2**32) if given.seed is None else given.seed
     chance = random.Random(seed)
     sums = {cause.name: Sums() for cause in causes}
-    with scenery(given.server, given.protocol, chance) as (scene, fleet):
+    with scenery(given.server, given.protocol, chance, history=given.history) as (scene, fleet):
         print(f"seed {seed}, {scene.server.binary}, {PROCESSES} processes", flush=True)
         end = time.monotonic() + given.seconds
         for number, cause in enumerate(order(chance, causes)):

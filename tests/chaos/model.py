@@ -105,11 +105,13 @@ class Round:
     Args:
         number: Which one; what belongs to an earlier one was counted there.
         forgets: What a queue held may be lost, once some of it was.
+        heals: The group keeps its history, and the server has not lost that: nothing may be missing, even if told.
     """
 
-    def __init__(self, number: int, *, forgets: bool) -> None:
+    def __init__(self, number: int, *, forgets: bool, heals: bool = False) -> None:
         self._number = number
         self._forgets = forgets
+        self._heals = heals
         self._outcomes: dict[Id, tuple[str, float]] = {}
         self._receivers: dict[tuple[str, str], Receiver] = {}
 
@@ -157,6 +159,7 @@ class Round:
         found.ghosts += sum(self._outcomes.get(event, ("", 0))[0] == "failed" for event in got)
         telling = GAP if receiver.kind == "group" else BACK
         told = max((place for place, (event, _) in enumerate(receiver.events) if event == telling), default=-1)
+        may_miss = not (self._heals and receiver.kind == "group")
         before: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for place, event in self._mine(receiver):
             before[event[2]].append((event[3], place))
@@ -167,7 +170,9 @@ class Round:
             found.expected += 1
             if message in got:
                 found.delivered += 1
-            elif told > max((place for number, place in before[message[2]] if number < message[3]), default=-1):
+            elif may_miss and told > max(
+                (place for number, place in before[message[2]] if number < message[3]), default=-1
+            ):
                 found.told += 1
             else:
                 found.untold += 1

@@ -28,7 +28,7 @@ BIG = 300_000
 class Worker:
     """A layer, its receivers and its senders."""
 
-    def __init__(self, url: str, name: str, log: TextIO) -> None:
+    def __init__(self, url: str, name: str, log: TextIO, *, history: bool) -> None:
         self._name = name
         self._log = log
         self._random = random.Random(name)
@@ -43,6 +43,7 @@ class Worker:
             on_disconnect="chaos.lost",
             on_reconnect="chaos.back",
             on_gap="chaos.gap",
+            history={GROUP: {"size": 10_000, "ttl": 300}} if history else None,
         )
 
     def _write(self, *event: Any) -> None:
@@ -122,10 +123,10 @@ class Worker:
         return "taken"
 
 
-async def main(url: str, name: str, path: str) -> None:
+async def main(url: str, name: str, path: str, history: str = "") -> None:
     """Work until there are no more orders."""
     with open(path, "a", buffering=1) as log:
-        worker = Worker(url, name, log)
+        worker = Worker(url, name, log, history=bool(history))
         answer: Any = await worker.start()
         while True:
             print(json.dumps(answer), flush=True)

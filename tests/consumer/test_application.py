@@ -204,7 +204,7 @@ class TestLayers:
 
     async def test_a_fault_inside_group_add_is_not_hidden(self, wire: "MakeWire", layer: InMemoryChannelLayer) -> None:
         class Broken(InMemoryChannelLayer):
-            async def group_add(self, group: str, channel: str) -> None:
+            async def group_add(self, group: str, channel: str, since: str | int | None = None) -> None:
                 raise AttributeError("a fault of the layer")
 
         channel_layers.set("default", Broken())

@@ -21,6 +21,7 @@ CHATS = ("plain_asgi", "starlette_chat", "fastapi_chat", "django_channels", "dja
 # Tested by test_django_counter.py; and what prints and ends, by tests/sockets.
 OTHERS = ("django_counter", "socket_server")
 DJANGO = ("django_channels", "django_headrace")
+WITH_HISTORY = ("starlette_chat", "fastapi_chat", "django_headrace")
 SWAPPED = "django_channels-on-channels"
 
 
@@ -59,6 +60,8 @@ async def hear(client: ClientConnection) -> tuple[str | None, str]:
     if not heard.startswith("{"):
         return None, heard
     said = json.loads(heard)
+    if "text" not in said:  # where the page is
+        return await hear(client)
     return said.get("name"), said["text"]
 
 
@@ -76,7 +79,7 @@ def announce(example: Example, text: str) -> None:
 
 
 async def test_two_clients_in_a_room_hear_each_other(stack: AsyncExitStack, example: Example) -> None:
-    ada, bob, eve = [await join(stack, example, room) for room in ("lobby", "lobby", "garden")]
+    ada, bob, eve = [await join(stack, example, room) for room in ("hall", "hall", "garden")]
     name = None if example.name == "plain_asgi" else "guest"
     for speaker, text in ((ada, "hello"), (bob, "hello yourself")):
         await speaker.send(text)
@@ -86,7 +89,7 @@ async def test_two_clients_in_a_room_hear_each_other(stack: AsyncExitStack, exam
 
 
 async def test_a_frame_that_is_not_text_disturbs_nobody(stack: AsyncExitStack, example: Example) -> None:
-    ada, bob = [await join(stack, example, "lobby") for _ in range(2)]
+    ada, bob = [await join(stack, example, "cellar") for _ in range(2)]
     await ada.send(b"\x00")
     await ada.send("text")
     assert [(await hear(client))[1] for client in (ada, bob)] == ["text", "text"]
@@ -115,16 +118,50 @@ async def test_a_socket_knows_the_name_in_the_django_session(stack: AsyncExitSta
     visitor = Example(example.name, example.address)
     assert 'id="say"' not in await asyncio.to_thread(visitor.request, "/")
     await asyncio.to_thread(visitor.submit, "/", name="Ada <3")
-    ada = await join(stack, visitor, "lobby")
+    ada = await join(stack, visitor, "porch")
     await ada.send("hello")
     assert await hear(ada) == ("Ada <3", "hello")
 
 
 @pytest.mark.parametrize("example", one_process_each("example", ["starlette_chat", "fastapi_chat"]), indirect=True)
 async def test_a_socket_has_the_name_in_its_url(stack: AsyncExitStack, example: Example) -> None:
-    ada = await stack.enter_async_context(example.socket("/ws/lobby/?name=Ada+%3C3"))
+    ada = await stack.enter_async_context(example.socket("/ws/porch/?name=Ada+%3C3"))
     await ada.send("hello")
     assert await hear(ada) == ("Ada <3", "hello")
+
+
+@pytest.mark.parametrize("example", one_process_each("example", WITH_HISTORY), indirect=True)
+async def test_whoever_joins_gets_the_last_fifty_messages(stack: AsyncExitStack, example: Example) -> None:
+    # Not in the session of another test, which may have given its name.
+    example = Example(example.name, example.address)
+    ada = await join(stack, example, "attic")
+    for number in range(55):
+        await ada.send(str(number))
+        assert await hear(ada) == ("guest", str(number))
+    bob = await join(stack, example, "attic")
+    assert [await hear(bob) for _ in range(50)] == [("guest", str(number)) for number in range(5, 55)]
+    await ada.send("hello")
+    assert await hear(bob) == ("guest", "hello")
+
+
+@pytest.mark.parametrize("example", one_process_each("example", WITH_HISTORY), indirect=True)
+async def test_a_page_that_comes_again_gets_what_it_has_missed(stack: AsyncExitStack, example: Example) -> None:
+    example = Example(example.name, example.address)
+    ada = await join(stack, example, "well")
+    async with example.socket("/ws/well/") as bob:
+        await ada.send("one")
+        heard = [json.loads(await asyncio.wait_for(bob.recv(), SECONDS)) for _ in range(2)]
+        assert [said.get("text") for said in heard] == [None, "one"]
+    for text in "two", "three":
+        await ada.send(text)
+    assert [await hear(ada) for _ in range(3)] == [("guest", text) for text in ("one", "two", "three")]
+    for said, missed in zip(heard, (["one", "two", "three"], ["two", "three"]), strict=True):
+        async with example.socket(f"/ws/well/?resume={said['at']}") as bob:
+            assert [await hear(bob) for _ in missed] == [("guest", text) for text in missed]
+    eve = await stack.enter_async_context(example.socket("/ws/well/?resume=no-position"))
+    assert json.loads(await asyncio.wait_for(eve.recv(), SECONDS)) == {"at": None}
+    assert json.loads(await asyncio.wait_for(eve.recv(), SECONDS)) == {"anew": True}
+    assert [await hear(eve) for _ in range(3)] == [("guest", text) for text in ("one", "two", "three")]
 
 
 @pytest.mark.parametrize("name", [*DJANGO, "django_counter"])
@@ -205,9 +242,10 @@ def test_the_django_projects_differ_only_in_what_they_show(path: str) -> None:
     assert channels == headrace
 
 
-def test_the_django_settings_differ_only_in_the_app_of_channels() -> None:
+def test_the_django_settings_differ_only_in_the_app_of_channels_and_the_history() -> None:
     channels, headrace = [(EXAMPLES / name / "mysite" / "settings.py").read_text() for name in DJANGO]
-    assert channels.replace('    "channels",\n', "") == headrace
+    plain = re.sub(r"# The last messages.*\n.*\n", "", headrace).replace(', "CONFIG": {"history": HISTORY}', "")
+    assert channels.replace('    "channels",\n', "") == plain
 
 
 def test_starlette_and_fastapi_serve_the_same_page() -> None:

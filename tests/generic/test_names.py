@@ -10,6 +10,7 @@ import pytest
 
 from headrace.consumer import AsyncConsumer, SyncConsumer
 from headrace.generic import http, websocket
+from headrace.generic._connection import BaseWebsocketConsumer
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.generic.websocket import (
     AsyncJsonWebsocketConsumer,
@@ -30,6 +31,7 @@ SETTINGS = {
     *("max_backlog_bytes", "read_ahead_bytes", "rate_limit", "rate_limit_overflow"),
     *("raise_after_close", "on_error", "on_idle"),
 }
+OF_WEBSOCKETS = {"expires_at", "on_drain", "on_expire", "resume", "resumed", "join_group", "position"}
 
 CHANNELS = """
 import json, sys
@@ -61,6 +63,7 @@ def test_a_consumer_has_one_private_name_more_than_in_channels(ours: type[Any]) 
     more = set(dir(ours)) - set(names_in_channels()[ours.__name__]) - BY_PYTHON
     settings = SETTINGS | {"thread_sensitive"} if issubclass(ours, SyncConsumer) else SETTINGS
     settings = settings | {"max_body_bytes"} if issubclass(ours, AsyncHttpConsumer) else settings
+    settings = settings | OF_WEBSOCKETS if issubclass(ours, BaseWebsocketConsumer) else settings
     # Channels sets base_send on the instance.
     assert more - {"base_send"} == settings | {"_headrace"}
 

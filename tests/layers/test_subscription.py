@@ -173,10 +173,10 @@ class Gated(InMemoryChannelLayer):
         super().__init__()
         self.gate = asyncio.Event()
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         """Wait, and add."""
         await self.gate.wait()
-        await super().group_add(group, channel)
+        return await super().group_add(group, channel, since)
 
 
 class TestReaders:
@@ -235,10 +235,10 @@ class Slow(InMemoryChannelLayer):
         super().__init__()
         self.joins: list[asyncio.Future[None]] = []
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         self.joins.append(asyncio.get_running_loop().create_future())
         await self.joins[-1]
-        await super().group_add(group, channel)
+        return await super().group_add(group, channel, since)
 
 
 class TestSlowJoins:

@@ -20,11 +20,13 @@ RANKS = [
         *("headrace._forks", "headrace._json_text", "headrace._public", "headrace._settings", "headrace._signals"),
         *("headrace.exceptions", "headrace.typing"),
     ],
+    ["headrace._drain"],
     ["headrace._core", "headrace._layers", "headrace._sockets", "headrace._websocket"],
-    ["headrace._layers.base"],
+    ["headrace._frames", "headrace._frames.extension", "headrace._layers.base"],
     [
         *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
+        "headrace._layers.histories",
         "headrace._layers.views",
     ],
     [
@@ -32,11 +34,16 @@ RANKS = [
         "headrace._websocket.codes",
         "headrace._websocket.handshake",
         *("headrace._websocket.lane", "headrace._websocket.phase", "headrace._websocket.rate"),
-        "headrace._websocket.read_ahead",
+        *("headrace._websocket.read_ahead", "headrace._websocket.resume"),
     ],
-    ["headrace._websocket.grace"],
+    ["headrace._websocket.expiry", "headrace._websocket.grace"],
     [
-        *("headrace._layers.group_names", "headrace._layers.lifespan", "headrace._layers.limits"),
+        *(
+            "headrace._layers.close_message",
+            "headrace._layers.group_names",
+            "headrace._layers.lifespan",
+            "headrace._layers.limits",
+        ),
         "headrace._layers.mailbox",
     ],
     ["headrace._layers.receiving", "headrace._layers.sending", "headrace._layers.subscription"],
@@ -55,10 +62,13 @@ RANKS = [
         "headrace._dispatch.settings",
     ],
     ["headrace._dispatch.incoming", "headrace._dispatch.threads"],
+    ["headrace._dispatch.ending"],
     ["headrace._dispatch.session"],
     ["headrace._dispatch.dispatcher"],
+    ["headrace._dispatch.resuming"],
     ["headrace._dispatch"],
-    ["headrace.consumer", "headrace._sockets.keys"],
+    ["headrace._frames.uvicorn", "headrace.consumer", "headrace._sockets.keys"],
+    ["headrace.uvicorn"],
     [
         *("headrace._sockets.backend", "headrace._sockets.later", "headrace._sockets.loop"),
         *("headrace._sockets.nobody", "headrace._sockets.stats", "headrace._sockets.topics", "headrace._sockets.turns"),
@@ -66,7 +76,7 @@ RANKS = [
     ["headrace._sockets.mailbox", "headrace._sockets.payload"],
     ["headrace._sockets.hooks", "headrace._sockets.hub"],
     ["headrace._sockets.broadcaster", "headrace._sockets.outgoing"],
-    ["headrace._sockets.incoming"],
+    ["headrace._sockets.ending", "headrace._sockets.incoming"],
     ["headrace._sockets.connection"],
     ["headrace._sockets.server"],
     ["headrace.sockets"],
@@ -89,7 +99,7 @@ RANKS = [
         "headrace.django._handshake",
         "headrace.django.management.commands.runworker",
     ],
-    ["headrace.django._patch"],
+    ["headrace.django._patch", "headrace.django._sign_out"],
     ["headrace.django.apps", "headrace.django.management.commands"],
     ["headrace.django.management"],
     ["headrace.django"],
@@ -118,6 +128,8 @@ RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 FRAMEWORKS = {"django", "rest_framework", "channels", "uvloop", "anyio", "uvicorn", "websockets", "redis"}
 ALLOWED = {
     "headrace._demo.serve": {"uvicorn"},
+    # A class of uvicorn's, which the user names to uvicorn.
+    "headrace._frames.uvicorn": {"uvicorn", "websockets"},
     "headrace._demo.clients": {"websockets"},
     "headrace._doctor.link": {"redis"},
     # Imported for a project of Django alone.
@@ -126,6 +138,7 @@ ALLOWED = {
     "headrace.django.apps": {"django"},
     "headrace.django._checks": {"django"},
     "headrace.django._patch": {"channels", "django"},
+    "headrace.django._sign_out": {"django"},
     "headrace.django.management.commands.headrace_doctor": {"django"},
     "headrace.django.management.commands.runworker": {"channels", "django"},
     # Guarded: the classes of Channels are taken where it is installed, which imports no Django.

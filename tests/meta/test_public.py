@@ -15,13 +15,13 @@ PUBLIC = {
         AcceptConnection AsyncConsumer AsyncHttpConsumer AsyncJsonWebsocketConsumer AsyncWebsocketConsumer
         BaseChannelLayer BaseSocketServer Broadcaster BroadcasterStats ChannelEmpty ChannelFull
         ChannelNameRouter ChannelStats ConnectionClosed ConsumerStats DEFAULT_CHANNEL_LAYER DenyConnection
-        ForeignChannel Gap GroupStats HeadraceError ImproperlyConfigured InMemoryChannelLayer Inbox
+        ForeignChannel Gap GroupStats HeadraceError History ImproperlyConfigured InMemoryChannelLayer Inbox
         InvalidChannelLayerError InvalidMessage JsonWebsocketConsumer LayerClosed LayerError LayerStats
         LayerUnavailable LinkStats MessageTooLarge ProtocolTypeRouter RedisChannelLayer RedisStats
         RequestAborted RequestTimeout SendReport SocketStats StopConsumer SyncConsumer URLRouter
         WebsocketConsumer __version__ async_to_sync channel_layers configure consumer_stats
-        database_sync_to_async encode_once get_channel_layer group_name include lifespan path re_path
-        register_converter sync_to_async
+        database_sync_to_async drain drain_on_sigterm encode_once get_channel_layer group_name include
+        is_draining lifespan path re_path register_converter sync_to_async
     """,
     "headrace.consumer": """
         AsyncConsumer StopConsumer SyncConsumer aclose_old_connections async_to_sync await_many_dispatch
@@ -86,10 +86,13 @@ PUBLIC = {
         ConnectionRejected WebsocketCommunicator
     """,
     "headrace.typing": """
-        AnyChannelLayer Application ChannelLayer Message Receive Scope Send
+        AnyChannelLayer Application ChannelLayer Frames Message Receive Scope Send
     """,
     "headrace.utils": """
         await_many_dispatch name_that_thing
+    """,
+    "headrace.uvicorn": """
+        WebSocketProtocol
     """,
     "headrace.worker": """
         Worker

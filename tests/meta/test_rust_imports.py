@@ -13,9 +13,9 @@ CRATES = {name: Crate(RUST / name / "src") for name in ("core", "py")}
 # What is in a file or a folder imports from the same folder, and from the ranks above.
 RANKS = {
     "core": [
-        ["clock", "engine", "glob", "name", "overflow", "shrink", "sync"],
+        ["clock", "engine", "glob", "name", "overflow", "shrink", "sync", "websocket"],
         ["config", "error", "expiry", "message"],
-        ["handoff"],
+        ["handoff", "history"],
         ["fanout"],
         ["memory"],
         ["redis::fault", "redis::meter", "redis::notice", "redis::plain", "redis::random"],
@@ -26,12 +26,13 @@ RANKS = {
         ["redis::runtime"],
         ["redis::driver"],
         ["redis::engine"],
-        ["redis::groups", "redis::readings", "redis::receiving", "redis::sending"],
+        ["redis::groups", "redis::kept", "redis::readings", "redis::receiving", "redis::sending"],
         ["redis"],
         ["lib"],
     ],
     "py": [
-        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "stats", "stub"],
+        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "position", "stats", "stub"],
+        ["frames"],
         ["errors", "event_loop", "sleep"],
         ["arguments", "message", "park"],
         ["receiver", "reply"],

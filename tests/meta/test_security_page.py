@@ -62,6 +62,10 @@ def constant(path: str, name: str) -> int:
         ("their bytes, behind the first", setting_of(RedisChannelLayer, "capacity_bytes")),
         ("the age of a message", setting_of(RedisChannelLayer, "expiry")),
         ("the age of a membership, of a channel that nobody holds", setting_of(RedisChannelLayer, "group_expiry")),
+        (
+            "what is kept of all groups: the bytes of the messages, 64 for each, 256 for each group",
+            setting_of(InMemoryChannelLayer, "history_bytes"),
+        ),
         ("containers in each other, in a message", constant("core/src/redis/wire/msgpack.rs", "MAX_DEPTH")),
         ("containers of a message", constant("core/src/redis/wire/msgpack.rs", "MAX_CONTAINERS")),
         ("names", BaseChannelLayer.MAX_NAME_LENGTH),

@@ -252,7 +252,8 @@ class TestAServer:
 
         sources = "\n".join(path.read_text(encoding="utf-8") for path in sorted(NATIVE.rglob("*.rs")))
         sent = set(re.findall(r'(?:Command::new|redis::cmd|\.arg|Word::Name)\("([A-Z]+)"\)', sources))
-        asked = {command[0] for sharded in (False, True) for command in Needs("asgi", sharded=sharded).commands()}
+        needs = [Needs("asgi", sharded=sharded, history=True) for sharded in (False, True)]
+        asked = {command[0] for each in needs for command in each.commands()}
         assert {"PUBLISH", "RPUSH", "LMOVE"} <= sent
         # Everybody may greet; a role that is not told is believed; names are for whoever looks; sentinels are others.
         assert sent - asked - {"HELLO", "AUTH", "ROLE", "CLIENT", "SENTINEL"} == set()
@@ -334,6 +335,24 @@ class TestAProject:
         assert f"layer 'default', {OURS}: prefix {redis_prefix!r}, wire headrace" in said
         assert "ok a group_send arrives after" in said
         assert "layer 'local', headrace.layers.InMemoryChannelLayer note it lives in one process" in said
+
+    @pytest.mark.parametrize("dry", [False, True])
+    def test_what_a_history_needs_is_named_and_how_to_give_it(
+        self, start_redis: Callable[..., Server], tmp_path: Path, dry: bool
+    ) -> None:
+        rules = f"~asgi:* &asgi:* -@all {ALLOWED} +del {'+acl' if dry else ''}"
+        server = start_redis(users=user(rules))
+        config = {"hosts": [server.url_for(("chat", SECRET))], "history": {"room.*": {"size": 10, "ttl": 60}}}
+        layers = {"default": {"BACKEND": OURS, "CONFIG": config}}
+        code, said = project_doctor(tmp_path, layers)
+        assert code == 1
+        # Who may not begin a transaction is not asked to end one.
+        missing = "+exec +multi +xadd +xrange +xrevrange" if dry else "+multi +xadd +xrange +xrevrange"
+        assert f"-> ACL SETUSER chat {missing}" in said
+        server.ask("ACL", "SETUSER", "chat", *missing.split(), "+exec")
+        code, said = project_doctor(tmp_path, layers)
+        assert code == 0, said
+        assert server.ask("KEYS", "asgi:h:*") == []
 
     def test_the_layer_of_socket_servers_is_looked_at(
         self, redis_server: Server, redis_prefix: str, tmp_path: Path

@@ -46,6 +46,16 @@ SERVERS = {
     "daphne": DAPHNE,
     **{f"granian-{loop}": [*GRANIAN, "--loop", loop] for loop in ("asyncio", "uvloop")},
 }
+FOR_DRAINS = {
+    # Its workers are not told of a SIGTERM; without workers it is told itself.
+    **{f"hypercorn-alone-{loop}": [*SERVERS[f"hypercorn-{loop}"], "--workers", "0"] for loop in ("asyncio", "uvloop")},
+    "uvicorn-workers": [*UVICORN, "--workers", "2"],
+    "gunicorn": [
+        *("gunicorn", "--log-level", "critical", "--bind", "fd://{fd}", "--workers", "2", "--graceful-timeout", "60"),
+        *("--worker-class", "uvicorn_worker.UvicornWorker"),
+    ],
+}
+"""Servers that only the tests of the drain run on."""
 EAGER = "-eager"
 """At the end of a server's name: its tasks start eagerly."""
 
@@ -91,7 +101,9 @@ def serve(name: str, application: str, environment: Mapping[str, str] = {}) -> I
         else:
             listening = stack.enter_context(socket.create_server((HOST, 0)))
             number, fds = listening.getsockname()[1], [listening.fileno()]
-        words = [word.format(fd=fds[0] if fds else None, host=HOST, port=number) for word in SERVERS[name]]
+        words = [
+            word.format(fd=fds[0] if fds else None, host=HOST, port=number) for word in (SERVERS | FOR_DRAINS)[name]
+        ]
         process = subprocess.Popen(
             [sys.executable, "-m", *words, application],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), **environment},
@@ -172,9 +184,10 @@ class Client:
         self.server = server
         self._stack = stack
 
-    async def open(self, path: str, **options: Any) -> ClientConnection:
+    async def open(self, path: str, query: str = "", **options: Any) -> ClientConnection:
         """Open a WebSocket."""
-        client = connect(f"ws://{self.server.address}/{path}/", open_timeout=SECONDS, compression=None, **options)
+        url = f"ws://{self.server.address}/{path}/{query}"
+        client = connect(url, open_timeout=SECONDS, compression=None, **options)
         return await self._stack.enter_async_context(client)
 
     async def watch(self, key: str) -> "Watch":

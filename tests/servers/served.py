@@ -27,7 +27,7 @@ from headrace import (
 )
 from headrace.typing import Application, Message, Receive, Scope, Send
 
-LAYER = InMemoryChannelLayer()
+LAYER = InMemoryChannelLayer(history={"kept.*": {"size": 100, "ttl": 300}})
 configure(layers={"default": LAYER})
 
 
@@ -180,6 +180,54 @@ class SyncStrict(SyncLimited):
     rate_limit_overflow = "close"
 
 
+class Resuming(AsyncJsonWebsocketConsumer):
+    """Says what is said in a room with history, and where its client is."""
+
+    resume = True
+
+    async def connect(self) -> None:
+        await self.join_group(f"kept.{key_of(self.scope)}")
+        offered = self.scope["subprotocols"]
+        await self.accept(offered[-1] if offered else None)
+        await self.send_json({"at": self.position})
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await LAYER.group_send(f"kept.{key_of(self.scope)}", {"type": "said", "text": content})
+
+    async def said(self, event: Message) -> None:
+        await self.send_json({"text": event["text"], "at": self.position})
+
+    async def resumed(self, group: str, complete: bool) -> None:
+        await self.send_json({"resumed": complete})
+
+    async def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
+class SyncResuming(JsonWebsocketConsumer):
+    """The same in threads."""
+
+    resume = True
+
+    def connect(self) -> None:
+        self.join_group(f"kept.{key_of(self.scope)}")
+        offered = self.scope["subprotocols"]
+        self.accept(offered[-1] if offered else None)
+        self.send_json({"at": self.position})
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        LAYER.group_send_sync(f"kept.{key_of(self.scope)}", {"type": "said", "text": content})
+
+    def said(self, event: Message) -> None:
+        self.send_json({"text": event["text"], "at": self.position})
+
+    def resumed(self, group: str, complete: bool) -> None:
+        self.send_json({"resumed": complete})
+
+    def disconnect(self, code: int) -> None:
+        report(self.scope, disconnect=code)
+
+
 class Refused(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         await self.close()
@@ -311,6 +359,8 @@ WEBSOCKETS = {
     "ordered": Ordered,
     "forwarding": Forwarding,
     "sync-ordered": SyncOrdered,
+    "resuming": Resuming,
+    "sync-resuming": SyncResuming,
     "limited": Limited,
     "sync-limited": SyncLimited,
     "strict": Strict,

@@ -27,10 +27,10 @@ async def heard(broadcaster: Broadcaster) -> tuple[str, Any]:
 class SlowToJoin(TopicMailbox):
     """A mailbox whose join takes some turns of the loop, as one over a network does."""
 
-    async def join(self, topic: str) -> None:
+    async def join(self, topic: str, since: str | int | None = None) -> bool | None:
         for _ in range(3):
             await asyncio.sleep(0)
-        await super().join(topic)
+        return await super().join(topic, since)
 
 
 def hear_one(broadcaster: Broadcaster) -> tuple[str, Any]:
@@ -230,9 +230,9 @@ def test_a_mailbox_that_was_closed_while_it_joined_is_in_no_group(memory: InMemo
     ears = Broadcaster(layer=memory)
     mailbox, add = ears._headrace_hub.mailbox, memory.group_add_sync
 
-    def closed_meanwhile(group: str, channel: str) -> None:
+    def closed_meanwhile(group: str, channel: str, since: str | int | None = None) -> bool | None:
         mailbox.close()
-        add(group, channel)
+        return add(group, channel, since)
 
     memory.group_add_sync = closed_meanwhile  # type: ignore[method-assign]
     with pytest.raises(ConnectionClosed):
@@ -247,13 +247,13 @@ class Gated(InMemoryChannelLayer):
         super().__init__()
         self.gates: list[asyncio.Future[None]] = []
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         self.gates.append(asyncio.get_running_loop().create_future())
         await self.gates[-1]
-        await super().group_add(group, channel)
+        return await super().group_add(group, channel, since)
 
 
-async def _joins(layer: Gated, ears: Broadcaster, count: int) -> "list[asyncio.Task[None]]":
+async def _joins(layer: Gated, ears: Broadcaster, count: int) -> "list[asyncio.Task[bool | None]]":
     before = len(layer.gates)
     joins = [asyncio.ensure_future(ears.async_subscribe("a")) for _ in range(count)]
     while len(layer.gates) < before + count:
@@ -444,7 +444,7 @@ async def test_where_somebody_listens_or_has_listened_nobody_is_warned(caplog: p
 class Slow(InMemoryChannelLayer):
     """A layer that takes its time to put somebody in a group."""
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> None:
         await asyncio.Event().wait()
 
 

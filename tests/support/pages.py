@@ -102,6 +102,63 @@ async with WebsocketCommunicator(Ticker, "/") as client:
 assert (Prices.max_backlog, Prices.overflow) == (20, "coalesce")
 """,
     ),
+    "how-to/end-sessions.md": Around(
+        before="from headrace import consumer_stats",
+        after=USERS
+        + """
+import time
+
+account = WebsocketCommunicator(Account, "/")
+account.scope["token"] = {"exp": time.time() + 0.01}
+async with account as client:
+    assert await client.receive_json_from() == {"error": "please sign in again"}
+    assert await client.receive_output() == {"type": "websocket.close", "code": 4401}
+assert consumer_stats(Account).closed_expired == 1
+
+import headrace
+
+
+class Mine(Known):
+    groups = [group_name("user", 7)]
+
+
+async with WebsocketCommunicator(Mine, "/") as client:
+    await sign_out(7)
+    assert await client.receive_from() == "signed out"
+    assert await client.receive_output() == {"type": "websocket.close", "code": 4401}
+
+async with WebsocketCommunicator(application, "/ws/") as client:
+    await headrace.drain(20, 0)
+    assert await client.receive_from() == "back in a moment"
+    assert await client.receive_output() == {"type": "websocket.close", "code": 1012}
+assert consumer_stats(Chat).closed_drained == 1
+assert headrace.is_draining()
+""",
+    ),
+    "how-to/faster-broadcasts.md": Around(
+        before="""
+import sys
+from types import ModuleType
+
+uvicorn_worker = ModuleType("uvicorn_worker")
+uvicorn_worker.UvicornWorker = type("UvicornWorker", (), {"CONFIG_KWARGS": {"loop": "auto"}})
+sys.modules["uvicorn_worker"] = uvicorn_worker
+""",
+        after="""
+from uvicorn import Config
+
+from headrace.uvicorn import WebSocketProtocol
+
+
+async def application(scope, receive, send):
+    pass
+
+
+config = Config(application, log_config=None, **Worker.CONFIG_KWARGS)
+config.load()
+assert config.ws_protocol_class is WebSocketProtocol
+""",
+    ),
     "how-to/limit-clients.md": Around(
         before="from headrace import consumer_stats",
         after=USERS
@@ -222,6 +279,37 @@ async with WebsocketCommunicator(Knows(Online, "ada"), "/") as first:
         assert await bob.receive_nothing()
     assert await first.receive_json_from() == {"online": ["ada"]}
 assert not connections
+""",
+    ),
+    "how-to/history.md": Around(
+        before="""
+from headrace import BaseSocketServer, InMemoryChannelLayer, ProtocolTypeRouter, URLRouter, configure, path
+from headrace import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, get_channel_layer
+
+layer = InMemoryChannelLayer(history={"room.*": {"size": 100, "ttl": 300}})
+""",
+        after=USERS
+        + """
+layer = get_channel_layer()
+await layer.group_send("state.ticker", {"type": "price", "text": "1"})
+await layer.group_send("state.ticker", {"type": "price", "text": "2"})
+async with WebsocketCommunicator(Ticker, "/") as client:
+    assert await client.receive_from() == "2"
+async with WebsocketCommunicator(application, "/ws/tea/") as ada:
+    here = (await ada.receive_json_from())["at"]
+    for text in ("one", "two"):
+        await ada.send_json_to({"text": text})
+        assert (await ada.receive_json_from())["text"] == text
+    async with WebsocketCommunicator(application, f"/ws/tea/?resume={here}") as bob:
+        frames = [await bob.receive_json_from() for _ in range(4)]
+        assert [frame.get("text") for frame in frames] == [None, "one", "two", None]
+        assert frames[-1] == {"resumed": True}
+    async with WebsocketCommunicator(application, "/ws/tea/?resume=nonsense") as eve:
+        frames = [await eve.receive_json_from() for _ in range(4)]
+        assert [frame.get("text") for frame in frames] == [None, None, "one", "two"]
+        assert frames[1] == {"resumed": False}
+async with WebsocketCommunicator(Live, "/") as client:
+    assert await client.receive_json_from() == {"complete": True}
 """,
     ),
     "how-to/last-messages.md": Around(

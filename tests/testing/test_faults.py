@@ -46,6 +46,14 @@ async def test_without_a_fault_it_is_a_layer_like_any_other() -> None:
     assert await layer.receive("a") == HELLO
 
 
+async def test_a_report_has_the_position_whatever_the_fault() -> None:
+    layer = await with_group(FaultyLayer(history={"room": {"size": 9, "ttl": 60}}), "a", "b")
+    layer.faults.fill("a")
+    report = await layer.group_send("room", HELLO)
+    assert (report.delivered, report.dropped_full, report.processes) == (1, 1, 1)
+    assert report.position == await layer.group_position("room")
+
+
 # Full.
 
 

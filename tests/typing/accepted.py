@@ -12,6 +12,7 @@ from headrace import (
     AsyncWebsocketConsumer,
     BaseSocketServer,
     Broadcaster,
+    History,
     Inbox,
     InMemoryChannelLayer,
     JsonWebsocketConsumer,
@@ -96,6 +97,14 @@ async def a_layer_can_do_all_that_headraces_layers_can(said: Said, mapping: Mapp
         assert_type(inbox, Inbox)
         async for message in inbox:
             assert_type(message, dict[str, Any])
+    position = (await layer.group_send("room", said)).position
+    assert_type(position, str | None)
+    assert_type(await layer.group_add("room", channel, since=position), bool | None)
+    assert_type(await layer.group_position("room"), str | None)
+    found = await layer.group_history("room", since=position, limit=10)
+    assert_type((found.messages, found.position, found.complete), tuple[list[dict[str, Any]], str, bool])
+    async with layer.subscription("room", since=10) as inbox:
+        assert_type(inbox.complete, bool | None)
     await layer.flush()
     await layer.close()
 
@@ -118,7 +127,9 @@ def a_layer_is_used_without_a_loop(layer: ChannelLayer, said: Said) -> None:
     assert_type(layer.channel_stats(channel).depth, int)
     assert_type(layer.group_stats("room").members, int)
     assert_type(layer.get_capacity(channel), int)
-    assert_type((layer.capacity, layer.capacity_bytes), tuple[int, int])
+    assert_type((layer.capacity, layer.capacity_bytes, layer.history_bytes), tuple[int, int, int])
+    assert_type(layer.group_add_sync("room", channel, since="position"), bool | None)
+    assert_type(layer.group_history_sync("room", limit=3), History)
     assert_type((layer.expiry, layer.group_expiry), tuple[float, float])
 
 

@@ -28,4 +28,6 @@ TEMPLATES = [
 # In a cookie, so that the example needs no database.
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 
-CHANNEL_LAYERS = {"default": {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}
+# The last messages of each room are kept for whoever joins it.
+HISTORY = {"*": {"size": 50, "ttl": 3600}}
+CHANNEL_LAYERS = {"default": {"BACKEND": "headrace.layers.InMemoryChannelLayer", "CONFIG": {"history": HISTORY}}}

@@ -1,7 +1,5 @@
 """The page of the chat, and an announcement from a view."""
 
-import json
-
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
@@ -20,6 +18,6 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_POST
 def announce(request: HttpRequest) -> HttpResponse:
     """Say something to everyone in the lobby."""
-    text = json.dumps({"text": request.POST.get("text", "")})
-    channel_layers["default"].group_send_sync("lobby", {"type": "chat.message", "text": text})
+    message = {"type": "chat.message", "name": None, "text": request.POST.get("text", "")}
+    channel_layers["default"].group_send_sync("lobby", message)
     return HttpResponse(status=204)

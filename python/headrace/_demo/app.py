@@ -7,7 +7,8 @@ A frame that makes no sense is answered with an `error` frame and the socket sta
 What a room says reaches each member in order, between its `joined` and its `left`.
 A socket that reads slowly holds up nobody: its own mailbox fills, further messages for it are
 dropped and counted (`dropped_full`), and the sender's `sent` frame says how many were.
-Not guaranteed: history. Who was not in the room has not got the message.
+Where the layer keeps a history of rooms, as that of the command does, who comes gets the last of what was said first,
+and who comes again all that was said meanwhile, or is told that it is not known any more.
 """
 
 from __future__ import annotations
@@ -38,7 +39,18 @@ from headrace import (
     path,
 )
 from headrace._demo.board import Board
-from headrace._demo.frames import BadFrame, Join, Leave, Say, StartLoad, StopLoad, Who, group_name, parse
+from headrace._demo.frames import (
+    BadFrame,
+    Join,
+    Leave,
+    Say,
+    StartLoad,
+    StopLoad,
+    Who,
+    group_name,
+    parse,
+    with_position,
+)
 from headrace._demo.load import SECONDS, Busy, LayerName, Load, Loads
 from headrace._demo.roster import Layer, Roster, Visitor
 from headrace.security.websocket import WebsocketDenier
@@ -47,7 +59,12 @@ from headrace.typing import AnyChannelLayer, Application, Message, Receive, Scop
 ALIAS = "demo"
 """The alias of the demo's layer, so that `make_app` can be given any. Without one, consumers use the default layer."""
 
+HISTORY = {"demo.room." + "?" * 64: {"size": 100, "ttl": 3600}}
+"""The setting of a layer that keeps the last of what each room says."""
+
 TRY_AGAIN_LATER = 1013
+# Frames that somebody who comes for the first time gets of a room.
+_NEWEST = 50
 # How often a browser is told how its load goes.
 _TELL_SECONDS = 0.5
 _logger = logging.getLogger("headrace.demo")
@@ -67,8 +84,8 @@ def make_app(
     It serves the page at `/`, the counters at `/stats` and the chat at `/ws`.
 
     Args:
-        layer: A layer of headrace, or None for the default one. It takes the place of the one that an
-            earlier call was given: a process has one demo.
+        layer: A layer of headrace, or None for the default one; with ``history=HISTORY`` rooms have one. It takes the
+            place of the one that an earlier call was given: a process has one demo.
         board: The counters of all workers, or None where there is this one alone.
         load_seconds: How long a load lasts that nobody ends.
 
@@ -127,8 +144,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     """One browser in the chat."""
 
     channel_layer_alias = ALIAS
-    # What rooms say is encoded already and goes to the socket as it is, without a handler of ours.
-    forward = frozenset({"chat.frame"})
+    # A page that has lost its connection says where it was, and gets what it has missed.
+    resume = True
     # What waits for a slow socket is at most this many frames. The one too many is refused: then its sender is told,
     # while with "drop_old" somebody's message would be lost after its sender had read that it was delivered.
     max_backlog = 100
@@ -176,6 +193,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 await self._depart(visit)
                 await self._tell("left", room=visit.room)
 
+    async def chat_frame(self, event: Message) -> None:
+        """Pass on what a room says, which is encoded already, with where the page is when it has that."""
+        await self.send(with_position(event["text"], self.position))
+
+    async def resumed(self, group: str, complete: bool) -> None:
+        """Say whether the page has got all that it had missed."""
+        await self.send(encode_once({"type": "resumed", "complete": complete}))
+
     async def disconnect(self, code: int) -> None:
         """Leave the room and end the load, whatever ended the connection."""
         if self.load is not None:
@@ -211,15 +236,20 @@ class ChatConsumer(AsyncWebsocketConsumer):
         visit = Visit(frame.room, group, Visitor(secrets.token_hex(8), frame.name))
         members = self._roster.count(group) + 1
         people = self._roster.people(group)
-        await self._tell("joined", room=visit.room, members=members, people=people, **asdict(visit.member))
-        await self._stay(visit)
+        has_history = await self.channel_layer.group_position(group) is not None
+        about = {"room": visit.room, "members": members, "people": people, "history": has_history}
+        await self._tell("joined", **about, **asdict(visit.member))
+        await self._stay(visit, _NEWEST if has_history else 0)
+        if has_history:
+            # What comes before it was said before.
+            await self._tell("caught_up")
         await self._publish(visit, "member", exclude=self.channel_name, event="joined")
 
-    async def _stay(self, visit: Visit) -> None:
+    async def _stay(self, visit: Visit, newest: int = 0) -> None:
         """Enter a room, or renew the membership."""
         self.visit = visit
         await self._roster.enter(visit.group, visit.member, self.channel_name)
-        await self.channel_layer.group_add(visit.group, self.channel_name)
+        await self.join_group(visit.group, newest=newest)
 
     async def _say(self, visit: Visit, frame: Say) -> None:
         await self._stay(visit)

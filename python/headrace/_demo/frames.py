@@ -4,7 +4,8 @@ Pure functions of their input: no socket, no layer.
 Every frame is one JSON object in a text frame, told apart by `type`.
 
 From the browser: `join` (room, name), `say` (text, optional ref), `who`, `leave`, `load` (members, layer), `unload`.
-To the browser: `hello`, `joined`, `message`, `member`, `people`, `sent`, `left`, `load`, `unloaded`, `error`.
+To the browser: `hello`, `joined`, `message`, `member`, `people`, `sent`, `left`, `load`, `unloaded`, `error`; and
+`resumed` and `caught_up`, where rooms have a history. What comes from a room has the `position` of the browser then.
 """
 
 from __future__ import annotations
@@ -115,6 +116,11 @@ def group_name(room: str) -> str:
     """
     digest = hashlib.sha256(room.encode()).hexdigest()
     return f"demo.room.{digest}"
+
+
+def with_position(text: str, position: str | None) -> str:
+    """Add where the browser is to a frame, without encoding it again."""
+    return text if position is None else f'{text[:-1]}, "position": "{position}"}}'
 
 
 def _decode(text: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import uvicorn
 from headrace._demo.clients import TIMEOUT, Print, self_check
 from headrace._signals import stop_on_signals
 from headrace.typing import Application
+from headrace.uvicorn import WebSocketProtocol
 
 # Far above what the page sends and far below what would hurt; a larger frame ends its socket.
 _LARGEST_FRAME = 256 * 1024
@@ -132,6 +133,7 @@ async def serving(app: Application, *listeners: socket.socket) -> AsyncIterator[
         log_config=None,
         log_level="warning",
         access_log=False,
+        ws=WebSocketProtocol,
         ws_max_size=_LARGEST_FRAME,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -2,9 +2,11 @@
 
 from headrace._dispatch.counters import ConsumerStats, Counters
 from headrace._dispatch.dispatcher import Dispatcher
+from headrace._dispatch.ending import END_SECONDS, Ending, Expired
 from headrace._dispatch.failures import log_failure
 from headrace._dispatch.handlers import Handlers, get_handler_name
-from headrace._dispatch.incoming import Incoming
+from headrace._dispatch.incoming import Incoming, receives_natively
+from headrace._dispatch.resuming import ResumingDispatcher
 from headrace._dispatch.session import Session, Shared, SyncSession
 from headrace._dispatch.settings import (
     GRACE_SECONDS,
@@ -25,12 +27,16 @@ from headrace._dispatch.threads import (
 )
 
 __all__ = [
+    "END_SECONDS",
     "GRACE_SECONDS",
     "ConsumerStats",
     "Counters",
     "Dispatcher",
+    "Ending",
+    "Expired",
     "Handlers",
     "Incoming",
+    "ResumingDispatcher",
     "Session",
     "Shared",
     "SyncPool",
@@ -44,6 +50,7 @@ __all__ = [
     "get_handler_name",
     "log_failure",
     "rate_of",
+    "receives_natively",
     "restore_executor",
     "setting",
     "sync_pool",

@@ -21,6 +21,10 @@ class ConsumerStats:
         dropped_over_rate: Messages of clients that were over the ``rate_limit``.
         closed_over_rate: Consumers that were closed for them (``rate_limit_overflow = "close"``).
         refused_bodies: Requests whose body was longer than ``max_body_bytes``.
+        closed_expired: Consumers that were closed because their ``expires_at`` had come.
+        closed_drained: Consumers that were closed because their process was drained.
+        closed_by_group: Consumers that were closed by ``group_close``.
+        cut_off: Consumers that were closed because ``on_expire`` or ``on_drain`` had not ended in time.
     """
 
     opened: int = 0
@@ -32,6 +36,10 @@ class ConsumerStats:
     dropped_over_rate: int = 0
     closed_over_rate: int = 0
     refused_bodies: int = 0
+    closed_expired: int = 0
+    closed_drained: int = 0
+    closed_by_group: int = 0
+    cut_off: int = 0
 
 
 class Counters:

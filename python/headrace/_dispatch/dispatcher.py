@@ -6,17 +6,21 @@ begun is finished once, its groups are left, its channel is closed, and only the
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Protocol, cast
 
 from headrace._db import aclose_old_connections, connections_open, enter_consumer
+from headrace._dispatch.ending import Ending, drained
 from headrace._dispatch.failures import place_of
-from headrace._dispatch.handlers import FORWARD
+from headrace._dispatch.handlers import CLOSE, FORWARD
 from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
 from headrace._dispatch.session import Session
 from headrace._dispatch.settings import setting
 from headrace._dispatch.threads import current_executor, restore_executor
+from headrace._drain import has_ended, lives
+from headrace._layers.close_message import code_and_reason
 from headrace._settings import django_settings
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, despite_cancel
 from headrace._websocket.lane import Unfinished, deliver, stand_in
@@ -35,6 +39,7 @@ _HOOKS = {
     "http_request": "handle",
     "leave": "disconnect",
     "be_idle": "on_idle",
+    "tell_resumed": "resumed",
 }
 """The method of the user's that each method of headrace's calls."""
 
@@ -65,9 +70,11 @@ class Dispatcher:
     """
 
     __slots__ = (
+        "__weakref__",
         "_cancelled",
         "_cancels",
         "_channel",
+        "_close",
         "_concurrency",
         "_consumer",
         "_direct",
@@ -80,7 +87,6 @@ class Dispatcher:
         "_interrupted",
         "_is_first",
         "_layer",
-        "_overrun",
         "_running",
         "_session",
         "_task",
@@ -98,7 +104,9 @@ class Dispatcher:
         self._handler_timeout: float | None = setting(consumer, "handler_timeout")
         self._told_expired = False
         self._direct = direct and self._handler_timeout is None
-        self._failed = self._cancelled = self._overrun = self._has_ended = False
+        self._failed = self._cancelled = self._has_ended = False
+        # Closes the connection, if that is what we have cancelled the task for.
+        self._close: Callable[[], Awaitable[None]] | None = None
         # We have cancelled the task, and the cancel has not been dealt with yet.
         self._interrupted = False
         # Cancels that handlers have dealt with; a TaskGroup of Python 3.11 leaves one counted when it has failed.
@@ -123,13 +131,9 @@ class Dispatcher:
         self._executor = current_executor()
         if django_settings() is not None:
             enter_consumer()
-        most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
-        read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
-        if (rate := session.shared.rate) is not None and most_in_hand is None:
-            # Not the consumer: a reader that is cancelled keeps its frames, and these would keep it.
-            over_rate = partial(session.drop_over_rate, consumer.scope.get("path"), rate)
-            receive = self._incoming.within_rate(receive, rate, over_rate)
-        self._incoming.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
+        self._read(receive)
+        if consumer.scope.get("type") == "websocket":
+            lives(self)
         try:
             await self._deliver()
         except StopConsumer:
@@ -151,6 +155,7 @@ class Dispatcher:
             raise
         finally:
             self._end_grace()
+            session.end_life(consumer)
             try:
                 if not self._has_ended:
                     await self._end()
@@ -161,17 +166,30 @@ class Dispatcher:
                 session.serving = False
                 self._task = None
                 self._incoming.leave_layer()
+                has_ended(self)
                 session.shared.counters.add(open=-1, dropped_unhandled=self._incoming.let_go())
 
+    def _read(self, receive: Receive) -> None:
+        """Begin to read what the client sends."""
+        consumer, session = self._consumer, self._session
+        most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
+        receive = session.begin_life(consumer, receive)
+        read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
+        if (rate := session.shared.rate) is not None and most_in_hand is None:
+            # Not the consumer: a reader that is cancelled keeps its frames, and these would keep it.
+            over_rate = partial(session.drop_over_rate, consumer.scope.get("path"), rate)
+            receive = self._incoming.within_rate(receive, rate, over_rate)
+        self._incoming.read(receive, most_in_hand, setting(consumer, "idle_timeout"), self, read_ahead)
+
     async def _end_interrupted(self) -> None:
-        """End the consumer, whose handler was interrupted: it is overrun, or its client could not be read any more.
+        """End the consumer, whose handler was interrupted: it is closed, or its client could not be read any more.
 
         Raises:
             BaseException: What the client could not be read for, if that was no ordinary end.
         """
-        if self._overrun:
+        if self._close is not None:
             await self._leave()
-            await self._session.close_overrun(self._consumer)
+            await self._close()
         elif failure := self._incoming.failure():
             if isinstance(failure.error, RateExceeded):
                 await self._close_over_rate()
@@ -205,8 +223,55 @@ class Dispatcher:
 
     def overrun(self) -> None:
         """Interrupt the handler, because the channel is full and the consumer wants to be closed then."""
-        if not self._session.closed:
-            self._overrun = self._interrupt()
+        if not self._session.closed and self._interrupt():
+            self._close = partial(self._session.close_overrun, self._consumer)
+
+    def end(self, ending: Ending, seconds: float | None) -> None:
+        """End the consumer when what it is at, and what waits of its client, has been handled.
+
+        Args:
+            ending: Why.
+            seconds: How long it may take; then it is cut off. None for any time.
+        """
+        if self._has_ended or self._session.closed:
+            return
+        self._incoming.announce(ending)
+        if seconds is not None:
+            ending.timer = asyncio.get_running_loop().call_later(seconds, self.cut_off, ending, seconds)
+
+    def own_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the consumer is served in."""
+        return cast(asyncio.AbstractEventLoop, self._session.loop)
+
+    def begin_drain(self) -> None:
+        """Call ``on_drain`` in its turn."""
+        self.end(drained(), None)
+
+    def cut_off_drain(self, seconds: float) -> None:
+        """End the consumer without ``on_drain``."""
+        self.cut_off(drained(), seconds)
+
+    def cut_off(self, ending: Ending, seconds: float) -> None:
+        """Close the connection, whatever its handlers are at, because the time for its end is over."""
+        ending.stop_timer()
+        if self._has_ended or self._task is None:
+            return
+        session, consumer = self._session, self._consumer
+        _logger.error(
+            "%s at %r: %s() did not come to its end in %s s, so its connection is closed without it",
+            type(consumer).__name__,
+            place_of(consumer),
+            ending.hook,
+            seconds,
+        )
+        session.shared.counters.add(cut_off=1, **({} if session.closed else {ending.counter: 1}))
+        # Not in its own task: a handler in a thread keeps that, however it is cancelled.
+        if not session.closed:
+            ending.closing = asyncio.ensure_future(session.close_in_place(consumer, ending.code))
+        self._close = ending.closed
+        self._incoming.leave_layer()
+        session.closed = True
+        self._interrupt()
 
     def _give_grace(self) -> None:
         """Let the handler that is at work, or the next one, go on for the grace period: the client has gone."""
@@ -252,7 +317,7 @@ class Dispatcher:
         """Deliver what comes in until the end. No coroutine function: one less that waits with each consumer."""
         if self._concurrency > 1:
             return self._at_once()
-        self._incoming.inbox.attend(self._attend)
+        self._incoming.inbox.attend(self._session.attendant(self._attend))
         return deliver(self._incoming.inbox, self._take)
 
     def _attend(self, message: Any) -> Any:
@@ -356,10 +421,11 @@ class Dispatcher:
             if connections_open():
                 await aclose_old_connections()
             if isinstance(event, Idle):
-                if not session.closed:
-                    await session.be_idle(consumer)
-            elif of_layer and session.shared.handlers.name_for_layer(event) is FORWARD:
-                await session.forward(event)
+                if session.closed:
+                    return
+                await (self._end_for(event) if isinstance(event, Ending) else session.be_idle(consumer))
+            elif of_layer and (name := session.shared.handlers.name_for_layer(event)) in (FORWARD, CLOSE):
+                await (session.forward(event) if name is FORWARD else self._close_by_group(event))
             elif self._handler_timeout is None:
                 await consumer.dispatch(event)
             else:
@@ -368,6 +434,51 @@ class Dispatcher:
             raise
         except Exception as error:
             await self._fail(error, {"type": "on_idle"} if isinstance(event, Idle) else event)
+
+    async def _end_for(self, ending: Ending) -> None:
+        """Call the hook of a reason to end, and close the connection if the hook has not, or has failed.
+
+        Raises:
+            StopConsumer: It was closed here.
+        """
+        consumer, session = self._consumer, self._session
+        failed = False
+        try:
+            if self._running:
+                await asyncio.wait(self._running)
+            if session.closed or not await ending.is_due(session):
+                return
+            await ending.call(session, consumer)
+            if not (session.closed or await ending.is_due(session)):
+                return
+        except StopConsumer:
+            raise
+        except Exception as error:
+            failed = True
+            restore_executor(self._executor)
+            session.shared.counters.add(errors=1)
+            with suppress(Exception):  # it has been told, and what it raises changes nothing
+                await session.report(consumer, _explain(error, consumer, {"type": ending.hook}), {"type": ending.hook})
+        finally:
+            ending.stop_timer()
+        session.shared.counters.add(**{ending.counter: 1})
+        # One that has failed may have failed to close.
+        if failed or not session.closed:
+            await self._leave()
+            await session.close_in_place(consumer, ending.code)
+            raise StopConsumer
+
+    async def _close_by_group(self, event: Message) -> None:
+        """Close the connection, as ``group_close`` has told it.
+
+        Raises:
+            StopConsumer: It was closed.
+        """
+        consumer, session = self._consumer, self._session
+        session.shared.counters.add(closed_by_group=1)
+        await self._leave()
+        await session.close_in_place(consumer, *code_and_reason(event))
+        raise StopConsumer
 
     async def _call_in_time(self, seconds: float, message: Any) -> None:
         try:
@@ -442,6 +553,11 @@ class Dispatcher:
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if self._session.closed or self._session.gone:
             self._drop()
+            return
+        if of_layer and self._session.shared.handlers.closes(event):
+            if running:
+                await asyncio.wait(running)
+            await self._handle(event, True)
             return
         task = cast(asyncio.TaskGroup, self._group).create_task(self._handle(event, of_layer))
         running.add(task)

@@ -5,13 +5,12 @@ import keyword
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["FORWARD", "Handlers", "get_handler_name"]
+from headrace._layers.close_message import CLOSE_TYPE
+
+__all__ = ["CLOSE", "FORWARD", "Handlers", "get_handler_name"]
 
 FORWARD = "_forward"
 """Stands for a handler where a message goes to the socket without one; no handler can have this name."""
-
-_HANDLERS_FOR_ALL = frozenset({"send_json", "receive_json", "websocket_receive", "websocket_disconnect"})
-"""Methods of headrace's own classes that messages from the layer may call, as projects on Channels have them do."""
 
 
 def get_handler_name(message: Mapping[str, Any]) -> str:
@@ -31,6 +30,16 @@ def get_handler_name(message: Mapping[str, Any]) -> str:
     return name
 
 
+CLOSE = "_close"
+"""Stands for a handler where a message tells the consumer to close."""
+
+_CLOSE_HANDLER = get_handler_name({"type": CLOSE_TYPE})
+"""What a consumer may define to handle that message itself, as one of Channels' does."""
+
+_HANDLERS_FOR_ALL = frozenset({"send_json", "receive_json", "websocket_receive", "websocket_disconnect"})
+"""Methods of headrace's own classes that messages from the layer may call, as projects on Channels have them do."""
+
+
 class Handlers:
     """The handlers of one class of consumers.
 
@@ -45,6 +54,8 @@ class Handlers:
         self._class = consumer_class
         self._forwarded = frozenset(forwarded)
         self._reserved = _reserved_by(consumer_class)
+        if not callable(getattr(consumer_class, _CLOSE_HANDLER, None)):
+            self._reserved |= {_CLOSE_HANDLER}
         self.of_client: dict[str, str] = {}
         self.of_layer: dict[str, str] = dict.fromkeys(forwarded, FORWARD)
 
@@ -69,6 +80,8 @@ class Handlers:
         if message["type"] in self._forwarded:
             return FORWARD
         if name in self._reserved:
+            if name == _CLOSE_HANDLER:
+                return CLOSE
             raise ValueError(
                 f"message type {message['type']!r} from the channel layer names {self._class.__name__}.{name}, which "
                 "is no handler but a method of the consumer's interface; send a type of your own and handle that, or "
@@ -81,6 +94,11 @@ class Handlers:
         """Tell whether a message is of a type that is forwarded."""
         kind = message.get("type") if isinstance(message, Mapping) else None
         return isinstance(kind, str) and kind in self._forwarded
+
+    def closes(self, message: object) -> bool:
+        """Tell whether a message of the layer tells the consumer to close."""
+        kind = message.get("type") if isinstance(message, Mapping) else None
+        return kind == CLOSE_TYPE and _CLOSE_HANDLER in self._reserved
 
     def find(self, consumer: object, message: Mapping[str, Any]) -> Callable[[Any], Any]:
         """Return the handler of a message, which may be one of the client's.
@@ -96,6 +114,9 @@ class Handlers:
         if callable(handler):
             called: Callable[[Any], Any] = handler
             return called
+        if name == _CLOSE_HANDLER:
+            # A worker's, from a queue that is in a group: it has no connection that could be closed.
+            return _pass_by_sync if getattr(self._class, "_sync", False) else _pass_by
         if name == "http_request" and hasattr(self._class, "websocket_connect"):
             raise ValueError(
                 f"No handler for message type {message['type']} in {self._class.__name__}, which is for WebSockets; "
@@ -114,12 +135,20 @@ class Handlers:
             names[kind] = name
 
 
+async def _pass_by(_message: Any) -> None:
+    """Do nothing."""
+
+
+def _pass_by_sync(_message: Any) -> None:
+    """Do nothing."""
+
+
 def _reserved_by(consumer_class: type) -> frozenset[str]:
     """Name what headrace's own classes define and no message from the layer may call.
 
     What the user's class overrides with a method is a handler of the user's.
     """
-    own = [base for base in consumer_class.__mro__ if base.__module__.startswith("headrace.")]
+    own = [base for base in consumer_class.__mro__ if _is_of_interface(base.__module__)]
     # Annotated is what instances get: the scope, and base_send.
     names = {name for base in own for name in (*vars(base), *inspect.get_annotations(base))}
     return frozenset(
@@ -127,6 +156,11 @@ def _reserved_by(consumer_class: type) -> frozenset[str]:
         for name in names - _HANDLERS_FOR_ALL
         if not name.startswith("_") and not _is_overridden(consumer_class, own, name)
     )
+
+
+def _is_of_interface(module: str) -> bool:
+    # The demo is an application like any other.
+    return module.startswith("headrace.") and not module.startswith("headrace._demo.")
 
 
 def _is_overridden(consumer_class: type, own: list[type], name: str) -> bool:

@@ -67,6 +67,7 @@ class _Dispatcher(Protocol):
     def gone(self, message: Message) -> None: ...
     def lost(self) -> None: ...
     def overrun(self) -> None: ...
+    def end(self, ending: Any, seconds: float | None) -> None: ...
 
 
 class Incoming:
@@ -182,6 +183,16 @@ class Incoming:
             lane[:] = kept
         self._make_room()
         return left
+
+    def announce(self, event: "Idle") -> None:
+        """Have the consumer told, behind what waits of its client. To be called in its loop."""
+        self.client.append(event)
+        self.inbox.call_away()
+
+    def end(self, ending: Any, seconds: float | None) -> None:
+        """Have the consumer end for a reason; see ``Dispatcher.end``. To be called in its loop."""
+        if self._dispatcher is not None:
+            self._dispatcher.end(ending, seconds)
 
     def failure(self) -> Failure | None:
         """Return what the client could not be read for, if that still waits."""
@@ -386,8 +397,7 @@ class Incoming:
             return
         # A consumer that is still at work hears of it once; and whoever's frames wait has not been silent.
         if not self.client:
-            self.client.append(Idle())
-            self.inbox.call_away()
+            self.announce(Idle())
         self._last_heard = now
         self._watch(idle_timeout, idle_timeout)
 

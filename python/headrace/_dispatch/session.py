@@ -7,21 +7,28 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from asgiref.sync import SyncToAsync, async_to_sync
 
 from headrace._dispatch.counters import Counters
 from headrace._dispatch.handlers import Handlers
 from headrace._dispatch.incoming import Incoming
-from headrace._dispatch.settings import GRACE_SECONDS, check_settings, forwarded_fields, rate_of, setting
+from headrace._dispatch.settings import (
+    GRACE_SECONDS,
+    check_settings,
+    forwarded_fields,
+    rate_of,
+    resumes_of,
+    setting,
+)
 from headrace._dispatch.threads import call_in_thread, uses_pool
 from headrace._websocket.closing import send_close
 from headrace._websocket.codes import POLICY_VIOLATION, TRY_AGAIN_LATER
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.rate import Rate
 from headrace.exceptions import ConnectionClosed
-from headrace.typing import Message, Send
+from headrace.typing import Message, Receive, Send
 
 __all__ = ["Session", "Shared", "SyncSession"]
 
@@ -50,6 +57,9 @@ class Session:
         *("asgi_send", "closed", "gone", "grace", "has_begun", "incoming"),
         *("loop", "pooled", "serving", "shared"),
     )
+
+    may_resume: ClassVar[bool] = False
+    """Whether there is a client that could have been here before."""
 
     asgi_send: Callable[[Any], Awaitable[None]]
 
@@ -121,6 +131,14 @@ class Session:
 
     # What the dispatch calls.
 
+    def attendant(self, attend: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return what is called with each message of the layer while the consumer's task waits.
+
+        Args:
+            attend: What is called with all that is not forwarded.
+        """
+        return attend
+
     def note_gone(self, message: Message) -> None:
         """Note that the client has gone, with its last message, which is handled when its turn comes."""
         self.gone = True
@@ -133,6 +151,29 @@ class Session:
     async def be_idle(self, consumer: Any) -> None:
         """Call ``on_idle``."""
         await consumer.on_idle()
+
+    async def call_hook(self, consumer: Any, name: str) -> None:
+        """Call a method of the consumer that takes nothing, if it has it."""
+        if (hook := getattr(consumer, name, None)) is not None:
+            await hook()
+
+    async def ask(self, method: Callable[[], Any]) -> Any:
+        """Return what a method of the consumer answers."""
+        answer = method()
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def begin_life(self, consumer: Any, receive: Receive) -> Receive:
+        """Return what receives the client's messages, when the consumer is about to be served."""
+        return receive
+
+    def end_life(self, consumer: Any) -> None:
+        """End what ``begin_life`` and the consumer have begun that waits for a time."""
+
+    def begin_resuming(self, consumer: Any) -> None:
+        """Read where the client says that it was."""
+
+    async def tell_resumed(self, consumer: Any, group: str, complete: bool) -> None:
+        """Call ``resumed``."""
 
     async def excuses(self, consumer: Any, error: Exception) -> bool:
         """Tell whether forwarding failed because the client has gone."""
@@ -171,11 +212,12 @@ class Session:
         self.shared.counters.add(closed_over_rate=1)
         await self.close_in_place(consumer, POLICY_VIOLATION)
 
-    async def close_in_place(self, consumer: Any, code: int) -> None:
+    async def close_in_place(self, consumer: Any, code: int, reason: str = "") -> None:
         """Close the connection in the place of the consumer, if it is a WebSocket."""
         if consumer.scope.get("type") != "websocket":
             return
-        if not await self.close_now({"type": "websocket.close", "code": code}):
+        more = {"reason": reason} if reason else {}
+        if not await self.close_now({"type": "websocket.close", "code": code, **more}):
             # Daphne sends no code but 1000 and those from 3000 on.
             await self.close_now({"type": "websocket.close"})
 
@@ -258,6 +300,24 @@ class SyncSession(Session):
         """Call ``on_idle``."""
         await self.in_thread(consumer.on_idle)
 
+    async def call_hook(self, consumer: Any, name: str) -> None:
+        """Call a method of the consumer that takes nothing, if it has it."""
+        if (hook := getattr(consumer, name, None)) is not None:
+            await self.in_thread(hook)
+
+    async def ask(self, method: Callable[[], Any]) -> Any:
+        """Return what a method of the consumer answers."""
+        answers: list[Any] = []
+        await self.in_thread(self._answer, method, answers)
+        return answers[0]
+
+    def _answer(self, method: Callable[[], Any], answers: list[Any]) -> None:
+        answer = method()
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError(f"{self.shared.name}.expires_at is a coroutine function; write 'def' in a sync consumer")
+        answers.append(answer)
+
 
 SessionT_co = TypeVar("SessionT_co", bound=Session, covariant=True)
 
@@ -275,6 +335,7 @@ class Shared(Generic[SessionT_co]):
         counters: What became of them.
         fields: The types of messages that the class forwards, each with the field to be sent.
         rate: How much each of their clients may send; None for any amount.
+        resumes: Their clients may go on where they were.
         handlers: Which method handles a message.
     """
 
@@ -282,8 +343,9 @@ class Shared(Generic[SessionT_co]):
         self._session_class = session_class
         self.name = ""
         self.counters = Counters()
-        self.fields: Mapping[str, str | None] = {}
+        self.fields: dict[str, str | None] = {}
         self.rate: Rate | None = None
+        self.resumes = False
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = owner.__name__
@@ -299,6 +361,7 @@ class Shared(Generic[SessionT_co]):
         shared = Shared[SessionT_co](_session_class(consumer_class))
         shared.fields = forwarded_fields(consumer_class)
         shared.rate = rate_of(consumer_class)
+        shared.resumes = shared._session_class.may_resume and resumes_of(consumer_class)
         shared.__set_name__(consumer_class, "_headrace")
         return shared
 

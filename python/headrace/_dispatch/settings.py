@@ -2,12 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from headrace._layers.base import check_capacity, check_seconds
 from headrace._layers.mailbox import check_limits
 from headrace._websocket.rate import Rate, parse_rate
+from headrace._websocket.resume import MOST_GROUPS
 
 __all__ = [
     "GRACE_SECONDS",
@@ -16,6 +17,7 @@ __all__ = [
     "check_settings",
     "forwarded_fields",
     "rate_of",
+    "resumes_of",
     "setting",
 ]
 
@@ -103,6 +105,34 @@ def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
         f"{consumer_class.__name__}.forward must be a set of message types, or a mapping of them to the field to send, "
         f"got {forward!r}"
     )
+
+
+def resumes_of(consumer_class: Any) -> bool:
+    """Tell whether the clients of a class of WebSocket consumers may go on where they were.
+
+    Raises:
+        TypeError: ``resume`` is neither True nor False, or the class has what does not go with it.
+        ValueError: It has more groups than a client can keep positions of.
+    """
+    name, resume = consumer_class.__name__, setting(consumer_class, "resume", False)
+    if not isinstance(resume, bool):
+        raise TypeError(f"{name}.resume must be True or False, got {resume!r}")
+    if not resume:
+        return False
+    if forwarded_fields(consumer_class):
+        raise TypeError(
+            f"{name}.resume does not go with forward: a frame that is sent as it is has no position, so its client "
+            "could not say where it was; write a handler that sends self.position too"
+        )
+    if setting(consumer_class, "concurrency", 1) != 1:
+        raise TypeError(f"{name}.resume needs a concurrency of 1: a position is that of all messages before it")
+    groups = consumer_class.groups
+    if isinstance(groups, Collection) and len(groups) > MOST_GROUPS:
+        raise ValueError(
+            f"{name}.resume goes with at most {MOST_GROUPS} groups, got {len(groups)}: its clients keep a position of "
+            "each"
+        )
+    return True
 
 
 def rate_of(owner_class: Any) -> Rate | None:

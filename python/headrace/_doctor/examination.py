@@ -159,7 +159,9 @@ def _server(target: Target, endpoint: Endpoint, *, sharded: bool) -> tuple[Facts
             findings += judged(facts, _use(target, endpoint, sharded))
             findings.append(_latency(link))
         if not target.core and facts.role != "slave":
-            needs = Needs(config.prefix, sharded, config.wire == "channels_redis", endpoint.database)
+            raw = config.wire == "channels_redis"
+            history = bool(config.local.history)
+            needs = Needs(config.prefix, sharded, raw, endpoint.database, history)
             findings += permissions(endpoint, target.timeout, needs, facts.user)
     except Unreachable as why:
         findings.append(_unreachable(why, endpoint, target.timeout))

@@ -17,7 +17,15 @@ __all__ = ["Needs", "permissions"]
 
 Command = tuple[str, ...]
 # What may only be tried by who may also undo it.
-_UNDONE_BY = {"RPUSH": "DEL", "LMOVE": "DEL", "LPUSH": "DEL", "HSET": "HDEL", "SADD": "DEL"}
+_UNDONE_BY = {
+    "RPUSH": "DEL",
+    "LMOVE": "DEL",
+    "LPUSH": "DEL",
+    "HSET": "HDEL",
+    "SADD": "DEL",
+    "XADD": "DEL",
+    "EXEC": "MULTI",
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Needs:
         sharded: It is a cluster, so groups travel by sharded pub/sub.
         raw: The wire is channels_redis's, whose channels have no prefix; it has no queues.
         database: Its number.
+        history: There are groups whose messages are kept.
         name: A plain channel of the doctor's own.
     """
 
@@ -36,6 +45,7 @@ class Needs:
     sharded: bool = False
     raw: bool = False
     database: int = 0
+    history: bool = False
     name: str = field(default_factory=lambda: f"headrace-doctor-{secrets.token_hex(8)}")
 
     def commands(self) -> Iterator[Command]:
@@ -47,9 +57,14 @@ class Needs:
             yield ("TIME",)
             yield from self._queue()
             yield from self._members()
+            if self.history:
+                yield from self._history()
         if self.sharded:
             yield from (("CLUSTER", "SLOTS"), ("ASKING",))
         yield from self._topics()
+        if self.history:
+            # Behind everything else: a transaction that may begin and not end would take all that follows.
+            yield from (("MULTI",), ("EXEC",))
 
     def _queue(self) -> Iterator[Command]:
         queue = f"{self.prefix}:q:{{{self.name}}}"
@@ -77,6 +92,14 @@ class Needs:
         yield ("SMEMBERS", index)
         yield ("SADD", index, self.name)
         yield ("DEL", index)
+
+    def _history(self) -> Iterator[Command]:
+        stream = f"{self.prefix}:h:{{{self.prefix}:g:{self.name}}}"
+        yield ("DEL", stream)
+        yield ("XADD", stream, "MAXLEN", "1", "1-*", "e", "")
+        yield ("XRANGE", stream, "-", "+")
+        yield ("XREVRANGE", stream, "+", "-")
+        yield ("DEL", stream)
 
     def _topics(self) -> Iterator[Command]:
         group = f"{self.prefix}__group__{self.name}" if self.raw else f"{self.prefix}:g:{self.name}"

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 __all__ = [
     "BaseChannelLayer",
     "Capacities",
+    "HistorySetting",
     "LayerOptions",
     "Matcher",
     "check_capacity",
@@ -43,6 +44,10 @@ Capacities: TypeAlias = Mapping[Any, int]
 """The capacity of the channels whose name matches a glob or a compiled pattern."""
 
 
+HistorySetting: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""For the groups whose name matches a glob, how many messages are kept, and for how many seconds after the last."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerOptions:
     """What every layer of headrace is made with, and the defaults. The layers' docstrings say what an option means."""
@@ -52,6 +57,8 @@ class LayerOptions:
     capacity: int = 100
     channel_capacity: Capacities | None = None
     capacity_bytes: int = 1024 * 1024
+    history: HistorySetting | None = None
+    history_bytes: int = 64 * 1024 * 1024
     wake: Literal["direct", "future"] = "direct"
 
 
@@ -228,7 +235,7 @@ class BaseChannelLayer:
         """Drop all messages and all groups."""
         raise NotImplementedError("flush() not implemented (flush extension)")
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str) -> bool | None:
         """Make a channel a member of a group, or renew its membership."""
         raise NotImplementedError("group_add() not implemented (groups extension)")
 

@@ -20,6 +20,7 @@ class OwnInbox:
 
     Attributes:
         channel: The channel's name.
+        complete: Whether all that was missed is received first; None if that was not asked for.
     """
 
     def __init__(self, layer: _Layer, channel: str) -> None:
@@ -30,6 +31,7 @@ class OwnInbox:
         self.own = native.own
         self.release = native.release
         self.expired = native.expired
+        self.complete: bool | None = None
         self._has_ended = self._turn_ended = False
         self._reader: asyncio.Task[Any] | None = None
 
@@ -58,6 +60,10 @@ class OwnInbox:
     def end_turn(self) -> None:
         """Let the event loop have a turn before the next message."""
         self._turn_ended = True
+
+    def note_complete(self, complete: bool) -> None:
+        """Say whether all that was missed is received first."""
+        self.complete = complete
 
     def end(self) -> None:
         """End the iteration; to be called in the loop of the one who waits."""

@@ -20,6 +20,7 @@ class Limits:
     capacity: Any
     channel_capacity: Any
     capacity_bytes: Any
+    history_bytes: Any
 
 
 def limits_of(options: LayerOptions) -> Limits:
@@ -33,6 +34,7 @@ def limits_of(options: LayerOptions) -> Limits:
         _unlimited(_number(options.capacity)),
         channel_capacity,
         _unlimited(_number(options.capacity_bytes)),
+        _unlimited(_number(options.history_bytes)),
     )
 
 

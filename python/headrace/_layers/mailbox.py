@@ -26,8 +26,8 @@ class MailboxLayer(Protocol):
     def get_capacity(self, channel: str) -> int: ...
     async def new_channel(self) -> str: ...
     def new_channel_sync(self) -> str: ...
-    async def group_add(self, group: str, channel: str) -> None: ...
-    def group_add_sync(self, group: str, channel: str) -> None: ...
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> bool | None: ...
+    def group_add_sync(self, group: str, channel: str, since: str | int | None = None) -> bool | None: ...
     async def group_discard(self, group: str, channel: str) -> None: ...
     def group_discard_sync(self, group: str, channel: str) -> None: ...
     def close_channel(self, channel: str) -> None: ...
@@ -105,8 +105,8 @@ class Mailbox:
         """Have a function called in the running loop when the mailbox is full."""
         self._limit(await self.open(), alarm)
 
-    async def join(self, group: str) -> None:
-        """Get what is sent to a group from now on.
+    async def join(self, group: str, since: str | int | None = None) -> bool | None:
+        """Get what is sent to a group from now on, and before that what was missed ``since``, as ``group_add`` has it.
 
         Raises:
             ConnectionClosed: The mailbox is closed.
@@ -115,25 +115,30 @@ class Mailbox:
         inbox, name = await self.open(), self._name(group)
         try:
             with self._joining(group, inbox):
-                await self._layer.group_add(name, inbox.channel)
+                # A subclass of the layer may know nothing of histories.
+                missed = {} if since is None else {"since": since}
+                complete = await self._layer.group_add(name, inbox.channel, **missed)
         finally:
             # It was left meanwhile; or this join failed, and one that the group was left after has succeeded.
             if group not in self.groups and not self._closed:
                 with suppress(LayerClosed):
                     await self._layer.group_discard(name, inbox.channel)
         self._require_open()
+        return complete
 
-    def join_sync(self, group: str) -> None:
+    def join_sync(self, group: str, since: str | int | None = None) -> bool | None:
         """Do what ``join`` does, blocking for at most a round trip."""
         inbox, name = self.open_sync(), self._name(group)
         try:
             with self._joining(group, inbox):
-                self._layer.group_add_sync(name, inbox.channel)
+                missed = {} if since is None else {"since": since}
+                complete = self._layer.group_add_sync(name, inbox.channel, **missed)
         finally:
             if group not in self.groups and not self._closed:
                 with suppress(LayerClosed):
                     self._layer.group_discard_sync(name, inbox.channel)
         self._require_open()
+        return complete
 
     @contextmanager
     def _joining(self, group: str, inbox: Inbox) -> Iterator[None]:

@@ -6,7 +6,7 @@ from typing import Literal
 from headrace._core import LayerStats, ManualClock, MemoryLayer
 from headrace._layers.absent import ABSENT, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities, LayerOptions
+from headrace._layers.base import Capacities, HistorySetting, LayerOptions
 from headrace._layers.native import NativeChannelLayer
 from headrace._layers.siblings import warn_of_siblings
 from headrace._layers.views import ChannelsView, GroupsView
@@ -37,6 +37,10 @@ class InMemoryChannelLayer(NativeChannelLayer):
             match counts.
         capacity_bytes: How many bytes of messages a mailbox holds behind the first, which it takes whatever its size. A
             message counts the bytes of its texts and byte strings, and 32 for each key, value and container.
+        history: Of which groups the newest messages are kept, by glob of the group's name; the first match counts. With
+            each, ``size``, how many messages (1 to 10,000), and ``ttl``, for how many seconds after the last.
+        history_bytes: How many bytes these messages may take together: their own, 64 for each, and 256 for each group.
+            Beyond that the group that was unused for longest loses its history.
         strict: Accept only messages that every engine can carry: dict with keys of str or bytes, list, str, bytes,
             int from -2**63 to 2**64 - 1, float, bool and None. Tuples become lists; bytearray and memoryview become
             bytes. Without it, whatever ``copy.deepcopy`` can copy, and a memoryview as bytes. Text with lone surrogates
@@ -58,6 +62,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
         channel_capacity: Capacities | None = LayerOptions.channel_capacity,
         *,
         capacity_bytes: int = LayerOptions.capacity_bytes,
+        history: HistorySetting | None = LayerOptions.history,
+        history_bytes: int = LayerOptions.history_bytes,
         strict: bool = False,
         wake: Literal["direct", "future"] = LayerOptions.wake,
         clock: ManualClock | None = None,
@@ -69,6 +75,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
             capacity,
             channel_capacity,
             capacity_bytes=capacity_bytes,
+            history=history,
+            history_bytes=history_bytes,
             strict=strict,
             wake=wake,
         )

@@ -8,12 +8,21 @@ import secrets
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
 from headrace._core import ChannelStats, GroupStats, Inbox, MemoryLayer, RedisLayer, Reply, after_fork_in_child
 from headrace._forks import call_in_child
-from headrace._layers.base import BaseChannelLayer, Capacities, Matcher, check_capacity, check_seconds
+from headrace._layers.base import (
+    BaseChannelLayer,
+    Capacities,
+    HistorySetting,
+    LayerOptions,
+    Matcher,
+    check_capacity,
+    check_seconds,
+)
+from headrace._layers.histories import HistoryLayer, HistoryRule, check_history
 from headrace._layers.inbox import OwnInbox
 from headrace._layers.overrides import DECIDED_NATIVELY, honour_overrides
 from headrace._layers.receiving import Message, ReceivingLayer
@@ -37,14 +46,17 @@ class LayerConfig:
     capacity_bytes: int
     strict: bool
     direct_wake: bool
+    history: list[HistoryRule] = field(default_factory=list)
+    history_bytes: int = LayerOptions.history_bytes
 
 
-class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
+class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, BaseChannelLayer):
     """The base of the layers whose mailboxes are native.
 
     Attributes:
         group_expiry: Seconds that a membership lasts after its latest ``group_add``, unless its channel has an inbox.
         capacity_bytes: Bytes that a mailbox holds behind its first message.
+        history_bytes: Bytes that the messages of all groups with a history may take together.
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
@@ -78,10 +90,13 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
         capacity_bytes: int,
         strict: bool,
         wake: Literal["direct", "future"],
+        history: HistorySetting | None = None,
+        history_bytes: int = LayerOptions.history_bytes,
     ) -> None:
         super().__init__(expiry, capacity, channel_capacity)
         self.group_expiry: float = check_seconds("group_expiry", group_expiry)
         self.capacity_bytes: int = check_capacity("capacity_bytes", capacity_bytes)
+        self.history_bytes: int = check_capacity("history_bytes", history_bytes)
         if wake not in ("direct", "future"):
             raise ValueError(f"wake must be 'direct' or 'future', got {wake!r}")
         # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
@@ -94,6 +109,8 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
             capacity_bytes=capacity_bytes,
             strict=bool(strict),
             direct_wake=wake == "direct",
+            history=check_history(history),
+            history_bytes=history_bytes,
         )
         self._start_empty()
         _layers.add(self)
@@ -145,26 +162,56 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
             self.require_valid_channel_name(name)
         return name
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         """Put a channel in a group, or renew its membership; returns when messages to the group will reach it.
 
         Over Redis any channel of the fleet: one of this process costs a round trip only if it is the group's first
         here.
 
+        With ``since`` the channel first receives what it missed of a group that has a history, then what is sent from
+        now on: each message once, in order, with no hole between them. If not all that it missed is kept, it receives
+        none of that. What it receives again does not count against its capacity, and expires as a message that is sent
+        now. What of the group still waits in it and is to be received again is dropped, and counted as replaced.
+
+        Args:
+            group: The group.
+            channel: The channel.
+            since: The position of the last message that the channel had, or how many of the newest messages it is to
+                receive.
+
+        Returns:
+            None without ``since``. With a position whether all behind it is received: False for any text that is no
+            position of the group, or is too old. With a number True.
+
         Raises:
-            TypeError: A name is not valid.
+            TypeError: A name is not valid, or ``since`` is neither text nor an integer.
+            ValueError: The group has no history and ``since`` is given, or it is negative.
             LayerUnavailable: The server could not be reached in time; the channel was not added.
             LayerClosed: The layer was closed.
         """
+        if since is not None:
+            resumed = self._engine.group_add_since(group, channel, since)
+            if isinstance(resumed, bool):
+                return resumed
+            await resumed
+            return resumed.complete
         asked = self._engine.group_add(group, channel)
         if asked is not None:
             await asked
+        return None
 
-    def group_add_sync(self, group: str, channel: str) -> None:
+    def group_add_sync(self, group: str, channel: str, since: str | int | None = None) -> bool | None:
         """Do what ``group_add`` does, from any thread; it blocks where that would wait."""
+        if since is not None:
+            resumed = self._engine.group_add_since(group, channel, since)
+            if isinstance(resumed, bool):
+                return resumed
+            resumed.wait()
+            return resumed.complete
         asked = self._engine.group_add(group, channel)
         if asked is not None:
             asked.wait()
+        return None
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; no error if it is not in it.
@@ -185,7 +232,7 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
             asked.wait()
 
     async def flush(self) -> None:
-        """Drop all messages and all memberships. Receivers that wait go on waiting.
+        """Drop all messages, memberships and histories. Receivers that wait go on waiting.
 
         Over Redis all of the layer's prefix, here, on the server, and in all processes. It removes its own keys by
         their names, and no others.
@@ -282,6 +329,7 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
         max_backlog: int | None = None,
         max_backlog_bytes: int | None = None,
         overflow: Literal["drop_new", "drop_old", "coalesce"] = "drop_new",
+        since: str | int | None = None,
     ) -> Subscription:
         """Make a channel that is in these groups while a context lasts.
 
@@ -296,11 +344,13 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, BaseChannelLayer):
             max_backlog_bytes: Bytes of messages that it holds behind the first, or None for ``capacity_bytes``.
             overflow: What a full channel does: ``"drop_new"`` refuses the new message, ``"drop_old"`` drops the oldest,
                 ``"coalesce"`` drops those of the new one's type. All are counted.
+            since: A position in the stream of the group, or a number of messages, as ``group_add`` takes it: what was
+                missed is received first. ``inbox.complete`` tells whether that is all; of several groups, of each.
 
         Raises:
             ValueError: A limit is out of range; the error names it.
         """
-        return Subscription(self, groups, max_backlog, max_backlog_bytes, overflow)
+        return Subscription(self, groups, max_backlog, max_backlog_bytes, overflow, since)
 
 
 _layers: weakref.WeakSet[NativeChannelLayer] = weakref.WeakSet()

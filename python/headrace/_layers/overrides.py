@@ -53,9 +53,10 @@ class _Twins:
         name: str = _run(self, "new_channel", *([] if prefix == "specific" else [prefix]))
         return name
 
-    def group_add_sync(self: Any, group: str, channel: str) -> None:
-        """Run ``group_add``, from a thread without an event loop."""
-        _run(self, "group_add", group, channel)
+    def group_add_sync(self: Any, group: str, channel: str, since: str | int | None = None) -> bool | None:
+        """Run ``group_add``, from a thread without an event loop; with ``since`` only if that is given."""
+        complete: bool | None = _run(self, "group_add", group, channel, *([] if since is None else [since]))
+        return complete
 
     def group_discard_sync(self: Any, group: str, channel: str) -> None:
         """Run ``group_discard``, from a thread without an event loop."""

@@ -25,7 +25,7 @@ from headrace._core import (
 )
 from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities
+from headrace._layers.base import Capacities, HistorySetting
 from headrace._layers.hosts import HostSetting
 from headrace._layers.native import CLOSE_TIMEOUT, Message, NativeChannelLayer, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
@@ -71,6 +71,10 @@ class RedisChannelLayer(NativeChannelLayer):
         channel_capacity: Other capacities by glob or compiled pattern of the channel's name; the first match counts.
         capacity_bytes: How many bytes of messages a mailbox in this process holds behind the first, which it takes
             whatever its size. A message counts its msgpack. Queues on the server are bounded in messages.
+        history: Of which groups the newest messages are kept on the servers, as for the in-process layer; a group is a
+            stream there. Give all processes the same. Not with ``wire="channels_redis"``.
+        history_bytes: How many bytes of these messages this process holds as well, as the in-process layer does, so
+            that clients that come back cost the server nothing.
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
         on_reconnect: The same, when it is back.
         symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
@@ -115,6 +119,8 @@ class RedisChannelLayer(NativeChannelLayer):
         serializer_format: str = RedisOptions.serializer_format,
         *,
         capacity_bytes: int = RedisOptions.capacity_bytes,
+        history: HistorySetting | None = RedisOptions.history,
+        history_bytes: int = RedisOptions.history_bytes,
         on_gap: str | None = RedisOptions.on_gap,
         gap: Callable[[Gap], object] | None = None,
         wire: Wire | None = RedisOptions.wire,
@@ -139,6 +145,8 @@ class RedisChannelLayer(NativeChannelLayer):
             capacity=capacity,
             channel_capacity=channel_capacity,
             capacity_bytes=capacity_bytes,
+            history=history,
+            history_bytes=history_bytes,
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             on_gap=on_gap,
@@ -166,6 +174,8 @@ class RedisChannelLayer(NativeChannelLayer):
             limits.capacity,
             limits.channel_capacity,
             capacity_bytes=limits.capacity_bytes,
+            history=history,
+            history_bytes=limits.history_bytes,
             strict=True,
             wake=wake,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from headrace._layers.base import BaseChannelLayer, LayerOptions, check_capacity, check_seconds
+from headrace._layers.histories import check_history
 from headrace._layers.hosts import Host, HostSetting, as_mappings, parse_hosts
 from headrace._layers.limits import Limits, limits_of
 from headrace._layers.native import LayerConfig
@@ -113,6 +114,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
     _refuse_cluster_with(arranged, parsed, chosen_wire)
     _one_of("wake", options.wake, ("direct", "future"))
     _refuse_other_formats(options.serializer_format, chosen_wire)
+    _refuse_history(options.history, chosen_wire, arranged, parsed)
     ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
     if options.random_prefix_length is not None:
         ignored["random_prefix_length"] = _RANDOM_PREFIX
@@ -130,9 +132,11 @@ def check_options(options: RedisOptions) -> RedisConfig:
             # Globs go to the native side as they are, and not as the regular expressions that the base makes of them.
             channel_capacity=list(globs) if globs else list(base.channel_capacity),
             capacity_bytes=check_capacity("capacity_bytes", limits.capacity_bytes),
+            history_bytes=check_capacity("history_bytes", limits.history_bytes),
             # Only what msgpack can carry leaves the process.
             strict=True,
             direct_wake=options.wake == "direct",
+            history=check_history(options.history),
         ),
         given=as_mappings(options.hosts),
         hosts=parsed,
@@ -152,6 +156,22 @@ def check_options(options: RedisOptions) -> RedisConfig:
         on_gap=_message_type("on_gap", options.on_gap),
         ignored=ignored,
     )
+
+
+def _refuse_history(history: object, wire: Wire, topology: Topology, hosts: tuple[Host, ...]) -> None:
+    """Refuse a history where none can be kept; a prefix with a brace is refused by the native side."""
+    if not history:
+        return
+    if wire == "channels_redis":
+        raise ValueError(
+            "history needs the wire format of headrace: messages of wire='channels_redis' have no number by which one "
+            "is known again; leave out one of them"
+        )
+    if topology == "cluster" and any(host.endpoint.protocol == 2 for host in hosts):
+        raise ValueError(
+            "history needs sharded pub/sub on a cluster, and so RESP3: leave out the 'protocol' of the hosts, or "
+            "history"
+        )
 
 
 def _one_of(argument: str, value: Any, choices: Sequence[Any]) -> Any:

@@ -5,9 +5,11 @@ for it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from headrace._core import Ledger, MemoryLayer, RedisLayer, Reply, SendReport
+from headrace._layers.close_message import close_message
+from headrace._websocket.codes import FORBIDDEN
 
 __all__ = ["SendingLayer"]
 
@@ -23,6 +25,7 @@ class SendingLayer:
     _send_soon: Callable[[str, Any], Reply | None]
     _group_send: Callable[[str, Any, _Exclude], SendReport | Reply]
     _group_send_soon: Callable[[str, Any, _Exclude], SendReport | Reply]
+    _overridden: ClassVar[frozenset[str]]
 
     def _bind_sending(self) -> None:
         # Bound once: a lookup less on every message.
@@ -112,6 +115,63 @@ class SendingLayer:
         """
         send = self._group_send if confirm else self._group_send_soon
         report = send(group, message, exclude)
+        return report if type(report) is SendReport else report.wait()
+
+    async def group_close(
+        self, group: str, code: int = FORBIDDEN, reason: str = "", *, exclude: _Exclude = ()
+    ) -> SendReport:
+        """Close the WebSockets of a group, in all processes, with one ``group_send``.
+
+        Each consumer and socket server closes its connection when it has handled what was sent to it before; then its
+        ``disconnect`` is called with the code. A full mailbox takes this message too, whatever its ``overflow``, and
+        keeps it longer than others, for ``group_expiry``. Who joins the group later is not touched.
+
+        Whatever else receives from a channel of the group gets ``{"type": "headrace.close", "code": ..., "reason":
+        ...}``, and does with it what it likes: a subscription, a queue, ``receive``. A consumer of Channels' own
+        handles it in a method ``headrace_close``.
+
+        Args:
+            group: The group; one without members is no error.
+            code: What to close with.
+            reason: A text of at most 123 bytes.
+            exclude: A channel, or several, to pass by.
+
+        Returns:
+            As ``group_send``.
+
+        Raises:
+            TypeError, ValueError: The code cannot be sent, or the reason is no text or too long.
+            LayerUnavailable, LayerClosed: As ``group_send``.
+        """
+        message = close_message(code, reason)
+        if "group_send" in self._overridden:
+            # One that is written as Channels' has no ``exclude``.
+            overridden = (
+                self.group_send(group, message, exclude=exclude) if exclude else self.group_send(group, message)
+            )
+            return await overridden
+        report = self._engine.group_close(group, message, exclude)
+        return report if type(report) is SendReport else await report
+
+    def group_close_sync(
+        self, group: str, code: int = FORBIDDEN, reason: str = "", *, exclude: _Exclude = (), confirm: bool = False
+    ) -> SendReport:
+        """Do what ``group_close`` does, from any thread, with or without a loop: in a signal handler, say.
+
+        It waits for a server as ``group_send_sync`` does.
+
+        Raises:
+            TypeError, ValueError, LayerUnavailable, LayerClosed: As ``group_close``.
+        """
+        message = close_message(code, reason)
+        if "group_send" in self._overridden:
+            return (
+                self.group_send_sync(group, message, exclude=exclude)
+                if exclude
+                else self.group_send_sync(group, message)
+            )
+        close = self._engine.group_close if confirm else self._engine.group_close_soon
+        report = close(group, message, exclude)
         return report if type(report) is SendReport else report.wait()
 
     async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:

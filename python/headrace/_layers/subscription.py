@@ -24,10 +24,12 @@ class Subscription:
         max_backlog: int | None,
         max_backlog_bytes: int | None,
         overflow: Overflow,
+        since: str | int | None = None,
     ) -> None:
         check_limits("", max_backlog, max_backlog_bytes, overflow, _OVERFLOWS)
         self._layer = layer
         self._groups = groups
+        self._since = since
         self._limits = max_backlog, overflow, max_backlog_bytes
         # That of the context; another each time.
         self._mailbox: Mailbox | None = None
@@ -38,8 +40,9 @@ class Subscription:
         self._mailbox = mailbox = Mailbox(self._layer, *self._limits)
         try:
             inbox = await mailbox.open()
-            for group in self._groups:
-                await mailbox.join(group)
+            joined = [await mailbox.join(group, self._since) for group in self._groups]
+            if self._since is not None:
+                inbox.note_complete(all(joined))
         except BaseException:
             self._mailbox = None
             mailbox.close()
@@ -56,16 +59,23 @@ class Subscription:
         if mailbox is not None and mailbox.close() and mailbox.inbox is not None:
             mailbox.inbox.end()
 
-    async def join(self, group: str) -> None:
+    async def join(self, group: str, since: str | int | None = None) -> bool | None:
         """Get what is sent to one more group from now on, until the context ends; returns when that is so.
+
+        Args:
+            group: The group.
+            since: A position in its stream, or a number of messages: what was missed is received first.
+
+        Returns:
+            As the layer's ``group_add``: whether that is all; None without ``since``.
 
         Raises:
             RuntimeError: The context has not been entered, or has ended.
-            TypeError: The name is not valid.
+            TypeError, ValueError: As ``group_add``.
             LayerUnavailable, LayerClosed: As the layer's ``group_add``; nothing was joined.
         """
         try:
-            await self._of_context().join(group)
+            return await self._of_context().join(group, since)
         except ConnectionClosed:
             raise RuntimeError(f"the subscription was left while it joined {group!r}") from None
 

@@ -32,7 +32,15 @@ LIMIT = 16 * 1024 * 1024
 _UNUSED = 4
 """Layers that are kept although nobody uses them."""
 
-_MEMORY_SETTINGS = {"expiry", "group_expiry", "capacity", "channel_capacity", "capacity_bytes"}
+_MEMORY_SETTINGS = {
+    "expiry",
+    "group_expiry",
+    "capacity",
+    "channel_capacity",
+    "capacity_bytes",
+    "history",
+    "history_bytes",
+}
 _OWN_SETTINGS = {"hosts", "allow_memory", "max_message_bytes"}
 _HOST_OPTIONS = {"address", "host", "port", "sentinels"}
 _CLUSTER_MARKS = ("cluster", "is_cluster")

@@ -8,7 +8,9 @@ from headrace._layers.hosts import HostSetting
 from headrace._sockets.backend import backend_of
 from headrace._sockets.hub import Hub
 from headrace._sockets.stats import BroadcasterStats
-from headrace._sockets.topics import Topic
+from headrace._sockets.topics import Topic, group_of, topics_of
+from headrace._websocket.codes import FORBIDDEN
+from headrace._websocket.resume import Replaceable
 from headrace.typing import ChannelLayer
 
 __all__ = ["Broadcaster"]
@@ -56,7 +58,7 @@ class Broadcaster:
 
     # Broadcasting.
 
-    def broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:
+    def broadcast(self, channel: Topic | Collection[Topic], data: Any) -> str | None:
         """Send data to a topic, or to each of several, in a few microseconds.
 
         With hosts it blocks for up to ``send_timeout`` seconds while 64 MiB wait for the server, until there is room.
@@ -66,6 +68,10 @@ class Broadcaster:
             data: What JSON can hold: dict, list, tuple, str, int, float, bool, None. Bytes too, for subscribers that
                 have an encoder for them.
 
+        Returns:
+            The position of what was broadcast, if it went to one topic of this process that the layer keeps a
+            ``history`` of. Else None: with hosts it is not waited for, and ``async_broadcast`` tells.
+
         Raises:
             TypeError, ValueError: A topic or the data cannot be carried; nothing was sent.
             MessageTooLarge: The data takes more bytes than ``max_message_bytes``.
@@ -73,41 +79,80 @@ class Broadcaster:
                 been sent to.
             LayerClosed: The layer was closed.
         """
-        self._headrace_hub.broadcast(channel, data)
+        return self._headrace_hub.broadcast(channel, data)
 
     def broadcast_many(self, channels: Collection[Topic], data: Any) -> None:
         """Do what ``broadcast`` does, for several topics."""
         self.broadcast(_several(channels), data)
 
-    async def async_broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:
+    async def async_broadcast(self, channel: Topic | Collection[Topic], data: Any) -> str | None:
         """Send data to a topic, or to each of several; returns when the server has it.
+
+        Returns:
+            The position of what was broadcast, if it went to one topic that the layer keeps a ``history`` of; else
+            None.
 
         Raises:
             LayerUnavailable: The server could not be reached, did not answer in time, or refused.
             TypeError, ValueError, MessageTooLarge, LayerClosed: As ``broadcast``.
         """
-        await self._headrace_hub.async_broadcast(channel, data)
+        return await self._headrace_hub.async_broadcast(channel, data)
 
     async def async_broadcast_many(self, channels: Collection[Topic], data: Any) -> None:
         """Do what ``async_broadcast`` does, for several topics, with one wait."""
         await self.async_broadcast(_several(channels), data)
 
-    # Subscribing.
+    def close_sockets(self, channel: Topic | Collection[Topic], code: int = FORBIDDEN, reason: str = "") -> None:
+        """Close the sockets that are subscribed to a topic, or to one of several, in all processes.
 
-    def subscribe(self, channel: Topic) -> None:
-        """Get what is broadcast to a topic from now on.
+        Each closes when it has delivered what was broadcast to it before, also where its mailbox is full. Broadcasters
+        without a socket pass it by. Like ``broadcast`` it does not wait for a server.
+
+        Args:
+            channel: The topic, or a list, tuple or set of topics.
+            code: What to close with; ``disconnect`` gets it.
+            reason: A text of at most 123 bytes.
 
         Raises:
-            TypeError, ValueError: It is no topic.
+            TypeError, ValueError: It is no topic, the code cannot be sent, or the reason is no text or too long.
+            LayerUnavailable, LayerClosed: As ``broadcast``.
+        """
+        for topic in topics_of(channel):
+            self._headrace_hub.layer.group_close_sync(group_of(topic), code, reason)
+
+    async def async_close_sockets(
+        self, channel: Topic | Collection[Topic], code: int = FORBIDDEN, reason: str = ""
+    ) -> None:
+        """Do what ``close_sockets`` does; returns when the server has been told."""
+        for topic in topics_of(channel):
+            await self._headrace_hub.layer.group_close(group_of(topic), code, reason)
+
+    # Subscribing.
+
+    def subscribe(self, channel: Topic, since: str | int | None = None) -> bool | None:
+        """Get what is broadcast to a topic from now on, or what was broadcast behind a position first.
+
+        Args:
+            channel: The topic.
+            since: A ``position``, of this topic or of several; or how many of the newest broadcasts to get first,
+                which may be 0. Either way ``position`` holds this topic from now on.
+
+        Returns:
+            With ``since``, whether all that was broadcast behind it comes, in order and before what comes later; False
+            if nobody knows what that was, and none of it comes then. None without, and where an event loop runs.
+
+        Raises:
+            TypeError, ValueError: It is no topic, or ``since`` is wrong; or the layer keeps no ``history`` of the
+                topic, or ``position`` would hold more than 16 topics.
             ConnectionClosed: The socket has been closed.
             LayerUnavailable: The server could not be reached in time.
             LayerClosed: The layer was closed.
         """
-        self._headrace_hub.subscribe(channel)
+        return self._headrace_hub.subscribe(channel, since)
 
-    async def async_subscribe(self, channel: Topic) -> None:
-        """Get what is broadcast to a topic from now on; returns when that is so. Raises as ``subscribe``."""
-        await self._headrace_hub.async_subscribe(channel)
+    async def async_subscribe(self, channel: Topic, since: str | int | None = None) -> bool | None:
+        """Do what ``subscribe`` does, and return when that is so."""
+        return await self._headrace_hub.async_subscribe(channel, since)
 
     def unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; no error if it was not subscribed to. Never blocks.
@@ -122,6 +167,15 @@ class Broadcaster:
     async def async_unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; see ``unsubscribe``."""
         await self._headrace_hub.async_unsubscribe(channel)
+
+    @Replaceable
+    def position(self) -> str | None:
+        """Where it is in the topics that it subscribed to with ``since``, up to the latest broadcast that it got.
+
+        Text of letters, digits, ``-``, ``_`` and dots, of at most 656 characters; None without such a topic. What a
+        full mailbox has dropped stays behind it, with all that came after.
+        """
+        return self._headrace_hub.position()
 
     @property
     def subscriptions(self) -> frozenset[str]:

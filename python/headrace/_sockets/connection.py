@@ -22,7 +22,11 @@ from headrace._dispatch import (
     current_executor,
     restore_executor,
 )
+from headrace._drain import has_ended, is_draining, lives
+from headrace._frames.extension import sender_of
+from headrace._layers.close_message import CLOSE_TYPE, code_and_reason
 from headrace._sockets.backend import Backend
+from headrace._sockets.ending import begin_expiry, cut_off, end_for
 from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
@@ -37,13 +41,16 @@ from headrace._websocket.codes import (
     NO_STATUS,
     NOT_LOGGED_IN,
     POLICY_VIOLATION,
+    SERVICE_RESTART,
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
 )
+from headrace._websocket.expiry import of_instance
 from headrace._websocket.handshake import refuse_handshake
 from headrace._websocket.lane import Unfinished, deliver, stand_in
 from headrace._websocket.phase import Phase
 from headrace._websocket.rate import Rate, TokenBucket
+from headrace._websocket.resume import echoed
 from headrace.exceptions import ConnectionClosed, LayerUnavailable
 from headrace.typing import Message, Receive, Send
 
@@ -75,6 +82,7 @@ class Connection:
 
     __slots__ = (
         *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
+        "__weakref__",
         *("_bucket", "_closed_over_rate", "_dropped_over_rate"),
         *("_passes_on", "_server", "hub", "incoming", "outgoing"),
     )
@@ -97,7 +105,7 @@ class Connection:
         # are compared here and not when the class is made, because tracers and tests replace them later.
         self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
         self.hub = Hub(kind.__name__, backend, None, self._server, mailbox)
-        self.outgoing = Outgoing(self._server, send, self.hub)
+        self.outgoing = Outgoing(self._server, sender_of(server.scope, send), self.hub)
         self.incoming = Incoming(self._server, receive, self.outgoing)
         self._delivering: asyncio.Task[None] | None = None
         # Tells the client; its own task, so that whoever asked for the close may be cancelled.
@@ -150,6 +158,7 @@ class Connection:
         self.incoming.task = asyncio.current_task()
         self.hub.loop = asyncio.get_running_loop()
         self.hub.may_run_loop = False
+        lives(self)
         cancelled, executor = False, current_executor()
         try:
             if self._server.overflow == "close":
@@ -164,6 +173,7 @@ class Connection:
             if cancelled:
                 raise
         finally:
+            has_ended(self)
             if asyncio._get_running_loop() is None:
                 # The loop was closed before its tasks had ended: nothing can be waited for.
                 self.hub.mailbox.close()
@@ -191,13 +201,17 @@ class Connection:
     async def _open(self) -> None:
         self.outgoing.in_handshake = True
         code = await self._refusal()
+        if is_draining():
+            code = TRY_AGAIN_LATER
         if self.hub.phase is not Phase.OPEN:
             return  # closed meanwhile, which has refused it
         if code is not None:
             await self._refuse(code)
             return
         accept: Message = {"type": "websocket.accept"}
-        if self._server.subprotocol is not None:
+        if self._server.subprotocol is None and (echo := echoed(self._server.scope)) is not None:
+            accept["subprotocol"] = echo
+        elif self._server.subprotocol is not None:
             accept["subprotocol"] = self._server.subprotocol
             if self._server.subprotocol not in (self._server.scope.get("subprotocols") or ()):
                 _logger.warning(
@@ -214,6 +228,7 @@ class Connection:
         except Exception as error:
             self._note_error("connect")
             await self._close(TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR)
+        begin_expiry(self, self._server, self._hooks.expires_at)
 
     async def _refusal(self) -> int | None:
         """Return the code to refuse the connection with, or None to accept it."""
@@ -304,7 +319,10 @@ class Connection:
 
     async def _call(self, name: str, *arguments: Any) -> Any:
         """Call a hook: here if it is a coroutine function or of the base class, else in a thread."""
-        hook = getattr(self._server, name)
+        return await self.call_method(getattr(self._server, name), *arguments)
+
+    async def call_method(self, hook: Any, *arguments: Any) -> Any:
+        """Call a method of the server: here if it is a coroutine function or of the base class, else in a thread."""
         if inspect.iscoroutinefunction(hook):
             return await hook(*arguments)
         if getattr(hook, "__func__", None) in self._hooks.unchanged:
@@ -326,6 +344,45 @@ class Connection:
         # One traceback is enough: a client could fill the log.
         _logger.error("%r: %s() failed: %r", self, hook, error, exc_info=self._errors == 1)
         return True
+
+    # What ends it beside its client.
+
+    async def call_hook(self, name: str) -> None:
+        """Call a hook that takes nothing."""
+        await self._call(name)
+
+    def note_failure(self, hook: str) -> None:
+        """Log and count what a hook has raised."""
+        self._note_error(hook)
+
+    def note_stuck(self) -> None:
+        """Count a hook that has not ended in time."""
+        self._errors += 1
+
+    def is_accepted(self) -> bool:
+        """Tell whether the connection is served, and was accepted."""
+        return self.hub.loop is not None and self._has_begun and self.is_open()
+
+    def own_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that it is served in."""
+        return self.hub.own_loop()
+
+    def begin_drain(self) -> None:
+        """Call ``on_drain``; one that is being let in is refused instead."""
+        if self.is_open() and not self.outgoing.in_handshake:
+            end_for(self, "on_drain", SERVICE_RESTART)
+
+    def cut_off_drain(self, seconds: float) -> None:
+        """End it, although its hooks have not: cancel the one that is at work."""
+        cut_off(self, "on_drain", seconds)
+        if self.is_open():
+            self.outgoing.note_closed(SERVICE_RESTART)
+            self._begin_closing()
+        self.incoming.cancel_hook()
+
+    async def close_with(self, code: int) -> None:
+        """Close, unless something has ended the connection already; in its loop."""
+        await self._close(code)
 
     # The lane of broadcasts.
 
@@ -376,8 +433,13 @@ class Connection:
     async def _deliver(self, message: dict[str, Any]) -> None:
         topic = message.get("topic")
         if not isinstance(topic, str) or topic not in self.hub.mailbox.groups:
+            if message.get("type") == CLOSE_TYPE:
+                self._close_by_group(message)
+                return
             self.hub.dropped_unsubscribed += 1
             return
+        if self.hub.progress is not None:
+            self.hub.note(message)
         try:
             if self._passes_on:
                 server = self._server
@@ -460,6 +522,13 @@ class Connection:
             self.outgoing.note_closed(TRY_AGAIN_LATER)
             self._begin_closing()
 
+    def _close_by_group(self, message: dict[str, Any]) -> None:
+        """Close, as ``group_close`` has told it; called in the loop."""
+        if self.hub.phase is Phase.OPEN:
+            code, reason = code_and_reason(message)
+            self.outgoing.note_closed(code)
+            self._begin_closing(reason)
+
     async def _close(self, code: int) -> None:
         """Close, unless something has ended the connection already."""
         if self.hub.phase is Phase.OPEN:
@@ -470,16 +539,16 @@ class Connection:
         """Tell the client, and call the task away from where it waits for more of it; also if this is cancelled."""
         await asyncio.shield(self._begin_closing())
 
-    def _begin_closing(self) -> "asyncio.Task[None]":
+    def _begin_closing(self, reason: str = "") -> "asyncio.Task[None]":
         # It may be at a send that the client delays; and what waits is not to go out behind the close.
         self._stop_delivering()
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._tell_closed())
+            self._closing = asyncio.get_running_loop().create_task(self._tell_closed(reason))
         return self._closing
 
-    async def _tell_closed(self) -> None:
+    async def _tell_closed(self, reason: str) -> None:
         try:
-            await self.outgoing.tell_closed()
+            await self.outgoing.tell_closed(reason)
         finally:
             self.incoming.call_away()
 
@@ -507,6 +576,8 @@ class Connection:
                 _logger.error("%r ends while its async_handle_received_broadcast() ignores its cancel", self)
         if self.outgoing.owes_close:
             await asyncio.wait({self._begin_closing()})
+        if (expiry := of_instance(self._server)) is not None:
+            expiry.end()
         if self.hub.mailbox.inbox is not None:
             self.hub.mailbox.inbox.attend(None)  # the other half of a cycle
         self.hub.mailbox.close()

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from headrace._layers.mailbox import Overflow
 from headrace._sockets.payload import Encoder
+from headrace._websocket.expiry import ExpiresAt
 from headrace._websocket.rate import Rate
 from headrace.typing import Scope
 
@@ -41,6 +42,7 @@ class Hooks:
         is_guarded: Not everybody is let in.
         rate: How much each client may send; None for any amount.
         has_told_rate: The log was told that a client of the class has sent more.
+        expires_at: When each connection ends; None if the class does not say.
     """
 
     unchanged: frozenset[Any]
@@ -48,3 +50,4 @@ class Hooks:
     is_guarded: bool = False
     rate: Rate | None = None
     has_told_rate: bool = False
+    expires_at: ExpiresAt | None = None

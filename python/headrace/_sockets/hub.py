@@ -19,8 +19,9 @@ from headrace._sockets.later import Later
 from headrace._sockets.loop import background_loop, begun, ensure_running
 from headrace._sockets.mailbox import TopicMailbox
 from headrace._sockets.payload import broadcast_message, data_of, encoded
-from headrace._sockets.topics import Topic, topic_of, topics_of
+from headrace._sockets.topics import Topic, group_of, topic_of, topics_of
 from headrace._websocket.phase import Phase
+from headrace._websocket.resume import POSITION, Progress, check_since, dropped_of, part_of
 from headrace.exceptions import ConnectionClosed
 from headrace.layers import InMemoryChannelLayer
 
@@ -58,13 +59,14 @@ class Hub:
             again.
         phase: How far the connection of the socket server has come; a broadcaster of its own stays open.
         mailbox: Where the messages of its topics wait.
+        progress: How far it has come in its topics; made when it subscribes to one with ``since``.
         sends: The plain sends to a client in an event loop; made when there is one.
         dropped_unsubscribed: Messages of topics that it was not subscribed to any more.
     """
 
     __slots__ = (
         *("_backend", "_broadcasts", "_name", "_process", "_server"),
-        *("dropped_unsubscribed", "later", "layer", "loop", "mailbox", "may_run_loop", "phase", "sends"),
+        *("dropped_unsubscribed", "later", "layer", "loop", "mailbox", "may_run_loop", "phase", "progress", "sends"),
     )
 
     def __init__(
@@ -93,6 +95,7 @@ class Hub:
         self.dropped_unsubscribed = 0
         self.later = Later(self._name)
         self.sends: Later | None = None
+        self.progress: Progress | None = None
         self.mailbox = TopicMailbox(self.layer) if mailbox is None else mailbox
 
     def __repr__(self) -> str:
@@ -103,23 +106,36 @@ class Hub:
 
     # Broadcasting.
 
-    def broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:
-        """Send data to a topic, or to each of several, in a few microseconds."""
+    def broadcast(self, channel: Topic | Collection[Topic], data: Any) -> str | None:
+        """Send data to a topic, or to each of several, in a few microseconds; return its position if that is known."""
         messages = self._messages(channel, data)
-        if self.later.is_busy() or not all(map(self._send_soon, messages)):
+        if self.later.is_busy():
             self.later.begin(partial(self._send_all, messages), self.own_loop())
-        else:
+            return None
+        if len(messages) == 1 and self._knows_positions():
+            report = self.layer.group_send_sync(messages[0]["type"], messages[0])
+            self._count(1)
+            return _position_of(report)
+        if all(map(self._send_soon, messages)):
             self._count(len(messages))
+        else:
+            self.later.begin(partial(self._send_all, messages), self.own_loop())
+        return None
+
+    def _knows_positions(self) -> bool:
+        """Tell whether a send that waits for nothing knows the position: none of a server's does."""
+        layer = self.layer
+        return isinstance(layer, InMemoryChannelLayer) and "group_send" not in layer._overridden
 
     def _send_soon(self, message: dict[str, Any]) -> bool:
         soon: bool = self.layer._group_send_unattended(message["type"], message, self.later.ledger)
         return soon
 
-    async def async_broadcast(self, channel: Topic | Collection[Topic], data: Any) -> None:
-        """Send data to a topic, or to each of several; returns when the server has it."""
+    async def async_broadcast(self, channel: Topic | Collection[Topic], data: Any) -> str | None:
+        """Send data to a topic, or to each of several; returns its position when the server has it."""
         messages = self._messages(channel, data)
         await self.later.before()
-        await self._send_all(messages)
+        return await self._send_all(messages)
 
     def _messages(self, channel: object, data: Any) -> list[dict[str, Any]]:
         self.mind_fork()
@@ -131,12 +147,13 @@ class Hub:
         payload = encoded(data, self._backend.limit)
         return [broadcast_message(topic, payload) for topic in topics]
 
-    async def _send_all(self, messages: list[dict[str, Any]]) -> None:
+    async def _send_all(self, messages: list[dict[str, Any]]) -> str | None:
         if len(messages) == 1:
-            await self.layer.group_send(messages[0]["type"], messages[0])
+            report = await self.layer.group_send(messages[0]["type"], messages[0])
         else:
-            await self.layer.group_send_many([(message["type"], message) for message in messages])
+            report = await self.layer.group_send_many([(message["type"], message) for message in messages])
         self._count(len(messages))
+        return _position_of(report)
 
     def _count(self, messages: int) -> None:
         with self.later.lock:
@@ -160,21 +177,53 @@ class Hub:
 
     # Subscribing.
 
-    def subscribe(self, channel: Topic) -> None:
-        """Get what is broadcast to a topic from now on."""
-        topic = topic_of(channel)
+    def subscribe(self, channel: Topic, since: str | int | None = None) -> bool | None:
+        """Get what is broadcast to a topic from now on, or behind a position."""
+        topic, since = topic_of(channel), check_since(since)
         self._check_subscribe()
-        if self.may_block():
+        if not self.may_block():
+            self.later.begin(partial(self._join, topic, since), self.own_loop())
+        elif since is None:
             self.mailbox.join_sync(topic)
         else:
-            self.later.begin(partial(self.mailbox.join, topic), self.own_loop())
+            joining = _Joining(self, topic, since, self.layer.group_position_sync(group_of(topic)))
+            with joining:
+                return joining.joined(self.mailbox.join_sync(topic, joining.since))
+        return None
 
-    async def async_subscribe(self, channel: Topic) -> None:
-        """Get what is broadcast to a topic from now on; returns when that is so."""
-        topic = topic_of(channel)
+    async def async_subscribe(self, channel: Topic, since: str | int | None = None) -> bool | None:
+        """Get what is broadcast to a topic from now on, or behind a position; returns when that is so."""
+        topic, since = topic_of(channel), check_since(since)
         self._check_subscribe()
         await self.later.before()
-        await self.mailbox.join(topic)
+        return await self._join(topic, since)
+
+    async def _join(self, topic: str, since: str | int | None) -> bool | None:
+        if since is None:
+            await self.mailbox.join(topic)
+            return None
+        joining = _Joining(self, topic, since, await self.layer.group_position(group_of(topic)))
+        with joining:
+            return joining.joined(await self.mailbox.join(topic, joining.since))
+
+    def need_progress(self) -> Progress:
+        """Return how far it has come in its topics, from now on."""
+        if self.progress is None:
+            self.progress = Progress(None, self._dropped)
+        return self.progress
+
+    def _dropped(self) -> int:
+        inbox = self.mailbox.inbox
+        return 0 if inbox is None else dropped_of(self.layer, inbox.channel)
+
+    def note(self, message: dict[str, Any]) -> None:
+        """Note that a broadcast has come."""
+        if self.progress is not None and (position := message.get(POSITION)) is not None:
+            self.progress.note(position)
+
+    def position(self) -> str | None:
+        """Return where it is in the topics that it subscribed to with ``since``."""
+        return None if self.progress is None else self.progress.text()
 
     def unsubscribe(self, channel: Topic) -> None:
         """Get nothing more of a topic; no error if it was not subscribed to. Never blocks."""
@@ -222,6 +271,7 @@ class Hub:
             message = await anext(inbox)
             topic = message.get("topic")
             if topic in self.mailbox.groups:
+                self.note(message)
                 return topic, data_of(message)
             self.dropped_unsubscribed += 1
 
@@ -304,6 +354,46 @@ class Hub:
     def may_block(self) -> bool:
         """Tell whether this thread has no event loop that would stand still."""
         return asyncio._get_running_loop() is None
+
+
+class _Joining:
+    """A topic that is being subscribed to with ``since``; it is forgotten if that fails.
+
+    Args:
+        hub: Who subscribes.
+        topic: The topic.
+        since: What it was asked to go on behind: a token, which may be of several topics, or a number of messages.
+        end: Where the topic is; None if it has no history, which the layer refuses.
+
+    Attributes:
+        since: What to ask the layer for.
+    """
+
+    def __init__(self, hub: Hub, topic: str, since: str | int, end: str | None) -> None:
+        self._progress, self._group, self._end = hub.need_progress(), group_of(topic), end
+        self.since = part_of(since, self._group) if isinstance(since, str) else since or end or since
+        if end is not None:
+            # A topic that it has already begins anew.
+            self._progress.keep([group_of(each) for each in hub.mailbox.groups if each != topic])
+            self._progress.joining(self._group, self.since or end if isinstance(self.since, str) else None)
+
+    def joined(self, complete: bool | None) -> bool | None:
+        if self._end is not None:
+            position = self.since if isinstance(self.since, str) else None
+            self._progress.joined(self._group, position, self._end, bool(complete))
+        return complete
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is not None:
+            self._progress.left(self._group)
+
+
+def _position_of(report: Any) -> str | None:
+    # Of a subclass's own group_send it may be anything.
+    position: str | None = getattr(report, "position", None)
+    return position
 
 
 def _log_failure(future: "Future[Any]") -> None:

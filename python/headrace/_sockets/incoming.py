@@ -178,6 +178,11 @@ class Incoming:
         if self._is_receiving:
             self._cancel_task()
 
+    def cancel_hook(self) -> None:
+        """Cancel the hook that is at work, if one is."""
+        if self._hook_began is not None:
+            self._cancel_task()
+
     def _cancel_task(self) -> bool:
         if self.task is None or self.is_called_away:
             return False

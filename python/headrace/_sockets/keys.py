@@ -16,8 +16,8 @@ def key_of(settings: Mapping[str, Any]) -> Hashable:
 
     It keeps what the settings hold, so that nothing else can be taken for it.
     """
-    # Of the patterns of channel_capacity the first that matches counts.
-    ordered = {"channel_capacity"}
+    # Of their patterns the first that matches counts.
+    ordered = {"channel_capacity", "history"}
     names = sorted(settings, key=str)
     return tuple((name, _frozen(settings[name], _DEPTH, ordered=name in ordered)) for name in names)
 

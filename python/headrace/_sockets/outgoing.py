@@ -133,9 +133,13 @@ class Outgoing:
         self.owes_close = owes_close
         self.hub.mailbox.close()
 
-    async def tell_closed(self) -> None:
+    async def tell_closed(self, reason: str = "") -> None:
         """Tell the client that the connection is closed."""
-        error = await send_close(self.asgi_send, {"type": "websocket.close", "code": self.code})
+        message: Message = {"type": "websocket.close", "code": self.code}
+        error = await send_close(self.asgi_send, {**message, "reason": reason} if reason else message)
+        if error is not None and not isinstance(error, OSError):  # nor a timeout, which is one
+            # Daphne sends no code but 1000 and those from 3000 on.
+            error = await send_close(self.asgi_send, {"type": "websocket.close"})
         if error is not None:
             _logger.debug("%r was closed before its client was told: %r", self.hub, error)
 

@@ -5,7 +5,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, cast, overload
 
 from asgiref.sync import markcoroutinefunction
 
@@ -15,22 +15,34 @@ from headrace._layers.mailbox import Overflow
 from headrace._sockets.backend import backend_of
 from headrace._sockets.broadcaster import Broadcaster
 from headrace._sockets.connection import Connection
+from headrace._sockets.ending import watch_expiry
 from headrace._sockets.hooks import Hooks
 from headrace._sockets.nobody import Nowhere, receive_nothing
 from headrace._sockets.payload import Encoder, decode, encode
 from headrace._sockets.stats import SocketStats
+from headrace._websocket.codes import NOT_LOGGED_IN
+from headrace._websocket.expiry import ExpiresAt, Expiry
 from headrace._websocket.rate import OverRate
 from headrace._websocket.read_ahead import READ_AHEAD_BYTES
+from headrace._websocket.resume import Replaceable, position_of_client
 from headrace.typing import Application, ChannelLayer, Receive, Scope, Send
 
 __all__ = ["BaseSocketServer"]
 
 
+def _watch(server: "BaseSocketServer", expiry: Expiry) -> None:
+    connection: Connection | None = vars(server).get("_headrace_connection")
+    # Before it is accepted nothing waits for it; then what was set is.
+    if connection is not None and connection.is_accepted():
+        watch_expiry(connection, expiry)
+
+
 class BaseSocketServer(Broadcaster):
     """One WebSocket. Override its hooks, and give ``as_asgi()`` to a router.
 
-    The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect``, ``on_bad_message`` and ``on_error``, each
-    plain or a coroutine function, and ``configure``. A plain one runs in a pool of threads, and may use Django's ORM.
+    The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect``, ``on_bad_message``, ``on_error``,
+    ``on_expire`` and ``on_drain``, each plain or a coroutine function, and ``configure``. A plain one runs in a pool of
+    threads, and may use Django's ORM.
     They run one at a time, in the order in which frames came; broadcasts are delivered meanwhile, in the order in which
     they were sent.
 
@@ -93,6 +105,12 @@ class BaseSocketServer(Broadcaster):
     send raises ``ConnectionClosed``. So does each send of a task or thread of one's own, that many seconds after
     the connection has ended.
     """
+    expires_at: float | Callable[[], Any] | None = cast(Any, ExpiresAt(None, _watch))
+    """When the connection ends, as ``time.time()`` tells it, or None: ``on_expire`` is called then.
+
+    Set it at any time, in any thread, to move the end. Or define a method of that name: it is asked after ``connect``,
+    and again when the time has come that it said.
+    """
     thread_sensitive: bool = False
     """Whether plain hooks run in the one thread that the transaction of a test is in."""
 
@@ -125,6 +143,8 @@ class BaseSocketServer(Broadcaster):
         super().__init_subclass__(**kwargs)
         check_backlog(cls)
         check_grace(cls)
+        _EXPIRES_AT.of_subclass(cls)
+        said = inspect.getattr_static(cls, "expires_at")
         if inspect.iscoroutinefunction(cls.configure):
             raise TypeError(f"{cls.__name__}.configure must be a plain function: it is called when a server is made")
         for name, arguments in _ARGUMENTS.items():
@@ -140,6 +160,7 @@ class BaseSocketServer(Broadcaster):
             is_guarded=cls.authorize is not BaseSocketServer.authorize,
             rate=rate_of(cls),
             has_told_rate=False,
+            expires_at=said if isinstance(said, ExpiresAt) and said.otherwise is not None else None,
         )
 
     def __init__(
@@ -227,6 +248,26 @@ class BaseSocketServer(Broadcaster):
         self.send(answer)
         return _Settled(None)
 
+    def on_expire(self) -> Awaitable[None] | Any:
+        """React to ``expires_at``: close the connection with 4401. Override it to send a message first.
+
+        Set ``expires_at`` here to go on. What is left open is closed with 4401, also if this raises, or has not ended
+        in ten seconds; both are logged, and counted in ``errors``.
+        """
+        if asyncio._get_running_loop() is not None:
+            return self.async_close(NOT_LOGGED_IN)
+        self.close(NOT_LOGGED_IN)
+        return _Settled(None)
+
+    def on_drain(self) -> Awaitable[None] | Any:
+        """Take leave before the process ends: to be overridden, say to send a last message.
+
+        It is called at a random moment of the ``spread`` of ``headrace.drain``. Then the connection is closed with
+        1012, unless this has closed it; also if this raises, or has not ended in time: both are logged, and counted in
+        ``errors``.
+        """
+        return _Settled(None)
+
     def on_error(self, error: Exception, data: Any) -> Awaitable[None] | Any:
         """Answer a frame that ``receive`` has failed on, if the client is to know; the error was logged and counted."""
         return _Settled(None)
@@ -278,6 +319,14 @@ class BaseSocketServer(Broadcaster):
         """End without telling the client."""
         self._headrace_connection.kill()
 
+    @Replaceable
+    def client_position(self) -> str | None:
+        """Where its client says that it was: ``?resume=...``, or a subprotocol, ``resume.`` and that; None without.
+
+        It may be anything. Give it to ``subscribe``, as ``since``.
+        """
+        return position_of_client(self.scope)
+
     @property
     def is_alive(self) -> bool:
         """Whether the client can be sent to; False from the first sign of the end."""
@@ -328,6 +377,8 @@ class BaseSocketServer(Broadcaster):
         """Read the counters of this socket; those of the whole process are in ``layer.stats()``."""
         return SocketStats(**self._headrace_connection.counts())
 
+
+_EXPIRES_AT: ExpiresAt = vars(BaseSocketServer)["expires_at"]
 
 _OF_CLASS = ("max_backlog", "max_backlog_bytes", "read_ahead_bytes", "overflow", "grace_period", "thread_sensitive")
 """Settings that are attributes of the class alone."""
@@ -392,12 +443,14 @@ _ARGUMENTS = {
     "receive": ("data",),
     "on_bad_message": ("raw", "error"),
     "on_error": ("error", "data"),
+    "on_expire": (),
+    "on_drain": (),
     "async_handle_received_broadcast": ("channel", "data"),
     "configure": (),
 }
 """What the methods are called with that a class may override, but for ``disconnect``, which may do without."""
 
-_HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error")
+_HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error", "on_expire", "on_drain")
 _SENDS = ("async_send", "async_handle_received_broadcast")
 BaseSocketServer._headrace_hooks = Hooks(frozenset(getattr(BaseSocketServer, name) for name in (*_HOOKS, *_SENDS)))
 

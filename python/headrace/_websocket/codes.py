@@ -8,6 +8,7 @@ __all__ = [
     "NO_ROUTE",
     "NO_STATUS",
     "POLICY_VIOLATION",
+    "SERVICE_RESTART",
     "SERVICE_UNAVAILABLE",
     "TRY_AGAIN_LATER",
     "UNSUPPORTED_DATA",
@@ -20,6 +21,8 @@ NO_STATUS, ABNORMAL_CLOSURE = 1005, 1006
 POLICY_VIOLATION = 1008
 """Sent to a client that sends more than its ``rate_limit``."""
 INTERNAL_ERROR = 1011
+SERVICE_RESTART = 1012
+"""Sent when the process is drained: the client may come back at once, to another."""
 TRY_AGAIN_LATER = 1013
 """Sent to a client that does not read fast enough, and to one that came while the layer has no server."""
 

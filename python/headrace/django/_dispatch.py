@@ -28,6 +28,9 @@ class _Channels:
     def overrun(self) -> None:
         """Do nothing."""
 
+    def end(self, ending: Any, seconds: float | None) -> None:
+        """Do nothing: they have no such hooks."""
+
 
 async def await_many_dispatch(
     otherwise: Callable[..., Awaitable[None]], sources: Sequence[_Source], dispatch: Callable[[Any], Awaitable[Any]]

@@ -6,6 +6,7 @@ from django.core.checks import register
 
 from headrace.django._checks import check_channel_layers, check_deployment, check_runserver, check_sockets_config
 from headrace.django._patch import apply
+from headrace.django._sign_out import watch_users
 
 __all__ = ["HeadraceConfig"]
 
@@ -18,10 +19,11 @@ class HeadraceConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     verbose_name = "headrace"
 
     def ready(self) -> None:
-        """Register the checks, and patch Channels unless ``HEADRACE_PATCH_CHANNELS`` is False."""
+        """Register the checks, and do what the settings say: patch Channels, and watch the users."""
         register(check_channel_layers)
         register(check_sockets_config)
         register(check_runserver)
         register(check_deployment, deploy=True)
+        watch_users()
         if getattr(settings, "HEADRACE_PATCH_CHANNELS", True):
             apply()

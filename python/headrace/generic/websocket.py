@@ -15,7 +15,7 @@ from asgiref.sync import async_to_sync
 
 from headrace import _json_text as json_text
 from headrace._dispatch import Shared
-from headrace._websocket.codes import UNSUPPORTED_DATA
+from headrace._websocket.codes import NOT_LOGGED_IN, UNSUPPORTED_DATA
 from headrace.consumer import AsyncConsumer, SyncConsumer
 from headrace.db import aclose_old_connections
 from headrace.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
@@ -76,6 +76,35 @@ class AsyncWebsocketConsumer(BaseWebsocketConsumer):
     async def connect(self) -> None:
         """Decide on a new connection: ``accept`` or ``close`` it. Accepts."""
         await self.accept()
+
+    async def join_group(self, group: str, *, newest: int = 0) -> None:
+        """Join a group. With ``resume`` its client gets what it has missed of it first, or is told that it cannot.
+
+        Args:
+            group: The group.
+            newest: How many of its newest messages to get first, where the client does not say what it has, or nobody
+                knows what it has missed; of a group that the layer keeps a ``history`` of.
+
+        Raises:
+            InvalidChannelLayerError: There is no channel layer that has groups.
+            ValueError: The layer keeps no history of the group, and ``newest`` is given; or the client would have to
+                keep the positions of more than 16 groups.
+            TypeError: The name is not valid, or ``newest`` is no number.
+            LayerUnavailable, LayerClosed: As the layer's ``group_add``; the group was not joined.
+        """
+        await self._headrace.join_group(self, group, newest)
+
+    async def resumed(self, group: str, complete: bool) -> None:
+        """Learn that the client has what it missed of a group, if it came with a position: to be overridden.
+
+        Called once for each group with history that ``groups`` or ``join_group`` joins, behind the missed messages and
+        before those that come later.
+
+        Args:
+            group: The group.
+            complete: It got all of them. False if nobody knows what it has missed: none of it was sent then, and the
+                application has to read its state anew. Also False if some were lost on the way here.
+        """
 
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
@@ -168,6 +197,22 @@ class AsyncWebsocketConsumer(BaseWebsocketConsumer):
         """React to a client that has been silent for ``idle_timeout``: close the connection."""
         await self.close()
 
+    async def on_expire(self) -> None:
+        """React to ``expires_at``: close the connection with 4401. Override it to send a message first.
+
+        It is called in its turn, as a handler is. Set ``expires_at`` here to go on. What is left open is closed with
+        4401, also if this raises, which is told to ``on_error``, or has not ended ten seconds after its time.
+        """
+        await self.close(NOT_LOGGED_IN)
+
+    async def on_drain(self) -> None:
+        """Take leave before the process ends: to be overridden, say to send a last message.
+
+        It is called in its turn, as a handler is, at a random moment of the ``spread`` of ``headrace.drain``. Then the
+        connection is closed with 1012, unless this has closed it; also if this raises, which is told to ``on_error``,
+        or has not ended in time.
+        """
+
 
 class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     """A WebSocket whose methods are plain, and run in threads. Override ``connect``, ``receive`` and ``disconnect``.
@@ -192,6 +237,14 @@ class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     def connect(self) -> None:
         """Decide on a new connection: ``accept`` or ``close`` it. Accepts."""
         self.accept()
+
+    def join_group(self, group: str, *, newest: int = 0) -> None:
+        """Join a group; see ``AsyncWebsocketConsumer.join_group``."""
+        session = self._headrace
+        session.in_loop(session.join_group, self, group, newest)
+
+    def resumed(self, group: str, complete: bool) -> None:
+        """Learn that the client has what it missed of a group; see ``AsyncWebsocketConsumer.resumed``."""
 
     def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
         """Accept the connection; see ``AsyncWebsocketConsumer.accept``."""
@@ -249,6 +302,13 @@ class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     def on_idle(self) -> None:  # type: ignore[override]  # the sync twin
         """React to a client that has been silent for ``idle_timeout``: close the connection."""
         self.close()
+
+    def on_expire(self) -> None:
+        """React to ``expires_at``: close the connection with 4401; see ``AsyncWebsocketConsumer.on_expire``."""
+        self.close(NOT_LOGGED_IN)
+
+    def on_drain(self) -> None:
+        """Take leave before the process ends: to be overridden; see ``AsyncWebsocketConsumer.on_drain``."""
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

@@ -214,7 +214,14 @@ class FaultyLayer(InMemoryChannelLayer):
         report = super().group_send_sync(group, message, exclude=passed | set(faults))
         believed = self._happen(copies)
         processes = int(bool(copies) and not report.processes)
-        return report + SendReport(believed.count(True), believed.count(False), 0, processes=processes)
+        total = report + SendReport(believed.count(True), believed.count(False), 0, processes=processes)
+        return SendReport(
+            total.delivered,
+            total.dropped_full,
+            total.dropped_other,
+            processes=total.processes,
+            position=report.position,
+        )
 
     async def send_many(self, pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> SendReport:
         """Send as ``InMemoryChannelLayer.send_many`` does, but where a fault is in force."""

@@ -19,7 +19,11 @@
 //! `group_expiry` after the latest `group_add`; of a channel that somebody holds it does not expire. Adding twice is adding
 //! once. A group without members is gone.
 //!
-//! **Flushed.** Messages and memberships are gone when `flush` returns. Receivers that waited go on waiting.
+//! **Kept.** The newest messages of a group with a history are kept beside its members ([`history`](crate::history)). A channel
+//! that is added with a position gets every message behind it, once and in order, before those that are sent later; or the
+//! answer that not all are there, and none of them. What is replayed counts as sent, and does not count against the capacity.
+//!
+//! **Flushed.** Messages, memberships and histories are gone when `flush` returns. Receivers that waited go on waiting.
 //!
 //! **Closed.** Every operation but `flush` and `close` is refused, and all waiters are returned for the caller to wake.
 //!
@@ -58,6 +62,12 @@ pub struct LayerStats {
     pub full_by_bytes: u64,
     /// Dropped by `flush`, `close` or the closing of their channel.
     pub dropped_other: u64,
+    /// Messages that are kept in the histories of groups.
+    pub history_messages: usize,
+    /// What those count against the bound of bytes.
+    pub history_bytes: usize,
+    /// Groups whose history was dropped because all together were over that bound.
+    pub history_evicted: u64,
 }
 
 /// A reading of one channel. The counters begin anew when a channel that was gone comes back.

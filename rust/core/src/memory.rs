@@ -6,9 +6,13 @@
 //! finaliser that sends, for instance) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
 mod channels;
+#[cfg(feature = "redis")]
+mod counted;
 mod group;
+mod history;
 mod mailbox;
 mod readings;
+mod replays;
 mod state;
 mod waiters;
 use std::fmt;
@@ -27,6 +31,10 @@ use crate::message::{ByteSize, Envelope};
 use crate::name::check_group;
 use crate::overflow::Overflow;
 use crate::sync::{Mutex, assert_unlocked};
+
+#[cfg(feature = "redis")]
+pub(crate) use self::counted::Extent;
+pub use self::history::Resumed;
 
 /// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.
 pub struct MemoryEngine<M, W, C> {
@@ -285,16 +293,15 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         message: M,
         exclude: &[&str],
     ) -> Result<FanOut<M, W>, Error> {
+        let life = if message.is_final() {
+            self.config.group_expiry
+        } else {
+            self.config.expiry
+        };
         self.with(|state, now| match state.find_fresh_group(group, now)? {
             Some(group) => {
                 let exclude = state.keys(exclude);
-                Ok(state.fan_out(
-                    group,
-                    &message,
-                    &exclude,
-                    now,
-                    now.after(self.config.expiry),
-                ))
+                Ok(state.fan_out(group, &message, &exclude, now, now.after(life)))
             }
             None => Ok(FanOut::empty()),
         })

@@ -11,6 +11,13 @@ use crate::clock::Moment;
 pub trait ByteSize {
     /// The bytes of the message. A message that many mailboxes share counts in full in each.
     fn byte_size(&self) -> usize;
+
+    /// Whether it tells its receiver to end. Such a message is not refused for want of room and gives way to none, and sent to
+    /// a group it lives as long as a membership, because what it ends may be stuck. A full mailbox holds one of them beyond
+    /// its bounds. Most often it is asked when a mailbox is full.
+    fn is_final(&self) -> bool {
+        false
+    }
 }
 
 impl ByteSize for Arc<str> {

@@ -5,15 +5,16 @@
 
 use std::convert::Infallible;
 
+use headrace_core::history::{self, Position};
 use headrace_core::name::NameKind;
 use pyo3::Borrowed;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyBool, PyInt, PyString, PyTuple};
 #[cfg(feature = "stubs")]
-use pyo3::{type_hint_identifier, type_hint_subscript};
+use pyo3::{type_hint_identifier, type_hint_subscript, type_hint_union};
 
 use crate::errors::{not_text, show, to_python};
 
@@ -64,6 +65,39 @@ argument! {
 argument! {
     /// Pairs of a name and a message.
     Pairs: type_hint_identifier!("typing", "Any")
+}
+
+argument! {
+    /// Where to begin in the stream of a group: a position, or how many of the newest messages.
+    Since: type_hint_union!(
+        type_hint_identifier!("builtins", "str"),
+        type_hint_identifier!("builtins", "int")
+    )
+}
+
+impl Since<'_, '_> {
+    /// Reads it for this group. Any text that is no position of the group is "not complete", and no error.
+    pub(crate) fn read(self, group: &str) -> PyResult<history::Since> {
+        if let Ok(text) = self.0.cast::<PyString>() {
+            // Half of a surrogate pair is in no position.
+            let position = text.to_str().ok();
+            let position = position.and_then(|text| Position::decode(group, text));
+            return Ok(history::Since::Position(position));
+        }
+        if self.0.is_instance_of::<PyInt>() && !self.0.is_instance_of::<PyBool>() {
+            if self.0.lt(0)? {
+                let got = show(&self.0);
+                let text = format!("since must not be a negative number of messages, got {got}");
+                return Err(PyValueError::new_err(text));
+            }
+            let newest = self.0.extract().unwrap_or(usize::MAX);
+            return Ok(history::Since::Newest(newest));
+        }
+        let got = show(&self.0);
+        Err(PyTypeError::new_err(format!(
+            "since must be a position (str), or a number of messages (int), got {got}"
+        )))
+    }
 }
 
 impl<'py> Channel<'_, 'py> {

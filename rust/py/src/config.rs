@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use headrace_core::history::{Histories, HistoryRules, random_seed};
 use headrace_core::{Capacities, CapacityRule, Clock, Config, Moment, MonotonicClock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,6 +16,9 @@ pub(crate) struct LayerConfig {
     capacity: usize,
     channel_capacity: Vec<(Pattern, usize)>,
     capacity_bytes: usize,
+    /// For globs of groups, how many messages are kept, and for how many seconds after the last.
+    history: Vec<(String, usize, f64)>,
+    history_bytes: usize,
     pub(crate) strict: bool,
     pub(crate) direct_wake: bool,
 }
@@ -49,6 +53,16 @@ impl LayerConfig {
             capacity_bytes: self.capacity_bytes,
         };
         Ok((config, patterns))
+    }
+
+    /// The histories of groups, if there is any.
+    pub(crate) fn histories<M: Clone>(&self) -> PyResult<Option<Histories<M>>> {
+        let mut rules = HistoryRules::default();
+        for (glob, size, ttl) in &self.history {
+            rules = rules.with_rule(glob, *size, seconds(*ttl)?);
+        }
+        let histories = || Histories::new(rules, self.history_bytes, random_seed());
+        Ok((!self.history.is_empty()).then(histories))
     }
 }
 

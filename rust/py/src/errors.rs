@@ -5,7 +5,7 @@ use headrace_core::redis::{Fault, FaultKind};
 use headrace_core::{Error, InvalidName, SendError};
 use pyo3::exceptions::{
     PyConnectionError, PyConnectionRefusedError, PyConnectionResetError, PyPermissionError,
-    PyTimeoutError, PyTypeError,
+    PyTimeoutError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -108,4 +108,11 @@ pub(crate) fn show(value: &Bound<'_, PyAny>) -> String {
 pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
     let name = value.get_type().name();
     name.map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}
+
+/// The error of what needs a history for a group that has none.
+pub(crate) fn no_history(group: &str) -> PyErr {
+    PyValueError::new_err(format!(
+        "the group '{group}' has no history: no glob of the layer's setting 'history' fits its name"
+    ))
 }

@@ -1,8 +1,8 @@
 //! A channel's messages as an asynchronous iterator, with nothing allocated between two messages.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use headrace_core::Overflow;
 use headrace_core::sync::Mutex;
@@ -42,6 +42,8 @@ pub(crate) struct Inbox {
     ended: AtomicBool,
     /// Whether the channel is held in the engine, so that it keeps its memberships.
     holds: AtomicBool,
+    /// Whether its subscription began with all that was missed; not set if that was not asked for.
+    complete: OnceLock<bool>,
     /// The process that made it: in the child of a fork another thread may have had the engine's lock for ever.
     process: u32,
 }
@@ -65,6 +67,7 @@ impl Inbox {
             interrupted: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             holds: AtomicBool::new(held.is_ok()),
+            complete: OnceLock::new(),
             process: std::process::id(),
         }
     }
@@ -234,6 +237,17 @@ impl Inbox {
         }
         self.change_attendant(attendant.map(Bound::unbind));
         Ok(())
+    }
+
+    /// Whether all that was missed is received first: that of a subscription with `since`. None without.
+    #[getter]
+    fn complete(&self) -> Option<bool> {
+        self.complete.get().copied()
+    }
+
+    /// Say whether all that was missed is received first; to be called once.
+    fn note_complete(&self, complete: bool) {
+        self.complete.get_or_init(|| complete);
     }
 
     /// End the iteration, and the present wait with `StopAsyncIteration`.

@@ -3,32 +3,34 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use headrace_core::name::NameKind;
-use headrace_core::{MemoryEngine, Received, SendError};
+use headrace_core::{MemoryEngine, Received};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
+use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs, Since};
 use crate::config::{LayerClock, LayerConfig, ManualClock};
 use crate::errors::{ChannelEmpty, send_to_python, to_python};
 use crate::event_loop::{Wakes, address, drained_loop, running_loop};
 use crate::first_use::FirstUse;
 use crate::inbox::Inbox;
-use crate::message::Message;
 use crate::receiver::{
     Engine, Mailboxes, Receiver, Waiter, call_alarms, deliver, drop_attached, give_back, hand_out,
 };
 use crate::reply::Reply;
-use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport, reached};
+use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
+mod history;
 mod receiving;
+mod sending;
 
 /// Mailboxes and groups in this process: the engine behind `headrace.layers.InMemoryChannelLayer`.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 pub(crate) struct MemoryLayer {
     engine: Arc<Engine>,
+    /// Whether there are groups whose messages are kept.
+    has_histories: bool,
     strict: bool,
     direct_wake: bool,
     /// Whether there is, or was, a channel that compares the types of messages: else they are not read.
@@ -72,37 +74,6 @@ impl MemoryLayer {
             self.owner.get_or_init(|| owner);
         }
     }
-
-    fn message(&self, message: &Bound<'_, PyAny>) -> PyResult<Message> {
-        let compared = self.compares_types.load(Ordering::Relaxed);
-        Message::new(message, self.strict, compared)
-    }
-
-    fn group_send_past(
-        &self,
-        py: Python<'_>,
-        group: Group<'_, '_>,
-        message: Outgoing<'_, '_>,
-        exclude: &[&str],
-    ) -> PyResult<SendReport> {
-        self.first_group_send.note(py)?;
-        let message = self.message(message.value())?;
-        let fan_out = self
-            .engine
-            .group_send(group.name()?, message, exclude)
-            .map_err(to_python)?;
-        deliver(py, &self.engine, fan_out.hand_offs)?;
-        call_alarms(py, &self.engine)?;
-        Ok(SendReport::of_memory(
-            fan_out.report,
-            reached(&fan_out.report),
-        ))
-    }
-
-    fn pairs(&self, pairs: Pairs<'_, '_>, kind: NameKind) -> PyResult<Vec<(String, Message)>> {
-        self.engine.check_open().map_err(to_python)?;
-        pairs.read(kind, |message| self.message(message))
-    }
 }
 
 #[pymethods]
@@ -117,11 +88,16 @@ impl MemoryLayer {
         before_group_send: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let (settings, patterns) = config.to_core(py)?;
+        let histories = config.histories()?;
+        let has_histories = histories.is_some();
+        let engine = MemoryEngine::new(settings, LayerClock::new(clock));
+        let engine = engine.with_drop_waiters(drop_attached);
         Ok(Self {
-            engine: Arc::new(
-                MemoryEngine::new(settings, LayerClock::new(clock))
-                    .with_drop_waiters(drop_attached),
-            ),
+            engine: Arc::new(match histories {
+                Some(histories) => engine.with_histories(histories),
+                None => engine,
+            }),
+            has_histories,
             strict: config.strict,
             direct_wake: config.direct_wake,
             compares_types: Arc::default(),
@@ -174,6 +150,28 @@ impl MemoryLayer {
         self.group_send_past(py, group, message, &exclude)
     }
 
+    /// Send a message to a group that tells its receivers to end, and that no full mailbox refuses.
+    fn group_close(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<SendReport> {
+        self.group_close_past(py, group, message, &exclude.channels()?)
+    }
+
+    /// Do what `group_close` does: there is nothing to wait for.
+    fn group_close_soon(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<SendReport> {
+        self.group_close(py, group, message, exclude)
+    }
+
     /// Do what `group_send` does: there is nothing to wait for.
     fn group_send_soon(
         &self,
@@ -198,22 +196,7 @@ impl MemoryLayer {
 
     /// Send each message to its channel. Bad input is found before anything is sent; full channels are counted.
     fn send_many(&self, py: Python<'_>, pairs: Pairs<'_, '_>) -> PyResult<SendReport> {
-        let mut report = headrace_core::SendReport::default();
-        let mut hand_offs = Vec::new();
-        for (channel, message) in self.pairs(pairs, NameKind::Channel)? {
-            match self.engine.send(&channel, message) {
-                Ok(hand_off) => {
-                    report.delivered += 1;
-                    hand_offs.extend(hand_off);
-                }
-                Err(SendError::Full(_)) => report.dropped_full += 1,
-                Err(SendError::Refused(..)) => report.dropped_other += 1,
-            }
-        }
-        deliver(py, &self.engine, hand_offs)?;
-        call_alarms(py, &self.engine)?;
-        let reached = report.delivered + report.dropped_full;
-        Ok(SendReport::of_memory(report, reached))
+        self.send_pairs(py, pairs)
     }
 
     /// Send each message to its group, but not to the excluded channels. Bad input is found before anything is sent.
@@ -223,21 +206,7 @@ impl MemoryLayer {
         pairs: Pairs<'_, '_>,
         exclude: Exclude<'_, '_>,
     ) -> PyResult<SendReport> {
-        let exclude = exclude.channels()?;
-        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        let mut report = headrace_core::SendReport::default();
-        let mut processes = 0;
-        let mut hand_offs = Vec::new();
-        for (group, message) in self.pairs(pairs, NameKind::Group)? {
-            if let Ok(fan_out) = self.engine.group_send(&group, message, &exclude) {
-                report += fan_out.report;
-                processes += reached(&fan_out.report);
-                hand_offs.extend(fan_out.hand_offs);
-            }
-        }
-        deliver(py, &self.engine, hand_offs)?;
-        call_alarms(py, &self.engine)?;
-        Ok(SendReport::of_memory(report, processes))
+        self.group_send_pairs(py, pairs, exclude)
     }
 
     /// Do what `receive` does: nothing has to be looked for first.
@@ -359,6 +328,35 @@ impl MemoryLayer {
         self.engine
             .group_add(group.name()?, channel.name()?)
             .map_err(to_python)
+    }
+
+    /// Put a channel in a group, with what it missed; tell whether that is complete.
+    fn group_add_since(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
+        since: Since<'_, '_>,
+    ) -> PyResult<bool> {
+        self.resume(py, group, channel, since)
+    }
+
+    /// The newest position of a group; None if it has no history.
+    fn group_position(&self, group: Group<'_, '_>) -> PyResult<Option<String>> {
+        self.newest_position(group)
+    }
+
+    /// The oldest `limit` messages of a group behind a position, or the newest of all; the position of the last of them, and whether
+    /// they are complete.
+    #[pyo3(signature = (group, since, limit) -> "tuple[list[dict[str, object]], str, bool]")]
+    fn group_history<'py>(
+        &self,
+        py: Python<'py>,
+        group: Group<'_, '_>,
+        since: Option<Since<'_, '_>>,
+        limit: usize,
+    ) -> PyResult<(Bound<'py, PyList>, String, bool)> {
+        self.recent(py, group, since, limit)
     }
 
     fn group_discard(&self, group: Group<'_, '_>, channel: Channel<'_, '_>) -> PyResult<()> {

@@ -19,6 +19,7 @@ mod config;
 mod errors;
 mod event_loop;
 mod first_use;
+mod frames;
 mod greenlets;
 mod inbox;
 mod interpreters;
@@ -27,6 +28,7 @@ mod locks;
 mod message;
 mod once;
 mod park;
+mod position;
 mod receiver;
 mod redis;
 mod reply;
@@ -43,6 +45,8 @@ mod _core {
     #[pymodule_export]
     use crate::event_loop::after_fork_in_child;
     #[pymodule_export]
+    use crate::frames::{FrameSend, FrameWriter};
+    #[pymodule_export]
     use crate::greenlets::threads_are_greenlets;
     #[pymodule_export]
     use crate::inbox::Inbox;
@@ -53,7 +57,9 @@ mod _core {
     #[pymodule_export]
     use crate::message::encode::pack;
     #[pymodule_export]
-    use crate::receiver::Waiter;
+    use crate::position::{position_mark, position_place};
+    #[pymodule_export]
+    use crate::receiver::{Forward, Waiter};
     #[pymodule_export]
     use crate::redis::{Ledger, LinkStats, RedisLayer, Runtime};
     #[pymodule_export]

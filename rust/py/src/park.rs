@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCFunction, PyDict, PyList, PyTuple};
 
 use crate::event_loop::LoopQueue;
+use crate::frames::flush;
 use crate::locks::refer;
 use crate::once::{Once, intern};
 
@@ -123,6 +124,12 @@ impl Park {
     /// An exception goes to the loop's handler, as it would from a handle; what is to end the loop (`KeyboardInterrupt`,
     /// `SystemExit`) is returned.
     pub(crate) fn resume(&self, py: Python<'_>, waits: impl FnOnce() -> bool) -> PyResult<()> {
+        // The task may send to a socket that a frame waits for.
+        let flushed = flush(py);
+        flushed.and(self.resume_parked(py, waits))
+    }
+
+    fn resume_parked(&self, py: Python<'_>, waits: impl FnOnce() -> bool) -> PyResult<()> {
         // A task that was never parked is about to find by itself what it waits for.
         let Some(future) = self.future.get() else {
             return Ok(());

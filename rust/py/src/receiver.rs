@@ -20,9 +20,12 @@ use crate::message::Message;
 use crate::park::Park;
 
 mod attend;
+mod forward;
 mod inbox;
 mod receive;
 mod thread;
+
+pub(crate) use forward::Forward;
 
 pub(crate) type Engine = MemoryEngine<Message, Receiver, LayerClock>;
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headrace_core::name::NameKind;
-use headrace_core::redis::{ConnectionState, Location, RedisEngine, Runtime as Thread};
-use pyo3::exceptions::{PyOSError, PyValueError};
+use headrace_core::redis::{ConnectionState, Location, RedisEngine};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
+use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs, Since};
 use crate::config::seconds;
 use crate::errors::{fault_to_python, to_python};
 use crate::event_loop::is_running;
@@ -18,33 +18,26 @@ use crate::first_use::FirstUse;
 use crate::layer::MemoryLayer;
 use crate::receiver::Waiter;
 use crate::reply::{Forgiven, Reply, Sent};
-use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
+use crate::stats::{ChannelStats, GroupStats, LayerStats};
 
 mod config;
+mod history;
 mod host;
 mod ledger;
 mod notice;
+mod patience;
+mod purpose;
 mod requests;
 mod stats;
+mod thread;
 
 use config::RedisConfig;
 use host::{Bindings, Ticket};
 pub(crate) use ledger::Ledger;
+use patience::{left, patience};
+use purpose::Purpose;
 pub(crate) use stats::LinkStats;
-
-/// The thread that does the input and output of all layers of a process. It ends with this object.
-#[pyclass(frozen, module = "headrace._core")]
-#[derive(Debug)]
-pub(crate) struct Runtime(Arc<Thread>);
-
-#[pymethods]
-impl Runtime {
-    #[new]
-    fn new() -> PyResult<Self> {
-        let thread = Thread::start().map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self(Arc::new(thread)))
-    }
-}
+pub(crate) use thread::Runtime;
 
 /// Mailboxes in this process and the way to those in others: the engine behind `headrace.layers.RedisChannelLayer`.
 ///
@@ -63,22 +56,6 @@ pub(crate) struct RedisLayer {
     first_use: FirstUse,
 }
 
-/// How long a receiver that does not want to wait waits for the server's answer at most, in seconds.
-const ROUND_TRIP: f64 = 0.25;
-
-/// Until when a receiver with this timeout, in seconds, waits for the server's answer.
-fn patience(begun: Instant, timeout: Option<f64>) -> PyResult<Option<Instant>> {
-    let Some(timeout) = timeout else {
-        return Ok(None);
-    };
-    Ok(begun.checked_add(seconds(timeout.max(ROUND_TRIP))?))
-}
-
-/// What is left of a timeout. NaN stays NaN, to be refused.
-fn left(begun: Instant, timeout: Option<f64>) -> Option<f64> {
-    timeout.map(|timeout| timeout - begun.elapsed().as_secs_f64())
-}
-
 fn names(names: Vec<Arc<str>>) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
@@ -95,10 +72,10 @@ impl RedisLayer {
         before_use: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let limit = config.max_message_bytes;
-        let settings = config.into_core(seconds(expiry)?)?;
         let engine = Arc::clone(local.get().engine());
+        let settings = config.into_core(seconds(expiry)?, engine.history_rules())?;
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
-        let engine = RedisEngine::new(host, engine, settings, Arc::clone(&runtime.0));
+        let engine = RedisEngine::new(host, engine, settings, runtime.thread());
         let engine = engine.map_err(PyValueError::new_err)?;
         let has_queues = engine.wire().has_queues();
         let owner = has_queues.then(|| format!(".{}", engine.process()));
@@ -178,13 +155,7 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Exclude<'_, '_>,
     ) -> PyResult<Reply> {
-        self.first_use.note(py)?;
-        let (message, here) = self.prepare_group_send(group, message, Some(exclude))?;
-        let reply = self.asked(|ticket| self.engine.send(message, Some(ticket)));
-        Ok(reply.with_sent(Sent {
-            here,
-            ..Sent::default()
-        }))
+        self.send_to_group(py, group, message, exclude, Purpose::Inform)
     }
 
     /// Send to the members of a group, and wait for nothing but room, if too much waits already: that gives a report. If there
@@ -197,14 +168,30 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         exclude: Exclude<'_, '_>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if self.engine.has_queues(group.name()?) {
-            let reply = self.group_send(py, group, message, exclude)?;
-            return Ok(Bound::new(py, reply)?.into_any());
-        }
-        self.first_use.note(py)?;
-        let (message, here) = self.prepare_group_send(group, message, Some(exclude))?;
-        self.send_with_room(py, message, None)?;
-        Ok(Bound::new(py, SendReport::of_unanswered(here))?.into_any())
+        self.send_to_group_soon(py, group, message, exclude, Purpose::Inform)
+    }
+
+    /// Do what `group_send` does with a message that tells its receivers to end. No history keeps it.
+    fn group_close(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<Reply> {
+        self.send_to_group(py, group, message, exclude, Purpose::End)
+    }
+
+    /// Do what `group_send_soon` does with such a message.
+    #[pyo3(signature = (group, message, exclude) -> "SendReport | Reply")]
+    fn group_close_soon<'py>(
+        &self,
+        py: Python<'py>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.send_to_group_soon(py, group, message, exclude, Purpose::End)
     }
 
     /// Send to the members of a group, and wait for nothing but room, if too much waits already. What becomes of it is entered
@@ -216,10 +203,8 @@ impl RedisLayer {
         message: Outgoing<'_, '_>,
         ledger: &Bound<'_, Ledger>,
     ) -> PyResult<()> {
-        self.first_use.note(py)?;
-        let (message, _) = self.prepare_group_send(group, message, None)?;
-        let entry = ledger.get().enter(&self.unattended);
-        self.send_with_room(py, message, Some(Ticket::Ledger(entry)))
+        let entry = || Ticket::Ledger(ledger.get().enter(&self.unattended));
+        self.send_to_group_unattended(py, group, message, entry)
     }
 
     /// Send each message to its channel. A full channel is counted, and no error.
@@ -245,23 +230,7 @@ impl RedisLayer {
         pairs: Pairs<'_, '_>,
         exclude: Exclude<'_, '_>,
     ) -> PyResult<Reply> {
-        self.first_use.note(py)?;
-        self.check_exclude(exclude)?;
-        let messages = self.pairs(pairs, NameKind::Group)?;
-        let exclude = exclude.channels()?;
-        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
-        // Before the messages are sent: who is a member may change by what they cause.
-        let local = self.engine.local();
-        let members = messages
-            .iter()
-            .map(|(group, _)| local.group_count_without(group, &exclude));
-        let here: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
-        let ((), reply) =
-            self.all_asked(|ticket| self.engine.group_send_many(&messages, &exclude, ticket))?;
-        Ok(reply.with_sent(Sent {
-            here,
-            ..Sent::default()
-        }))
+        self.send_to_groups(py, pairs, exclude)
     }
 
     /// Put a channel in a group. None: it is done.
@@ -273,6 +242,37 @@ impl RedisLayer {
     ) -> PyResult<Option<Reply>> {
         self.first_use.note(py)?;
         self.join(group.name()?, channel.name()?, self.group_expiry)
+    }
+
+    /// Put a channel in a group that has a history, with what it missed. The reply has whether that is complete.
+    fn group_add_since(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
+        since: Since<'_, '_>,
+    ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        self.resume(group, channel, since)
+    }
+
+    /// Ask for the newest position of a group, which the reply has; None if it has no history.
+    fn group_position(&self, py: Python<'_>, group: Group<'_, '_>) -> PyResult<Option<Reply>> {
+        self.first_use.note(py)?;
+        self.newest_position(group)
+    }
+
+    /// Ask for the oldest `limit` messages of a group behind a position, or for the newest of all. The reply has them, the position
+    /// of the last, and whether they are complete.
+    fn group_history(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        since: Option<Since<'_, '_>>,
+        limit: usize,
+    ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        self.recent(group, since, limit)
     }
 
     /// Take a channel out of a group. None: it is done.

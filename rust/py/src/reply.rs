@@ -5,15 +5,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use headrace_core::Parker;
-use headrace_core::redis::{Answer, Fault, FaultKind};
+use headrace_core::history::{Stamp, Stamped};
+use headrace_core::redis::{Answer, Fault, FaultKind, KeptMessage};
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTimeoutError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use crate::config::seconds;
 use crate::errors::{ChannelFull, fault_to_python};
 use crate::event_loop::{DetachedWakes, LoopQueue, Turn, Wake, queue_of, running_loop};
+use crate::message::Message;
 use crate::park::Park;
 use crate::sleep::sleep;
 use crate::stats::SendReport;
@@ -38,6 +41,17 @@ impl Sent {
             (None, _) => Ok(SendReport::of_answer(answer, self.here, self.full_here)),
         }
     }
+}
+
+/// The messages of a history, each with where it stands.
+fn kept_messages<'py>(py: Python<'py>, kept: &[KeptMessage]) -> PyResult<Bound<'py, PyList>> {
+    let messages = PyList::empty(py);
+    for KeptMessage { stamp, payload } in kept {
+        let message = Message::from_frame(payload.clone(), None);
+        message.stamp(*stamp);
+        messages.append(message.into_python(py)?)?;
+    }
+    Ok(messages)
 }
 
 /// The faults that are no errors of a request.
@@ -82,6 +96,16 @@ pub(crate) struct Reply {
     /// What is known of the message, if it is the answer to one.
     sent: Sent,
     forgiven: Forgiven,
+    /// What the answer says of a history.
+    found: OnceLock<Found>,
+}
+
+/// What was asked of the history of a group.
+#[derive(Debug)]
+struct Found {
+    position: Option<Stamp>,
+    complete: Option<bool>,
+    messages: Vec<KeptMessage>,
 }
 
 /// Where an answer is put, by the thread that does the input and output.
@@ -172,6 +196,7 @@ impl Reply {
             provisional: Mutex::new(None),
             sent: Sent::default(),
             forgiven: Forgiven::None,
+            found: OnceLock::new(),
         }
     }
 
@@ -205,6 +230,14 @@ impl Reply {
             && let Some(provisional) = provisional
         {
             provisional.confirm();
+        }
+        if answer.position.is_some() || answer.complete.is_some() {
+            let found = Found {
+                position: answer.position,
+                complete: answer.complete,
+                messages: std::mem::take(&mut answer.messages),
+            };
+            self.found.get_or_init(|| found);
         }
         self.sent.report(py, &answer)
     }
@@ -308,6 +341,28 @@ impl Reply {
         drop(tb);
         self.release();
         Err(PyErr::from_value(val.unwrap_or(typ)))
+    }
+
+    /// Where the group stands in whose history something was asked for, once the reply was waited for.
+    #[getter]
+    fn position(&self) -> Option<String> {
+        let stamp = self.found.get()?.position?;
+        Some(stamp.token().as_str().to_owned())
+    }
+
+    /// Whether all was found that is behind a position, once the reply was waited for.
+    #[getter]
+    fn complete(&self) -> bool {
+        let found = self.found.get();
+        found.and_then(|found| found.complete).unwrap_or_default()
+    }
+
+    /// The messages that were asked for, once the reply was waited for.
+    #[pyo3(signature = () -> "list[dict[str, object]]")]
+    fn messages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let found = self.found.get();
+        let kept = found.map_or(&[][..], |found| &found.messages);
+        kept_messages(py, kept)
     }
 
     /// End the wait.

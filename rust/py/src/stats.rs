@@ -1,6 +1,7 @@
 //! Readings and reports as frozen Python records.
 
 use headrace_core as core;
+use headrace_core::history::Stamp;
 use headrace_core::redis::Answer;
 use pyo3::prelude::*;
 
@@ -38,7 +39,7 @@ macro_rules! record {
 
 /// What a send to many did, in copies of messages.
 #[pyclass(frozen, eq, hash, get_all, skip_from_py_object, module = "headrace")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SendReport {
     /// Copies that reached a mailbox or a waiting receiver, in all processes. None over Redis, where no process knows that of the
     /// others.
@@ -54,18 +55,22 @@ pub(crate) struct SendReport {
     /// Processes that it reached; of several messages the sum. Over Redis those that the server passed it on to, or None if the
     /// server was not waited for. In memory 1, or 0 where there was no channel to send to.
     processes: Option<usize>,
+    /// Where the message stands in the stream of its group: what `group_add` and its like take as `since`. None if the group has
+    /// no history, and of several messages.
+    position: Option<String>,
 }
 
 #[pymethods]
 impl SendReport {
     #[new]
-    #[pyo3(signature = (delivered, dropped_full, dropped_other, *, delivered_here=None, processes=None))]
+    #[pyo3(signature = (delivered, dropped_full, dropped_other, *, delivered_here=None, processes=None, position=None))]
     fn new(
         delivered: Option<usize>,
         dropped_full: usize,
         dropped_other: usize,
         delivered_here: Option<usize>,
         processes: Option<usize>,
+        position: Option<String>,
     ) -> Self {
         Self {
             delivered,
@@ -73,6 +78,7 @@ impl SendReport {
             dropped_full,
             dropped_other,
             processes,
+            position,
         }
     }
 
@@ -85,6 +91,7 @@ impl SendReport {
             dropped_full: self.dropped_full.saturating_add(other.dropped_full),
             dropped_other: self.dropped_other.saturating_add(other.dropped_other),
             processes: both(self.processes, other.processes),
+            position: None,
         }
     }
 
@@ -96,8 +103,12 @@ impl SendReport {
     fn __repr__(&self) -> String {
         let shown =
             |count: Option<usize>| count.map_or("None".to_owned(), |count| count.to_string());
+        let position = self.position.as_ref();
+        let position = position.map_or_else(String::new, |text| {
+            format!(", position='{}'", text.escape_debug())
+        });
         format!(
-            "SendReport(delivered={}, delivered_here={}, dropped_full={}, dropped_other={}, processes={})",
+            "SendReport(delivered={}, delivered_here={}, dropped_full={}, dropped_other={}, processes={}{position})",
             shown(self.delivered),
             self.delivered_here,
             self.dropped_full,
@@ -116,7 +127,14 @@ impl SendReport {
             dropped_full: report.dropped_full,
             dropped_other: report.dropped_other,
             processes: Some(processes),
+            position: None,
         }
+    }
+
+    /// The same of a message that was kept.
+    pub(crate) fn with_position(self, stamp: Option<Stamp>) -> Self {
+        let position = stamp.map(|stamp| stamp.token().as_str().to_owned());
+        Self { position, ..self }
     }
 
     /// Of what goes through a server that was not waited for, to so many members in this process.
@@ -127,6 +145,7 @@ impl SendReport {
             dropped_full: 0,
             dropped_other: 0,
             processes: None,
+            position: None,
         }
     }
 
@@ -139,6 +158,7 @@ impl SendReport {
             processes: Some(copies(answer.receivers)),
             ..Self::of_unanswered(0)
         }
+        .with_position(answer.position)
     }
 }
 
@@ -179,6 +199,12 @@ record! {
         full_by_bytes: u64,
         /// Messages thrown away by `flush`, `close` or `close_channel`.
         dropped_other: u64,
+        /// Messages that are kept in the histories of groups.
+        history_messages: usize,
+        /// What those count against `history_bytes`: their bytes and 64 each, and 256 for each group.
+        history_bytes: usize,
+        /// Groups whose history was dropped because all together were over `history_bytes`.
+        history_evicted: u64,
     }
 }
 

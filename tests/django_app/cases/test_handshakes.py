@@ -54,7 +54,7 @@ class Echo(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no typ
 class Away(InMemoryChannelLayer):
     """Raises what a layer raises while its server is away."""
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, since: str | int | None = None) -> None:
         raise LayerUnavailable("no server could be reached")
 
 

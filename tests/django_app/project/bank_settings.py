@@ -19,5 +19,6 @@ CHANNEL_LAYERS = json.loads(
 )
 ASGI_APPLICATION = "bank_asgi.application"
 HEADRACE_PATCH_CHANNELS = json.loads(os.environ.get("BANK_PATCH", "true"))
+HEADRACE_SIGN_OUT = json.loads(os.environ.get("BANK_SIGN_OUT", "false"))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True

@@ -38,7 +38,7 @@ pub(crate) struct Channel<M, W> {
     idle: bool,
 }
 
-impl<M: ByteSize, W> Channel<M, W> {
+impl<M: Clone + ByteSize, W> Channel<M, W> {
     /// Whether nothing but a membership could keep it from being idle.
     pub(crate) fn holds_nothing(&self) -> bool {
         self.mailbox.is_idle() && !self.mailbox.is_owned() && self.holders == 0

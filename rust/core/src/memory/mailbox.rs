@@ -8,12 +8,16 @@
 //! It is bounded in messages and in bytes. The first message is always accepted and does not count against the bound in bytes:
 //! otherwise a message larger than the bound could never be sent.
 //!
-//! Invariants: waiters wait only while the queue is empty; the queue is in order of sequence, and therefore of
-//! deadline, because all messages of an engine live equally long.
+//! Invariants: waiters wait only while the queue is empty and nothing is replayed; the queue is in order of sequence, and therefore of
+//! deadline, because all messages of an engine live equally long. A final message may live longer: what waits behind it
+//! expires when it has been taken.
+
+mod replaying;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
+use super::replays::Replays;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Moment};
 use crate::handoff::HandOff;
@@ -24,6 +28,8 @@ use crate::overflow::Overflow;
 pub(crate) struct Mailbox<M, W> {
     queue: VecDeque<Envelope<M>>,
     waiters: Waiters<W>,
+    /// What members of a group with a history have missed. Each has its place among the messages in the queue.
+    replays: Option<Box<Replays<M>>>,
     /// The waiter of an earlier wait, kept because the next wait is most often by the same receiver.
     spare: Option<W>,
     capacity: usize,
@@ -74,11 +80,12 @@ pub(crate) enum Offer<M, W> {
     Full(Envelope<M>),
 }
 
-impl<M: ByteSize, W> Mailbox<M, W> {
+impl<M: Clone + ByteSize, W> Mailbox<M, W> {
     pub(crate) fn new(capacity: usize, capacity_bytes: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             waiters: Waiters::default(),
+            replays: None,
             spare: None,
             capacity,
             capacity_bytes,
@@ -122,7 +129,13 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     }
 
     pub(crate) fn depth(&self) -> usize {
-        self.queue.len()
+        let replayed = self.replays.as_ref().map_or(0, |replays| replays.len());
+        self.queue.len() + replayed
+    }
+
+    /// Whether there is no message, and nothing that a replay has left behind.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.replays.is_none()
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -158,14 +171,17 @@ impl<M: ByteSize, W> Mailbox<M, W> {
 
     /// Whether there are neither messages nor waiters.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.waiters.is_empty()
+        self.is_empty() && self.waiters.is_empty()
     }
 
     /// Whether every message in it is past its deadline.
     pub(crate) fn is_stale(&self, now: Moment) -> bool {
-        self.queue
-            .back()
-            .is_none_or(|youngest| youngest.deadline <= now)
+        let replays = self.replays.as_ref();
+        let youngest = self.queue.back().map(|youngest| youngest.deadline);
+        let replayed = replays.and_then(|replays| replays.last_deadline());
+        youngest
+            .max(replayed)
+            .is_none_or(|deadline| deadline <= now)
     }
 
     /// Hands the envelope to the first waiter, or queues it, or applies the overflow policy when the queue is full.
@@ -214,8 +230,16 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         bound: Bound,
         dropped: &mut Vec<M>,
     ) -> Offer<M, W> {
+        if envelope.message.is_final() {
+            return self.accept_final(envelope, size, dropped);
+        }
         let before = self.queue.len();
         self.counters.full_by_bytes += u64::from(before < self.capacity);
+        if self.oldest_replaceable().is_none() {
+            // Final messages alone are there: what comes behind them is for nobody.
+            self.counters.dropped_full += 1;
+            return Offer::Full(envelope);
+        }
         match self.owned.as_ref().map(|owned| &owned.overflow) {
             None | Some(Overflow::DropNew) => {
                 self.counters.dropped_full += 1;
@@ -224,7 +248,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
             Some(Overflow::DropOld) => {}
             Some(Overflow::Coalesce(replaces)) => {
                 for older in std::mem::take(&mut self.queue) {
-                    if replaces(&envelope.message, &older.message) {
+                    if !older.message.is_final() && replaces(&envelope.message, &older.message) {
                         self.bytes -= older.message.byte_size();
                         dropped.push(older.message);
                     } else {
@@ -234,13 +258,48 @@ impl<M: ByteSize, W> Mailbox<M, W> {
             }
         }
         while !self.has_room_for(size, bound) {
-            dropped.extend(self.pop().map(|oldest| oldest.message));
+            let Some(oldest) = self.oldest_replaceable() else {
+                break;
+            };
+            dropped.extend(self.remove(oldest));
         }
         let replaced = before - self.queue.len();
         self.counters.dropped_replaced += replaced as u64;
         self.bytes += size;
         self.queue.push_back(envelope);
         Offer::Replaced(replaced)
+    }
+
+    /// Queues a final message beyond the bounds, or in the place of one that is there already.
+    fn accept_final(
+        &mut self,
+        envelope: Envelope<M>,
+        size: usize,
+        dropped: &mut Vec<M>,
+    ) -> Offer<M, W> {
+        self.bytes += size;
+        let earlier = self.queue.iter_mut().find(|it| it.message.is_final());
+        let Some(earlier) = earlier else {
+            self.queue.push_back(envelope);
+            return Offer::Queued;
+        };
+        let replaced = std::mem::replace(&mut earlier.message, envelope.message);
+        self.bytes -= replaced.byte_size();
+        dropped.push(replaced);
+        self.counters.dropped_replaced += 1;
+        Offer::Replaced(1)
+    }
+
+    /// The place of the oldest message that may give way to another.
+    fn oldest_replaceable(&self) -> Option<usize> {
+        self.queue.iter().position(|it| !it.message.is_final())
+    }
+
+    /// Takes a message out of the queue, wherever it is.
+    fn remove(&mut self, place: usize) -> Option<M> {
+        let message = self.queue.remove(place)?.message;
+        self.bytes -= message.byte_size();
+        Some(message)
     }
 
     /// Takes the first message out of the queue.
@@ -258,9 +317,16 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         Some(envelope)
     }
 
+    /// The waiter that is to get the next message, for one that is not offered.
+    pub(crate) fn next_waiter(&mut self) -> Option<W> {
+        let waiter = self.waiters.next()?;
+        self.counters.delivered += 1;
+        Some(waiter)
+    }
+
     pub(crate) fn wait(&mut self, waiter: W) {
         debug_assert!(
-            self.queue.is_empty(),
+            self.depth() == 0,
             "a receiver takes the messages that are there before it waits"
         );
         self.waiters.push(waiter);
@@ -315,6 +381,7 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     /// Drops the messages past their deadline; they are at the front.
     pub(crate) fn expire(&mut self, now: Moment, expired: &mut Vec<M>) {
         self.expire_if(|deadline| deadline <= now, expired);
+        self.expire_replays(|deadline| deadline <= now, expired);
     }
 
     fn expire_if(&mut self, reached: impl Fn(Moment) -> bool, expired: &mut Vec<M>) {
@@ -343,6 +410,9 @@ impl<M: ByteSize, W> Mailbox<M, W> {
     pub(crate) fn empty(&mut self, dropped: &mut Vec<M>) {
         self.bytes = 0;
         dropped.extend(self.queue.drain(..).map(|envelope| envelope.message));
+        if let Some(replays) = &mut self.replays {
+            replays.empty(dropped);
+        }
     }
 
     /// Takes the mailbox apart: the queued waiters, and the spare one with the alarm.

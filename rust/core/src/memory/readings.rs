@@ -111,7 +111,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
     pub fn stats(&self) -> LayerStats {
         self.with(|state, now| {
             state.sweep_all(now, self.config.expiry);
-            state.stats()
+            state.stats(now)
         })
     }
 
@@ -220,7 +220,10 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         mut waiter: impl FnMut(&W) -> Result<(), E>,
         mut spare: impl FnMut(&W) -> Result<(), E>,
     ) -> Result<(), E> {
-        for mailbox in self.state.lock().mailboxes() {
+        let state = self.state.lock();
+        // A list that replays share is not shown: each of its messages would be shown once for each of those.
+        state.kept().try_for_each(&mut message)?;
+        for mailbox in state.mailboxes() {
             mailbox.messages().try_for_each(&mut message)?;
             mailbox.waiters().try_for_each(&mut waiter)?;
             mailbox.spare().map_or(Ok(()), &mut spare)?;

@@ -1,5 +1,7 @@
 //! The state behind the memory engine's lock: pure bookkeeping, one caller at a time.
 
+mod reading;
+mod replaying;
 mod sweep;
 mod waiting;
 
@@ -10,11 +12,12 @@ use super::channels::{Channel, ChannelKey, Channels};
 use super::group::Groups;
 use super::mailbox::{Bound, Mailbox, Offer};
 use crate::clock::{Clock, Moment};
-use crate::engine::{ChannelStats, LayerStats};
+use crate::engine::LayerStats;
 use crate::error::Error;
 use crate::expiry::ExpiryList;
 use crate::fanout::FanOut;
 use crate::handoff::HandOff;
+use crate::history::Histories;
 use crate::message::{ByteSize, Envelope};
 use crate::name::{check_channel, check_group};
 use crate::overflow::Overflow;
@@ -36,6 +39,8 @@ pub(crate) struct State<M, W> {
     retired: Vec<W>,
     /// Alarms of mailboxes that were full, until the engine takes them.
     alarms: Vec<W>,
+    /// The newest messages of groups. None if no group of the layer has a history.
+    histories: Option<Box<Histories<M>>>,
 }
 
 impl<M: Clone + ByteSize, W> State<M, W> {
@@ -51,6 +56,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             dropped: Vec::new(),
             retired: Vec::new(),
             alarms: Vec::new(),
+            histories: None,
         }
     }
 
@@ -292,7 +298,10 @@ impl<M: Clone + ByteSize, W> State<M, W> {
 
     pub(crate) fn take(&mut self, channel: ChannelKey, clock: &impl Clock) -> Option<Envelope<M>> {
         let mailbox = &mut self.channels[channel].mailbox;
-        if mailbox.depth() == 0 {
+        if mailbox.has_replays() {
+            return self.take_in_order(channel, clock);
+        }
+        if mailbox.is_empty() {
             return None;
         }
         let (before, bytes) = (self.dropped.len(), mailbox.bytes());
@@ -399,12 +408,14 @@ impl<M: Clone + ByteSize, W> State<M, W> {
         self.channels[channel].mailbox.empty(&mut self.dropped);
         self.count_bytes(channel, bytes);
         let emptied = self.dropped.len() - before;
+        self.collect_replays(channel);
         self.totals.depth -= emptied;
         self.totals.dropped_other += emptied as u64;
         self.mark_idle_if_empty(channel);
     }
 
     pub(crate) fn flush(&mut self) {
+        self.clear_histories();
         self.groups.clear();
         for channel in self.channels.keys() {
             self.empty(channel);
@@ -457,40 +468,5 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     pub(crate) fn drop_returned(&mut self, envelope: Envelope<M>) {
         self.count_unusable();
         self.dropped.push(envelope.message);
-    }
-
-    /// For how many entries the tables have memory.
-    #[cfg(test)]
-    pub(crate) fn room(&self) -> Vec<usize> {
-        let groups = self.groups.room();
-        let channels = self.channels.room();
-        [&channels[..], &[self.unswept.room()], &groups].concat()
-    }
-
-    pub(crate) fn stats(&self) -> LayerStats {
-        LayerStats {
-            channels: self.channels.held(),
-            groups: self.groups.len(),
-            memberships: self.groups.memberships(),
-            ..self.totals
-        }
-    }
-
-    pub(crate) fn channel_stats(&mut self, channel: ChannelKey, now: Moment) -> ChannelStats {
-        self.expire(channel, now);
-        let mailbox = self.mailbox(channel);
-        ChannelStats {
-            depth: mailbox.depth(),
-            capacity: mailbox.capacity(),
-            bytes: mailbox.bytes(),
-            capacity_bytes: mailbox.capacity_bytes(),
-            waiters: mailbox.waiting(),
-            groups: self.groups.count_of(channel),
-            delivered: mailbox.counters.delivered,
-            dropped_full: mailbox.counters.dropped_full,
-            dropped_expired: mailbox.counters.dropped_expired,
-            dropped_replaced: mailbox.counters.dropped_replaced,
-            full_by_bytes: mailbox.counters.full_by_bytes,
-        }
     }
 }

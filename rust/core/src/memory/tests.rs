@@ -14,6 +14,11 @@ const GROUP_EXPIRY: u64 = 25;
 const CAPACITY: usize = 3;
 const CAPACITY_BYTES: usize = 8;
 
+/// Messages from this number on are final; their sizes are those of others.
+const FINAL: u64 = 1_000_000;
+
+mod final_messages;
+mod history;
 mod model;
 
 type Engine = MemoryEngine<u64, u64, Arc<ManualClock>>;
@@ -22,6 +27,10 @@ impl ByteSize for u64 {
     /// Numbers that come one after the other differ in size, and some are larger than all that fits.
     fn byte_size(&self) -> usize {
         [1, 5, 2, 9, 3][usize::try_from(*self % 5).unwrap_or(0)]
+    }
+
+    fn is_final(&self) -> bool {
+        *self >= FINAL
     }
 }
 

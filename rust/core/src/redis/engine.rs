@@ -18,7 +18,7 @@ use super::meter::{ConnectionState, count};
 use super::notice::Notice;
 use super::random;
 use super::runtime::Runtime;
-use super::settings::Settings;
+use super::settings::{Protocol, Server, Settings, Topology};
 use super::wire::keys::{Keys, ProcessId, process_of};
 use crate::error::Error;
 use crate::redis::wire::form::Wire;
@@ -44,6 +44,31 @@ pub struct RedisEngine<H: Host> {
 }
 
 type Unstarted<H> = (DriverParts<H>, UnboundedReceiver<Ask<<H as Host>::Ticket>>);
+
+/// Whether histories can be kept with these settings.
+fn check_history(settings: &Settings, keys: &Keys) -> Result<(), String> {
+    if !settings.wire.has_envelopes() {
+        return Err(
+            "'history' needs the wire format of headrace: messages of wire='channels_redis' have no number by which one is \
+             known again"
+                .to_owned(),
+        );
+    }
+    if !keys.can_keep_history() {
+        return Err(
+            "'history' needs a prefix without a closing brace, or with a hash tag such as '{app}': a group and its history would \
+             be in two slots of a cluster"
+                .to_owned(),
+        );
+    }
+    let resp2 = |server: &Server| server.endpoint.protocol == Protocol::Resp2;
+    if settings.topology == Topology::Cluster && settings.hosts.iter().any(resp2) {
+        return Err(
+            "'history' needs sharded pub/sub on a cluster, and so RESP 3: leave out 'protocol', or 'history'".to_owned(),
+        );
+    }
+    Ok(())
+}
 
 /// Where the messages of a channel go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +103,9 @@ impl<H: Host> RedisEngine<H> {
     ) -> Result<Self, String> {
         let keys = Keys::new(&settings.prefix).map_err(|error| error.to_string())?;
         let keys = keys.in_form(settings.wire);
+        if !settings.history.is_empty() {
+            check_history(&settings, &keys)?;
+        }
         let me = random::id().map_err(|error| format!("the system has no randomness: {error}"))?;
         let me = ProcessId(me);
         let settings = Arc::new(settings);
@@ -275,7 +303,6 @@ impl<H: Host> fmt::Debug for RedisEngine<H> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::driver::testing::{World, settings};
-    use super::super::settings::Topology;
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::Config;

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use super::fault::Fault;
 use crate::clock::Clock;
 use crate::handoff::HandOff;
+use crate::history::{Stamp, Stamped};
 use crate::memory::MemoryEngine;
 use crate::message::ByteSize;
 
 /// The caller of the engine. The methods are called in the I/O thread, without any lock of the engine, and must not block.
 pub trait Host: Debug + Send + Sync + 'static {
     /// A message in a local mailbox.
-    type Message: Clone + ByteSize + Send + Sync + 'static;
+    type Message: Clone + ByteSize + Stamped + Send + Sync + 'static;
     /// A waiter of a local mailbox.
     type Waiter: Send + 'static;
     /// Identifies a request whose answer is waited for.
@@ -47,6 +48,15 @@ pub struct RawMessage {
     pub kind: Option<Range<usize>>,
 }
 
+/// A message of a group's history, for a caller who asked for it: msgpack that was checked and can be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptMessage {
+    /// Where it stands.
+    pub stamp: Stamp,
+    /// The msgpack.
+    pub payload: Bytes,
+}
+
 /// The outcome of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -56,6 +66,12 @@ pub struct Answer {
     pub queued: u64,
     /// Queues that were full.
     pub full: u64,
+    /// Where the message stands in the history of its group, or where that is now.
+    pub position: Option<Stamp>,
+    /// Whether all was found that is behind a position.
+    pub complete: Option<bool>,
+    /// What was asked for of a history.
+    pub messages: Vec<KeptMessage>,
     /// Why not all was done, if it was not.
     pub fault: Option<Fault>,
 }

@@ -13,6 +13,7 @@ mod fault;
 mod groups;
 mod host;
 mod joins;
+mod kept;
 mod ledger;
 mod link;
 mod meter;
@@ -28,8 +29,9 @@ mod wire;
 
 pub use engine::{Location, Progress, RedisEngine};
 pub use fault::{Fault, FaultKind};
-pub use host::{Answer, Host, RawMessage};
+pub use host::{Answer, Host, KeptMessage, RawMessage};
 pub use joins::Join;
+pub use kept::Resuming;
 pub use ledger::{Ledger, LedgerEntry, Mark};
 pub use meter::{ConnectionState, LinkStats};
 pub use notice::Notice;

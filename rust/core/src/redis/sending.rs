@@ -66,9 +66,11 @@ impl<H: Host> RedisEngine<H> {
 
     fn entry(&self, body: OutgoingBody<'_>) -> Result<Draft, Unsendable> {
         if !self.wire().has_envelopes() {
-            let (OutgoingBody::Group { payload, .. } | OutgoingBody::Direct { payload, .. }) = body
-            else {
-                return Ok(Vec::new().into());
+            let payload = match body {
+                OutgoingBody::Group { payload, .. }
+                | OutgoingBody::Kept { payload, .. }
+                | OutgoingBody::Direct { payload, .. } => payload,
+                OutgoingBody::Control(_) => return Ok(Vec::new().into()),
             };
             let bytes = match self.seal() {
                 Some(Seal { crypt, now }) => crypt.encrypt(payload, now)?,
@@ -101,7 +103,21 @@ impl<H: Host> RedisEngine<H> {
         payload: &[u8],
         exclude: &[&str],
     ) -> Result<Prepared, Unsent> {
-        Ok(self.claimed(self.to_group(group, payload, exclude)?))
+        let kept = self.keeps(group);
+        Ok(self.claimed(self.to_group(group, payload, exclude, kept)?))
+    }
+
+    /// Makes a message ready that ends those who are in a group now. No history keeps it: it would end those who come later.
+    ///
+    /// # Errors
+    /// As `prepare_group_send`.
+    pub fn prepare_group_close(
+        &self,
+        group: &str,
+        payload: &[u8],
+        exclude: &[&str],
+    ) -> Result<Prepared, Unsent> {
+        Ok(self.claimed(self.to_group(group, payload, exclude, false)?))
     }
 
     fn claimed(&self, dispatch: Dispatch) -> Prepared {
@@ -155,13 +171,23 @@ impl<H: Host> RedisEngine<H> {
         })
     }
 
-    fn to_group(&self, group: &str, payload: &[u8], exclude: &[&str]) -> Result<Dispatch, Unsent> {
+    fn to_group(
+        &self,
+        group: &str,
+        payload: &[u8],
+        exclude: &[&str],
+        kept: bool,
+    ) -> Result<Dispatch, Unsent> {
         check_group(group).map_err(Error::from)?;
         self.check_open()?;
         Ok(Dispatch::Group {
             group: group.to_owned(),
             exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
-            entry: self.entry(OutgoingBody::Group { exclude, payload })?,
+            entry: self.entry(if kept {
+                OutgoingBody::Kept { exclude, payload }
+            } else {
+                OutgoingBody::Group { exclude, payload }
+            })?,
         })
     }
 
@@ -195,7 +221,7 @@ impl<H: Host> RedisEngine<H> {
     ) -> Result<(), Unsent> {
         let dispatches = messages
             .iter()
-            .map(|(group, payload)| self.to_group(group, payload, exclude))
+            .map(|(group, payload)| self.to_group(group, payload, exclude, self.keeps(group)))
             .collect::<Result<_, _>>()?;
         self.send_all(dispatches, ticket);
         Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::wire::crypt::Crypt;
 use super::wire::form::Wire;
 use super::wire::ring::Ring;
+use crate::history::HistoryRules;
 
 /// The servers, and how to connect to them.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Settings {
     pub wire: Wire,
     /// Encrypts messages.
     pub crypt: Option<Arc<Crypt>>,
+    /// Which groups keep their history on the servers.
+    pub history: HistoryRules,
     /// How long a message may be on its way and in a queue.
     pub expiry: Duration,
     /// How many bytes of msgpack a message may have. A longer one that comes from elsewhere is dropped.

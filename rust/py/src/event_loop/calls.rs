@@ -10,6 +10,7 @@ use pyo3::types::PyString;
 use super::queue::LoopQueue;
 use super::running::runs_here;
 use super::self_pipe::SelfPipe;
+use crate::frames::flush;
 use crate::once::intern;
 
 /// The queue of a loop, which is made if it has none yet; for a task of that loop that is about to wait.
@@ -65,6 +66,7 @@ pub(super) fn schedule_drain(handle: &Py<LoopQueue>, py: Python<'_>) -> PyResult
 fn drain(queue: &Py<LoopQueue>, py: Python<'_>) -> PyResult<()> {
     let _draining = queue.get().draining();
     let drained = queue.get().wake_all(py);
+    let drained = drained.and(flush(py));
     end_drain(queue, py);
     drained
 }

@@ -3,6 +3,8 @@
 //! Whatever the bytes are, the result is a dict or an error with what is wrong and where; memory is taken for what is
 //! there, not for what is claimed.
 
+use std::sync::OnceLock;
+
 use headrace_core::redis::msgpack::{Defect, Visitor, read};
 use headrace_core::redis::payload::BadPayload;
 use headrace_core::sync::Mutex;
@@ -37,6 +39,7 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
             flat: decoder.flat,
             kind: None,
             size: bytes.len(),
+            prepared: OnceLock::new(),
         }),
         Err((Failure::Defect(defect), at)) => {
             let bad = BadPayload { defect, at };

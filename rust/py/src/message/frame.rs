@@ -9,15 +9,21 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
+use headrace_core::history::Stamp;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::decode::decode;
+use super::kept::put_position;
 use super::snapshot::Snapshot;
 
 pub(super) struct Frame {
     payload: Bytes,
     kind: Option<Range<usize>>,
+    /// The value, with its position.
     decoded: OnceLock<Snapshot>,
+    /// Where it stands in the history of its group, if that has one.
+    stamp: OnceLock<Stamp>,
 }
 
 impl Frame {
@@ -26,11 +32,28 @@ impl Frame {
             payload,
             kind,
             decoded: OnceLock::new(),
+            stamp: OnceLock::new(),
         }
     }
 
     pub(super) fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// Notes where it stands, before it is given to anybody.
+    pub(super) fn stamp(&self, stamp: Stamp) {
+        self.stamp.get_or_init(|| stamp);
+    }
+
+    pub(super) fn stamped(&self) -> Option<Stamp> {
+        self.stamp.get().copied()
+    }
+
+    /// The value, with its position.
+    fn decode(&self, py: Python<'_>) -> PyResult<Snapshot> {
+        let decoded = decode(py, self.payload())?;
+        put_position(decoded.value.bind(py), self.stamped())?;
+        Ok(decoded)
     }
 
     fn kind(&self) -> Option<&[u8]> {
@@ -42,7 +65,7 @@ impl Frame {
         release_orphans();
         match self.decoded.take() {
             Some(decoded) => Ok(decoded.value),
-            None => Ok(decode(py, self.payload())?.value),
+            None => Ok(self.decode(py)?.value),
         }
     }
 
@@ -53,14 +76,35 @@ impl Frame {
         if let Some(decoded) = self.decoded.get() {
             return decoded.copy(py);
         }
-        match self.decoded.set(decode(py, self.payload())?) {
+        match self.decoded.set(self.decode(py)?) {
             Ok(()) => self.copy(py),
             Err(own) => Ok(own.value),
         }
     }
 
+    /// The frame with which receivers forward it; see `Snapshot::frame`.
+    pub(super) fn frame<'py>(
+        &self,
+        py: Python<'py>,
+        fields: &Bound<'py, PyDict>,
+        window: Option<u8>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        release_orphans();
+        if let Some(decoded) = self.decoded.get() {
+            return decoded.frame(py, fields, window);
+        }
+        let decoded = decode(py, self.payload())?;
+        self.decoded
+            .get_or_init(|| decoded)
+            .frame(py, fields, window)
+    }
+
     pub(super) fn is_of_type_of(&self, other: &Self) -> bool {
         matches!((self.kind(), other.kind()), (Some(one), Some(two)) if one == two)
+    }
+
+    pub(super) fn is_of_type(&self, kind: &str) -> bool {
+        self.kind() == Some(kind.as_bytes())
     }
 
     /// What was decoded, if anything was.
@@ -82,7 +126,7 @@ impl fmt::Debug for Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         if let Some(decoded) = self.decoded.take() {
-            put_aside(decoded.value);
+            put_aside(decoded.into_objects());
         }
     }
 }
@@ -95,8 +139,8 @@ impl Drop for Frame {
 )]
 static ORPHANS: AtomicCell<Option<Box<Vec<Py<PyAny>>>>> = AtomicCell::new(None);
 
-fn put_aside(value: Py<PyAny>) {
-    let mut values = Box::new(vec![value]);
+fn put_aside(values: Vec<Py<PyAny>>) {
+    let mut values = Box::new(values);
     loop {
         if let Some(others) = ORPHANS.take() {
             values.extend(*others);

@@ -23,7 +23,7 @@ pub(super) enum Reason {
     Depth,
     Key,
     Range,
-    Reserved,
+    Reserved(&'static str),
     Surrogates,
     TooLarge { size: usize, limit: usize },
     Type(String),
@@ -78,8 +78,12 @@ impl Invalid {
             Reason::Range => PyValueError::new_err(format!(
                 "{path}: the integer is not between -2**63 and 2**64 - 1"
             )),
-            Reason::Reserved => InvalidMessage::new_err(format!(
-                "message['{RESERVED}']: this key is reserved for layers that carry messages between processes; use another"
+            Reason::Reserved(key) if key == RESERVED => InvalidMessage::new_err(format!(
+                "message['{key}']: this key is reserved for layers that carry messages between processes; use another"
+            )),
+            Reason::Reserved(key) => InvalidMessage::new_err(format!(
+                "message['{key}']: this key is reserved for the position that a message of a group with a history is received \
+                 with; take it out of a message that is sent on"
             )),
             Reason::Surrogates => PyValueError::new_err(format!(
                 "{path}: the text has lone surrogates, which UTF-8 cannot carry"

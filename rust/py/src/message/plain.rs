@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 
 use super::invalid::{Invalid, Reason};
-use super::limits::RESERVED;
+use super::limits::{POSITION, RESERVED};
 use crate::errors::{InvalidMessage, show};
 use crate::once::intern;
 
@@ -19,10 +19,22 @@ pub(super) fn dict_of<'a, 'py>(message: &'a Bound<'py, PyAny>) -> PyResult<&'a B
 
 /// Refuses a key of the message itself that layers keep for themselves.
 pub(super) fn check_reserved(key: &str, depth: usize) -> Result<(), Invalid> {
-    if depth == 1 && key == RESERVED {
-        return Err(Invalid::new(Reason::Reserved));
+    // The lengths are compared first, as few keys have one of them.
+    if depth == 1 && matches!(key.len(), RESERVED_LENGTH | POSITION_LENGTH) {
+        return check_name(key);
     }
     Ok(())
+}
+
+const RESERVED_LENGTH: usize = RESERVED.len();
+const POSITION_LENGTH: usize = POSITION.len();
+
+#[cold]
+fn check_name(key: &str) -> Result<(), Invalid> {
+    match [RESERVED, POSITION].into_iter().find(|name| *name == key) {
+        Some(name) => Err(Invalid::new(Reason::Reserved(name))),
+        None => Ok(()),
+    }
 }
 
 /// A key that every engine can carry.

@@ -8,6 +8,7 @@
 //! How many bytes a message counts in a mailbox is noted while its snapshot is taken, which looks at every value anyway.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -16,10 +17,11 @@ use pyo3::types::{
 };
 
 use super::invalid::{Invalid, Reason, Step};
-use super::limits::{MAX_CONTAINERS, MAX_DEPTH, RESERVED};
+use super::limits::{MAX_CONTAINERS, MAX_DEPTH, POSITION, RESERVED};
 use super::plain::{
     bytes_of, check_reserved, dict_of, plain_dict, plain_int, plain_key, plain_text,
 };
+use super::prepared::Prepared;
 use crate::errors::{InvalidMessage, show, type_name};
 use crate::once::{Once, intern};
 
@@ -36,6 +38,8 @@ pub(super) struct Snapshot {
     pub(super) kind: Option<Box<str>>,
     /// How many bytes it counts in a mailbox.
     pub(super) size: usize,
+    /// Its frame, made for the first receiver that forwards it.
+    pub(super) prepared: OnceLock<Box<Prepared>>,
 }
 
 impl Snapshot {
@@ -45,8 +49,15 @@ impl Snapshot {
         let copier = Copier::new(strict);
         let is_plain = dict.is_exact_instance_of::<PyDict>();
         // Elsewhere the keys are walked, and the reserved one is found on the way, which is cheaper.
-        if !(strict || is_plain) && dict.contains(intern!(message.py(), RESERVED))? {
-            return Err(Invalid::new(Reason::Reserved).into_error(message));
+        if !(strict || is_plain) {
+            for (name, key) in [
+                (RESERVED, intern!(message.py(), RESERVED)),
+                (POSITION, intern!(message.py(), POSITION)),
+            ] {
+                if dict.contains(key)? {
+                    return Err(Invalid::new(Reason::Reserved(name)).into_error(message));
+                }
+            }
         }
         let (copy, flat) = if is_plain {
             let (copy, flat) = copier
@@ -65,18 +76,56 @@ impl Snapshot {
             flat,
             kind,
             size: copier.bytes.get(),
+            prepared: OnceLock::new(),
         })
+    }
+
+    /// The frame with which receivers with these types and fields forward it; `None` if they do not, or it has no payload.
+    pub(super) fn frame<'py>(
+        &self,
+        py: Python<'py>,
+        fields: &Bound<'py, PyDict>,
+        window: Option<u8>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        if let Some(prepared) = self.prepared.get() {
+            match prepared.is_for(fields)? {
+                Some(true) => return prepared.frame(py, window).map(Some),
+                Some(false) => {}
+                None => return Ok(None),
+            }
+        }
+        let Some(prepared) = Prepared::new(self.value.bind(py), fields)? else {
+            return Ok(None);
+        };
+        let frame = prepared.frame(py, window)?;
+        // Of two that are made at a time, or for two fields, the first is kept.
+        drop(self.prepared.set(Box::new(prepared)));
+        Ok(Some(frame))
+    }
+
+    /// All that it holds of Python's.
+    pub(super) fn into_objects(self) -> Vec<Py<PyAny>> {
+        let mut objects = vec![self.value];
+        if let Some(prepared) = self.prepared.into_inner() {
+            objects.extend(prepared.into_objects());
+        }
+        objects
     }
 
     /// A receiver's own copy.
     pub(super) fn copy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let value = self.value.bind(py);
-        match value.cast_exact::<PyDict>() {
-            Ok(dict) if self.flat => Ok(dict.copy()?.into_any().unbind()),
-            _ => {
-                let copy = Copier::of_snapshot().value(value, 1);
-                Ok(as_dict(copy.map_err(|invalid| invalid.into_error(value))?)?.unbind())
-            }
+        copy_of(self.value.bind(py), self.flat).map(Bound::unbind)
+    }
+}
+
+/// A copy of the value of a snapshot.
+#[inline]
+pub(super) fn copy_of<'py>(value: &Bound<'py, PyAny>, flat: bool) -> PyResult<Bound<'py, PyAny>> {
+    match value.cast_exact::<PyDict>() {
+        Ok(dict) if flat => Ok(dict.copy()?.into_any()),
+        _ => {
+            let copy = Copier::of_snapshot().value(value, 1);
+            as_dict(copy.map_err(|invalid| invalid.into_error(value))?)
         }
     }
 }

@@ -13,8 +13,10 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
-use super::{InboxWaiter, Receiver, hand_out};
+use super::{Forward, InboxWaiter, Receiver, hand_out};
 use crate::event_loop::{Turn, Wakes};
+use crate::frames::flush;
+use crate::message::Message;
 use crate::once::intern;
 
 impl InboxWaiter {
@@ -32,11 +34,14 @@ impl InboxWaiter {
             let Some(envelope) = registration.slot.take() else {
                 return Ok(false);
             };
-            let message = hand_out(py, registration.engine(), envelope);
-            let left = message.and_then(|message| {
-                let run = intern!(py, "run");
-                context.bind(py).call_method1(run, (attendant, message))
-            });
+            let left = match forwarded(attendant.bind(py), &envelope.message) {
+                Ok(true) => Ok(PyBool::new(py, true).to_owned().into_any()),
+                Ok(false) => {
+                    let message = hand_out(py, registration.engine(), envelope);
+                    message.and_then(|message| attended(context.bind(py), attendant, message))
+                }
+                Err(error) => Err(error),
+            };
             let goes_on = match left {
                 Ok(left) if left.is_none() => false,
                 Ok(left) if left.is(PyBool::new(py, true)) => true,
@@ -88,4 +93,28 @@ impl InboxWaiter {
         }
         self.park.context(py)
     }
+}
+
+/// Whether the message was forwarded, without any of Python's.
+fn forwarded(attendant: &Bound<'_, PyAny>, message: &Message) -> PyResult<bool> {
+    match attendant.cast_exact::<Forward>() {
+        Ok(forward) => forward.get().forward(attendant.py(), message),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Calls the attendant in the task's context.
+fn attended<'py>(
+    context: &Bound<'py, PyAny>,
+    attendant: &Py<PyAny>,
+    message: Py<PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = context.py();
+    // It may send to a socket that a frame waits for.
+    flush(py)?;
+    let function = match attendant.bind(py).cast_exact::<Forward>() {
+        Ok(forward) => forward.get().attendant(),
+        Err(_) => attendant,
+    };
+    context.call_method1(intern!(py, "run"), (function, message))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use headrace_core::history::HistoryRules;
 use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::ring::Ring;
 use headrace_core::redis::{
@@ -161,7 +162,11 @@ impl Credentials for PasswordSource {
 }
 
 impl RedisConfig {
-    pub(crate) fn into_core(self, expiry: std::time::Duration) -> PyResult<Settings> {
+    pub(crate) fn into_core(
+        self,
+        expiry: std::time::Duration,
+        history: HistoryRules,
+    ) -> PyResult<Settings> {
         let versions = self.encryption_versions.into_iter().map(version);
         let versions = versions.collect::<PyResult<Vec<_>>>()?;
         let crypt = Crypt::new(self.encryption_keys);
@@ -186,6 +191,7 @@ impl RedisConfig {
             prefix: self.prefix,
             hosts: self.hosts.into_iter().map(HostConfig::into_core).collect(),
             crypt: crypt.map(|crypt| Arc::new(crypt.with_versions(versions))),
+            history,
             expiry,
             max_message_bytes: self.max_message_bytes,
             send_timeout: seconds(self.send_timeout)?,

@@ -10,11 +10,13 @@ use pyo3::prelude::*;
 
 use super::RedisLayer;
 use super::host::{Bindings, Ticket};
+use super::purpose::Purpose;
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs};
 use crate::errors::{ChannelFull, fault_to_python, to_python};
 use crate::message::encode::encode_into;
-use crate::reply::{Provisional, Reply};
+use crate::reply::{Provisional, Reply, Sent};
 use crate::sleep::sleep;
+use crate::stats::SendReport;
 
 impl RedisLayer {
     /// Makes a request.
@@ -104,12 +106,90 @@ impl RedisLayer {
         prepared.map_err(|error| unsent(error, channel))
     }
 
+    /// Sends to the members of a group but the excluded.
+    pub(super) fn send_to_group(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+        purpose: Purpose,
+    ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        let (message, here) = self.prepare_group_send(group, message, Some(exclude), purpose)?;
+        let reply = self.asked(|ticket| self.engine.send(message, Some(ticket)));
+        Ok(reply.with_sent(Sent {
+            here,
+            ..Sent::default()
+        }))
+    }
+
+    /// The same, without waiting for anything but room, if too much waits already: that gives a report. If there are queues in the
+    /// group, which may be full, there is a reply.
+    pub(super) fn send_to_group_soon<'py>(
+        &self,
+        py: Python<'py>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        exclude: Exclude<'_, '_>,
+        purpose: Purpose,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.engine.has_queues(group.name()?) {
+            let reply = self.send_to_group(py, group, message, exclude, purpose)?;
+            return Ok(Bound::new(py, reply)?.into_any());
+        }
+        self.first_use.note(py)?;
+        let (message, here) = self.prepare_group_send(group, message, Some(exclude), purpose)?;
+        self.send_with_room(py, message, None)?;
+        Ok(Bound::new(py, SendReport::of_unanswered(here))?.into_any())
+    }
+
+    /// Sends to the members of a group, and waits for nothing but room. The outcome goes to the ticket.
+    pub(super) fn send_to_group_unattended(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        message: Outgoing<'_, '_>,
+        ticket: impl FnOnce() -> Ticket,
+    ) -> PyResult<()> {
+        self.first_use.note(py)?;
+        let (message, _) = self.prepare_group_send(group, message, None, Purpose::Inform)?;
+        self.send_with_room(py, message, Some(ticket()))
+    }
+
+    /// Sends each message to its group, but not to the excluded channels.
+    pub(super) fn send_to_groups(
+        &self,
+        py: Python<'_>,
+        pairs: Pairs<'_, '_>,
+        exclude: Exclude<'_, '_>,
+    ) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        self.check_exclude(exclude)?;
+        let messages = self.pairs(pairs, NameKind::Group)?;
+        let exclude = exclude.channels()?;
+        let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+        // Before the messages are sent: who is a member may change by what they cause.
+        let local = self.engine.local();
+        let members = messages
+            .iter()
+            .map(|(group, _)| local.group_count_without(group, &exclude));
+        let here: usize = members.sum::<Result<_, _>>().map_err(to_python)?;
+        let ((), reply) =
+            self.all_asked(|ticket| self.engine.group_send_many(&messages, &exclude, ticket))?;
+        Ok(reply.with_sent(Sent {
+            here,
+            ..Sent::default()
+        }))
+    }
+
     /// Prepares a message to a group; gives how many of its members are in this process, too.
     pub(super) fn prepare_group_send(
         &self,
         group: Group<'_, '_>,
         message: Outgoing<'_, '_>,
         exclude: Option<Exclude<'_, '_>>,
+        purpose: Purpose,
     ) -> PyResult<(Prepared, usize)> {
         if let Some(exclude) = exclude {
             self.check_exclude(exclude)?;
@@ -118,7 +198,10 @@ impl RedisLayer {
         let exclude = exclude.map_or_else(|| Ok(Vec::new()), Exclude::channels)?;
         let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
         let group = group.name()?;
-        let prepared = self.engine.prepare_group_send(group, &payload, &exclude);
+        let prepared = match purpose {
+            Purpose::Inform => self.engine.prepare_group_send(group, &payload, &exclude),
+            Purpose::End => self.engine.prepare_group_close(group, &payload, &exclude),
+        };
         let prepared = prepared.map_err(|error| unsent(error, group))?;
         let members = self.engine.local().group_count_without(group, &exclude);
         Ok((prepared, members.map_err(to_python)?))

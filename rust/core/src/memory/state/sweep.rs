@@ -56,6 +56,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             .expire(now, &mut self.dropped);
         self.count_bytes(channel, bytes);
         self.count_expired(before);
+        self.collect_replays(channel);
     }
 
     pub(super) fn expire_group(&mut self, group: u32, now: Moment) {

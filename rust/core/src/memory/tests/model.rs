@@ -126,6 +126,7 @@ impl Model {
             dropped_replaced: self.replaced,
             full_by_bytes: self.full_by_bytes,
             dropped_other: self.other,
+            ..LayerStats::default()
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Messages that come from the servers: opened, checked for what is missing, late, or came before.
 
 use super::context::Context;
+use super::history::Pushed;
 use super::node_key::NodeKey;
 use super::refusals::{MISPLACED, Origin};
 use super::topics::Topics;
@@ -8,6 +9,7 @@ use crate::redis::host::Host;
 use crate::redis::meter::count;
 use crate::redis::notice::Notice;
 use crate::redis::wire::envelope::{self, Body, Control, DecodedEnvelope, Header, Malformed};
+use crate::redis::wire::history::Identity;
 use crate::redis::wire::keys::{ProcessId, Topic};
 use crate::redis::wire::sequence::{Seen, Sequences};
 
@@ -20,6 +22,8 @@ pub(super) enum Arrived {
     Control(ProcessId, Control),
     /// How memberships change, with its sender and number.
     Members(ProcessId, u64, Control),
+    /// A message of a group that keeps its history.
+    Kept(String, Pushed),
 }
 
 #[derive(Debug)]
@@ -79,6 +83,10 @@ impl Arrivals {
                     body,
                     authenticated,
                 } = envelope;
+                let body = match kept(cx, node, topic, (&header, authenticated), body) {
+                    Ok(kept) => return Some(kept),
+                    Err(body) => body,
+                };
                 let due = if authenticated {
                     self.is_due(cx, topics, (node, topic), &header)
                 } else {
@@ -197,6 +205,44 @@ impl Arrivals {
         self.note_missed_change(cx, topic);
         cx.report_gap(&[topic.to_owned()], missed);
     }
+}
+
+/// A message whose group keeps its history here: the stream shows what is missing, late, or came before. Else its body.
+fn kept<H: Host>(
+    cx: &Context<H>,
+    node: &NodeKey,
+    topic: &str,
+    (header, authenticated): (&Header, bool),
+    body: Body,
+) -> Result<Arrived, Body> {
+    let Body::Kept {
+        epoch,
+        exclude,
+        payload,
+    } = body
+    else {
+        return Err(body);
+    };
+    let group = match cx.keys.topic(topic) {
+        Some(Topic::Group(group)) if cx.settings.history.limits_of(group).is_some() => group,
+        _ => return Err(Body::Group { exclude, payload }),
+    };
+    let expired = || {
+        let there = cx.servers.node(node);
+        let expired = there.and_then(|node| node.is_expired(header.deadline, cx.now));
+        expired.unwrap_or_else(|| header.deadline <= cx.shared.now())
+    };
+    let pushed = Pushed {
+        epoch,
+        identity: Identity {
+            sender: header.sender,
+            sequence: header.sequence,
+        },
+        exclude,
+        payload,
+        stale: authenticated && expired(),
+    };
+    Ok(Arrived::Kept(group.to_owned(), pushed))
 }
 
 /// Gives what an envelope holds to the mailboxes, or returns it if it is for another part.

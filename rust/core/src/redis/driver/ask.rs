@@ -1,7 +1,12 @@
 //! What callers ask of the driver.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use super::backlog::Claim;
 use super::dispatch::Dispatch;
+use super::history_then::Wanted;
+use crate::history::Since;
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Answer;
 use crate::redis::wire::envelope::Control;
@@ -45,6 +50,20 @@ pub(crate) enum Ask<T> {
         patient: bool,
         ticket: T,
     },
+    /// Make a channel a member of a group that keeps its history, and give it what is behind a position, unless that is cancelled.
+    Resume {
+        group: String,
+        channel: String,
+        since: Since,
+        cancelled: Arc<AtomicBool>,
+        ticket: T,
+    },
+    /// Look at the history of a group.
+    Look {
+        group: String,
+        wanted: Wanted,
+        ticket: T,
+    },
     /// Remove what the layer has on the servers.
     Flush { ticket: T },
     /// Answer when all earlier messages have been taken or given up, and those for this process have come. At the end of
@@ -72,6 +91,8 @@ impl<T> Ask<T> {
             | Self::Subscribe { ticket, .. }
             | Self::SendControl { ticket, .. }
             | Self::Fetch { ticket, .. }
+            | Self::Resume { ticket, .. }
+            | Self::Look { ticket, .. }
             | Self::Flush { ticket }
             | Self::Drain { ticket, .. }
             | Self::Close { ticket } => ticket,

@@ -4,6 +4,7 @@ use super::Driver;
 use super::ask::Ask;
 use super::calls::CallId;
 use super::dispatch::Dispatch;
+use super::history::{self, Resume};
 use super::members;
 use super::outgoing::{self, Rest};
 use crate::redis::host::Host;
@@ -26,7 +27,15 @@ impl<H: Host> Driver<H> {
             }
             Ask::Subscribe { topic, ticket } => {
                 let call = cx.call(1, Some(ticket));
-                self.topics.want(cx, &topic, Some(call));
+                let group = cx.keys.group_of(&topic);
+                match group.filter(|group| history::keeps(cx, group)) {
+                    None => self.topics.want(cx, &topic, Some(call)),
+                    Some(group) => {
+                        let waiting = Resume::new(call, None, cx.until());
+                        self.topics.want(cx, &topic, None);
+                        self.history.resume(cx, group, waiting);
+                    }
+                }
             }
             Ask::Membership {
                 group,
@@ -61,7 +70,31 @@ impl<H: Host> Driver<H> {
                 }
                 queues.fetch_for(cx, &channel, most, call);
             }
-            Ask::Flush { ticket } => members::flush(cx, queues, ticket),
+            Ask::Resume {
+                group,
+                channel,
+                since,
+                cancelled,
+                ticket,
+            } => {
+                let call = cx.call(1, Some(ticket));
+                let topic = cx.keys.group(&group);
+                self.topics.want(cx, &topic, None);
+                let resume = Resume::new(call, Some((channel, since, cancelled)), cx.until());
+                self.history.resume(cx, &group, resume);
+            }
+            Ask::Look {
+                group,
+                wanted,
+                ticket,
+            } => {
+                let call = cx.call(1, Some(ticket));
+                history::look(cx, &group, wanted, call);
+            }
+            Ask::Flush { ticket } => {
+                members::flush(cx, queues, ticket);
+                self.history.flushed(cx);
+            }
             Ask::Drain { ending, ticket } => {
                 if ending {
                     queues.hand_back_all(cx);
@@ -78,7 +111,9 @@ impl<H: Host> Driver<H> {
 
     /// Whether every message has been taken by a server or given up.
     pub(super) fn has_sent_all(&self) -> bool {
-        self.cx.servers.have_carried_all() && !self.outgoing.has_waiting()
+        self.cx.servers.have_carried_all()
+            && !self.outgoing.has_waiting()
+            && !self.history.has_waiting()
     }
 
     /// Sends messages, with one answer for all.
@@ -87,6 +122,14 @@ impl<H: Host> Driver<H> {
         for message in messages {
             match outgoing::send(cx, message, call) {
                 Rest::Nowhere => {}
+                Rest::History {
+                    group,
+                    exclude,
+                    entry,
+                } => {
+                    self.history.send(cx, &group, entry.clone(), call);
+                    self.members.send(cx, queues, (group, exclude), entry, call);
+                }
                 Rest::Queue { channel, entry } => queues.push(cx, &channel, entry, call),
                 Rest::Members {
                     group,

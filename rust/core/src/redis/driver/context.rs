@@ -68,6 +68,14 @@ impl<H: Host> Context<H> {
         u64::try_from(self.settings.expiry.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// How long anything may be on a server whose name is in an index.
+    pub(super) fn index_ms(&self) -> u64 {
+        let longest = self.settings.history.longest();
+        let milliseconds = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let kept = milliseconds.saturating_add(milliseconds / 2);
+        self.expiry_ms().max(kept)
+    }
+
     /// How envelopes are encrypted, if they are.
     pub(super) fn seal(&self) -> Option<Seal<'_>> {
         let crypt = self.settings.crypt.as_deref()?;

@@ -4,12 +4,13 @@ use super::context::Context;
 use super::refusals::{NO_NAME, Origin};
 use crate::error::SendError;
 use crate::handoff::HandOff;
+use crate::history::{Position, Stamp, Stamped};
 use crate::redis::host::{Host, RawMessage};
 use crate::redis::meter::count;
 use crate::redis::notice::Notice;
 use crate::redis::wire::envelope::Payload;
 use crate::redis::wire::keys::{Topic, process_of};
-use crate::redis::wire::payload;
+use crate::redis::wire::payload::{self, Shape};
 use crate::redis::wire::system_message;
 
 /// What the local engine returns for a message.
@@ -34,24 +35,67 @@ impl<H: Host> Context<H> {
             .refuse_content(&self.shared, from, kind, detail);
     }
 
-    /// Checks a payload, so that a receiver can decode it without an error.
+    /// Whether a payload is a message.
+    pub(super) fn is_message(&mut self, payload: &Payload, from: Origin<'_>) -> bool {
+        self.inspected(payload, from).is_some()
+    }
+
+    /// A message of a history, which stands there.
+    pub(super) fn message_at(
+        &mut self,
+        payload: Payload,
+        from: Origin<'_>,
+        stamp: Stamp,
+    ) -> Option<H::Message> {
+        let message = self.message(payload, from)?;
+        message.stamp(stamp);
+        Some(message)
+    }
+
     fn message(&mut self, payload: Payload, from: Origin<'_>) -> Option<H::Message> {
+        let Shape { kind } = self.inspected(&payload, from)?;
+        Some(self.host.message(RawMessage {
+            payload: payload.into_bytes(),
+            kind,
+        }))
+    }
+
+    /// Checks a payload, so that a receiver can decode it without an error.
+    fn inspected(&mut self, payload: &Payload, from: Origin<'_>) -> Option<Shape> {
         let bytes = payload.as_bytes().len();
         if bytes > self.settings.max_message_bytes {
             self.refuse_oversized(from.place, bytes);
             return None;
         }
-        let shape = match payload::inspect(payload.as_bytes()) {
-            Ok(shape) => shape,
+        match payload::inspect(payload.as_bytes()) {
+            Ok(shape) => Some(shape),
             Err(bad) => {
                 self.refuse_content(from, "it holds no message", &bad.to_string());
-                return None;
+                None
             }
+        }
+    }
+
+    /// Delivers a message of a group that keeps its history, and keeps it here if it is known where it stands.
+    pub(super) fn deliver_kept(
+        &mut self,
+        group: &str,
+        payload: Payload,
+        exclude: &[&str],
+        from: Origin<'_>,
+        at: Option<Position>,
+    ) {
+        let Some(position) = at else {
+            return self.deliver_to_group(group, payload, exclude, from);
         };
-        Some(self.host.message(RawMessage {
-            payload: payload.into_bytes(),
-            kind: shape.kind,
-        }))
+        let stamp = Stamp::new(group, position);
+        let Some(message) = self.message_at(payload, from, stamp) else {
+            self.local.history_restart(group, position);
+            return;
+        };
+        if let Ok(fan_out) = self.local.group_accept(group, message, exclude, position) {
+            self.hand_offs.extend(fan_out.hand_offs);
+        }
     }
 
     pub(super) fn deliver_to_group(

@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::history_then::Mark;
 use super::node_key::{LinkId, NodeKey};
 use super::request::Request;
 use crate::redis::fault::Fault;
@@ -34,6 +35,8 @@ pub(super) enum LinkEvent {
     },
     /// The server has answered with its time, or refused to.
     Timed(Option<Reading>),
+    /// All that had been pushed before these readings were answered has come on it; or it is not certain that it has.
+    Settled(Vec<Mark>, bool),
     /// A connection for subscriptions has answered what it was asked at that moment.
     Answered(Instant),
     /// A connection has not answered what it was asked at that moment.

@@ -66,6 +66,9 @@ impl<H: Host> Driver<H> {
                 let (cx, node) = (&mut self.cx, &id.node);
                 self.topics.changed(cx, node, &batch, refusals);
             }
+            LinkEvent::Settled(marks, certain) => {
+                self.history.settled(&mut self.cx, marks, certain);
+            }
             LinkEvent::Timed(time) => self.note_time(&id.node, time.as_ref()),
             LinkEvent::Answered(asked) => servers.note_answer(id, asked),
             LinkEvent::Unanswered(asked) => servers.unanswered(id, asked, now),
@@ -150,6 +153,7 @@ impl<H: Host> Driver<H> {
             Some(Arrived::Members(sender, number, control)) => {
                 self.members.heard(cx, (sender, number), control);
             }
+            Some(Arrived::Kept(group, pushed)) => self.history.pushed(cx, &group, pushed),
             None => {}
         }
         if self.arrivals.take_missed_change() {
@@ -169,6 +173,7 @@ impl<H: Host> Driver<H> {
         match cx.keys.topic(topic) {
             Some(Topic::Wake(channel)) => self.queues.woken(cx, channel),
             Some(Topic::Control | Topic::Members) => self.members.subscribed(cx),
+            Some(Topic::Group(group)) => self.history.subscribed(cx, group),
             _ => {}
         }
     }
@@ -205,6 +210,7 @@ impl<H: Host> Driver<H> {
             Control::MembersChanged => return self.members.changed_somehow(cx, sender),
             Control::Flush if sender != cx.me => {
                 members::flush_here(cx, &mut self.queues);
+                self.history.flushed(cx);
                 // What was changed since may have been heard before.
                 return self.members.distrust(cx);
             }
@@ -268,6 +274,7 @@ impl<H: Host> Driver<H> {
                     let request = Request::to(key.clone(), commands, until, Then::Ignored);
                     cx.submit(request.urgent());
                 }
+                self.history.writer_opened();
                 self.queues.index_anew();
                 self.queues.recover_taken(cx, &key);
             }
@@ -294,6 +301,7 @@ impl<H: Host> Driver<H> {
         let queues = &mut self.queues;
         match then {
             Then::Ignored | Then::Indexed { .. } => {}
+            Then::History(then) => self.history.answered(cx, then, replies, carried),
             Then::Published {
                 call, at, direct, ..
             } => {
@@ -348,6 +356,7 @@ impl<H: Host> Driver<H> {
         }
         let call = match then {
             Then::Ignored | Then::Acknowledged { .. } => None,
+            Then::History(then) => self.history.failed(cx, then, fault),
             Then::Recovered { channel } => {
                 queues.not_recovered(cx, &channel, fault);
                 None

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::event::{Event, LinkEvent};
+use super::history_then::Mark;
 use super::map::Look;
 use super::node::Node;
 use super::node_key::{LinkId, NodeKey, Role};
@@ -170,6 +171,15 @@ impl Io {
         tokio::spawn(async move {
             let refusals = answer.await;
             pushes.send(LinkEvent::Changed { batch, refusals });
+        });
+    }
+
+    /// Waits until all has come on a connection that was pushed before these readings were answered.
+    pub(super) fn settle(&self, id: &LinkId, link: &dyn Link, marks: Vec<Mark>) {
+        let (pushes, settled) = (EventSender::new(&self.pushes, id), link.settle());
+        tokio::spawn(async move {
+            let settled = tokio::time::timeout(ANSWER_TIMEOUT, settled).await;
+            pushes.send(LinkEvent::Settled(marks, settled.unwrap_or(false)));
         });
     }
 

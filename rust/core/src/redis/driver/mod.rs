@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use self::arrivals::Arrivals;
 use self::calls::Calls;
 use self::context::Context;
+use self::history::History;
 use self::io::{Inbound, Io};
 use self::members::Members;
 use self::outgoing::Outgoing;
@@ -61,6 +62,8 @@ mod delivery;
 mod dispatch;
 mod event;
 mod handle;
+mod history;
+mod history_then;
 mod io;
 mod map;
 mod members;
@@ -84,6 +87,7 @@ mod wanted;
 pub(super) use ask::Ask;
 pub(super) use backlog::Claim;
 pub(super) use dispatch::Dispatch;
+pub(super) use history_then::Wanted;
 pub(super) use shared::Shared;
 
 /// How often connections are checked when nothing else happens.
@@ -104,6 +108,7 @@ pub(crate) struct Driver<H: Host> {
     peers: Peers,
     queues: Queues,
     members: Members,
+    history: History,
     status: Status,
     next_health: Instant,
 }
@@ -135,6 +140,7 @@ impl<H: Host> Driver<H> {
             peers: Peers::default(),
             queues: Queues::default(),
             members: Members::default(),
+            history: History::default(),
             status: Status::default(),
             next_health: now + HEALTH,
             cx: Context {

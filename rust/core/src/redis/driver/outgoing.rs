@@ -22,6 +22,12 @@ pub(super) enum Rest {
         channel: String,
         entry: Draft,
     },
+    /// Into the history of a group, which publishes it, and into the queues that are in it.
+    History {
+        group: String,
+        exclude: Vec<String>,
+        entry: Draft,
+    },
     /// Into the queues that are in a group.
     Members {
         group: String,
@@ -107,6 +113,13 @@ pub(super) fn send<H: Host>(cx: &mut Context<H>, message: Dispatch, call: CallId
                 return Rest::Nowhere;
             }
             let entry = cx.numbered(&topic, entry);
+            if entry.is_kept() {
+                return Rest::History {
+                    group,
+                    exclude,
+                    entry,
+                };
+            }
             cx.publish(&group, &topic, Published::Group, entry.clone(), call);
             Rest::Members {
                 group,

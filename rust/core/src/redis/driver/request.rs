@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use tokio::time::Instant;
 
 use super::calls::CallId;
+use super::history_then::HistoryThen;
 use super::node_key::NodeKey;
 use crate::redis::link::{Command, Refusal, Reply};
 use crate::redis::wire::envelope::Date;
@@ -24,9 +25,19 @@ pub(super) struct Request {
     pub(super) safe: bool,
     /// It is sent before all that wait for the same connection.
     pub(super) urgent: bool,
+    form: Form,
     /// It follows a redirection with `ASK`, so `ASKING` precedes each command.
     pub(super) asking: bool,
     pub(super) then: Then,
+}
+
+/// How its commands belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Each is done or not.
+    Separate,
+    /// They are done together or not at all.
+    Transaction,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +52,8 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) enum Then {
     Ignored,
+    /// About the history of a group.
+    History(HistoryThen),
     Published {
         call: CallId,
         at: Instant,
@@ -138,6 +151,7 @@ impl Then {
                 | Self::Pruned(_)
                 | Self::Withdrawn(_)
                 | Self::HandedBack { .. }
+                | Self::History(HistoryThen::Written { .. })
         )
     }
 }
@@ -171,6 +185,7 @@ impl Request {
             until,
             safe: false,
             urgent: false,
+            form: Form::Separate,
             asking: false,
             then,
         }
@@ -186,10 +201,42 @@ impl Request {
         self
     }
 
+    /// Makes one transaction of its commands: one that cannot be done is the answer to all of them.
+    pub(super) fn atomic(mut self) -> Self {
+        let commands = std::mem::take(&mut self.commands);
+        let begin = std::iter::once(Command::new("MULTI"));
+        let end = std::iter::once(Command::new("EXEC"));
+        self.commands = begin.chain(commands).chain(end).collect();
+        self.form = Form::Transaction;
+        self
+    }
+
+    fn is_atomic(&self) -> bool {
+        self.form == Form::Transaction
+    }
+
     /// Sets what depends on the server that it is written to, and on the time there, which it is now.
     pub(super) fn date(&mut self, date: &Date<'_>) {
         for command in &mut self.commands {
             command.date(date);
+        }
+        if !self.is_atomic() {
+            return;
+        }
+        if let Some(kept) = self.commands.iter().find_map(Command::kept_bytes) {
+            for command in &mut self.commands {
+                command.publish_bytes(&kept);
+            }
+        }
+    }
+
+    /// Why it was not done, if a server refused it.
+    pub(super) fn refusal(&self, replies: &[Reply]) -> Option<Refusal> {
+        if self.is_atomic() {
+            // The first is the cause; the end of the transaction says only that there was one.
+            replies.iter().find_map(Refusal::of)
+        } else {
+            replies.first().and_then(Refusal::of)
         }
     }
 
@@ -212,8 +259,8 @@ impl Request {
 
     /// Adds the commands that are still to be asked, as they are written.
     pub(super) fn write(&self, commands: &mut Vec<Command>, sharded: bool) {
-        for command in self.open() {
-            if self.asking {
+        for (place, command) in self.open().enumerate() {
+            if self.asking && (place == 0 || !self.is_atomic()) {
                 commands.push(Command::new("ASKING"));
             }
             commands.push(command.clone().published(sharded));
@@ -223,7 +270,9 @@ impl Request {
     /// Takes the answers to those commands from the answers to a pipeline.
     pub(super) fn own_replies(&self, replies: &mut impl Iterator<Item = Reply>) -> Vec<Reply> {
         let open = self.open().count();
-        if self.asking {
+        if self.asking && self.is_atomic() {
+            replies.take(1 + open).skip(1).collect()
+        } else if self.asking {
             replies.take(2 * open).skip(1).step_by(2).collect()
         } else {
             replies.take(open).collect()
@@ -238,13 +287,21 @@ impl Request {
 
     /// The envelope that it carries, or the value of a membership, as it was written.
     pub(super) fn carried(&self) -> Bytes {
-        let first = self.commands.first().and_then(Command::carried);
-        first.cloned().unwrap_or_default()
+        let mut commands = self.commands.iter();
+        let first = if self.is_atomic() {
+            commands.find_map(Command::kept_bytes)
+        } else {
+            commands.next().and_then(Command::carried).cloned()
+        };
+        first.unwrap_or_default()
     }
 
     /// Keeps the answers of what was done. While a slot moves some of the commands may be done where it was, and the others
     /// have to be asked where it is now: what was done must not be done twice, and what it gave must not be lost.
     pub(super) fn keep(&mut self, replies: Vec<Reply>) {
+        if self.is_atomic() {
+            return;
+        }
         self.answers.resize(self.commands.len(), None);
         let mut refused = false;
         let open = self

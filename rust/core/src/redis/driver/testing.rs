@@ -14,6 +14,7 @@ use super::servers::Servers;
 use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::handoff::HandOff;
+use crate::history::{HistoryRules, Stamp, Stamped};
 use crate::memory::MemoryEngine;
 use crate::redis::fault::Fault;
 use crate::redis::host::{Answer, Host, RawMessage};
@@ -31,6 +32,14 @@ pub(super) const OTHER: ProcessId = ProcessId(0xfedc_ba98_7654_3210);
 pub(in crate::redis) struct World {
     pub(in crate::redis) answers: Mutex<HashMap<u32, Answer>>,
     pub(in crate::redis) received: Mutex<Vec<(u32, Vec<u8>)>>,
+}
+
+impl Stamped for Vec<u8> {
+    fn stamp(&self, _stamp: Stamp) {}
+
+    fn stamped(&self) -> Option<Stamp> {
+        None
+    }
 }
 
 impl Host for World {
@@ -81,6 +90,7 @@ pub(in crate::redis) fn settings(topology: Topology) -> Settings {
         ring: Ring::Rendezvous,
         wire: Wire::Headrace,
         crypt: None,
+        history: HistoryRules::default(),
         expiry: Duration::from_secs(60),
         send_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(1),

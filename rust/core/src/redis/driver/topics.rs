@@ -74,6 +74,11 @@ impl Topics {
         }
     }
 
+    /// The server at which a topic is asked for.
+    pub(super) fn node_of(&self, topic: &str) -> Option<&NodeKey> {
+        self.wanted.get(topic)?.node()
+    }
+
     /// Whether all of the process's own topics are confirmed, and their servers can be sent to; without any, whether all servers
     /// are there.
     pub(super) fn are_connected<H: Host>(&self, cx: &Context<H>) -> bool {

@@ -1,11 +1,13 @@
 //! The work of each part after a batch of events, and the end of the driver.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::node_key::Role;
+use super::history_then::Mark;
+use super::node_key::{NodeKey, Role};
 use super::{Driver, HEALTH};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::host::Host;
@@ -21,6 +23,7 @@ const BUSY: Duration = Duration::from_millis(25);
 impl<H: Host> Driver<H> {
     pub(super) fn next_wake(&self) -> Instant {
         let busy = self.cx.servers.have_waiting()
+            || self.history.is_waiting()
             || self.peers.are_waiting()
             || self.outgoing.has_waiting()
             || self.topics.are_awaited()
@@ -71,6 +74,7 @@ impl<H: Host> Driver<H> {
         self.cx.servers.give_up_late(self.cx.now);
         self.run_follow_ups();
         self.peers.give_up_late(&mut self.cx);
+        self.history.give_up_late(&mut self.cx);
         self.topics.give_up_waits(&mut self.cx);
         self.topics.ask_again_for_refused(&mut self.cx);
     }
@@ -88,8 +92,12 @@ impl<H: Host> Driver<H> {
         }
         for topic in self.topics.sweep(cx) {
             self.arrivals.forget_topic(&topic);
+            if let Some(group) = cx.keys.group_of(&topic) {
+                self.history.forget(cx, group);
+            }
         }
         self.queues.audit(cx);
+        self.history.look_after(cx);
         self.shrink_tables();
         self.report_unsent();
     }
@@ -148,6 +156,7 @@ impl<H: Host> Driver<H> {
         for pipeline in self.cx.servers.pipelines(self.cx.now, wall) {
             self.io.write(pipeline);
         }
+        self.settle();
         let sharded = self.cx.servers.map().publishes_sharded();
         for (key, node) in self.cx.servers.nodes_mut() {
             let Some(link) = node.subscriber.link().map(Arc::clone) else {
@@ -156,6 +165,31 @@ impl<H: Host> Driver<H> {
             let id = node.id(key, Role::Subscriber);
             while let Some(batch) = self.topics.next_batch(key, node) {
                 self.io.change(&id, &*link, batch, sharded);
+            }
+        }
+    }
+
+    /// Has the readings settled that were answered, on the connections where their groups are published.
+    fn settle(&mut self) {
+        let marks = self.history.take_unsettled();
+        if marks.is_empty() {
+            return;
+        }
+        let mut by_node: HashMap<NodeKey, Vec<Mark>> = HashMap::new();
+        for mark in marks {
+            let topic = self.cx.keys.group(&mark.0);
+            // Without a server the topic is subscribed to anew, and read then.
+            if let Some(node) = self.topics.node_of(&topic) {
+                by_node.entry(node.clone()).or_default().push(mark);
+            }
+        }
+        for (key, marks) in by_node {
+            let node = self.cx.servers.node(&key);
+            if let Some(node) = node
+                && let Some(link) = node.subscriber.link()
+            {
+                let id = node.id(&key, Role::Subscriber);
+                self.io.settle(&id, &**link, marks);
             }
         }
     }
@@ -171,7 +205,14 @@ impl<H: Host> Driver<H> {
 
     /// Notes whether messages can flow, and notifies the owner and the channels.
     fn note_status(&mut self) {
-        let news = self.status.note(&self.cx, &mut self.topics);
+        let mut news = self.status.note(&self.cx, &mut self.topics);
+        // A group that keeps its history reports what it misses once it has read what is there.
+        let (keys, history) = (&self.cx.keys, &self.history);
+        let heals = |topic: &str| {
+            let group = keys.group_of(topic);
+            group.is_some_and(|group| history.heals(group))
+        };
+        news.gaps.retain(|topic| !heals(topic));
         if news.reconnected
             && let Some(kind) = self.cx.settings.on_reconnect.clone()
         {

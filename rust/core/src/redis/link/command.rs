@@ -21,6 +21,8 @@ enum Word {
     Bytes(Bytes),
     /// An envelope, whose deadline depends on the server that it is written to, and on the time.
     Envelope(Draft),
+    /// The same, in a stream; its destination is the topic on which it is published.
+    Kept(Draft, String),
     /// The time so many milliseconds after it is written to the server.
     End(u64),
 }
@@ -76,6 +78,27 @@ impl Command {
         self
     }
 
+    /// Adds an envelope that goes into a stream, and is published on this topic as well.
+    pub(crate) fn kept(mut self, word: Draft, topic: impl Into<String>) -> Self {
+        self.0.push(Word::Kept(word, topic.into()));
+        self
+    }
+
+    /// The envelope that goes into a stream.
+    pub(crate) fn kept_bytes(&self) -> Option<Bytes> {
+        match self.0.last() {
+            Some(Word::Kept(draft, _)) => Some(draft.bytes().clone()),
+            _ => None,
+        }
+    }
+
+    /// Publishes these bytes, if it publishes.
+    pub(crate) fn publish_bytes(&mut self, bytes: &Bytes) {
+        if let [Word::Publish, _, Word::Bytes(published)] = self.0.as_mut_slice() {
+            published.clone_from(bytes);
+        }
+    }
+
     pub(crate) fn end_after(mut self, milliseconds: u64) -> Self {
         self.0.push(Word::End(milliseconds));
         self
@@ -84,7 +107,8 @@ impl Command {
     /// Sets what depends on the server and on the time there, which it is now.
     pub(crate) fn date(&mut self, date: &Date<'_>) {
         match self.0.as_mut_slice() {
-            [_, Word::Text(destination), Word::Envelope(draft)] => draft.date(date, destination),
+            [_, Word::Text(destination), Word::Envelope(draft)]
+            | [.., Word::Kept(draft, destination)] => draft.date(date, destination),
             [_, Word::Text(key), Word::Text(field), end] => {
                 if let Word::End(lasts) = *end {
                     let at = date.now.saturating_add(lasts);
@@ -99,7 +123,7 @@ impl Command {
     /// The envelope that it carries, or the value of a membership.
     pub(crate) fn carried(&self) -> Option<&Bytes> {
         self.0.iter().find_map(|word| match word {
-            Word::Envelope(envelope) => Some(envelope.bytes()),
+            Word::Envelope(envelope) | Word::Kept(envelope, _) => Some(envelope.bytes()),
             Word::Bytes(bytes) => Some(bytes),
             _ => None,
         })
@@ -112,7 +136,7 @@ impl Command {
             Word::Name(name) => name.len(),
             Word::Text(text) => text.len(),
             Word::Bytes(bytes) => bytes.len(),
-            Word::Envelope(envelope) => envelope.len(),
+            Word::Envelope(envelope) | Word::Kept(envelope, _) => envelope.len(),
             Word::End(_) => 64,
         };
         self.0.iter().map(|each| word(each) + 8).sum()
@@ -126,7 +150,9 @@ impl Command {
                 Word::Name(name) => command.arg(*name),
                 Word::Text(text) => command.arg(text.as_str()),
                 Word::Bytes(bytes) => command.arg(&bytes[..]),
-                Word::Envelope(envelope) => command.arg(&envelope.bytes()[..]),
+                Word::Envelope(envelope) | Word::Kept(envelope, _) => {
+                    command.arg(&envelope.bytes()[..])
+                }
                 Word::End(lasts) => command.arg(lasts),
             };
         }
@@ -140,7 +166,7 @@ impl Command {
     pub(crate) fn last_bytes(&self) -> Vec<u8> {
         let bytes = self.0.iter().rev().find_map(|word| match word {
             Word::Bytes(bytes) => Some(bytes.to_vec()),
-            Word::Envelope(envelope) => Some(envelope.bytes().to_vec()),
+            Word::Envelope(envelope) | Word::Kept(envelope, _) => Some(envelope.bytes().to_vec()),
             _ => None,
         });
         bytes.unwrap_or_default()
@@ -158,7 +184,9 @@ impl std::fmt::Display for Command {
                 Word::Name(name) => (*name).to_owned(),
                 Word::Text(text) => text.clone(),
                 Word::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                Word::Envelope(envelope) => String::from_utf8_lossy(envelope.bytes()).into_owned(),
+                Word::Envelope(envelope) | Word::Kept(envelope, _) => {
+                    String::from_utf8_lossy(envelope.bytes()).into_owned()
+                }
                 Word::End(lasts) => lasts.to_string(),
             })
             .collect();

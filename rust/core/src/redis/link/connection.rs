@@ -7,6 +7,7 @@
 //! answer for no more than a hint; and with RESP 2 it knows nothing of sharded channels.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -179,6 +180,7 @@ async fn log_in(
         connection,
         work: Arc::new(work),
         ended: resp3.then_some(ended),
+        settles: AtomicU64::new(0),
     }))
 }
 
@@ -219,6 +221,8 @@ struct Multiplexed {
     /// Changes when the connection is lost, and loses its sender when the connection is dropped. redis-rs reports only with
     /// RESP 3.
     ended: Option<watch::Receiver<()>>,
+    /// How often it was asked to settle.
+    settles: AtomicU64,
 }
 
 impl Multiplexed {
@@ -272,6 +276,19 @@ impl Link for Multiplexed {
             let answered = connection.send_packed_command(&ping).await.is_ok();
             drop(work);
             answered
+        })
+    }
+
+    /// redis-rs takes a push about a subscription for an answer, so that any other answer could be that of another question.
+    fn settle(&self) -> BoxFuture<bool> {
+        let (mut connection, work) = (self.connection.clone(), Arc::clone(&self.work));
+        let mark = format!("settle {}", self.settles.fetch_add(1, Ordering::Relaxed));
+        Box::pin(async move {
+            let mut ping = redis::cmd("PING");
+            ping.arg(&mark);
+            let answer = connection.send_packed_command(&ping).await;
+            drop(work);
+            matches!(answer, Ok(Value::BulkString(said)) if said == mark.as_bytes())
         })
     }
 

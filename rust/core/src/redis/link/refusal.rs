@@ -58,8 +58,17 @@ impl Refusal {
 
     pub(crate) fn into_fault(self) -> Fault {
         let Self { code, detail } = self;
+        // The right to end a transaction is missing.
+        let (code, detail) = match detail.split_once("because of: NOPERM ") {
+            Some((_, why)) if code == "EXECABORT" => ("NOPERM".to_owned(), why.to_owned()),
+            _ => (code, detail),
+        };
         if let Some(name) = unknown_command(&code, &detail) {
             return Fault::new(FaultKind::Lacking, no_such_command(name));
+        }
+        if detail.starts_with("Invalid stream ID") {
+            let text = "the server does not number the entries of a stream: Redis 7.0 and newer and any Valkey do, and 'history' needs that";
+            return Fault::new(FaultKind::Lacking, text);
         }
         let kind = match code.as_str() {
             "NOPERM" => FaultKind::Lacking,

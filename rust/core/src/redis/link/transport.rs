@@ -48,6 +48,10 @@ pub(crate) trait Link: Send + Sync {
     fn change(&self, changes: &[Change], sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>>;
     /// Whether the server answers.
     fn ping(&self) -> BoxFuture<bool>;
+    /// Waits until all that the server had pushed when this was asked has come; false if that cannot be said.
+    fn settle(&self) -> BoxFuture<bool> {
+        self.ping()
+    }
     /// Whether it can carry sharded channels.
     fn can_shard(&self) -> bool;
     /// Waits until it is lost, or dropped; none if that shows only when it is used.

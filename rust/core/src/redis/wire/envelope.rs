@@ -1,9 +1,9 @@
-//! What is published and queued: a header, and one of three bodies.
+//! What is published, queued and kept: a header, and one of four bodies.
 //!
 //! | bytes | |
 //! |---|---|
 //! | 0 | version: 1, or 2 if the envelope is authenticated |
-//! | 1 | flags: the kind in the low four bits (0 group, 1 direct, 2 control), 16 if the body is encrypted |
+//! | 1 | flags: the kind in the low four bits (0 group, 1 direct, 2 control, 3 kept), 16 if the body is encrypted |
 //! | 2..10 | the sender, a process id |
 //! | 10..18 | the sequence: counted per sender and destination, from 1 |
 //! | 18..26 | the deadline: milliseconds since the Unix epoch by the server's clock |
@@ -11,7 +11,8 @@
 //!
 //! Numbers are big-endian. A name is its length in one byte and its text. The body of a group message is a byte that
 //! counts the excluded channels, their names, and the payload; of a direct one the channel's name and the payload; of a
-//! control message an operation (one byte) and its fields.
+//! control message an operation (one byte) and its fields. A kept message is one for a group that keeps its history: its
+//! epoch follows the header, and then the body of a group message. The epoch is not encrypted.
 //!
 //! The body is encrypted by the sender's thread, the sequence and the deadline are set later: until then it is a [`Draft`].
 //! An encrypted body of version 1 is a Fernet token of it ([`crypt`](crate::redis::wire::crypt)), and nothing else is authenticated. In version 2 it is
@@ -35,7 +36,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use self::format::{CONTROL, DIRECT, ENCRYPTED, GROUP, KIND, SEALED, VERSION};
+use self::format::{CONTROL, DIRECT, ENCRYPTED, GROUP, KEPT, KIND, SEALED, VERSION, epoch_length};
 use self::reader::{Reader, put_name};
 use super::crypt::sealing::OVERHEAD;
 use super::crypt::{Crypt, IV, Version};
@@ -68,6 +69,13 @@ pub struct Header {
 pub enum OutgoingBody<'a> {
     /// For the members of a group, which the pub/sub channel names.
     Group {
+        /// Members that don't get it.
+        exclude: &'a [&'a str],
+        /// The message in msgpack.
+        payload: &'a [u8],
+    },
+    /// The same, for a group that keeps its history. The epoch is set later.
+    Kept {
         /// Members that don't get it.
         exclude: &'a [&'a str],
         /// The message in msgpack.
@@ -136,6 +144,15 @@ pub enum Body {
         /// The message.
         payload: Payload,
     },
+    /// The same, for a group that keeps its history.
+    Kept {
+        /// The epoch of the stream that it was written to.
+        epoch: u64,
+        /// Members that don't get it.
+        exclude: Vec<String>,
+        /// The message.
+        payload: Payload,
+    },
     /// For one channel.
     Direct {
         /// Its name.
@@ -177,10 +194,8 @@ pub fn encode(
     seal: Option<Seal<'_>>,
 ) -> Result<Draft, Unsendable> {
     let (kind, length) = match body {
-        OutgoingBody::Group { exclude, payload } => {
-            let names: usize = exclude.iter().map(|name| 1 + name.len()).sum();
-            (GROUP, 1 + names + payload.len())
-        }
+        OutgoingBody::Group { exclude, payload } => (GROUP, group_length(exclude, payload)),
+        OutgoingBody::Kept { exclude, payload } => (KEPT, group_length(exclude, payload)),
         OutgoingBody::Direct { channel, payload } => (DIRECT, 1 + channel.len() + payload.len()),
         OutgoingBody::Control(_) => (CONTROL, 64),
     };
@@ -189,33 +204,40 @@ pub fn encode(
         bytes.extend(header.sender.0.to_be_bytes());
         bytes.extend(header.sequence.to_be_bytes());
         bytes.extend(header.deadline.to_be_bytes());
+        bytes.extend(std::iter::repeat_n(0, epoch_length(kind)));
     };
+    let start = HEADER + epoch_length(kind);
     let Some(Seal { crypt, now }) = seal else {
-        let mut bytes = Vec::with_capacity(HEADER + length);
+        let mut bytes = Vec::with_capacity(start + length);
         put_header(&mut bytes, VERSION, kind);
         put_body(&mut bytes, body)?;
         return Ok(bytes.into());
     };
     if crypt.sends(Version::Two) {
-        let mut bytes = Vec::with_capacity(HEADER + length + OVERHEAD);
+        let mut bytes = Vec::with_capacity(start + length + OVERHEAD);
         put_header(&mut bytes, SEALED, kind | ENCRYPTED);
         bytes.extend([0; IV]);
         put_body(&mut bytes, body)?;
-        let digest = crypt.seal(&mut bytes, HEADER)?;
+        let digest = crypt.seal(&mut bytes, start)?;
         return Ok(Draft::sealed(bytes, digest));
     }
     let mut text = Vec::with_capacity(length);
     put_body(&mut text, body)?;
     let token = crypt.encrypt(&text, now)?;
-    let mut bytes = Vec::with_capacity(HEADER + token.len());
+    let mut bytes = Vec::with_capacity(start + token.len());
     put_header(&mut bytes, VERSION, kind | ENCRYPTED);
     bytes.extend(token);
     Ok(bytes.into())
 }
 
+fn group_length(exclude: &[&str], payload: &[u8]) -> usize {
+    let names: usize = exclude.iter().map(|name| 1 + name.len()).sum();
+    1 + names + payload.len()
+}
+
 fn put_body(bytes: &mut Vec<u8>, body: OutgoingBody<'_>) -> Result<(), Unsendable> {
     match body {
-        OutgoingBody::Group { exclude, payload } => {
+        OutgoingBody::Group { exclude, payload } | OutgoingBody::Kept { exclude, payload } => {
             let count = u8::try_from(exclude.len());
             bytes.push(count.map_err(|_| Unsendable::TooManyExcluded(exclude.len()))?);
             exclude.iter().try_for_each(|name| put_name(bytes, name))?;
@@ -235,6 +257,13 @@ fn put_body(bytes: &mut Vec<u8>, body: OutgoingBody<'_>) -> Result<(), Unsendabl
 pub fn sender(envelope: &[u8]) -> ProcessId {
     let mut reader = Reader::new(envelope.get(2..).unwrap_or_default());
     ProcessId(reader.number().unwrap_or_default())
+}
+
+/// The sender that an envelope names and its number, which are not verified; none if it is too short for a header.
+pub(super) fn identity(envelope: &[u8]) -> Option<(ProcessId, u64)> {
+    let mut reader = Reader::new(envelope.get(2..HEADER)?);
+    let sender = ProcessId(reader.number().ok()?);
+    Some((sender, reader.number().ok()?))
 }
 
 /// Reads an envelope that was written to a destination, a key or a pub/sub channel; the payload stays in the buffer, or in
@@ -260,7 +289,7 @@ pub fn decode(
         return Err(Malformed::Flags(flags));
     }
     let kind = flags & KIND;
-    if kind > CONTROL {
+    if kind > KEPT {
         return Err(Malformed::Kind(kind));
     }
     let header = Header {
@@ -268,21 +297,23 @@ pub fn decode(
         sequence: reader.number()?,
         deadline: reader.number()?,
     };
+    let epoch = if kind == KEPT { reader.number()? } else { 0 };
+    let start = HEADER + epoch_length(kind);
     let sealed = version == SEALED;
     let body = match (crypt, flags & ENCRYPTED != 0) {
         (None, false) if sealed => Err(Malformed::Flags(flags)),
-        (None, false) => read_body(kind, bytes, HEADER),
+        (None, false) => read_body((kind, epoch), bytes, start),
         (Some(crypt), true) if sealed && crypt.reads(Version::Two) => {
             let mut bytes = BytesMut::from(bytes);
-            let end = crypt.open(&mut bytes, HEADER, destination);
+            let end = crypt.open(&mut bytes, start, destination);
             bytes.truncate(end.map_err(Malformed::Undecryptable)?);
-            read_body(kind, bytes.freeze(), HEADER + IV)
+            read_body((kind, epoch), bytes.freeze(), start + IV)
         }
         (Some(crypt), true) if !sealed && crypt.reads(Version::One) => {
             let text = crypt
                 .decrypt(reader.rest())
                 .map_err(Malformed::Undecryptable)?;
-            read_body(kind, text.into(), 0)
+            read_body((kind, epoch), text.into(), 0)
         }
         (Some(_), true) => Err(Malformed::Unaccepted(version)),
         (None, true) => Err(Malformed::Encrypted),
@@ -295,17 +326,25 @@ pub fn decode(
     })
 }
 
-fn read_body(kind: u8, bytes: Bytes, start: usize) -> Result<Body, Malformed> {
+fn read_body((kind, epoch): (u8, u64), bytes: Bytes, start: usize) -> Result<Body, Malformed> {
     let mut reader = Reader::new(bytes.get(start..).ok_or(Malformed::Truncated)?);
     match kind {
-        GROUP => {
+        GROUP | KEPT => {
             let count = reader.byte()?;
             let exclude = (0..count)
                 .map(|_| reader.channel())
                 .collect::<Result<_, _>>()?;
             let length = reader.rest().len();
             let payload = Payload::at_the_end(bytes, length);
-            Ok(Body::Group { exclude, payload })
+            Ok(if kind == KEPT {
+                Body::Kept {
+                    epoch,
+                    exclude,
+                    payload,
+                }
+            } else {
+                Body::Group { exclude, payload }
+            })
         }
         DIRECT => {
             let channel = reader.channel()?;

@@ -152,6 +152,17 @@ impl Keys {
         }
     }
 
+    /// The stream in which the messages of a group are kept. The name of the group's pub/sub channel is its hash tag, so that a
+    /// cluster keeps both in one slot, and one transaction can write to both.
+    pub fn history(&self, group: &str) -> String {
+        format!("{}:h:{{{}}}", self.prefix, self.group(group))
+    }
+
+    /// Whether that is so: not if the prefix has a closing brace without a hash tag.
+    pub fn can_keep_history(&self) -> bool {
+        !self.prefix.contains('}') || hash_tag(self.prefix.as_bytes()).is_some()
+    }
+
     /// The pub/sub channel that one process reads.
     pub fn process(&self, process: ProcessId) -> String {
         format!("{}:p:{process}", self.prefix)

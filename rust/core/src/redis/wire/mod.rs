@@ -3,6 +3,7 @@
 pub mod crypt;
 pub mod envelope;
 pub(crate) mod form;
+pub(crate) mod history;
 pub mod keys;
 pub(crate) mod membership;
 pub mod msgpack;

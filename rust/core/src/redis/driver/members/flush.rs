@@ -30,6 +30,14 @@ pub(super) fn removal<H: Host>(cx: &Context<H>, channel: &str, call: CallId) -> 
     Request::new(channel, &queue, commands, cx.until(), then).safe()
 }
 
+/// The request that removes the history of a group.
+fn history_removal<H: Host>(cx: &Context<H>, group: &str, call: CallId) -> Request {
+    let key = cx.keys.history(group);
+    let command = Command::new("DEL").text(&key);
+    let then = Then::Removed { call, queue: false };
+    Request::new(group, &key, vec![command], cx.until(), then).safe()
+}
+
 /// Removes the messages and memberships that are here. The process that requested the flush removes what is on the servers.
 pub(crate) fn flush_here<H: Host>(cx: &Context<H>, queues: &mut Queues) {
     cx.local.flush();
@@ -54,7 +62,7 @@ pub(crate) fn flush<H: Host>(cx: &mut Context<H>, queues: &mut Queues, ticket: H
 /// The hours in which a queue that is still there can have been pushed to, by clocks that differ a little.
 fn index_hours<H: Host>(cx: &Context<H>) -> RangeInclusive<u64> {
     let now = cx.shared.now();
-    let age = cx.expiry_ms().saturating_add(MARGIN).min(OLDEST_INDEX);
+    let age = cx.index_ms().saturating_add(MARGIN).min(OLDEST_INDEX);
     let oldest = now.saturating_sub(age);
     oldest / HOUR..=now.saturating_add(MARGIN) / HOUR
 }
@@ -93,7 +101,10 @@ fn remove_queues<H: Host>(
     call: CallId,
     channels: &BTreeSet<String>,
 ) {
-    let removals = channels.iter().map(|channel| removal(cx, channel, call));
+    let removals = channels.iter().map(|name| match name.strip_prefix(':') {
+        Some(group) => history_removal(cx, group, call),
+        None => removal(cx, name, call),
+    });
     let mut requests: Vec<Request> = removals.collect();
     let indexes = index_hours(cx).map(|hour| cx.keys.index(hour));
     let indexes = indexes.map(|key| (key, Then::Removed { call, queue: false }));

@@ -147,7 +147,7 @@ impl Queues {
         let key = cx.keys.index(hour);
         let commands = vec![
             Command::new("SADD").text(&key).text(channel),
-            Command::expire(&key, cx.expiry_ms().saturating_add(2 * HOUR)),
+            Command::expire(&key, cx.index_ms().saturating_add(2 * HOUR)),
         ];
         let then = Then::Indexed {
             channel: channel.to_owned(),

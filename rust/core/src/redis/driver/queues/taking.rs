@@ -311,7 +311,7 @@ fn deliver_entry<H: Host>(
         return;
     }
     match body {
-        Body::Group { payload, .. } | Body::Direct { payload, .. } => {
+        Body::Group { payload, .. } | Body::Kept { payload, .. } | Body::Direct { payload, .. } => {
             count(&cx.shared.meter.fetched, 1);
             cx.deliver_taken(channel, payload, from);
         }

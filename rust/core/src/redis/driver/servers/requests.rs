@@ -182,7 +182,7 @@ impl Servers {
             return;
         }
         let replies = request.complete(replies);
-        if let Some(refusal) = replies.first().and_then(Refusal::of) {
+        if let Some(refusal) = request.refusal(&replies) {
             self.fail(request, &refusal.into_fault());
             return;
         }

@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
-use super::format::{CONTROL, HEADER, KIND};
+use super::format::{CONTROL, HEADER, KEPT, KIND, epoch_length};
 use crate::redis::wire::crypt::sealing::Digest;
 use crate::redis::wire::crypt::{Crypt, MAC};
 
@@ -40,9 +40,32 @@ impl Draft {
         }
     }
 
+    /// The draft of bytes that were written, to be dated once more, with what `digest` gave then.
+    pub fn again(bytes: Bytes, digest: Option<Digest>) -> Self {
+        Self { bytes, digest }
+    }
+
+    /// The digest of its body, if it will be authenticated.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
     /// Whether it will be authenticated.
     pub fn is_sealed(&self) -> bool {
         self.digest.is_some()
+    }
+
+    /// Whether it is a message that is kept, and has an epoch.
+    pub fn is_kept(&self) -> bool {
+        let flags = self.bytes.get(1);
+        flags.is_some_and(|flags| flags & KIND == KEPT)
+    }
+
+    /// Sets the epoch of a message that is kept.
+    pub fn epoch(&mut self, epoch: u64) {
+        if self.is_kept() {
+            self.change(|bytes| set(bytes, HEADER, epoch));
+        }
     }
 
     /// Sets its number. Bytes that are too short for a header stay as they are.
@@ -62,7 +85,8 @@ impl Draft {
             if let Some((digest, crypt)) = authenticates
                 && let Some((signed, code)) = bytes.split_last_chunk_mut::<MAC>()
             {
-                let header = signed.get(..HEADER).unwrap_or_default();
+                let end = HEADER + signed.get(1).copied().map_or(0, epoch_length);
+                let header = signed.get(..end).unwrap_or_default();
                 *code = crypt.authenticate(header, &digest, destination);
             }
         });
@@ -96,10 +120,12 @@ impl Draft {
     }
 }
 
-/// Sets a number of the header, if all of that is there.
+/// Sets a number of the header or the epoch behind it, if all of the header is there.
 fn set(bytes: &mut [u8], at: usize, number: u64) {
-    let header = bytes.get_mut(..HEADER);
-    if let Some(field) = header.and_then(|header| header.get_mut(at..at + 8)) {
+    if bytes.len() < HEADER {
+        return;
+    }
+    if let Some(field) = bytes.get_mut(at..at + 8) {
         field.copy_from_slice(&number.to_be_bytes());
     }
 }

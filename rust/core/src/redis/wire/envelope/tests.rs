@@ -4,6 +4,8 @@ use super::*;
 use crate::redis::wire::crypt::Undecryptable;
 
 mod buffers;
+mod kept;
+mod limits;
 
 const HEAD: Header = Header {
     sender: ProcessId(0x0123_4567_89ab_cdef),
@@ -34,6 +36,11 @@ fn plain(body: OutgoingBody<'_>) -> Vec<u8> {
 
 /// Bytes of version 1 or 2, as they are when they are written so that the deadline is that of the header.
 fn sealed(header: &Header, body: OutgoingBody<'_>, crypt: &Crypt) -> Vec<u8> {
+    sealed_in(0, header, body, crypt)
+}
+
+/// The same, of an epoch.
+fn sealed_in(epoch: u64, header: &Header, body: OutgoingBody<'_>, crypt: &Crypt) -> Vec<u8> {
     let seal = Seal {
         crypt,
         now: 1_700_000_000,
@@ -41,6 +48,7 @@ fn sealed(header: &Header, body: OutgoingBody<'_>, crypt: &Crypt) -> Vec<u8> {
     let Ok(mut draft) = encode(header, body, Some(seal)) else {
         return Vec::new();
     };
+    draft.epoch(epoch);
     if draft.is_sealed() {
         let lasts = if matches!(body, OutgoingBody::Control(_)) {
             60_000
@@ -308,7 +316,7 @@ fn what_is_not_known_is_refused() {
     };
     assert_eq!(changed(0, 0), Some(Malformed::Version(0)));
     assert_eq!(changed(0, 3), Some(Malformed::Version(3)));
-    assert_eq!(changed(1, 3), Some(Malformed::Kind(3)));
+    assert_eq!(changed(1, 4), Some(Malformed::Kind(4)));
     assert_eq!(changed(1, 0x0f), Some(Malformed::Kind(0x0f)));
     assert_eq!(changed(1, 0x1f), Some(Malformed::Kind(0x0f)));
     assert_eq!(changed(1, 0x20), Some(Malformed::Flags(0x20)));
@@ -344,37 +352,6 @@ fn names_that_are_none_are_refused() {
     }
 }
 
-#[test]
-fn what_does_not_fit_is_not_encoded() {
-    let long = "x".repeat(101);
-    let direct = encode(
-        &HEAD,
-        OutgoingBody::Direct {
-            channel: &long,
-            payload: PING,
-        },
-        None,
-    );
-    assert_eq!(direct, Err(Unsendable::NameTooLong(101)));
-    let many = |count| {
-        let exclude = vec!["a"; count];
-        encode(
-            &HEAD,
-            OutgoingBody::Group {
-                exclude: &exclude,
-                payload: PING,
-            },
-            None,
-        )
-        .map(|_| ())
-    };
-    assert_eq!(many(MAX_EXCLUDED), Ok(()));
-    assert_eq!(
-        many(MAX_EXCLUDED + 1),
-        Err(Unsendable::TooManyExcluded(256))
-    );
-}
-
 fn headers() -> impl Strategy<Value = Header> {
     (any::<u64>(), any::<u64>(), 60_000..u64::MAX).prop_map(|(sender, sequence, deadline)| Header {
         sender: ProcessId(sender),
@@ -387,9 +364,14 @@ fn bodies() -> impl Strategy<Value = Body> {
     let name = || "[a-zA-Z0-9._-]{1,99}";
     let channel = || "[a-zA-Z0-9._-]{1,40}(![a-z0-9]{0,40})?";
     let payload = || prop::collection::vec(any::<u8>(), 0..200).prop_map(Payload::from);
-    let exclude = prop::collection::vec(channel(), 0..5);
+    let exclude = || prop::collection::vec(channel(), 0..5);
     prop_oneof![
-        (exclude, payload()).prop_map(|(exclude, payload)| Body::Group { exclude, payload }),
+        (exclude(), payload()).prop_map(|(exclude, payload)| Body::Group { exclude, payload }),
+        (any::<u64>(), exclude(), payload()).prop_map(|(epoch, exclude, payload)| Body::Kept {
+            epoch,
+            exclude,
+            payload
+        }),
         (channel(), payload()).prop_map(|(channel, payload)| Body::Direct { channel, payload }),
         (any::<u64>(), name(), channel(), any::<u64>()).prop_map(
             |(request, group, channel, expiry_ms)| {
@@ -435,15 +417,33 @@ fn encoded(envelope: &DecodedEnvelope, crypt: Option<&Crypt>) -> Vec<u8> {
                 payload: payload.as_bytes(),
             }
         }
+        Body::Kept {
+            exclude: names,
+            payload,
+            ..
+        } => {
+            exclude = names.iter().map(String::as_str).collect();
+            OutgoingBody::Kept {
+                exclude: &exclude,
+                payload: payload.as_bytes(),
+            }
+        }
         Body::Direct { channel, payload } => OutgoingBody::Direct {
             channel,
             payload: payload.as_bytes(),
         },
         Body::Control(control) => OutgoingBody::Control(control),
     };
+    let epoch = match envelope.body {
+        Body::Kept { epoch, .. } => epoch,
+        _ => 0,
+    };
     match crypt {
-        Some(crypt) => sealed(&envelope.header, body, crypt),
-        None => written(encode(&envelope.header, body, None)),
+        Some(crypt) => sealed_in(epoch, &envelope.header, body, crypt),
+        None => written(encode(&envelope.header, body, None).map(|mut draft| {
+            draft.epoch(epoch);
+            draft
+        })),
     }
 }
 
@@ -472,7 +472,9 @@ proptest! {
         let envelope = DecodedEnvelope { header, body, authenticated: false };
         let bytes = encoded(&envelope, None);
         let payload = match &envelope.body {
-            Body::Group { payload, .. } | Body::Direct { payload, .. } => payload.as_bytes().len(),
+            Body::Group { payload, .. } | Body::Kept { payload, .. } | Body::Direct { payload, .. } => {
+                payload.as_bytes().len()
+            }
             Body::Control(_) => 0,
         };
         for length in 0..bytes.len() {

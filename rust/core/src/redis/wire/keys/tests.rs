@@ -18,6 +18,7 @@ fn names_are_those_of_the_protocol() {
     let keys = keys();
     for (name, expected) in [
         (keys.group("room.1"), "asgi:g:room.1"),
+        (keys.history("room.1"), "asgi:h:{asgi:g:room.1}"),
         (keys.process(PROCESS), "asgi:p:0123456789abcdef"),
         (keys.queue("work"), "asgi:q:{work}"),
         (keys.wake("work"), "asgi:b:{work}"),

@@ -1,0 +1,91 @@
+"""Reasons to end a consumer that do not come from its client: each calls a hook, and closes what that leaves open."""
+
+import asyncio
+from typing import Any, Protocol
+
+from headrace._dispatch.incoming import Idle
+from headrace._websocket.closing import CLEAN_UP_TIMEOUT
+from headrace._websocket.codes import NOT_LOGGED_IN, SERVICE_RESTART
+from headrace._websocket.expiry import Expiry, check_time
+
+__all__ = ["END_SECONDS", "Ending", "Expired", "drained"]
+
+END_SECONDS = CLEAN_UP_TIMEOUT
+"""Seconds that a consumer may take until its hook has ended; then it is closed without it."""
+
+
+class _Session(Protocol):
+    closed: bool
+
+    async def call_hook(self, consumer: Any, name: str) -> None: ...
+    async def ask(self, method: Any) -> Any: ...
+
+
+class Ending(Idle):
+    """A reason to end a consumer, which it hears of in its turn.
+
+    Args:
+        hook: The method that is called.
+        code: What the connection is closed with if the hook leaves it open.
+        counter: Which counter of the class counts it.
+
+    Attributes:
+        timer: Cuts the consumer off when its time is over.
+        closing: Closes the connection of a consumer that was cut off.
+    """
+
+    __slots__ = ("closing", "code", "counter", "hook", "timer")
+
+    def __init__(self, hook: str, code: int, counter: str) -> None:
+        self.hook = hook
+        self.code = code
+        self.counter = counter
+        self.timer: asyncio.TimerHandle | None = None
+        self.closing: asyncio.Task[None] | None = None
+
+    async def is_due(self, session: _Session) -> bool:
+        """Tell whether the reason holds still, before the hook is called and after it."""
+        return True
+
+    async def call(self, session: _Session, consumer: Any) -> None:
+        """Call the hook."""
+        await session.call_hook(consumer, self.hook)
+
+    async def closed(self) -> None:
+        """Wait until the connection of a consumer that was cut off is closed."""
+        if self.closing is not None:
+            await asyncio.wait({self.closing})
+
+    def stop_timer(self) -> None:
+        """Let the consumer live: its hook has ended."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Expired(Ending):
+    """The ``expires_at`` of the consumer has come, or is to be asked for.
+
+    Args:
+        expiry: What was set.
+    """
+
+    __slots__ = ("_expiry",)
+
+    def __init__(self, expiry: Expiry) -> None:
+        super().__init__("on_expire", NOT_LOGGED_IN, "closed_expired")
+        self._expiry = expiry
+
+    async def is_due(self, session: _Session) -> bool:
+        """Tell whether the time has come, also by the method that says it, which may say a later one by now."""
+        expiry = self._expiry
+        if (method := expiry.ask) is not None:
+            at = check_time("what expires_at() returns", await session.ask(method))
+            if expiry.ask is not None:  # else one was set meanwhile
+                expiry.set(at)
+        return expiry.is_over()
+
+
+def drained() -> Ending:
+    """Return the reason of a process that ends."""
+    return Ending("on_drain", SERVICE_RESTART, "closed_drained")

@@ -1,0 +1,383 @@
+//! What a process knows of the stream of one group that it listens to. Pure: what it decides is carried out by `listening`.
+//!
+//! The listener counts: a message of the epoch of the last one has the next number. Whatever else comes may be the sign of a stream
+//! that is another one now, or of messages that are missing. Then the entries behind the last one are *read*, and what comes
+//! meanwhile is *held*. When all that had been published before the answer has come ([`Link::settle`]), it is known what of the held
+//! messages is in the answer: what came up to the newest entry of it. So none is given twice, and none is missing.
+//!
+//! [`Link::settle`]: crate::redis::link::Link::settle
+
+use std::collections::{HashMap, VecDeque};
+
+use super::rows::Row;
+use crate::history::Position;
+use crate::redis::wire::envelope::Payload;
+use crate::redis::wire::history::{EntryId, Identity};
+use crate::redis::wire::keys::ProcessId;
+
+/// How many messages are remembered by which one is known that comes again.
+const RECENT: usize = 64;
+/// How many senders are remembered.
+const SENDERS: usize = 4096;
+/// The distance between the first numbers of a sender that never uses one again.
+const EPOCH: u64 = 1 << 24;
+
+/// A message that was pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::redis::driver) struct Pushed {
+    pub(in crate::redis::driver) epoch: u64,
+    pub(in crate::redis::driver) identity: Identity,
+    pub(in crate::redis::driver) exclude: Vec<String>,
+    pub(in crate::redis::driver) payload: Payload,
+    /// It is authenticated, and its deadline is past: from a sender that is not known it may have been recorded long ago.
+    pub(in crate::redis::driver) stale: bool,
+}
+
+/// The last entry that was given to the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    pub(super) id: EntryId,
+    pub(super) print: u32,
+}
+
+impl Last {
+    pub(super) fn of(row: &Row) -> Self {
+        Self {
+            id: row.id,
+            print: row.print(),
+        }
+    }
+
+    pub(super) fn position(self) -> Position {
+        Position {
+            epoch: self.id.epoch,
+            number: self.id.number,
+            print: self.print,
+        }
+    }
+}
+
+/// What is to be done for the members, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To give them a message, which stands there; nowhere if that is not known.
+    Give(Pushed, Option<Last>),
+    /// To give them an entry that was read.
+    GiveRow(Row),
+    /// To give them nothing: they have that entry, or it is a head.
+    Skip(Last),
+    /// Messages are missing, so many if that is known.
+    Gap(u64),
+    /// To read the entries behind the last one.
+    Read,
+    /// A message that was recorded, and sent again.
+    Refuse(Pushed),
+}
+
+#[derive(Debug)]
+struct Reading {
+    /// What came since it began, or caused it.
+    held: VecDeque<Pushed>,
+    /// How many of these were published before anything was read.
+    before: usize,
+    /// How many messages are missing, as their numbers show.
+    missed: u64,
+    answer: Option<Answer>,
+}
+
+/// What was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The entries from the last one on, if that was there.
+    pub(super) rows: Vec<Row>,
+    /// The newest one, read behind those.
+    pub(super) newest: Option<Row>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    last: Option<Last>,
+    subscribed: bool,
+    /// The subscription was interrupted since the last entry was given.
+    interrupted: bool,
+    /// The entries could not be read.
+    unreadable: bool,
+    reading: Option<Reading>,
+    senders: HashMap<ProcessId, u64>,
+    recent: VecDeque<Identity>,
+}
+
+impl Listener {
+    /// The last entry, if nothing is known to be missing behind it.
+    pub(super) fn last(&self) -> Option<Last> {
+        let settled = self.reading.is_none() && !self.interrupted;
+        self.last.filter(|_| settled)
+    }
+
+    /// From where on entries are to be read.
+    pub(super) fn read_from(&self) -> Option<Last> {
+        self.last
+    }
+
+    /// What is known proves wrong: the entries are read again.
+    pub(super) fn doubt(&mut self) -> Vec<Step> {
+        if self.reading.is_some() {
+            return Vec::new();
+        }
+        self.read(VecDeque::new(), 0)
+    }
+
+    /// The stream was removed: where it goes on is read when the next message comes.
+    pub(super) fn reset(&mut self) -> Vec<Step> {
+        let steps = self.unread();
+        self.last = None;
+        self.unreadable = false;
+        steps
+    }
+
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.unreadable && self.reading.is_none()
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// The topic is subscribed to from now on, or again: then messages may be missing. What is held is in the stream, if it was kept.
+    pub(super) fn subscribed(&mut self) -> Vec<Step> {
+        self.interrupted |= std::mem::replace(&mut self.subscribed, true);
+        self.read(VecDeque::new(), 0)
+    }
+
+    fn read(&mut self, held: VecDeque<Pushed>, missed: u64) -> Vec<Step> {
+        self.reading = Some(Reading {
+            before: held.len(),
+            held,
+            missed,
+            answer: None,
+        });
+        vec![Step::Read]
+    }
+
+    pub(super) fn pushed(&mut self, pushed: Pushed) -> Vec<Step> {
+        if let Some(reading) = &mut self.reading {
+            reading.held.push_back(pushed);
+            return Vec::new();
+        }
+        let Some(last) = self.last else {
+            return if self.unreadable {
+                self.give(pushed, None)
+            } else {
+                self.read(VecDeque::from([pushed]), 0)
+            };
+        };
+        let missed = self.missed(pushed.identity);
+        if pushed.epoch != last.id.epoch || missed > 0 || self.is_suspect(&pushed) {
+            return self.read(VecDeque::from([pushed]), missed);
+        }
+        self.give_next(pushed, last)
+    }
+
+    fn is_suspect(&self, pushed: &Pushed) -> bool {
+        pushed.stale && !self.senders.contains_key(&pushed.identity.sender)
+    }
+
+    fn give_next(&mut self, pushed: Pushed, last: Last) -> Vec<Step> {
+        let id = EntryId {
+            number: last.id.number.saturating_add(1),
+            ..last.id
+        };
+        let print = pushed.identity.print();
+        self.give(pushed, Some(Last { id, print }))
+    }
+
+    /// Gives a message, unless the members have it already.
+    fn give(&mut self, pushed: Pushed, at: Option<Last>) -> Vec<Step> {
+        if at.is_some() {
+            self.last = at;
+        } else if self.is_suspect(&pushed) {
+            return vec![Step::Refuse(pushed)];
+        }
+        if self.note(pushed.identity) {
+            vec![Step::Give(pushed, at)]
+        } else {
+            at.map(Step::Skip).into_iter().collect()
+        }
+    }
+
+    fn give_row(&mut self, row: Row) -> Step {
+        let at = Last::of(&row);
+        self.last = Some(at);
+        match row.identity() {
+            Some(identity) if self.note(identity) => Step::GiveRow(row),
+            _ => Step::Skip(at),
+        }
+    }
+
+    /// How many messages of a sender are missing before this one.
+    fn missed(&self, identity: Identity) -> u64 {
+        let Some(&last) = self.senders.get(&identity.sender) else {
+            return 0;
+        };
+        let sequence = identity.sequence;
+        let begins = last / EPOCH < sequence / EPOCH;
+        let ahead = if begins {
+            sequence % EPOCH
+        } else {
+            sequence.saturating_sub(last)
+        };
+        ahead.saturating_sub(1)
+    }
+
+    /// Notes a message that is given; returns whether it is new.
+    fn note(&mut self, identity: Identity) -> bool {
+        let Identity { sender, sequence } = identity;
+        let last = self.senders.get(&sender).copied();
+        // A sender that has forgotten the group begins at 1 again.
+        let came = last.is_some_and(|last| sequence <= last && sequence > 1);
+        if came || self.recent.contains(&identity) {
+            return false;
+        }
+        if self.senders.len() >= SENDERS {
+            self.senders.clear();
+        }
+        self.senders.insert(sender, sequence);
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(identity);
+        true
+    }
+
+    /// The entries were read; false if that is not waited for.
+    pub(super) fn answered(&mut self, answer: Answer) -> bool {
+        match &mut self.reading {
+            Some(reading) => {
+                reading.answer = Some(answer);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The entries cannot be read: what is held is given, and it is not known where it stands.
+    pub(super) fn unread(&mut self) -> Vec<Step> {
+        let Some(reading) = self.reading.take() else {
+            return Vec::new();
+        };
+        let mut steps = Vec::new();
+        if self.interrupted || reading.missed > 0 {
+            steps.push(Step::Gap(reading.missed));
+        }
+        self.last = None;
+        self.interrupted = false;
+        self.unreadable = true;
+        for pushed in reading.held {
+            steps.extend(self.give(pushed, None));
+        }
+        steps
+    }
+
+    /// All that was published before the answer has come.
+    pub(super) fn settled(&mut self) -> Vec<Step> {
+        let Some(reading) = self.reading.take() else {
+            return Vec::new();
+        };
+        let Reading {
+            mut held,
+            before,
+            missed,
+            answer,
+        } = reading;
+        let Answer { rows, newest } = answer.unwrap_or_default();
+        let is_last = |row: &Row| self.last == Some(Last::of(row));
+        let found = rows.first().is_some_and(is_last);
+        let newest = if found { rows.last().cloned() } else { newest };
+        let Some(newest) = newest else {
+            self.reading = Some(Reading {
+                held,
+                before,
+                missed,
+                answer: None,
+            });
+            return self.unread();
+        };
+        let mut steps = Vec::new();
+        let is_newest = |pushed: &Pushed| {
+            pushed.epoch == newest.id.epoch && Some(pushed.identity) == newest.identity()
+        };
+        let covered = held.iter().rposition(is_newest).map_or(0, |at| at + 1);
+        let rest = held.split_off(covered);
+        if found {
+            // What is held and not among these was not kept: its sender writes it again.
+            steps.extend(rows.into_iter().skip(1).map(|row| self.give_row(row)));
+        } else {
+            if self.interrupted || missed > 0 {
+                steps.push(Step::Gap(missed));
+            }
+            steps.extend(self.begin_at(&newest, held));
+        }
+        self.interrupted = false;
+        self.unreadable = false;
+        steps.extend(self.go_on(rest, before.saturating_sub(covered), found));
+        steps
+    }
+
+    /// Goes on at the newest entry. The last of these messages is the one that it holds, if there are any.
+    fn begin_at(&mut self, newest: &Row, held: VecDeque<Pushed>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let count = held.len() as u64;
+        let in_epoch = held
+            .iter()
+            .rev()
+            .take_while(|pushed| pushed.epoch == newest.id.epoch);
+        let in_epoch = in_epoch.count() as u64;
+        for (place, pushed) in (1..).zip(held) {
+            let behind = count - place;
+            let number = newest.id.number.checked_sub(behind);
+            let id = number.filter(|_| behind < in_epoch).map(|number| EntryId {
+                number,
+                ..newest.id
+            });
+            let print = pushed.identity.print();
+            steps.extend(self.give(pushed, id.map(|id| Last { id, print })));
+        }
+        let at = Last::of(newest);
+        if self.last != Some(at) {
+            self.last = Some(at);
+            steps.push(Step::Skip(at));
+        }
+        steps
+    }
+
+    /// Goes on with messages that are not in the answer. The first so many were published before that was made.
+    fn go_on(&mut self, rest: VecDeque<Pushed>, mut before: usize, found: bool) -> Vec<Step> {
+        let (mut steps, mut rest) = (Vec::new(), rest);
+        while let Some(pushed) = rest.pop_front() {
+            let is_before = before > 0;
+            before = before.saturating_sub(1);
+            let Some(last) = self.last else {
+                steps.extend(self.give(pushed, None));
+                continue;
+            };
+            let (same, suspect) = (pushed.epoch == last.id.epoch, self.is_suspect(&pushed));
+            let missed = self.missed(pushed.identity);
+            if is_before && suspect {
+                steps.push(Step::Refuse(pushed));
+            } else if same && (is_before || missed == 0 && !suspect) {
+                steps.extend(self.give_next(pushed, last));
+            } else if !is_before {
+                rest.push_front(pushed);
+                steps.extend(self.read(rest, missed));
+                return steps;
+            } else if !found {
+                steps.extend(self.give(pushed, None));
+            }
+            // Else it was not kept, and its sender writes it again.
+        }
+        steps
+    }
+}
+
+#[cfg(test)]
+mod tests;

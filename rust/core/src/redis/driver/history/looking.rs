@@ -1,0 +1,148 @@
+//! What callers ask of a stream: where it is now, and what it holds.
+
+use super::listening::{begin, opened};
+use super::rows::{Row, done, rows};
+use super::sending::{index, newest, newest_command, newest_of, no_answer};
+use crate::history::{Since, Stamp};
+use crate::redis::driver::calls::CallId;
+use crate::redis::driver::context::Context;
+use crate::redis::driver::history_then::{HistoryThen, Wanted};
+use crate::redis::driver::request::{Request, Then};
+use crate::redis::fault::Fault;
+use crate::redis::host::{Host, KeptMessage};
+use crate::redis::link::{Command, Refusal, Reply};
+
+/// Asks the server for what a caller wants to know.
+pub(in crate::redis::driver) fn look<H: Host>(
+    cx: &mut Context<H>,
+    group: &str,
+    wanted: Wanted,
+    call: CallId,
+) {
+    let then = HistoryThen::Looked {
+        group: group.to_owned(),
+        call,
+        wanted,
+        begun: false,
+    };
+    let Wanted::Messages { since, limit } = wanted else {
+        let request = newest(cx, group, then);
+        cx.submit(request);
+        return;
+    };
+    let key = cx.keys.history(group);
+    let command = match since {
+        // Behind what is no position there is nothing; where the stream is now is told all the same.
+        Since::Position(None) => newest_words(&key, 1),
+        Since::Newest(count) => newest_words(&key, count.min(limit)),
+        Since::Position(Some(position)) => {
+            let from = format!("{}-{}", position.epoch, position.number);
+            let range = Command::new("XRANGE").text(&key).text(from).word("+");
+            range.word("COUNT").number(limit.saturating_add(1))
+        }
+    };
+    // The last answer says whether there is a stream.
+    let commands = vec![command, newest_command(&key)];
+    let request = Request::new(group, &key, commands, cx.until(), Then::History(then));
+    cx.submit(request.atomic().safe());
+}
+
+/// The server has answered that.
+pub(super) fn looked<H: Host>(cx: &mut Context<H>, then: HistoryThen, replies: Vec<Reply>) {
+    let HistoryThen::Looked {
+        group,
+        call,
+        wanted,
+        begun,
+    } = then
+    else {
+        return;
+    };
+    let mut answers = done(replies);
+    let newest = answers.pop().and_then(|reply| newest_of(vec![reply]));
+    let Some(newest) = newest else {
+        if begun {
+            cx.calls.fail(call, not_begun(&answers));
+            return;
+        }
+        let then = HistoryThen::Looked {
+            group: group.clone(),
+            call,
+            wanted,
+            begun: true,
+        };
+        let request = begin(cx, &group, then);
+        cx.submit(request);
+        index(cx, &group);
+        return;
+    };
+    let here = newest.position();
+    let Wanted::Messages { since, limit } = wanted else {
+        let stamp = Stamp::new(&group, here);
+        cx.calls
+            .complete_part(call, |answer| answer.position = Some(stamp));
+        return;
+    };
+    // One that was begun just now holds nothing but its head.
+    let found = if begun { None } else { answers.pop() };
+    let mut found = found.map(rows).unwrap_or_default();
+    let (complete, mut position) = match since {
+        Since::Newest(_) => {
+            found.reverse();
+            (true, here)
+        }
+        Since::Position(known) => {
+            let first = found.first().map(Row::position);
+            let complete = known.is_some() && first == known;
+            found = if complete {
+                found.split_off(1)
+            } else {
+                Vec::new()
+            };
+            (
+                complete,
+                if complete {
+                    known.unwrap_or(here)
+                } else {
+                    here
+                },
+            )
+        }
+    };
+    found.truncate(limit);
+    let topic = cx.keys.group(&group);
+    let mut messages = Vec::with_capacity(found.len());
+    for row in found {
+        if complete {
+            position = row.position();
+        }
+        let stamp = Stamp::new(&group, position);
+        if !row.value.is_empty()
+            && let Some((_, payload, from)) = opened(cx, &topic, row)
+            && cx.is_message(&payload, from)
+        {
+            messages.push(KeptMessage {
+                stamp,
+                payload: payload.into_bytes(),
+            });
+        }
+    }
+    let stamp = Stamp::new(&group, position);
+    cx.calls.complete_part(call, |answer| {
+        answer.position = Some(stamp);
+        answer.complete = Some(complete);
+        answer.messages = messages;
+    });
+}
+
+/// Why there is no stream where one was to be made.
+pub(super) fn not_begun(answers: &[Reply]) -> Fault {
+    let refusal = answers.iter().find_map(Refusal::of);
+    refusal.map_or_else(no_answer, Refusal::into_fault)
+}
+
+/// The newest entries, so many; at least one.
+fn newest_words(key: &str, count: usize) -> Command {
+    let range = Command::new("XREVRANGE").text(key).word("+").word("-");
+    range.word("COUNT").number(count.max(1))
+}

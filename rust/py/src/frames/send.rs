@@ -1,0 +1,125 @@
+//! What stands in the place of a server's `send`.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use super::writer::FrameWriter;
+use super::{frame_of, window_of, write};
+use crate::once::{Once, intern};
+
+/// Sends messages to a client in the place of the server's ``send``: frames are written at once where that can be done, and
+/// everything else is sent by the server.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct FrameSend {
+    frames: Py<PyAny>,
+    send: Py<PyAny>,
+    window: Option<u8>,
+}
+
+impl FrameSend {
+    /// Whether the message was sent as a frame.
+    fn sends(&self, message: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let frames = self.frames.bind(message.py());
+        if let Ok(writer) = frames.cast_exact::<FrameWriter>()
+            && !writer.get().takes_writes(message.py())?
+        {
+            return Ok(false);
+        }
+        match frame_of_message(message, self.window)? {
+            Some(frame) => write(frames, &frame),
+            None => Ok(false),
+        }
+    }
+}
+
+#[pymethods]
+impl FrameSend {
+    /// Make what sends to one client.
+    ///
+    /// Args:
+    ///     frames: Writes frames to it: the extension ``headrace.frames`` of its scope.
+    ///     send: The server's own ``send``.
+    ///
+    /// Raises:
+    ///     ValueError: What writes frames says that it has a window that there is not.
+    #[new]
+    fn new(py: Python<'_>, frames: Py<PyAny>, send: Py<PyAny>) -> PyResult<Self> {
+        let window = window_of(frames.bind(py))?;
+        Ok(Self {
+            frames,
+            send,
+            window,
+        })
+    }
+
+    /// Send a message. Like ``send`` of a server it is to be awaited.
+    #[pyo3(signature = (message, /))]
+    fn __call__<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.sends(message)? {
+            return Done::awaitable(message.py());
+        }
+        self.send.bind(message.py()).call1((message,))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.frames)?;
+        visit.call(&self.send)
+    }
+}
+
+/// The frame of a message of ASGI, if it is one that holds a frame.
+fn frame_of_message<'py>(
+    message: &Bound<'py, PyAny>,
+    window: Option<u8>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let py = message.py();
+    let Ok(message) = message.cast_exact::<PyDict>() else {
+        return Ok(None);
+    };
+    let Some(kind) = message.get_item(intern!(py, "type"))? else {
+        return Ok(None);
+    };
+    let Ok(kind) = kind.cast_exact::<PyString>() else {
+        return Ok(None);
+    };
+    let is_frame = kind.is(intern!(py, "websocket.send")) || kind.to_str()? == "websocket.send";
+    if !is_frame {
+        return Ok(None);
+    }
+    let mut payload = message.get_item(intern!(py, "bytes"))?;
+    if payload.as_ref().is_none_or(Bound::is_none) {
+        payload = message.get_item(intern!(py, "text"))?;
+    }
+    payload.map_or(Ok(None), |payload| frame_of(&payload, window))
+}
+
+/// What is awaited after a frame was written: there is nothing to wait for.
+#[pyclass(frozen, module = "headrace._core")]
+#[derive(Debug)]
+pub(crate) struct Done;
+
+impl Done {
+    fn awaitable(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        static DONE: Once<Py<Done>> = Once::new();
+        let done = DONE.get_or_try_init(|| Py::new(py, Self))?;
+        Ok(done.bind(py).clone().into_any())
+    }
+}
+
+#[pymethods]
+impl Done {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[expect(clippy::unused_self, reason = "a method of an iterator")]
+    fn __next__(&self) -> Option<()> {
+        None
+    }
+}

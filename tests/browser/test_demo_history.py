@@ -1,0 +1,121 @@
+"""The demo's page after a break: what was said meanwhile is there, once and in its place, or it says what is not."""
+
+from playwright.async_api import Browser, expect
+from tests.browser.axe import PHONE, faults
+from tests.browser.window import Window, open_window
+
+from headrace._demo import make_app
+from headrace._demo.app import HISTORY
+from headrace._demo.serve import bind, serving
+from headrace.layers import InMemoryChannelLayer
+
+
+def layer_with_history() -> InMemoryChannelLayer:
+    return InMemoryChannelLayer(history=HISTORY)
+
+
+async def recovers(window: Window, text: str) -> None:
+    """The page is in its room again, and has all that was said before."""
+    await window.is_connected("Connected")
+    await window.shows(text)
+
+
+async def test_a_page_without_a_network_gets_what_was_said_meanwhile(browser: Browser) -> None:
+    with bind("127.0.0.1", 0) as listener:
+        async with serving(make_app(layer_with_history()), listener):
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            ada, grace = await open_window(browser, url, PHONE), await open_window(browser, url)
+            await ada.join("Ada", "lobby")
+            await grace.join("Grace", "lobby")
+            await grace.say("one")
+            await ada.say("two")
+            await grace.shows("two")
+            for text, rest in (("three", "four"), ("five", "six")):
+                await ada.page.context.set_offline(True)
+                await ada.is_connected("Connection lost")
+                await grace.say(text)
+                await grace.say(rest)
+                await grace.shows(rest)
+                await expect(ada.page.get_by_role("log")).not_to_contain_text(text)
+                await ada.page.context.set_offline(False)
+                await recovers(ada, "Connected again. 2 messages from meanwhile recovered.")
+            await ada.say("seven")
+            await grace.shows("seven")
+            await ada.shows("seven")
+            again = "Connected again. 2 messages from meanwhile recovered."
+            assert await ada.rows() == [
+                *("You joined as Ada", "Grace joined", "Grace: one", "Ada you: two"),
+                # What somebody says next stands beneath.
+                *("Grace: three", ": four", again, "Grace: five", ": six", again, "Ada you: seven"),
+            ]
+            assert await faults(ada.page) == []
+    assert ada.failures == grace.failures == []
+
+
+async def test_a_page_gets_what_another_server_took_while_its_own_was_away(browser: Browser) -> None:
+    layer = layer_with_history()
+    with bind("127.0.0.1", 0) as elsewhere:
+        async with serving(make_app(layer), elsewhere):
+            with bind("127.0.0.1", 0) as listener:
+                port = listener.getsockname()[1]
+                async with serving(make_app(layer), listener):
+                    ada = await open_window(browser, f"http://127.0.0.1:{port}/", PHONE)
+                    await ada.join("Ada", "lobby")
+                    await ada.say("before")
+                    await ada.shows("before")
+            await ada.is_connected("Connection lost")
+            grace = await open_window(browser, f"http://127.0.0.1:{elsewhere.getsockname()[1]}/")
+            await grace.join("Grace", "lobby")
+            # Who comes for the first time sees what was said before.
+            await grace.shows("before")
+            await grace.say("meanwhile")
+            await grace.shows("meanwhile")
+            with bind("127.0.0.1", port) as listener:
+                async with serving(make_app(layer), listener):
+                    await recovers(ada, "1 message from meanwhile recovered.")
+                    await ada.say("after")
+                    await grace.shows("after")
+                    assert await ada.rows() == [
+                        *("You joined as Ada", "Ada you: before", "Grace joined", "Grace: meanwhile"),
+                        *("Connected again. 1 message from meanwhile recovered.", "Ada you: after"),
+                    ]
+                    await ada.counts("2 members")
+    assert ada.failures == grace.failures == []
+
+
+async def test_a_page_is_told_what_nobody_knows_any_more(browser: Browser) -> None:
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        async with serving(make_app(layer_with_history()), listener):
+            ada = await open_window(browser, f"http://127.0.0.1:{port}/", PHONE)
+            await ada.join("Ada", "lobby")
+            await ada.say("before")
+            await ada.shows("before")
+    await ada.is_connected("Connection lost")
+    with bind("127.0.0.1", port) as listener:
+        async with serving(make_app(layer_with_history()), listener):
+            await recovers(ada, "Connected again. Some of what was said meanwhile may be missing here.")
+            await ada.say("after")
+            await ada.shows("after")
+    assert await ada.rows() == [
+        *("You joined as Ada", "Ada you: before"),
+        *("Connected again. Some of what was said meanwhile may be missing here.", "Ada you: after"),
+    ]
+    assert ada.failures == []
+
+
+async def test_another_room_begins_without_what_was_said_in_the_first(browser: Browser) -> None:
+    with bind("127.0.0.1", 0) as listener:
+        async with serving(make_app(layer_with_history()), listener):
+            ada = await open_window(browser, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+            for room in "red", "blue":
+                await ada.join("Ada", room)
+                await ada.say(f"in {room}")
+                await ada.shows(f"in {room}")
+                assert await ada.rows() == ["You joined as Ada", f"Ada you: in {room}"]
+                await ada.page.get_by_role("button", name="Leave").click()
+            await ada.join("Ada", "red")
+            await ada.shows("You joined as Ada")
+            rows = await ada.rows()
+            assert rows == ["Ada joined", "Ada: in red", "Ada left", "You joined as Ada"]
+    assert ada.failures == []
