@@ -578,7 +578,9 @@ class TestTopologies:
                 assert not node.running or node.cli("KEYS", f"{redis_prefix}:h:*") == []
 
     async def test_messages_are_healed_while_slots_move(self, redis_cluster: Cluster, redis_prefix: str) -> None:
-        settings: dict[str, Any] = {"topology": "cluster", "history": HISTORY, "on_gap": "gap"}
+        # Hundreds may be sent while a slot moves. All have to fit into the history and into the channel, read last.
+        many = {"history": {"room": {"size": 10_000, "ttl": 60}}, "capacity": 10_000, "capacity_bytes": 1 << 24}
+        settings: dict[str, Any] = {"topology": "cluster", "on_gap": "gap", **many}
         async with Fleet([redis_cluster.nodes[0].url], redis_prefix, **settings) as fleet:
             here, there = fleet.layer(), fleet.layer()
             channel, _ = await member(there)

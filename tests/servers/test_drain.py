@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
@@ -135,6 +136,8 @@ async def test_an_on_drain_that_hangs_is_cut_off(begin: "Begin", name: str) -> N
 
 @pytest.mark.parametrize("name", ONE_PROCESS)
 async def test_a_second_signal_ends_it_at_once(begin: "Begin", name: str) -> None:
+    if name == "hypercorn-alone-asyncio" and sys.version_info >= (3, 12):
+        pytest.skip("hypercorn does not end while a client is connected: asyncio's servers wait for that since 3.12")
     drained = begin(name, LONG)
     (socket,) = await drained.open("held")
     drained.terminate()
