@@ -130,6 +130,27 @@ class TestSubscribe:
         broadcaster.broadcast(TOPIC, 5)
         assert await other.async_receive_broadcast() == (TOPIC, 5)
 
+    async def test_an_empty_topic_has_a_position_too(
+        self, broadcaster: Broadcaster, visit: Visit, memory: InMemoryChannelLayer
+    ) -> None:
+        class Newest(Room):
+            async def connect(self) -> None:
+                complete = await self.async_subscribe(TOPIC, since=self.client_position or 3)
+                await self.async_send({"complete": complete, "at": self.position})
+
+        here = await memory.group_position(f"socket.t.{TOPIC}")
+        (greeting,) = await (await visit(kind=Newest)).hears(1)
+        assert greeting == {"complete": True, "at": here}
+        for number in range(4):
+            await broadcaster.async_broadcast(TOPIC, number)
+        client = await visit(greeting["at"], kind=Newest)
+        assert [frame.get("data") for frame in await client.hears(5)] == [None, 0, 1, 2, 3]
+        # What comes first is before any position until it has come.
+        assert (await (await visit(kind=Newest)).hears(1))[0]["at"] is None
+        in_thread = Broadcaster(layer=InMemoryChannelLayer(history=HISTORY))
+        assert await asyncio.to_thread(in_thread.subscribe, TOPIC, 3) is True
+        assert in_thread.position == await in_thread.layer.group_position(f"socket.t.{TOPIC}")
+
     async def test_what_nobody_knows_is_not_complete(self, broadcaster: Broadcaster, visit: Visit) -> None:
         position = broadcaster.broadcast(TOPIC, 0)
         assert position is not None

@@ -186,7 +186,10 @@ class Hub:
         elif since is None:
             self.mailbox.join_sync(topic)
         else:
-            joining = _Joining(self, topic, since, self.layer.group_position_sync(group_of(topic)))
+            end = self.layer.group_position_sync(group_of(topic))
+            if isinstance(since, int) and end and not self.layer.group_history_sync(group_of(topic), limit=1).messages:
+                since = 0
+            joining = _Joining(self, topic, since, end)
             with joining:
                 return joining.joined(self.mailbox.join_sync(topic, joining.since))
         return None
@@ -202,7 +205,11 @@ class Hub:
         if since is None:
             await self.mailbox.join(topic)
             return None
-        joining = _Joining(self, topic, since, await self.layer.group_position(group_of(topic)))
+        end = await self.layer.group_position(group_of(topic))
+        if isinstance(since, int) and end and not (await self.layer.group_history(group_of(topic), limit=1)).messages:
+            # There is nothing to begin with, so that it begins where the topic is.
+            since = 0
+        joining = _Joining(self, topic, since, end)
         with joining:
             return joining.joined(await self.mailbox.join(topic, joining.since))
 
@@ -219,7 +226,8 @@ class Hub:
     def note(self, message: dict[str, Any]) -> None:
         """Note that a broadcast has come."""
         if self.progress is not None and (position := message.get(POSITION)) is not None:
-            self.progress.note(position)
+            self.progress.arrived(position)
+            self.progress.advance(position)
 
     def position(self) -> str | None:
         """Return where it is in the topics that it subscribed to with ``since``."""
