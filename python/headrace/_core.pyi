@@ -943,6 +943,10 @@ class RedisLayer:
         """
         What became of all sends that were given a ledger.
         """
+    def unhealed(self, /) -> int:
+        """
+        How often messages of a group with a history may have been missed that no server has any more.
+        """
 
 @final
 class Reply:

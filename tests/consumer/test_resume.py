@@ -542,6 +542,30 @@ def _choosing(kind: type[Any]) -> type[Any]:
     return type("Choosing", (kind,), {"connect": connect_sync if kind._sync else connect})
 
 
+async def test_a_group_that_a_task_joins_is_told_before_the_position_moves(
+    wire: "MakeWire", layer: InMemoryChannelLayer
+) -> None:
+    """A break between the two frames would lose the message otherwise."""
+    consumers: list[Room] = []
+
+    class Idle(Room):
+        async def connect(self) -> None:
+            await self.accept()
+            consumers.append(self)
+
+    begin = await layer.group_position("room.a"), await layer.group_position("room.b")
+    client = await visit(wire, Idle, ".".join(map(str, begin)))
+    await client.heard(1)
+    assert frames(client)[0] == {"resumed": "room.a", "complete": True, "at": begin[0]}
+    await say(layer, 1)
+    # The message waits, and the consumer has not had its turn yet.
+    await consumers[0].join_group("room.b")
+    await client.heard(3)
+    assert told(client)[1:] == [{"resumed": "room.b", "complete": True}, *texts(1)]
+    assert frames(client)[1]["at"] == ".".join(map(str, begin))
+    await gone(client)
+
+
 class TestClass:
     """What a class is refused for, and what a class without ``resume`` keeps."""
 

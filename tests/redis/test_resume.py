@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from tests.support.proxy import Proxy
+from tests.support.servers import Server
+from tests.support.traffic import soon
 
 from headrace import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer, channel_layers
 from headrace.layers import RedisChannelLayer
@@ -12,6 +16,7 @@ from headrace.sockets import BaseSocketServer, Broadcaster
 from headrace.testing import WebsocketCommunicator
 
 MakeLayer = Callable[..., RedisChannelLayer]
+StartProxy = Callable[[Server], Proxy]
 
 HISTORY = {"room.*": {"size": 20, "ttl": 300}, "socket.t.room.*": {"size": 20, "ttl": 300}}
 SECONDS = 20
@@ -47,16 +52,22 @@ class SyncRoom(JsonWebsocketConsumer):
         self.send_json({"resumed": group, "complete": complete})
 
 
-@pytest.fixture
-def here(make_layer: MakeLayer) -> Iterator[RedisChannelLayer]:
-    """Give the layer of the consumers, which is the default one."""
-    layer = make_layer(history=HISTORY)
+@contextmanager
+def use_as_default(layer: RedisChannelLayer) -> Iterator[None]:
     replaced: Any = channel_layers.set("default", layer)
-    yield layer
+    yield
     if replaced is None:
         channel_layers.backends.pop("default", None)
     else:
         channel_layers.set("default", replaced)
+
+
+@pytest.fixture
+def here(make_layer: MakeLayer) -> Iterator[RedisChannelLayer]:
+    """Give the layer of the consumers, which is the default one."""
+    layer = make_layer(history=HISTORY)
+    with use_as_default(layer):
+        yield layer
 
 
 async def hear(client: WebsocketCommunicator, frames: int) -> list[Any]:
@@ -104,6 +115,63 @@ async def test_what_the_server_has_lost_is_not_complete(here: RedisChannelLayer,
             frames = await hear(client, 3)
             assert {"resumed": "room.a", "complete": False} in frames
             assert not any("text" in frame for frame in frames)
+
+
+async def test_groups_that_are_joined_at_the_same_time_are_all_resumed(here: RedisChannelLayer) -> None:
+    class Joins(Room):
+        groups = ()
+
+        async def connect(self) -> None:
+            await self.accept()
+            await asyncio.gather(*(self.join_group(f"room.{number}") for number in range(8)))
+            await self.send_json({"at": self.position})
+
+    async with WebsocketCommunicator(Joins, "/") as client:
+        (greeting,) = await hear(client, 1)
+    assert greeting["at"].count(".") == 7
+    for number in range(8):
+        await here.group_send(f"room.{number}", {"type": "said", "text": str(number)})
+    async with WebsocketCommunicator(Joins, f"/?resume={greeting['at']}") as client:
+        frames = await hear(client, 17)
+    assert sorted(frame["text"] for frame in frames if "text" in frame) == [str(number) for number in range(8)]
+    assert [frame["complete"] for frame in frames if "resumed" in frame] == [True] * 8
+
+
+async def test_a_hole_that_cannot_be_healed_holds_the_position(
+    redis_server: Server, start_proxy: StartProxy, make_layer: MakeLayer, redis_prefix: str
+) -> None:
+    proxy, there = start_proxy(redis_server), make_layer(history=HISTORY)
+    here = RedisChannelLayer([proxy.url], prefix=redis_prefix, history=HISTORY)
+
+    async def say(text: str) -> None:
+        await there.group_send("room.a", {"type": "said", "text": text})
+
+    async def cut_off(*, and_lose: bool) -> None:
+        proxy.refuse()
+        proxy.cut()
+        await soon(lambda: here.stats().connection.state != "up", "it is cut off")
+        await say("missed")
+        if and_lose:
+            redis_server.cli("DEL", f"{redis_prefix}:h:{{{redis_prefix}:g:room.a}}")
+        proxy.accept()
+        await soon(lambda: here.stats().connection.state == "up", "it is back")
+
+    with use_as_default(here):
+        async with WebsocketCommunicator(Room, "/") as client:
+            await hear(client, 1)
+            await say("before")
+            await hear(client, 1)
+            await cut_off(and_lose=False)
+            (healed,) = await hear(client, 1)
+            assert healed["text"] == "missed"
+            await cut_off(and_lose=True)
+            await say("after")
+            (after,) = await hear(client, 1)
+            assert after == {"text": "after", "at": healed["at"]}
+        async with WebsocketCommunicator(Room, f"/?resume={after['at']}") as client:
+            frames = await hear(client, 3)
+        assert {"resumed": "room.a", "complete": False} in frames
+    await here.close()
 
 
 class Live(BaseSocketServer):

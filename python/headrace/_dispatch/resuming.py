@@ -39,10 +39,14 @@ class ResumingDispatcher(Dispatcher):
     async def _handle(self, event: Any, of_layer: bool) -> None:
         progress = self._progress
         position = event.pop(POSITION, None) if of_layer and isinstance(event, dict) else None
-        if position is not None and not self._session.closed and not progress.note(position):
+        if position is not None and not self._session.closed and not progress.arrived(position):
             self._tell_unknown(event)
+            position = None
         if progress.due:
+            # Before the position moves: the client has not been sent this message yet.
             await self._tell_due()
+        if position is not None:
+            progress.advance(position)
         await super()._handle(event, of_layer)
         progress.handled()
         if progress.due:

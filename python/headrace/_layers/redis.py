@@ -263,6 +263,9 @@ class RedisChannelLayer(NativeChannelLayer):
         """Read the layer's counters. Nothing is asked of the server: what is in queues is known from the last look."""
         return redis_stats(*self._engine.stats())
 
+    def _unhealed(self) -> int:
+        return self._engine.unhealed()
+
 
 def _watch(reference: "weakref.ref[RedisChannelLayer]") -> None:
     """Have somebody listen to what the connection has to say, from the first use on."""

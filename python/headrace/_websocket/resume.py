@@ -5,7 +5,8 @@ is no position is passed by, one of another group is never looked up, and only g
 for at all.
 
 Guaranteed: the position of a group is that of the latest message before which none was lost here. A message that the
-mailbox has dropped stays in front of it, with all that came later, until the client resumes or leaves.
+mailbox has dropped, or that may have been missed while the process was cut off from its server, stays in front of it,
+with all that came later, until the client resumes or leaves.
 """
 
 from collections.abc import Callable, Sequence
@@ -132,10 +133,11 @@ class _Place:
         end: The number of the last message that was missed, while those are on their way; else None.
         is_whole: None of these was lost.
         is_held: A message was lost here, so that the position stays before it.
-        dropped: What the mailbox had lost when a number was missing the last time.
+        is_joining: The layer has not said yet that the group was joined.
+        dropped: What had been lost when a number was missing the last time.
     """
 
-    __slots__ = ("dropped", "end", "epoch", "group", "is_held", "is_whole", "number", "position")
+    __slots__ = ("dropped", "end", "epoch", "group", "is_held", "is_joining", "is_whole", "number", "position")
 
     def __init__(self, group: str, position: str | None, dropped: int) -> None:
         self.group = group
@@ -147,7 +149,7 @@ class _Place:
         if place is not None:
             _, self.epoch, self.number = place
         self.end: int | None = None
-        self.is_whole, self.is_held = True, False
+        self.is_whole, self.is_held, self.is_joining = True, False, True
 
 
 class Progress:
@@ -155,7 +157,7 @@ class Progress:
 
     Args:
         token: What the client says; None if it says nothing, because it is here for the first time.
-        dropped: Tells how many messages the mailbox of the connection has lost until now.
+        dropped: Counts what may have been lost until now: by the mailbox of the connection, or by the process.
 
     Attributes:
         resumes: The client says where it was.
@@ -184,11 +186,12 @@ class Progress:
         return position_mark(group) in self._places
 
     def keep(self, groups: Sequence[str]) -> None:
-        """Forget all groups but these: the others have been left."""
+        """Forget all groups but these and those that are being joined: the others have been left."""
         kept = {position_mark(group) for group in groups}
         for mark in self._places.keys() - kept:
-            del self._places[mark]
-            self._text = None
+            if not self._places[mark].is_joining:
+                del self._places[mark]
+                self._text = None
 
     def joining(self, group: str, position: str | None) -> None:
         """Note that a group is being joined, before any message of it can come.
@@ -223,6 +226,7 @@ class Progress:
             # Nobody can go on from there, and nothing has come yet.
             self._places[position_mark(group)] = place = _Place(group, end, place.dropped)
             self._text = None
+        place.is_joining = False
         if not self.resumes:
             return
         if complete and found is not None and place.epoch == found[1] and place.number < found[2]:
@@ -235,8 +239,8 @@ class Progress:
         self._places.pop(position_mark(group), None)
         self._text = None
 
-    def note(self, position: str) -> bool:
-        """Note that a message is about to be handled; what is to be told before it is due then.
+    def arrived(self, position: str) -> bool:
+        """Note that a message has come, but do not move to it yet; what is to be told before it is due then.
 
         Returns:
             Whether it is of a group that is known here.
@@ -251,11 +255,15 @@ class Progress:
         if place.end is not None and (epoch != place.epoch or number > place.end):
             # The last of what was missed has not come.
             self._tell(place, False)
-        if not place.is_held:
-            place.position, self._text = position, None
         place.epoch, place.number = epoch, number
         self._in_hand = place
         return True
+
+    def advance(self, position: str) -> None:
+        """Move to the message that has arrived last: it is about to be handled."""
+        place = self._in_hand
+        if place is not None and not place.is_held:
+            place.position, self._text = position, None
 
     def handled(self) -> None:
         """Note that the message has been handled; what is to be told after it is due then."""
@@ -293,10 +301,11 @@ def _positions_in(token: str) -> dict[int, str]:
 
 
 def dropped_of(layer: Any, channel: str) -> int:
-    """Count the messages that the mailbox of a channel has lost."""
+    """Count what the mailbox of a channel has lost, and how often the process may have missed messages for good."""
     try:
         stats = layer.channel_stats(channel)
     except LayerClosed:
         return 0
     lost: int = stats.dropped_full + stats.dropped_expired + stats.dropped_replaced
-    return lost
+    unhealed: int = layer._unhealed()
+    return lost + unhealed

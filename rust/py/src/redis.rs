@@ -410,6 +410,11 @@ impl RedisLayer {
         (layer.into(), link.into())
     }
 
+    /// How often messages of a group with a history may have been missed that no server has any more.
+    fn unhealed(&self) -> u64 {
+        self.engine.unhealed()
+    }
+
     fn channel_stats(&self, channel: Channel<'_, '_>) -> PyResult<ChannelStats> {
         let stats = self.engine.channel_stats(channel.name()?);
         stats.map(Into::into).map_err(to_python)

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::engine::RedisEngine;
 use super::host::Host;
@@ -140,6 +141,11 @@ impl<H: Host> RedisEngine<H> {
             delivered: here.delivered + queued,
             dropped_full: here.dropped_full + full,
         })
+    }
+
+    /// How often messages of a group with a history may have been missed that no server has any more.
+    pub fn unhealed(&self) -> u64 {
+        self.shared.unhealed.load(Ordering::Relaxed)
     }
 
     /// A reading of the connections.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use super::backlog::{Backlog, MOST};
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     /// The outcomes of messages to groups that have plain channels in them.
     pub(crate) groups: Mutex<HashMap<String, PlainSends>>,
     pub(crate) notices: Notices,
+    /// How often messages of a group with a history may have been missed that no server has any more.
+    pub(crate) unhealed: AtomicU64,
     /// A server has answered a request for messages of a queue: it has what queues need.
     pub(crate) has_queues: AtomicBool,
 }

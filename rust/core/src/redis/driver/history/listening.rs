@@ -176,7 +176,10 @@ impl Listening {
                 }
                 Step::GiveRow(row) => give_row(cx, group, &topic, row),
                 Step::Skip(at) => cx.local.history_restart(group, at.position()),
-                Step::Gap(missed) => cx.report_gap(std::slice::from_ref(&topic), missed),
+                Step::Gap(missed) => {
+                    count(&cx.shared.unhealed, 1);
+                    cx.report_gap(std::slice::from_ref(&topic), missed);
+                }
                 Step::Read => {
                     let patience = cx.settings.send_timeout.max(PATIENCE);
                     self.heard(group).until = Some(cx.now + patience);
