@@ -12,7 +12,7 @@ import pytest
 # One of those that are compared, with no build for a free-threaded interpreter.
 pytest.importorskip("django_sockets", exc_type=ImportError)
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.one_python]
 
 of_results = pytest.mark.xdist_group("compare")
 
@@ -64,18 +64,24 @@ def run(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def loops(request: pytest.FixtureRequest) -> list[str]:
+    """Say what the comparison runs on: each loop with ``--deep``, else one, because it takes a minute on each."""
+    return ["asyncio", "uvloop"] if request.config.getoption("--deep", False) else ["asyncio"]
+
+
+@pytest.fixture(scope="module")
+def results(loops: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Run a quick comparison, and return its table and where its files are."""
     out = tmp_path_factory.mktemp("results")
-    return run("benches.compare", "--quick", "--out", str(out)), out
+    return run("benches.compare", "--quick", "--loops", *loops, "--out", str(out)), out
 
 
 @of_results
-def test_compare_measures_every_case_on_both_loops(results: tuple[str, Path]) -> None:
-    """Every case has a row for asyncio and one for uvloop, and each is in the table."""
+def test_compare_measures_every_case_on_each_loop(results: tuple[str, Path], loops: list[str]) -> None:
+    """Every case has a row for each loop, and each is in the table."""
     table, out = results
     rows = json.loads((out / "compare.json").read_text())["rows"]
-    for loop in ("asyncio", "uvloop"):
+    for loop in loops:
         assert {row["case"] for row in rows if row["loop"] == loop} >= CASES
         sockets = {row["case"] for row in rows if row["case"].startswith("uvicorn") and row["loop"] == loop}
         framed = {"handler, headrace.uvicorn", "forward, headrace.uvicorn"}
@@ -136,14 +142,14 @@ def test_compare_writes_the_table_of_a_part(tmp_path: Path) -> None:
 
 
 @of_results
-def test_compare_has_no_loss_where_socket_servers_get_broadcasts(results: tuple[str, Path]) -> None:
+def test_compare_has_no_loss_where_socket_servers_get_broadcasts(results: tuple[str, Path], loops: list[str]) -> None:
     """Every socket server of every way gets all broadcasts; ours have as many connections, however many they are."""
     rows = json.loads((results[1] / "compare.json").read_text())["rows"]
     notes = [row["note"] for row in rows if "socket servers on a topic" in row["case"]]
     assert notes
     assert not any("lost" in note for note in notes)
     connections = [row["ours"]["median"] for row in rows if row["unit"] == "connections"]
-    assert len(connections) == 2 * 2 * 2
+    assert len(connections) == 2 * 2 * len(loops)
     assert len(set(connections)) == 1
 
 

@@ -62,9 +62,9 @@ def main() -> None:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benches.compare", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rounds of everything, to see that it runs")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--out", type=Path, help="where the results go; benches/results for those of both loops")
     parser.add_argument("--only", nargs="+", choices=[*FAMILIES, *SETS], help="these cases; write only --table")
-    parser.add_argument("--loops", nargs="+", choices=LOOPS, help="these loops; write only --table")
+    parser.add_argument("--loops", nargs="+", choices=LOOPS, help="these loops; write only --table and --out")
     parser.add_argument("--table", type=Path, help="a file for the table of what was measured")
     arguments = parser.parse_args()
     families = [family for name in arguments.only or FAMILIES for family in SETS.get(name, [name])]
@@ -77,8 +77,9 @@ def main() -> None:
     print(table(rows))
     if arguments.table:
         write_table(rows, arguments.table, about(shlex.join(["python", "-m", "benches.compare", *sys.argv[1:]])))
-    if not (arguments.only or arguments.loops):
-        write(rows, arguments.out, f"python -m benches.compare{' --quick' * arguments.quick}")
+    if not arguments.only and (arguments.out or not arguments.loops):
+        options = [*(["--quick"] * arguments.quick), *(["--loops", *arguments.loops] if arguments.loops else [])]
+        write(rows, arguments.out or RESULTS, shlex.join(["python", "-m", "benches.compare", *options]))
 
 
 if __name__ == "__main__":
