@@ -103,11 +103,14 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the topologies on asyncio's loop alone, unless with ``--deep``: no server knows the loop of its client."""
+    """Run the second server and the topologies on asyncio's loop alone, unless with ``--deep``.
+
+    No server knows the loop of its client.
+    """
     if config.getoption("--deep", False):
         return
-    left_out = [item for item in items if _is_of_a_topology(item) and not _is_on_asyncio(item)]
-    items[:] = [item for item in items if not _is_of_a_topology(item) or _is_on_asyncio(item)]
+    left_out = [item for item in items if _is_beside_the_first_server(item) and not _is_on_asyncio(item)]
+    items[:] = [item for item in items if not _is_beside_the_first_server(item) or _is_on_asyncio(item)]
     config.hook.pytest_deselected(items=left_out)
 
 
@@ -115,9 +118,12 @@ def _params(item: pytest.Item) -> Mapping[str, Any]:
     return item.callspec.params if hasattr(item, "callspec") else {}
 
 
-def _is_of_a_topology(item: pytest.Item) -> bool:
+def _is_beside_the_first_server(item: pytest.Item) -> bool:
     engine = _params(item).get("engine")
-    return isinstance(engine, Engine) and engine.topology is not None
+    if not isinstance(engine, Engine) or engine.server is None:
+        return False
+    first = next((binary.name for binary in available()), KINDS[0])
+    return engine.topology is not None or engine.server != first
 
 
 def _is_on_asyncio(item: pytest.Item) -> bool:
