@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from tests.pythons.suite import PINS, ROOT, WITHOUT, judge, not_copied, requirements
 
+pytestmark = pytest.mark.one_python
+
 PASSED = '<testcase name="passes"/>'
 FAILED = '<testcase classname="tests.test_x" name="fails"><failure message="no">...</failure></testcase>'
 BROKEN = '<testcase classname="tests.test_x" name="breaks"><error message="no fixture">...</error></testcase>'
@@ -45,7 +47,7 @@ def test_what_has_no_build_for_an_interpreter_is_left_out_there_alone() -> None:
     wheel = Path("/wheels/headrace-1.whl")
     for version in ("3.11", "3.14", "3.14t"):
         asked = requirements(wheel, version)
-        assert asked[:2] == [str(wheel), f"{wheel}[completion,demo,django,doctor,drf]"]
+        assert asked[:2] == [str(wheel), f"{wheel}[completion,demo,django,doctor,drf,uvicorn]"]
         assert [text for text in asked if text.startswith("django_sockets")] == (
             [] if "django_sockets" in WITHOUT.get(version, ()) else ["django_sockets==3.1.*"]
         )
