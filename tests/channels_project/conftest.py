@@ -20,6 +20,15 @@ BACKENDS = {
 collect_ignore = ["cases", "project"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on Channels' own layer, before it is chosen by marks: one interpreter is enough for that."""
+    for item in items:
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        if given.get("package") == "channels" or "channels" in given.get("address", ()):
+            item.add_marker("one_python")
+
+
 @pytest.fixture(scope="session")
 def project_environment() -> Callable[[str], dict[str, str]]:
     """Make the environment of an interpreter that runs the project on the layer of a package."""

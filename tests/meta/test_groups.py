@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.one_python
+
 pytest_plugins = ["pytester"]
 
 TESTS = """

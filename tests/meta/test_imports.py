@@ -11,6 +11,8 @@ import pytest
 
 import headrace
 
+pytestmark = pytest.mark.one_python
+
 PACKAGE = Path(headrace.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

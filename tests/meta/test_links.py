@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.support.links import anchors, broken_in_markdown, broken_in_site
 
+pytestmark = pytest.mark.one_python
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [

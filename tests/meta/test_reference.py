@@ -18,6 +18,8 @@ from headrace._sockets.backend import SETTING
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.generic.websocket import AsyncWebsocketConsumer
 
+pytestmark = pytest.mark.one_python
+
 PACKAGE = Path(headrace.__file__).parent
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
 PAGES = "\n".join(path.read_text() for path in sorted(REFERENCE.rglob("*.md")))

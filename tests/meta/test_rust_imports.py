@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.meta.rust_imports import Crate, Name, circles
 
+pytestmark = pytest.mark.one_python
+
 RUST = Path(__file__).parents[2] / "rust"
 CRATES = {name: Crate(RUST / name / "src") for name in ("core", "py")}
 # What is in a file or a folder imports from the same folder, and from the ranks above.

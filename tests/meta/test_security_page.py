@@ -16,6 +16,8 @@ from headrace.generic.http import AsyncHttpConsumer
 from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 from headrace.sockets import BaseSocketServer
 
+pytestmark = pytest.mark.one_python
+
 ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "s": 1, "characters": 1, "MiB": 1 << 20, "KiB": 1 << 10}
 

@@ -9,6 +9,8 @@ import pytest
 
 import headrace
 
+pytestmark = pytest.mark.one_python
+
 PACKAGE = Path(headrace.__file__).parent
 PUBLIC = {name: thing for name in headrace.__all__ if isinstance(thing := getattr(headrace, name), type)}
 # What WebSocket consumers share is in a base of their own.

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from tests.peers.forms import BASELINE, FORMS, Form, Unchanged
 
+pytestmark = pytest.mark.one_python
+
 FORM = {form.name: form for form in FORMS}
 
 

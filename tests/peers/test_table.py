@@ -8,6 +8,8 @@ from tests.peers.projects import KNOWN, PROJECTS
 from tests.peers.table import Row, render
 from tests.pythons.suite import Outcome
 
+pytestmark = pytest.mark.one_python
+
 GOOD = Outcome(passed=3, failures=["t::was so before"])
 
 

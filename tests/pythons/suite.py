@@ -20,8 +20,8 @@ from tests.pythons.steps import Failed, Steps
 ROOT = Path(__file__).parents[2]
 # The tests see all of the repository but the package itself: they find the installed one, or none.
 NOT_COPIED = {".git", ".pythons", ".venv", "build", "dist", "python", "target"}
-# As the Makefile runs them.
-PARALLEL = ("-n", "3", "--dist", "loadgroup")
+# As the Makefile runs them, without what says the same on each interpreter.
+OPTIONS = ("-n", "3", "--dist", "loadgroup", "-m", "not one_python")
 # The shorter form.
 SHORT = ("contract", "loops", "layers", "model", "consumer", "testing")
 # What an interpreter is tested with where pip would take something newer: each supported peer is in one of the runs.
@@ -116,7 +116,7 @@ class Suite:
         """Run these tests: their folders under ``tests``, or all if none is named."""
         self._steps.say(f"{self._version}: the tests")
         chosen = [f"tests/{name}" for name in tests] or ["--ignore=tests/browser"]
-        words: list[str | Path] = [self._python, "-m", "pytest", "-q", *PARALLEL, f"--junit-xml={self._report}"]
+        words: list[str | Path] = [self._python, "-m", "pytest", "-q", *OPTIONS, f"--junit-xml={self._report}"]
         status = self._watched([*words, *chosen, *arguments], minutes)
         if status is None:
             return Outcome(complaint=f"did not end in {minutes:g} minutes")

@@ -10,6 +10,8 @@ import pytest
 from tests.pythons.root import Root
 from tests.pythons.steps import Steps
 
+pytestmark = pytest.mark.one_python
+
 LISTED = ["3.14.9-1", "3.14.10-1~rc"]
 
 

@@ -6,6 +6,8 @@ import pytest
 from tests.pythons.suite import Outcome
 from tests.pythons.table import Row, render
 
+pytestmark = pytest.mark.one_python
+
 FOUND = {"python": "3.14.10", "peers": {"Django": "6.1.3", "uvloop": None}, "servers": ["redis-8.0.6"]}
 
 

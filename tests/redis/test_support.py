@@ -20,6 +20,8 @@ from tests.support.resp import Connection, ReplyError
 from tests.support.servers import Server, ServerFailed
 from tests.support.waiting import SECONDS, eventually
 
+pytestmark = pytest.mark.one_python
+
 ROOT = Path(__file__).parents[2]
 
 

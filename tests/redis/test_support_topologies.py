@@ -19,6 +19,8 @@ from tests.support.serverless import ENDPOINT, Serverless
 from tests.support.servers import Server, output_limit
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.one_python
+
 # Each command that the layer may use, in an order in which each can be carried out.
 ALLOWED = [
     *("HELLO 2", "TIME", "ASKING", "CLUSTER SLOTS"),

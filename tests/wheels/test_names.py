@@ -7,6 +7,8 @@ from tests.pythons.interpreters import Version
 from tests.wheels.interfaces import VERSIONS
 from tests.wheels.names import Name
 
+pytestmark = pytest.mark.one_python
+
 
 @pytest.mark.parametrize(
     ("name", "interpreters"),

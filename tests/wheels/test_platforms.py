@@ -4,8 +4,11 @@ import platform
 import re
 from pathlib import Path
 
+import pytest
 from tests.wheels.interfaces import INTERFACES
 from tests.wheels.platforms import PLATFORMS, Platform
+
+pytestmark = pytest.mark.one_python
 
 WORKFLOW = (Path(__file__).parents[2] / ".github/workflows/release.yml").read_text()
 

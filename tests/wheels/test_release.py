@@ -14,6 +14,8 @@ from tests.wheels.platforms import Platform
 from tests.wheels.release import Release
 from tests.wheels.report import Entry
 
+pytestmark = pytest.mark.one_python
+
 ELSEWHERE = Platform("manylinux_2_17_s390x", "s390x-unknown-linux-gnu", platform.system(), "s390x", zig=True)
 WHEEL = "headrace-1.0.0-cp311-cp311-manylinux_2_17_s390x.whl"
 STABLE_WHEEL = WHEEL.replace("cp311-cp311", "cp315-abi3.abi3t")

@@ -1,6 +1,9 @@
 """The summary of a run names and counts what is missing and what failed."""
 
+import pytest
 from tests.wheels.report import Entry, render
+
+pytestmark = pytest.mark.one_python
 
 
 def test_summary() -> None:

@@ -3,6 +3,8 @@
 import pytest
 from tests.wheels import version
 
+pytestmark = pytest.mark.one_python
+
 
 def test_the_manifests_have_one_version() -> None:
     assert len(set(version.versions().values())) == 1
