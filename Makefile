@@ -66,14 +66,14 @@ soak: $(VENV)/.test ## serve clients that come, go and never read over failing s
 	$(BIN)/python -m tests.soak $(ARGS)
 
 # PyO3 without its list of dropped objects, and without the leave to leak them: see .cargo/config.toml. In debug mode the core also checks that
-# no lock is held where foreign code is called.
+# no lock is held where foreign code is called. DEEP=1 runs the contract on the second server, on Sentinel and on a cluster too.
 CHECKED := target/checked
 test-checked: $(VENV)/.lint ## run the tests of the bindings on a debug build, which ends where an object is dropped without the interpreter's lock
 	RUSTFLAGS="--cfg pyo3_disable_reference_pool" CARGO_TARGET_DIR=$(CHECKED) \
 		$(BIN)/maturin build --quiet --profile dev --interpreter $(BIN)/python --out $(CHECKED)/wheels
 	rm -rf $(CHECKED)/site
 	$(BIN)/python -m pip install --quiet --no-deps --target $(CHECKED)/site $(CHECKED)/wheels/headrace-*.whl
-	PYTHONPATH=$(CHECKED)/site $(BIN)/python -m pytest $(PARALLEL) tests/contract tests/loops tests/layers $(ARGS)
+	PYTHONPATH=$(CHECKED)/site $(BIN)/python -m pytest $(PARALLEL) $(if $(DEEP),,-m "not another_server") tests/contract tests/loops tests/layers $(ARGS)
 
 # It finds most on an interpreter without a global lock: make clean, then make stress PYTHON=python3.14t.
 stress: $(VENV)/.test ## use one layer from eight threads at once for two minutes, and count every message

@@ -102,15 +102,19 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
     return loops_of(item, {**USUAL, "debug": DebugLoop, "uvloop": uvloop.new_event_loop})
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the second server and the topologies on asyncio's loop alone, unless with ``--deep``.
+    """Mark the second server and the topologies, and run them on asyncio's loop alone, unless with ``--deep``.
 
     No server knows the loop of its client.
     """
+    for item in items:
+        if _is_beside_the_first_server(item):
+            item.add_marker("another_server")
     if config.getoption("--deep", False):
         return
-    left_out = [item for item in items if _is_beside_the_first_server(item) and not _is_on_asyncio(item)]
-    items[:] = [item for item in items if not _is_beside_the_first_server(item) or _is_on_asyncio(item)]
+    left_out = [item for item in items if item.get_closest_marker("another_server") and not _is_on_asyncio(item)]
+    items[:] = [item for item in items if not item.get_closest_marker("another_server") or _is_on_asyncio(item)]
     config.hook.pytest_deselected(items=left_out)
 
 
