@@ -56,6 +56,12 @@ FOR_DRAINS = {
     ],
 }
 """Servers that only the tests of the drain run on."""
+ONLY_DEEP = {
+    *("uvicorn-websockets-uvloop", "uvicorn-websockets-sansio-asyncio", "uvicorn-wsproto-uvloop"),
+    *("hypercorn-uvloop", "granian-uvloop"),
+}
+"""What ``make test-deep`` adds: in the gate each server, each library of uvicorn's and each loop has its turn, but not
+each with each."""
 EAGER = "-eager"
 """At the end of a server's name: its tasks start eagerly."""
 
@@ -159,13 +165,13 @@ def servers() -> Iterator[Callable[[str, str], Server]]:
         yield server
 
 
-@pytest.fixture(scope="session", params=one_process_each("server", SERVERS))
+@pytest.fixture(scope="session", params=one_process_each("server", SERVERS, deep=ONLY_DEEP))
 def server(request: pytest.FixtureRequest, servers: Callable[[str, str], Server]) -> Server:
     """Give each server, with ``served.py`` on it."""
     return servers(request.param, "served:application")
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.deep] if name in ONLY_DEEP else []) for name in SERVERS])
 def run_server(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], AbstractContextManager[Server]]:
     """Run each server with ``served.py`` on it and with a changed environment, for a test that ends it."""
     return lambda environment: serve(request.param, "served:application", environment)

@@ -24,9 +24,14 @@ LONG = "600 0"
 
 ONE_PROCESS = [
     *("uvicorn-websockets-asyncio", "uvicorn-websockets-sansio-uvloop", "uvicorn-wsproto-asyncio"),
-    *("hypercorn-alone-asyncio", "hypercorn-alone-uvloop", "daphne"),
+    "hypercorn-alone-asyncio",
+    pytest.param("hypercorn-alone-uvloop", marks=pytest.mark.deep),
+    "daphne",
 ]
-SERVERS = [*ONE_PROCESS, "uvicorn-workers", "gunicorn", "granian-asyncio", "granian-uvloop"]
+SERVERS = [
+    *(*ONE_PROCESS, "uvicorn-workers", "gunicorn", "granian-asyncio"),
+    pytest.param("granian-uvloop", marks=pytest.mark.deep),
+]
 
 
 class Drained:

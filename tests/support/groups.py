@@ -6,7 +6,7 @@ pytest 9.2 does not have any more: each process made all of it for itself. Here 
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,20 @@ _MARK = "xdist_group"
 _FILE = "headrace_groups"
 
 
-def one_process_each(what: str, values: Iterable[Any]) -> list[Any]:
+def one_process_each(what: str, values: Iterable[Any], *, deep: Container[Any] = ()) -> list[Any]:
     """Give the parameters of a fixture that lasts for many tests: those with the same value are run by one process.
 
     Args:
         what: What is made for each value.
         values: Texts, or tuples of them.
+        deep: Those that only ``make test-deep`` runs.
     """
     return [
-        pytest.param(value, id=name, marks=pytest.mark.xdist_group(f"{what}-{name}"))
+        pytest.param(
+            value,
+            id=name,
+            marks=[pytest.mark.xdist_group(f"{what}-{name}"), *([pytest.mark.deep] if value in deep else [])],
+        )
         for value in values
         for name in [value if isinstance(value, str) else "-".join(value)]
     ]
