@@ -145,25 +145,28 @@ async def test_a_socket_server_refuses_in_the_same_way(
     assert "because headrace's channel layer is away" in line.getMessage()
 
 
-@pytest.mark.parametrize("consumer", [WithGroups, JoinsInConnect, SyncWithGroups, SyncJoinsInConnect])
 async def test_a_server_that_was_lost_is_no_other_matter(
-    start_redis: Callable[..., Server], consumer: Any, caplog: pytest.LogCaptureFixture
+    start_redis: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The layer has names for channels by then, and what fails is to join a group, or to send."""
+    consumers: list[Any] = [WithGroups, JoinsInConnect, SyncWithGroups, SyncJoinsInConnect]
     server = start_redis()
     layer = RedisChannelLayer([server.url], send_timeout=5)
     before = channel_layers.set("default", layer)
     try:
         await layer.connect()
         server.stop()
-        sent = await opened(consumer.as_asgi(), WITH_RESPONSES)
+        # Side by side: each waits until its time for a send is over.
+        sent = await asyncio.gather(*(opened(consumer.as_asgi(), WITH_RESPONSES) for consumer in consumers))
     finally:
         if before is None:
             del channel_layers.backends["default"]
         else:
             channel_layers.set("default", before)
         await layer.close()
-    assert sent[0]["status"] == 503
-    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert line.exc_info is None
-    assert "failed on 'websocket.connect', because headrace's channel layer is away" in line.getMessage()
+    assert [first["status"] for first, *_ in sent] == [503] * len(consumers)
+    lines = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [line.exc_info for line in lines] == [None] * len(consumers)
+    failed = "failed on 'websocket.connect', because headrace's channel layer is away"
+    assert all(failed in line.getMessage() for line in lines)
+    assert {line.getMessage().partition(" ")[0] for line in lines} == {consumer.__name__ for consumer in consumers}
