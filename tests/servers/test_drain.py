@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +22,20 @@ SECONDS = 30
 LONG = "600 0"
 """Longer than any test: what ends before does not wait for it."""
 
-ONE_PROCESS = [
-    *("uvicorn-websockets-asyncio", "uvicorn-websockets-sansio-uvloop", "uvicorn-wsproto-asyncio"),
-    "hypercorn-alone-asyncio",
-    pytest.param("hypercorn-alone-uvloop", marks=pytest.mark.deep),
-    "daphne",
-]
-SERVERS = [
-    *(*ONE_PROCESS, "uvicorn-workers", "gunicorn", "granian-asyncio"),
-    pytest.param("granian-uvloop", marks=pytest.mark.deep),
-]
+OF_UVICORN = ("uvicorn-websockets-asyncio", "uvicorn-websockets-sansio-uvloop", "uvicorn-wsproto-asyncio")
+ONE_PROCESS = (*OF_UVICORN, "hypercorn-alone-asyncio", "hypercorn-alone-uvloop", "daphne")
+SERVERS = (*ONE_PROCESS, "uvicorn-workers", "gunicorn", "granian-asyncio", "granian-uvloop")
+# Those that are here on asyncio's loop as well.
+AGAIN = ("hypercorn-alone-uvloop", "granian-uvloop")
+# The libraries of uvicorn's for WebSockets have no part in how its signals are taken.
+ALIKE = (*OF_UVICORN[1:], *AGAIN)
+
+
+def each(*names: str, but: Collection[str] = AGAIN) -> pytest.MarkDecorator:
+    """Run a test on these servers; on some of them with ``--deep`` alone."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.deep] if name in but else []) for name in names]
+    )
 
 
 class Drained:
@@ -89,7 +93,7 @@ async def begin(run: "Run", client_of: Any, tmp_path: Path) -> "AsyncIterator[Be
         yield make
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@each(*SERVERS)
 async def test_each_socket_is_closed_with_1012_and_takes_leave_before_the_server_ends(
     begin: "Begin", name: str
 ) -> None:
@@ -106,7 +110,7 @@ async def test_each_socket_is_closed_with_1012_and_takes_leave_before_the_server
     assert {code for _, code in left} == {1012}
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@each(*SERVERS)
 async def test_newcomers_are_refused_while_it_lasts(begin: "Begin", name: str) -> None:
     drained = begin(name, LONG)
     sockets = await drained.open("held")
@@ -127,7 +131,7 @@ async def test_newcomers_are_refused_while_it_lasts(begin: "Begin", name: str) -
     assert len(await drained.ends()) == len(sockets)
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@each(*SERVERS, but=ALIKE)
 async def test_an_on_drain_that_hangs_is_cut_off(begin: "Begin", name: str) -> None:
     drained = begin(name, "1 0")
     sockets = await drained.open("held", "plain")
@@ -139,7 +143,7 @@ async def test_an_on_drain_that_hangs_is_cut_off(begin: "Begin", name: str) -> N
     assert await drained.ends() == [["Held", 1012], ["Plain", 1012]]
 
 
-@pytest.mark.parametrize("name", ONE_PROCESS)
+@each(*ONE_PROCESS, but=ALIKE)
 async def test_a_second_signal_ends_it_at_once(begin: "Begin", name: str) -> None:
     if name == "hypercorn-alone-asyncio" and sys.version_info >= (3, 12):
         pytest.skip("hypercorn does not end while a client is connected: asyncio's servers wait for that since 3.12")
@@ -152,7 +156,7 @@ async def test_a_second_signal_ends_it_at_once(begin: "Begin", name: str) -> Non
     await drained.ends()
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@each(*SERVERS, but=ALIKE)
 async def test_a_server_without_sockets_ends_at_once(begin: "Begin", name: str) -> None:
     drained = begin(name, LONG.replace(" 0", " 600"))
     (socket,) = await drained.open("plain")
