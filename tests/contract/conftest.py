@@ -98,23 +98,27 @@ ENGINES = [
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, NewLoop]:
-    """Run an asynchronous test of the contract on each kind of event loop, or on one if it is marked so."""
-    return loops_of(item, {**USUAL, "debug": DebugLoop, "uvloop": uvloop.new_event_loop})
+    """Run an asynchronous test of the contract on each kind of event loop, or on one if it is marked so.
+
+    On a loop in debug mode with ``--deep`` alone: the tests of ``tests/loops`` are always run on that one too.
+    """
+    debug = {"debug": DebugLoop} if item.config.getoption("--deep", False) else {}
+    return loops_of(item, {**USUAL, **debug, "uvloop": uvloop.new_event_loop})
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the second server and the topologies, and run them on asyncio's loop alone, unless with ``--deep``.
+    """Mark the second server and the topologies, and run less on them, unless with ``--deep``.
 
-    No server knows the loop of its client.
+    On asyncio's loop alone, as no server knows the loop of its client; and without what says nothing about servers.
     """
     for item in items:
         if _is_beside_the_first_server(item):
             item.add_marker("another_server")
     if config.getoption("--deep", False):
         return
-    left_out = [item for item in items if item.get_closest_marker("another_server") and not _is_on_asyncio(item)]
-    items[:] = [item for item in items if not item.get_closest_marker("another_server") or _is_on_asyncio(item)]
+    left_out = [item for item in items if item.get_closest_marker("another_server") and not _adds_something(item)]
+    items[:] = [item for item in items if not item.get_closest_marker("another_server") or _adds_something(item)]
     config.hook.pytest_deselected(items=left_out)
 
 
@@ -130,8 +134,9 @@ def _is_beside_the_first_server(item: pytest.Item) -> bool:
     return engine.topology is not None or engine.server != first
 
 
-def _is_on_asyncio(item: pytest.Item) -> bool:
-    return _params(item).get("_asyncio_loop_factory") in (None, USUAL["asyncio"])
+def _adds_something(item: pytest.Item) -> bool:
+    on_asyncio = _params(item).get("_asyncio_loop_factory") in (None, USUAL["asyncio"])
+    return on_asyncio and not item.get_closest_marker("one_server")
 
 
 def _param(engine: Engine) -> Any:

@@ -63,6 +63,7 @@ class TestChannelNames:
         assert layer.stats().waiters == before
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     @pytest.mark.parametrize("name", NO_CHANNEL_NAMES, ids=label)
     async def test_anything_else_is_a_type_error_with_channels_text(self, layer: Any, name: Any) -> None:
         before = layer.stats()
@@ -89,6 +90,7 @@ class TestChannelNames:
         assert layer.stats() == before
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     async def test_the_error_shows_the_name_and_what_is_wrong_with_it(self, layer: Any) -> None:
         with pytest.raises(TypeError, match=r"'two words': character ' ' at position 3 is not allowed"):
             await layer.send("two words", HELLO)
@@ -112,6 +114,7 @@ class TestGroupNames:
         assert layer.group_count(name) == 0
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     @pytest.mark.parametrize("name", NO_GROUP_NAMES, ids=label)
     async def test_anything_else_is_a_type_error_with_channels_text(self, layer: Any, name: Any) -> None:
         before = layer.stats()
@@ -137,6 +140,7 @@ class TestGroupNames:
 
 
 @pytest.mark.one_loop
+@pytest.mark.one_server
 class TestMessages:
     """A message is a dict without the key that layers keep for themselves."""
 

@@ -80,6 +80,7 @@ async def test_a_message_that_comes_back_to_a_full_channel_is_kept(
 
 
 @pytest.mark.one_loop
+@pytest.mark.one_server
 class TestPatterns:
     """Other capacities, by the first glob or pattern object that matches the channel's name."""
 

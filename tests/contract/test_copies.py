@@ -99,6 +99,7 @@ async def test_many_channels_at_once_are_given_messages_of_their_own(layer: Any)
 
 
 @pytest.mark.one_loop
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     "value",
     [0, 1, -1, 2**63 - 1, -(2**63), 0.5, -0.0, float("inf"), True, False, None, "", "é\n\0", b"", b"\xff", [], {}],
@@ -118,6 +119,7 @@ async def test_an_empty_message_is_a_message(layer: Any) -> None:
 
 
 @pytest.mark.one_loop
+@pytest.mark.one_server
 async def test_a_message_may_be_64_containers_deep(layer: Any) -> None:
     message: dict[str, Any] = {}
     for _ in range(63):

@@ -122,6 +122,8 @@ class TestTwin:
         assert await drain(layer, spared) == []
 
 
+@pytest.mark.one_loop
+@pytest.mark.one_server
 class TestArguments:
     """What is refused at the call."""
 

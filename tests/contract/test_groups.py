@@ -219,6 +219,7 @@ class TestExclude:
         assert (await layer.group_send("group", HELLO, exclude="full")).dropped_full == 0
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     @pytest.mark.parametrize("exclude", [5, [5], [None], [b"a"], b"a", "not a name", ["a", "not a name"], "x" * 101])
     async def test_what_is_no_name_is_refused(self, layer: Any, drain: Drain, exclude: Any) -> None:
         await layer.group_add("group", "a")

@@ -55,6 +55,7 @@ class TestNewChannel:
         assert await layer.receive(name) == HELLO
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     @pytest.mark.parametrize("prefix", ["two words", "a!b", "caf\u00e9", "x" * 100])
     async def test_a_prefix_that_no_name_begins_with_is_a_type_error(self, layer: Any, prefix: str) -> None:
         with pytest.raises(TypeError, match="Channel name must be"):

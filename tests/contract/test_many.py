@@ -51,6 +51,7 @@ class TestSendMany:
         assert [message["n"] for message in await drain(layer, "channel")] == [0, 1, 2]
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     @pytest.mark.parametrize(
         "wrong",
         [("no name", HELLO), ("channel", "no dict"), (HELLO, "channel"), ("channel",), ("channel", HELLO, 1), 5, None],
@@ -118,6 +119,7 @@ class TestGroupSendMany:
         assert [(await task)["n"] for task in tasks] == [0, 1]
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     @pytest.mark.parametrize("wrong", [("no name", HELLO), ("a!b", HELLO), ("group", None), ("group",), None])
     async def test_nothing_is_sent_if_one_pair_is_wrong(self, layer: Any, drain: Drain, wrong: Any) -> None:
         await layer.group_add("group", "channel")
@@ -158,6 +160,7 @@ class TestReceiveMany:
             await layer.receive_many("channel", number)
 
     @pytest.mark.one_loop
+    @pytest.mark.one_server
     @pytest.mark.parametrize("number", [1.5, 2.0, float("nan"), float("inf"), "2", None, [2]])
     async def test_what_is_no_number_of_messages_is_refused_and_takes_none(
         self, layer: Any, drain: Drain, number: Any

@@ -10,7 +10,7 @@ from tests.support.waiting import SECONDS, eventually
 
 from headrace._core import Ledger
 
-pytestmark = pytest.mark.one_loop
+pytestmark = [pytest.mark.one_loop, pytest.mark.one_server]
 
 HELLO = {"type": "hello"}
 MakeLayer = Callable[..., Any]
