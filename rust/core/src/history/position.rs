@@ -6,6 +6,9 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 /// A place in the stream of a group: that of a message, or the one before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
@@ -21,7 +24,6 @@ const EPOCH_BITS: u32 = 53;
 const NUMBER_BITS: u32 = 51;
 /// The bytes of a token: those of the hash, of epoch and number, and of the fingerprint.
 const BYTES: usize = 4 + 13 + 4;
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 impl Position {
     /// How many characters the text of a position has.
@@ -49,18 +51,6 @@ impl Position {
         let stamp = Stamp::read(text)?;
         (stamp.tag == tag_of(group)).then_some(stamp.position)
     }
-}
-
-/// The six bits that a character of the alphabet stands for.
-fn value_of(character: u8) -> Option<u32> {
-    Some(u32::from(match character {
-        b'A'..=b'Z' => character - b'A',
-        b'a'..=b'z' => character - b'a' + 26,
-        b'0'..=b'9' => character - b'0' + 52,
-        b'-' => 62,
-        b'_' => 63,
-        _ => return None,
-    }))
 }
 
 /// 32 bits of FNV-1a over the name: the same in each process and release.
@@ -92,15 +82,10 @@ impl Stamp {
 
     /// Reads the text of a position, of whichever group. Any other text is none.
     pub fn read(text: &str) -> Option<Self> {
-        let text: &[u8; Position::LENGTH] = text.as_bytes().try_into().ok()?;
         let mut bytes = [0; BYTES];
-        for (three, four) in bytes.chunks_exact_mut(3).zip(text.chunks_exact(4)) {
-            let mut bits = 0;
-            for character in four {
-                bits = bits << 6 | value_of(*character)?;
-            }
-            let [_, first, second, third] = bits.to_be_bytes();
-            three.copy_from_slice(&[first, second, third]);
+        let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        if read != BYTES {
+            return None;
         }
         let (tag, rest) = bytes.split_first_chunk()?;
         let (place, print) = rest.split_last_chunk()?;
@@ -131,14 +116,8 @@ impl Stamp {
         bytes[4..17].copy_from_slice(&place[3..]);
         bytes[17..].copy_from_slice(&print.to_be_bytes());
         let mut text = [0; Position::LENGTH];
-        for (four, three) in text.chunks_exact_mut(4).zip(bytes.chunks_exact(3)) {
-            let bits = three
-                .iter()
-                .fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
-            for (place, character) in four.iter_mut().enumerate() {
-                *character = ALPHABET[bits >> (18 - 6 * place) & 63];
-            }
-        }
+        // There is room for all of it.
+        let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
         Token(text)
     }
 }
@@ -235,7 +214,7 @@ mod tests {
         ) {
             let text = position(epoch, number, print).encode(&group);
             prop_assert!(text.len() <= 40);
-            prop_assert!(text.bytes().all(|byte| ALPHABET.contains(&byte)));
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
             prop_assert_eq!(Position::decode(&group, &text), Some(position(epoch, number, print)));
         }
 
