@@ -434,6 +434,108 @@ class TestHealing:
         finally:
             await there.close()
 
+    @pytest.mark.parametrize("protocol", [2, 3], ids=["resp2", "resp3"])
+    @pytest.mark.parametrize("lost", ["restarted", "flushed"])
+    async def test_all_that_was_sent_since_the_server_lost_the_stream_comes_behind_one_gap(
+        self,
+        start_redis: Callable[..., Server],
+        redis_prefix: str,
+        start_proxy: StartProxy,
+        lost: str,
+        protocol: int,
+    ) -> None:
+        server = start_redis()
+        proxy = start_proxy(server)
+        gaps: list[Any] = []
+        options: dict[str, Any] = {"prefix": redis_prefix, "history": HISTORY, "send_timeout": SOON}
+        there = RedisChannelLayer([f"{proxy.url}?protocol={protocol}"], on_gap="gap", gap=gaps.append, **options)
+        here = RedisChannelLayer([server.url], **options)
+        try:
+            channel, _ = await member(there)
+            old = await send(here, 0, 1)
+            assert await numbers(there, channel, 2) == [0, 1]
+            for turn in (1, 2):
+                proxy.refuse()
+                proxy.cut()
+                await until(lambda: there.stats().connection.state != "up", "it is cut off")
+                if lost == "restarted":
+                    await asyncio.to_thread(server.stop)
+                    await asyncio.to_thread(server.start)
+                else:
+                    server.cli("FLUSHALL")
+                sent = await send(here, *range(turn * 100, turn * 100 + 20))
+                proxy.accept()
+                await until(lambda: there.stats().connection.state == "up", "it is back")
+                sent += await send(here, turn * 100 + 20)
+                gap, *got = await take(there, channel, 22)
+                assert gap == {"type": "gap", "group": "room", "missed": 0}
+                assert [message["n"] for message in got] == [*range(turn * 100, turn * 100 + 21)]
+                assert [message[POSITION] for message in got] == sent
+                for layer in (here, there):
+                    again, complete = await member(layer, old[-1])
+                    assert complete is False
+                    layer.close_channel(again)
+                    again, complete = await member(layer, sent[4])
+                    assert complete is True
+                    assert await numbers(layer, again, 16) == [*range(turn * 100 + 5, turn * 100 + 21)]
+                    layer.close_channel(again)
+                old = sent
+            told = [gap.groups for gap in gaps if gap.groups]
+            assert told == [("room",)] * 2
+        finally:
+            await here.close()
+            await there.close()
+
+    async def test_what_is_sent_as_soon_as_the_server_is_back_comes_though_nobody_has_subscribed_yet(
+        self, start_redis: Callable[..., Server], redis_prefix: str
+    ) -> None:
+        server = start_redis()
+        async with Fleet([server.url], redis_prefix, history=HISTORY, on_gap="gap", send_timeout=SOON) as fleet:
+            layers = [fleet.layer() for _ in range(3)]
+            channels = [(await member(layer))[0] for layer in layers]
+            sent = await send(layers[0], 0)
+            for layer, channel in zip(layers, channels, strict=True):
+                assert await numbers(layer, channel, 1) == [0]
+            for turn in range(1, 5):
+                await asyncio.to_thread(server.stop)
+                away = [lambda layer=layer: layer.stats().connection.state != "up" for layer in layers]
+                for is_away in away:
+                    await until(is_away, "they know that it is away")
+                sends = [send(layer, turn * 100 + place) for place, layer in enumerate(layers)]
+                _, *positions = await asyncio.gather(asyncio.to_thread(server.start), *sends)
+                sent = [position for one in positions for position in one]
+                for layer, channel in zip(layers, channels, strict=True):
+                    gap, *got = await take(layer, channel, 4)
+                    assert gap == {"type": "gap", "group": "room", "missed": 0}
+                    assert sorted(message["n"] for message in got) == [turn * 100 + place for place in range(3)]
+                kept = await layers[0].group_history("room")
+                assert {message[POSITION] for message in kept.messages} == set(sent)
+
+    async def test_a_new_stream_that_has_lost_its_beginning_is_a_gap_and_gives_no_part(
+        self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str, start_proxy: StartProxy
+    ) -> None:
+        history = {"room": {"size": 3, "ttl": 60}}
+        proxy = start_proxy(redis_server)
+        there = RedisChannelLayer([proxy.url], prefix=redis_prefix, on_gap="gap", history=history)
+        here = make_layer(history=history)
+        try:
+            channel, _ = await member(there)
+            await send(here, 0)
+            await take(there, channel, 1)
+            proxy.refuse()
+            proxy.cut()
+            await until(lambda: there.stats().connection.state != "up", "it is cut off")
+            redis_server.cli("DEL", key(redis_prefix))
+            await send(here, *range(1, 6))
+            proxy.accept()
+            await until(lambda: there.stats().connection.state == "up", "it is back")
+            (last,) = await send(here, 9)
+            got = await take(there, channel, 2)
+            assert got[0] == {"type": "gap", "group": "room", "missed": 0}
+            assert (got[1]["n"], got[1][POSITION]) == (9, last)
+        finally:
+            await there.close()
+
     async def test_a_group_without_messages_heals_from_where_it_was_joined(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str, start_proxy: StartProxy
     ) -> None:

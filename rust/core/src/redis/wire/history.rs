@@ -28,7 +28,7 @@ const EPOCHS: u64 = 1 << 53;
 const PER_MILLISECOND: u64 = 1024;
 
 /// The id of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryId {
     pub(crate) epoch: u64,
     pub(crate) number: u64,

@@ -5,9 +5,12 @@
 //! meanwhile is *held*. When all that had been published before the answer has come ([`Link::settle`]), it is known what of the held
 //! messages is in the answer: what came up to the newest entry of it. So none is given twice, and none is missing.
 //!
+//! If the last one is not there any more, and the stream is a new one that still has its first entry, a gap is told, and the new stream is
+//! given from its beginning: nothing that was sent after the loss is missing.
+//!
 //! [`Link::settle`]: crate::redis::link::Link::settle
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::rows::Row;
 use crate::history::Position;
@@ -88,10 +91,22 @@ struct Reading {
 /// What was read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// The entries from the last one on, if that was there.
+    /// The entries from the last one on, if that was there; else those of later epochs.
     pub(super) rows: Vec<Row>,
     /// The newest one, read behind those.
     pub(super) newest: Option<Row>,
+    /// There was no stream a moment ago: these are the entries of a new one.
+    pub(super) anew: bool,
+}
+
+impl Answer {
+    /// Whether the entries are those of a stream that was begun after this entry was given, from its first one on.
+    fn is_begun_after(&self, last: Option<Last>) -> bool {
+        self.rows.first().is_some_and(|first| {
+            let is_later = last.is_some_and(|last| first.id.epoch > last.id.epoch);
+            first.id.number == 0 && (self.anew || is_later)
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -289,9 +304,11 @@ impl Listener {
             missed,
             answer,
         } = reading;
-        let Answer { rows, newest } = answer.unwrap_or_default();
+        let answer = answer.unwrap_or_default();
         let is_last = |row: &Row| self.last == Some(Last::of(row));
-        let found = rows.first().is_some_and(is_last);
+        let found = answer.rows.first().is_some_and(is_last);
+        let is_begun = !found && answer.is_begun_after(self.last);
+        let Answer { rows, newest, .. } = answer;
         let newest = if found { rows.last().cloned() } else { newest };
         let Some(newest) = newest else {
             self.reading = Some(Reading {
@@ -303,19 +320,47 @@ impl Listener {
             return self.unread();
         };
         let mut steps = Vec::new();
-        let is_newest = |pushed: &Pushed| {
-            pushed.epoch == newest.id.epoch && Some(pushed.identity) == newest.identity()
+        let rows = if found || is_begun {
+            rows
+        } else {
+            vec![newest.clone()]
         };
-        let covered = held.iter().rposition(is_newest).map_or(0, |at| at + 1);
+        let places = rows
+            .iter()
+            .filter_map(|row| Some((row.identity()?, Last::of(row))));
+        let places: HashMap<Identity, Last> = places.collect();
+        let place = |pushed: &Pushed| {
+            let at = places.get(&pushed.identity).copied();
+            at.filter(|at| at.id.epoch == pushed.epoch)
+        };
+        let covered = held.iter().rposition(|pushed| place(pushed).is_some());
+        let covered = covered.map_or(0, |at| at + 1);
         let rest = held.split_off(covered);
         if found {
             // What is held and not among these was not kept: its sender writes it again.
             steps.extend(rows.into_iter().skip(1).map(|row| self.give_row(row)));
         } else {
-            if self.interrupted || missed > 0 {
+            let tells = self.interrupted || missed > 0;
+            if tells {
                 steps.push(Step::Gap(missed));
             }
-            steps.extend(self.begin_at(&newest, held));
+            let placed = if is_begun {
+                // What was written before the topic was subscribed to; all that was published since is held.
+                let came = held.iter().filter_map(place).map(|at| at.id);
+                let came: HashSet<EntryId> = came.collect();
+                let missed = rows.into_iter().take_while(|row| !came.contains(&row.id));
+                let missed: Vec<Row> = missed.collect();
+                steps.extend(missed.into_iter().map(|row| self.give_row(row)));
+                // What was not kept its sender writes again. But it may have been in a stream that was lost again, which must be told.
+                let is_kept = |pushed: &Pushed| place(pushed).is_some();
+                let is_again = |pushed: &Pushed| tells || places.contains_key(&pushed.identity);
+                held.retain(|pushed| is_kept(pushed) || !is_again(pushed));
+                let placed = held.into_iter().map(|pushed| (place(&pushed), pushed));
+                placed.collect()
+            } else {
+                counted(&newest, held)
+            };
+            steps.extend(self.begin_at(&newest, placed));
         }
         self.interrupted = false;
         self.unreadable = false;
@@ -323,24 +368,11 @@ impl Listener {
         steps
     }
 
-    /// Goes on at the newest entry. The last of these messages is the one that it holds, if there are any.
-    fn begin_at(&mut self, newest: &Row, held: VecDeque<Pushed>) -> Vec<Step> {
+    /// Goes on at the newest entry, behind the messages up to it.
+    fn begin_at(&mut self, newest: &Row, placed: Vec<(Option<Last>, Pushed)>) -> Vec<Step> {
         let mut steps = Vec::new();
-        let count = held.len() as u64;
-        let in_epoch = held
-            .iter()
-            .rev()
-            .take_while(|pushed| pushed.epoch == newest.id.epoch);
-        let in_epoch = in_epoch.count() as u64;
-        for (place, pushed) in (1..).zip(held) {
-            let behind = count - place;
-            let number = newest.id.number.checked_sub(behind);
-            let id = number.filter(|_| behind < in_epoch).map(|number| EntryId {
-                number,
-                ..newest.id
-            });
-            let print = pushed.identity.print();
-            steps.extend(self.give(pushed, id.map(|id| Last { id, print })));
+        for (at, pushed) in placed {
+            steps.extend(self.give(pushed, at));
         }
         let at = Last::of(newest);
         if self.last != Some(at) {
@@ -377,6 +409,24 @@ impl Listener {
         }
         steps
     }
+}
+
+/// Where messages stand of which the last, if there are any, is the one that the newest entry holds.
+fn counted(newest: &Row, held: VecDeque<Pushed>) -> Vec<(Option<Last>, Pushed)> {
+    let count = held.len() as u64;
+    let is_in_epoch = |pushed: &&Pushed| pushed.epoch == newest.id.epoch;
+    let in_epoch = held.iter().rev().take_while(is_in_epoch).count() as u64;
+    let place = |(place, pushed): (u64, Pushed)| {
+        let behind = count - place;
+        let number = newest.id.number.checked_sub(behind);
+        let id = number.filter(|_| behind < in_epoch).map(|number| EntryId {
+            number,
+            ..newest.id
+        });
+        let print = pushed.identity.print();
+        (id.map(|id| Last { id, print }), pushed)
+    };
+    (1..).zip(held).map(place).collect()
 }
 
 #[cfg(test)]

@@ -239,7 +239,8 @@ impl Listening {
                 group: group.clone(),
                 reading,
             };
-            let request = begin(cx, &group, then);
+            let last = self.heard(&group).listener.read_from();
+            let request = begin(cx, &group, last.map(|last| last.id.epoch), then);
             cx.submit(request);
             index(cx, &group);
             return;
@@ -249,6 +250,7 @@ impl Listening {
             Answer {
                 rows: behind,
                 newest,
+                anew: false,
             },
         );
     }
@@ -256,12 +258,16 @@ impl Listening {
     /// A stream that was not there has a head now, or what others have written meanwhile.
     pub(super) fn begun(&mut self, mark: Mark, replies: Vec<Reply>) {
         if self.is_current(&mark.0, mark.1) {
-            let newest = newest_of(done(replies));
+            let last = done(replies).pop();
+            let mut rows = last.map(rows).unwrap_or_default();
+            rows.reverse();
+            let newest = rows.last().cloned();
             self.was_read(
                 mark,
                 Answer {
-                    rows: Vec::new(),
+                    rows,
                     newest,
+                    anew: true,
                 },
             );
         }
@@ -419,16 +425,23 @@ pub(super) fn opened<'a, H: Host>(
     }
 }
 
-/// The request that makes a stream with a head, if there is none, and reads its newest entry.
-pub(super) fn begin<H: Host>(cx: &Context<H>, group: &str, then: HistoryThen) -> Request {
+/// The request that makes a stream with a head, where there was none, and reads all of it, newest first: others may have begun it in
+/// this moment. Its epoch is above another one that is known.
+pub(super) fn begin<H: Host>(
+    cx: &Context<H>,
+    group: &str,
+    above: Option<u64>,
+    then: HistoryThen,
+) -> Request {
     let key = cx.keys.history(group);
     let drawn = random::below(1024) as u64;
-    let epoch = new_epoch(milliseconds(cx, group), drawn, None);
+    let epoch = new_epoch(milliseconds(cx, group), drawn, above);
     let add = Command::new("XADD").text(&key).word("MAXLEN");
     let limits = limits(cx, group).unwrap_or_default();
     let add = add.number(limits.size).text(format!("{epoch}-*"));
     let add = add.word(FIELD).text("");
-    let commands = vec![add, limits.expire(&key), newest_command(&key)];
+    let all = Command::new("XREVRANGE").text(&key).word("+").word("-");
+    let commands = vec![add, limits.expire(&key), all];
     let request = Request::new(group, &key, commands, cx.until(), Then::History(then));
     request.atomic()
 }

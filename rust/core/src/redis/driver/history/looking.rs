@@ -71,7 +71,7 @@ pub(super) fn looked<H: Host>(cx: &mut Context<H>, then: HistoryThen, replies: V
             wanted,
             begun: true,
         };
-        let request = begin(cx, &group, then);
+        let request = begin(cx, &group, None, then);
         cx.submit(request);
         index(cx, &group);
         return;

@@ -45,8 +45,8 @@ fn listener() -> Listener {
     assert_eq!(listener.subscribed(), [Step::Read]);
     let newest = Some(row(5, 0, Some(identity(A, 1))));
     assert!(listener.answered(Answer {
-        rows: Vec::new(),
         newest,
+        ..Answer::default()
     }));
     let at = last(5, 0, Some(identity(A, 1)));
     assert_eq!(listener.settled(), [Step::Skip(at)]);
@@ -56,7 +56,11 @@ fn listener() -> Listener {
 
 fn answer(listener: &mut Listener, rows: Vec<Row>, newest: Option<Row>) -> Vec<Step> {
     let newest = newest.or_else(|| rows.last().cloned());
-    assert!(listener.answered(Answer { rows, newest }));
+    assert!(listener.answered(Answer {
+        rows,
+        newest,
+        anew: false,
+    }));
     listener.settled()
 }
 
@@ -113,6 +117,47 @@ fn a_stream_that_was_lost_while_all_was_heard_is_no_gap() {
     let newest = row(9, 0, Some(unkept.identity));
     let steps = answer(&mut listener, Vec::new(), Some(newest.clone()));
     assert_eq!(steps, [Step::Skip(Last::of(&newest))]);
+}
+
+#[test]
+fn a_new_stream_is_given_from_its_beginning_behind_the_gap_if_it_has_that() {
+    for first in [0, 1] {
+        let mut listener = listener();
+        listener.subscribed();
+        let (came, unkept) = (pushed(9, A, 5), pushed(9, 2, 1));
+        listener.pushed(came.clone());
+        listener.pushed(unkept.clone());
+        let rows: Vec<Row> = (first..4)
+            .map(|n| row(9, n, Some(identity(A, n + 2))))
+            .collect();
+        let steps = answer(&mut listener, rows.clone(), None);
+        let place = last(9, 3, Some(came.identity));
+        let mut expected = vec![Step::Gap(0)];
+        if first == 0 {
+            expected.extend(rows.into_iter().take(3).map(Step::GiveRow));
+        }
+        expected.push(Step::Give(came, Some(place)));
+        let behind = last(9, 4, Some(unkept.identity));
+        expected.push(Step::Give(unkept, Some(behind)));
+        assert_eq!(steps, expected);
+    }
+}
+
+#[test]
+fn what_was_written_while_a_listener_began_the_stream_is_given_in_its_place() {
+    let mut listener = Listener::default();
+    listener.subscribed();
+    let message = pushed(7, A, 1);
+    listener.pushed(message.clone());
+    let rows = vec![row(7, 0, Some(message.identity)), row(8, 0, None)];
+    assert!(listener.answered(Answer {
+        newest: rows.last().cloned(),
+        rows,
+        anew: true,
+    }));
+    let at = last(7, 0, Some(message.identity));
+    let expected = [Step::Give(message, Some(at)), Step::Skip(last(8, 0, None))];
+    assert_eq!(listener.settled(), expected);
 }
 
 #[test]
@@ -214,6 +259,10 @@ struct Model {
     all_given: Vec<Identity>,
     gaps: usize,
     lost: bool,
+    /// There was no stream: the epoch in which the listener begins one.
+    beginning: Option<u64>,
+    /// What was kept since the stream was lost, if the listener had its place in that, and while it holds all.
+    since_lost: Option<Vec<Identity>>,
 }
 
 impl Model {
@@ -232,8 +281,12 @@ impl Model {
         let number = newest.filter(|id| id.epoch == epoch);
         let number = number.map_or(0, |id| id.number + 1);
         self.stream.push(row(epoch, number, message));
+        if let Some(since) = &mut self.since_lost {
+            since.extend(message);
+        }
         if self.stream.len() > SIZE {
             self.stream.remove(0);
+            self.since_lost = None;
         }
         self.kept.extend(message);
     }
@@ -281,7 +334,10 @@ impl Model {
                     self.given.clear();
                     self.gaps += 1;
                 }
-                Step::Read => self.reading = Some((self.listener.read_from(), false, 0)),
+                Step::Read => {
+                    self.reading = Some((self.listener.read_from(), false, 0));
+                    self.beginning = None;
+                }
                 Step::Refuse(_) => panic!("nothing is stale"),
             }
         }
@@ -315,16 +371,27 @@ impl Model {
             return;
         };
         let _ = answered;
-        if self.stream.is_empty() {
+        let anew = self.beginning.is_some();
+        if let Some(epoch) = self.beginning.take() {
+            if self.newest().is_none_or(|newest| newest.epoch < epoch) {
+                self.add(epoch, None);
+            }
+        } else if self.stream.is_empty() {
             self.clock += 1;
-            self.add(self.clock, None);
+            self.beginning = Some(self.clock);
+            return;
         }
-        let rows = from.map_or_else(Vec::new, |from| {
+        let from = from.filter(|_| !anew);
+        let rows: Vec<Row> = if let Some(from) = from {
             let behind = self.stream.iter().filter(|row| row.id >= from.id);
             behind.cloned().collect()
-        });
+        } else if anew {
+            self.stream.clone()
+        } else {
+            Vec::new()
+        };
         let newest = self.stream.last().cloned();
-        assert!(self.listener.answered(Answer { rows, newest }));
+        assert!(self.listener.answered(Answer { rows, newest, anew }));
         self.reading = Some((from, true, self.pushes.len()));
     }
 
@@ -373,6 +440,7 @@ impl Model {
             21 if argument == 0 => {
                 self.stream.clear();
                 self.lost = true;
+                self.since_lost = self.listener.read_from().map(|_| Vec::new());
             }
             _ => {}
         }
@@ -412,7 +480,8 @@ proptest! {
         }
     }
 
-    /// The same where streams are lost as well: what was heard is given once all the same, and what comes at the end comes.
+    /// The same where streams are lost as well: what was heard is given once all the same, and all that was sent since the loss comes
+    /// if the stream holds it.
     #[test]
     fn a_lost_stream_gives_nothing_twice(
         steps in prop::collection::vec((0..22_u8, 0..6_usize), 0..150),
@@ -423,6 +492,9 @@ proptest! {
             model.step(action, argument);
         }
         model.finish();
+        for missed in model.since_lost.iter().flatten() {
+            prop_assert!(model.all_given.contains(missed), "{missed:?} is missing");
+        }
         model.send(0);
         model.finish();
         prop_assert_eq!(model.all_given.last(), model.kept.last());
