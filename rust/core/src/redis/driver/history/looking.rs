@@ -3,7 +3,7 @@
 use super::listening::{begin, opened};
 use super::rows::{Row, done, rows};
 use super::sending::{index, newest, newest_command, newest_of, no_answer};
-use crate::history::{Since, Stamp};
+use crate::history::{Position, Since, Stamp};
 use crate::redis::driver::calls::CallId;
 use crate::redis::driver::context::Context;
 use crate::redis::driver::history_then::{HistoryThen, Wanted};
@@ -85,54 +85,65 @@ pub(super) fn looked<H: Host>(cx: &mut Context<H>, then: HistoryThen, replies: V
     };
     // One that was begun just now holds nothing but its head.
     let found = if begun { None } else { answers.pop() };
-    let mut found = found.map(rows).unwrap_or_default();
-    let (complete, mut position) = match since {
+    let found = found.map(rows).unwrap_or_default();
+    let (messages, position) = match since {
         Since::Newest(_) => {
-            found.reverse();
-            (true, here)
+            let newest: Vec<Row> = found.into_iter().rev().take(limit).collect();
+            (taken(cx, &group, None, newest).0, Some(here))
         }
         Since::Position(known) => {
             let first = found.first().map(Row::position);
-            let complete = known.is_some() && first == known;
-            found = if complete {
-                found.split_off(1)
-            } else {
-                Vec::new()
-            };
-            (
-                complete,
-                if complete {
-                    known.unwrap_or(here)
-                } else {
-                    here
-                },
-            )
+            let known = known.filter(|known| first == Some(*known));
+            let behind: Vec<Row> = found.into_iter().skip(1).take(limit).collect();
+            let last = behind.last().map_or(known, |row| Some(row.position()));
+            match known.map(|known| taken(cx, &group, Some(known), behind)) {
+                Some((messages, true)) => (messages, last),
+                // What is behind the position cannot all be told.
+                Some((_, false)) | None => (Vec::new(), None),
+            }
         }
     };
-    found.truncate(limit);
-    let topic = cx.keys.group(&group);
-    let mut messages = Vec::with_capacity(found.len());
-    for row in found {
-        if complete {
-            position = row.position();
-        }
-        let stamp = Stamp::new(&group, position);
-        if !row.value.is_empty()
-            && let Some((_, payload, from)) = opened(cx, &topic, row)
-            && cx.is_message(&payload, from)
-        {
-            messages.push(KeptMessage {
-                stamp,
-                payload: payload.into_bytes(),
-            });
-        }
-    }
-    let stamp = Stamp::new(&group, position);
     cx.calls.complete_part(call, |answer| {
-        answer.position = Some(stamp);
-        answer.complete = Some(complete);
+        answer.position = Some(Stamp::new(&group, position.unwrap_or(here)));
+        answer.complete = Some(position.is_some());
         answer.messages = messages;
     });
+}
+
+/// The messages of these entries, which come behind that position, and whether they are all: if one of them is missing or is no message
+/// of this layer, those behind it.
+fn taken<H: Host>(
+    cx: &mut Context<H>,
+    group: &str,
+    mut before: Option<Position>,
+    found: Vec<Row>,
+) -> (Vec<KeptMessage>, bool) {
+    let topic = cx.keys.group(group);
+    let mut messages = Vec::with_capacity(found.len());
+    let mut all = true;
+    for row in found {
+        let position = row.position();
+        let follows = before.is_none_or(|before: Position| {
+            before.epoch != position.epoch || before.number.checked_add(1) == Some(position.number)
+        });
+        before = Some(position);
+        if !follows {
+            (all, messages) = (false, Vec::new());
+        }
+        if row.value.is_empty() {
+            continue;
+        }
+        match opened(cx, &topic, row) {
+            Some((_, payload, from)) if cx.is_message(&payload, from) => {
+                messages.push(KeptMessage {
+                    stamp: Stamp::new(group, position),
+                    payload: payload.into_bytes(),
+                });
+            }
+            _ => (all, messages) = (false, Vec::new()),
+        }
+    }
+    (messages, all)
 }
 
 /// Why there is no stream where one was to be made.
@@ -146,3 +157,6 @@ fn newest_words(key: &str, count: usize) -> Command {
     let range = Command::new("XREVRANGE").text(key).word("+").word("-");
     range.word("COUNT").number(count.max(1))
 }
+
+#[cfg(test)]
+mod tests;
