@@ -1,7 +1,7 @@
 //! Messages that come from the servers: opened, checked for what is missing, late, or came before.
 
 use super::context::Context;
-use super::history::Pushed;
+use super::history::{Pushed, Unkept, keeps};
 use super::node_key::NodeKey;
 use super::refusals::{MISPLACED, Origin};
 use super::topics::Topics;
@@ -24,6 +24,8 @@ pub(super) enum Arrived {
     Members(ProcessId, u64, Control),
     /// A message of a group that keeps its history.
     Kept(String, Pushed),
+    /// One that is not kept, of such a group.
+    Unkept(String, Unkept),
 }
 
 #[derive(Debug)]
@@ -254,6 +256,19 @@ fn opened<H: Host>(
 ) -> Option<Arrived> {
     match (cx.keys.topic(from.place), body) {
         (Some(Topic::Group(group)), Body::Group { exclude, payload }) => {
+            if let Some(sender) = from.sender
+                && keeps(cx, group)
+            {
+                let unkept = Unkept {
+                    identity: Identity {
+                        sender,
+                        sequence: number,
+                    },
+                    exclude,
+                    payload,
+                };
+                return Some(Arrived::Unkept(group.to_owned(), unkept));
+            }
             let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
             cx.deliver_to_group(group, payload, &exclude, from);
         }

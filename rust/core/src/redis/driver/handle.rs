@@ -154,6 +154,7 @@ impl<H: Host> Driver<H> {
                 self.members.heard(cx, (sender, number), control);
             }
             Some(Arrived::Kept(group, pushed)) => self.history.pushed(cx, &group, pushed),
+            Some(Arrived::Unkept(group, unkept)) => self.history.unkept(cx, &group, unkept),
             None => {}
         }
         if self.arrivals.take_missed_change() {

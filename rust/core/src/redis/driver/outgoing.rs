@@ -6,6 +6,7 @@ use super::backlog::Claim;
 use super::calls::CallId;
 use super::context::Context;
 use super::dispatch::Dispatch;
+use super::history::keeps;
 use super::publishing::Published;
 use crate::redis::host::Host;
 use crate::redis::meter::count;
@@ -22,7 +23,7 @@ pub(super) enum Rest {
         channel: String,
         entry: Draft,
     },
-    /// Into the history of a group, which publishes it, and into the queues that are in it.
+    /// To a group that keeps its history, in which it may stand, and into the queues that are in it.
     History {
         group: String,
         exclude: Vec<String>,
@@ -113,7 +114,7 @@ pub(super) fn send<H: Host>(cx: &mut Context<H>, message: Dispatch, call: CallId
                 return Rest::Nowhere;
             }
             let entry = cx.numbered(&topic, entry);
-            if entry.is_kept() {
+            if entry.is_kept() || keeps(cx, &group) {
                 return Rest::History {
                     group,
                     exclude,

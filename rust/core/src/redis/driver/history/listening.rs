@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::beside::{Turn, Unkept, in_turn};
 use super::limits::limits;
 use super::listener::{Answer, Last, Listener, Pushed, Step};
 use super::resume::Resume;
@@ -57,6 +58,8 @@ pub(super) struct Heard {
     pub(super) loading: bool,
     /// Who waits to go on behind a position.
     pub(super) resumes: Vec<Resume>,
+    /// What is not kept, and waits for what is read.
+    beside: Vec<Unkept>,
 }
 
 impl Heard {
@@ -109,8 +112,7 @@ impl Listening {
             cx.local.history_forget(&group);
             let heard = self.heard(&group);
             heard.loaded = None;
-            let steps = heard.listener.reset();
-            self.carry_out(cx, &group, steps);
+            self.release(cx, &group, Listener::reset);
         }
     }
 
@@ -140,6 +142,32 @@ impl Listening {
     pub(super) fn pushed<H: Host>(&mut self, cx: &mut Context<H>, group: &str, pushed: Pushed) {
         let steps = self.heard(group).listener.pushed(pushed);
         self.carry_out(cx, group, steps);
+    }
+
+    /// A message that is not kept comes behind those that are held.
+    pub(super) fn unkept<H: Host>(&mut self, cx: &mut Context<H>, group: &str, unkept: Unkept) {
+        match self.groups.get_mut(group) {
+            Some(heard) if heard.listener.is_reading() => heard.beside.push(unkept),
+            _ => give_unkept(cx, group, unkept),
+        }
+    }
+
+    /// Carries out what becomes of the messages that were held, and gives those that are not kept in their turn.
+    fn release<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        group: &str,
+        decide: impl FnOnce(&mut Listener) -> Vec<Step>,
+    ) {
+        let heard = self.heard(group);
+        let steps = decide(&mut heard.listener);
+        let is_reading = heard.listener.is_reading();
+        for turn in in_turn(&mut heard.beside, steps, is_reading) {
+            match turn {
+                Turn::Steps(steps) => self.carry_out(cx, group, steps),
+                Turn::Give(unkept) => give_unkept(cx, group, unkept),
+            }
+        }
     }
 
     /// Where this process stands is not in the stream: it finds out where it does.
@@ -295,8 +323,7 @@ impl Listening {
             self.again.push((cx.now + AGAIN, group.clone()));
             return Vec::new();
         }
-        let steps = self.heard(group).listener.unread();
-        self.carry_out(cx, group, steps);
+        self.release(cx, group, Listener::unread);
         cx.local.history_forget(group);
         let heard = self.groups.get_mut(group);
         heard.map_or_else(Vec::new, |heard| std::mem::take(&mut heard.resumes))
@@ -346,8 +373,7 @@ impl Listening {
         let group = mark.0;
         let heard = self.heard(&group);
         heard.loaded = None;
-        let steps = heard.listener.settled();
-        self.carry_out(cx, &group, steps);
+        self.release(cx, &group, Listener::settled);
         true
     }
 
@@ -384,6 +410,22 @@ impl Listening {
             cx.calls.fail(resume.call, fault.clone());
         }
     }
+}
+
+fn give_unkept<H: Host>(cx: &mut Context<H>, group: &str, unkept: Unkept) {
+    let Unkept {
+        identity,
+        exclude,
+        payload,
+    } = unkept;
+    let topic = cx.keys.group(group);
+    let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+    cx.deliver_to_group(
+        group,
+        payload,
+        &exclude,
+        Origin::of(identity.sender, &topic),
+    );
 }
 
 /// Gives the members an entry that was read.

@@ -17,6 +17,7 @@ use crate::redis::host::Host;
 use crate::redis::link::Reply;
 use crate::redis::wire::envelope::Draft;
 
+mod beside;
 mod limits;
 mod listener;
 mod listening;
@@ -26,6 +27,7 @@ mod resuming;
 mod rows;
 mod sending;
 
+pub(super) use beside::Unkept;
 pub(super) use limits::keeps;
 pub(super) use listener::Pushed;
 pub(super) use looking::look;
@@ -38,7 +40,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Adds a message to the stream of its group, and publishes it.
+    /// Adds a message to the stream of its group, unless it is not to be kept, and publishes it.
     pub(super) fn send<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -63,6 +65,11 @@ impl History {
     pub(super) fn pushed<H: Host>(&mut self, cx: &mut Context<H>, group: &str, pushed: Pushed) {
         self.listening.pushed(cx, group, pushed);
         self.serve(cx, group);
+    }
+
+    /// A message of a group that keeps its history was published, and is not kept.
+    pub(super) fn unkept<H: Host>(&mut self, cx: &mut Context<H>, group: &str, unkept: Unkept) {
+        self.listening.unkept(cx, group, unkept);
     }
 
     /// The topic of a group is subscribed to from now on.

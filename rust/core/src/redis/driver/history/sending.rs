@@ -9,7 +9,8 @@
 //!   position of the former one is taken for one of this;
 //! - the connection was lost, or the stream was not written to for so long that it may have ended.
 //!
-//! Until there is an answer all messages for that stream wait, so that those of one sender are kept in their order. A message that was
+//! Until there is an answer all messages for that stream wait, so that those of one sender are kept in their order; what is not to be
+//! kept waits with them, and is published alone. A message that was
 //! published and not kept is written again with the same number, by which the listeners know it.
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::history::{Position, Stamp};
 use crate::redis::driver::calls::CallId;
 use crate::redis::driver::context::Context;
 use crate::redis::driver::history_then::HistoryThen;
+use crate::redis::driver::publishing::Published;
 use crate::redis::driver::queues::HOUR;
 use crate::redis::driver::reply::{bytes, integer};
 use crate::redis::driver::request::{Request, Then};
@@ -155,7 +157,7 @@ impl Stream {
 }
 
 impl Sending {
-    /// Adds a message to the stream of its group, and publishes it. Its number is set.
+    /// Adds a message to the stream of its group, unless it is not to be kept, and publishes it. Its number is set.
     pub(super) fn send<H: Host>(
         &mut self,
         cx: &mut Context<H>,
@@ -166,7 +168,15 @@ impl Sending {
         let Some(limits) = limits(cx, group) else {
             return;
         };
-        count(&cx.shared.meter.bytes_out, draft.len() as u64);
+        let streams = &self.streams;
+        if !draft.is_kept() && streams.get(group).is_none_or(Stream::is_idle) {
+            let topic = cx.keys.group(group);
+            cx.publish(group, &topic, Published::Group, draft, call);
+            return;
+        }
+        if draft.is_kept() {
+            count(&cx.shared.meter.bytes_out, draft.len() as u64);
+        }
         let until = cx.add_part(call);
         let write = Write {
             draft,
@@ -238,17 +248,17 @@ impl Sending {
             let fault = cx.servers.unreachable();
             give_up(cx, write.call, &fault);
         }
-        if waiting.is_empty() {
-            return;
-        }
-        let mut creates = stream.choose(newest, milliseconds);
-        let Some(epoch) = stream.epoch else {
-            return;
-        };
         waiting.sort_by_key(|write| Identity::of(write.draft.bytes()).map(|known| known.sequence));
+        let keeps = waiting.iter().any(|write| write.draft.is_kept());
+        let mut creates = keeps && stream.choose(newest, milliseconds);
         for write in waiting {
-            let creates = std::mem::take(&mut creates);
-            write_to(cx, group, limits, stream, (epoch, creates), write);
+            match stream.epoch.filter(|_| write.draft.is_kept()) {
+                Some(epoch) => {
+                    let creates = std::mem::take(&mut creates);
+                    write_to(cx, group, limits, stream, (epoch, creates), write);
+                }
+                None => publish(cx, group, write),
+            }
         }
     }
 
@@ -260,7 +270,11 @@ impl Sending {
         stream.asking = false;
         for write in std::mem::take(&mut stream.waiting) {
             self.waiting = self.waiting.saturating_sub(1);
-            give_up(cx, write.call, fault);
+            if write.draft.is_kept() || write.until <= cx.now {
+                give_up(cx, write.call, fault);
+            } else {
+                publish(cx, group, write);
+            }
         }
     }
 
@@ -354,6 +368,15 @@ impl Sending {
 fn give_up<H: Host>(cx: &mut Context<H>, call: CallId, fault: &Fault) {
     count(&cx.shared.meter.unsent, 1);
     cx.calls.fail(call, fault.clone());
+}
+
+/// Publishes a message that has waited, and is not to be kept.
+fn publish<H: Host>(cx: &mut Context<H>, group: &str, write: Write) {
+    let topic = cx.keys.group(group);
+    let Write { draft, call, .. } = write;
+    cx.publish(group, &topic, Published::Group, draft, call);
+    // The part of the call that has waited.
+    cx.calls.done(call);
 }
 
 fn write_to<H: Host>(

@@ -77,7 +77,12 @@ fn ask(stream: &[Row], since: Since, limit: usize) -> Answer {
             let behind = stream.iter().filter(|row| row.id.number >= number);
             behind.take(limit + 1).cloned().collect()
         }
-        Since::Newest(count) => stream.iter().rev().take(count.min(limit)).cloned().collect(),
+        Since::Newest(count) => stream
+            .iter()
+            .rev()
+            .take(count.min(limit))
+            .cloned()
+            .collect(),
     };
     let newest = stream.last().cloned();
     let done = vec![reply(found.into_iter()), reply(newest.into_iter())];
@@ -118,7 +123,10 @@ fn what_cannot_be_opened_is_not_passed_over() {
         assert_eq!((part.complete, numbers(&part)), (Some(true), vec![1, 2]));
         assert_eq!(place(&part), Some(stream[2].position()));
         let newest = ask(&stream, Since::Newest(10), 10);
-        assert_eq!((newest.complete, numbers(&newest)), (Some(true), vec![4, 5]));
+        assert_eq!(
+            (newest.complete, numbers(&newest)),
+            (Some(true), vec![4, 5])
+        );
         assert_eq!(place(&newest), here);
     }
 }

@@ -250,3 +250,64 @@ fn streams_that_are_not_written_to_are_forgotten() {
     sending.look_after(&cx);
     assert_eq!(sending.streams.len(), 0);
 }
+
+/// Where the commands go that publish, in their order.
+fn published(cx: &mut Context<World>) -> Vec<&'static str> {
+    let kinds = cx.requests.drain(..).filter_map(|request| {
+        let words = request.to_strings();
+        let has = |name| words.iter().any(|words| words.starts_with(name));
+        match (has("XADD"), has("PUBLISH")) {
+            (true, _) => Some("kept"),
+            (false, true) => Some("alone"),
+            (false, false) => None,
+        }
+    });
+    kinds.collect()
+}
+
+fn close(cx: &mut Context<World>, sending: &mut Sending, sequence: u64, ticket: u32) {
+    let header = Header {
+        sequence,
+        ..Header::default()
+    };
+    let (exclude, payload): (&[&str], &[u8]) = (&[], b"\x80");
+    let body = OutgoingBody::Group { exclude, payload };
+    let draft = envelope::encode(&header, body, None).expect("it fits");
+    let call = cx.call(1, Some(ticket));
+    sending.send(cx, "room", draft, call);
+    cx.calls.done(call);
+}
+
+#[test]
+fn what_is_not_kept_does_not_overtake_what_waits_and_asks_for_nothing() {
+    let (mut cx, mut sending) = parts();
+    close(&mut cx, &mut sending, 1, 1);
+    assert_eq!(published(&mut cx), ["alone"]);
+    send(&mut cx, &mut sending, 2, 2);
+    close(&mut cx, &mut sending, 3, 3);
+    send(&mut cx, &mut sending, 4, 4);
+    assert_eq!(published(&mut cx), [""; 0]);
+    sending.chosen(&mut cx, "room", newest(Some("7-3")));
+    assert_eq!(published(&mut cx), ["kept", "alone", "kept"]);
+    close(&mut cx, &mut sending, 5, 5);
+    assert_eq!(published(&mut cx), ["alone"]);
+    assert!(!sending.has_waiting());
+}
+
+#[test]
+fn what_is_not_kept_is_published_where_nothing_can_be_kept() {
+    let (mut cx, mut sending) = parts();
+    send(&mut cx, &mut sending, 1, 1);
+    close(&mut cx, &mut sending, 2, 2);
+    let fault = Fault::new(FaultKind::Lacking, "it has no streams");
+    sending.not_chosen(&mut cx, "room", &fault);
+    assert_eq!(published(&mut cx), ["alone"]);
+    let failed: Vec<u32> = cx
+        .calls
+        .take_answers()
+        .iter()
+        .map(|(ticket, _)| *ticket)
+        .collect();
+    assert_eq!(failed, [1]);
+    assert!(!sending.has_waiting());
+}
