@@ -86,7 +86,10 @@ impl Arrivals {
                     authenticated,
                 } = envelope;
                 let body = match kept(cx, node, topic, (&header, authenticated), body) {
-                    Ok(kept) => return Some(kept),
+                    Ok((group, kept)) => {
+                        self.note_kept(topic, &header, authenticated, kept.stale);
+                        return Some(Arrived::Kept(group, kept));
+                    }
                     Err(body) => body,
                 };
                 let due = if authenticated {
@@ -188,6 +191,19 @@ impl Arrivals {
         !is_late
     }
 
+    /// Notes the number of a message that is kept: those that are not kept are counted with it. What is missing before it is seen in the
+    /// stream.
+    fn note_kept(&mut self, topic: &str, header: &Header, authenticated: bool, stale: bool) {
+        let Header {
+            sender, sequence, ..
+        } = *header;
+        if !authenticated {
+            self.sequences.note(sender, topic, sequence);
+        } else if !stale || self.sequences.knows(sender, topic) {
+            self.sequences.note_once(sender, topic, sequence);
+        }
+    }
+
     /// Notes that what came on a topic is not all of it, or not in order, if it is one that changes memberships.
     fn note_missed_change<H: Host>(&mut self, cx: &Context<H>, topic: &str) {
         let topic = cx.keys.topic(topic);
@@ -216,7 +232,7 @@ fn kept<H: Host>(
     topic: &str,
     (header, authenticated): (&Header, bool),
     body: Body,
-) -> Result<Arrived, Body> {
+) -> Result<(String, Pushed), Body> {
     let Body::Kept {
         epoch,
         exclude,
@@ -244,7 +260,7 @@ fn kept<H: Host>(
         payload,
         stale: authenticated && expired(),
     };
-    Ok(Arrived::Kept(group.to_owned(), pushed))
+    Ok((group.to_owned(), pushed))
 }
 
 /// Gives what an envelope holds to the mailboxes, or returns it if it is for another part.

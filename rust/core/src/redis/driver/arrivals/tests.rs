@@ -169,3 +169,62 @@ fn an_announcement_that_no_key_authenticates_is_refused_and_counted() {
     let again = arrivals.arrived(&mut cx, &mut topics, (&SHARD, "t:m"), ours);
     assert_eq!((again, cx.shared.stats().replayed), (None, 1));
 }
+
+fn to_group(kept: bool, sequence: u64, crypt: Option<&Crypt>) -> Vec<u8> {
+    let header = Header {
+        sender: OTHER,
+        sequence,
+        deadline: u64::MAX,
+    };
+    let (exclude, payload) = (&[][..], PAYLOAD);
+    let body = if kept {
+        OutgoingBody::Kept { exclude, payload }
+    } else {
+        OutgoingBody::Group { exclude, payload }
+    };
+    let seal = crypt.map(|crypt| Seal { crypt, now: 0 });
+    let mut draft = envelope::encode(&header, body, seal).expect("it fits");
+    draft.epoch(7);
+    let date = Date {
+        now: u64::MAX - 100_000,
+        expiry: 50_000,
+        crypt,
+    };
+    draft.date(&date, "t:g:room");
+    draft.bytes().to_vec()
+}
+
+/// Both are counted together, wherever the group keeps a history.
+#[test]
+fn messages_that_are_kept_are_no_hole_before_those_that_are_not() {
+    for keeps in [false, true] {
+        for encrypted in [false, true] {
+            let crypt = Crypt::new(["ours"]).expect("there is a secret");
+            let crypt = encrypted.then(|| Arc::new(crypt));
+            let mut settings = settings(Topology::Shards);
+            settings.crypt = crypt.clone();
+            if keeps {
+                let history = settings.history;
+                settings.history = history.with_rule("room", 5, Duration::from_secs(60));
+            }
+            let (mut cx, mut topics, mut arrivals) =
+                (context(settings), Topics::default(), Arrivals::new(16));
+            let kept = [true, true, false, true, true, false, false, true, false];
+            for (sequence, kept) in (1..).zip(kept) {
+                let bytes = to_group(kept, sequence, crypt.as_deref());
+                let from = (&SHARD, "t:g:room");
+                let arrived = arrivals.arrived(&mut cx, &mut topics, from, bytes);
+                let expected = match arrived {
+                    Some(Arrived::Kept(..)) => keeps && kept,
+                    Some(Arrived::Unkept(..)) => keeps && !kept,
+                    _ => !keeps,
+                };
+                assert!(expected, "{sequence}");
+                assert_eq!(cx.shared.stats().gaps, 0, "{sequence}");
+            }
+            let bytes = to_group(false, 12, crypt.as_deref());
+            arrivals.arrived(&mut cx, &mut topics, (&SHARD, "t:g:room"), bytes);
+            assert_eq!(cx.shared.stats().missed, 2);
+        }
+    }
+}

@@ -119,6 +119,8 @@ pub(super) struct Listener {
     unreadable: bool,
     reading: Option<Reading>,
     senders: HashMap<ProcessId, u64>,
+    /// How many messages of a sender came behind that one which are not kept.
+    unkept: HashMap<ProcessId, u64>,
     recent: VecDeque<Identity>,
 }
 
@@ -239,9 +241,22 @@ impl Listener {
         let ahead = if begins {
             sequence % EPOCH
         } else {
-            sequence.saturating_sub(last)
+            let unkept = self.unkept.get(&identity.sender).copied();
+            sequence.saturating_sub(last.saturating_add(unkept.unwrap_or(0)))
         };
         ahead.saturating_sub(1)
+    }
+
+    /// A message came that is not kept: its number is not missing among those that are.
+    pub(super) fn note_unkept(&mut self, identity: Identity) {
+        let Identity { sender, sequence } = identity;
+        if self
+            .senders
+            .get(&sender)
+            .is_some_and(|last| sequence > *last)
+        {
+            *self.unkept.entry(sender).or_default() += 1;
+        }
     }
 
     /// Notes a message that is given; returns whether it is new.
@@ -255,8 +270,10 @@ impl Listener {
         }
         if self.senders.len() >= SENDERS {
             self.senders.clear();
+            self.unkept.clear();
         }
         self.senders.insert(sender, sequence);
+        self.unkept.remove(&sender);
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
         }

@@ -146,10 +146,14 @@ impl Listening {
 
     /// A message that is not kept comes behind those that are held.
     pub(super) fn unkept<H: Host>(&mut self, cx: &mut Context<H>, group: &str, unkept: Unkept) {
-        match self.groups.get_mut(group) {
-            Some(heard) if heard.listener.is_reading() => heard.beside.push(unkept),
-            _ => give_unkept(cx, group, unkept),
+        if let Some(heard) = self.groups.get_mut(group) {
+            heard.listener.note_unkept(unkept.identity);
+            if heard.listener.is_reading() {
+                heard.beside.push(unkept);
+                return;
+            }
         }
+        give_unkept(cx, group, unkept);
     }
 
     /// Carries out what becomes of the messages that were held, and gives those that are not kept in their turn.

@@ -76,6 +76,22 @@ fn a_message_of_the_same_epoch_has_the_next_number() {
 }
 
 #[test]
+fn the_number_of_a_message_that_is_not_kept_is_not_missing() {
+    let mut listener = listener();
+    for (number, unkept, sequence) in [(1, 2..3, 3), (2, 4..6, 6)] {
+        for unkept in unkept {
+            listener.note_unkept(identity(A, unkept));
+        }
+        let message = pushed(5, A, sequence);
+        let at = last(5, number, Some(message.identity));
+        let steps = listener.pushed(message.clone());
+        assert_eq!(steps, [Step::Give(message, Some(at))]);
+    }
+    listener.note_unkept(identity(A, 7));
+    assert_eq!(listener.pushed(pushed(5, A, 9)), [Step::Read]);
+}
+
+#[test]
 fn what_was_missed_while_the_subscription_was_interrupted_is_given_once_and_in_order() {
     let mut listener = listener();
     assert_eq!(listener.subscribed(), [Step::Read]);
