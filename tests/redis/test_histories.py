@@ -227,6 +227,30 @@ class TestPromise:
         finally:
             await layer.close()
 
+    async def test_a_join_that_is_cancelled_leaves_the_membership_of_another_join(
+        self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str, start_proxy: StartProxy
+    ) -> None:
+        proxy = start_proxy(redis_server)
+        layer = RedisChannelLayer([proxy.url], prefix=redis_prefix, history=HISTORY)
+        try:
+            beginning = await layer.group_position("room")
+            await send(make_layer(history=HISTORY), *range(5))
+            await member(layer)
+            channel = await layer.new_channel()
+            proxy.stall()
+            joining = asyncio.create_task(layer.group_add("room", channel, since=beginning))
+            await asyncio.sleep(0)
+            await layer.group_add("room", channel)
+            joining.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await joining
+            assert layer.channel_groups(channel) == ["room"]
+            proxy.flow()
+            await send(layer, 6)
+            assert await numbers(layer, channel, 1) == [6]
+        finally:
+            await layer.close()
+
     async def test_flush_removes_the_streams(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
     ) -> None:
@@ -247,6 +271,24 @@ class TestServer:
         await send(layer, *range(9))
         assert redis_server.cli("XLEN", key(redis_prefix)) == 4
         assert 100 < redis_server.cli("TTL", key(redis_prefix)) <= 152
+
+    async def test_a_group_is_closed_behind_what_was_sent_before_and_nothing_is_missing(
+        self, make_layer: MakeLayer
+    ) -> None:
+        here, there = make_layer(history=HISTORY), make_layer(history=HISTORY)
+        elsewhere = make_layer(history={"hall": {"size": 1, "ttl": 60}})
+        channels = [(layer, (await member(layer))[0]) for layer in (there, here)]
+        channel = await elsewhere.new_channel()
+        await elsewhere.group_add("room", channel)
+        channels.append((elsewhere, channel))
+        for _ in range(3):
+            for number in range(3):
+                here.group_send_sync("room", {"type": "number", "n": number})
+            here.group_close_sync("room")
+        for layer, channel in channels:
+            got = [message.get("n") for message in await take(layer, channel, 12)]
+            assert got == [0, 1, 2, None] * 3
+            assert layer.stats().connection.gaps == 0
 
     async def test_a_group_without_history_is_published_as_ever(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str

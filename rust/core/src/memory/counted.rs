@@ -57,18 +57,6 @@ impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
         rules.unwrap_or_default()
     }
 
-    /// Whether a channel is in a group.
-    ///
-    /// # Errors
-    /// A name is invalid, or the engine is closed.
-    pub(crate) fn is_member(&self, group: &str, channel: &str) -> Result<bool, Error> {
-        self.with(|state, now| {
-            let group = state.find_fresh_group(group, now)?;
-            let pair = group.zip(state.find_open(channel)?);
-            Ok(pair.is_some_and(|(group, channel)| state.groups.holds(group, channel)))
-        })
-    }
-
     /// Forgets what is kept of a group. The next message is the one behind this position.
     pub(crate) fn history_restart(&self, group: &str, head: Position) {
         self.with(|state, now| {
@@ -120,7 +108,8 @@ impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Does what `group_add_since` does, if all that is wanted is kept here, or if nothing more can be had; else nothing.
+    /// Does what `group_add_since` does, if it is still wanted, and if all that is wanted is kept here, or nothing more can be had; else
+    /// nothing. Calls `joined` under the lock with whether the channel was no member before.
     ///
     /// # Errors
     /// As `group_add`.
@@ -130,6 +119,7 @@ impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
         channel: &str,
         since: Since,
         may_have_more: bool,
+        (is_wanted, joined): (impl FnOnce() -> bool, impl FnOnce(bool)),
     ) -> Result<Option<Resumed<M, W>>, Error> {
         check_group(group)?;
         self.with_channel(channel, |state, channel, now| {
@@ -143,7 +133,7 @@ impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
                 })
             });
             let times = (now, now.after(self.config.expiry));
-            let resumed = (is_kept == Some(true) || !may_have_more)
+            let resumed = ((is_kept == Some(true) || !may_have_more) && is_wanted())
                 .then(|| state.replay(group, channel, since, times))
                 .flatten();
             let Some((complete, hand_offs)) = resumed else {
@@ -151,7 +141,7 @@ impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
                 return None;
             };
             let deadline = now.after(self.config.group_expiry);
-            state.join(group, channel, (now, deadline));
+            joined(state.join(group, channel, (now, deadline)));
             Some(Resumed {
                 complete,
                 hand_offs,

@@ -87,6 +87,28 @@ impl Joins {
         local.group_add_then(group, channel, |_is_new| self.succeed(group, channel))
     }
 
+    /// Records a join that is made later, by whoever answers it: it is to call [`Joins::made`].
+    pub(super) fn expect<H: Host>(
+        self: &Arc<Self>,
+        local: &Arc<Local<H>>,
+        group: &str,
+        channel: &str,
+    ) -> Join<H> {
+        Join(Some(Pending {
+            joins: Arc::clone(self),
+            local: Arc::clone(local),
+            pair: self.wait(group, channel, false),
+        }))
+    }
+
+    /// A join that was expected has made the membership: before, there was none. To be called under the lock of the mailboxes.
+    pub(super) fn made(&self, group: &str, channel: &str) {
+        if let Some(waiting) = self.0.lock().get_mut(&Names { group, channel }) {
+            waiting.made = true;
+            waiting.confirmed = false;
+        }
+    }
+
     /// Records one more join that waits.
     fn wait(&self, group: &str, channel: &str, is_new: bool) -> Arc<Pair> {
         let pair = Arc::new(Pair {
@@ -317,6 +339,46 @@ mod tests {
             assert!(layer.is_member());
             layer.assert_none_waits();
         }
+    }
+
+    #[test]
+    fn a_join_that_is_made_later_takes_back_what_it_made_and_nothing_else() {
+        let layer = Layer::new();
+        let add = |is_first: bool| {
+            let made = |is_new| {
+                assert_eq!(is_new, is_first);
+                if is_new {
+                    layer.joins.made("room", "c");
+                }
+            };
+            let added = layer.local.group_add_then("room", "c", made);
+            added.expect("the names are valid");
+        };
+        let expect = || layer.joins.expect::<World>(&layer.local, "room", "c");
+        let join = expect();
+        assert!(!layer.is_member());
+        add(true);
+        drop(join);
+        assert!(!layer.is_member());
+        let confirmed = expect();
+        add(true);
+        confirmed.confirm();
+        assert!(layer.is_member());
+        let second = expect();
+        add(false);
+        drop(second);
+        assert!(layer.is_member());
+        layer.assert_none_waits();
+    }
+
+    #[test]
+    fn a_join_that_was_not_made_leaves_the_membership_that_another_one_made() {
+        let layer = Layer::new();
+        let join = layer.joins.expect::<World>(&layer.local, "room", "c");
+        assert!(layer.begin(true).is_none());
+        drop(join);
+        assert!(layer.is_member());
+        layer.assert_none_waits();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::driver::{Ask, Wanted};
 use super::engine::{Location, Progress, RedisEngine};
-use super::host::{Host, Local};
+use super::host::Host;
 use super::joins::Join;
 use crate::error::Error;
 use crate::history::Since;
@@ -15,22 +15,16 @@ use crate::name::{check_channel, check_group};
 
 /// A join with a position that waits for its answer. One that is dropped, and was not confirmed, has failed: it leaves no membership
 /// behind that it made.
-pub struct Resuming<H: Host>(Option<Pending<H>>);
-
-struct Pending<H: Host> {
-    local: Arc<Local<H>>,
-    group: String,
-    channel: String,
+pub struct Resuming<H: Host> {
+    /// Taken when it ends.
+    join: Option<Join<H>>,
     cancelled: Arc<AtomicBool>,
-    was_member: bool,
-    /// That of a channel that is not of this process.
-    elsewhere: Option<Join<H>>,
 }
 
 impl<H: Host> Resuming<H> {
     /// It is done.
     pub fn confirm(mut self) {
-        if let Some(join) = self.0.take().and_then(|pending| pending.elsewhere) {
+        if let Some(join) = self.join.take() {
             join.confirm();
         }
     }
@@ -38,23 +32,17 @@ impl<H: Host> Resuming<H> {
 
 impl<H: Host> Drop for Resuming<H> {
     fn drop(&mut self) {
-        if let Some(pending) = self.0.take() {
-            // The driver looks at this behind the join, so that one of both takes the membership back.
-            pending.cancelled.store(true, Ordering::SeqCst);
-            if !pending.was_member && pending.elsewhere.is_none() {
-                let _ = pending
-                    .local
-                    .group_discard(&pending.group, &pending.channel);
-            }
+        if let Some(join) = self.join.take() {
+            // The driver looks at this under the lock under which the join ends: either it makes no membership, or that ends here.
+            self.cancelled.store(true, Ordering::SeqCst);
+            drop(join);
         }
     }
 }
 
 impl<H: Host> fmt::Debug for Resuming<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pending = self.0.as_ref();
-        let pair = pending.map(|pending| (&pending.group, &pending.channel));
-        f.debug_tuple("Resuming").field(&pair).finish()
+        f.debug_tuple("Resuming").field(&self.join).finish()
     }
 }
 
@@ -84,24 +72,20 @@ impl<H: Host> RedisEngine<H> {
         check_channel(channel)?;
         self.check_open()?;
         let cancelled: Arc<AtomicBool> = Arc::default();
-        let pending = |was_member, elsewhere| Pending {
-            local: Arc::clone(&self.local),
-            group: group.to_owned(),
-            channel: channel.to_owned(),
-            cancelled: Arc::clone(&cancelled),
-            was_member,
-            elsewhere,
-        };
         if self.location(channel) != Location::Here {
             let join = match self.group_add(group, channel, expiry, ticket)? {
                 Progress::Asked(join) => join,
                 // Only a channel of this process is done at once.
                 Progress::Done(_) => Join::elsewhere(),
             };
-            return Ok(Resuming(Some(pending(true, Some(join)))));
+            let join = Some(join);
+            return Ok(Resuming { join, cancelled });
         }
-        let was_member = self.local.is_member(group, channel)?;
-        let resuming = Resuming(Some(pending(was_member, None)));
+        let join = self.joins.expect(&self.local, group, channel);
+        let resuming = Resuming {
+            join: Some(join),
+            cancelled: Arc::clone(&cancelled),
+        };
         self.ask(Ask::Resume {
             group: group.to_owned(),
             channel: channel.to_owned(),

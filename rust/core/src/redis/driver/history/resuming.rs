@@ -62,16 +62,24 @@ impl History {
                 cx.calls.done(call);
                 continue;
             };
-            match cx.local.group_resume(group, channel, since, may_have_more) {
+            let is_wanted = || !resume.cancelled.load(Ordering::SeqCst);
+            let joined = |is_new| {
+                if is_new {
+                    cx.joins.made(group, channel);
+                }
+            };
+            let terms = (is_wanted, joined);
+            match cx
+                .local
+                .group_resume(group, channel, since, may_have_more, terms)
+            {
                 Ok(Some(resumed)) => {
                     cx.hand_offs.extend(resumed.hand_offs);
                     let complete = resumed.complete;
-                    if resume.cancelled.load(Ordering::SeqCst) {
-                        let _ = cx.local.group_discard(group, channel);
-                    }
                     cx.calls
                         .complete_part(call, |answer| answer.complete = Some(complete));
                 }
+                Ok(None) if !is_wanted() => cx.calls.done(call),
                 Ok(None) => {
                     resume.tries += 1;
                     to_load.push(resume);
