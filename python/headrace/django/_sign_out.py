@@ -11,6 +11,8 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_out
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSession
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models.signals import post_save
@@ -46,9 +48,14 @@ def watch_users() -> None:
     post_save.connect(_saved, sender=settings.AUTH_USER_MODEL, dispatch_uid="headrace")
 
 
-def _signed_out(sender: Any, user: Any, **_more: Any) -> None:
-    if user is not None:  # nobody was signed in
-        _close(user, "signed out", None)
+def _signed_out(sender: Any, user: Any, request: Any = None, **_more: Any) -> None:
+    if user is None:  # nobody was signed in
+        return
+    # Django tells of the sign-out first, and deletes the session then: a client that came again in between would be in.
+    session = getattr(request, "session", None)
+    if isinstance(session, SessionBase) and not isinstance(session, CookieSession):  # a cookie is with the client alone
+        session.delete(session.session_key)
+    _close(user, "signed out", None)
 
 
 def _saved(sender: Any, instance: Any, created: bool, using: str, **_more: Any) -> None:

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
 from django.apps import apps
-from django.contrib.auth import logout
+from django.contrib.auth import get_user, login, logout
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
@@ -65,16 +66,28 @@ def user() -> Iterator[Any]:
     User.objects.filter(pk=user.pk).delete()
 
 
-def sign_out(user: Any) -> None:
+BACKENDS = ("db", "cached_db", "cache", "file")
+
+
+def signed_in(user: Any, backend: str = "db") -> Any:
+    """Return a request of the user, whose session is stored."""
     request: Any = RequestFactory().get("/")
+    request.session = import_module(f"django.contrib.sessions.backends.{backend}").SessionStore()
     request.user = user
+    login(request, user)
+    request.session.save()
+    return request
 
-    class Session(dict[str, Any]):
-        def flush(self) -> None:
-            self.clear()
 
-    request.session = Session()
-    logout(request)
+def who(request: Any, key: str) -> Any:
+    """Tell who comes with the key of a session now."""
+    other: Any = RequestFactory().get("/")
+    other.session = type(request.session)(key)
+    return get_user(other)
+
+
+def sign_out(user: Any) -> None:
+    logout(signed_in(user))
 
 
 @pytest.mark.usefixtures("watched")
@@ -82,6 +95,43 @@ def test_a_sign_out_closes_the_connections_of_the_user(layer: InMemoryChannelLay
     connection = Connection(layer, user)
     sign_out(user)
     assert connection.told() == [("headrace.close", 4401, "signed out")] * 2
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_session_is_gone_when_they_are_told(
+    layer: InMemoryChannelLayer, user: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = signed_in(user, backend)
+    key = request.session.session_key
+    assert who(request, key) == user
+    found: list[Any] = []
+    close = layer.group_close_sync
+
+    def look_and_close(group: str, *arguments: Any) -> Any:
+        found.append(who(request, key))
+        return close(group, *arguments)
+
+    monkeypatch.setattr(InMemoryChannelLayer, "group_close_sync", lambda self, *arguments: look_and_close(*arguments))
+    connection = Connection(layer, user)
+    logout(request)
+    assert len(connection.told()) == 2
+    assert found
+    assert not any(each.is_authenticated for each in found)
+    assert request.session.is_empty()
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_session_that_is_a_cookie_is_left_to_the_sign_out(layer: InMemoryChannelLayer, user: Any) -> None:
+    request = signed_in(user, "signed_cookies")
+    seen: list[Any] = []
+    user_logged_out.connect(note := lambda request, **_: seen.append(dict(request.session)))  # behind headrace's
+    connection = Connection(layer, user)
+    logout(request)
+    user_logged_out.disconnect(note)
+    assert len(connection.told()) == 2
+    assert seen[0]["_auth_user_id"] == str(user.pk)
+    assert request.session.is_empty()
 
 
 @pytest.mark.usefixtures("watched")

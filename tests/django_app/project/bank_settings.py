@@ -8,12 +8,14 @@ INSTALLED_APPS = [
     *json.loads(os.environ.get("BANK_APPS", '["headrace.django", "channels"]')),
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.sessions",
     "rest_framework",
     "rest_framework.authtoken",
 ]
 DATABASES = {
     name: {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BANK_DATABASE"]} for name in ("default", "other")
 }
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CHANNEL_LAYERS = json.loads(
     os.environ.get("BANK_LAYERS", '{"default": {"BACKEND": "headrace.layers.InMemoryChannelLayer"}}')
 )
