@@ -1,4 +1,6 @@
-"""The end of a user's WebSockets when the user signs out or has another password: the setting ``HEADRACE_SIGN_OUT``.
+"""The end of a user's WebSockets when the user signs out, has another password, or may not sign in any more.
+
+It is done if the setting ``HEADRACE_SIGN_OUT`` says so.
 
 Closed are the connections in the group ``group_name("user", pk)``, and the sockets that are subscribed to the topic
 ``user.<pk>``. It is done when the transaction is, so that a client that connects again finds the session gone.
@@ -10,12 +12,13 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSession
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.db.models.signals import post_save
+from django.db.models.signals import post_delete, post_save
 
 from headrace._layers.group_names import group_name
 from headrace._websocket.codes import NOT_LOGGED_IN
@@ -26,7 +29,7 @@ from headrace.sockets import Broadcaster
 __all__ = ["SETTING", "watch_users"]
 
 SETTING = "HEADRACE_SIGN_OUT"
-"""Whether a sign-out and a changed password end a user's WebSockets."""
+"""Whether a sign-out, a changed password and the end of an account end a user's WebSockets."""
 
 _logger = logging.getLogger("headrace.django")
 
@@ -45,7 +48,12 @@ def watch_users() -> None:
     if not apps.is_installed("django.contrib.auth"):
         raise ImproperlyConfigured(f"{SETTING} needs 'django.contrib.auth' in INSTALLED_APPS, which has the users")
     user_logged_out.connect(_signed_out, dispatch_uid="headrace")
-    post_save.connect(_saved, sender=settings.AUTH_USER_MODEL, dispatch_uid="headrace")
+    # Not of one sender: proxies and children of the model save users too.
+    post_save.connect(_saved, dispatch_uid="headrace")
+    for model in apps.get_models():
+        # Of these alone: where somebody waits for it, Django reads each row of a model before it deletes it.
+        if issubclass(model, get_user_model()):
+            post_delete.connect(_deleted, sender=model, dispatch_uid="headrace")
 
 
 def _signed_out(sender: Any, user: Any, request: Any = None, **_more: Any) -> None:
@@ -59,13 +67,24 @@ def _signed_out(sender: Any, user: Any, request: Any = None, **_more: Any) -> No
 
 
 def _saved(sender: Any, instance: Any, created: bool, using: str, **_more: Any) -> None:
+    if created or not isinstance(instance, get_user_model()):
+        return
     # What set_password() has left there until the user was saved; an upgrade of the hash leaves nothing.
-    if not created and getattr(instance, "_password", None) is not None:
+    if getattr(instance, "_password", None) is not None:
         _close(instance, "the password was changed", using)
+    elif not instance.is_active:
+        _close(instance, "the account is not active", using)
+
+
+def _deleted(sender: Any, instance: Any, using: str, **_more: Any) -> None:
+    _close(instance, "the account was deleted", using)
 
 
 def _close(user: Any, reason: str, using: str | None) -> None:
-    transaction.on_commit(partial(_close_now, str(user.pk), reason), using=using)
+    model = get_user_model()
+    # A child of the model may have a key of its own.
+    pk = getattr(user, model._meta.pk.attname) if isinstance(user, model) else user.pk
+    transaction.on_commit(partial(_close_now, str(pk), reason), using=using)
 
 
 def _close_now(pk: str, reason: str) -> None:

@@ -10,9 +10,10 @@ from django.apps import apps
 from django.contrib.auth import get_user, login, logout
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_out
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
-from django.db.models.signals import post_save
+from django.db import connection, models, transaction
+from django.db.models.signals import post_delete, post_save
 from django.test import RequestFactory, override_settings
 
 from headrace import InMemoryChannelLayer, RedisChannelLayer
@@ -25,7 +26,7 @@ class Connection:
     """A channel in the groups of a user, as a consumer's and a socket's are."""
 
     def __init__(self, layer: InMemoryChannelLayer, user: Any) -> None:
-        self._layer = layer
+        self._layer, self.pk = layer, user.pk
         self._channels = [layer.new_channel_sync() for _ in range(2)]
         layer.group_add_sync(f"user.{user.pk}", self._channels[0])
         layer.group_add_sync(f"socket.t.user.{user.pk}", self._channels[1])
@@ -56,7 +57,8 @@ def watched() -> Iterator[None]:
         _sign_out.watch_users()
     yield
     user_logged_out.disconnect(dispatch_uid="headrace")
-    post_save.disconnect(sender=User, dispatch_uid="headrace")
+    post_save.disconnect(dispatch_uid="headrace")
+    post_delete.disconnect(sender=User, dispatch_uid="headrace")
 
 
 @pytest.fixture
@@ -92,9 +94,9 @@ def sign_out(user: Any) -> None:
 
 @pytest.mark.usefixtures("watched")
 def test_a_sign_out_closes_the_connections_of_the_user(layer: InMemoryChannelLayer, user: Any) -> None:
-    connection = Connection(layer, user)
+    connected = Connection(layer, user)
     sign_out(user)
-    assert connection.told() == [("headrace.close", 4401, "signed out")] * 2
+    assert connected.told() == [("headrace.close", 4401, "signed out")] * 2
 
 
 @pytest.mark.usefixtures("watched")
@@ -113,9 +115,9 @@ def test_the_session_is_gone_when_they_are_told(
         return close(group, *arguments)
 
     monkeypatch.setattr(InMemoryChannelLayer, "group_close_sync", lambda self, *arguments: look_and_close(*arguments))
-    connection = Connection(layer, user)
+    connected = Connection(layer, user)
     logout(request)
-    assert len(connection.told()) == 2
+    assert len(connected.told()) == 2
     assert found
     assert not any(each.is_authenticated for each in found)
     assert request.session.is_empty()
@@ -126,52 +128,109 @@ def test_a_session_that_is_a_cookie_is_left_to_the_sign_out(layer: InMemoryChann
     request = signed_in(user, "signed_cookies")
     seen: list[Any] = []
     user_logged_out.connect(note := lambda request, **_: seen.append(dict(request.session)))  # behind headrace's
-    connection = Connection(layer, user)
+    connected = Connection(layer, user)
     logout(request)
     user_logged_out.disconnect(note)
-    assert len(connection.told()) == 2
+    assert len(connected.told()) == 2
     assert seen[0]["_auth_user_id"] == str(user.pk)
     assert request.session.is_empty()
 
 
 @pytest.mark.usefixtures("watched")
 def test_a_changed_password_closes_them_when_it_is_committed(layer: InMemoryChannelLayer, user: Any) -> None:
-    connection = Connection(layer, user)
+    connected = Connection(layer, user)
     with transaction.atomic():
         user.set_password("second")
         user.save()
-        assert connection.told() == []
-    assert connection.told() == [("headrace.close", 4401, "the password was changed")] * 2
+        assert connected.told() == []
+    assert connected.told() == [("headrace.close", 4401, "the password was changed")] * 2
 
 
 @pytest.mark.usefixtures("watched")
 def test_one_that_is_rolled_back_closes_nothing(layer: InMemoryChannelLayer, user: Any) -> None:
-    connection = Connection(layer, user)
+    connected = Connection(layer, user)
     with pytest.raises(RuntimeError), transaction.atomic():
         user.set_password("second")
         user.save()
         raise RuntimeError("no")
-    assert connection.told() == []
+    assert connected.told() == []
 
 
 @pytest.mark.usefixtures("watched")
 def test_another_change_and_nobody_s_sign_out_close_nothing(layer: InMemoryChannelLayer, user: Any) -> None:
     found = User.objects.get(pk=user.pk)
-    connection = Connection(layer, found)
+    connected = Connection(layer, found)
     found.email = "grace@example.org"
     found.save()
     assert found.check_password("first")
     user_logged_out.send(sender=None, request=None, user=None)
-    assert connection.told() == []
+    assert connected.told() == []
+
+
+@pytest.fixture(scope="module")
+def member() -> Iterator[Any]:
+    """Give a child of the user model, with a table and a key of its own."""
+
+    class Member(User):  # type: ignore[misc]  # Django has no types
+        number = models.AutoField(primary_key=True)
+        user = models.OneToOneField(User, models.CASCADE, parent_link=True)
+
+        class Meta:
+            app_label = "auth"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Member)
+    yield Member
+    with connection.schema_editor() as editor:
+        editor.delete_model(Member)
+    del apps.all_models["auth"]["member"]
+    apps.clear_cache()
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_proxy_of_the_model_and_a_child_of_it_are_users(
+    layer: InMemoryChannelLayer, user: Any, member: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Staff(User):  # type: ignore[misc]  # Django has no types
+        class Meta:
+            app_label = "auth"
+            proxy = True
+
+    del apps.all_models["auth"]["staff"]
+    apps.clear_cache()
+    child = member(user=user, number=user.pk + 7)
+    child.save_base(raw=True)
+    for found in (Staff.objects.get(pk=user.pk), member.objects.get(pk=user.pk + 7)):
+        connected = Connection(layer, user)
+        found.set_password("second")
+        found.save()
+        assert connected.told() == [("headrace.close", 4401, "the password was changed")] * 2
+    child.delete(keep_parents=True)
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_user_who_is_not_active_any_more_or_is_deleted_is_out(layer: InMemoryChannelLayer, user: Any) -> None:
+    connected = Connection(layer, user)
+    user.is_active = False
+    user.save()
+    assert connected.told() == [("headrace.close", 4401, "the account is not active")] * 2
+    user.delete()
+    user.pk = user.id = connected.pk
+    assert connected.told() == [("headrace.close", 4401, "the account was deleted")] * 2
+
+
+@pytest.mark.usefixtures("watched")
+def test_what_is_no_user_is_deleted_as_fast_as_ever() -> None:
+    assert not post_delete.has_listeners(ContentType)
 
 
 def test_without_the_setting_nothing_is_closed(layer: InMemoryChannelLayer, user: Any) -> None:
     _sign_out.watch_users()
-    connection = Connection(layer, user)
+    connected = Connection(layer, user)
     sign_out(user)
     user.set_password("second")
     user.save()
-    assert connection.told() == []
+    assert connected.told() == []
 
 
 @pytest.mark.usefixtures("watched")
