@@ -22,8 +22,8 @@ from django.db.models.signals import post_delete, post_save
 
 from headrace._layers.group_names import group_name
 from headrace._websocket.codes import NOT_LOGGED_IN
-from headrace.exceptions import HeadraceError
-from headrace.layers import get_channel_layer
+from headrace.exceptions import InvalidChannelLayerError
+from headrace.layers import channel_layers, get_channel_layer
 from headrace.sockets import Broadcaster
 
 __all__ = ["SETTING", "watch_users"]
@@ -88,14 +88,29 @@ def _close(user: Any, reason: str, using: str | None) -> None:
 
 
 def _close_now(pk: str, reason: str) -> None:
+    closes = [
+        partial(_close_consumers, alias, pk, reason) for alias in {**channel_layers.configs, **channel_layers.backends}
+    ]
+    for close in (*closes, partial(_close_sockets, pk, reason)):
+        try:
+            close()
+        except Exception as error:
+            # The sign-out itself is done, and must not fail for this; and what else can be closed is closed.
+            _logger.error("%s: WebSockets of user %s were not closed (%s): %s", SETTING, pk, reason, error)
+
+
+def _close_consumers(alias: str, pk: str, reason: str) -> None:
+    layer: Any = get_channel_layer(alias)
+    if not hasattr(type(layer), "group_close_sync"):
+        name = type(layer).__name__
+        _logger.error("%s: %s, the layer %r, has no group_close(): its consumers are not closed", SETTING, name, alias)
+        return
+    layer.group_close_sync(group_name("user", pk), NOT_LOGGED_IN, reason)
+
+
+def _close_sockets(pk: str, reason: str) -> None:
     try:
-        layer: Any = get_channel_layer()
-        if hasattr(type(layer), "group_close_sync"):
-            layer.group_close_sync(group_name("user", pk), NOT_LOGGED_IN, reason)
-        elif layer is not None:
-            _logger.error("%s: %s has no group_close(), so no consumer is closed", SETTING, type(layer).__name__)
-            return
-        Broadcaster().close_sockets(f"user.{pk}", NOT_LOGGED_IN, reason)
-    except HeadraceError as error:
-        # The sign-out itself is done, and must not fail for this.
-        _logger.error("%s: the WebSockets of user %s were not closed (%s): %s", SETTING, pk, reason, error)
+        broadcaster = Broadcaster()
+    except InvalidChannelLayerError:
+        return  # the layer is another's, and no socket can be there
+    broadcaster.close_sockets(f"user.{pk}", NOT_LOGGED_IN, reason)

@@ -20,6 +20,7 @@ from headrace import InMemoryChannelLayer, RedisChannelLayer
 from headrace._layers.registry import channel_layers
 from headrace.django import _sign_out
 from headrace.exceptions import ChannelEmpty
+from headrace.sockets import Broadcaster
 
 
 class Connection:
@@ -243,22 +244,45 @@ def test_a_layer_that_is_away_does_not_stop_a_sign_out(user: Any, caplog: pytest
         sign_out(user)
     finally:
         channel_layers.set("default", before)  # type: ignore[arg-type]  # what was there
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "headrace.django"]
-    assert told.startswith(f"HEADRACE_SIGN_OUT: the WebSockets of user {user.pk} were not closed (signed out): ")
+    told = [record.getMessage() for record in caplog.records if record.name == "headrace.django"]
+    assert len(told) == 2  # the consumers, and the sockets
+    assert all(
+        text.startswith(f"HEADRACE_SIGN_OUT: WebSockets of user {user.pk} were not closed (signed out): ")
+        for text in told
+    )
 
 
 @pytest.mark.usefixtures("watched")
-def test_another_layer_is_named_in_the_log(user: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_layer_is_named_in_the_log_and_keeps_nothing_else_open(
+    layer: InMemoryChannelLayer, user: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Foreign:
         pass
 
-    foreign: Any = Foreign()
-    before = channel_layers.set("default", foreign)
-    try:
+    connected = Connection(layer, user)
+    monkeypatch.setitem(channel_layers.backends, "default", Foreign())
+    told: list[Any] = []
+    monkeypatch.setattr(Broadcaster, "close_sockets", lambda self, *arguments: told.append(arguments))
+    monkeypatch.setitem(channel_layers.backends, "other", layer)
+    with override_settings(DJANGO_SOCKETS_CONFIG={"hosts": ["redis://127.0.0.1:1"]}):
         sign_out(user)
-    finally:
-        channel_layers.set("default", before)  # type: ignore[arg-type]  # what was there
-    assert "HEADRACE_SIGN_OUT: Foreign has no group_close(), so no consumer is closed" in caplog.messages
+    assert told == [(f"user.{user.pk}", 4401, "signed out")]
+    assert connected.told() == [("headrace.close", 4401, "signed out")]
+    sign_out(user)
+    assert (
+        caplog.messages
+        == ["HEADRACE_SIGN_OUT: Foreign, the layer 'default', has no group_close(): its consumers are not closed"] * 2
+    )
+    assert len(told) == 1  # without hosts no socket can be there
+
+
+@pytest.mark.usefixtures("watched")
+def test_consumers_of_all_layers_are_closed(layer: InMemoryChannelLayer, user: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(channel_layers.backends, "other", other := InMemoryChannelLayer())
+    here, there = Connection(layer, user), Connection(other, user)
+    sign_out(user)
+    assert here.told() == [("headrace.close", 4401, "signed out")] * 2
+    assert there.told() == [("headrace.close", 4401, "signed out")]  # topics are in one layer
 
 
 def test_what_is_no_bool_is_refused() -> None:
