@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from headrace._dispatch.incoming import Idle
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT
 from headrace._websocket.codes import NOT_LOGGED_IN, SERVICE_RESTART
-from headrace._websocket.expiry import Expiry, check_time
+from headrace._websocket.expiry import Expiry
 
 __all__ = ["END_SECONDS", "Ending", "Expired", "drained"]
 
@@ -77,13 +77,8 @@ class Expired(Ending):
         self._expiry = expiry
 
     async def is_due(self, session: _Session) -> bool:
-        """Tell whether the time has come, also by the method that says it, which may say a later one by now."""
-        expiry = self._expiry
-        if (method := expiry.ask) is not None:
-            at = check_time("what expires_at() returns", await session.ask(method))
-            if expiry.ask is not None:  # else one was set meanwhile
-                expiry.set(at)
-        return expiry.is_over()
+        """Tell whether the time has come, before the hook is called and after it."""
+        return await self._expiry.is_due(session.ask)
 
 
 def drained() -> Ending:

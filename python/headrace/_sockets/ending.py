@@ -6,11 +6,12 @@ The hook has a task of its own, as a hook of the client's frames may be at work 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT
 from headrace._websocket.codes import NOT_LOGGED_IN
-from headrace._websocket.expiry import ExpiresAt, Expiry, check_time, of_instance
+from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 
 __all__ = ["END_SECONDS", "begin_expiry", "cut_off", "end_for", "watch_expiry"]
 
@@ -86,13 +87,7 @@ def _start(ending: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
 
 
 async def _expire(connection: _Connection, expiry: Expiry) -> None:
-    async def is_due() -> bool:
-        if (method := expiry.ask) is not None:
-            at = check_time("what expires_at() returns", await connection.call_method(method))
-            if expiry.ask is not None:  # else one was set meanwhile
-                expiry.set(at)
-        return expiry.is_over()
-
+    is_due = partial(expiry.is_due, connection.call_method)
     await _end(connection, "on_expire", NOT_LOGGED_IN, END_SECONDS, is_due)
 
 

@@ -8,11 +8,11 @@ import datetime
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["ExpiresAt", "Expiry", "check_time", "of_instance"]
+__all__ = ["ExpiresAt", "Expiry", "of_instance"]
 
 LOOK = 600.0
 """Seconds between two looks at the clock of the machine, which may have been set meanwhile."""
@@ -57,6 +57,21 @@ class Expiry:
     def is_over(self) -> bool:
         """Tell whether the time has come."""
         return self.at is not None and time.time() >= self.at
+
+    async def is_due(self, ask: Callable[[Any], Awaitable[Any]]) -> bool:
+        """Tell whether the time has come, also by the method that says it, which may say a later one by now.
+
+        Args:
+            ask: Calls the method, and returns what it says.
+
+        Raises:
+            TypeError, ValueError: It says no time.
+        """
+        if (method := self.ask) is not None:
+            at = _checked("what expires_at() returns", await ask(method))
+            if self.ask is not None:  # else one was set meanwhile
+                self.set(at)
+        return self.is_over()
 
     def end(self) -> None:
         """Wait no longer: the connection has ended."""
@@ -112,7 +127,7 @@ class ExpiresAt:
         return otherwise.__get__(instance, owner) if hasattr(otherwise, "__get__") else otherwise
 
     def __set__(self, instance: object, at: float | None) -> None:
-        check_time(f"{type(instance).__name__}.{_NAME}", at)
+        _checked(f"{type(instance).__name__}.{_NAME}", at)
         expiry = of_instance(instance)
         if expiry is None:
             expiry = vars(instance)[_NAME] = Expiry(at)
@@ -134,7 +149,7 @@ class ExpiresAt:
         if is_method and not _is_method(says):
             return  # a handler of a message of that type, which was there before the setting
         if not is_method:
-            check_time(f"{owner.__name__}.{_NAME}", says)
+            _checked(f"{owner.__name__}.{_NAME}", says)
         setattr(owner, _NAME, ExpiresAt(says.fget if isinstance(says, property) else says, self._watch))
 
     def begin(self, instance: object) -> Expiry | None:
@@ -170,7 +185,7 @@ def _is_method(says: Any) -> bool:
     return len(required) <= (0 if isinstance(says, staticmethod) else 1)
 
 
-def check_time(name: str, at: Any) -> float | None:
+def _checked(name: str, at: Any) -> float | None:
     """Return a time as ``time.time()`` tells it, or None.
 
     Raises:
