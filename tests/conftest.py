@@ -74,6 +74,16 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
+def little_to_collect() -> None:
+    """Have the collector pass by what was there before the test, which takes most of its time.
+
+    That is not taken back: each later test that calls the collector would walk it, with all the tests that there are.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
 def uncollected() -> Iterator[None]:
     """Make millions of containers without having the collector look at them again and again."""
     gc.disable()

@@ -5,13 +5,15 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
 
 from headrace.exceptions import ChannelEmpty
 from headrace.layers import InMemoryChannelLayer
+
+pytestmark = pytest.mark.usefixtures("little_to_collect")
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
@@ -21,15 +23,6 @@ class LoopWithoutReaders(asyncio.SelectorEventLoop):
 
     def add_reader(self, *_: Any) -> None:  # type: ignore[override]  # of no use whatever it is given
         raise NotImplementedError
-
-
-@pytest.fixture(autouse=True)
-def _little_to_collect() -> Iterator[None]:
-    """Keep the collector from walking what was there before the test; it takes most of the time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def start(

@@ -5,12 +5,14 @@ import contextvars
 import gc
 import sys
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from headrace.layers import InMemoryChannelLayer
+
+pytestmark = pytest.mark.usefixtures("little_to_collect")
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
@@ -22,15 +24,6 @@ eagerly = pytest.mark.asyncio(loop_factories=["eager"])
 
 class Thing:
     """An object of which it can be told whether it is still there."""
-
-
-@pytest.fixture(autouse=True)
-def _little_to_collect() -> Iterator[None]:
-    """Keep the collector from walking what was there before the test; it takes most of the time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 async def wait_in(layer: InMemoryChannelLayer, channel: str = "channel") -> asyncio.Future[Any]:
