@@ -5,7 +5,7 @@ from typing import Any
 
 from headrace._websocket.codes import FORBIDDEN, may_close_with
 
-__all__ = ["CLOSE_TYPE", "MAX_REASON", "close_message", "code_and_reason"]
+__all__ = ["CLOSE_TYPE", "MAX_REASON", "check_code", "close_message", "code_and_reason"]
 
 # The native side knows it: no full mailbox refuses it.
 CLOSE_TYPE = "headrace.close"
@@ -14,16 +14,21 @@ MAX_REASON = 123
 """Bytes that fit in the frame of a close."""
 
 
+def check_code(code: object) -> None:
+    """Refuse a code that a connection cannot be closed with."""
+    if not isinstance(code, int) or isinstance(code, bool):
+        raise TypeError(f"code must be an int, got {code!r}")
+    if not may_close_with(code):
+        raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
+
+
 def close_message(code: Any, reason: Any) -> dict[str, Any]:
     """Return the message.
 
     Raises:
         TypeError, ValueError: The code is none that a WebSocket may be closed with, or the reason is no short text.
     """
-    if not isinstance(code, int) or isinstance(code, bool):
-        raise TypeError(f"code must be an int, got {code!r}")
-    if not may_close_with(code):
-        raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
+    check_code(code)
     if not isinstance(reason, str):
         raise TypeError(f"reason must be a str, got {reason!r}")
     if (length := len(reason.encode(errors="surrogatepass"))) > MAX_REASON:

@@ -24,7 +24,7 @@ from headrace._dispatch import (
 )
 from headrace._drain import has_ended, is_draining, lives
 from headrace._frames.extension import sender_of
-from headrace._layers.close_message import CLOSE_TYPE, code_and_reason
+from headrace._layers.close_message import CLOSE_TYPE, check_code, code_and_reason
 from headrace._sockets.backend import Backend
 from headrace._sockets.ending import begin_expiry, cut_off, end_for
 from headrace._sockets.hooks import Hooks, Server
@@ -32,7 +32,7 @@ from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
 from headrace._sockets.loop import begun
 from headrace._sockets.mailbox import TopicMailbox
-from headrace._sockets.outgoing import Outgoing, check_code, result_of
+from headrace._sockets.outgoing import Outgoing, result_of
 from headrace._sockets.payload import data_of, frame_of
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, CLOSE_TIMEOUT, despite_cancel
 from headrace._websocket.codes import (

@@ -16,14 +16,13 @@ from headrace._sockets.hub import Hub
 from headrace._sockets.payload import frame
 from headrace._sockets.turns import Turns
 from headrace._websocket.closing import send_close
-from headrace._websocket.codes import may_close_with
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.phase import Phase
 from headrace._websocket.read_ahead import size_of
 from headrace.exceptions import ConnectionClosed, _ChannelFull
 from headrace.typing import Message, Send
 
-__all__ = ["Outgoing", "check_code", "result_of"]
+__all__ = ["Outgoing", "result_of"]
 
 _logger = logging.getLogger("headrace.sockets")
 
@@ -214,14 +213,6 @@ class Outgoing:
         most = self._server.max_backlog_bytes or self.hub.layer.capacity_bytes
         is_full = waiting + size > most or (self._server.max_backlog is not None and frames >= self._server.max_backlog)
         return (frames, waiting) if is_full else None
-
-
-def check_code(code: object) -> None:
-    """Refuse a code that a connection cannot be closed with."""
-    if not isinstance(code, int) or isinstance(code, bool):
-        raise TypeError(f"code must be an int, got {code!r}")
-    if not may_close_with(code):
-        raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
 
 
 def result_of(future: "Future[Any]", loop: asyncio.AbstractEventLoop, timeout: float) -> None:
