@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 from headrace._db import aclose_old_connections, connections_open, enter_consumer
 from headrace._dispatch.ending import Ending, drained
-from headrace._dispatch.failures import place_of
+from headrace._dispatch.failures import explain, place_of
 from headrace._dispatch.handlers import CLOSE, FORWARD
 from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
 from headrace._dispatch.session import Session
@@ -30,21 +30,6 @@ from headrace.exceptions import ConnectionClosed, LayerUnavailable, StopConsumer
 from headrace.typing import AnyChannelLayer, ChannelLayer, Message, Receive, Scope
 
 __all__ = ["Consumer", "Dispatcher"]
-
-_HOOKS = {
-    "websocket_connect": "connect",
-    "websocket_receive": "receive",
-    "websocket_disconnect": "disconnect",
-    "receive": "receive_json",
-    "http_request": "handle",
-    "leave": "disconnect",
-    "be_idle": "on_idle",
-    "tell_resumed": "resumed",
-}
-"""The method of the user's that each method of headrace's calls."""
-
-_NOT_AWAITABLE = ("'await' expression", "can't be awaited")
-"""How a TypeError says that what was awaited cannot be: until Python 3.13, and from 3.14."""
 
 _logger = logging.getLogger("headrace.consumer")
 
@@ -70,27 +55,9 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_cancelled",
-        "_cancels",
-        "_channel",
-        "_close",
-        "_concurrency",
-        "_consumer",
-        "_direct",
-        "_executor",
-        "_failed",
-        "_group",
-        "_handler_timeout",
-        "_has_ended",
-        "_incoming",
-        "_interrupted",
-        "_is_first",
-        "_layer",
-        "_running",
-        "_session",
-        "_task",
-        "_told_expired",
+        *("__weakref__", "_cancelled", "_cancels", "_channel", "_close", "_concurrency", "_consumer", "_direct"),
+        *("_executor", "_failed", "_group", "_handler_timeout", "_has_ended", "_incoming", "_interrupted", "_is_first"),
+        *("_layer", "_running", "_session", "_task", "_told_expired"),
     )
 
     def __init__(self, consumer: Consumer, session: Session, direct: bool) -> None:
@@ -458,7 +425,7 @@ class Dispatcher:
             restore_executor(self._executor)
             session.shared.counters.add(errors=1)
             with suppress(Exception):  # it has been told, and what it raises changes nothing
-                await session.report(consumer, _explain(error, consumer, {"type": ending.hook}), {"type": ending.hook})
+                await session.report(consumer, explain(error, consumer, {"type": ending.hook}), {"type": ending.hook})
         finally:
             ending.stop_timer()
         session.shared.counters.add(**{ending.counter: 1})
@@ -511,7 +478,7 @@ class Dispatcher:
             raise StopConsumer from None
         session.shared.counters.add(errors=1)
         try:
-            await session.report(consumer, _explain(error, consumer, message), message)
+            await session.report(consumer, explain(error, consumer, message), message)
         except Exception as raised:
             if forwarded and isinstance(error, ValueError) and raised is error:
                 # One sender's mistake: it must not end the connections of all its receivers.
@@ -605,21 +572,3 @@ class Dispatcher:
                 # What ended the consumer goes on, and not what failed after it; on_error has heard of both.
                 if not self._failed:
                     raise
-
-
-def _explain(error: Exception, consumer: object, message: Any) -> Exception:
-    """Return a clearer error where a method that has to be a coroutine function is none."""
-    if not isinstance(error, TypeError) or not any(words in str(error) for words in _NOT_AWAITABLE):
-        return error
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None or not traceback.tb_frame.f_globals.get("__name__", "").startswith("headrace."):
-        return error
-    caller = traceback.tb_frame.f_code.co_name
-    culprit = _HOOKS.get(caller) or str(message.get("type")).replace(".", "_")
-    explained = TypeError(
-        f"{type(consumer).__name__}: {culprit} is not a coroutine function; write 'async def', or use a sync consumer"
-    )
-    explained.__cause__ = error
-    return explained

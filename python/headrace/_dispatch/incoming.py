@@ -86,21 +86,8 @@ class Incoming:
     """
 
     __slots__ = (
-        "_dispatcher",
-        "_idle_timer",
-        "_in_hand",
-        "_last_heard",
-        "_most_in_hand",
-        "_native",
-        "_others",
-        "_owner",
-        "_read_ahead_bytes",
-        "_receive",
-        "_room",
-        "_tasks",
-        "carried",
-        "client",
-        "inbox",
+        *("_dispatcher", "_idle_timer", "_in_hand", "_last_heard", "_most_in_hand", "_native", "_others", "_owner"),
+        *("_read_ahead_bytes", "_receive", "_room", "_tasks", "carried", "client", "inbox"),
     )
 
     def __init__(self, layer: AnyChannelLayer | None, channel: str | None) -> None:
