@@ -280,7 +280,7 @@ class TestRefusals:
         same(message)
 
     @pytest.mark.usefixtures("uncollected")
-    @pytest.mark.parametrize("empty", [[], ()], ids=repr)
+    @pytest.mark.parametrize("empty", [[], pytest.param((), marks=pytest.mark.deep)], ids=repr)
     def test_the_containers_are_counted(self, empty: Any) -> None:
         """The message, eight lists and so many empty containers make one more than there may be."""
         inner = [empty] * (2**22 // 8 - 1)

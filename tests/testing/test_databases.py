@@ -37,10 +37,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("app", ["", "headrace.django"])
-@pytest.mark.parametrize("label", ["in_a_transaction", "without_transaction"])
-def test_the_tests_of_a_project_pass_on_a_database_that_closes(database: dict[str, Any], label: str, app: str) -> None:
+def test_the_tests_of_a_project_pass_on_a_database_that_closes(database: dict[str, Any], app: str) -> None:
+    labels = ["in_a_transaction", "without_transaction"]
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "django", "test", "--noinput", label],
+        [sys.executable, "-W", "error", "-m", "django", "test", "--noinput", *labels],
         cwd=PROJECT,
         env={
             **os.environ,
