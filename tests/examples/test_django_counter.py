@@ -105,6 +105,15 @@ async def test_who_has_logged_out_is_refused_at_the_handshake(address: str) -> N
     assert await refusal(visitor) == 401
 
 
+async def test_who_logs_out_in_one_window_is_closed_in_the_others(stack: AsyncExitStack, address: str) -> None:
+    visitor = await asyncio.to_thread(log_in, address, "ada")
+    socket = await stack.enter_async_context(visitor.socket(SOCKET))
+    await asyncio.wait_for(socket.recv(), SECONDS)
+    await asyncio.to_thread(visitor.submit, "/logout/")
+    await asyncio.wait_for(socket.wait_closed(), SECONDS)
+    assert (socket.close_code, socket.close_reason) == (4401, "signed out")
+
+
 async def test_a_page_from_elsewhere_is_refused_whoever_is_logged_in(address: str) -> None:
     visitor = await asyncio.to_thread(logged_in, address, "ada")
     assert await refusal(visitor, "http://elsewhere.example") == 403

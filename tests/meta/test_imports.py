@@ -101,7 +101,8 @@ RANKS = [
         "headrace.django._handshake",
         "headrace.django.management.commands.runworker",
     ],
-    ["headrace.django._patch", "headrace.django._sign_out"],
+    ["headrace.django._patch", "headrace.django._user"],
+    ["headrace.django._sign_out"],
     ["headrace.django.apps", "headrace.django.management.commands"],
     ["headrace.django.management"],
     ["headrace.django"],
@@ -141,6 +142,7 @@ ALLOWED = {
     "headrace.django._checks": {"django"},
     "headrace.django._patch": {"channels", "django"},
     "headrace.django._sign_out": {"django"},
+    "headrace.django._user": {"django"},
     "headrace.django.management.commands.headrace_doctor": {"django"},
     "headrace.django.management.commands.runworker": {"channels", "django"},
     # Guarded: the classes of Channels are taken where it is installed, which imports no Django.

@@ -30,6 +30,9 @@ PUBLIC = {
     "headrace.db": """
         DatabaseSyncToAsync SyncToAsync aclose_old_connections database_sync_to_async sync_to_async
     """,
+    "headrace.django": """
+        join_user join_user_sync
+    """,
     "headrace.exceptions": """
         AcceptConnection ChannelEmpty ChannelFull ConnectionClosed DenyConnection ForeignChannel HeadraceError
         ImproperlyConfigured InvalidChannelLayerError InvalidMessage LayerClosed LayerError LayerUnavailable
@@ -101,7 +104,6 @@ PUBLIC = {
 # What Django, pytest and the interpreter load by these names; nobody imports from them.
 LOADED_BY_NAME = {
     "headrace.__main__",
-    "headrace.django",
     "headrace.django.apps",
     "headrace.django.management",
     "headrace.django.management.commands",

@@ -8,6 +8,7 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 
 INSTALLED_APPS = [
     "mysite",
+    "headrace.django",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -41,6 +42,9 @@ USE_TZ = True
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "page"
 LOGOUT_REDIRECT_URL = "login"
+
+# Who signs out in one window is closed in the others.
+HEADRACE_SIGN_OUT = True
 
 # One process needs nothing here. Several broadcast to each other through a Redis or Valkey server:
 # DJANGO_SOCKETS_CONFIG = {"hosts": [{"address": "redis://localhost:6379"}]}

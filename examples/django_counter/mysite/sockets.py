@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import F
 
+from headrace.django import join_user_sync
 from headrace.sockets import BaseSocketServer
 
 from .models import Counter
@@ -19,7 +20,8 @@ class CounterServer(BaseSocketServer):
     overflow = "drop_old"
 
     def authorize(self) -> bool:
-        return bool(self.scope["user"].is_authenticated)
+        # A sign-out closes the topic of the user, which this subscribes to.
+        return join_user_sync(self) is not None
 
     def connect(self) -> None:
         # In this order no change is missed: one that is made in between comes twice, and the page knows the older one.

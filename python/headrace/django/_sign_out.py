@@ -22,6 +22,7 @@ from django.db.models.signals import post_delete, post_save
 
 from headrace._layers.group_names import group_name
 from headrace._websocket.codes import NOT_LOGGED_IN
+from headrace.django._user import key_of
 from headrace.exceptions import InvalidChannelLayerError
 from headrace.layers import channel_layers, get_channel_layer
 from headrace.sockets import Broadcaster
@@ -81,10 +82,7 @@ def _deleted(sender: Any, instance: Any, using: str, **_more: Any) -> None:
 
 
 def _close(user: Any, reason: str, using: str | None) -> None:
-    model = get_user_model()
-    # A child of the model may have a key of its own.
-    pk = getattr(user, model._meta.pk.attname) if isinstance(user, model) else user.pk
-    transaction.on_commit(partial(_close_now, str(pk), reason), using=using)
+    transaction.on_commit(partial(_close_now, key_of(user), reason), using=using)
 
 
 def _close_now(pk: str, reason: str) -> None:
