@@ -1,13 +1,19 @@
 """The demo's page after a break: what was said meanwhile is there, once and in its place, or it says what is not."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
 from playwright.async_api import Browser, expect
 from tests.browser.axe import PHONE, faults
 from tests.browser.window import Window, open_window
+from tests.support.servers import Server
+from tests.support.traffic import PATIENT, soon
 
 from headrace._demo import make_app
 from headrace._demo.app import HISTORY
 from headrace._demo.serve import bind, serving
-from headrace.layers import InMemoryChannelLayer
+from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 
 
 def layer_with_history() -> InMemoryChannelLayer:
@@ -102,6 +108,50 @@ async def test_a_page_is_told_what_nobody_knows_any_more(browser: Browser) -> No
         *("Connected again. Some of what was said meanwhile may be missing here.", "Ada you: after"),
     ]
     assert ada.failures == []
+
+
+async def test_a_page_goes_on_over_redis_though_its_server_and_then_redis_were_started_again(
+    browser: Browser, start_redis: Callable[..., Server]
+) -> None:
+    redis = start_redis()
+
+    @asynccontextmanager
+    async def demo(port: int = 0) -> AsyncIterator[tuple[RedisChannelLayer, str, int]]:
+        """One server with a layer of its own, as a process has it."""
+        layer = RedisChannelLayer([redis.url], history=HISTORY, send_timeout=PATIENT)
+        with bind("127.0.0.1", port) as listener:
+            number: int = listener.getsockname()[1]
+            async with serving(make_app(layer), listener):
+                yield layer, f"http://127.0.0.1:{number}/", number
+        await layer.close()
+
+    async with demo() as (_, url, port):
+        ada = await open_window(browser, url, PHONE)
+        await ada.join("Ada", "lobby")
+        await ada.say("before")
+        await ada.shows("before")
+    await ada.is_connected("Connection lost")
+    async with demo() as (_, url, _):
+        grace = await open_window(browser, url)
+        await grace.join("Grace", "lobby")
+        await grace.say("meanwhile")
+        await grace.shows("meanwhile")
+        await grace.page.close()
+    async with demo(port) as (layer, _, _):
+        await recovers(ada, "1 message from meanwhile recovered.")
+        await ada.say("after")
+        await ada.shows("after")
+        before = await ada.rows()
+        assert before[:4] == ["You joined as Ada", "Ada you: before", "Grace joined", "Grace: meanwhile"]
+        await asyncio.to_thread(redis.stop)
+        await soon(lambda: layer.stats().connection.state != "up", "it knows")
+        await asyncio.to_thread(redis.start)
+        await ada.say("as soon as it is back")
+        await ada.shows("as soon as it is back")
+        rows = await ada.rows()
+        assert rows[: len(before)] == before
+        assert sum("as soon as it is back" in row for row in rows) == 1
+    assert ada.failures == grace.failures == []
 
 
 async def test_another_room_begins_without_what_was_said_in_the_first(browser: Browser) -> None:
