@@ -36,8 +36,8 @@ ALL = [
     ),
 ]
 MODULES = [name for name in ALL if is_public(name)]
-# But what is for one framework, and imported by it.
-WITHOUT_FRAMEWORKS = [name for name in MODULES if name != "headrace.uvicorn"]
+# But what is for one server, and imported by it.
+WITHOUT_FRAMEWORKS = [name for name in MODULES if name not in ("headrace.gunicorn", "headrace.uvicorn")]
 
 
 def load(name: str) -> ModuleType:

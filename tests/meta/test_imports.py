@@ -70,7 +70,8 @@ RANKS = [
     ["headrace._dispatch.resuming"],
     ["headrace._dispatch"],
     ["headrace._frames.uvicorn", "headrace.consumer", "headrace._sockets.keys"],
-    ["headrace.uvicorn"],
+    ["headrace._frames.gunicorn", "headrace.uvicorn"],
+    ["headrace.gunicorn"],
     [
         *("headrace._sockets.backend", "headrace._sockets.later", "headrace._sockets.loop"),
         *("headrace._sockets.nobody", "headrace._sockets.stats", "headrace._sockets.topics", "headrace._sockets.turns"),
@@ -128,11 +129,15 @@ RANKS = [
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 # Where the package stands on frameworks: imported only by the parts of the demo and the doctor that serve and connect.
-FRAMEWORKS = {"django", "rest_framework", "channels", "uvloop", "anyio", "uvicorn", "websockets", "redis"}
+FRAMEWORKS = {
+    *("django", "rest_framework", "channels", "uvloop", "anyio", "uvicorn", "uvicorn_worker", "websockets", "redis"),
+}
 ALLOWED = {
     "headrace._demo.serve": {"uvicorn"},
     # A class of uvicorn's, which the user names to uvicorn.
     "headrace._frames.uvicorn": {"uvicorn", "websockets"},
+    # A class of uvicorn-worker's, which the user names to gunicorn.
+    "headrace._frames.gunicorn": {"uvicorn_worker"},
     "headrace._demo.clients": {"websockets"},
     "headrace._doctor.link": {"redis"},
     # Imported for a project of Django alone.

@@ -48,6 +48,9 @@ PUBLIC = {
         InvalidChannelLayerError JsonWebsocketConsumer StopConsumer SyncConsumer WebsocketConsumer
         aclose_old_connections async_to_sync encode_once
     """,
+    "headrace.gunicorn": """
+        UvicornWorker
+    """,
     "headrace.layers": """
         BaseChannelLayer ChannelFull ChannelLayerManager DEFAULT_CHANNEL_LAYER InMemoryChannelLayer
         InvalidChannelLayerError RedisChannelLayer channel_layers configure get_channel_layer group_name lifespan

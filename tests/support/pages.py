@@ -135,30 +135,6 @@ assert consumer_stats(Chat).closed_drained == 1
 assert headrace.is_draining()
 """,
     ),
-    "how-to/faster-broadcasts.md": Around(
-        before="""
-import sys
-from types import ModuleType
-
-uvicorn_worker = ModuleType("uvicorn_worker")
-uvicorn_worker.UvicornWorker = type("UvicornWorker", (), {"CONFIG_KWARGS": {"loop": "auto"}})
-sys.modules["uvicorn_worker"] = uvicorn_worker
-""",
-        after="""
-from uvicorn import Config
-
-from headrace.uvicorn import WebSocketProtocol
-
-
-async def application(scope, receive, send):
-    pass
-
-
-config = Config(application, log_config=None, **Worker.CONFIG_KWARGS)
-config.load()
-assert config.ws_protocol_class is WebSocketProtocol
-""",
-    ),
     "how-to/limit-clients.md": Around(
         before="from headrace import consumer_stats",
         after=USERS

@@ -6,13 +6,20 @@ from collections.abc import Coroutine
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from headrace._core import FrameWriter
 from headrace._frames.extension import EXTENSION
+
+try:
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        f"headrace.uvicorn does not know the WebSockets of uvicorn {uvicorn.__version__}: there is no {missing.name}; "
+        "install a uvicorn from 0.40 on"
+    ) from None
 
 __all__ = ["WebSocketProtocol", "check_shape"]
 
@@ -45,7 +52,7 @@ def check_shape(protocol: Any) -> None:
         raise ImportError(
             f"headrace.uvicorn does not know the WebSockets of uvicorn {uvicorn.__version__}: "
             f"{protocol.__name__} has no {', no '.join(missing)}; install a newer headrace, or a uvicorn from 0.40 to "
-            "0.54, or leave out --ws headrace.uvicorn:WebSocketProtocol"
+            "0.54, or leave headrace's protocol out: without it everything works, at uvicorn's own price"
         )
 
 
