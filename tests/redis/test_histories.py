@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.support.binaries import Binary
@@ -17,7 +18,9 @@ from tests.support.servers import Server
 from tests.support.traffic import Fleet
 from tests.support.waiting import eventually
 
+from headrace._layers.registry import channel_layers
 from headrace.exceptions import LayerUnavailable
+from headrace.generic.websocket import AsyncWebsocketConsumer
 from headrace.layers import RedisChannelLayer
 
 MakeLayer = Callable[..., RedisChannelLayer]
@@ -60,7 +63,63 @@ async def member(layer: RedisChannelLayer, since: Any = None, group: str = "room
     return channel, await layer.group_add(group, channel, since=since)
 
 
+class Frames:
+    """A server that takes ready-made frames, for one client."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.send":
+            self.written.append(message["text"].encode())
+
+    def write(self, frame: bytes) -> bool:
+        self.written.append(frame[2:])
+        return True
+
+
+class Forwarding(AsyncWebsocketConsumer):
+    groups = ("room",)
+    forward: ClassVar[Any] = {"number": "text"}
+
+
+@asynccontextmanager
+async def forwarding(layer: RedisChannelLayer) -> AsyncIterator[Frames]:
+    """Serve a client that is written frames of what is sent to the group."""
+    frames, come = Frames(), asyncio.Queue[dict[str, Any]]()
+    come.put_nowait({"type": "websocket.connect"})
+    scope = {"type": "websocket", "path": "/", "headers": [], "extensions": {"headrace.frames": frames}}
+    replaced = channel_layers.set("default", layer)
+    serving = asyncio.ensure_future(Forwarding.as_asgi()(scope, come.get, frames.send))
+    try:
+        await until(lambda: layer.group_count("room"), "it has joined")
+        yield frames
+        come.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await serving
+    finally:
+        serving.cancel()
+        if replaced is None:
+            channel_layers.backends.pop("default", None)
+        else:
+            channel_layers.set("default", replaced)
+
+
 class TestPromise:
+    async def test_a_message_that_was_written_as_a_frame_has_its_position_for_the_others(
+        self, make_layer: MakeLayer
+    ) -> None:
+        here, there = make_layer(history=HISTORY), make_layer(history=HISTORY)
+        async with forwarding(here) as frames:
+            channel, _ = await member(here)
+            positions = []
+            # After the first message the task is known, and a frame is made of the message itself.
+            for number in range(3):
+                report = await there.group_send("room", {"type": "number", "text": str(number)})
+                positions.append(report.position)
+                await until(lambda number=number: len(frames.written) > number, "it was written")
+            assert frames.written == [b"0", b"1", b"2"]
+            assert [message[POSITION] for message in await take(here, channel, 3)] == positions
+
     async def test_each_message_has_its_position_wherever_it_is_received(self, make_layer: MakeLayer) -> None:
         here, there = make_layer(history=HISTORY), make_layer(history=HISTORY)
         (one, _), (two, _) = await member(here), await member(there)

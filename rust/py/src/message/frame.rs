@@ -93,7 +93,8 @@ impl Frame {
         if let Some(decoded) = self.decoded.get() {
             return decoded.frame(py, fields, window);
         }
-        let decoded = decode(py, self.payload())?;
+        // With its position: whoever does not forward it is given the same.
+        let decoded = self.decode(py)?;
         self.decoded
             .get_or_init(|| decoded)
             .frame(py, fields, window)
