@@ -34,7 +34,7 @@ async def test_a_browser_gets_compressed_frames(browser: Browser) -> None:
         async with serving(Member.as_asgi()) as served:
             page = await browser.new_page()
             getting = asyncio.ensure_future(page.evaluate(GET, [f"ws://127.0.0.1:{served.port}/", len(TEXTS)]))
-            while not layer.stats().waiters:
+            while not layer.group_count("all"):
                 await asyncio.sleep(0.01)
             for text in TEXTS:
                 await layer.group_send("all", {"type": "plain", "text": text})
