@@ -118,14 +118,22 @@ class ChannelStats:
 @final
 class Forward:
     """
-    An attendant that writes the messages of some types to a socket itself; all others are the attendant's that it has.
+    An attendant that writes the messages of some types or topics to a socket itself; all others are the attendant's that it has.
     """
     def __call__(self, message: Any, /) -> Any:
         """
         Attend to a message.
         """
     def __new__(
-        cls, /, attendant: Any, frames: Any, fields: "dict[str, str | None]", session: Any, incoming: Any
+        cls,
+        /,
+        attendant: Any,
+        frames: Any,
+        fields: "dict[str, Any]",
+        *,
+        unless: "Sequence[tuple[Any, str]]" = ...,
+        key: "str" = "type",
+        field: "str | None" = None,
     ) -> Forward:
         """
         Make the attendant.
@@ -133,13 +141,19 @@ class Forward:
         Args:
             attendant: Attends to all other messages.
             frames: Writes frames to the socket: the extension ``headrace.frames`` of the scope.
-            fields: The types of messages that are forwarded, with the field that holds the payload; None stands for ``text``
-                or else ``bytes``.
-            session: Has ``closed``, which says whether the connection has ended.
-            incoming: Has ``client`` and ``carried``, lists of what goes before what the layer has.
+            fields: The values of ``key`` with which messages are forwarded, each with the field that holds the payload; None
+                stands for ``text`` or else ``bytes``.
+            unless: Objects, each with the name of an attribute of it: while one is true, the attendant attends to all.
+            key: The key of a message that says whether it is forwarded.
+            field: The field that holds the payload, whatever ``fields`` says; None if that says it.
 
         Raises:
             ValueError: What writes frames says that it has a window that there is not.
+        """
+    @property
+    def written(self, /) -> int:
+        """
+        How many frames it has written.
         """
 
 @final

@@ -36,11 +36,30 @@ class Noting:
         return bool(self._write(frame))
 
 
-async def met(layer: InMemoryChannelLayer, *clients: ClientConnection) -> None:
-    """Send each client a first message: from then on its consumer's task is known, and need not be resumed."""
+async def met(layer: InMemoryChannelLayer, *clients: ClientConnection, waiters: int | None = None) -> None:
+    """Send each client a first message: from then on its consumer's task is known, and need not be resumed.
+
+    Args:
+        layer: The layer.
+        clients: Those that are to have read it.
+        waiters: How many there are, if there are others too.
+    """
     async with asyncio.timeout(60):
-        while layer.stats().waiters < len(clients):
+        while layer.stats().waiters < (waiters or len(clients)):
             await asyncio.sleep(0)
     await layer.group_send("all", {"type": "plain", "text": "first"})
     for client in clients:
         assert await client.recv() == "first"
+
+
+def frames_in(data: bytes) -> list[tuple[int, bytes]]:
+    """Read whole frames of a server: the opcode and the payload of each."""
+    found = []
+    while len(data) >= 2:
+        start = {126: 4, 127: 10}.get(data[1], 2)
+        length = data[1] if start == 2 else int.from_bytes(data[2:start])
+        if len(data) < start + length:
+            break
+        found.append((data[0] & 0x0F, data[start : start + length]))
+        data = data[start + length :]
+    return found

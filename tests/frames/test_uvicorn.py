@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-from tests.frames.consumers import Member, Noting, met
+from tests.frames.consumers import Member, Noting, frames_in, met
 from tests.support.certificates import Authority
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
@@ -113,11 +113,80 @@ async def test_socket_servers_write_frames(serve: "Serve", layer: InMemoryChanne
         clients = [await served.open() for _ in range(3)]
         await clients[0].send("1")
         assert await clients[0].recv() == '{"echo": 1}'
-        while layer.stats().waiters < 3:
+        while layer.stats().memberships < 3:
             await asyncio.sleep(0)
-        Broadcaster(layer=layer).broadcast("room", [1])
-        assert [await client.recv() for client in clients] == ["[1]"] * 3
-    assert Room.frames == [Frame(Opcode.TEXT, text).serialize(mask=False) for text in (b'{"echo": 1}', *[b"[1]"] * 3)]
+        # After a first message the tasks are known, and need not be resumed.
+        for number in range(2):
+            Broadcaster(layer=layer).broadcast("room", [number])
+            assert [await client.recv() for client in clients] == [f"[{number}]"] * 3
+    echo, *_, one, two, three = Room.frames
+    assert echo == Frame(Opcode.TEXT, b'{"echo": 1}').serialize(mask=False)
+    assert one == Frame(Opcode.TEXT, b"[1]").serialize(mask=False)
+    assert one is two is three
+
+
+async def test_a_socket_server_counts_what_is_written_and_gets_nothing_of_what_it_has_left(
+    serve: "Serve", layer: InMemoryChannelLayer
+) -> None:
+    servers: list[BaseSocketServer] = []
+
+    class Room(BaseSocketServer):
+        layer = "default"
+
+        async def connect(self) -> None:
+            servers.append(self)
+            for topic in ("one", "two"):
+                await self.async_subscribe(topic)
+
+        async def receive(self, data: Any) -> None:
+            await self.async_unsubscribe(data)
+            await self.async_send("left")
+
+    broadcaster = Broadcaster(layer=layer)
+    async with serve(Room.as_asgi()) as served:
+        clients = [await served.open() for _ in range(3)]
+        while layer.stats().memberships < 6:
+            await asyncio.sleep(0)
+        for number in range(4):
+            broadcaster.broadcast(("one", "two")[number % 2], number)
+        await clients[0].send('"two"')
+        for client in clients:
+            assert [await client.recv() for _ in range(4)] == ["0", "1", "2", "3"]
+        assert await clients[0].recv() == '"left"'
+        broadcaster.broadcast("two", 4)
+        broadcaster.broadcast("one", 5)
+        assert [await client.recv() for client in clients] == ["5", "4", "4"]
+        assert [await client.recv() for client in clients[1:]] == ["5", "5"]
+        assert [server.stats().sent for server in servers] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("kind", ["an encoder of its own", "bytes", "a handler of its own"])
+async def test_a_socket_server_that_changes_what_is_sent_does_so(
+    serve: "Serve", layer: InMemoryChannelLayer, kind: str
+) -> None:
+    class Room(BaseSocketServer):
+        layer = "default"
+
+        def configure(self) -> None:
+            if kind == "an encoder of its own":
+                self.ws_encoder = lambda data: f"<{data}>"
+            self.ws_encoder_is_bytes = kind == "bytes"
+
+        async def connect(self) -> None:
+            await self.async_subscribe("room")
+
+    class Handling(Room):
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            await self.async_send([channel, data])
+
+    async with serve((Handling if kind == "a handler of its own" else Room).as_asgi()) as served:
+        clients = [await served.open() for _ in range(3)]
+        while layer.stats().memberships < 3:
+            await asyncio.sleep(0)
+        expected = {"an encoder of its own": "<[1]>", "bytes": b"[1]", "a handler of its own": '["room", [1]]'}[kind]
+        for _ in range(2):
+            Broadcaster(layer=layer).broadcast("room", [1])
+            assert [await client.recv() for client in clients] == [expected] * 3
 
 
 async def test_a_message_has_one_frame_for_all(serve: "Serve", layer: InMemoryChannelLayer) -> None:
@@ -211,22 +280,6 @@ async def test_pings_are_uvicorns_and_in_order(serve: "Serve", layer: InMemoryCh
             await layer.group_send("all", {"type": "plain", "text": str(number)})
             assert await client.recv() == str(number)
         await (await client.ping())
-
-
-def frames_in(data: bytes) -> list[tuple[int, bytes]]:
-    """Read whole frames of a server: the opcode and the payload of each."""
-    found = []
-    while len(data) >= 2:
-        length, start = data[1], 2
-        if length == 126:
-            (length,), start = struct.unpack("!H", data[2:4]), 4
-        elif length == 127:
-            (length,), start = struct.unpack("!Q", data[2:10]), 10
-        if len(data) < start + length:
-            break
-        found.append((data[0] & 0x0F, data[start : start + length]))
-        data = data[start + length :]
-    return found
 
 
 async def read_to_the_end(client: socket.socket) -> bytes:

@@ -328,6 +328,9 @@ class Dispatcher:
             if message is not None:
                 await (self._handle(message, True) if self._group is None else self._start(message, True))
         inbox.end_turn()
+        if incoming.client or incoming.carried:
+            # More than are handled in a turn: the next wait is to end for them, whatever the layer has.
+            inbox.call_away()
         # Asked here first: it is none nearly always, and a method more would be called for each message.
         if self._group is not None or inbox.expired():
             self._look_for_expired()

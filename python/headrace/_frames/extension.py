@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from headrace._core import FrameSend
 from headrace.typing import Frames, Scope, Send
 
-__all__ = ["EXTENSION", "frames_of", "sender_of"]
+__all__ = ["EXTENSION", "frames_of"]
 
 EXTENSION = "headrace.frames"
 """Its key in the extensions of a scope."""
@@ -27,17 +26,6 @@ def frames_of(scope: Scope, send: Send) -> Frames | None:
     if frames is None or _within_starlette(send) != frames.send:
         return None
     return frames
-
-
-def sender_of(scope: Scope, send: Send) -> Send:
-    """Return what sends to the client of a scope, and writes frames where the server offers that.
-
-    Args:
-        scope: The connection's.
-        send: What the application was given.
-    """
-    frames = frames_of(scope, send)
-    return send if frames is None else FrameSend(frames, send)
 
 
 def _within_starlette(send: Any) -> Any:

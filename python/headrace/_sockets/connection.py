@@ -16,14 +16,14 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from headrace._core import Inbox
+from headrace._core import Forward, FrameSend, Inbox
 from headrace._dispatch import (
     call_in_thread,
     current_executor,
     restore_executor,
 )
 from headrace._drain import has_ended, is_draining, lives
-from headrace._frames.extension import sender_of
+from headrace._frames.extension import frames_of
 from headrace._layers.close_message import CLOSE_TYPE, check_code, code_and_reason
 from headrace._sockets.backend import Backend
 from headrace._sockets.ending import begin_expiry, cut_off, end_for
@@ -33,7 +33,7 @@ from headrace._sockets.incoming import Incoming
 from headrace._sockets.loop import begun
 from headrace._sockets.mailbox import TopicMailbox
 from headrace._sockets.outgoing import Outgoing, result_of
-from headrace._sockets.payload import data_of, frame_of
+from headrace._sockets.payload import data_of, frame_of, passes_text
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, CLOSE_TIMEOUT, despite_cancel
 from headrace._websocket.codes import (
     FORBIDDEN,
@@ -61,7 +61,7 @@ _logger = logging.getLogger("headrace.sockets")
 _STATUS = {NOT_LOGGED_IN: 401, INTERNAL_ERROR: 500, TRY_AGAIN_LATER: SERVICE_UNAVAILABLE}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
-_SENT = ("sent", "dropped_after_close", "dropped_stalled", "dropped_backlog")
+_SENT = ("dropped_after_close", "dropped_stalled", "dropped_backlog")
 
 
 class Connection:
@@ -84,7 +84,7 @@ class Connection:
         *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
         "__weakref__",
         *("_bucket", "_closed_over_rate", "_dropped_over_rate"),
-        *("_passes_on", "_server", "hub", "incoming", "outgoing"),
+        *("_forward", "_frames", "_passes_on", "_server", "hub", "incoming", "outgoing"),
     )
 
     def __init__(
@@ -105,7 +105,11 @@ class Connection:
         # are compared here and not when the class is made, because tracers and tests replace them later.
         self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
         self.hub = Hub(kind.__name__, backend, None, self._server, mailbox)
-        self.outgoing = Outgoing(self._server, sender_of(server.scope, send), self.hub)
+        self._frames = frames_of(server.scope, send)
+        # Made when the first topic is subscribed to, if the client is written frames.
+        self._forward: Forward | None = None
+        sender = send if self._frames is None else FrameSend(self._frames, send)
+        self.outgoing = Outgoing(self._server, sender, self.hub)
         self.incoming = Incoming(self._server, receive, self.outgoing)
         self._delivering: asyncio.Task[None] | None = None
         # Tells the client; its own task, so that whoever asked for the close may be cancelled.
@@ -402,7 +406,19 @@ class Connection:
         if inbox is not None and self._delivering is None and self.hub.phase is Phase.OPEN:
             self._delivering = asyncio.get_running_loop().create_task(deliver(inbox, self._take_broadcast))
             self._delivering.add_done_callback(self._delivering_ended)
-            inbox.attend(self._attend)
+            inbox.attend(self._attendant())
+
+    def _attendant(self) -> Any:
+        """Return what is called with each broadcast while the task waits: text is written without Python."""
+        server = self._server
+        if self._frames is None or not self._passes_on:
+            return self._attend
+        if not passes_text(server.ws_encoder, server.ws_encoder_is_bytes):
+            return self._attend
+        unless = ((self.hub, "phase"), (self.hub, "progress"), (self.outgoing.turns, "taken"))
+        groups = self.hub.mailbox.groups
+        self._forward = Forward(self._attend, self._frames, groups, unless=unless, key="topic", field="text")
+        return self._forward
 
     async def _take_broadcast(self, message: Any) -> None:
         await (message.finish() if isinstance(message, Unfinished) else self._deliver(message))
@@ -600,6 +616,7 @@ class Connection:
             **self.hub.counts(),
             **{name: getattr(self.incoming, name) for name in ("received", "unhandled")},
             **{name: getattr(self.outgoing, name) for name in _SENT},
+            "sent": self.outgoing.sent + (0 if self._forward is None else self._forward.written),
             "bad_messages": self._bad_messages,
             "errors": self._errors,
             "closed_over_rate": self._closed_over_rate,

@@ -14,7 +14,17 @@ from headrace._json_text import decode
 from headrace._sockets.topics import group_of
 from headrace.exceptions import MessageTooLarge
 
-__all__ = ["Encoder", "broadcast_message", "data_of", "decode", "encode", "encoded", "frame", "frame_of"]
+__all__ = [
+    "Encoder",
+    "broadcast_message",
+    "data_of",
+    "decode",
+    "encode",
+    "encoded",
+    "frame",
+    "frame_of",
+    "passes_text",
+]
 
 Encoder = Callable[[Any], str | bytes]
 """Turns data into what a frame holds."""
@@ -70,6 +80,11 @@ def data_of(message: dict[str, Any]) -> Any:
     return unpack(message["packed"])["data"] if text is None else json.loads(text)
 
 
+def passes_text(encoder: Encoder, is_bytes: bool) -> bool:
+    """Tell whether JSON goes to a client as the text that it came as."""
+    return (encoder is encode or encoder is json.dumps) and not is_bytes
+
+
 # The last message that was encoded otherwise than it came, with its encoder: what the sockets of a topic get one after
 # the other is encoded for the first of them.
 _latest: tuple[object, object, str | bytes] = (None, None, "")
@@ -81,7 +96,7 @@ def frame_of(message: dict[str, Any], encoder: Encoder, is_bytes: bool) -> dict[
     payload = message.get("text")
     if payload is None:
         payload = message["packed"]
-    elif (encoder is encode or encoder is json.dumps) and not is_bytes:
+    elif passes_text(encoder, is_bytes):
         return {"type": "websocket.send", "text": payload}
     of, by, content = _latest
     if of is not payload or by is not encoder:

@@ -5,10 +5,10 @@ import enum
 __all__ = ["Phase"]
 
 
-class Phase(enum.Enum):
-    """How far a connection has come."""
+class Phase(enum.IntEnum):
+    """How far a connection has come; true as soon as it has ended."""
 
-    OPEN = enum.auto()
+    OPEN = 0
     # Nothing goes to the client any more.
     CLOSED = enum.auto()
     # In the disconnect hook, which may broadcast.

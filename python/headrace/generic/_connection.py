@@ -81,7 +81,9 @@ class WebsocketSession(Session):
         """Return what is called with each message of the layer while the consumer's task waits."""
         if self.frames is None or not self.shared.fields:
             return attend
-        return Forward(attend, self.frames, self.shared.fields, self, self.incoming)
+        # What goes before a message of the layer calls the task away from the inbox, and what is written behind a close
+        # is refused by the server.
+        return Forward(attend, self.frames, self.shared.fields)
 
     def accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
         """Return what accepts the connection.

@@ -21,10 +21,11 @@ use headrace_core::ByteSize;
 use headrace_core::history::{Stamp, Stamped};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 
 use self::frame::Frame;
 use self::kept::Kept;
+pub(crate) use self::prepared::Chosen;
 use self::snapshot::Snapshot;
 
 /// A message between its sender and its receivers.
@@ -97,17 +98,16 @@ impl Message {
         }
     }
 
-    /// The frame with which receivers with these types and fields forward it, the same for all of them; `None` if they do not,
+    /// The frame with which receivers that choose so forward it, the same for all of them; `None` if they do not,
     /// or it has no payload, or may be kept in a history. It may be compressed, for a window of so many bits.
     pub(crate) fn frame<'py>(
         &self,
-        py: Python<'py>,
-        fields: &Bound<'py, PyDict>,
+        chosen: &Chosen<'_, 'py>,
         window: Option<u8>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         match &*self.0 {
-            Content::Snapshot(snapshot) => snapshot.frame(py, fields, window),
-            Content::Frame(frame) => frame.frame(py, fields, window),
+            Content::Snapshot(snapshot) => snapshot.frame(chosen, window),
+            Content::Frame(frame) => frame.frame(chosen, window),
             // What may be kept has no room for its frames: each receiver makes its own.
             Content::Kept(_) | Content::Typed(_) => Ok(None),
         }

@@ -105,6 +105,11 @@ impl Park {
         Ok(future)
     }
 
+    /// Whether the task that is parked is known, and would be resumed directly.
+    pub(crate) fn knows_task(&self) -> bool {
+        self.wake_up.with(|known| known.is_some())
+    }
+
     /// The context of the task that is parked, if the task is known, would be resumed directly, and has not been cancelled.
     pub(crate) fn context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let Some(future) = self.future.get().filter(|_| self.direct) else {

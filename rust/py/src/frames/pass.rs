@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods};
 
+use super::FrameWriter;
 use super::socket::{Write, send_all};
 use crate::once::intern;
 
@@ -17,9 +18,9 @@ use crate::once::intern;
 const MOST: usize = 64;
 
 struct Queued {
+    /// Whose transport holds nothing back.
+    writer: Py<FrameWriter>,
     descriptor: i32,
-    /// The transport of that socket, which holds nothing back.
-    transport: Py<PyAny>,
     frame: Py<PyBytes>,
 }
 
@@ -27,23 +28,15 @@ thread_local! {
     static PASS: RefCell<Vec<Queued>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many bytes wait for a socket.
-pub(super) fn queued_for(py: Python<'_>, descriptor: i32) -> usize {
-    PASS.with_borrow(|pass| {
-        let own = pass.iter().filter(|queued| queued.descriptor == descriptor);
-        own.map(|queued| queued.frame.as_bytes(py).len()).sum()
-    })
-}
-
 /// Adds a frame for a socket whose transport holds nothing back.
 pub(super) fn push(
+    writer: &Bound<'_, FrameWriter>,
     descriptor: i32,
-    transport: &Bound<'_, PyAny>,
     frame: &Bound<'_, PyBytes>,
 ) -> PyResult<()> {
     let queued = Queued {
+        writer: writer.clone().unbind(),
         descriptor,
-        transport: transport.clone().unbind(),
         frame: frame.clone().unbind(),
     };
     let waiting = PASS.with_borrow_mut(|pass| {
@@ -53,7 +46,7 @@ pub(super) fn push(
     if waiting < MOST {
         return Ok(());
     }
-    flush(transport.py())
+    flush(writer.py())
 }
 
 /// Writes what waits. What the system does not take goes to the transports.
@@ -72,9 +65,10 @@ pub(crate) fn flush(py: Python<'_>) -> PyResult<()> {
     let taken = py.detach(|| send_all(&writes));
     let mut flushed = Ok(());
     for (queued, taken) in pass.iter().zip(taken) {
-        let frame = queued.frame.bind(py);
+        let (writer, frame) = (queued.writer.get(), queued.frame.bind(py));
+        writer.note_flushed();
         if taken < frame.as_bytes().len() {
-            flushed = flushed.and(hand_over(queued.transport.bind(py), frame, taken));
+            flushed = flushed.and(hand_over(writer.transport(py), frame, taken));
         }
     }
     flushed

@@ -1,6 +1,6 @@
 //! One connection of a server whose WebSockets are asyncio transports: writes ready-made frames to it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -40,6 +40,8 @@ pub(crate) struct FrameWriter {
     /// Whether the transport has more than enough to write.
     is_held: AtomicBool,
     has_ended: AtomicBool,
+    /// How many bytes wait for the next pass.
+    queued: AtomicUsize,
 }
 
 impl FrameWriter {
@@ -61,33 +63,39 @@ impl FrameWriter {
     }
 
     /// As `write_now`, but a socket is written to with those of other connections.
-    pub(super) fn write_in_pass(&self, frame: &Bound<'_, PyBytes>) -> PyResult<bool> {
-        let py = frame.py();
-        let mut queued = self.queued(py);
-        if queued > MOST_QUEUED {
+    pub(super) fn write_in_pass(
+        slf: &Bound<'_, Self>,
+        frame: &Bound<'_, PyBytes>,
+    ) -> PyResult<bool> {
+        let (py, writer) = (slf.py(), slf.get());
+        if writer.queued.load(Ordering::Relaxed) > MOST_QUEUED {
             pass::flush(py)?;
-            queued = 0;
         }
-        if !self.takes_writes(py)? {
+        if !writer.takes_writes(py)? {
             return Ok(false);
         }
-        let transport = self.transport.bind(py);
         // Behind a frame that waits nothing has been given to the transport.
-        let descriptor = match self.descriptor {
-            Some(descriptor) if queued > 0 => Some(descriptor),
-            _ => self.free_descriptor(py)?,
+        let descriptor = match writer.descriptor {
+            Some(descriptor) if writer.queued.load(Ordering::Relaxed) > 0 => Some(descriptor),
+            _ => writer.free_descriptor(py)?,
         };
-        match descriptor {
-            Some(descriptor) => pass::push(descriptor, transport, frame)?,
-            None => pass::hand_over(transport, frame, 0)?,
-        }
+        let Some(descriptor) = descriptor else {
+            pass::hand_over(writer.transport(py), frame, 0)?;
+            return Ok(true);
+        };
+        let length = frame.as_bytes().len();
+        writer.queued.fetch_add(length, Ordering::Relaxed);
+        pass::push(slf, descriptor, frame)?;
         Ok(true)
     }
 
-    /// How many bytes wait for the next pass.
-    fn queued(&self, py: Python<'_>) -> usize {
-        self.descriptor
-            .map_or(0, |descriptor| pass::queued_for(py, descriptor))
+    /// Notes that nothing waits for the next pass.
+    pub(super) fn note_flushed(&self) {
+        self.queued.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn transport<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, PyAny> {
+        self.transport.bind(py)
     }
 
     /// Whether the connection is open and its client reads.
@@ -155,6 +163,7 @@ impl FrameWriter {
             thread: thread::current().id(),
             is_held: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
         })
     }
 

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
 use headrace_core::history::Stamp;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 
 use super::decode::decode;
 use super::kept::put_position;
+use super::prepared::Chosen;
 use super::snapshot::Snapshot;
 
 pub(super) struct Frame {
@@ -85,19 +86,16 @@ impl Frame {
     /// The frame with which receivers forward it; see `Snapshot::frame`.
     pub(super) fn frame<'py>(
         &self,
-        py: Python<'py>,
-        fields: &Bound<'py, PyDict>,
+        chosen: &Chosen<'_, 'py>,
         window: Option<u8>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         release_orphans();
         if let Some(decoded) = self.decoded.get() {
-            return decoded.frame(py, fields, window);
+            return decoded.frame(chosen, window);
         }
         // With its position: whoever does not forward it is given the same.
-        let decoded = self.decode(py)?;
-        self.decoded
-            .get_or_init(|| decoded)
-            .frame(py, fields, window)
+        let decoded = self.decode(chosen.py())?;
+        self.decoded.get_or_init(|| decoded).frame(chosen, window)
     }
 
     pub(super) fn is_of_type_of(&self, other: &Self) -> bool {

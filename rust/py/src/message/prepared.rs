@@ -10,11 +10,37 @@ use crate::errors::InvalidMessage;
 use crate::frames::{frame_of, is_compressed};
 use crate::once::intern;
 
+/// Which messages a receiver forwards, and which field of theirs.
+pub(crate) struct Chosen<'a, 'py> {
+    /// The key of a message by which it is chosen.
+    pub(crate) key: &'a Bound<'py, PyString>,
+    /// The values of it that are chosen, each with the field that holds the payload, or `None` of Python's.
+    pub(crate) fields: &'a Bound<'py, PyDict>,
+    /// The field for all of them, whatever that says.
+    pub(crate) field: Option<&'a Bound<'py, PyString>>,
+}
+
+impl<'py> Chosen<'_, 'py> {
+    pub(super) fn py(&self) -> Python<'py> {
+        self.key.py()
+    }
+
+    /// The field with the payload of a message with this value; `None` if it is not chosen.
+    fn field(&self, value: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let found = self.fields.get_item(value)?;
+        Ok(match self.field {
+            Some(field) if found.is_some() => Some(field.as_any().clone()),
+            _ => found,
+        })
+    }
+}
+
 /// What a frame is made of, and the frames that were made.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// The message's type.
-    kind: Py<PyString>,
+    /// The key of the message by which it was chosen, and the value.
+    key: Py<PyString>,
+    value: Py<PyString>,
     /// The name of the field with the payload, or `None` of Python's.
     field: Py<PyAny>,
     payload: Py<PyAny>,
@@ -32,22 +58,22 @@ struct Frames {
 }
 
 impl Prepared {
-    /// Prepares a message, if it is of one of these types and holds text or bytes in the field of its type.
+    /// Prepares a message, if it is chosen and holds text or bytes in its field.
     pub(super) fn new(
         message: &Bound<'_, PyAny>,
-        fields: &Bound<'_, PyDict>,
+        chosen: &Chosen<'_, '_>,
     ) -> PyResult<Option<Self>> {
         let py = message.py();
         let Ok(message) = message.cast_exact::<PyDict>() else {
             return Ok(None);
         };
-        let Some(kind) = message.get_item(intern!(py, "type"))? else {
+        let Some(value) = message.get_item(chosen.key)? else {
             return Ok(None);
         };
-        let Ok(kind) = kind.cast_into_exact::<PyString>() else {
+        let Ok(value) = value.cast_into_exact::<PyString>() else {
             return Ok(None);
         };
-        let Some(field) = fields.get_item(&kind)? else {
+        let Some(field) = chosen.field(&value)? else {
             return Ok(None);
         };
         let payload = if field.is_none() {
@@ -64,7 +90,8 @@ impl Prepared {
         };
         let is_compressed = is_compressed(&payload)?;
         Ok(is_compressed.map(|is_compressed| Self {
-            kind: kind.unbind(),
+            key: chosen.key.clone().unbind(),
+            value: value.unbind(),
             field: field.unbind(),
             payload: payload.unbind(),
             is_compressed,
@@ -108,7 +135,8 @@ impl Prepared {
 
     /// All that it holds of Python's.
     pub(super) fn into_objects(self) -> Vec<Py<PyAny>> {
-        let mut objects = vec![self.kind.into_any(), self.field, self.payload];
+        let mut objects = vec![self.key.into_any(), self.value.into_any()];
+        objects.extend([self.field, self.payload]);
         let mut frames = self.frames.into_inner();
         while let Some(one) = frames {
             objects.push(one.frame.into_any());
@@ -117,9 +145,13 @@ impl Prepared {
         objects
     }
 
-    /// Whether a consumer with these types and fields forwards the same payload; `None` if it does not forward the message.
-    pub(super) fn is_for(&self, fields: &Bound<'_, PyDict>) -> PyResult<Option<bool>> {
-        let field = fields.get_item(&self.kind)?;
+    /// Whether a receiver that chooses so forwards the same payload; `None` if it does not forward the
+    /// message. Who chooses by another key makes a frame of its own.
+    pub(super) fn is_for(&self, chosen: &Chosen<'_, '_>) -> PyResult<Option<bool>> {
+        if !self.key.is(chosen.key) {
+            return Ok(Some(false));
+        }
+        let field = chosen.field(self.value.bind(chosen.py()))?;
         field
             .map(|field| Ok(field.is(&self.field) || field.eq(&self.field)?))
             .transpose()

@@ -21,7 +21,7 @@ use super::limits::{MAX_CONTAINERS, MAX_DEPTH, POSITION, RESERVED};
 use super::plain::{
     bytes_of, check_reserved, dict_of, plain_dict, plain_int, plain_key, plain_text,
 };
-use super::prepared::Prepared;
+use super::prepared::{Chosen, Prepared};
 use crate::errors::{InvalidMessage, show, type_name};
 use crate::once::{Once, intern};
 
@@ -80,21 +80,21 @@ impl Snapshot {
         })
     }
 
-    /// The frame with which receivers with these types and fields forward it; `None` if they do not, or it has no payload.
+    /// The frame with which receivers that choose so forward it; `None` if they do not, or it has no payload.
     pub(super) fn frame<'py>(
         &self,
-        py: Python<'py>,
-        fields: &Bound<'py, PyDict>,
+        chosen: &Chosen<'_, 'py>,
         window: Option<u8>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let py = chosen.py();
         if let Some(prepared) = self.prepared.get() {
-            match prepared.is_for(fields)? {
+            match prepared.is_for(chosen)? {
                 Some(true) => return prepared.frame(py, window).map(Some),
                 Some(false) => {}
                 None => return Ok(None),
             }
         }
-        let Some(prepared) = Prepared::new(self.value.bind(py), fields)? else {
+        let Some(prepared) = Prepared::new(self.value.bind(py), chosen)? else {
             return Ok(None);
         };
         let frame = prepared.frame(py, window)?;

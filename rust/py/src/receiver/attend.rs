@@ -6,7 +6,8 @@
 //! with that as the value of its `await`. The loop has a turn after a message that may have started something, and
 //! when messages have been handled for about a millisecond.
 //!
-//! The attendant is called only while the task is parked and neither cancelled nor interrupted.
+//! The attendant is called only while the task is parked and neither cancelled nor interrupted. What is only written, by
+//! `Forward`, may still be written when the task has been cancelled and has not had its turn.
 
 use std::sync::atomic::Ordering;
 
@@ -26,10 +27,11 @@ impl InboxWaiter {
         let Some(attendant) = &waiter.attendant else {
             return Ok(false);
         };
-        let Some(context) = waiter.context_to_attend_in(py)? else {
+        if waiter.is_interrupted() || !waiter.park.knows_task() {
             return Ok(false);
-        };
+        }
         let registration = &waiter.registration;
+        let mut context = None;
         loop {
             let Some(envelope) = registration.slot.take() else {
                 return Ok(false);
@@ -37,6 +39,15 @@ impl InboxWaiter {
             let left = match forwarded(attendant.bind(py), &envelope.message) {
                 Ok(true) => Ok(PyBool::new(py, true).to_owned().into_any()),
                 Ok(false) => {
+                    // What needs no Python needs neither the task nor its context: they are not looked at for it.
+                    if context.is_none() {
+                        context = waiter.park.context(py)?;
+                    }
+                    let Some(context) = &context else {
+                        registration.slot.reset();
+                        let _ = registration.slot.fill(envelope);
+                        return Ok(false);
+                    };
                     let message = hand_out(py, registration.engine(), envelope);
                     message.and_then(|message| attended(context.bind(py), attendant, message))
                 }
@@ -84,14 +95,6 @@ impl InboxWaiter {
         let mut wakes = Wakes::default();
         add(&mut wakes, slf.py(), slf.clone().unbind());
         wakes.flush(slf.py()).map(|()| true)
-    }
-
-    /// The context of the task that is parked, if it is known, and the task has been neither cancelled nor interrupted.
-    fn context_to_attend_in(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if self.is_interrupted() {
-            return Ok(None);
-        }
-        self.park.context(py)
     }
 }
 
