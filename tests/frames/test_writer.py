@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 from websockets.protocol import CLOSING, OPEN
+from websockets.streams import StreamReader
 
 from headrace._core import FrameSend, FrameWriter
 from headrace._frames.uvicorn import _descriptor
@@ -193,6 +197,36 @@ class TestSend:
     async def test_text_that_utf_8_cannot_carry_is_refused(self, pair: Pair) -> None:
         with pytest.raises(UnicodeEncodeError):
             await FrameSend(pair.writer, refusing)({"type": "websocket.send", "text": "\ud800"})
+
+
+class Taking:
+    """The extension of a server that takes all frames."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def write(self, frame: bytes) -> bool:
+        self.taken.append(frame)
+        return True
+
+
+LENGTHS = st.sampled_from([0, 125, 126, 65_535, 65_536]) | st.integers(0, 300) | st.integers(65_500, 65_600)
+
+
+@pytest.mark.one_loop
+@given(length=LENGTHS, text=st.booleans(), letter=st.sampled_from("aü"))
+def test_a_frame_of_any_length_is_read_by_others(length: int, text: bool, letter: str) -> None:
+    data = (letter * length).encode()
+    frames = Taking()
+    FrameSend(frames, refusing)({"type": "websocket.send", **({"text": data.decode()} if text else {"bytes": data})})
+    (frame,) = frames.taken
+    reader = StreamReader()
+    reader.feed_data(frame)
+    reader.feed_eof()
+    with pytest.raises(StopIteration) as read:
+        next(Frame.parse(reader.read_exact, mask=False))
+    assert read.value.value == Frame(Opcode.TEXT if text else Opcode.BINARY, data)
+    assert frame == read.value.value.serialize(mask=False)
 
 
 async def refusing(message: Any) -> None:
