@@ -1,14 +1,18 @@
 """uvicorn's protocol for WebSockets, with the extension ``headrace.frames``."""
 
 import asyncio
+import logging
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import uvicorn
+from websockets.exceptions import NegotiationError
+from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
+from websockets.typing import ExtensionParameter
 
 from headrace._core import FrameWriter
 from headrace._frames.extension import EXTENSION
@@ -21,7 +25,9 @@ except ModuleNotFoundError as missing:
         "install a uvicorn from 0.40 on"
     ) from None
 
-__all__ = ["WebSocketProtocol", "check_shape"]
+__all__ = ["DeflateFactory", "WebSocketProtocol", "check_shape"]
+
+_logger = logging.getLogger("headrace.frames")
 
 _METHODS = ("__init__", "connection_lost", "receive", "run_asgi", "send")
 """What is called or overridden of uvicorn's class."""
@@ -58,6 +64,34 @@ def check_shape(protocol: Any) -> None:
 
 check_shape(WebSocketsSansIOProtocol)
 
+_LEAST_WINDOW_BITS = 9
+
+
+class DeflateFactory(ServerPerMessageDeflateFactory):
+    """permessage-deflate whose messages are each compressed by themselves, so that all clients may get the same.
+
+    Args:
+        like: The one whose settings count otherwise.
+    """
+
+    def __init__(self, like: ServerPerMessageDeflateFactory) -> None:
+        vars(self).update(vars(like))
+        self.server_no_context_takeover = True
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        """Accept or decline what a client offers.
+
+        Raises:
+            NegotiationError: It is declined: also a window of 8 bits, which zlib cannot make. websockets below 17 has
+                accepted it, and made one of 9.
+        """
+        answer, deflate = super().process_request_params(params, accepted_extensions)
+        if deflate.local_max_window_bits < _LEAST_WINDOW_BITS:
+            raise NegotiationError("unsupported server_max_window_bits = 8, use 9")
+        return answer, deflate
+
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's own protocol for WebSockets, which writes ready-made frames too.
@@ -71,13 +105,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the protocol of a connection; the arguments are uvicorn's."""
         super().__init__(*args, **kwargs)
-        for factory in self.conn.available_extensions or ():
-            if isinstance(factory, ServerPerMessageDeflateFactory):
-                # Each message is compressed by itself, so that all clients may get the same.
-                factory.server_no_context_takeover = True
+        self.conn.available_extensions = [
+            DeflateFactory(factory) if isinstance(factory, ServerPerMessageDeflateFactory) else factory
+            for factory in self.conn.available_extensions or ()
+        ]
 
     def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application, which finds the extension in its scope."""
+        try:
+            self._offer_frames()
+        except Exception:
+            # uvicorn calls this while it reads: an exception would leave it with a connection that nobody ends.
+            _logger.exception("a WebSocket is served without headrace.frames, because that failed")
+        return super().run_asgi()
+
+    def _offer_frames(self) -> None:
         negotiated = self.conn.extensions
         if all(isinstance(extension, PerMessageDeflate) for extension in negotiated):
             window_bits = _window_bits(negotiated[0]) if len(negotiated) == 1 else None
@@ -86,7 +128,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             )
             extensions: Any = self.scope["extensions"]
             extensions[EXTENSION] = self._headrace_frames
-        return super().run_asgi()
 
     def pause_writing(self) -> None:
         """Hold back all who send: the client does not read."""
