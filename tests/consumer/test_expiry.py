@@ -302,6 +302,59 @@ class TestHook:
         assert client.sent[1:] == [CLOSED]
         assert counted(Busy) == (1, 1, 0)
 
+    @pytest.mark.parametrize("is_method", [False, True])
+    async def test_a_handler_that_has_renewed_it_may_be_at_work_for_longer(
+        self, wire: "MakeWire", forward_to: ForwardTo, is_method: bool
+    ) -> None:
+        class Set(Timed):
+            """Sets another time while it is at work."""
+
+        class Asked(Timed):
+            until = 10
+
+            def expires_at(self) -> float:
+                return START + self.until
+
+        consumer = Asked() if is_method else Set()
+        client = wire(consumer)
+        client.connect(*([] if is_method else ["10"]), "wait")
+        await settle()
+        await forward_to(10.1)
+        if isinstance(consumer, Asked):
+            consumer.until = 100
+        else:
+            consumer.expires_at = START + 100
+        await forward_to(20.2)
+        await settle()
+        assert len(client.sent) == 1
+        consumer.gate.set()
+        await settle()
+        assert len(client.sent) == 1
+        await forward_to(100.1)
+        assert client.sent[1:] == [CLOSED]
+        client.leave()
+        await client.end()
+        assert counted(type(consumer)) == (1, 0, 0)
+
+    async def test_a_method_that_says_a_time_that_has_passed_at_once_does_not_excuse_a_hook_that_hangs(
+        self, wire: "MakeWire", forward_to: ForwardTo
+    ) -> None:
+        class Passed(Timed):
+            async def expires_at(self) -> float:
+                return START - 1
+
+            async def on_expire(self) -> None:
+                await asyncio.Event().wait()
+
+        client = wire(Passed())
+        client.connect()
+        await settle()
+        assert len(client.sent) == 1
+        await forward_to(10.1)
+        await client.end()
+        assert client.sent[1:] == [CLOSED]
+        assert counted(Passed) == (1, 1, 0)
+
     async def test_a_method_that_raises_or_says_no_time_closes_the_socket(self, wire: "MakeWire") -> None:
         class Broken(Timed):
             def expires_at(self) -> Any:

@@ -192,6 +192,51 @@ class TestHook:
         assert server.stats().errors == 1
         assert any("on_expire() did not end in 10 s" in text for text in caplog.messages)
 
+    async def test_one_that_has_set_another_time_may_be_at_work_for_longer(
+        self, client: Client, forward_to: Any
+    ) -> None:
+        gate = asyncio.Event()
+
+        class Slow(Timed):
+            async def on_expire(self) -> None:
+                self.expires_at = START + 100
+                await gate.wait()
+                await self.async_send("done")
+
+        server = await client.connects(Slow)
+        client.says(10)
+        await settle()
+        await forward_to(10.1)
+        await forward_to(20.2)
+        await forward_to(30.3)
+        assert len(client.sent) == 1
+        gate.set()
+        await settle()
+        assert client.heard == ["done"]
+        assert server.stats().errors == 0
+        await client.leaves()
+
+    async def test_a_method_is_not_asked_again_and_again_while_the_hook_is_at_work(
+        self, client: Client, forward_to: Any
+    ) -> None:
+        called: list[str] = []
+
+        class Passed(Noting):
+            async def expires_at(self) -> float:
+                called.append("asked")
+                return START - 1
+
+            async def on_expire(self) -> None:
+                called.append("told")
+                await asyncio.Event().wait()
+
+        await client.connects(Passed)
+        await settle()
+        assert called == ["asked", "told"]
+        await forward_to(10.1)
+        assert client.sent[1:] == [CLOSED]
+        await client.ends()
+
     async def test_a_plain_hook_closes_from_its_thread(self, client: Client, forward_to: Any) -> None:
         class Plain(Timed):
             def on_expire(self) -> None:

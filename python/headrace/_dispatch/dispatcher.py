@@ -223,6 +223,17 @@ class Dispatcher:
         ending.stop_timer()
         if self._has_ended or self._task is None:
             return
+        if not self._session.closed and (asking := ending.is_due_late(self._session)) is not None:
+            ending.closing = asyncio.ensure_future(self._cut_off_if_due(asking, ending, seconds))
+        else:
+            self._cut_off(ending, seconds)
+
+    async def _cut_off_if_due(self, asking: Coroutine[Any, Any, bool], ending: Ending, seconds: float) -> None:
+        """Close the connection, unless the reason for its end holds no longer."""
+        if await asking and not self._has_ended and self._task is not None:
+            self._cut_off(ending, seconds)
+
+    def _cut_off(self, ending: Ending, seconds: float) -> None:
         session, consumer = self._session, self._consumer
         _logger.error(
             "%s at %r: %s() did not come to its end in %s s, so its connection is closed without it",

@@ -1,6 +1,7 @@
 """Reasons to end a consumer that do not come from its client: each calls a hook, and closes what that leaves open."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from headrace._dispatch.incoming import Idle
@@ -47,6 +48,10 @@ class Ending(Idle):
         """Tell whether the reason holds still, before the hook is called and after it."""
         return True
 
+    def is_due_late(self, session: _Session) -> Coroutine[Any, Any, bool] | None:
+        """Return what tells whether a consumer that has not ended in time is to be cut off; None if it is."""
+        return None
+
     async def call(self, session: _Session, consumer: Any) -> None:
         """Call the hook."""
         await session.call_hook(consumer, self.hook)
@@ -79,6 +84,10 @@ class Expired(Ending):
     async def is_due(self, session: _Session) -> bool:
         """Tell whether the time has come, before the hook is called and after it."""
         return await self._expiry.is_due(session.ask)
+
+    def is_due_late(self, session: _Session) -> Coroutine[Any, Any, bool] | None:
+        """Return what tells whether a consumer that has not ended in time is to be cut off; None if it is."""
+        return self._expiry.is_due_in_time(session.ask)
 
 
 def drained() -> Ending:

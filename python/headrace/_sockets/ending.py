@@ -5,8 +5,7 @@ The hook has a task of its own, as a hook of the client's frames may be at work 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT
@@ -87,21 +86,17 @@ def _start(ending: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
 
 
 async def _expire(connection: _Connection, expiry: Expiry) -> None:
-    is_due = partial(expiry.is_due, connection.call_method)
-    await _end(connection, "on_expire", NOT_LOGGED_IN, END_SECONDS, is_due)
+    await _end(connection, "on_expire", NOT_LOGGED_IN, END_SECONDS, expiry)
 
 
-async def _end(
-    connection: _Connection,
-    hook: str,
-    code: int,
-    seconds: float | None,
-    is_due: Callable[[], Coroutine[Any, Any, bool]] | None,
-) -> None:
-    calling = asyncio.ensure_future(_call(connection, hook, is_due))
+async def _end(connection: _Connection, hook: str, code: int, seconds: float | None, expiry: Expiry | None) -> None:
+    calling = asyncio.ensure_future(_call(connection, hook, expiry))
     # Not with a timeout around it: a hook in a thread keeps its task, however it is cancelled.
     try:
         await asyncio.wait({calling}, timeout=seconds)
+        while not calling.done() and expiry is not None and not await expiry.is_due_in_time(connection.call_method):
+            # It has set a later time, and is at work still.
+            await asyncio.wait({calling}, timeout=seconds)
     finally:
         calling.cancel()
     if not calling.done() and seconds is not None:
@@ -110,13 +105,17 @@ async def _end(
         await connection.close_with(code)
 
 
-async def _call(connection: _Connection, hook: str, is_due: Callable[[], Coroutine[Any, Any, bool]] | None) -> bool:
+async def _call(connection: _Connection, hook: str, expiry: Expiry | None) -> bool:
     """Call the hook, if that is due; tell whether the socket is to be closed behind it."""
+
+    async def is_due() -> bool:
+        return expiry is None or await expiry.is_due(connection.call_method)
+
     try:
-        if not connection.is_open() or (is_due is not None and not await is_due()):
+        if not connection.is_open() or not await is_due():
             return False
         await connection.call_hook(hook)
-        return is_due is None or (connection.is_open() and await is_due())
+        return expiry is None or (connection.is_open() and await is_due())
     except Exception:
         connection.note_failure(hook)
         return True

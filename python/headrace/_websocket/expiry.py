@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from headrace._websocket.closing import CLOSE_TIMEOUT
+
 __all__ = ["ExpiresAt", "Expiry", "of_instance"]
 
 LOOK = 600.0
@@ -70,8 +72,21 @@ class Expiry:
         if (method := self.ask) is not None:
             at = _checked("what expires_at() returns", await ask(method))
             if self.ask is not None:  # else one was set meanwhile
-                self.set(at)
+                self.at = at
+                # One that is over has been told already.
+                if not self.is_over():
+                    self._rearm()
         return self.is_over()
+
+    async def is_due_in_time(self, ask: Callable[[Any], Awaitable[Any]]) -> bool:
+        """Do what ``is_due`` does; if the method fails it is due, and if it is late what it said last counts."""
+        asking = asyncio.ensure_future(self.is_due(ask))
+        # Not with a timeout around it: a method in a thread keeps its task, however it is cancelled.
+        await asyncio.wait({asking}, timeout=CLOSE_TIMEOUT)
+        if not asking.done():
+            asking.cancel()
+            return self.is_over()
+        return asking.cancelled() or asking.exception() is not None or asking.result()
 
     def end(self) -> None:
         """Wait no longer: the connection has ended."""

@@ -306,7 +306,7 @@ class WebsocketSession(Session):
             return
         expiry.watch(self.loop, lambda: incoming.end(Expired(expiry), END_SECONDS))
         if expiry.ask is not None:
-            incoming.end(Expired(expiry), None)
+            incoming.end(Expired(expiry), END_SECONDS)
 
     def end_life(self, consumer: Any) -> None:
         """Wait for no ``expires_at`` any more."""
