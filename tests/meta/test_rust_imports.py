@@ -17,7 +17,7 @@ RANKS = {
     "core": [
         ["clock", "engine", "glob", "name", "overflow", "shrink", "sync", "websocket"],
         ["config", "error", "expiry", "message"],
-        ["handoff", "history"],
+        ["handoff", "history", "presence"],
         ["fanout"],
         ["memory"],
         ["redis::fault", "redis::meter", "redis::notice", "redis::plain", "redis::random"],

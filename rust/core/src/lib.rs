@@ -23,6 +23,7 @@ pub mod memory;
 pub mod message;
 pub mod name;
 mod overflow;
+pub mod presence;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod shrink;
