@@ -38,7 +38,7 @@ RANKS = {
         ["errors", "event_loop", "sleep"],
         ["arguments", "message", "park"],
         ["receiver", "reply"],
-        ["inbox"],
+        ["inbox", "presence"],
         ["layer"],
         ["redis", "start"],
         ["lib"],

@@ -23,6 +23,9 @@
 //! that is added with a position gets every message behind it, once and in order, before those that are sent later; or the
 //! answer that not all are there, and none of them. What is replayed counts as sent, and does not count against the capacity.
 //!
+//! **Present.** Who is present in a group is kept beside its members ([`presence`](crate::presence)), and ends with the membership.
+//! What changes is told to the members as messages, gathered for a while; a list and the diffs behind it have no hole.
+//!
 //! **Flushed.** Messages, memberships and histories are gone when `flush` returns. Receivers that waited go on waiting.
 //!
 //! **Closed.** Every operation but `flush` and `close` is refused, and all waiters are returned for the caller to wake.
@@ -68,6 +71,14 @@ pub struct LayerStats {
     pub history_bytes: usize,
     /// Groups whose history was dropped because all together were over that bound.
     pub history_evicted: u64,
+    /// Entries of those who are present in groups, with those whose leave is not told yet.
+    pub presence_entries: usize,
+    /// Diffs of who is present that were told.
+    pub presence_diffs: u64,
+    /// Those of them that had counts alone, because the list was too long.
+    pub presence_hidden: u64,
+    /// Changes of other processes that were dropped because a later one was there.
+    pub presence_outdated: u64,
 }
 
 /// A reading of one channel. The counters begin anew when a channel that was gone comes back.

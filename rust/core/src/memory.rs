@@ -5,12 +5,14 @@
 //! foreign code and never waits. Whatever foreign code could run when a message or a waiter is dropped (a
 //! finaliser that sends, for instance) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
+mod bell;
 mod channels;
 #[cfg(feature = "redis")]
 mod counted;
 mod group;
 mod history;
 mod mailbox;
+mod presence;
 mod readings;
 mod replays;
 mod state;
@@ -19,6 +21,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::bell::Bell;
 use self::channels::ChannelKey;
 use self::mailbox::{Bound, Offer};
 use self::state::State;
@@ -45,6 +48,7 @@ pub struct MemoryEngine<M, W, C> {
     alarmed: AtomicBool,
     /// Drops the waiters that are not needed any more; called without the lock.
     drop_waiters: fn(Vec<W>),
+    bell: Bell,
 }
 
 /// The answer to a receive.
@@ -67,6 +71,7 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
             config,
             alarmed: AtomicBool::new(false),
             drop_waiters: drop,
+            bell: Bell::default(),
         }
     }
 
@@ -91,13 +96,19 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         let mut state = self.state.lock();
         let now = self.clock.now();
         state.sweep(now, self.config.expiry);
+        state.note_left(now);
         let result = operation(&mut state, now);
+        state.note_left(now);
         let dropped = state.end_operation();
         if state.has_alarms() {
             self.alarmed.store(true, Ordering::Release);
         }
+        let is_due_earlier = state.take_due_earlier();
         drop(state);
         self.drop_unlocked(dropped);
+        if is_due_earlier {
+            self.bell.ring();
+        }
         result
     }
 
@@ -388,9 +399,10 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
     /// # Errors
     /// The name is invalid, or the engine is closed.
     pub fn close_channel(&self, channel: &str) -> Result<(), Error> {
-        self.with(|state, _| {
+        self.with(|state, now| {
             if let Some(channel) = state.find_open(channel)? {
                 state.groups.leave_all(channel);
+                state.note_left(now);
                 state.disown(channel);
                 state.empty(channel);
                 state.forget_channel(channel);

@@ -24,7 +24,7 @@ mod presences;
 mod rules;
 mod table;
 
-pub use diff::{Diff, KeyDiff, Scope, Turn};
+pub use diff::{Counts, Diff, KeyDiff, Scope, Turn};
 pub use presences::{Listing, OwnChange, PresenceStats, Presences};
 pub use rules::{PresenceRule, PresenceRules};
-pub use table::{Arrival, Counts, ForeignEntry, Owner, Table};
+pub use table::{Arrival, ForeignEntry, Owner, Table};

@@ -24,12 +24,16 @@ pub(crate) struct Groups {
     /// The memberships of each channel, at the channel's key.
     joined: Vec<Vec<u32>>,
     expiry: ExpiryList,
+    /// Memberships that have ended in groups with a presence, until the caller takes them.
+    left: Vec<(Arc<str>, ChannelKey)>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Group {
     name: Arc<str>,
     members: Vec<Member>,
+    /// Whether a member was present, so that its end is to be noted.
+    has_presence: bool,
     pub(crate) sends: u64,
     pub(crate) delivered: u64,
     pub(crate) dropped_full: u64,
@@ -101,6 +105,22 @@ impl Groups {
             self.expiry.arm(membership, deadline);
         }
         is_new
+    }
+
+    /// Notes from now on which memberships of a group end.
+    pub(crate) fn note_ends_of(&mut self, group: u32) {
+        self.records[group as usize].has_presence = true;
+    }
+
+    /// Whether memberships have ended in groups with a presence.
+    #[inline]
+    pub(crate) fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// Those, by the name of the group.
+    pub(crate) fn take_left(&mut self) -> Vec<(Arc<str>, ChannelKey)> {
+        std::mem::take(&mut self.left)
     }
 
     fn is_overdue(&self, membership: u32, now: Moment) -> bool {
@@ -191,7 +211,11 @@ impl Groups {
         self.expiry.disarm(membership);
         self.index.remove(&(group, channel));
 
-        let members = &mut self.records[group as usize].members;
+        let record = &mut self.records[group as usize];
+        if record.has_presence {
+            self.left.push((Arc::clone(&record.name), channel));
+        }
+        let members = &mut record.members;
         members.swap_remove(in_group as usize);
         members.shrink_if_sparse();
         if let Some(moved) = members.get(in_group as usize) {
@@ -329,6 +353,7 @@ impl Group {
         Self {
             name,
             members: Vec::new(),
+            has_presence: false,
             sends: 0,
             delivered: 0,
             dropped_full: 0,

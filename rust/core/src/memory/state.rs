@@ -1,5 +1,6 @@
 //! The state behind the memory engine's lock: pure bookkeeping, one caller at a time.
 
+mod presence;
 mod reading;
 mod replaying;
 mod sweep;
@@ -21,6 +22,7 @@ use crate::history::Histories;
 use crate::message::{ByteSize, Envelope};
 use crate::name::{check_channel, check_group};
 use crate::overflow::Overflow;
+use crate::presence::Presences;
 
 pub(crate) struct State<M, W> {
     channels: Channels<M, W>,
@@ -41,6 +43,8 @@ pub(crate) struct State<M, W> {
     alarms: Vec<W>,
     /// The newest messages of groups. None if no group of the layer has a history.
     histories: Option<Box<Histories<M>>>,
+    /// Who is present in groups. None if no group of the layer has a presence.
+    presences: Option<Box<Presences>>,
 }
 
 impl<M: Clone + ByteSize, W> State<M, W> {
@@ -57,6 +61,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             retired: Vec::new(),
             alarms: Vec::new(),
             histories: None,
+            presences: None,
         }
     }
 
@@ -416,6 +421,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
 
     pub(crate) fn flush(&mut self) {
         self.clear_histories();
+        self.clear_presences();
         self.groups.clear();
         for channel in self.channels.keys() {
             self.empty(channel);

@@ -20,6 +20,7 @@ const FINAL: u64 = 1_000_000;
 mod final_messages;
 mod history;
 mod model;
+mod presence;
 
 type Engine = MemoryEngine<u64, u64, Arc<ManualClock>>;
 

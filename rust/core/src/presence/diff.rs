@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::msgpack::{array, map, number, text};
-use super::table::Counts;
 
 /// What changed in the list of a group between two versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +17,15 @@ pub struct Diff {
     pub version: u64,
     /// The version of the list that it follows. Whoever has an older one has missed something.
     pub previous: u64,
+}
+
+/// How many are there, as it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys with an entry.
+    pub keys: usize,
+    /// Entries.
+    pub channels: usize,
 }
 
 /// Of what a diff tells.

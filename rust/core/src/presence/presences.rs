@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::diff::Diff;
+use super::diff::{Counts, Diff, Scope};
 use super::rules::{PresenceRule, PresenceRules};
-use super::table::{Arrival, Counts, ForeignEntry, Owner, Table};
+use super::table::{Arrival, ForeignEntry, Owner, Table};
 use crate::clock::Moment;
 use crate::shrink::Shrink;
 
@@ -24,6 +24,8 @@ pub struct Presences {
     version: u64,
     /// The channels of this process whose entries changed; `None` if nobody wants to know.
     own: Option<Vec<(Arc<str>, Arc<str>)>>,
+    /// Whether the first of all is due earlier than it was when this was last asked.
+    is_due_earlier: bool,
     totals: PresenceStats,
 }
 
@@ -85,6 +87,7 @@ impl Presences {
             due: BTreeSet::new(),
             version: 0,
             own: None,
+            is_due_earlier: false,
             totals: PresenceStats::default(),
         }
     }
@@ -288,6 +291,11 @@ impl Presences {
         self.due.first().map(|(moment, _)| *moment)
     }
 
+    /// Whether that has become earlier since this was last asked.
+    pub fn take_due_earlier(&mut self) -> bool {
+        std::mem::take(&mut self.is_due_earlier)
+    }
+
     /// What is to be told now of one group; `None` if there is nothing left. To be called until then.
     pub fn tell(&mut self, now: Moment) -> Option<(Arc<str>, Arc<PresenceRule>, Diff)> {
         while let Some(&(_, place)) = self.due.first().filter(|(moment, _)| *moment <= now) {
@@ -302,7 +310,7 @@ impl Presences {
             self.arm(place);
             if let Some(diff) = diff {
                 self.totals.diffs += 1;
-                self.totals.hidden += u64::from(diff.scope == super::diff::Scope::Counts);
+                self.totals.hidden += u64::from(diff.scope == Scope::Counts);
                 return Some((name, rule, diff));
             }
         }
@@ -392,6 +400,7 @@ impl Presences {
                 self.due.remove(&(before, place));
             }
             if let Some(due) = due {
+                self.is_due_earlier |= self.due.first().is_none_or(|(first, _)| due < *first);
                 self.due.insert((due, place));
             }
             group.due = due;

@@ -17,6 +17,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
 pub use self::foreign::{Arrival, ForeignEntry};
+use super::diff::Counts;
 use super::rules::PresenceRule;
 use crate::clock::Moment;
 
@@ -40,15 +41,6 @@ impl Owner {
     pub fn is_here(self) -> bool {
         self.0.is_none()
     }
-}
-
-/// How many are there, as it was told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Keys with an entry.
-    pub keys: usize,
-    /// Entries.
-    pub channels: usize,
 }
 
 /// The entries of one group.

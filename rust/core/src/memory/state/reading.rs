@@ -17,6 +17,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
 
     pub(crate) fn stats(&mut self, now: Moment) -> LayerStats {
         let history = self.history_stats(now);
+        let presence = self.presence_stats();
         LayerStats {
             channels: self.channels.held(),
             groups: self.groups.len(),
@@ -24,6 +25,10 @@ impl<M: Clone + ByteSize, W> State<M, W> {
             history_messages: history.messages,
             history_bytes: history.bytes,
             history_evicted: history.evicted,
+            presence_entries: presence.entries,
+            presence_diffs: presence.diffs,
+            presence_hidden: presence.hidden,
+            presence_outdated: presence.outdated,
             ..self.totals
         }
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::{Counts, Key, NONE, Stage, Table, place};
+use super::{Key, NONE, Stage, Table, place};
 use crate::clock::Moment;
-use crate::presence::diff::{Diff, KeyDiff, Scope, Turn};
+use crate::presence::diff::{Counts, Diff, KeyDiff, Scope, Turn};
 use crate::presence::msgpack::{array, map, text};
 use crate::shrink::{Shrink, is_sparse};
 
