@@ -17,6 +17,7 @@ from headrace._core import ChannelStats, GroupStats, Inbox, LayerStats, LinkStat
 from headrace._dispatch import ConsumerStats
 from headrace._drain import drain, drain_on_sigterm, is_draining
 from headrace._layers.histories import History
+from headrace._layers.presences import Presence
 from headrace._layers.redis import Gap, RedisStats
 from headrace._public import name_publicly as _name_publicly
 from headrace.consumer import AsyncConsumer, SyncConsumer, consumer_stats
@@ -101,6 +102,7 @@ __all__ = [
     "LayerUnavailable",
     "LinkStats",
     "MessageTooLarge",
+    "Presence",
     "ProtocolTypeRouter",
     "RedisChannelLayer",
     "RedisStats",

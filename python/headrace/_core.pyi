@@ -382,6 +382,10 @@ class LayerStats:
         history_messages: int,
         history_bytes: int,
         history_evicted: int,
+        presence_entries: int,
+        presence_diffs: int,
+        presence_hidden: int,
+        presence_outdated: int,
     ) -> LayerStats: ...
     def __repr__(self, /) -> str: ...
     @property
@@ -454,6 +458,26 @@ class LayerStats:
     def memberships(self, /) -> int:
         """
         Memberships of channels in groups.
+        """
+    @property
+    def presence_diffs(self, /) -> int:
+        """
+        Diffs of who is present that were told; each goes to all members of a group.
+        """
+    @property
+    def presence_entries(self, /) -> int:
+        """
+        Channels that are present in groups, with those whose leave is not told yet.
+        """
+    @property
+    def presence_hidden(self, /) -> int:
+        """
+        Diffs that named nobody, because more than `max` were present.
+        """
+    @property
+    def presence_outdated(self, /) -> int:
+        """
+        Changes of other processes that were dropped because a later one was known.
         """
     @property
     def returned(self, /) -> int:
@@ -749,6 +773,26 @@ class MemoryLayer:
     def look(_channel: str, _most: int) -> Reply | None:
         """
         Have up to so many messages come here. They are here.
+        """
+    def presence(self, /, group: str) -> "tuple[dict[str, list[dict[str, object]]], int, int, int, bool]":
+        """
+        Who is present in a group, the version of that, how many keys and channels they are, and whether there are too many to be named.
+        """
+    def presence_add(self, /, group: str, channel: str, key: str, meta: Mapping[str, object]) -> None:
+        """
+        Put a channel of this process in a group, and show it there under a key.
+        """
+    def presence_count(self, /, group: str) -> tuple[int, int]:
+        """
+        How many keys and channels are present in a group.
+        """
+    def presence_discard(self, /, group: str, channel: str) -> None:
+        """
+        Show a channel no longer in a group.
+        """
+    def presence_update(self, /, group: str, channel: str, meta: Mapping[str, object]) -> bool:
+        """
+        Give a channel another meta; tell whether it is present.
         """
     def receive(self, /, channel: str) -> Any:
         """

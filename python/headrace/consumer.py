@@ -14,6 +14,8 @@ from headrace._dispatch import (
     GRACE_SECONDS,
     ConsumerStats,
     Dispatcher,
+    PresentDispatcher,
+    PresentResumingDispatcher,
     ResumingDispatcher,
     Session,
     Shared,
@@ -273,8 +275,14 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
             log_failure(consumer, message["type"], error)
             return None
     direct = getattr(consumer.dispatch, "__func__", None) is _DISPATCH
-    if session.shared.resumes:
+    shared = session.shared
+    if shared.resumes:
         session.begin_resuming(consumer)
+    if shared.presents:
+        session.begin_presence(consumer)
+        present = PresentResumingDispatcher if shared.resumes else PresentDispatcher
+        return present(consumer, session, direct)
+    if shared.resumes:
         return ResumingDispatcher(consumer, session, direct)
     return Dispatcher(consumer, session, direct)
 

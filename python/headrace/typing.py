@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from headrace._core import ChannelStats, GroupStats, LayerStats, SendReport
     from headrace._layers.histories import History
+    from headrace._layers.presences import Presence
     from headrace._layers.redis_stats import RedisStats
     from headrace._layers.subscription import Subscription
 
@@ -180,6 +181,44 @@ class ChannelLayer(Protocol):
 
     def group_history_sync(self, group: str, since: str | None = None, limit: int = 100) -> "History":
         """Do what ``group_history`` does."""
+
+    # Who is present in groups.
+
+    async def presence_add(self, group: str, channel: str, *, key: str, meta: Mapping[str, Any] | None = None) -> None:
+        """Put a channel of this process in a group, and show it there under a key."""
+
+    async def presence_update(self, group: str, channel: str, *, meta: Mapping[str, Any]) -> bool:
+        """Give a channel that is present another meta; tell whether it is present."""
+
+    async def presence_discard(self, group: str, channel: str) -> None:
+        """Show a channel no longer in a group, of which it stays a member."""
+
+    async def presence(self, group: str) -> "Presence":
+        """Read who is present in a group, as its members were told last."""
+
+    async def presence_count(self, group: str) -> tuple[int, int]:
+        """Count the keys and the channels that are present in a group."""
+
+    async def group_count_everywhere(self, group: str) -> int:
+        """Count the channels of a group in all processes, if the setting ``counted`` names it."""
+
+    def presence_add_sync(self, group: str, channel: str, *, key: str, meta: Mapping[str, Any] | None = None) -> None:
+        """Do what ``presence_add`` does."""
+
+    def presence_update_sync(self, group: str, channel: str, *, meta: Mapping[str, Any]) -> bool:
+        """Do what ``presence_update`` does."""
+
+    def presence_discard_sync(self, group: str, channel: str) -> None:
+        """Do what ``presence_discard`` does."""
+
+    def presence_sync(self, group: str) -> "Presence":
+        """Do what ``presence`` does."""
+
+    def presence_count_sync(self, group: str) -> tuple[int, int]:
+        """Do what ``presence_count`` does."""
+
+    def group_count_everywhere_sync(self, group: str) -> int:
+        """Do what ``group_count_everywhere`` does."""
 
     # From any thread, with or without a loop.
 

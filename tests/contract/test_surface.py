@@ -18,6 +18,7 @@ MakeLayer = Callable[..., Any]
 COROUTINES = [
     *("send", "receive", "new_channel", "group_add", "group_close", "group_discard", "group_send", "flush", "close"),
     *("send_many", "group_send_many", "receive_many", "group_position", "group_history"),
+    *("presence", "presence_add", "presence_update", "presence_discard", "presence_count", "group_count_everywhere"),
 ]
 # Of layers that have a server.
 CONNECTED = ["close_pools", "connect"]

@@ -28,7 +28,7 @@ RANKS = [
     [
         *("headrace._layers.absent", "headrace._layers.arguments", "headrace._layers.inbox"),
         *("headrace._layers.overrides", "headrace._layers.registry", "headrace._layers.siblings"),
-        "headrace._layers.histories",
+        *("headrace._layers.histories", "headrace._layers.presences"),
         "headrace._layers.views",
     ],
     [
@@ -36,7 +36,7 @@ RANKS = [
         "headrace._websocket.codes",
         "headrace._websocket.handshake",
         *("headrace._websocket.lane", "headrace._websocket.phase", "headrace._websocket.rate"),
-        *("headrace._websocket.read_ahead", "headrace._websocket.resume"),
+        *("headrace._websocket.presence", "headrace._websocket.read_ahead", "headrace._websocket.resume"),
     ],
     ["headrace._websocket.expiry", "headrace._websocket.grace"],
     [
@@ -68,6 +68,7 @@ RANKS = [
     ["headrace._dispatch.session"],
     ["headrace._dispatch.dispatcher"],
     ["headrace._dispatch.resuming"],
+    ["headrace._dispatch.present"],
     ["headrace._dispatch"],
     ["headrace._frames.uvicorn", "headrace.consumer", "headrace._sockets.keys"],
     ["headrace._frames.gunicorn", "headrace.uvicorn"],
@@ -76,7 +77,7 @@ RANKS = [
         *("headrace._sockets.backend", "headrace._sockets.later", "headrace._sockets.loop"),
         *("headrace._sockets.nobody", "headrace._sockets.stats", "headrace._sockets.topics", "headrace._sockets.turns"),
     ],
-    ["headrace._sockets.mailbox", "headrace._sockets.payload"],
+    ["headrace._sockets.mailbox", "headrace._sockets.payload", "headrace._sockets.presence"],
     ["headrace._sockets.hooks", "headrace._sockets.hub"],
     ["headrace._sockets.broadcaster", "headrace._sockets.outgoing"],
     ["headrace._sockets.ending", "headrace._sockets.incoming"],

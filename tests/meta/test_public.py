@@ -17,7 +17,7 @@ PUBLIC = {
         ChannelNameRouter ChannelStats ConnectionClosed ConsumerStats DEFAULT_CHANNEL_LAYER DenyConnection
         ForeignChannel Gap GroupStats HeadraceError History ImproperlyConfigured InMemoryChannelLayer Inbox
         InvalidChannelLayerError InvalidMessage JsonWebsocketConsumer LayerClosed LayerError LayerStats
-        LayerUnavailable LinkStats MessageTooLarge ProtocolTypeRouter RedisChannelLayer RedisStats
+        LayerUnavailable LinkStats MessageTooLarge Presence ProtocolTypeRouter RedisChannelLayer RedisStats
         RequestAborted RequestTimeout SendReport SocketStats StopConsumer SyncConsumer URLRouter
         WebsocketConsumer __version__ async_to_sync channel_layers configure consumer_stats
         database_sync_to_async drain drain_on_sigterm encode_once get_channel_layer group_name include

@@ -27,7 +27,7 @@ from headrace.testing import ConnectionRejected, HttpCommunicator, WebsocketComm
 class Knows(BaseMiddleware):
     def __init__(self, inner, name, id=7):
         super().__init__(inner)
-        self.user = SimpleNamespace(username=name, id=id, is_authenticated=name is not None)
+        self.user = SimpleNamespace(username=name, id=id, pk=id, is_authenticated=name is not None)
 
     async def __call__(self, scope, receive, send):
         return await super().__call__({**scope, "user": self.user}, receive, send)
@@ -255,6 +255,23 @@ async with WebsocketCommunicator(Knows(Online, "ada"), "/") as first:
         assert await bob.receive_nothing()
     assert await first.receive_json_from() == {"online": ["ada"]}
 assert not connections
+""",
+    ),
+    "how-to/presence.md": Around(
+        before="""
+from headrace import BaseSocketServer, InMemoryChannelLayer, ProtocolTypeRouter, URLRouter, configure, path
+from headrace import AsyncJsonWebsocketConsumer, get_channel_layer
+""",
+        after=USERS
+        + """
+layer = get_channel_layer()
+async with WebsocketCommunicator(Knows(application, "ada"), "/ws/tea/") as ada:
+    assert (await ada.receive_json_from())["scope"] == "full"
+    joined = await ada.receive_json_from()
+    assert joined["scope"] == "changes"
+    assert list(joined["joins"].values()) == [[{"name": "ada"}]]
+async with WebsocketCommunicator(Knows(Live, "ada"), "/") as ada:
+    assert (await ada.receive_json_from())["topic"] == "room.tea"
 """,
     ),
     "how-to/history.md": Around(

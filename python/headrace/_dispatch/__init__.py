@@ -6,6 +6,7 @@ from headrace._dispatch.ending import END_SECONDS, Ending, Expired
 from headrace._dispatch.failures import log_failure
 from headrace._dispatch.handlers import Handlers, get_handler_name
 from headrace._dispatch.incoming import Incoming, receives_natively
+from headrace._dispatch.present import PresentDispatcher, PresentResumingDispatcher
 from headrace._dispatch.resuming import ResumingDispatcher
 from headrace._dispatch.session import Session, Shared, SyncSession
 from headrace._dispatch.settings import (
@@ -14,6 +15,7 @@ from headrace._dispatch.settings import (
     check_grace,
     check_settings,
     forwarded_fields,
+    presents_of,
     rate_of,
     setting,
 )
@@ -36,6 +38,8 @@ __all__ = [
     "Expired",
     "Handlers",
     "Incoming",
+    "PresentDispatcher",
+    "PresentResumingDispatcher",
     "ResumingDispatcher",
     "Session",
     "Shared",
@@ -49,6 +53,7 @@ __all__ = [
     "forwarded_fields",
     "get_handler_name",
     "log_failure",
+    "presents_of",
     "rate_of",
     "receives_natively",
     "restore_executor",

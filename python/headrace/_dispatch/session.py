@@ -18,6 +18,7 @@ from headrace._dispatch.settings import (
     GRACE_SECONDS,
     check_settings,
     forwarded_fields,
+    presents_of,
     rate_of,
     resumes_of,
     setting,
@@ -175,6 +176,9 @@ class Session:
     async def tell_resumed(self, consumer: Any, group: str, complete: bool) -> None:
         """Call ``resumed``."""
 
+    def begin_presence(self, consumer: Any) -> None:
+        """Prepare to be present in the groups of the consumer."""
+
     async def excuses(self, consumer: Any, error: Exception) -> bool:
         """Tell whether forwarding failed because the client has gone."""
         return False
@@ -315,7 +319,8 @@ class SyncSession(Session):
         answer = method()
         if inspect.iscoroutine(answer):
             answer.close()
-            raise TypeError(f"{self.shared.name}.expires_at is a coroutine function; write 'def' in a sync consumer")
+            name = f"{self.shared.name}.{getattr(method, '__name__', 'expires_at')}"
+            raise TypeError(f"{name} is a coroutine function; write 'def' in a sync consumer")
         answers.append(answer)
 
 
@@ -336,6 +341,7 @@ class Shared(Generic[SessionT_co]):
         fields: The types of messages that the class forwards, each with the field to be sent.
         rate: How much each of their clients may send; None for any amount.
         resumes: Their clients may go on where they were.
+        presents: They are present in their groups.
         handlers: Which method handles a message.
     """
 
@@ -345,7 +351,7 @@ class Shared(Generic[SessionT_co]):
         self.counters = Counters()
         self.fields: dict[str, str | None] = {}
         self.rate: Rate | None = None
-        self.resumes = False
+        self.resumes = self.presents = False
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = owner.__name__
@@ -362,6 +368,7 @@ class Shared(Generic[SessionT_co]):
         shared.fields = forwarded_fields(consumer_class)
         shared.rate = rate_of(consumer_class)
         shared.resumes = shared._session_class.may_resume and resumes_of(consumer_class)
+        shared.presents = shared._session_class.may_resume and presents_of(consumer_class)
         shared.__set_name__(consumer_class, "_headrace")
         return shared
 

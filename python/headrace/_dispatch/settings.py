@@ -16,6 +16,7 @@ __all__ = [
     "check_grace",
     "check_settings",
     "forwarded_fields",
+    "presents_of",
     "rate_of",
     "resumes_of",
     "setting",
@@ -133,6 +134,20 @@ def resumes_of(consumer_class: Any) -> bool:
             "each"
         )
     return True
+
+
+def presents_of(owner_class: Any) -> bool:
+    """Tell whether the instances of a class are present in their groups.
+
+    Raises:
+        TypeError: ``presence`` is neither True nor False, or the class handles several messages at a time.
+    """
+    name, presence = owner_class.__name__, setting(owner_class, "presence", False)
+    if not isinstance(presence, bool):
+        raise TypeError(f"{name}.presence must be True or False, got {presence!r}")
+    if presence and getattr(owner_class, "concurrency", 1) != 1:
+        raise TypeError(f"{name}.presence needs a concurrency of 1: diffs of a list are handled in their order")
+    return presence
 
 
 def rate_of(owner_class: Any) -> Rate | None:

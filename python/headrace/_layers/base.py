@@ -21,6 +21,7 @@ __all__ = [
     "HistorySetting",
     "LayerOptions",
     "Matcher",
+    "PresenceSetting",
     "check_capacity",
     "check_limit",
     "check_seconds",
@@ -48,6 +49,10 @@ HistorySetting: TypeAlias = Mapping[str, Mapping[str, Any]]
 """For the groups whose name matches a glob, how many messages are kept, and for how many seconds after the last."""
 
 
+PresenceSetting: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""For the groups whose name matches a glob, how their members are told who is present."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerOptions:
     """What every layer of headrace is made with, and the defaults. The layers' docstrings say what an option means."""
@@ -59,6 +64,8 @@ class LayerOptions:
     capacity_bytes: int = 1024 * 1024
     history: HistorySetting | None = None
     history_bytes: int = 64 * 1024 * 1024
+    presence: PresenceSetting | None = None
+    counted: Iterable[str] | None = None
     wake: Literal["direct", "future"] = "direct"
 
 

@@ -1,12 +1,13 @@
 """The in-process layer: Channels' API over the native mailboxes and groups."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Literal
 
 from headrace._core import LayerStats, ManualClock, MemoryLayer
 from headrace._layers.absent import ABSENT, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities, HistorySetting, LayerOptions
+from headrace._layers.base import Capacities, HistorySetting, LayerOptions, PresenceSetting
 from headrace._layers.native import NativeChannelLayer
 from headrace._layers.siblings import warn_of_siblings
 from headrace._layers.views import ChannelsView, GroupsView
@@ -41,6 +42,12 @@ class InMemoryChannelLayer(NativeChannelLayer):
             each, ``size``, how many messages (1 to 10,000), and ``ttl``, for how many seconds after the last.
         history_bytes: How many bytes these messages may take together: their own, 64 for each, and 256 for each group.
             Beyond that the group that was unused for longest loses its history.
+        presence: Which groups tell their members who is present, by glob of the group's name; the first match counts.
+            With each, any of ``type``, that of the messages that tell (``"presence.diff"``); ``interval``, for how many
+            seconds changes are gathered (0.5; 0.01 to 60); ``linger``, for how many seconds whoever has left may return
+            without an event (10; 0 to 3,600); and ``max``, of how many channels the members are told by name (1,000;
+            1 to 100,000): of more they get the counts alone.
+        counted: Globs of the groups that ``group_count_everywhere`` counts.
         strict: Accept only messages that every engine can carry: dict with keys of str or bytes, list, str, bytes,
             int from -2**63 to 2**64 - 1, float, bool and None. Tuples become lists; bytearray and memoryview become
             bytes. Without it, whatever ``copy.deepcopy`` can copy, and a memoryview as bytes. Text with lone surrogates
@@ -64,6 +71,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
         capacity_bytes: int = LayerOptions.capacity_bytes,
         history: HistorySetting | None = LayerOptions.history,
         history_bytes: int = LayerOptions.history_bytes,
+        presence: PresenceSetting | None = LayerOptions.presence,
+        counted: Iterable[str] | None = LayerOptions.counted,
         strict: bool = False,
         wake: Literal["direct", "future"] = LayerOptions.wake,
         clock: ManualClock | None = None,
@@ -77,6 +86,8 @@ class InMemoryChannelLayer(NativeChannelLayer):
             capacity_bytes=capacity_bytes,
             history=history,
             history_bytes=history_bytes,
+            presence=presence,
+            counted=counted,
             strict=strict,
             wake=wake,
         )

@@ -19,12 +19,14 @@ from headrace._layers.base import (
     HistorySetting,
     LayerOptions,
     Matcher,
+    PresenceSetting,
     check_capacity,
     check_seconds,
 )
 from headrace._layers.histories import HistoryLayer, HistoryRule, check_history
 from headrace._layers.inbox import OwnInbox
 from headrace._layers.overrides import DECIDED_NATIVELY, honour_overrides
+from headrace._layers.presences import PresenceLayer, PresenceRule, check_presence
 from headrace._layers.receiving import Message, ReceivingLayer
 from headrace._layers.sending import SendingLayer
 from headrace._layers.subscription import Subscription
@@ -48,9 +50,10 @@ class LayerConfig:
     direct_wake: bool
     history: list[HistoryRule] = field(default_factory=list)
     history_bytes: int = LayerOptions.history_bytes
+    presence: list[PresenceRule] = field(default_factory=list)
 
 
-class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, BaseChannelLayer):
+class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, PresenceLayer, BaseChannelLayer):
     """The base of the layers whose mailboxes are native.
 
     Attributes:
@@ -92,6 +95,8 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, BaseChannel
         wake: Literal["direct", "future"],
         history: HistorySetting | None = None,
         history_bytes: int = LayerOptions.history_bytes,
+        presence: PresenceSetting | None = None,
+        counted: Iterable[str] | None = None,
     ) -> None:
         super().__init__(expiry, capacity, channel_capacity)
         self.group_expiry: float = check_seconds("group_expiry", group_expiry)
@@ -111,7 +116,9 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, BaseChannel
             direct_wake=wake == "direct",
             history=check_history(history),
             history_bytes=history_bytes,
+            presence=check_presence(presence),
         )
+        self._configure_presence(self._config.presence, counted)
         self._start_empty()
         _layers.add(self)
 
@@ -232,7 +239,7 @@ class NativeChannelLayer(SendingLayer, ReceivingLayer, HistoryLayer, BaseChannel
             asked.wait()
 
     async def flush(self) -> None:
-        """Drop all messages, memberships and histories. Receivers that wait go on waiting.
+        """Drop all messages, memberships, presences and histories. Receivers that wait go on waiting.
 
         Over Redis all of the layer's prefix, here, on the server, and in all processes. It removes its own keys by
         their names, and no others.

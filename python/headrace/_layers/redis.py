@@ -25,7 +25,7 @@ from headrace._core import (
 )
 from headrace._layers.absent import ABSENT_OVER_REDIS, say_absent
 from headrace._layers.arguments import suggests_arguments
-from headrace._layers.base import Capacities, HistorySetting
+from headrace._layers.base import Capacities, HistorySetting, PresenceSetting
 from headrace._layers.hosts import HostSetting
 from headrace._layers.native import CLOSE_TIMEOUT, Message, NativeChannelLayer, living_layers
 from headrace._layers.overrides import DECIDED_NATIVELY
@@ -75,6 +75,8 @@ class RedisChannelLayer(NativeChannelLayer):
             stream there. Give all processes the same. Not with ``wire="channels_redis"``.
         history_bytes: How many bytes of these messages this process holds as well, as the in-process layer does, so
             that clients that come back cost the server nothing.
+        presence: Not yet over Redis: it is refused.
+        counted: Not yet over Redis: it is refused.
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
         on_reconnect: The same, when it is back.
         symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
@@ -121,6 +123,8 @@ class RedisChannelLayer(NativeChannelLayer):
         capacity_bytes: int = RedisOptions.capacity_bytes,
         history: HistorySetting | None = RedisOptions.history,
         history_bytes: int = RedisOptions.history_bytes,
+        presence: PresenceSetting | None = RedisOptions.presence,
+        counted: Iterable[str] | None = RedisOptions.counted,
         on_gap: str | None = RedisOptions.on_gap,
         gap: Callable[[Gap], object] | None = None,
         wire: Wire | None = RedisOptions.wire,
@@ -147,6 +151,8 @@ class RedisChannelLayer(NativeChannelLayer):
             capacity_bytes=capacity_bytes,
             history=history,
             history_bytes=history_bytes,
+            presence=presence,
+            counted=counted,
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             on_gap=on_gap,

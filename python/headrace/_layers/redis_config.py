@@ -115,6 +115,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
     _one_of("wake", options.wake, ("direct", "future"))
     _refuse_other_formats(options.serializer_format, chosen_wire)
     _refuse_history(options.history, chosen_wire, arranged, parsed)
+    _refuse_presence(options.presence, options.counted)
     ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
     if options.random_prefix_length is not None:
         ignored["random_prefix_length"] = _RANDOM_PREFIX
@@ -156,6 +157,16 @@ def check_options(options: RedisOptions) -> RedisConfig:
         on_gap=_message_type("on_gap", options.on_gap),
         ignored=ignored,
     )
+
+
+def _refuse_presence(presence: object, counted: object) -> None:
+    """Refuse what no process knows of the others yet."""
+    for option, value in (("presence", presence), ("counted", counted)):
+        if value:
+            raise ValueError(
+                f"{option} is not there over Redis yet, only in process: leave it out, or use an InMemoryChannelLayer "
+                "in one process"
+            )
 
 
 def _refuse_history(history: object, wire: Wire, topology: Topology, hosts: tuple[Host, ...]) -> None:

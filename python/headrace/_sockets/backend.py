@@ -40,6 +40,8 @@ _MEMORY_SETTINGS = {
     "capacity_bytes",
     "history",
     "history_bytes",
+    "presence",
+    "counted",
 }
 _OWN_SETTINGS = {"hosts", "allow_memory", "max_message_bytes"}
 _HOST_OPTIONS = {"address", "host", "port", "sentinels"}

@@ -34,6 +34,7 @@ from headrace._sockets.loop import begun
 from headrace._sockets.mailbox import TopicMailbox
 from headrace._sockets.outgoing import Outgoing, result_of
 from headrace._sockets.payload import data_of, frame_of, passes_text
+from headrace._sockets.presence import SocketPresence
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, CLOSE_TIMEOUT, despite_cancel
 from headrace._websocket.codes import (
     FORBIDDEN,
@@ -84,7 +85,7 @@ class Connection:
         *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
         "__weakref__",
         *("_bucket", "_closed_over_rate", "_dropped_over_rate"),
-        *("_forward", "_frames", "_passes_on", "_server", "hub", "incoming", "outgoing"),
+        *("_forward", "_frames", "_passes_on", "_presence", "_server", "hub", "incoming", "outgoing"),
     )
 
     def __init__(
@@ -105,6 +106,10 @@ class Connection:
         # are compared here and not when the class is made, because tracers and tests replace them later.
         self._passes_on = hooks.unchanged.issuperset((kind.async_send, kind.async_handle_received_broadcast))
         self.hub = Hub(kind.__name__, backend, None, self._server, mailbox)
+        self._presence: SocketPresence | None = None
+        if hooks.presents:
+            self._presence = SocketPresence(weakref.proxy(self), backend.layer)
+            self.hub.on_joined = self._presence.joined
         self._frames = frames_of(server.scope, send)
         # Made when the first topic is subscribed to, if the client is written frames.
         self._forward: Forward | None = None
@@ -227,6 +232,8 @@ class Connection:
         self.outgoing.in_handshake = False
         self._has_begun = True
         self._inbox_opened()
+        if self._presence is not None:
+            self._presence.begin()
         try:
             await self._call("connect")
         except Exception as error:
@@ -351,9 +358,9 @@ class Connection:
 
     # What ends it beside its client.
 
-    async def call_hook(self, name: str) -> None:
-        """Call a hook that takes nothing."""
-        await self._call(name)
+    async def call_hook(self, name: str, *arguments: Any) -> Any:
+        """Call a hook."""
+        return await self._call(name, *arguments)
 
     def note_failure(self, hook: str) -> None:
         """Log and count what a hook has raised."""
@@ -452,6 +459,9 @@ class Connection:
             if message.get("type") == CLOSE_TYPE:
                 self._close_by_group(message)
                 return
+            if self._presence is not None and self._presence.tells(message):
+                await self._tell_presence(self._presence, message)
+                return
             self.hub.dropped_unsubscribed += 1
             return
         if self.hub.progress is not None:
@@ -474,6 +484,13 @@ class Connection:
         if self.hub.sends is not None and not self._passes_on:
             # What the handler sent without waiting goes out first: so it is the mailbox that fills up.
             await self.hub.sends.before()
+
+    async def _tell_presence(self, presence: SocketPresence, message: dict[str, Any]) -> None:
+        """Tell the socket who is present."""
+        try:
+            await presence.take(message)
+        except Exception:
+            self._note_error("presence_diff")
 
     def _delivering_ended(self, task: "asyncio.Task[None]") -> None:
         """Close, if nothing can be delivered any more: a socket that stays open and hears nothing would be a lie."""

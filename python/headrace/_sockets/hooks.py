@@ -43,6 +43,7 @@ class Hooks:
         rate: How much each client may send; None for any amount.
         has_told_rate: The log was told that a client of the class has sent more.
         expires_at: When each connection ends; None if the class does not say.
+        presents: They are present in their topics.
     """
 
     unchanged: frozenset[Any]
@@ -51,3 +52,4 @@ class Hooks:
     rate: Rate | None = None
     has_told_rate: bool = False
     expires_at: ExpiresAt | None = None
+    presents: bool = False

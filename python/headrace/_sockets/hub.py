@@ -62,11 +62,13 @@ class Hub:
         progress: How far it has come in its topics; made when it subscribes to one with ``since``.
         sends: The plain sends to a client in an event loop; made when there is one.
         dropped_unsubscribed: Messages of topics that it was not subscribed to any more.
+        on_joined: Called with each topic that was subscribed to, and the channel; from any thread.
     """
 
     __slots__ = (
         *("_backend", "_broadcasts", "_name", "_process", "_server"),
-        *("dropped_unsubscribed", "later", "layer", "loop", "mailbox", "may_run_loop", "phase", "progress", "sends"),
+        *("dropped_unsubscribed", "later", "layer", "loop", "mailbox", "may_run_loop", "on_joined", "phase"),
+        *("progress", "sends"),
     )
 
     def __init__(
@@ -86,6 +88,7 @@ class Hub:
         self.loop = loop
         self.may_run_loop = True
         self.phase = Phase.OPEN
+        self.on_joined: Callable[[str, str], object] | None = None
         self._start_empty(mailbox)
 
     def _start_empty(self, mailbox: TopicMailbox | None = None) -> None:
@@ -185,13 +188,16 @@ class Hub:
             self.later.begin(partial(self._join, topic, since), self.own_loop())
         elif since is None:
             self.mailbox.join_sync(topic)
+            self._note_joined(topic)
         else:
             end = self.layer.group_position_sync(group_of(topic))
             if isinstance(since, int) and end and not self.layer.group_history_sync(group_of(topic), limit=1).messages:
                 since = 0
             joining = _Joining(self, topic, since, end)
             with joining:
-                return joining.joined(self.mailbox.join_sync(topic, joining.since))
+                complete = joining.joined(self.mailbox.join_sync(topic, joining.since))
+            self._note_joined(topic)
+            return complete
         return None
 
     async def async_subscribe(self, channel: Topic, since: str | int | None = None) -> bool | None:
@@ -204,6 +210,7 @@ class Hub:
     async def _join(self, topic: str, since: str | int | None) -> bool | None:
         if since is None:
             await self.mailbox.join(topic)
+            self._note_joined(topic)
             return None
         end = await self.layer.group_position(group_of(topic))
         if isinstance(since, int) and end and not (await self.layer.group_history(group_of(topic), limit=1)).messages:
@@ -211,7 +218,13 @@ class Hub:
             since = 0
         joining = _Joining(self, topic, since, end)
         with joining:
-            return joining.joined(await self.mailbox.join(topic, joining.since))
+            complete = joining.joined(await self.mailbox.join(topic, joining.since))
+        self._note_joined(topic)
+        return complete
+
+    def _note_joined(self, topic: str) -> None:
+        if self.on_joined is not None and self.mailbox.inbox is not None:
+            self.on_joined(topic, self.mailbox.inbox.channel)
 
     def need_progress(self) -> Progress:
         """Return how far it has come in its topics, from now on."""

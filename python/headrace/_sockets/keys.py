@@ -17,7 +17,7 @@ def key_of(settings: Mapping[str, Any]) -> Hashable:
     It keeps what the settings hold, so that nothing else can be taken for it.
     """
     # Of their patterns the first that matches counts.
-    ordered = {"channel_capacity", "history"}
+    ordered = {"channel_capacity", "history", "presence"}
     names = sorted(settings, key=str)
     return tuple((name, _frozen(settings[name], _DEPTH, ordered=name in ordered)) for name in names)
 

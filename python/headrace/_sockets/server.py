@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast, overload
 
 from asgiref.sync import markcoroutinefunction
 
-from headrace._dispatch import GRACE_SECONDS, check_backlog, check_grace, rate_of
+from headrace._dispatch import GRACE_SECONDS, check_backlog, check_grace, presents_of, rate_of
 from headrace._layers.hosts import HostSetting
 from headrace._layers.mailbox import Overflow
 from headrace._sockets.backend import backend_of
@@ -22,9 +22,11 @@ from headrace._sockets.payload import Encoder, decode, encode
 from headrace._sockets.stats import SocketStats
 from headrace._websocket.codes import NOT_LOGGED_IN
 from headrace._websocket.expiry import ExpiresAt, Expiry
+from headrace._websocket.presence import default_key
 from headrace._websocket.rate import OverRate
 from headrace._websocket.read_ahead import READ_AHEAD_BYTES
 from headrace._websocket.resume import Replaceable, position_of_client
+from headrace.exceptions import InvalidChannelLayerError
 from headrace.typing import Application, ChannelLayer, Receive, Scope, Send
 
 __all__ = ["BaseSocketServer"]
@@ -41,8 +43,8 @@ class BaseSocketServer(Broadcaster):
     """One WebSocket. Override its hooks, and give ``as_asgi()`` to a router.
 
     The hooks are ``authorize``, ``connect``, ``receive``, ``disconnect``, ``on_bad_message``, ``on_error``,
-    ``on_expire`` and ``on_drain``, each plain or a coroutine function, and ``configure``. A plain one runs in a pool of
-    threads, and may use Django's ORM.
+    ``on_expire``, ``on_drain``, ``presence_key``, ``presence_meta`` and ``presence_diff``, each plain or a coroutine
+    function, and ``configure``. A plain one runs in a pool of threads, and may use Django's ORM.
     They run one at a time, in the order in which frames came; broadcasts are delivered meanwhile, in the order in which
     they were sent.
 
@@ -111,6 +113,13 @@ class BaseSocketServer(Broadcaster):
     Set it at any time, in any thread, to move the end. Or define a method of that name: it is asked after ``connect``,
     and again when the time has come that it said.
     """
+    presence: bool = False
+    """Whether it is shown in its topics as present, where the layer's setting ``presence`` has their groups.
+
+    The group of a topic is ``socket.t.`` and the topic, if that is up to 80 ASCII letters, digits, hyphens, underscores
+    and dots. It is shown from its ``subscribe`` on, when it was accepted, until it unsubscribes or ends;
+    ``presence_diff`` is told who else is there.
+    """
     thread_sensitive: bool = False
     """Whether plain hooks run in the one thread that the transaction of a test is in."""
 
@@ -160,6 +169,7 @@ class BaseSocketServer(Broadcaster):
             is_guarded=cls.authorize is not BaseSocketServer.authorize,
             rate=rate_of(cls),
             has_told_rate=False,
+            presents=presents_of(cls),
             expires_at=said if isinstance(said, ExpiresAt) and said.otherwise is not None else None,
         )
 
@@ -198,6 +208,11 @@ class BaseSocketServer(Broadcaster):
         self.configure()
         _check_codec(self.ws_encoder, self.ws_decoder, self.subprotocol)
         backend = backend_of(self.hosts, self.config, self.layer, self.allow_memory)
+        if self._headrace_hooks.presents and not backend.layer._presence_types():
+            raise InvalidChannelLayerError(
+                f"{type(self).__name__} has presence = True, and its layer has no setting 'presence': give it one that "
+                "fits the groups of its topics, such as {'socket.t.room.*': {}}"
+            )
         self._headrace_connection = Connection(self, self._headrace_hooks, receive, send, backend)
         self._headrace_hub = self._headrace_connection.hub
         self.layer = backend.layer
@@ -265,6 +280,23 @@ class BaseSocketServer(Broadcaster):
         It is called at a random moment of the ``spread`` of ``headrace.drain``. Then the connection is closed with
         1012, unless this has closed it; also if this raises, or has not ended in time: both are logged, and counted in
         ``errors``.
+        """
+        return _Settled(None)
+
+    def presence_key(self) -> Awaitable[str | None] | Any:
+        """Return the key that it is shown under, a text, or None not to be shown: the ``pk`` of ``scope["user"]``."""
+        return _Settled(default_key(self.scope))
+
+    def presence_meta(self) -> Awaitable[Mapping[str, Any] | None] | Any:
+        """Return what the others are told of it, a dict of at most 4 KiB in msgpack, or None for nothing."""
+        return _Settled(None)
+
+    def presence_diff(self, event: dict[str, Any]) -> Awaitable[None] | Any:
+        """Learn who is present in a topic: to be overridden. The other hooks may run meanwhile.
+
+        Args:
+            event: The whole list when it has subscribed, and whenever a diff was lost; and from then on each diff. It
+                is what members of a group are sent, with the ``topic``.
         """
         return _Settled(None)
 
@@ -445,12 +477,18 @@ _ARGUMENTS = {
     "on_error": ("error", "data"),
     "on_expire": (),
     "on_drain": (),
+    "presence_key": (),
+    "presence_meta": (),
+    "presence_diff": ("event",),
     "async_handle_received_broadcast": ("channel", "data"),
     "configure": (),
 }
 """What the methods are called with that a class may override, but for ``disconnect``, which may do without."""
 
-_HOOKS = ("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error", "on_expire", "on_drain")
+_HOOKS = (
+    *("authorize", "connect", "receive", "disconnect", "on_bad_message", "on_error", "on_expire", "on_drain"),
+    *("presence_key", "presence_meta", "presence_diff"),
+)
 _SENDS = ("async_send", "async_handle_received_broadcast")
 BaseSocketServer._headrace_hooks = Hooks(frozenset(getattr(BaseSocketServer, name) for name in (*_HOOKS, *_SENDS)))
 

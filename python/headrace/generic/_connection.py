@@ -24,6 +24,7 @@ from headrace._websocket.codes import (
 )
 from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 from headrace._websocket.handshake import refuse_handshake
+from headrace._websocket.presence import Following, default_key
 from headrace._websocket.resume import (
     Progress,
     Replaceable,
@@ -57,9 +58,10 @@ class WebsocketSession(Session):
         progress: How far the client has come, if it may go on there later.
         echo: The subprotocol to accept with if the consumer chooses none; None for none.
         frames: Writes frames to the client, where the server offers that.
+        following: The lists of its groups, if it is present in them.
     """
 
-    __slots__ = ("accepted", "answered", "code", "echo", "failure", "frames", "progress")
+    __slots__ = ("accepted", "answered", "code", "echo", "failure", "following", "frames", "progress")
 
     may_resume = True
 
@@ -71,6 +73,7 @@ class WebsocketSession(Session):
         self.progress: Progress | None = None
         self.echo: str | None = None
         self.frames: Frames | None = None
+        self.following: Following | None = None
 
     def open(self, consumer: Any, send: Send) -> None:
         """Prepare to serve a connection, in its loop."""
@@ -228,7 +231,35 @@ class WebsocketSession(Session):
         self.echo = echoed(scope)
         consumer.scope = without_position(scope)
 
+    def begin_presence(self, consumer: Any) -> None:
+        """Prepare to be present in the groups of the consumer.
+
+        Raises:
+            InvalidChannelLayerError: The layer tells nobody who is present.
+        """
+        layer = self.group_layer(consumer)
+        if not receives_natively(layer):
+            raise InvalidChannelLayerError(
+                f"{self.shared.name} has presence = True, which needs a channel layer of headrace, got "
+                f"{type(layer).__name__}"
+            )
+        if not layer._presence_types():
+            raise InvalidChannelLayerError(
+                f"{self.shared.name} has presence = True, and its channel layer has no setting 'presence': give it one "
+                "that fits the consumer's groups, such as {'room.*': {}}"
+            )
+        self.following = Following(layer, consumer.channel_name)
+
     async def join_group(self, consumer: Any, group: str, newest: int = 0) -> None:
+        """Join a group, and be present there."""
+        await self._join_group(consumer, group, newest)
+        if self.following is not None:
+            self.following.joined(group)
+            if self.following.due and self.incoming is not None:
+                # Who waits for the next message is to enter it.
+                self.incoming.inbox.call_away()
+
+    async def _join_group(self, consumer: Any, group: str, newest: int = 0) -> None:
         """Join a group, behind what its client has or else with its newest messages."""
         layer, channel, progress = self.group_layer(consumer), consumer.channel_name, self.progress
         if progress is not None:
@@ -488,6 +519,13 @@ class BaseWebsocketConsumer(AsyncConsumer):
     It gets the missed messages of ``groups`` and of those that ``join_group`` joins, if the layer keeps a ``history``
     of them, and then ``resumed`` is called. Not with ``forward``, nor with a ``concurrency`` of more than 1.
     """
+    presence: ClassVar[bool] = False
+    """Whether it is shown in its groups as present, where the layer's setting ``presence`` has them.
+
+    In all groups that it is in when it has been accepted, and in those that ``join_group`` joins later, until it leaves
+    them or ends. If it has a handler for the messages that tell (``presence_diff``), that gets the whole list of a
+    group first and what has changed from then on. Not with a ``concurrency`` of more than 1.
+    """
     _headrace: ClassVar[Shared[WebsocketSession]] = Shared(WebsocketSession)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -500,6 +538,14 @@ class BaseWebsocketConsumer(AsyncConsumer):
         super().__init__(args[0] if args and isinstance(args[0], MutableMapping) else None)
         if self.groups is None:
             self.groups = []
+
+    def presence_key(self) -> Any:
+        """Return the key that it is shown under, a text, or None not to be shown: the ``pk`` of ``scope["user"]``."""
+        return default_key(self.scope)
+
+    def presence_meta(self) -> Any:
+        """Return what the others are told of it, a dict of at most 4 KiB in msgpack, or None: for nothing."""
+        return None
 
     @Replaceable
     def position(self) -> str | None:

@@ -1,9 +1,12 @@
 //! The settings of a layer as Python gives them: one frozen object, checked and named there.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use headrace_core::history::{Histories, HistoryRules, random_seed};
+use headrace_core::presence::{PresenceRule, PresenceRules, Presences};
+use headrace_core::sync::Mutex;
 use headrace_core::{Capacities, CapacityRule, Clock, Config, Moment, MonotonicClock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,6 +22,8 @@ pub(crate) struct LayerConfig {
     /// For globs of groups, how many messages are kept, and for how many seconds after the last.
     history: Vec<(String, usize, f64)>,
     history_bytes: usize,
+    /// For globs of groups, the type of the messages that tell who is present, the seconds of `interval` and of `linger`, and `max`.
+    presence: Vec<(String, String, f64, f64, usize)>,
     pub(crate) strict: bool,
     pub(crate) direct_wake: bool,
 }
@@ -66,6 +71,18 @@ impl LayerConfig {
     }
 }
 
+impl LayerConfig {
+    /// Who is present in groups, if there is any that tells.
+    pub(crate) fn presences(&self) -> PyResult<Option<Presences>> {
+        let mut rules = PresenceRules::default();
+        for (glob, kind, interval, linger, max) in &self.presence {
+            let rule = PresenceRule::new(kind, seconds(*interval)?, seconds(*linger)?, *max);
+            rules = rules.with_rule(glob, rule);
+        }
+        Ok((!rules.is_empty()).then(|| Presences::new(rules)))
+    }
+}
+
 fn matches(pattern: &Py<PyAny>, name: &str) -> bool {
     let matched = Python::try_attach(|py| {
         let pattern = pattern.bind(py);
@@ -92,7 +109,32 @@ pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {
 /// A clock that moves only by `advance`: for tests of expiry.
 #[pyclass(frozen, module = "headrace.testing")]
 #[derive(Debug, Default)]
-pub(crate) struct ManualClock(Arc<headrace_core::ManualClock>);
+pub(crate) struct ManualClock {
+    clock: Arc<headrace_core::ManualClock>,
+    /// Who does what has become due when it was moved.
+    followers: Mutex<Vec<Follower>>,
+}
+
+/// Does what is due by now. False if there will be nothing more to do.
+#[derive(Clone)]
+struct Follower(Arc<dyn Fn(Python<'_>) -> PyResult<bool> + Send + Sync>);
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Follower(..)")
+    }
+}
+
+impl ManualClock {
+    /// Has a function called whenever the clock was moved, until it returns false.
+    pub(crate) fn follow(
+        &self,
+        follow: impl Fn(Python<'_>) -> PyResult<bool> + Send + Sync + 'static,
+    ) {
+        let follower = Follower(Arc::new(follow));
+        self.followers.with(|followers| followers.push(follower));
+    }
+}
 
 #[pymethods]
 impl ManualClock {
@@ -108,8 +150,18 @@ impl ManualClock {
     ///
     /// Raises:
     ///     ValueError: The number is negative or no number.
-    fn advance(&self, seconds: f64) -> PyResult<()> {
-        self.0.advance(self::seconds(seconds)?);
+    fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        self.clock.advance(self::seconds(seconds)?);
+        for follower in self.followers.with(|followers| followers.clone()) {
+            if !follower.0(py)? {
+                let is_it = |other: &Follower| Arc::ptr_eq(&other.0, &follower.0);
+                let gone = self.followers.with(|followers| {
+                    let place = followers.iter().position(is_it);
+                    place.map(|place| followers.swap_remove(place))
+                });
+                drop(gone);
+            }
+        }
         Ok(())
     }
 }
@@ -125,7 +177,7 @@ impl LayerClock {
     pub(crate) fn new(manual: Option<&ManualClock>) -> Self {
         manual.map_or_else(
             || Self::Monotonic(MonotonicClock::default()),
-            |manual| Self::Manual(Arc::clone(&manual.0)),
+            |manual| Self::Manual(Arc::clone(&manual.clock)),
         )
     }
 }

@@ -84,6 +84,21 @@ pub(crate) fn foreign_channel(channel: &str, owner: &str) -> PyErr {
     ))
 }
 
+/// The error for a channel that is shown as present and that this layer has not made.
+pub(crate) fn not_own(channel: &str, owner: &str) -> PyErr {
+    ForeignChannel::new_err(format!(
+        "'{channel}' is no channel of this process, whose names have '{owner}!' in them: who is present is said by the \
+         process that has the channel, for what its new_channel() gave"
+    ))
+}
+
+/// The error of what needs a presence for a group that has none.
+pub(crate) fn no_presence(group: &str) -> PyErr {
+    PyValueError::new_err(format!(
+        "the group '{group}' has no presence: no glob of the layer's setting 'presence' fits its name"
+    ))
+}
+
 pub(crate) fn layer_closed() -> PyErr {
     LayerClosed::new_err("the layer is closed: make a new one")
 }

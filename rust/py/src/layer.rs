@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use headrace_core::{MemoryEngine, Received};
+use headrace_core::MemoryEngine;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -11,16 +11,16 @@ use pyo3::types::PyList;
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs, Since};
 use crate::config::{LayerClock, LayerConfig, ManualClock};
 use crate::errors::{ChannelEmpty, send_to_python, to_python};
-use crate::event_loop::{Wakes, address, drained_loop, running_loop};
+use crate::event_loop::Wakes;
 use crate::first_use::FirstUse;
 use crate::inbox::Inbox;
-use crate::receiver::{
-    Engine, Mailboxes, Receiver, Waiter, call_alarms, deliver, drop_attached, give_back, hand_out,
-};
+use crate::presence::{Key, Meta, Timer};
+use crate::receiver::{Engine, Mailboxes, Receiver, call_alarms, deliver, drop_attached, hand_out};
 use crate::reply::Reply;
 use crate::stats::{ChannelStats, GroupStats, LayerStats, SendReport};
 
 mod history;
+mod presence;
 mod receiving;
 mod sending;
 
@@ -45,6 +45,8 @@ pub(crate) struct MemoryLayer {
     /// The pattern objects that the engine's capacity rules ask; kept here for the garbage collector.
     patterns: Vec<Arc<Py<PyAny>>>,
     first_group_send: FirstUse,
+    /// Tells who is present when it is time.
+    timer: Timer,
 }
 
 impl MemoryLayer {
@@ -92,11 +94,20 @@ impl MemoryLayer {
         let has_histories = histories.is_some();
         let engine = MemoryEngine::new(settings, LayerClock::new(clock));
         let engine = engine.with_drop_waiters(drop_attached);
+        let engine = match histories {
+            Some(histories) => engine.with_histories(histories),
+            None => engine,
+        };
+        let presences = config.presences()?;
+        let tells = presences.is_some();
+        let engine = Arc::new(match presences {
+            Some(presences) => engine.with_presences(presences),
+            None => engine,
+        });
+        let timer = Timer::new(&engine, clock.filter(|_| tells));
         Ok(Self {
-            engine: Arc::new(match histories {
-                Some(histories) => engine.with_histories(histories),
-                None => engine,
-            }),
+            engine,
+            timer,
             has_histories,
             strict: config.strict,
             direct_wake: config.direct_wake,
@@ -222,28 +233,7 @@ impl MemoryLayer {
 
     /// Take the oldest message, or return a `Waiter` for the next one.
     pub(crate) fn receive(slf: &Bound<'_, Self>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        let engine = &slf.get().engine;
-        let (string, name) = channel.text()?;
-        slf.get().check_owner(name)?;
-        if let Some(found) = Self::take_or_wait_again(py, engine, name, drained_loop())? {
-            return Ok(found);
-        }
-        let event_loop = running_loop(py)?;
-        if let Some(found) = Self::take_or_wait_again(py, engine, name, Some(address(&event_loop)))?
-        {
-            return Ok(found);
-        }
-        let waiter = Py::new(py, Waiter::new(Self::mailboxes(slf), string, &event_loop)?)?;
-        let receiver = Receiver::Task(waiter.clone_ref(py));
-        let spare = Receiver::Task(waiter.clone_ref(py));
-        match engine
-            .wait(name, receiver, Some(spare))
-            .map_err(to_python)?
-        {
-            Received::Ready(envelope) => hand_out(py, engine, envelope),
-            Received::Waiting | Received::Empty => Ok(waiter.into_any()),
-        }
+        Self::take_or_wait(slf, channel)
     }
 
     /// The messages of a channel, one after the other, as an asynchronous iterator. While there is one, the channel keeps its
@@ -284,20 +274,7 @@ impl MemoryLayer {
         channel: Channel<'_, '_>,
         most: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let name = self.receivable(&channel)?;
-        let messages = PyList::empty(py);
-        while messages.len() < most {
-            // What was taken is not to be lost to an error: the next receive will meet it again.
-            let Ok(Some(envelope)) = self.engine.take(name) else {
-                break;
-            };
-            let Ok(message) = envelope.message.clone().into_python(py) else {
-                give_back(py, &self.engine, name, envelope);
-                break;
-            };
-            messages.append(message)?;
-        }
-        Ok(messages)
+        self.take_ready(py, channel, most)
     }
 
     /// Take the oldest message; sleep until there is one, or until the time is over.
@@ -359,6 +336,47 @@ impl MemoryLayer {
         self.recent(py, group, since, limit)
     }
 
+    /// Put a channel of this process in a group, and show it there under a key.
+    fn presence_add(
+        &self,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
+        key: Key<'_, '_>,
+        meta: Meta<'_, '_>,
+    ) -> PyResult<()> {
+        self.enter(group, channel, key, meta)
+    }
+
+    /// Give a channel another meta; tell whether it is present.
+    fn presence_update(
+        &self,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
+        meta: Meta<'_, '_>,
+    ) -> PyResult<bool> {
+        self.change(group, channel, meta)
+    }
+
+    /// Show a channel no longer in a group.
+    fn presence_discard(&self, group: Group<'_, '_>, channel: Channel<'_, '_>) -> PyResult<()> {
+        self.withdraw(group, channel)
+    }
+
+    /// Who is present in a group, the version of that, how many keys and channels they are, and whether there are too many to be named.
+    #[pyo3(signature = (group) -> "tuple[dict[str, list[dict[str, object]]], int, int, int, bool]")]
+    fn presence<'py>(
+        &self,
+        py: Python<'py>,
+        group: Group<'_, '_>,
+    ) -> PyResult<(Bound<'py, PyAny>, u64, usize, usize, bool)> {
+        self.present(py, group)
+    }
+
+    /// How many keys and channels are present in a group.
+    fn presence_count(&self, group: Group<'_, '_>) -> PyResult<(usize, usize)> {
+        self.count_present(group)
+    }
+
     fn group_discard(&self, group: Group<'_, '_>, channel: Channel<'_, '_>) -> PyResult<()> {
         self.engine
             .group_discard(group.name()?, channel.name()?)
@@ -366,19 +384,15 @@ impl MemoryLayer {
     }
 
     fn group_channels(&self, group: Group<'_, '_>) -> PyResult<Vec<String>> {
-        let channels = self
-            .engine
-            .group_channels(group.name()?)
-            .map_err(to_python)?;
+        let channels = self.engine.group_channels(group.name()?);
+        let channels = channels.map_err(to_python)?;
         Ok(channels.iter().map(ToString::to_string).collect())
     }
 
     /// The channels of a group, each with the seconds since its latest `group_add`.
     fn group_members(&self, group: Group<'_, '_>) -> PyResult<Vec<(String, f64)>> {
-        let members = self
-            .engine
-            .group_members(group.name()?)
-            .map_err(to_python)?;
+        let members = self.engine.group_members(group.name()?);
+        let members = members.map_err(to_python)?;
         Ok(members
             .iter()
             .map(|(channel, age)| (channel.to_string(), age.as_secs_f64()))
@@ -398,10 +412,8 @@ impl MemoryLayer {
     }
 
     fn channel_groups(&self, channel: Channel<'_, '_>) -> PyResult<Vec<String>> {
-        let groups = self
-            .engine
-            .channel_groups(channel.name()?)
-            .map_err(to_python)?;
+        let groups = self.engine.channel_groups(channel.name()?);
+        let groups = groups.map_err(to_python)?;
         Ok(groups.iter().map(ToString::to_string).collect())
     }
 

@@ -29,6 +29,7 @@ mod message;
 mod once;
 mod park;
 mod position;
+mod presence;
 mod receiver;
 mod redis;
 mod reply;

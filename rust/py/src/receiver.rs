@@ -298,6 +298,29 @@ pub(crate) fn deliver(
     wakes.flush(py)
 }
 
+/// As `deliver` and `call_alarms`, in a thread that is not attached to Python. It attaches where a receiver has left.
+pub(crate) fn deliver_detached(
+    engine: &Engine,
+    hand_offs: impl IntoIterator<Item = HandOff<Message, Receiver>>,
+    mut wakes: DetachedWakes,
+) {
+    for HandOff { waiter, envelope } in hand_offs {
+        match waiter.fill(envelope) {
+            Ok(()) => waiter.wake_detached(&mut wakes),
+            Err(envelope) => {
+                Python::try_attach(|py| {
+                    give_back(py, engine, waiter.channel(py), envelope);
+                    drop(waiter);
+                });
+            }
+        }
+    }
+    for alarm in engine.take_alarms() {
+        alarm.wake_detached(&mut wakes);
+    }
+    wakes.flush();
+}
+
 /// Gives a message to its receiver, or back to the engine if the receiver has left: then it may be for the next.
 fn put(
     py: Python<'_>,

@@ -205,6 +205,14 @@ record! {
         history_bytes: usize,
         /// Groups whose history was dropped because all together were over `history_bytes`.
         history_evicted: u64,
+        /// Channels that are present in groups, with those whose leave is not told yet.
+        presence_entries: usize,
+        /// Diffs of who is present that were told; each goes to all members of a group.
+        presence_diffs: u64,
+        /// Diffs that named nobody, because more than `max` were present.
+        presence_hidden: u64,
+        /// Changes of other processes that were dropped because a later one was known.
+        presence_outdated: u64,
     }
 }
 

@@ -11,9 +11,9 @@ use pyo3::types::PyList;
 
 use super::MemoryLayer;
 use crate::arguments::Channel;
-use crate::errors::{foreign_channel, to_python};
-use crate::event_loop::is_running;
-use crate::receiver::{Engine, Receiver, SleepingThread, hand_out};
+use crate::errors::{foreign_channel, not_own, to_python};
+use crate::event_loop::{address, drained_loop, is_running, running_loop};
+use crate::receiver::{Engine, Receiver, SleepingThread, Waiter, give_back, hand_out};
 
 /// The `!` in the name of a channel of one process, and what `new_channel` puts behind it.
 const TOKEN_BYTES: usize = 1 + 24;
@@ -100,6 +100,68 @@ impl MemoryLayer {
         let valid = NameKind::Channel.check(name);
         valid.map_err(|invalid| to_python(invalid.into()))?;
         Err(foreign_channel(name, owner))
+    }
+
+    /// The name of a channel that `new_channel` of this layer has made.
+    pub(super) fn own_name<'a>(&self, channel: &'a Channel<'_, '_>) -> PyResult<&'a str> {
+        let name = channel.valid_name()?;
+        let owner = self.owner.get().map_or("", String::as_str);
+        if is_made_of(name, owner) {
+            return Ok(name);
+        }
+        Err(not_own(name, owner))
+    }
+
+    /// The oldest message of a channel, or a waiter for the next one.
+    pub(super) fn take_or_wait(
+        slf: &Bound<'_, Self>,
+        channel: Channel<'_, '_>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let engine = &slf.get().engine;
+        let (string, name) = channel.text()?;
+        slf.get().check_owner(name)?;
+        if let Some(found) = Self::take_or_wait_again(py, engine, name, drained_loop())? {
+            return Ok(found);
+        }
+        let event_loop = running_loop(py)?;
+        if let Some(found) = Self::take_or_wait_again(py, engine, name, Some(address(&event_loop)))?
+        {
+            return Ok(found);
+        }
+        let waiter = Py::new(py, Waiter::new(Self::mailboxes(slf), string, &event_loop)?)?;
+        let receiver = Receiver::Task(waiter.clone_ref(py));
+        let spare = Receiver::Task(waiter.clone_ref(py));
+        match engine
+            .wait(name, receiver, Some(spare))
+            .map_err(to_python)?
+        {
+            Received::Ready(envelope) => hand_out(py, engine, envelope),
+            Received::Waiting | Received::Empty => Ok(waiter.into_any()),
+        }
+    }
+
+    /// Up to so many messages that are there.
+    pub(super) fn take_ready<'py>(
+        &self,
+        py: Python<'py>,
+        channel: Channel<'_, '_>,
+        most: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let name = self.receivable(&channel)?;
+        let messages = PyList::empty(py);
+        while messages.len() < most {
+            // What was taken is not to be lost to an error: the next receive will meet it again.
+            let Ok(Some(envelope)) = self.engine.take(name) else {
+                break;
+            };
+            let Ok(message) = envelope.message.clone().into_python(py) else {
+                give_back(py, &self.engine, name, envelope);
+                break;
+            };
+            messages.append(message)?;
+        }
+        Ok(messages)
     }
 
     /// The oldest message of a channel; or the waiter of an earlier wait, which waits again, if there is one of this loop.

@@ -55,6 +55,27 @@ pub(crate) fn encode_into(
     })
 }
 
+/// Appends a dict that is to stand so deep in a message, in at most so many bytes. If it is refused, the bytes are what they were.
+pub(crate) fn encode_nested(
+    bytes: &mut Vec<u8>,
+    dict: &Bound<'_, PyDict>,
+    depth: usize,
+    limit: usize,
+) -> PyResult<()> {
+    let start = bytes.len();
+    let mut encoder = Encoder {
+        start,
+        end: start.saturating_add(limit),
+        limit,
+        bytes,
+        containers: 0,
+    };
+    encoder.value(dict, depth).map_err(|invalid| {
+        bytes.truncate(start);
+        invalid.into_error(dict)
+    })
+}
+
 struct Encoder<'a> {
     bytes: &'a mut Vec<u8>,
     start: usize,

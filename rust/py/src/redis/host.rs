@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use crate::config::LayerClock;
 use crate::event_loop::DetachedWakes;
 use crate::message::Message;
-use crate::receiver::{Engine, Receiver, give_back};
+use crate::receiver::{Engine, Receiver, deliver_detached};
 use crate::reply::Pending;
 
 /// Where an answer of the engine goes.
@@ -68,31 +68,9 @@ impl Host for Bindings {
                 Ticket::Ledger(entry) => entry.answer(&answer),
             }
         }
-        for hand_off in hand_offs {
-            self.put(hand_off, &mut wakes);
-        }
-        let alarms = self.local.as_ref().map(|local| local.take_alarms());
-        for alarm in alarms.into_iter().flatten() {
-            alarm.wake_detached(&mut wakes);
-        }
-        wakes.flush();
-    }
-}
-
-impl Bindings {
-    fn put(&self, hand_off: HandOff<Message, Receiver>, wakes: &mut DetachedWakes) {
-        let HandOff { waiter, envelope } = hand_off;
-        match waiter.fill(envelope) {
-            Ok(()) => waiter.wake_detached(wakes),
-            // The receiver has left.
-            Err(envelope) => {
-                Python::try_attach(|py| {
-                    if let Some(local) = &self.local {
-                        give_back(py, local, waiter.channel(py), envelope);
-                    }
-                    drop(waiter);
-                });
-            }
+        match &self.local {
+            Some(local) => deliver_detached(local, hand_offs, wakes),
+            None => wakes.flush(),
         }
     }
 }
