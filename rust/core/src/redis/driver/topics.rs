@@ -41,15 +41,12 @@ fn node_of<H: Host>(cx: &Context<H>, topic: &str) -> Option<NodeKey> {
     map.node_of_published(&cx.keys.place(topic), slot)
 }
 
-/// Whether this process needs a topic.
-fn is_used<H: Host>(cx: &Context<H>, topic: &str) -> bool {
+/// Whether this process needs a topic: also if somebody waits to go on in its group.
+fn is_used<H: Host>(cx: &Context<H>, topic: &str, is_awaited: impl Fn(&str) -> bool) -> bool {
     let has_members = |group: &str| cx.local.group_count(group).unwrap_or(0) > 0;
     match cx.keys.topic(topic) {
-        Some(Topic::Group(group)) => has_members(group),
-        Some(Topic::Wake(channel)) => {
-            let stats = cx.local.channel_stats(channel);
-            stats.is_ok_and(|stats| stats.waiters > 0)
-        }
+        Some(Topic::Group(group)) => has_members(group) || is_awaited(group),
+        Some(Topic::Wake(channel)) => cx.local.waiters(channel) > 0,
         Some(Topic::Channel(channel)) => cx.local.is_held(channel),
         Some(Topic::Process(_) | Topic::Control | Topic::Members) => true,
         None => false,
@@ -405,10 +402,14 @@ impl Topics {
     }
 
     /// Unsubscribes from topics that this process has not needed for a while; returns them.
-    pub(super) fn sweep<H: Host>(&mut self, cx: &mut Context<H>) -> Vec<String> {
+    pub(super) fn sweep<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        is_awaited: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         let mut over = Vec::new();
         for (topic, state) in self.wanted.iter_mut() {
-            if !state.waiting.is_empty() || is_used(cx, topic) {
+            if !state.waiting.is_empty() || is_used(cx, topic, &is_awaited) {
                 state.unused = None;
                 continue;
             }

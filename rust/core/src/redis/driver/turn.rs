@@ -90,7 +90,8 @@ impl<H: Host> Driver<H> {
             self.peers.send_probe(cx);
             self.members.look_after(cx);
         }
-        for topic in self.topics.sweep(cx) {
+        let is_awaited = |group: &str| self.history.is_awaited(group);
+        for topic in self.topics.sweep(cx, is_awaited) {
             self.arrivals.forget_topic(&topic);
             if let Some(group) = cx.keys.group_of(&topic) {
                 self.history.forget(cx, group);

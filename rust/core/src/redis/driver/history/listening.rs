@@ -408,6 +408,12 @@ impl Listening {
         !self.awaited.is_empty()
     }
 
+    /// Whether somebody waits to go on in a group.
+    pub(super) fn is_awaited(&self, group: &str) -> bool {
+        let heard = self.groups.get(group);
+        heard.is_some_and(|heard| !heard.resumes.is_empty())
+    }
+
     /// Why those that wait will wait in vain.
     pub(super) fn fail<H: Host>(cx: &mut Context<H>, resumes: Vec<Resume>, fault: &Fault) {
         for resume in resumes {

@@ -84,6 +84,11 @@ impl History {
         self.listening.heals(group)
     }
 
+    /// Whether somebody waits to go on in a group.
+    pub(super) fn is_awaited(&self, group: &str) -> bool {
+        self.listening.is_awaited(group)
+    }
+
     /// A group is not subscribed to any more.
     pub(super) fn forget<H: Host>(&mut self, cx: &mut Context<H>, group: &str) {
         if self.listening.heals(group) {

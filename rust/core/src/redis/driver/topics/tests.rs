@@ -76,15 +76,19 @@ fn a_topic_that_nobody_needs_is_left_after_a_while() {
     connect(&mut cx, &mut topics);
     asked(&mut cx, &mut topics);
     topics.confirmed(&mut cx, &SHARD, TOPIC);
-    assert_eq!(topics.sweep(&mut cx), [""; 0]);
+    assert_eq!(topics.sweep(&mut cx, |_| false), [""; 0]);
     cx.now += cx.settings.subscription_linger;
     let channel = format!("specific.{}!a", cx.me);
     assert_eq!(cx.local.group_add("room", &channel), Ok(()));
-    assert_eq!(topics.sweep(&mut cx), [""; 0], "it is used");
+    assert_eq!(topics.sweep(&mut cx, |_| false), [""; 0], "it is used");
     assert_eq!(cx.local.group_discard("room", &channel), Ok(()));
-    topics.sweep(&mut cx);
+    topics.sweep(&mut cx, |_| false);
     cx.now += cx.settings.subscription_linger;
-    assert_eq!(topics.sweep(&mut cx), [TOPIC]);
+    let is_awaited = |group: &str| group == "room";
+    assert_eq!(topics.sweep(&mut cx, is_awaited), [""; 0], "it is awaited");
+    topics.sweep(&mut cx, |_| false);
+    cx.now += cx.settings.subscription_linger;
+    assert_eq!(topics.sweep(&mut cx, |_| false), [TOPIC]);
     assert_eq!(asked(&mut cx, &mut topics), [Change::leave(TOPIC)]);
 }
 
@@ -114,9 +118,9 @@ fn tables_shrink_when_most_of_the_topics_are_gone() {
     assert!(rooms(&topics).iter().all(|room| *room >= 4000));
     cx.now += cx.settings.send_timeout;
     topics.give_up_waits(&mut cx);
-    topics.sweep(&mut cx);
+    topics.sweep(&mut cx, |_| false);
     cx.now += cx.settings.subscription_linger;
-    topics.sweep(&mut cx);
+    topics.sweep(&mut cx, |_| false);
     topics.shrink_if_sparse();
     assert!(
         rooms(&topics).iter().all(|room| *room <= 16),
