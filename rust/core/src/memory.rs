@@ -36,7 +36,7 @@ use crate::overflow::Overflow;
 use crate::sync::{Mutex, assert_unlocked};
 
 #[cfg(feature = "redis")]
-pub(crate) use self::counted::Extent;
+pub(crate) use self::counted::{Extent, Missed};
 pub use self::history::Resumed;
 
 /// Mailboxes and groups in one process. See [`engine`](crate::engine) for what it promises.

@@ -69,6 +69,16 @@ pub struct Found<M> {
     pub head: Position,
 }
 
+impl<M: Clone> Found<M> {
+    /// The last `count` of messages up to this position, which were read elsewhere.
+    pub fn read(messages: &Arc<Vec<M>>, count: usize, head: Position) -> Self {
+        Self {
+            replay: Some(Replay::of_last(Arc::clone(messages), count)),
+            head,
+        }
+    }
+}
+
 /// A part of what is kept of a group.
 #[derive(Debug)]
 pub struct Recent<M> {

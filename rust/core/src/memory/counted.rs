@@ -5,7 +5,7 @@ use super::history::Resumed;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::fanout::FanOut;
-use crate::history::{HistoryRules, Position, Since, Stamped};
+use crate::history::{Found, HistoryRules, Position, Since, Stamped};
 use crate::message::ByteSize;
 use crate::name::check_group;
 
@@ -18,6 +18,15 @@ pub(crate) struct Extent {
     pub(crate) oldest: u64,
     /// There are as many as can be.
     pub(crate) is_full: bool,
+}
+
+/// Where that is which somebody missed.
+#[derive(Debug)]
+pub(crate) enum Missed<M> {
+    /// Here, if it is kept here. Else elsewhere, if there may be more.
+    Kept { since: Since, may_have_more: bool },
+    /// It was read.
+    Read(Found<M>),
 }
 
 impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
@@ -108,8 +117,8 @@ impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Does what `group_add_since` does, if it is still wanted, and if all that is wanted is kept here, or nothing more can be had; else
-    /// nothing. Calls `joined` under the lock with whether the channel was no member before.
+    /// Does what `group_add_since` does, if it is still wanted, and if all that is wanted was found; else nothing. Calls `joined` under
+    /// the lock with whether the channel was no member before.
     ///
     /// # Errors
     /// As `group_add`.
@@ -117,29 +126,34 @@ impl<M: Clone + ByteSize + Stamped, W, C: Clock> MemoryEngine<M, W, C> {
         &self,
         group: &str,
         channel: &str,
-        since: Since,
-        may_have_more: bool,
+        missed: Missed<M>,
         (is_wanted, joined): (impl FnOnce() -> bool, impl FnOnce(bool)),
     ) -> Result<Option<Resumed<M, W>>, Error> {
         check_group(group)?;
         self.with_channel(channel, |state, channel, now| {
-            let is_kept = state.histories(|histories| {
-                let ring = histories.ring(group, now);
-                ring.is_some_and(|ring| match since {
-                    Since::Position(position) => {
-                        position.is_some_and(|position| ring.behind(&position).is_some())
-                    }
-                    Since::Newest(count) => ring.len() >= count,
-                })
+            let found = is_wanted().then(|| match missed {
+                Missed::Read(found) => Some(found),
+                Missed::Kept {
+                    since,
+                    may_have_more,
+                } => state.histories(|histories| {
+                    let ring = histories.ring(group, now);
+                    let is_kept = ring.is_some_and(|ring| match since {
+                        Since::Position(position) => {
+                            position.is_some_and(|position| ring.behind(&position).is_some())
+                        }
+                        Since::Newest(count) => ring.len() >= count,
+                    });
+                    let is_due = is_kept || !may_have_more;
+                    is_due.then(|| histories.find(group, since, now)).flatten()
+                })?,
             });
-            let times = (now, now.after(self.config.expiry));
-            let resumed = ((is_kept == Some(true) || !may_have_more) && is_wanted())
-                .then(|| state.replay(group, channel, since, times))
-                .flatten();
-            let Some((complete, hand_offs)) = resumed else {
+            let Some(found) = found.flatten() else {
                 state.mark_idle_if_empty(channel);
                 return None;
             };
+            let deadline = now.after(self.config.expiry);
+            let (complete, hand_offs) = state.replay_found(channel, found, deadline);
             let deadline = now.after(self.config.group_expiry);
             joined(state.join(group, channel, (now, deadline)));
             Some(Resumed {

@@ -99,11 +99,20 @@ impl<M: Clone + ByteSize + Stamped, W> State<M, W> {
         since: Since,
         (now, deadline): (Moment, Moment),
     ) -> Option<(bool, Vec<HandOff<M, W>>)> {
-        let Found { replay, head } =
-            self.histories(|histories| histories.find(group, since, now))??;
+        let found = self.histories(|histories| histories.find(group, since, now))??;
+        Some(self.replay_found(channel, found, deadline))
+    }
+
+    /// The same, with what was found.
+    pub(crate) fn replay_found(
+        &mut self,
+        channel: ChannelKey,
+        Found { replay, head }: Found<M>,
+        deadline: Moment,
+    ) -> (bool, Vec<HandOff<M, W>>) {
         let mut hand_offs = Vec::new();
         let Some(mut replay) = replay else {
-            return Some((false, hand_offs));
+            return (false, hand_offs);
         };
         let number = head.number.saturating_sub(replay.len() as u64);
         self.drop_stream(channel, head.epoch, number);
@@ -129,14 +138,14 @@ impl<M: Clone + ByteSize + Stamped, W> State<M, W> {
         self.totals.delivered += taken;
         if replay.is_empty() {
             replay.finish(&mut Vec::new(), &mut self.dropped);
-            return Some((true, hand_offs));
+            return (true, hand_offs);
         }
         self.totals.depth += replay.len();
         mailbox.replay(replay, sequence + taken, deadline);
         if !self.unswept.is_armed(channel) {
             self.unswept.arm(channel, deadline);
         }
-        Some((true, hand_offs))
+        (true, hand_offs)
     }
 
     /// Drops what waits of a stream and is to be replayed: it came in while the channel was a member before.

@@ -25,8 +25,12 @@ pub(super) enum HistoryThen {
     Read { group: String, reading: u64 },
     /// The newest entry of a stream that had none, and has a head now.
     Begun { group: String, reading: u64 },
-    /// All entries of a stream.
-    Loaded { group: String, reading: u64 },
+    /// The entries of a stream from this number on, up to the last one that was given.
+    Loaded {
+        group: String,
+        reading: u64,
+        from: u64,
+    },
     /// What a caller wants to know.
     Looked {
         group: String,

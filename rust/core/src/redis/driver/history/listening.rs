@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::beside::{Turn, Unkept, in_turn};
 use super::limits::limits;
 use super::listener::{Answer, Last, Listener, Pushed, Step};
+use super::loaded::Loaded;
 use super::resume::Resume;
 use super::rows::{Row, done, rows};
 use super::sending::{index, milliseconds, newest_command, newest_of};
-use crate::memory::Extent;
 use crate::redis::driver::context::Context;
 use crate::redis::driver::history_then::{HistoryThen, Mark};
 use crate::redis::driver::refusals::{MISPLACED, Origin};
@@ -53,8 +53,8 @@ pub(super) struct Heard {
     reading: u64,
     /// Until when it is tried again.
     until: Option<Instant>,
-    /// What was held here when all was read that the server had.
-    loaded: Option<Extent>,
+    /// What was read for those who go on.
+    pub(super) loaded: Loaded,
     pub(super) loading: bool,
     /// Who waits to go on behind a position.
     pub(super) resumes: Vec<Resume>,
@@ -72,22 +72,6 @@ impl Heard {
 impl Listening {
     pub(super) fn get_mut(&mut self, group: &str) -> Option<&mut Heard> {
         self.groups.get_mut(group)
-    }
-
-    /// All that the server had was read, and is held here as far as there is room.
-    pub(super) fn note_loaded<H: Host>(&mut self, cx: &Context<H>, group: &str) {
-        self.heard(group).loaded = cx.local.history_extent(group);
-    }
-
-    /// Whether the server has no more of a group than is held here.
-    pub(super) fn is_whole<H: Host>(&self, cx: &Context<H>, group: &str) -> bool {
-        let Some(held) = cx.local.history_extent(group) else {
-            return false;
-        };
-        let loaded = self.groups.get(group).and_then(|heard| heard.loaded);
-        let has_all =
-            loaded.is_some_and(|loaded| held.epoch == loaded.epoch && held.oldest <= loaded.oldest);
-        held.is_full || has_all
     }
 
     /// The number of the latest reading of a group.
@@ -111,7 +95,7 @@ impl Listening {
         for group in groups {
             cx.local.history_forget(&group);
             let heard = self.heard(&group);
-            heard.loaded = None;
+            heard.loaded = Loaded::default();
             self.release(cx, &group, Listener::reset);
         }
     }
@@ -376,7 +360,7 @@ impl Listening {
         }
         let group = mark.0;
         let heard = self.heard(&group);
-        heard.loaded = None;
+        heard.loaded = Loaded::default();
         self.release(cx, &group, Listener::settled);
         true
     }

@@ -21,7 +21,9 @@ mod beside;
 mod limits;
 mod listener;
 mod listening;
+mod loaded;
 mod looking;
+mod past;
 mod resume;
 mod resuming;
 mod rows;
@@ -152,7 +154,11 @@ impl History {
             HistoryThen::Begun { group, reading } => {
                 self.listening.begun((group, reading), replies);
             }
-            HistoryThen::Loaded { group, reading } => self.loaded(cx, &(group, reading), replies),
+            HistoryThen::Loaded {
+                group,
+                reading,
+                from,
+            } => self.loaded(cx, &(group, reading), from, replies),
             HistoryThen::Looked { .. } => looking::looked(cx, then, replies),
         }
     }
