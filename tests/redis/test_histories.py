@@ -254,6 +254,22 @@ class TestPromise:
         gone = await there.group_history("room", since="nothing")
         assert (gone.messages, gone.complete, gone.position) == ([], False, sent[4])
 
+    async def test_the_reading_of_a_layer_says_what_its_process_holds(self, make_layer: MakeLayer) -> None:
+        history = {"room*": {"size": 3, "ttl": 60}}
+        here, there = make_layer(history=history, history_bytes=1500), make_layer(history=history)
+        await member(here)
+        await send(there, *range(5))
+        await until(lambda: here.stats().delivered + here.stats().depth == 5, "not all have come")
+        stats = here.stats()
+        assert (stats.history_messages, stats.history_evicted) == (3, 0)
+        assert 3 * 64 + 256 < stats.history_bytes < 1500
+        assert there.stats().history_messages == 0
+        for number in range(4):
+            await member(here, group=f"room.{number}")
+            await send(there, 1, group=f"room.{number}")
+        await until(lambda: here.stats().history_evicted > 0, "nothing was evicted")
+        assert here.stats().history_bytes <= 1500
+
     def test_all_of_it_works_from_threads(self, redis_server: Server, redis_prefix: str) -> None:
         layer = RedisChannelLayer([redis_server.url], prefix=redis_prefix, history=HISTORY)
         try:

@@ -17,6 +17,10 @@ class RedisStats:
     Attributes:
         bytes: Those of the messages in mailboxes of this process, in msgpack; one that waits in several counts in each.
         full_by_bytes: How often a mailbox was full by its bytes, while another message would have fit.
+        history_messages: Messages of groups with ``history`` that this process holds for those who come again.
+        history_bytes: What those count against ``history_bytes``: their bytes and 64 each, and 256 for each group.
+        history_evicted: Groups that this process holds nothing of any more because all together were over
+            ``history_bytes``.
         connection: The way to the servers: its state, reconnects, gaps, bytes, latency and lag, and what was lost
             there.
     """
@@ -35,6 +39,9 @@ class RedisStats:
     dropped_replaced: int
     full_by_bytes: int
     dropped_other: int
+    history_messages: int
+    history_bytes: int
+    history_evicted: int
     connection: LinkStats = field(compare=False)
 
 
