@@ -89,7 +89,7 @@ impl<H: Host> Driver<H> {
                 ticket,
             } => {
                 let call = cx.call(1, Some(ticket));
-                history::look(cx, &group, wanted, call);
+                self.history.look(cx, &group, wanted, call);
             }
             Ask::Flush { ticket } => {
                 members::flush(cx, queues, ticket);

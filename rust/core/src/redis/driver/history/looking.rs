@@ -1,9 +1,12 @@
 //! What callers ask of a stream: where it is now, and what it holds.
 
+use bytes::Bytes;
+
+use super::History;
 use super::listening::{begin, opened};
 use super::rows::{Row, done, rows};
 use super::sending::{index, newest, newest_command, newest_of, no_answer};
-use crate::history::{Position, Since, Stamp};
+use crate::history::{Position, Since, Stamp, Stamped};
 use crate::redis::driver::calls::CallId;
 use crate::redis::driver::context::Context;
 use crate::redis::driver::history_then::{HistoryThen, Wanted};
@@ -12,13 +15,65 @@ use crate::redis::fault::Fault;
 use crate::redis::host::{Host, KeptMessage};
 use crate::redis::link::{Command, Refusal, Reply};
 
-/// Asks the server for what a caller wants to know.
-pub(in crate::redis::driver) fn look<H: Host>(
-    cx: &mut Context<H>,
+impl History {
+    /// Tells a caller what it wants to know. The server is asked only if that is not known here.
+    pub(in crate::redis::driver) fn look<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        group: &str,
+        wanted: Wanted,
+        call: CallId,
+    ) {
+        let here = self.here(cx, group);
+        match here.and_then(|here| known(cx, group, wanted, here)) {
+            Some((position, messages)) => cx.calls.complete_part(call, |answer| {
+                answer.position = Some(position);
+                answer.complete = messages.is_some().then_some(true);
+                answer.messages = messages.unwrap_or_default();
+            }),
+            None => ask(cx, group, wanted, call),
+        }
+    }
+
+    /// Where a group is, if this process hears of its messages, and has heard of those that it has sent itself.
+    fn here<H: Host>(&mut self, cx: &Context<H>, group: &str) -> Option<Position> {
+        let last = self.listening.get_mut(group)?.last()?;
+        let hears = cx.shared.topics.lock().contains(&cx.keys.group(group));
+        (hears && !self.sending.is_ahead(group, last.id)).then(|| last.position())
+    }
+}
+
+/// What a caller wants to know of a group that is there now, if that is held here: a position, and messages if those are wanted.
+fn known<H: Host>(
+    cx: &Context<H>,
     group: &str,
     wanted: Wanted,
-    call: CallId,
-) {
+    here: Position,
+) -> Option<(Stamp, Option<Vec<KeptMessage>>)> {
+    let Wanted::Messages { since, limit } = wanted else {
+        return Some((Stamp::new(group, here), None));
+    };
+    let held = cx.local.history_extent(group)?;
+    let (since, least) = match since {
+        Since::Position(_) => (since, 0),
+        Since::Newest(count) => (Since::Newest(count.min(limit)), count.min(limit)),
+    };
+    let found = cx.local.group_history(group, since, limit).ok()??;
+    if held.epoch != here.epoch || !found.complete || found.messages.len() < least {
+        return None;
+    }
+    let kept = found.messages.iter().map(|message| {
+        let payload = cx.host.payload(message)?;
+        Some(KeptMessage {
+            stamp: message.stamped()?,
+            payload: Bytes::copy_from_slice(payload),
+        })
+    });
+    Some((found.position, Some(kept.collect::<Option<_>>()?)))
+}
+
+/// Asks the server for what a caller wants to know.
+fn ask<H: Host>(cx: &mut Context<H>, group: &str, wanted: Wanted, call: CallId) {
     let then = HistoryThen::Looked {
         group: group.to_owned(),
         call,

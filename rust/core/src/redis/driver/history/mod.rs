@@ -32,7 +32,6 @@ mod sending;
 pub(super) use beside::Unkept;
 pub(super) use limits::keeps;
 pub(super) use listener::Pushed;
-pub(super) use looking::look;
 pub(super) use resume::Resume;
 
 #[derive(Debug, Default)]

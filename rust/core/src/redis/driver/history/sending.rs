@@ -354,6 +354,15 @@ impl Sending {
         self.waiting > 0
     }
 
+    /// Whether messages of this process stand behind an entry.
+    pub(super) fn is_ahead(&self, group: &str, last: EntryId) -> bool {
+        let newest = self.streams.get(group).and_then(|stream| {
+            let (epoch, number) = (stream.epoch?, stream.highest?);
+            Some(EntryId { epoch, number })
+        });
+        newest.is_some_and(|newest| newest > last)
+    }
+
     /// Forgets the streams whose epoch would be asked for again anyway.
     pub(super) fn look_after<H: Host>(&mut self, cx: &Context<H>) {
         self.streams.retain(|group, stream| {

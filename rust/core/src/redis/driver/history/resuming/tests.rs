@@ -6,6 +6,7 @@ use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::history::{Histories, HistoryRules};
 use crate::memory::MemoryEngine;
+use crate::redis::driver::history_then::Wanted;
 use crate::redis::driver::testing::{World, context, settings};
 use crate::redis::settings::{Settings, Topology};
 use crate::redis::wire::envelope::{self, Draft, Header, OutgoingBody};
@@ -235,4 +236,39 @@ fn who_waits_for_the_answer_is_waited_for() {
     assert!(layer.history.is_awaited("room"));
     layer.answer(25);
     assert!(!layer.history.is_awaited("room"));
+}
+
+#[test]
+fn where_a_group_is_needs_no_command_where_all_of_it_is_heard() {
+    let mut layer = Layer::new(1 << 20);
+    let position = |layer: &mut Layer| {
+        let call = layer.cx.call(1, Some(9));
+        let (cx, history) = (&mut layer.cx, &mut layer.history);
+        history.look(cx, "room", Wanted::Position, call);
+        let told = cx.calls.take_answers().into_iter().next();
+        told.and_then(|(_, answer)| answer.position)
+    };
+    let newest = "XREVRANGE t:h:{t:g:room} + - COUNT 1".to_owned();
+    let asks = |layer: &mut Layer| layer.asked().contains(&newest);
+    assert_eq!(position(&mut layer), None, "it is not subscribed to");
+    assert!(asks(&mut layer));
+    let topic = layer.cx.keys.group("room");
+    layer.cx.shared.topics.lock().insert(topic);
+    let here = Stamp::new("room", row(LAST).position());
+    assert_eq!(position(&mut layer), Some(here));
+    assert!(!asks(&mut layer));
+    // This process has sent one that has not come back yet.
+    let call = layer.cx.call(1, None);
+    let (cx, history) = (&mut layer.cx, &mut layer.history);
+    history.send(cx, "room", draft(LAST + 1), call);
+    let Reply::Array(entries) = reply(LAST) else {
+        panic!("it is a list")
+    };
+    let newest = Reply::Array(vec![Reply::Array(entries.into_iter().skip(1).collect())]);
+    let group = "room".to_owned();
+    let then = HistoryThen::Newest { group };
+    history.answered(cx, then, vec![newest], bytes::Bytes::new());
+    layer.cx.requests.clear();
+    assert_eq!(position(&mut layer), None, "it may be behind");
+    assert!(asks(&mut layer));
 }
