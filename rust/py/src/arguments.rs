@@ -160,11 +160,11 @@ impl Exclude<'_, '_> {
 }
 
 impl Pairs<'_, '_> {
-    /// All pairs, before the first is used; `read` converts a message.
+    /// All pairs, before the first is used; `read` converts a message to a name.
     pub(crate) fn read<M>(
         self,
         kind: NameKind,
-        read: impl Fn(&Bound<'_, PyAny>) -> PyResult<M>,
+        read: impl Fn(&str, &Bound<'_, PyAny>) -> PyResult<M>,
     ) -> PyResult<Vec<(String, M)>> {
         let no_pairs = |got: &Bound<'_, PyAny>| {
             let got = show(got);
@@ -177,8 +177,8 @@ impl Pairs<'_, '_> {
             let pair = pair?;
             let (name, message): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
                 pair.extract().map_err(|_| no_pairs(&pair))?;
-            let message = read(&message)?;
-            all.push((valid(&name, kind)?.to_owned(), message));
+            let name = valid(&name, kind)?;
+            all.push((name.to_owned(), read(name, &message)?));
         }
         Ok(all)
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use headrace_core::MemoryEngine;
+use headrace_core::history::HistoryRules;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -29,8 +30,8 @@ mod sending;
 #[derive(Debug)]
 pub(crate) struct MemoryLayer {
     engine: Arc<Engine>,
-    /// Whether there are groups whose messages are kept.
-    has_histories: bool,
+    /// Which groups have a history.
+    histories: HistoryRules,
     strict: bool,
     direct_wake: bool,
     /// Whether there is, or was, a channel that compares the types of messages: else they are not read.
@@ -91,7 +92,9 @@ impl MemoryLayer {
     ) -> PyResult<Self> {
         let (settings, patterns) = config.to_core(py)?;
         let histories = config.histories()?;
-        let has_histories = histories.is_some();
+        let rules = histories
+            .as_ref()
+            .map(|histories| histories.rules().clone());
         let engine = MemoryEngine::new(settings, LayerClock::new(clock));
         let engine = engine.with_drop_waiters(drop_attached);
         let engine = match histories {
@@ -108,7 +111,7 @@ impl MemoryLayer {
         Ok(Self {
             engine,
             timer,
-            has_histories,
+            histories: rules.unwrap_or_default(),
             strict: config.strict,
             direct_wake: config.direct_wake,
             compares_types: Arc::default(),

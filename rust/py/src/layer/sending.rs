@@ -19,7 +19,12 @@ impl MemoryLayer {
         Message::new(message, self.strict, compared)
     }
 
-    /// A message for a group of a layer that has histories.
+    /// Whether a group has a history.
+    fn keeps(&self, group: &str) -> bool {
+        self.histories.limits_of(group).is_some()
+    }
+
+    /// A message for a group that has a history.
     fn kept_message(&self, message: &Bound<'_, PyAny>) -> PyResult<Message> {
         let compared = self.compares_types.load(Ordering::Relaxed);
         Message::new_kept(message, self.strict, compared)
@@ -33,7 +38,7 @@ impl MemoryLayer {
         exclude: &[&str],
     ) -> PyResult<SendReport> {
         self.first_group_send.note(py)?;
-        if self.has_histories {
+        if !self.histories.is_empty() && self.keeps(group.name()?) {
             return self.group_send_kept(py, group, message, exclude);
         }
         self.fan_out(py, group, self.message(message.value())?, exclude)
@@ -91,7 +96,9 @@ impl MemoryLayer {
         let mut report = headrace_core::SendReport::default();
         let mut hand_offs = Vec::new();
         self.engine.check_open().map_err(to_python)?;
-        for (channel, message) in pairs.read(NameKind::Channel, |message| self.message(message))? {
+        for (channel, message) in
+            pairs.read(NameKind::Channel, |_, message| self.message(message))?
+        {
             match self.engine.send(&channel, message) {
                 Ok(hand_off) => {
                     report.delivered += 1;
@@ -119,8 +126,8 @@ impl MemoryLayer {
         let mut processes = 0;
         let mut hand_offs = Vec::new();
         self.engine.check_open().map_err(to_python)?;
-        let read = |message: &Bound<'_, PyAny>| {
-            if self.has_histories {
+        let read = |group: &str, message: &Bound<'_, PyAny>| {
+            if self.keeps(group) {
                 self.kept_message(message)
             } else {
                 self.message(message)
@@ -144,7 +151,7 @@ impl MemoryLayer {
         message: Message,
         exclude: &[&str],
     ) -> Result<(FanOut<Message, Receiver>, Option<Stamp>), Error> {
-        if self.has_histories {
+        if self.keeps(group) {
             return self.engine.group_send_kept(group, message, exclude);
         }
         let fan_out = self.engine.group_send(group, message, exclude)?;

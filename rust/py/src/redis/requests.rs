@@ -236,7 +236,7 @@ impl RedisLayer {
     ) -> PyResult<Vec<(String, Vec<u8>)>> {
         let local = self.engine.local();
         local.check_open().map_err(to_python)?;
-        pairs.read(kind, |message| self.encode(message))
+        pairs.read(kind, |_, message| self.encode(message))
     }
 }
 
