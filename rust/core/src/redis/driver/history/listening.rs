@@ -124,8 +124,11 @@ impl Listening {
     }
 
     pub(super) fn pushed<H: Host>(&mut self, cx: &mut Context<H>, group: &str, pushed: Pushed) {
-        let steps = self.heard(group).listener.pushed(pushed);
-        self.carry_out(cx, group, steps);
+        // Without a record the group is not listened to any more, or not yet again.
+        if let Some(heard) = self.groups.get_mut(group) {
+            let steps = heard.listener.pushed(pushed);
+            self.carry_out(cx, group, steps);
+        }
     }
 
     /// A message that is not kept comes behind those that are held.

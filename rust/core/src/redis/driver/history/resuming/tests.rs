@@ -6,6 +6,7 @@ use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::history::{Histories, HistoryRules};
 use crate::memory::MemoryEngine;
+use crate::redis::driver::history::Pushed;
 use crate::redis::driver::history_then::Wanted;
 use crate::redis::driver::testing::{World, context, settings};
 use crate::redis::settings::{Settings, Topology};
@@ -271,4 +272,21 @@ fn where_a_group_is_needs_no_command_where_all_of_it_is_heard() {
     layer.cx.requests.clear();
     assert_eq!(position(&mut layer), None, "it may be behind");
     assert!(asks(&mut layer));
+}
+
+#[test]
+fn what_comes_when_nobody_listens_any_more_leaves_nothing_behind() {
+    let mut layer = Layer::new(1 << 20);
+    let (cx, history) = (&mut layer.cx, &mut layer.history);
+    history.forget(cx, "room");
+    let pushed = Pushed {
+        epoch: EPOCH,
+        identity: row(LAST + 1).identity().expect("it is a message"),
+        exclude: Vec::new(),
+        payload: PAYLOAD.to_vec().into(),
+        stale: false,
+    };
+    history.pushed(cx, "room", pushed);
+    assert!(!history.heals("room"));
+    assert_eq!(layer.asked(), [""; 0]);
 }
