@@ -31,6 +31,8 @@ pub struct Histories<M> {
     names: HashMap<Arc<str>, u32>,
     /// All streams, the one that was unused for longest first.
     used: ExpiryList,
+    /// The same of those without messages: they go before the others.
+    empty: ExpiryList,
     /// Those of each rule by when they end.
     ends: Vec<ExpiryList>,
     /// The random state that epochs come from.
@@ -111,6 +113,7 @@ impl<M: Clone> Histories<M> {
             streams: Slab::new(),
             names: HashMap::new(),
             used: ExpiryList::default(),
+            empty: ExpiryList::default(),
             seed,
             bytes: 0,
             messages: 0,
@@ -182,6 +185,7 @@ impl<M: Clone> Histories<M> {
         let ring = &mut self.streams[stream as usize].ring;
         let (messages, bytes) = (ring.len(), ring.bytes());
         ring.restart(head, &mut self.dropped);
+        self.empty.arm(stream, now);
         self.messages -= messages;
         self.bytes -= bytes + messages * MESSAGE_BYTES;
         true
@@ -226,17 +230,20 @@ impl<M: Clone> Histories<M> {
         limit: usize,
         now: Moment,
     ) -> Option<Recent<M>> {
-        let Found { replay, head } = self.find(group, since, now)?;
-        let complete = replay.is_some();
-        let behind = replay.as_ref().map_or(0, Replay::len);
-        let messages: Vec<M> = replay.into_iter().flatten().take(limit).collect();
-        let left = behind - messages.len();
-        let ring = self.ring(group, now);
-        let position = ring.and_then(|ring| ring.position_before(left));
+        let stream = self.open(group, now)?;
+        let ring = &self.streams[stream as usize].ring;
+        let behind = match since {
+            Since::Position(position) => position.and_then(|position| ring.behind(&position)),
+            Since::Newest(count) => Some(count.min(ring.len())),
+        };
+        let count = behind.unwrap_or(0);
+        let messages = ring.messages().skip(ring.len() - count);
+        let messages: Vec<M> = messages.take(limit).cloned().collect();
+        let position = ring.position_before(count - messages.len());
         Some(Recent {
             messages,
-            position: Stamp::new(group, position.unwrap_or(head)),
-            complete,
+            position: Stamp::new(group, position.unwrap_or(ring.head())),
+            complete: behind.is_some(),
         })
     }
 
@@ -299,6 +306,9 @@ impl<M: Clone> Histories<M> {
             None => self.create(group, now)?,
         };
         self.used.arm(stream, now);
+        if self.streams[stream as usize].ring.is_empty() {
+            self.empty.arm(stream, now);
+        }
         Some(stream)
     }
 
@@ -331,20 +341,23 @@ impl<M: Clone> Histories<M> {
         ring.push(position, message, bytes, limits.size, &mut self.dropped);
         let (len, bytes) = (ring.len(), ring.bytes());
         self.ends[*rule].arm(stream, now.after(limits.ttl));
+        self.empty.disarm(stream);
         self.messages = self.messages - before.0 + len;
         self.bytes = self.bytes + bytes + len * MESSAGE_BYTES - before.1 - before.0 * MESSAGE_BYTES;
         self.trim(stream);
     }
 
-    /// Keeps the bound of bytes. This stream was used last, so that it is the last to lose messages, and stays.
+    /// Keeps the bound of bytes. Those go first that have no messages: who only asks where groups are takes nothing from others. This
+    /// stream was used last, so that it is the last to lose messages, and stays.
     fn trim(&mut self, last: u32) {
         while self.bytes > self.most_bytes {
-            match self.used.first() {
-                Some(stream) if stream != last => {
+            let streams = [self.empty.first(), self.used.first()];
+            match streams.into_iter().flatten().find(|stream| *stream != last) {
+                Some(stream) => {
                     self.remove(stream);
                     self.evicted += 1;
                 }
-                _ => {
+                None => {
                     let ring = &mut self.streams[last as usize].ring;
                     let before = ring.bytes();
                     if !ring.drop_oldest(&mut self.dropped) {
@@ -377,6 +390,7 @@ impl<M: Clone> Histories<M> {
             ..
         } = self.streams.remove(stream as usize);
         self.used.disarm(stream);
+        self.empty.disarm(stream);
         self.ends[rule].disarm(stream);
         self.names.remove(&name);
         self.names.shrink_if_sparse();

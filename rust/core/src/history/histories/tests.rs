@@ -133,6 +133,46 @@ fn redis_streams_adapter_47_groups_without_messages_are_bounded_too() {
 }
 
 #[test]
+fn streams_without_messages_go_before_those_that_have_some() {
+    let mut histories = histories(4 * (GROUP_BYTES + 10) + 2 * (100 + MESSAGE_BYTES));
+    let first = push(&mut histories, "room.1", 1, 0);
+    push(&mut histories, "room.1", 2, 0);
+    for number in 10..100 {
+        histories.head(&format!("room.{number}"), at(0));
+    }
+    assert_eq!(since(&mut histories, "room.1", first, 0), Some(vec![2]));
+    assert!(histories.stats(at(0)).evicted > 80);
+    let third = push(&mut histories, "room.99", 1, 0);
+    histories.head("room.2", at(0));
+    histories.head("room.3", at(0));
+    assert_eq!(since(&mut histories, "room.99", third, 0), Some(vec![]));
+}
+
+#[test]
+fn a_part_of_what_is_kept_is_told_with_where_it_ends() {
+    let mut histories = histories(usize::MAX);
+    let all: Vec<_> = (0..5)
+        .map(|message| push(&mut histories, "room.1", message, 0))
+        .collect();
+    let mut told = |since, limit| {
+        let recent = histories.recent("room.1", since, limit, at(0));
+        let recent = recent.expect("it has a history");
+        (
+            recent.messages,
+            Some(recent.position.position),
+            recent.complete,
+        )
+    };
+    let behind = |number: usize| Since::Position(all[number]);
+    assert_eq!(told(behind(2), 9), (vec![3, 4], all[4], true));
+    assert_eq!(told(behind(2), 1), (vec![3], all[3], true));
+    assert_eq!(told(behind(4), 9), (vec![], all[4], true));
+    assert_eq!(told(behind(0), 9), (vec![], all[4], false));
+    assert_eq!(told(Since::Newest(2), 9), (vec![3, 4], all[4], true));
+    assert_eq!(told(Since::Newest(9), 2), (vec![2, 3], all[3], true));
+}
+
+#[test]
 fn a_message_larger_than_the_bound_is_missing_and_not_passed_over() {
     let mut histories = histories(GROUP_BYTES + 6 + 200);
     let first = push(&mut histories, "room.1", 1, 0);
