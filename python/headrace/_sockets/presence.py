@@ -73,8 +73,13 @@ class SocketPresence:
                 key = await self._connection.call_hook("presence_key")
                 meta = await self._connection.call_hook("presence_meta")
                 event = await following.enter(group, key, meta)
-                if event is not None and self._connection.is_open():
+                if not self._connection.is_open():
+                    # It ended meanwhile, and with it what it had: nothing is to be there again.
+                    await self._layer.group_discard(group, channel)
+                elif event is not None:
                     await self._connection.call_hook("presence_diff", {**event, "topic": topic})
+        except ReferenceError:
+            await self._layer.group_discard(group, channel)  # nobody has the connection any more
         except Exception:
             if self._connection.is_open():
                 self._connection.note_failure("presence")

@@ -111,7 +111,9 @@ impl Diff {
             text(bytes, &diff.key);
             let metas = of(diff);
             array(bytes, metas.len());
-            metas.iter().for_each(|meta| bytes.extend_from_slice(meta));
+            for meta in metas {
+                bytes.extend_from_slice(meta);
+            }
         }
     }
 

@@ -20,8 +20,10 @@ pub struct Presences {
     names: HashMap<Arc<str>, usize>,
     /// When which group has something to be told.
     due: BTreeSet<(Moment, usize)>,
-    /// The last version of a list or an entry: one count for all, so that a list that begins anew has no version twice.
+    /// The last version of a list: one count for all, so that a list that begins anew has no version twice.
     version: u64,
+    /// The last version of an entry of this process.
+    entry_version: u64,
     /// The channels of this process whose entries changed; `None` if nobody wants to know.
     own: Option<Vec<(Arc<str>, Arc<str>)>>,
     /// Whether the first of all is due earlier than it was when this was last asked.
@@ -86,6 +88,7 @@ impl Presences {
             names: HashMap::new(),
             due: BTreeSet::new(),
             version: 0,
+            entry_version: 0,
             own: None,
             is_due_earlier: false,
             totals: PresenceStats::default(),
@@ -118,8 +121,8 @@ impl Presences {
         let Some(place) = self.open(group) else {
             return false;
         };
-        self.version += 1;
-        let version = self.version;
+        self.entry_version += 1;
+        let version = self.entry_version;
         self.groups[place]
             .table
             .set(channel, key, meta, version, now);
@@ -133,8 +136,8 @@ impl Presences {
         let Some(&place) = self.names.get(group) else {
             return false;
         };
-        self.version += 1;
-        let version = self.version;
+        self.entry_version += 1;
+        let version = self.entry_version;
         let updated = self.groups[place].table.update(channel, meta, version, now);
         if updated {
             self.note_own(place, channel);
@@ -431,8 +434,8 @@ impl Presences {
 
     /// A removal has a version as well, which is higher than that of all that was there before.
     fn own_change(&mut self, group: Arc<str>, channel: Arc<str>) -> OwnChange {
-        self.version += 1;
-        let version = self.version;
+        self.entry_version += 1;
+        let version = self.entry_version;
         let entry = self.entry(&group, &channel);
         let entry = entry.map(|(key, meta, _)| (key.into(), meta.into()));
         OwnChange {

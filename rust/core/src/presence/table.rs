@@ -223,7 +223,7 @@ impl Table {
         }
         let key = self.key(key);
         let entry = self.insert(channel, key, meta, owner, version);
-        match self.sibling(entry, |stage| stage.has_left(), meta) {
+        match self.sibling(entry, Stage::has_left, meta) {
             Some(left) => {
                 self.replace(left, entry, now);
                 self.drop_entry(left);

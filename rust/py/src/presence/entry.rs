@@ -82,7 +82,7 @@ impl Key<'_, '_> {
 
 impl Meta<'_, '_> {
     /// Its msgpack.
-    pub(crate) fn pack(&self) -> PyResult<Vec<u8>> {
+    pub(crate) fn pack(self) -> PyResult<Vec<u8>> {
         let py = self.0.py();
         let given: &Bound<'_, PyAny> = &self.0;
         let dict = given.cast::<PyDict>().map_err(|_| {

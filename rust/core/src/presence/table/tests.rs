@@ -93,7 +93,10 @@ fn follow(list: &mut List, diff: &Diff) {
     list.retain(|_, metas| !metas.is_empty());
 }
 
-fn changes(diff: Option<Diff>) -> Vec<(String, Vec<u8>, Vec<u8>, Option<Turn>)> {
+/// A key, the metas that joined and that left, and whether it came or went.
+type Change = (String, Vec<u8>, Vec<u8>, Option<Turn>);
+
+fn changes(diff: Option<Diff>) -> Vec<Change> {
     let Some(diff) = diff else {
         return Vec::new();
     };
@@ -241,7 +244,7 @@ fn each_tab_takes_the_place_of_the_one_with_its_meta() {
 fn online_and_offline_are_the_first_and_the_last_channel_of_a_key() {
     let mut table = table(0);
     set(&mut table, "a", "ann", 1, 0);
-    let turns = |told: Vec<(String, Vec<u8>, Vec<u8>, Option<Turn>)>| told[0].3;
+    let turns = |told: Vec<Change>| told[0].3;
     assert_eq!(turns(changes(tell(&mut table, 1))), Some(Turn::Online));
     set(&mut table, "b", "ann", 2, 1);
     assert_eq!(turns(changes(tell(&mut table, 2))), None);

@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// `phoenix_pubsub` #74: in whatever order changes come, all processes have the same in the end.
 #[test]
 fn the_last_version_of_a_process_wins() {
     let mut table = table(0);
@@ -88,6 +89,7 @@ fn a_key_that_moves_to_another_process_is_no_event() {
     assert_eq!(list(&table), of(&[("ann", &[1])]));
 }
 
+/// `phoenix_pubsub` #148: a state that was read replaces nothing that is newer.
 #[test]
 fn what_came_while_the_entries_were_read_is_newer() {
     let mut table = table(0);

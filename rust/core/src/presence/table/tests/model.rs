@@ -110,7 +110,9 @@ proptest! {
         for (key, meta) in model.values() {
             expected.entry(key.clone()).or_default().push(*meta);
         }
-        expected.values_mut().for_each(|metas| metas.sort_unstable());
+        for metas in expected.values_mut() {
+            metas.sort_unstable();
+        }
         if table.is_hidden() {
             expected.clear();
         }
