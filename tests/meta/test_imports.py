@@ -61,7 +61,7 @@ RANKS = [
     ["headrace.db", "headrace.paths"],
     [
         *("headrace._dispatch.counters", "headrace._dispatch.failures", "headrace._dispatch.handlers"),
-        "headrace._dispatch.settings",
+        *("headrace._dispatch.settings", "headrace._dispatch.side_by_side"),
     ],
     ["headrace._dispatch.incoming", "headrace._dispatch.threads"],
     ["headrace._dispatch.ending"],

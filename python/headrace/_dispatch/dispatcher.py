@@ -6,7 +6,7 @@ begun is finished once, its groups are left, its channel is closed, and only the
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Protocol, cast
@@ -18,6 +18,7 @@ from headrace._dispatch.handlers import CLOSE, FORWARD
 from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
 from headrace._dispatch.session import Session
 from headrace._dispatch.settings import setting
+from headrace._dispatch.side_by_side import SideBySide
 from headrace._dispatch.threads import current_executor, restore_executor
 from headrace._drain import has_ended, lives
 from headrace._layers.close_message import code_and_reason
@@ -55,9 +56,9 @@ class Dispatcher:
     """
 
     __slots__ = (
-        *("__weakref__", "_cancelled", "_cancels", "_channel", "_close", "_concurrency", "_consumer", "_direct"),
-        *("_executor", "_failed", "_group", "_handler_timeout", "_has_ended", "_incoming", "_interrupted", "_is_first"),
-        *("_layer", "_running", "_session", "_task", "_told_expired"),
+        *("__weakref__", "_cancelled", "_cancels", "_channel", "_close", "_consumer", "_direct", "_executor"),
+        *("_failed", "_group", "_handler_timeout", "_has_ended", "_incoming", "_interrupted", "_is_first", "_layer"),
+        *("_session", "_task", "_told_expired"),
     )
 
     def __init__(self, consumer: Consumer, session: Session, direct: bool) -> None:
@@ -67,7 +68,6 @@ class Dispatcher:
         self._channel: str | None = getattr(consumer, "channel_name", None)
         self._incoming = session.incoming = Incoming(self._layer, self._channel)
         self._incoming.limit(consumer, self._layer, self)
-        self._concurrency: int = setting(consumer, "concurrency", 1)
         self._handler_timeout: float | None = setting(consumer, "handler_timeout")
         self._told_expired = False
         self._direct = direct and self._handler_timeout is None
@@ -80,9 +80,8 @@ class Dispatcher:
         self._cancels = 0
         # A connection has to be open before anything else is done with it. What a worker gets is no connection.
         self._is_first = consumer.scope.get("type") != "channel"
-        # With the tasks of the messages that are handled at a time, where that is more than one.
-        self._group: asyncio.TaskGroup | None = None
-        self._running: Collection[asyncio.Task[None]] = ()
+        # The handlers that run at a time, where that may be more than one.
+        self._group = SideBySide(most) if (most := setting(consumer, "concurrency", 1)) > 1 else None
         self._task: asyncio.Task[Any] | None = None
 
     async def run(self, receive: Receive) -> None:
@@ -139,7 +138,7 @@ class Dispatcher:
     def _read(self, receive: Receive) -> None:
         """Begin to read what the client sends."""
         consumer, session = self._consumer, self._session
-        most_in_hand = self._concurrency if consumer.scope.get("type") == "channel" else None
+        most_in_hand = setting(consumer, "concurrency", 1) if consumer.scope.get("type") == "channel" else None
         receive = session.begin_life(consumer, receive)
         read_ahead: int = setting(consumer, "read_ahead_bytes", READ_AHEAD_BYTES)
         if (rate := session.shared.rate) is not None and most_in_hand is None:
@@ -178,8 +177,8 @@ class Dispatcher:
     def gone(self, message: Message) -> None:
         """Note that the client has gone: handlers that run side by side need not go on."""
         self._session.note_gone(message)
-        for task in self._running:
-            task.cancel()
+        if self._group is not None:
+            self._group.cancel()
         self._give_grace()
 
     def lost(self) -> None:
@@ -293,8 +292,8 @@ class Dispatcher:
 
     def _deliver(self) -> Coroutine[Any, Any, None]:
         """Deliver what comes in until the end. No coroutine function: one less that waits with each consumer."""
-        if self._concurrency > 1:
-            return self._at_once()
+        if self._group is not None:
+            return self._group.during(deliver(self._incoming.inbox, self._take))
         self._incoming.inbox.attend(self._session.attendant(self._attend))
         return deliver(self._incoming.inbox, self._take)
 
@@ -425,8 +424,8 @@ class Dispatcher:
         consumer, session = self._consumer, self._session
         failed = False
         try:
-            if self._running:
-                await asyncio.wait(self._running)
+            if self._group is not None:
+                await self._group.ended()
             if session.closed or not await ending.is_due(session):
                 return
             await ending.call(session, consumer)
@@ -503,46 +502,31 @@ class Dispatcher:
                 raise StopConsumer from None
             raise
 
-    async def _at_once(self) -> None:
-        """Handle up to ``concurrency`` messages at a time, but the first and the last message of the client alone."""
-        self._running = set()
-        try:
-            async with asyncio.TaskGroup() as self._group:
-                await deliver(self._incoming.inbox, self._take)
-        except BaseExceptionGroup as several:
-            # One at a time is what callers of an application expect; the others were told to on_error.
-            errors = [error for error in several.exceptions if not isinstance(error, StopConsumer)]
-            raise (errors or several.exceptions)[0] from None
-
     async def _start_waiting(self, lane: list[Event]) -> None:
         """Start the handler of the first message that waits in a lane, or handle it if it has to be alone."""
-        event = lane[0]
-        if isinstance(event, Failure) and self._running:
+        event, group = lane[0], cast(SideBySide, self._group)
+        if isinstance(event, Failure):
             # What it was given before the source failed, a worker's stop say, is finished.
-            await asyncio.wait(self._running)
+            await group.ended()
         if self._is_first or isinstance(event, Failure | Idle) or is_disconnect(event):
             self._is_first = False
-            if self._running and self._session.gone:
-                await asyncio.wait(self._running)  # they are cancelled, and may have to put things in order
+            if self._session.gone:
+                await group.ended()  # they are cancelled, and may have to put things in order
             await self._handle_waiting(lane)
         else:
             await self._start(self._incoming.take(lane), lane is not self._incoming.client)
 
     async def _start(self, event: Event, of_layer: bool) -> None:
-        running = cast("set[asyncio.Task[None]]", self._running)
-        while len(running) >= self._concurrency:
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        group = cast(SideBySide, self._group)
+        await group.room()
         if self._session.closed or self._session.gone:
             self._drop()
             return
         if of_layer and self._session.shared.handlers.closes(event):
-            if running:
-                await asyncio.wait(running)
+            await group.ended()
             await self._handle(event, True)
             return
-        task = cast(asyncio.TaskGroup, self._group).create_task(self._handle(event, of_layer))
-        running.add(task)
-        task.add_done_callback(running.discard)
+        task = group.start(self._handle(event, of_layer))
         if not of_layer:
             task.add_done_callback(lambda _task: self._incoming.finish())
         self._follow()
