@@ -93,7 +93,8 @@ class HistoryLayer:
         return _history(found)
 
     def _read_history(self, group: str, since: str | None, limit: int) -> "_Found":
-        _check_since(since)
+        if since is not None and not isinstance(since, str):
+            raise TypeError(f"since must be a position (str) or None, got {reprlib.repr(since)}")
         return self._engine.group_history(group, since, check_limit(limit))
 
 
@@ -105,16 +106,6 @@ def _history(found: _Found) -> History:
     if isinstance(found, Reply):
         return History(found.messages(), found.position or "", found.complete)
     return History(*found)
-
-
-def _check_since(since: object) -> None:
-    """See to it that a place to read from is a position or nothing.
-
-    Raises:
-        TypeError: It is something else.
-    """
-    if since is not None and not isinstance(since, str):
-        raise TypeError(f"since must be a position (str) or None, got {reprlib.repr(since)}")
 
 
 def check_history(history: HistorySetting | None) -> list[HistoryRule]:
