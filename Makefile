@@ -57,7 +57,7 @@ test-pythons: ## run the tests on every supported Python, each on a wheel of its
 test-peers: $(VENV)/.test ## fetch real projects on Channels, and run their tests as they are and with headrace
 	$(BIN)/python -m tests.peers $(PEERS) $(ARGS)
 
-# ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again.
+# ARGS="--seconds 60 --seed 1" plays a shorter one, or the same again; "--history" one in which the group keeps its history.
 chaos: $(VENV)/.test ## break servers, networks and processes at random for three minutes, and count every message
 	$(BIN)/python -m tests.chaos $(ARGS)
 

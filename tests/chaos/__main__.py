@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.causes import CAUSES, RULES, USER, Cause, Scene
-from tests.chaos.model import Round, Sums, table
+from tests.chaos.model import CLIENTS, Round, Sums, table
 from tests.chaos.worker import MEMBERS
 from tests.support.binaries import KINDS, find
 from tests.support.ports import HOST
@@ -180,8 +180,8 @@ class Fleet:
             process.end()
 
 
-def play(scene: Scene, fleet: Fleet, number: int, cause: Cause) -> Sums:
-    """Play one round, and say what came of it."""
+def play(scene: Scene, fleet: Fleet, number: int, cause: Cause) -> tuple[Sums, Sums]:
+    """Play one round, and say what came of it: of all, or with history of the group, and of the others."""
     fleet.talk(number)
     time.sleep(CALM)
     cause.act(scene)
@@ -190,12 +190,14 @@ def play(scene: Scene, fleet: Fleet, number: int, cause: Cause) -> Sums:
     fleet.settle()
     time.sleep(CALM)
     fleet.hush()
-    model = Round(number, forgets=cause.forgets, heals=fleet.history and not cause.forgets)
+    model = Round(number, forgets=cause.forgets, heals=fleet.history, empties=cause.empties)
     for process in fleet.processes:
-        model.read(process.name, process.joined, process.news(), RECEIVERS)
+        model.read(process.name, process.joined, process.news(), [*RECEIVERS, *(CLIENTS if fleet.history else ())])
     for process in fleet.gone:
         model.read(process.name, process.joined, process.news(), [])
-    return model.sums(ended)
+    if fleet.history:
+        return model.sums(ended, "group"), model.sums(ended, "direct", "queue")
+    return model.sums(ended), Sums()
 
 
 @contextmanager
@@ -236,19 +238,24 @@ def main() -> int:
     seed = random.SystemRandom().randrange(2**32) if given.seed is None else given.seed
     chance = random.Random(seed)
     sums = {cause.name: Sums() for cause in causes}
+    broken: set[str] = set()
     with scenery(given.server, given.protocol, chance, history=given.history) as (scene, fleet):
         print(f"seed {seed}, {scene.server.binary}, {PROCESSES} processes", flush=True)
         end = time.monotonic() + given.seconds
         for number, cause in enumerate(order(chance, causes)):
             if time.monotonic() > end:
                 break
-            came = play(scene, fleet, number, cause)
+            came, others = play(scene, fleet, number, cause)
             sums[cause.name].add(came)
-            print(f"round {number}: {came.row(cause.name)}", flush=True)
-    print(f"\n{table({name: each for name, each in sums.items() if each.rounds})}")
-    broken = [name for name, each in sums.items() if each.broken]
+            if others.broken:
+                broken.add(cause.name)
+                print(f"round {number}, beside the group: {others.row(cause.name)}", flush=True)
+            print(f"round {number}: {came.row(cause.name, history=given.history)}", flush=True)
+    played = {name: each for name, each in sums.items() if each.rounds}
+    print(f"\n{table(played, history=given.history)}")
+    broken.update(name for name, each in sums.items() if each.broken)
     if broken:
-        print(f"\npromises were broken by: {', '.join(broken)}; again with --seed {seed}")
+        print(f"\npromises were broken by: {', '.join(sorted(broken))}; again with --seed {seed}")
     return 1 if broken else 0
 
 

@@ -51,11 +51,13 @@ class Cause:
     Attributes:
         act: Does it, and undoes it; between is the while that it lasts.
         forgets: The server may lose what it took: queues are in its memory, and a process has what it took from them.
+        empties: The server comes back without anything.
     """
 
     name: str
     act: Callable[[Scene], None]
     forgets: bool = False
+    empties: bool = False
 
 
 def nothing(scene: Scene) -> None:
@@ -166,8 +168,8 @@ def loop_blocked(scene: Scene) -> None:
 
 CAUSES = (
     Cause("nothing", nothing),
-    Cause("server stopped, started", stopped, forgets=True),
-    Cause("server killed, started", killed, forgets=True),
+    Cause("server stopped, started", stopped, forgets=True, empties=True),
+    Cause("server killed, started", killed, forgets=True, empties=True),
     Cause("server paused", paused),
     Cause("network stalls, goes on", stalled),
     Cause("network stalls, connections gone", vanished),

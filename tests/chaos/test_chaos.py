@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.chaos.causes import CAUSES
-from tests.chaos.model import BACK, GAP, Round, Sums, table
+from tests.chaos.model import BACK, COMPLETE, GAP, INCOMPLETE, Round, Sums, table
 from tests.support.binaries import Binary
 
 ROOT = Path(__file__).parents[2]
@@ -90,23 +90,66 @@ class TestWords:
         assert lines[-1].endswith("| 0.50 s |")
 
 
-def test_the_page_has_the_table_of_all_causes() -> None:
+class TestClients:
+    """Who comes and goes in a group that keeps its history."""
+
+    def played(self, *events: list[Any], name: str = "near", empties: bool = False, ended: float = 0.0) -> Sums:
+        model = Round(7, forgets=False, heals=True, empties=empties)
+        model.read("p1", 0.0, [[*event, float(at)] for at, event in enumerate(events, start=1)], [name])
+        return model.sums(ended, "group")
+
+    def got(self, *numbers: int) -> list[list[Any]]:
+        return [["got", "near", [7, "group", "p1", number, ""]] for number in numbers]
+
+    def test_all_is_well(self) -> None:
+        sums = self.played(
+            *sent("group", 0, 1), *sent("queue", 5), *self.got(0), ["told", "near", COMPLETE], *self.got(1)
+        )
+        assert (sums.taken, sums.expected, sums.delivered, sums.resumed, sums.complete) == (2, 2, 2, 1, 1)
+        assert not sums.broken
+
+    @pytest.mark.parametrize("words", [[], [["told", "near", COMPLETE]]])
+    def test_a_part_that_is_called_complete_is_found(self, words: list[list[Any]]) -> None:
+        sums = self.played(*sent("group", 0, 1, 2), *self.got(0), *words, *self.got(2))
+        assert (sums.wrongly, sums.untold, sums.broken) == (1, 0, True)
+
+    @pytest.mark.parametrize("word", [INCOMPLETE, GAP])
+    def test_a_loss_is_one_although_it_is_told(self, word: str) -> None:
+        sums = self.played(*sent("group", 0, 1, 2), *self.got(0), ["told", "near", word], *self.got(2))
+        assert (sums.wrongly, sums.untold, sums.told, sums.broken) == (0, 1, 0, True)
+
+    def test_a_server_that_comes_back_empty_may_lose_what_it_had_and_nothing_later(self) -> None:
+        for ended, told, untold in ((9.0, 1, 0), (0.5, 0, 1)):
+            events = [*sent("group", 0, 1, 2), *got("group", 0), ["told", "member", GAP], *got("group", 2)]
+            sums = self.played(*events, name="member", empties=True, ended=ended)
+            assert (sums.told, sums.untold, sums.wrongly) == (told, untold, 0)
+
+    def test_a_client_that_comes_back_to_another_stream_goes_on_from_there(self) -> None:
+        events = [*sent("group", 0, 1, 2), *self.got(0), ["told", "near", INCOMPLETE], *self.got(2)]
+        sums = self.played(*events, empties=True, ended=0.5)
+        assert (sums.told, sums.untold, sums.wrongly) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("history", [False, True], ids=["without-history", "with-history"])
+def test_the_page_has_the_table_of_all_causes(history: bool) -> None:
     page = (ROOT / "docs/explanation/reliability.md").read_text()
-    head, line, *_ = table({}).splitlines()
-    assert f"{head}\n{line}\n" in page
-    for cause in CAUSES:
-        rows = [row.split("|")[1:-1] for row in page.splitlines() if row.startswith(f"| {cause.name} | ")]
-        measured = [[cell.strip() for cell in row] for row in rows if len(row) == len(head.split("|")) - 2]
-        assert measured, cause.name
-        # Lost otherwise, twice, out of order.
-        assert all(row[8:11] == ["0", "0", "0"] for row in measured), measured
+    head, line, *_ = table({}, history=history).splitlines()
+    assert page.count(f"{head}\n{line}\n") == 1
+    rows = page.split(f"{head}\n{line}\n")[1].split("\n\n")[0].splitlines()
+    measured = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows}
+    assert list(measured) == [*(cause.name for cause in CAUSES), "**all**"]
+    heads = [cell.strip() for cell in head.split("|")[2:-1]]
+    ours = {"lost otherwise", "lost inside the window", "twice", "out of order", "wrongly complete"}
+    for name, cells in measured.items():
+        faults = {title: cell for title, cell in zip(heads, cells, strict=True) if title in ours}
+        assert set(faults.values()) == {"0"}, (name, faults)
 
 
-def test_a_round_can_be_played(redis_binary: Binary) -> None:
+@pytest.mark.parametrize("history", [[], ["--history"]], ids=["without-history", "with-history"])
+def test_a_round_can_be_played(redis_binary: Binary, history: list[str]) -> None:
     command = [sys.executable, "-m", "tests.chaos", "--seconds", "0.1", "--seed", "1", "--server", redis_binary.name]
-    done = subprocess.run(
-        [*command, "--cause", "a process killed"], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
-    )
+    command += ["--cause", "a process killed", *history]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed 1, " in done.stdout
     assert "| **all** | 1 | " in done.stdout

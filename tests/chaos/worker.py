@@ -10,7 +10,10 @@ import json
 import random
 import sys
 import time
+from contextlib import suppress
 from typing import Any, TextIO
+
+from tests.chaos.model import CLIENTS, COMPLETE, INCOMPLETE
 
 from headrace.exceptions import ChannelFull, LayerUnavailable
 from headrace.layers import RedisChannelLayer
@@ -23,6 +26,7 @@ SEND_TIMEOUT = 1.0
 # Between two messages of one kind: enough to be many, and few enough for a small machine.
 PACE = 0.004
 BIG = 300_000
+POSITION = "__headrace_position__"
 
 
 class Worker:
@@ -34,8 +38,15 @@ class Worker:
         self._random = random.Random(name)
         self._sending: list[asyncio.Task[None]] = []
         self._receiving: list[asyncio.Task[None]] = []
-        self._layer = RedisChannelLayer(
-            [url],
+        self._history = history
+        # The clients are to stay where they are, or to come back.
+        self._stays = asyncio.Event()
+        self._url = url
+        self._layer = self._make_layer()
+
+    def _make_layer(self) -> RedisChannelLayer:
+        return RedisChannelLayer(
+            [self._url],
             prefix="chaos",
             capacity=100_000,
             capacity_bytes=1 << 30,
@@ -43,7 +54,7 @@ class Worker:
             on_disconnect="chaos.lost",
             on_reconnect="chaos.back",
             on_gap="chaos.gap",
-            history={GROUP: {"size": 10_000, "ttl": 300}} if history else None,
+            history={GROUP: {"size": 10_000, "ttl": 300}} if self._history else None,
         )
 
     def _write(self, *event: Any) -> None:
@@ -58,6 +69,11 @@ class Worker:
         direct = await self._layer.new_channel()
         self._receive("direct", direct)
         self._receive("queue", QUEUE)
+        if self._history:
+            for client, layer in zip(CLIENTS, (self._layer, self._make_layer()), strict=True):
+                channel = await layer.new_channel()
+                await layer.group_add(GROUP, channel)
+                self._receiving.append(asyncio.create_task(self._come_and_go(client, layer, channel)))
         self._write("joined")
         return direct
 
@@ -66,16 +82,55 @@ class Worker:
 
     async def _keep_receiving(self, receiver: str, channel: str) -> None:
         while True:
-            message = await self._layer.receive(channel)
-            if message["type"] == "chaos.message":
-                self._write("got", receiver, message["id"])
-            elif message["type"] != "chaos.big":
-                self._write("told", receiver, message["type"])
+            self._note(receiver, await self._layer.receive(channel))
+
+    def _note(self, receiver: str, message: dict[str, Any]) -> None:
+        if message["type"] == "chaos.message":
+            self._write("got", receiver, message["id"])
+        elif message["type"] != "chaos.big":
+            self._write("told", receiver, message["type"])
+
+    async def _come_and_go(self, client: str, layer: RedisChannelLayer, channel: str) -> None:
+        """Be away now and then, and ask behind the last position for what was missed."""
+        position = ""
+
+        async def receive() -> None:
+            nonlocal position
+            while True:
+                message = await layer.receive(channel)
+                self._note(client, message)
+                position = message.get(POSITION, position)
+
+        while True:
+            receiving = asyncio.create_task(receive())
+            await asyncio.sleep(self._random.uniform(0.2, 1.0))
+            while not position or self._stays.is_set():
+                await asyncio.sleep(0.05)
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
+            layer.close_channel(channel)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stays.wait(), self._random.uniform(0.0, 0.5))
+            channel, complete = await self._resume(client, layer, position)
+            # Else it begins anew, with the next message that comes.
+            position = position if complete else ""
+
+    async def _resume(self, client: str, layer: RedisChannelLayer, position: str) -> tuple[str, bool]:
+        while True:
+            with suppress(LayerUnavailable):
+                channel = await layer.new_channel()
+                complete = await layer.group_add(GROUP, channel, since=position)
+                self._write("told", client, COMPLETE if complete else INCOMPLETE)
+                return channel, bool(complete)
+            await asyncio.sleep(0.05)
 
     async def obey(self, order: dict[str, Any]) -> Any:
         """Do what is said, and return what to answer."""
+        for ended in filter(asyncio.Task.done, self._receiving):
+            ended.result()
         match order["do"]:
             case "send":
+                self._stays.clear()
                 kinds = ("group", "direct", "queue")
                 self._sending = [
                     asyncio.create_task(self._send(kind, order["round"], order["peers"])) for kind in kinds
@@ -84,6 +139,7 @@ class Worker:
                 for task in self._sending:
                     task.cancel()
                 await asyncio.gather(*self._sending, return_exceptions=True)
+                self._stays.set()
             case "block":
                 time.sleep(order["seconds"])  # it is the loop that is to stand still
             case "burst":
