@@ -354,6 +354,18 @@ class TestAProject:
         assert code == 0, said
         assert server.ask("KEYS", "asgi:h:*") == []
 
+    @pytest.mark.parametrize("missing", ["MULTI", "XADD"])
+    def test_a_server_without_what_a_history_needs_is_named(
+        self, start_redis: Callable[..., Server], tmp_path: Path, missing: str
+    ) -> None:
+        server = start_redis(options={"rename-command": f'{missing} ""'})
+        for history, found in (({}, False), ({"room.*": {"size": 10, "ttl": 60}}, True)):
+            layers = {"default": {"BACKEND": OURS, "CONFIG": {"hosts": [server.url], "history": history}}}
+            code, said = project_doctor(tmp_path, layers)
+            assert (code == 1) is found, said
+            assert (f"{missing} fails: " in said) is found, said
+            assert ("'history' needs it: Redis 7.0 or newer, or any Valkey" in said) is found, said
+
     def test_the_layer_of_socket_servers_is_looked_at(
         self, redis_server: Server, redis_prefix: str, tmp_path: Path
     ) -> None:

@@ -28,6 +28,11 @@ _UNDONE_BY = {
 }
 
 
+_OF_HISTORIES = {"MULTI", "EXEC", "XADD", "XRANGE", "XREVRANGE"}
+_MENDING = "mend the server, or ask who runs it; docs/how-to/redis.md has what it needs"
+_KEEPING = "'history' needs it: Redis 7.0 or newer, or any Valkey, that allows this command; or leave 'history' out"
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a layer asks of one server.
@@ -137,7 +142,7 @@ def permissions(endpoint: Endpoint, timeout: float, needs: Needs, user: str) -> 
         if command not in denied:
             yield problem(
                 f"{command[0]} fails: {text}",
-                "mend the server, or ask who runs it; docs/how-to/redis.md has what it needs",
+                _KEEPING if command[0] in _OF_HISTORIES else _MENDING,
             )
 
 
