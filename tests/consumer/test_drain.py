@@ -92,6 +92,76 @@ class TestEnd:
         await draining
         assert consumer.log == ["wait", "behind it", 1012]
 
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    async def test_what_was_sent_to_it_before_is_handled_first(
+        self, wire: "MakeWire", layer: InMemoryChannelLayer, concurrency: int
+    ) -> None:
+        class Room(Noting):
+            async def note(self, event: Any) -> None:
+                await asyncio.sleep(0)
+                self.log.append(event["text"])
+
+            async def on_drain(self) -> None:
+                self.log.append("on_drain")
+
+        Room.concurrency = concurrency
+        consumer = Room()
+        client = wire(consumer)
+        client.connect(*["wait"] * concurrency)
+        await settle()
+        for text in "abc":
+            layer.send_sync(consumer.channel_name, {"type": "note", "text": text})
+        draining = asyncio.create_task(headrace.drain(60, 0))
+        await settle()
+        layer.send_sync(consumer.channel_name, {"type": "note", "text": "d"})
+        consumer.gate.set()
+        await obedient(client)
+        await draining
+        assert consumer.log == [*["wait"] * concurrency, *"abcd", "on_drain", 1012]
+        assert consumer_stats(Room).dropped_unhandled == 0
+
+    @pytest.mark.parametrize("turns", range(5))
+    async def test_a_message_that_it_has_in_hand_is_handled_first(
+        self, wire: "MakeWire", layer: InMemoryChannelLayer, turns: int
+    ) -> None:
+        class Room(Noting):
+            handler_timeout = 60  # so that its task takes the message, a turn after it has come
+
+            async def note(self, event: Any) -> None:
+                self.log.append(event["text"])
+
+        consumer = Room()
+        client = wire(consumer)
+        client.connect()
+        await settle()
+        layer.send_sync(consumer.channel_name, {"type": "note", "text": "a"})
+        # In one of them its task has the message, and finds the drain before it.
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        draining = asyncio.create_task(headrace.drain(60, 0))
+        await obedient(client)
+        await draining
+        assert consumer.log == ["a", 1012]
+
+    async def test_a_handler_that_fails_before_it_is_told_as_ever(
+        self, wire: "MakeWire", layer: InMemoryChannelLayer
+    ) -> None:
+        class Failing(Noting):
+            async def note(self, event: Any) -> None:
+                raise RuntimeError("no")
+
+        consumer = Failing()
+        client = wire(consumer)
+        client.connect("wait")
+        await settle()
+        layer.send_sync(consumer.channel_name, {"type": "note"})
+        draining = asyncio.create_task(headrace.drain(60, 0))
+        await settle()
+        consumer.gate.set()
+        assert isinstance(await client.outcome(), RuntimeError)
+        await draining
+        assert counted(Failing) == (0, 0, 1)
+
     async def test_it_may_send_a_last_message(self, wire: "MakeWire") -> None:
         class Polite(Noting):
             async def on_drain(self) -> None:

@@ -328,6 +328,9 @@ class Dispatcher:
             if incoming.client or incoming.carried:
                 try:
                     for lane in incoming.lanes():
+                        if message is not None and isinstance(lane[0], Ending) and lane[0].waits_for_layer:
+                            taken, message = message, None
+                            await (self._handle(taken, True) if self._group is None else self._start(taken, True))
                         await (self._handle_waiting(lane) if self._group is None else self._start_waiting(lane))
                         if message is not None or incoming.client or incoming.carried:
                             self._look_for_expired()
@@ -379,6 +382,8 @@ class Dispatcher:
             self._give_grace()
         if isinstance(event, Failure):
             raise event.error
+        if isinstance(event, Ending) and event.waits_for_layer:
+            await self._handle_waiting_of_layer()
         await self._handle(event, of_layer)
         if of_layer:
             self._look_for_expired()
@@ -387,6 +392,14 @@ class Dispatcher:
         if self._interrupted:  # and its handler has swallowed the cancel
             raise asyncio.CancelledError
         self._follow()
+
+    async def _handle_waiting_of_layer(self) -> None:
+        """Handle what waits of the layer now, one message after the other."""
+        for event in self._incoming.of_layer():
+            await (self._handle(event, True) if self._group is None else self._start(event, True))
+            if self._interrupted:  # and its handler has swallowed the cancel
+                raise asyncio.CancelledError
+            await asyncio.sleep(0)
 
     async def _handle(self, event: Any, of_layer: bool) -> None:
         """Call the handler of a message, and ``on_error`` if that fails."""

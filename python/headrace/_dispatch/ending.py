@@ -29,18 +29,21 @@ class Ending(Idle):
         hook: The method that is called.
         code: What the connection is closed with if the hook leaves it open.
         counter: Which counter of the class counts it.
+        waits_for_layer: See below.
 
     Attributes:
+        waits_for_layer: Whether its turn is behind what waits of the layer too, and not of the client alone.
         timer: Cuts the consumer off when its time is over.
         closing: Closes the connection of a consumer that was cut off.
     """
 
-    __slots__ = ("closing", "code", "counter", "hook", "timer")
+    __slots__ = ("closing", "code", "counter", "hook", "timer", "waits_for_layer")
 
-    def __init__(self, hook: str, code: int, counter: str) -> None:
+    def __init__(self, hook: str, code: int, counter: str, waits_for_layer: bool = False) -> None:
         self.hook = hook
         self.code = code
         self.counter = counter
+        self.waits_for_layer = waits_for_layer
         self.timer: asyncio.TimerHandle | None = None
         self.closing: asyncio.Task[None] | None = None
 
@@ -92,4 +95,4 @@ class Expired(Ending):
 
 def drained() -> Ending:
     """Return the reason of a process that ends."""
-    return Ending("on_drain", SERVICE_RESTART, "closed_drained")
+    return Ending("on_drain", SERVICE_RESTART, "closed_drained", waits_for_layer=True)

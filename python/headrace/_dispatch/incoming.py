@@ -25,7 +25,7 @@ from headrace._layers.native import NativeChannelLayer
 from headrace._websocket.closing import CLOSE_TIMEOUT
 from headrace._websocket.rate import Rate, RateExceeded, TokenBucket
 from headrace._websocket.read_ahead import READ_AHEAD, READ_AHEAD_BYTES, is_full
-from headrace.exceptions import InvalidChannelLayerError, LayerClosed, StopConsumer
+from headrace.exceptions import ChannelEmpty, InvalidChannelLayerError, LayerClosed, StopConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.typing import AnyChannelLayer, Message, Receive
 
@@ -170,6 +170,15 @@ class Incoming:
             lane[:] = kept
         self._make_room()
         return left
+
+    def of_layer(self) -> Iterator[Event]:
+        """Take what waits of its layer now, oldest first; what comes meanwhile is left."""
+        engine, channel = self._owner._engine, self.inbox.channel
+        with suppress(LayerClosed, ChannelEmpty):  # it may expire, or be dropped, before it is taken
+            for _ in range(engine.channel_stats(channel).depth):
+                yield engine.receive_nowait(channel)
+        for _ in range(len(self.carried)):
+            yield self.take(self.carried)
 
     def announce(self, event: "Idle") -> None:
         """Have the consumer told, behind what waits of its client. To be called in its loop."""
