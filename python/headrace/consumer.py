@@ -259,10 +259,7 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
     layer = get_channel_layer(consumer.channel_layer_alias)
     consumer.channel_layer = cast(ChannelLayer, layer)
     session.open(consumer, send)
-    if is_draining() and consumer.scope.get("type") == "websocket":
-        await receive()
-        session.closed = True
-        await refuse_handshake(consumer.scope, send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
+    if await _refused_to_drain(consumer, receive, send):
         return None
     if layer is not None:
         try:
@@ -273,6 +270,9 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
             if not await session.defers_client(consumer, message):
                 raise
             log_failure(consumer, message["type"], error)
+            return None
+        # Once more: it may have waited, and a drain that began meanwhile does not know of it.
+        if await _refused_to_drain(consumer, receive, send):
             return None
     direct = getattr(consumer.dispatch, "__func__", None) is _DISPATCH
     shared = session.shared
@@ -285,6 +285,16 @@ async def _begin(consumer: AsyncConsumer, receive: Receive, send: Send) -> Dispa
     if shared.resumes:
         return ResumingDispatcher(consumer, session, direct)
     return Dispatcher(consumer, session, direct)
+
+
+async def _refused_to_drain(consumer: AsyncConsumer, receive: Receive, send: Send) -> bool:
+    """Refuse a WebSocket if the process ends; tell whether it was."""
+    if not is_draining() or consumer.scope.get("type") != "websocket":
+        return False
+    await receive()
+    consumer._headrace.closed = True
+    await refuse_handshake(consumer.scope, send, TRY_AGAIN_LATER, SERVICE_UNAVAILABLE)
+    return True
 
 
 class _Application:

@@ -9,6 +9,7 @@ import pytest
 
 import headrace
 from headrace import _drain, consumer_stats
+from headrace._layers.registry import channel_layers
 from headrace.consumer import AsyncConsumer
 from headrace.generic.http import AsyncHttpConsumer
 from headrace.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
@@ -360,6 +361,26 @@ class TestNewcomers:
         assert client.sent == [{"type": "websocket.close", "code": 1013}]
         assert consumer.log == []
         assert consumer_stats(Noting).open == 0
+
+    async def test_so_is_one_that_waits_for_its_channel(self, wire: "MakeWire", layer: Any) -> None:
+        gate, asked = asyncio.Event(), asyncio.Event()
+
+        class Waiting(InMemoryChannelLayer):
+            async def new_channel(self, prefix: str = "specific") -> str:
+                asked.set()
+                await gate.wait()
+                return await super().new_channel(prefix)
+
+        channel_layers.set("default", Waiting())
+        client = wire(consumer := Noting())
+        client.connect()
+        await asked.wait()
+        await headrace.drain(1, 0)
+        gate.set()
+        await client.end()
+        assert client.sent == [{"type": "websocket.close", "code": 1013}]
+        assert consumer.log == []
+        channel_layers.set("default", layer)
 
     async def test_an_http_request_is_served(self, wire: "MakeWire") -> None:
         class Page(AsyncHttpConsumer):
