@@ -113,6 +113,119 @@ async def test_a_hook_that_hangs_is_cancelled(client: Client) -> None:
     assert (cancelled, server.noted) == (["x"], ["connect", ("disconnect", 1012)])
 
 
+async def test_the_hook_that_is_at_work_ends_first(client: Client) -> None:
+    gate = asyncio.Event()
+
+    class Busy(Noting):
+        async def receive(self, data: Any) -> None:
+            await gate.wait()
+            await self.async_send(f"the answer to {data}")
+
+        async def on_drain(self) -> None:
+            await self.async_send("back in a moment")
+
+    await client.connects(Busy)
+    client.says("x")
+    await settle()
+    draining = asyncio.create_task(headrace.drain(60, 0))
+    await settle()
+    assert client.heard == []
+    gate.set()
+    await client.ends()
+    await draining
+    assert (client.heard, client.sent[-1]) == (["the answer to x", "back in a moment"], CLOSED)
+
+
+async def test_so_does_one_that_begins_while_on_drain_is_at_work(client: Client) -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    class Busy(Noting):
+        async def receive(self, data: Any) -> None:
+            asked.set()
+            await gate.wait()
+            await self.async_send(f"the answer to {data}")
+
+        async def on_drain(self) -> None:
+            client.says("x")
+            await asked.wait()
+
+    await client.connects(Busy)
+    draining = asyncio.create_task(headrace.drain(60, 0))
+    await asked.wait()
+    await settle()
+    gate.set()
+    await client.ends()
+    await draining
+    assert (client.heard, client.sent[-1]) == (["the answer to x"], CLOSED)
+
+
+async def test_what_was_broadcast_to_it_before_is_delivered_first(client: Client) -> None:
+    gate = asyncio.Event()
+
+    class Slow(Noting):
+        allow_memory = True
+
+        async def connect(self) -> None:
+            await self.async_subscribe("news")
+
+        async def async_handle_received_broadcast(self, channel: str, data: Any) -> None:
+            await gate.wait()
+            await asyncio.sleep(0)
+            await self.async_send(data)
+
+        async def on_drain(self) -> None:
+            await self.async_send("back in a moment")
+
+    server = await client.connects(Slow)
+    await settle()
+    for each in "abc":
+        server.broadcast("news", each)
+    await settle()
+    draining = asyncio.create_task(headrace.drain(60, 0))
+    await settle()
+    gate.set()
+    await client.ends()
+    await draining
+    assert (client.heard, client.sent[-1]) == ([*"abc", "back in a moment"], CLOSED)
+
+
+async def test_one_that_is_being_accepted_is_told_then(client: Client) -> None:
+    calls: list[str] = []
+
+    class Told(Noting):
+        async def on_drain(self) -> None:
+            calls.append("on_drain")
+
+    client.open.clear()
+    client.meets(Told)
+    client.gives("connect")
+    await settle()
+    draining = asyncio.create_task(headrace.drain(60, 0))
+    await settle()
+    client.open.set()
+    await client.ends()
+    await draining
+    assert client.sent[1:] == [CLOSED]
+    assert calls == ["on_drain"]
+
+
+async def test_two_drains_call_it_once(client: Client) -> None:
+    calls: list[str] = []
+    gate = asyncio.Event()
+
+    class Told(Noting):
+        async def on_drain(self) -> None:
+            calls.append("on_drain")
+            await gate.wait()
+
+    await client.connects(Told)
+    draining = [asyncio.create_task(headrace.drain(60, 0)) for _ in range(2)]
+    await settle()
+    gate.set()
+    await asyncio.gather(*draining)
+    assert calls == ["on_drain"]
+
+
 async def test_newcomers_and_those_that_are_being_let_in_are_refused() -> None:
     gate = asyncio.Event()
 

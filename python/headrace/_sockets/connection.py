@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from headrace._core import Forward, FrameSend, Inbox
+from headrace._core import ChannelStats, Forward, FrameSend, Inbox
 from headrace._dispatch import (
     call_in_thread,
     current_executor,
@@ -62,7 +62,15 @@ _logger = logging.getLogger("headrace.sockets")
 _STATUS = {NOT_LOGGED_IN: 401, INTERNAL_ERROR: 500, TRY_AGAIN_LATER: SERVICE_UNAVAILABLE}
 """The status of HTTP that a handshake is refused with, where it is not 403."""
 
+_LOOK = 0.02
+"""Seconds between two looks whether it has handled what came before its end."""
+
 _SENT = ("dropped_after_close", "dropped_stalled", "dropped_backlog")
+
+
+def _taken(stats: ChannelStats) -> int:
+    """Count the messages that have left a mailbox."""
+    return stats.delivered + stats.dropped_expired + stats.dropped_replaced
 
 
 class Connection:
@@ -240,6 +248,9 @@ class Connection:
             self._note_error("connect")
             await self._close(TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR)
         begin_expiry(self, self._server, self._hooks.expires_at)
+        if is_draining():
+            # Its moment may have come while it was let in.
+            self.begin_drain()
 
     async def _refusal(self) -> int | None:
         """Return the code to refuse the connection with, or None to accept it."""
@@ -382,6 +393,20 @@ class Connection:
         """Call ``on_drain``; one that is being let in is refused instead."""
         if self.is_open() and not self.outgoing.in_handshake:
             end_for(self, "on_drain", SERVICE_RESTART)
+
+    async def settled(self) -> None:
+        """Wait until what its client sent and what was broadcast to it before have been handled."""
+        frames, before = self.incoming.ahead(), self.hub.mailbox.stats()
+        while self.is_open() and not (self.incoming.has_handled(frames) and self._has_delivered(before)):
+            await asyncio.sleep(_LOOK)
+
+    def _has_delivered(self, before: ChannelStats | None) -> bool:
+        """Tell whether all that waited at an earlier reading of the mailbox has been delivered, or dropped."""
+        now = self.hub.mailbox.stats()
+        if before is None or now is None or (now.waiters and not now.depth):
+            return True
+        # The one behind them has been taken too: so the last of them is no longer at work.
+        return _taken(now) - _taken(before) > before.depth
 
     def cut_off_drain(self, seconds: float) -> None:
         """End it, although its hooks have not: cancel the one that is at work."""

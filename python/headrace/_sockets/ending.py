@@ -32,6 +32,7 @@ class _Connection(Protocol):
     def own_loop(self) -> asyncio.AbstractEventLoop: ...
     async def call_method(self, method: Any) -> Any: ...
     async def call_hook(self, name: str) -> None: ...
+    async def settled(self) -> None: ...
     async def close_with(self, code: int) -> None: ...
     def note_failure(self, hook: str) -> None: ...
     def note_stuck(self) -> None: ...
@@ -59,7 +60,13 @@ def watch_expiry(connection: _Connection, expiry: Expiry) -> None:
 
 
 def end_for(connection: _Connection, hook: str, code: int) -> None:
-    """Call a hook, and close the socket if that leaves it open or fails. Its time is over at ``cut_off``."""
+    """Call a hook, and close the socket if that leaves it open or fails; nothing if that is under way.
+
+    What was sent to the socket before is handled before the hook, and what comes while it is at work before the close.
+    The time for all that is over at ``cut_off``.
+    """
+    if connection in _timed:
+        return
     task = _start(_end(connection, hook, code, None, None))
     _timed[connection] = task
     task.add_done_callback(lambda _task: _timed.pop(connection, None))
@@ -114,7 +121,11 @@ async def _call(connection: _Connection, hook: str, expiry: Expiry | None) -> bo
     try:
         if not connection.is_open() or not await is_due():
             return False
+        if expiry is None:
+            await connection.settled()
         await connection.call_hook(hook)
+        if expiry is None:
+            await connection.settled()
         return expiry is None or (connection.is_open() and await is_due())
     except Exception:
         connection.note_failure(hook)

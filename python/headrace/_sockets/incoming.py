@@ -189,6 +189,14 @@ class Incoming:
         self.is_called_away = True
         return self.task.cancel()
 
+    def ahead(self) -> int:
+        """Count the frames that came until now: those that hooks have had, and those that were read ahead."""
+        return self.received + len(self._read_ahead or ())
+
+    def has_handled(self, frames: int) -> bool:
+        """Tell whether so many frames have been handled, of all that came; a hook that is at work has not ended."""
+        return self.received > frames or (self._hook_began is None and not self._read_ahead)
+
     def end_hook(self) -> None:
         """Note that the hook has returned."""
         self._hook_began = None
