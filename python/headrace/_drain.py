@@ -80,24 +80,24 @@ def is_draining() -> bool:
     return _state.is_draining
 
 
-async def drain(seconds: float = DRAIN_SECONDS, spread: float = DRAIN_SPREAD) -> None:
+async def drain(seconds: float = DRAIN_SECONDS, spread: float | None = None) -> None:
     """End all WebSockets of this process, as its clients had better come back one after the other.
 
     New ones are refused from now on: with 503 where the server can, else as a failed handshake. Each one that is there
-    has its ``on_drain`` called at a random moment within ``spread``, between two of its handlers. What ``on_drain``
-    leaves open is closed with 1012, and so is what has not ended in ``seconds``: its handler is cancelled, and
-    ``disconnect(1012)`` called.
+    has a random moment within ``spread``: what was sent to it before is handled, and then its ``on_drain`` called. What
+    ``on_drain`` leaves open is closed with 1012, and so is what has not ended in ``seconds``: its handler is cancelled,
+    and ``disconnect(1012)`` called.
 
     HTTP requests are served on. Cancelling it leaves those open that have not been told yet; no others are let in.
 
     Args:
         seconds: How long it may take until the last has ended; then five more are left for ``disconnect``.
-        spread: Seconds over which they are told.
+        spread: Seconds over which they are told; None for ten, or for all of ``seconds`` where that is less.
 
     Raises:
         TypeError, ValueError: A time is no number of seconds, or ``spread`` is longer than ``seconds``.
     """
-    _check_times(seconds, spread)
+    spread = _spread_of(seconds, spread)
     _state.is_draining = True
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -139,18 +139,26 @@ def _in_loop(connection: _Living, call: Callable[..., object], *arguments: objec
             loop.call_soon_threadsafe(call, *arguments)
 
 
-def _check_times(seconds: Any, spread: Any) -> None:
-    for name, value in (("seconds", seconds), ("spread", spread)):
+def _spread_of(seconds: Any, spread: Any) -> float:
+    """Return the spread, which may be left to us.
+
+    Raises:
+        TypeError, ValueError: A time is wrong.
+    """
+    for name, value in (("seconds", seconds), ("spread", 0 if spread is None else spread)):
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number of seconds, got {value!r}")
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of seconds that is not negative, got {value!r}")
+    if spread is None:
+        return min(DRAIN_SPREAD, seconds)
     if spread > seconds:
         raise ValueError(f"spread must be no longer than seconds, got spread={spread!r} and seconds={seconds!r}")
+    return spread
 
 
 def drain_on_sigterm(
-    application: Application, seconds: float = DRAIN_SECONDS, spread: float = DRAIN_SPREAD
+    application: Application, seconds: float = DRAIN_SECONDS, spread: float | None = None
 ) -> Application:
     """Return an application that drains its process at SIGTERM, before its server hears of that.
 
@@ -169,7 +177,7 @@ def drain_on_sigterm(
     """
     if not callable(application):
         raise TypeError(f"application must be an ASGI application, got {application!r}")
-    _check_times(seconds, spread)
+    _spread_of(seconds, spread)
     return _DrainedApplication(application, seconds, spread)
 
 
@@ -180,7 +188,7 @@ class _DrainedApplication:
         application: The application.
     """
 
-    def __init__(self, application: Application, seconds: float, spread: float) -> None:
+    def __init__(self, application: Application, seconds: float, spread: float | None) -> None:
         self.application = application
         self._drain = functools.partial(drain, seconds, spread)
         self._taken: TakenOver | None = None

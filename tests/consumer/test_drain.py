@@ -401,8 +401,9 @@ class TestArguments:
     async def test_what_is_no_number(self, value: Any) -> None:
         with pytest.raises(TypeError, match="seconds must be a number of seconds"):
             await headrace.drain(value)
-        with pytest.raises(TypeError, match="spread must be a number of seconds"):
-            headrace.drain_on_sigterm(Noting.as_asgi(), 20, value)
+        if value is not None:  # which leaves it to headrace
+            with pytest.raises(TypeError, match="spread must be a number of seconds"):
+                headrace.drain_on_sigterm(Noting.as_asgi(), 20, value)
         assert not headrace.is_draining()
 
     @pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
@@ -415,6 +416,11 @@ class TestArguments:
     async def test_a_spread_that_is_longer_than_the_time(self) -> None:
         with pytest.raises(ValueError, match=r"spread must be no longer than seconds, got spread=10 and seconds=5"):
             await headrace.drain(5, 10)
+
+    async def test_a_spread_that_is_not_given_is_no_longer_than_the_time(self) -> None:
+        await headrace.drain(5)
+        await headrace.drain(seconds=0.1)
+        headrace.drain_on_sigterm(Noting.as_asgi(), seconds=5)
 
     def test_what_is_no_application(self) -> None:
         with pytest.raises(TypeError, match=r"application must be an ASGI application, got 'mysite.asgi'"):
