@@ -11,7 +11,7 @@ import math
 import random
 import signal
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -181,33 +181,24 @@ def drain_on_sigterm(
     return _DrainedApplication(application, seconds, spread)
 
 
-class _DrainedApplication:
-    """What ``drain_on_sigterm`` returns.
+class _Watch:
+    """SIGTERM in one event loop: it is taken over, and drains.
+
+    Args:
+        drain: Drains the process.
 
     Attributes:
-        application: The application.
+        is_connected: A connection has come.
     """
 
-    def __init__(self, application: Application, seconds: float, spread: float | None) -> None:
-        self.application = application
-        self._drain = functools.partial(drain, seconds, spread)
+    def __init__(self, drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.is_connected = False
+        self._drain = drain
         self._taken: TakenOver | None = None
-        self._is_connected = False
         self._draining: asyncio.Task[None] | None = None
-        # As far as an object can: who asks it is told that it is to be awaited.
-        markcoroutinefunction(self)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._is_connected:
-            self._is_connected = scope["type"] != "lifespan"
-            # Once more with the first connection: a server may set its own handler behind the lifespan's startup.
-            self._take_over()
-        await self.application(scope, receive, send)
-
-    def __repr__(self) -> str:
-        return f"drain_on_sigterm({self.application!r})"
-
-    def _take_over(self) -> None:
+    def take_over(self) -> None:
+        """Take the signal over, or once more from who has taken it meanwhile."""
         try:
             self._taken = take_over(signal.SIGTERM, self._signalled, self._taken)
         except ValueError:
@@ -226,3 +217,33 @@ class _DrainedApplication:
             _logger.error("the drain failed: %r", error, exc_info=error)
         if self._taken is not None:
             self._taken.pass_on()
+
+
+class _DrainedApplication:
+    """What ``drain_on_sigterm`` returns.
+
+    Attributes:
+        application: The application.
+    """
+
+    def __init__(self, application: Application, seconds: float, spread: float | None) -> None:
+        self.application = application
+        self._drain = functools.partial(drain, seconds, spread)
+        # A process may run its server again, in another loop.
+        self._watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+        # As far as an object can: who asks it is told that it is to be awaited.
+        markcoroutinefunction(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watch = self._watches.get(loop := asyncio.get_running_loop())
+        if watch is None:
+            self._watches = {known: each for known, each in self._watches.items() if not known.is_closed()}
+            watch = self._watches[loop] = _Watch(self._drain)
+        if not watch.is_connected:
+            watch.is_connected = scope["type"] != "lifespan"
+            # Once more with the first connection: a server may set its own handler behind the lifespan's startup.
+            watch.take_over()
+        await self.application(scope, receive, send)
+
+    def __repr__(self) -> str:
+        return f"drain_on_sigterm({self.application!r})"

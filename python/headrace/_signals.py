@@ -70,7 +70,10 @@ class TakenOver:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # In the midst of anything; and the loop may be asleep.
-        self._loop.call_soon_threadsafe(self._call)
+        if self._loop.is_closed():
+            self.pass_on()  # whoever ran the loop has not given the signal back
+        else:
+            self._loop.call_soon_threadsafe(self._call)
 
     def pass_on(self) -> None:
         """Give it back, and have it handled as it would have been."""

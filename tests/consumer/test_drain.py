@@ -1,6 +1,7 @@
 """``drain`` and ``on_drain``: how the WebSockets of a process end before it does."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -442,3 +443,54 @@ async def test_outside_of_the_main_thread_it_serves_and_says_so(
     assert served == ["lifespan"]
     assert any("needs an event loop in the main thread" in text for text in caplog.messages)
     assert repr(wrapped) == f"drain_on_sigterm({application!r})"
+
+
+async def test_a_second_loop_of_the_process_drains_too(layer: InMemoryChannelLayer) -> None:
+    """A server that is run again, as by a test or a notebook: the signal goes to the loop that runs."""
+    script = """
+import asyncio, os, signal
+import headrace
+
+passed_on = []
+signal.signal(signal.SIGTERM, lambda *_: passed_on.append(len(passed_on)))
+
+async def application(scope, receive, send):
+    pass
+
+wrapped = headrace.drain_on_sigterm(application, seconds=0)
+
+async def serve(is_last):
+    await wrapped({"type": "lifespan"}, None, None)
+    if is_last:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not passed_on:
+            await asyncio.sleep(0.01)
+        assert headrace.is_draining()
+
+asyncio.run(serve(False))
+asyncio.run(serve(True))
+assert passed_on == [0], passed_on
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    async with asyncio.timeout(60):
+        assert await process.wait() == 0
+
+
+async def test_a_loop_that_has_ended_passes_the_signal_on() -> None:
+    script = """
+import asyncio, os, signal
+import headrace
+
+passed_on = []
+signal.signal(signal.SIGTERM, lambda *_: passed_on.append(1))
+
+async def application(scope, receive, send):
+    pass
+
+asyncio.run(headrace.drain_on_sigterm(application)({"type": "lifespan"}, None, None))
+os.kill(os.getpid(), signal.SIGTERM)
+assert passed_on == [1], passed_on
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    async with asyncio.timeout(60):
+        assert await process.wait() == 0
