@@ -21,7 +21,7 @@ from headrace._forks import call_in_child
 from headrace._signals import TakenOver, take_over
 from headrace.typing import Application, Receive, Scope, Send
 
-__all__ = ["drain", "drain_on_sigterm", "has_ended", "is_draining", "lives"]
+__all__ = ["drain", "drain_on_sigterm", "has_ended", "is_draining", "let_in_again", "lives"]
 
 DRAIN_SECONDS, DRAIN_SPREAD = 20.0, 10.0
 """The defaults of ``drain``."""
@@ -78,6 +78,11 @@ def has_ended(connection: _Living) -> None:
 def is_draining() -> bool:
     """Tell whether ``drain`` was called in this process: it will end soon, and takes no WebSockets any more."""
     return _state.is_draining
+
+
+def let_in_again() -> None:
+    """Take WebSockets again, in a process that goes on: that of tests."""
+    _state.is_draining = False
 
 
 async def drain(seconds: float = DRAIN_SECONDS, spread: float | None = None) -> None:

@@ -91,7 +91,7 @@ RANKS = [
     ["headrace.security"],
     ["headrace.security.tokens"],
     ["headrace"],
-    ["headrace.testing._loops", "headrace.testing._faults"],
+    ["headrace.testing._drains", "headrace.testing._loops", "headrace.testing._faults"],
     ["headrace.testing.application"],
     ["headrace.testing.http", "headrace.testing.websocket"],
     ["headrace.testing._types"],

@@ -80,7 +80,7 @@ PUBLIC = {
     """,
     "headrace.testing": """
         ApplicationCommunicator ConnectWebsocket ConnectionRejected Fault Faults FaultyLayer HttpCommunicator
-        ManualClock WebsocketCommunicator settle
+        ManualClock WebsocketCommunicator settle undo_drain
     """,
     "headrace.testing.application": """
         ApplicationCommunicator

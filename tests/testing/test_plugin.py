@@ -33,6 +33,35 @@ async def app(scope, receive, send):
     gone.append((scope["path"], message["code"]))
 """
 
+DRAIN = """
+from headrace import AsyncWebsocketConsumer, drain, is_draining
+from headrace.testing import undo_drain
+
+class Polite(AsyncWebsocketConsumer):
+    async def on_drain(self):
+        await self.send(text_data="back in a moment")
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_drain_ends_with_the_test(headrace_websocket, headrace_drain, number):
+    assert not is_draining()
+    ws = await headrace_websocket(Polite, "/ws/")
+    draining = asyncio.create_task(headrace_drain(seconds=60, spread=0))
+    assert await ws.receive_from(60) == "back in a moment"
+    assert (await ws.receive_output(60))["code"] == 1012
+    await draining
+    assert is_draining()
+    with pytest.raises(ConnectionRejected):
+        await headrace_websocket(Polite, "/ws/")
+
+async def test_so_does_one_in_the_context(headrace_layer):
+    assert not is_draining()
+    with pytest.raises(RuntimeError), undo_drain():
+        await drain(1)
+        assert is_draining()
+        raise RuntimeError
+    assert not is_draining()
+"""
+
 LAYER = """
 layers = []
 
@@ -115,6 +144,10 @@ def test_needs_a_loop(headrace_websocket):
 def run(pytester: pytest.Pytester, source: str, *options: str) -> pytest.RunResult:
     pytester.makepyfile(APP + source)
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", "--strict-markers", *LOAD, *options)
+
+
+def test_a_drain_is_undone(pytester: pytest.Pytester) -> None:
+    run(pytester, DRAIN, *AUTO).assert_outcomes(passed=3)
 
 
 def test_the_layer_the_clock_and_the_faults_are_fresh_in_each_test(pytester: pytest.Pytester) -> None:

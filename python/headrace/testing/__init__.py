@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace._core import ManualClock
 from headrace._public import name_publicly as _name_publicly
+from headrace.testing._drains import undo_drain
 from headrace.testing._faults import Fault, Faults, FaultyLayer
 from headrace.testing._loops import settle
 from headrace.testing._types import ConnectWebsocket
@@ -29,6 +30,7 @@ __all__ = [
     "ManualClock",
     "WebsocketCommunicator",
     "settle",
+    "undo_drain",
 ]
 
 _name_publicly(globals())

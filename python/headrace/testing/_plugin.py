@@ -4,6 +4,7 @@
   ``@pytest.mark.headrace_layer(capacity=2)`` gives it settings.
 - ``headrace_clock``: the clock of that layer, which stands still until the test moves it.
 - ``headrace_faults``: the fault switch of that layer.
+- ``headrace_drain``: ``headrace.drain``; at the end of the test the process takes WebSockets again.
 - ``headrace_websocket``: opens connections to an application and closes them at the end of the test.
 
 They work with pytest-asyncio, anyio, and anything else that runs a test that is a coroutine function.
@@ -11,20 +12,23 @@ They work with pytest-asyncio, anyio, and anything else that runs a test that is
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from headrace._core import ManualClock
+from headrace._drain import drain
 from headrace._layers.registry import DEFAULT_CHANNEL_LAYER, channel_layers
+from headrace.testing._drains import undo_drain
 from headrace.testing._faults import Faults, FaultyLayer
 from headrace.testing._types import ConnectWebsocket
 from headrace.testing.websocket import WebsocketCommunicator
 
 __all__ = [
     "headrace_clock",
+    "headrace_drain",
     "headrace_faults",
     "headrace_layer",
     "headrace_websocket",
@@ -62,6 +66,13 @@ def headrace_layer(request: pytest.FixtureRequest, headrace_clock: ManualClock) 
 def headrace_faults(headrace_layer: FaultyLayer) -> Faults:
     """Give the fault switch of ``headrace_layer``."""
     return headrace_layer.faults
+
+
+@pytest.fixture
+def headrace_drain() -> Iterator[Callable[..., Awaitable[None]]]:
+    """Give ``headrace.drain``; at the end of the test the process takes WebSockets again."""
+    with undo_drain():
+        yield drain
 
 
 @pytest.fixture
