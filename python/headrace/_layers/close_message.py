@@ -19,7 +19,7 @@ def check_code(code: object) -> None:
     if not isinstance(code, int) or isinstance(code, bool):
         raise TypeError(f"code must be an int, got {code!r}")
     if not may_close_with(code):
-        raise ValueError(f"code must be one that may be sent: 1000, or from 3000 to 4999, got {code}")
+        raise ValueError(f"code must be one that may be sent: 1000 to 1003, 1007 to 1014, or 3000 to 4999, got {code}")
 
 
 def close_message(code: Any, reason: Any) -> dict[str, Any]:
