@@ -353,6 +353,25 @@ class Inbox:
         """
         Let the memberships of the channel expire as those of any other; to be called once nobody receives from it.
         """
+    def take_close(self, /) -> Any | None:
+        """
+        Take the message that tells the receiver to end, past those that came before it; None if there is none.
+
+        Raises:
+            LayerClosed: The layer was closed.
+        """
+    def watch_close(self, /, alarm: Any) -> None:
+        """
+        Have a function called when a message that tells the receiver to end has to wait behind what it is at; once.
+
+        Args:
+            alarm: To be called in the running loop, without arguments; also if such a message waits already.
+
+        Raises:
+            TypeError: The alarm cannot be called.
+            RuntimeError: There is no running loop.
+            LayerClosed: The layer was closed.
+        """
 
 @final
 class LayerStats:

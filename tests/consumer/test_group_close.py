@@ -205,3 +205,116 @@ async def test_what_a_worker_reads_passes_it_by(layer: InMemoryChannelLayer, kin
     with pytest.raises(ValueError, match="No handler for message type nobody"):
         await serving
     assert len(caplog.messages) == 1
+
+
+class Stuck(Noting):
+    """Waits in a send to a client that does not read."""
+
+    async def note(self, event: dict[str, Any]) -> None:
+        await self.send(text_data=event["text"])
+
+
+class Several(Stuck):
+    """Does so in one of several handlers."""
+
+    concurrency = 3
+
+
+class Forwarding(Stuck):
+    """Waits in no handler of its own."""
+
+    forward = frozenset({"note"})
+
+
+@pytest.mark.parametrize("kind", [Stuck, Several, Forwarding])
+async def test_a_client_that_does_not_read_delays_it_by_ten_seconds(
+    wire: "MakeWire",
+    layer: InMemoryChannelLayer,
+    forward_to: Callable[[float], Any],
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Noting],
+) -> None:
+    chat = type("Chat", (kind,), {})
+    consumer = chat()
+    client = wire(consumer)
+    client.connect()
+    await settle()
+    client.open.clear()
+    await layer.group_send("all", {"type": "note", "text": "stuck"})
+    await settle()
+    await layer.group_send("all", {"type": "note", "text": "waits"})
+    await layer.group_close("all", 4401, "signed out")
+    await settle()
+    await forward_to(9.9)
+    assert not client.task.done()
+    assert consumer_stats(chat).closed_by_group == 0
+    await forward_to(10.1)
+    assert consumer_stats(chat).closed_by_group == 1
+    # The close waits for the client too, for five seconds.
+    await forward_to(15.2)
+    await client.end()
+    assert consumer.log == [4401]
+    stats = consumer_stats(chat)
+    assert (stats.closed_by_group, stats.cut_off, stats.errors) == (1, 1, 0)
+    assert "Chat at '/ws/': it did not come to what group_close() has told it in 10 s" in caplog.text
+
+
+async def test_a_consumer_that_comes_to_it_in_time_is_not_cut_off(
+    wire: "MakeWire", layer: InMemoryChannelLayer, forward_to: Callable[[float], Any]
+) -> None:
+    class Chat(Noting):
+        pass
+
+    consumer = Chat()
+    client = wire(consumer)
+    client.connect("busy")
+    await settle()
+    await layer.group_close("all", 4401)
+    await settle()
+    await forward_to(9)
+    consumer.gate.set()
+    await client.end()
+    await forward_to(11)
+    stats = consumer_stats(Chat)
+    assert (stats.closed_by_group, stats.cut_off) == (1, 0)
+    assert client.sent[1:] == [{"type": "websocket.close", "code": 4401}]
+
+
+async def test_what_the_client_sent_before_it_does_not_delay_it_for_longer(
+    wire: "MakeWire", layer: InMemoryChannelLayer, forward_to: Callable[[float], Any]
+) -> None:
+    class Chat(Noting):
+        pass
+
+    consumer = Chat()
+    client = wire(consumer)
+    client.connect()
+    await settle()
+    # Both are there when the consumer looks: the close is in its hand when it begins with the text.
+    await layer.group_close("all", 4401)
+    client.write("busy")
+    await settle()
+    await forward_to(10.1)
+    await client.end()
+    stats = consumer_stats(Chat)
+    assert stats.closed_by_group == 1
+    assert client.sent[-1] == {"type": "websocket.close", "code": 4401}
+
+
+async def test_a_consumer_with_a_method_of_its_own_is_cut_off_if_it_does_not_come_to_that(
+    wire: "MakeWire", layer: InMemoryChannelLayer, forward_to: Callable[[float], Any]
+) -> None:
+    class Chat(Noting):
+        async def headrace_close(self, event: dict[str, Any]) -> None:
+            self.log.append("own")
+
+    consumer = Chat()
+    client = wire(consumer)
+    client.connect("busy")
+    await settle()
+    await layer.group_close("all", 4401)
+    await settle()
+    await forward_to(10.1)
+    await client.end()
+    assert consumer.log == [4401]
+    assert client.sent[1:] == [{"type": "websocket.close", "code": 4401}]

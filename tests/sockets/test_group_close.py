@@ -71,3 +71,49 @@ async def test_what_cannot_be_sent_is_refused(memory: InMemoryChannelLayer) -> N
         broadcaster.close_sockets(None)  # type: ignore[arg-type]  # what is refused
     with pytest.raises(ValueError, match="code must be one that may be sent"):
         await broadcaster.async_close_sockets("news", 5)
+
+
+async def test_a_client_that_does_not_read_delays_it_for_a_time_and_is_not_listened_to_meanwhile(
+    client: Client, memory: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace._sockets.connection.END_SECONDS", 1)
+    monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.1)
+    server = await client.connects(Subscribed, layer=memory)
+    client.says("first")
+    await settle()
+    client.open.clear()
+    await server.async_broadcast("news", "stuck")
+    await settle()
+    await server.async_broadcast("news", "waits")
+    client.says("before")
+    await settle()
+    await server.async_close_sockets("news", 4401)
+    await settle()
+    client.says("behind")
+    await client.ends()
+    assert server.noted == ["first", "before", ("disconnect", 4401)]
+    assert client.sent == [{"type": "websocket.accept"}]
+    stats = server.stats()
+    assert (stats.unhandled, stats.errors) == (1, 1)
+    assert "did not come to what close_sockets() has told it in 1 s; it is cut off" in caplog.text
+
+
+async def test_a_close_that_came_before_its_broadcasts_were_delivered_is_noticed(
+    client: Client, memory: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace._sockets.connection.END_SECONDS", 0.1)
+
+    class Early(Subscribed):
+        async def authorize(self) -> bool:
+            await self.async_subscribe("news")
+            await self.async_broadcast("news", "stuck")
+            await self.async_close_sockets("news", 4401)
+            return True
+
+        async def async_handle_received_broadcast(self, topic: str, data: Any) -> None:
+            await asyncio.Event().wait()
+
+    server = await client.connects(Early, layer=memory)
+    await client.ends()
+    assert server.noted == [("disconnect", 4401)]
+    assert client.sent[-1] == {"type": "websocket.close", "code": 4401}

@@ -24,7 +24,8 @@ class ConsumerStats:
         closed_expired: Consumers that were closed because their ``expires_at`` had come.
         closed_drained: Consumers that were closed because their process was drained.
         closed_by_group: Consumers that were closed by ``group_close``.
-        cut_off: Consumers that were closed because ``on_expire`` or ``on_drain`` had not ended in time.
+        cut_off: Consumers that were closed because ``on_expire`` or ``on_drain`` had not ended in time, or because they
+            had not come to what ``group_close`` has told them.
     """
 
     opened: int = 0

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, cast
 
 from headrace._db import aclose_old_connections, connections_open, enter_consumer
-from headrace._dispatch.ending import Ending, drained
+from headrace._dispatch.ending import END_SECONDS, ClosedByGroup, Ending, drained
 from headrace._dispatch.failures import explain, place_of
 from headrace._dispatch.handlers import CLOSE, FORWARD
 from headrace._dispatch.incoming import Event, Failure, Idle, Incoming, is_disconnect
@@ -100,6 +100,7 @@ class Dispatcher:
         self._read(receive)
         if consumer.scope.get("type") == "websocket":
             lives(self)
+            self._incoming.watch_close(self.limit_close)
         try:
             await self._deliver()
         except StopConsumer:
@@ -203,7 +204,18 @@ class Dispatcher:
             return
         self._incoming.announce(ending)
         if seconds is not None:
-            ending.timer = asyncio.get_running_loop().call_later(seconds, self.cut_off, ending, seconds)
+            self._limit(ending, seconds)
+
+    def _limit(self, ending: Ending, seconds: float) -> None:
+        ending.timer = asyncio.get_running_loop().call_later(seconds, self.cut_off, ending, seconds)
+
+    def limit_close(self) -> None:
+        """Give the consumer its time to come to what ``group_close`` has told it, which waits in its mailbox."""
+        asyncio.get_running_loop().call_later(END_SECONDS, self._cut_off_close, END_SECONDS)
+
+    def _cut_off_close(self, seconds: float) -> None:
+        if not (self._has_ended or self._session.closed) and (message := self._incoming.take_close()) is not None:
+            self.cut_off(ClosedByGroup(message), seconds)
 
     def own_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop that the consumer is served in."""
@@ -235,16 +247,16 @@ class Dispatcher:
     def _cut_off(self, ending: Ending, seconds: float) -> None:
         session, consumer = self._session, self._consumer
         _logger.error(
-            "%s at %r: %s() did not come to its end in %s s, so its connection is closed without it",
+            "%s at %r: %s in %s s, so its connection is closed without it",
             type(consumer).__name__,
             place_of(consumer),
-            ending.hook,
+            ending.fault(),
             seconds,
         )
         session.shared.counters.add(cut_off=1, **({} if session.closed else {ending.counter: 1}))
         # Not in its own task: a handler in a thread keeps that, however it is cancelled.
         if not session.closed:
-            ending.closing = asyncio.ensure_future(session.close_in_place(consumer, ending.code))
+            ending.closing = asyncio.ensure_future(session.close_in_place(consumer, ending.code, ending.reason))
         self._close = ending.closed
         self._incoming.leave_layer()
         session.closed = True
@@ -326,18 +338,7 @@ class Dispatcher:
             await self._go_on(message)
         else:
             if incoming.client or incoming.carried:
-                try:
-                    for lane in incoming.lanes():
-                        if message is not None and isinstance(lane[0], Ending) and lane[0].waits_for_layer:
-                            taken, message = message, None
-                            await (self._handle(taken, True) if self._group is None else self._start(taken, True))
-                        await (self._handle_waiting(lane) if self._group is None else self._start_waiting(lane))
-                        if message is not None or incoming.client or incoming.carried:
-                            self._look_for_expired()
-                            await asyncio.sleep(0)
-                except BaseException:
-                    self._session.shared.counters.add(dropped_unhandled=int(message is not None))
-                    raise
+                message = await self._handle_lanes(message)
             if message is not None:
                 await (self._handle(message, True) if self._group is None else self._start(message, True))
         inbox.end_turn()
@@ -351,6 +352,35 @@ class Dispatcher:
             raise asyncio.CancelledError
         if self._task is not None:
             self._cancels = self._task.cancelling()
+
+    async def _handle_lanes(self, message: Message | None) -> Message | None:
+        """Handle what goes before a message that was taken; return that, unless its turn has come meanwhile."""
+        incoming = self._incoming
+        closing = None if message is None else self._closing(message)
+        try:
+            for lane in incoming.lanes():
+                if message is not None and isinstance(lane[0], Ending) and lane[0].waits_for_layer:
+                    taken, message = message, None
+                    await (self._handle(taken, True) if self._group is None else self._start(taken, True))
+                await (self._handle_waiting(lane) if self._group is None else self._start_waiting(lane))
+                if message is not None or incoming.client or incoming.carried:
+                    self._look_for_expired()
+                    await asyncio.sleep(0)
+        except BaseException:
+            self._session.shared.counters.add(dropped_unhandled=int(message is not None))
+            raise
+        finally:
+            if closing is not None:
+                closing.stop_timer()
+        return message
+
+    def _closing(self, message: Message) -> Ending | None:
+        """Give the consumer its time to come to a message that it has taken, if ``group_close`` has sent that."""
+        if not self._session.shared.handlers.closes(message):
+            return None
+        ending = ClosedByGroup(message)
+        self._limit(ending, END_SECONDS)
+        return ending
 
     def _look_for_expired(self) -> None:
         """Tell the log, once, that messages have expired while the consumer was busy."""
@@ -531,13 +561,19 @@ class Dispatcher:
 
     async def _start(self, event: Event, of_layer: bool) -> None:
         group = cast(SideBySide, self._group)
+        if of_layer and (closing := self._closing(cast(Message, event))) is not None:
+            try:
+                await group.ended()
+            finally:
+                closing.stop_timer()
+            if self._session.gone:
+                self._drop()
+            else:
+                await self._handle(event, True)
+            return
         await group.room()
         if self._session.closed or self._session.gone:
             self._drop()
-            return
-        if of_layer and self._session.shared.handlers.closes(event):
-            await group.ended()
-            await self._handle(event, True)
             return
         task = group.start(self._handle(event, of_layer))
         if not of_layer:

@@ -135,6 +135,18 @@ class Incoming:
             )
         set_limits(layer, self.inbox, max_backlog, max_bytes, overflow, dispatcher.overrun)
 
+    def watch_close(self, alarm: Callable[[], object]) -> None:
+        """Have a function called in the loop when what ``group_close`` tells has to wait in the mailbox."""
+        if self._native:
+            with suppress(LayerClosed):  # which the first wait raises
+                self.inbox.watch_close(alarm)
+
+    def take_close(self) -> Message | None:
+        """Take what ``group_close`` tells, past what came before it, if it waits in the mailbox."""
+        with suppress(LayerClosed):
+            return self.inbox.take_close()
+        return None
+
     def lanes(self) -> Iterator[list[Event]]:
         """Name the lane of each message that goes before the next one of the inbox; the caller takes it.
 

@@ -13,6 +13,7 @@ import reprlib
 import sys
 import weakref
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from headrace._drain import has_ended, is_draining, lives
 from headrace._frames.extension import frames_of
 from headrace._layers.close_message import CLOSE_TYPE, check_code, code_and_reason
 from headrace._sockets.backend import Backend
-from headrace._sockets.ending import begin_expiry, cut_off, end_for
+from headrace._sockets.ending import END_SECONDS, begin_expiry, cut_off, end_for
 from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
@@ -52,7 +53,7 @@ from headrace._websocket.lane import Unfinished, deliver, stand_in
 from headrace._websocket.phase import Phase
 from headrace._websocket.rate import Rate, TokenBucket
 from headrace._websocket.resume import echoed
-from headrace.exceptions import ConnectionClosed, LayerUnavailable
+from headrace.exceptions import ConnectionClosed, LayerClosed, LayerUnavailable
 from headrace.typing import Message, Receive, Send
 
 __all__ = ["Connection"]
@@ -92,7 +93,7 @@ class Connection:
     __slots__ = (
         *("_bad_messages", "_closing", "_delivering", "_errors", "_has_begun", "_has_told_expired", "_hooks"),
         "__weakref__",
-        *("_bucket", "_closed_over_rate", "_dropped_over_rate"),
+        *("_bucket", "_closed_over_rate", "_dropped_over_rate", "_is_told_to_close"),
         *("_forward", "_frames", "_passes_on", "_presence", "_server", "hub", "incoming", "outgoing"),
     )
 
@@ -128,7 +129,7 @@ class Connection:
         # Tells the client; its own task, so that whoever asked for the close may be cancelled.
         self._closing: asyncio.Task[None] | None = None
         # There is somebody to take leave of.
-        self._has_begun = self._has_told_expired = False
+        self._has_begun = self._has_told_expired = self._is_told_to_close = False
         self._bad_messages = self._errors = self._closed_over_rate = self._dropped_over_rate = 0
         # Made with the first frame, if there is a rate.
         self._bucket: TokenBucket | None = None
@@ -282,6 +283,9 @@ class Connection:
             _logger.warning("%r got a frame of somebody whom authorize() has not let in; it is not looked at", self)
             return
         self._has_begun = True
+        if self._is_told_to_close:
+            self.incoming.unhandled += 1
+            return
         if (rate := self._hooks.rate) is not None and not self._is_within(rate):
             if rate.closes and self.hub.phase is Phase.OPEN:
                 self._closed_over_rate += 1
@@ -438,6 +442,8 @@ class Connection:
         if inbox is not None and self._delivering is None and self.hub.phase is Phase.OPEN:
             self._delivering = asyncio.get_running_loop().create_task(deliver(inbox, self._take_broadcast))
             self._delivering.add_done_callback(self._delivering_ended)
+            with suppress(LayerClosed):  # which ends the delivery
+                inbox.watch_close(self._limit_close)
             inbox.attend(self._attendant())
 
     def _attendant(self) -> Any:
@@ -586,6 +592,25 @@ class Connection:
             code, reason = code_and_reason(message)
             self.outgoing.note_closed(code)
             self._begin_closing(reason)
+
+    def _limit_close(self) -> None:
+        """Take no more of the client: what ``group_close`` has told waits behind a broadcast, and not for ever."""
+        self._is_told_to_close = True
+        asyncio.get_running_loop().call_later(END_SECONDS, self._cut_off_close, END_SECONDS)
+
+    def _cut_off_close(self, seconds: float) -> None:
+        """Close, as ``group_close`` has told it, although not all that was broadcast before has been delivered."""
+        inbox = self.hub.mailbox.inbox
+        if inbox is None or self.hub.phase is not Phase.OPEN:
+            return
+        message = None
+        with suppress(LayerClosed):
+            message = inbox.take_close()
+        if message is not None:
+            _logger.error("%r did not come to what close_sockets() has told it in %s s; it is cut off", self, seconds)
+            self.note_stuck()
+            self._close_by_group(message)
+            self.incoming.cancel_hook()
 
     async def _close(self, code: int) -> None:
         """Close, unless something has ended the connection already."""

@@ -9,6 +9,7 @@ mod bell;
 mod channels;
 #[cfg(feature = "redis")]
 mod counted;
+mod finals;
 mod group;
 mod history;
 mod mailbox;

@@ -15,7 +15,7 @@ use crate::errors::{show, to_python};
 use crate::event_loop::{Alarm, queue_of, running_loop};
 use crate::locks::{refer, visit};
 use crate::message::Message;
-use crate::receiver::{InboxWaiter, Mailboxes, Receiver};
+use crate::receiver::{InboxWaiter, Mailboxes, Receiver, call_alarms, hand_out};
 use crate::stub::NextMessage;
 
 /// The messages of one channel: `async for message in inbox`, or `await anext(inbox)`, by one task at a time.
@@ -121,6 +121,16 @@ impl Inbox {
         drop((former, self.replace_waiter(None)));
     }
 
+    /// A function to be called in the running loop.
+    fn alarm(&self, callback: Bound<'_, PyAny>) -> PyResult<Receiver> {
+        let py = callback.py();
+        check_callable("alarm", &callback)?;
+        let queue = queue_of(&running_loop(py)?)?;
+        queue.get().remember(&self.mailboxes.engine);
+        let alarm = Alarm::new(queue, callback.unbind());
+        Ok(Receiver::Alarm(Py::new(py, alarm)?))
+    }
+
     fn overflow(&self, name: &str) -> PyResult<Overflow<Message>> {
         match name {
             "drop_new" => Ok(Overflow::DropNew),
@@ -205,20 +215,41 @@ impl Inbox {
         let bytes = bytes.transpose()?.map(NonZeroUsize::get);
         let overflow = self.overflow(overflow)?;
         let engine = &self.mailboxes.engine;
-        let alarm = match alarm {
-            Some(callback) => {
-                check_callable("alarm", &callback)?;
-                let queue = queue_of(&running_loop(py)?)?;
-                queue.get().remember(engine);
-                let alarm = Alarm::new(queue, callback.unbind());
-                Some(Receiver::Alarm(Py::new(py, alarm)?))
-            }
-            None => None,
-        };
+        let alarm = alarm.map(|callback| self.alarm(callback)).transpose()?;
         let channel = self.channel.to_str(py)?;
         engine
             .own(channel, capacity, bytes, overflow, alarm)
             .map_err(to_python)
+    }
+
+    /// Have a function called when a message that tells the receiver to end has to wait behind what it is at; once.
+    ///
+    /// Args:
+    ///     alarm: To be called in the running loop, without arguments; also if such a message waits already.
+    ///
+    /// Raises:
+    ///     TypeError: The alarm cannot be called.
+    ///     RuntimeError: There is no running loop.
+    ///     LayerClosed: The layer was closed.
+    fn watch_close(&self, py: Python<'_>, alarm: Bound<'_, PyAny>) -> PyResult<()> {
+        let alarm = self.alarm(alarm)?;
+        let engine = &self.mailboxes.engine;
+        let watched = engine.watch_final(self.channel.to_str(py)?, alarm);
+        watched.map_err(to_python)?;
+        call_alarms(py, engine)
+    }
+
+    /// Take the message that tells the receiver to end, past those that came before it; None if there is none.
+    ///
+    /// Raises:
+    ///     LayerClosed: The layer was closed.
+    fn take_close(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let engine = &self.mailboxes.engine;
+        let taken = engine.take_final(self.channel.to_str(py)?);
+        let taken = taken.map_err(to_python)?;
+        taken
+            .map(|envelope| hand_out(py, engine, envelope))
+            .transpose()
     }
 
     /// Have a function called with each message that comes while a task waits here, instead of the task, in its context.

@@ -12,6 +12,7 @@
 //! deadline, because all messages of an engine live equally long. A final message may live longer: what waits behind it
 //! expires when it has been taken.
 
+mod finals;
 mod replaying;
 
 use std::collections::VecDeque;
@@ -39,6 +40,8 @@ pub(crate) struct Mailbox<M, W> {
     bytes: usize,
     /// Set while the channel has an owner, which decides what happens when the mailbox is full.
     owned: Option<Box<Owned<M, W>>>,
+    /// Woken when a final message has to wait for the first time.
+    final_alarm: Option<W>,
     pub(crate) counters: MailboxCounters,
 }
 
@@ -91,6 +94,7 @@ impl<M: Clone + ByteSize, W> Mailbox<M, W> {
             capacity_bytes,
             bytes: 0,
             owned: None,
+            final_alarm: None,
             counters: MailboxCounters::default(),
         }
     }
@@ -358,6 +362,7 @@ impl<M: Clone + ByteSize, W> Mailbox<M, W> {
         if let Some(owned) = &mut self.owned {
             removed.extend(owned.alarm.take_if(|alarm| is_it(alarm)));
         }
+        removed.extend(self.final_alarm.take_if(|alarm| is_it(alarm)));
         forgotten
     }
 
@@ -415,12 +420,12 @@ impl<M: Clone + ByteSize, W> Mailbox<M, W> {
         }
     }
 
-    /// Takes the mailbox apart: the queued waiters, and the spare one with the alarm.
+    /// Takes the mailbox apart: the queued waiters, and the spare one with the alarms.
     pub(crate) fn into_waiters(mut self) -> (impl Iterator<Item = W>, impl Iterator<Item = W>) {
         let alarm = self.disown();
         (
             self.waiters.into_iter(),
-            self.spare.into_iter().chain(alarm),
+            self.spare.into_iter().chain(alarm).chain(self.final_alarm),
         )
     }
 
@@ -428,9 +433,9 @@ impl<M: Clone + ByteSize, W> Mailbox<M, W> {
         self.queue.iter().map(|envelope| &envelope.message)
     }
 
-    /// The queued waiters and the alarm.
+    /// The queued waiters and the alarms.
     pub(crate) fn waiters(&self) -> impl Iterator<Item = &W> {
         let alarm = self.owned.as_ref().and_then(|owned| owned.alarm.as_ref());
-        self.waiters.iter().chain(alarm)
+        self.waiters.iter().chain(alarm).chain(&self.final_alarm)
     }
 }

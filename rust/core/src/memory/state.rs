@@ -1,5 +1,6 @@
 //! The state behind the memory engine's lock: pure bookkeeping, one caller at a time.
 
+mod finals;
 mod presence;
 mod reading;
 mod replaying;
@@ -231,6 +232,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
                 if !self.unswept.is_armed(channel) {
                     self.unswept.arm(channel, deadline);
                 }
+                self.note_queued(channel);
             }
             Offer::Replaced(older) => {
                 self.totals.sent += 1;

@@ -147,3 +147,69 @@ fn those_that_are_excluded_and_those_that_join_later_get_none() {
     assert_eq!(drain(&engine, "d"), [FINAL]);
     assert_eq!(drain(&engine, "e"), []);
 }
+
+#[test]
+fn an_alarm_is_given_out_once_when_one_has_to_wait() {
+    let engine = member(&Arc::new(ManualClock::default()), None);
+    engine.watch_final("c", 7).expect("a valid name");
+    fill(&engine);
+    assert_eq!(engine.take_alarms(), []);
+    close(&engine, FINAL);
+    assert_eq!(engine.take_alarms(), [7]);
+    close(&engine, FINAL + 5);
+    assert_eq!(engine.take_alarms(), []);
+}
+
+#[test]
+fn an_alarm_that_comes_late_is_given_out_at_once() {
+    let engine = member(&Arc::new(ManualClock::default()), None);
+    close(&engine, FINAL);
+    engine.watch_final("c", 7).expect("a valid name");
+    assert_eq!(engine.take_alarms(), [7]);
+}
+
+#[test]
+fn who_waits_gets_it_without_an_alarm() {
+    let engine = member(&Arc::new(ManualClock::default()), None);
+    engine.watch_final("c", 7).expect("a valid name");
+    let waits = engine.wait("c", 1, None).expect("a valid name");
+    assert!(matches!(waits, Received::Waiting));
+    let sent = engine.group_send("g", FINAL, &[]).expect("a valid name");
+    assert_eq!(sent.hand_offs.len(), 1);
+    assert_eq!(engine.take_alarms(), []);
+}
+
+#[test]
+fn one_can_be_taken_past_what_came_before() {
+    let engine = member(&Arc::new(ManualClock::default()), None);
+    assert!(matches!(engine.take_final("c"), Ok(None)));
+    fill(&engine);
+    close(&engine, FINAL);
+    let taken = engine.take_final("c").expect("a valid name");
+    assert_eq!(taken.map(|envelope| envelope.message), Some(FINAL));
+    assert!(matches!(engine.take_final("c"), Ok(None)));
+    let stats = engine.stats();
+    assert_eq!(
+        (stats.depth, stats.bytes, stats.sent, stats.delivered),
+        (3, 3, 4, 1)
+    );
+    assert_eq!(drain(&engine, "c"), [0, 5, 10]);
+}
+
+#[test]
+fn an_alarm_is_dropped_with_its_channel() {
+    let engine = member(&Arc::new(ManualClock::default()), None);
+    engine.hold("c").expect("a valid name");
+    engine.watch_final("c", 7).expect("a valid name");
+    engine.close_channel("c").expect("a valid name");
+    close_nobody(&engine);
+    assert_eq!(engine.take_alarms(), []);
+}
+
+fn close_nobody(engine: &Engine) {
+    let report = engine
+        .group_send("g", FINAL, &[])
+        .expect("a valid name")
+        .report;
+    assert_eq!(report.delivered, 0);
+}
