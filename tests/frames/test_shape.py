@@ -30,6 +30,9 @@ def test_a_class_without_a_method_is_refused() -> None:
         def connection_lost(self, exc: Exception | None) -> None:
             """Stand for uvicorn's."""
 
+        def on_task_complete(self, task: Any) -> None:
+            """Stand for uvicorn's."""
+
     with pytest.raises(ImportError, match=r"Changed has no receive\(\), no send\(\); install a newer headrace"):
         check_shape(Changed)
 

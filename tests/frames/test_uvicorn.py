@@ -21,6 +21,7 @@ from headrace.consumer import consumer_stats
 from headrace.generic.websocket import AsyncJsonWebsocketConsumer, WebsocketConsumer
 from headrace.layers import InMemoryChannelLayer
 from headrace.sockets import BaseSocketServer, Broadcaster
+from headrace.uvicorn import WebSocketProtocol
 
 if TYPE_CHECKING:
     from tests.frames.conftest import Serve
@@ -424,3 +425,61 @@ async def test_a_stopped_server_tells_its_clients(serve: "Serve", layer: InMemor
     with pytest.raises(ConnectionClosed):
         await client.recv()
     assert client.close_code == 1012
+
+
+class TestEnd:
+    """What becomes of a client that does not read when its consumer has ended."""
+
+    async def test_its_connection_ends_a_while_after_its_consumer(
+        self, serve: "Serve", layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("headrace._frames.uvicorn.ABORT_SECONDS", 0.1)
+        lost = asyncio.Event()
+
+        class Counted(WebSocketProtocol):
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                lost.set()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "bytes": bytes(32 << 20)})
+
+        async with serve(application, ws=Counted) as served:
+            client = await served.open_raw(receive_buffer=4096)
+            await lost.wait()
+            client.close()
+
+    async def test_a_client_that_reads_slowly_gets_all(
+        self, serve: "Serve", layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        length = 4 << 20
+        looks: list[tuple[WebSocketProtocol, int]] = []
+        looked = asyncio.Event()
+
+        class Looking(WebSocketProtocol):
+            def _abort_later(self, left: int) -> None:
+                # Not by the clock: the next look comes when the client has read.
+                looks.append((self, left))
+                looked.set()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "bytes": bytes(length)})
+
+        loop = asyncio.get_running_loop()
+        async with serve(application, ws=Looking) as served:
+            client = await served.open_raw(receive_buffer=4096)
+            await looked.wait()
+            got = 0
+            while got < length:
+                more = await loop.sock_recv(client, 1 << 16)
+                assert more
+                got += len(more)
+                await asyncio.sleep(0)
+                protocol, left = looks[-1]
+                if protocol.transport.get_write_buffer_size() < left:
+                    protocol._abort_unless_read(left)
+        assert len(looks) > 1

@@ -29,7 +29,7 @@ __all__ = ["DeflateFactory", "WebSocketProtocol", "check_shape"]
 
 _logger = logging.getLogger("headrace.frames")
 
-_METHODS = ("__init__", "connection_lost", "receive", "run_asgi", "send")
+_METHODS = ("__init__", "connection_lost", "on_task_complete", "receive", "run_asgi", "send")
 """What is called or overridden of uvicorn's class."""
 
 _ATTRIBUTES = ("conn", "transport", "writable")
@@ -66,6 +66,9 @@ check_shape(WebSocketsSansIOProtocol)
 
 _LEAST_WINDOW_BITS = 9
 
+ABORT_SECONDS = 10
+"""Seconds that a client may take nothing of what is left for it when its application has returned."""
+
 
 class DeflateFactory(ServerPerMessageDeflateFactory):
     """permessage-deflate whose messages are each compressed by themselves, so that all clients may get the same.
@@ -101,6 +104,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """
 
     _headrace_frames: FrameWriter | None = None
+    _headrace_abort: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the protocol of a connection; the arguments are uvicorn's."""
@@ -129,6 +133,24 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions: Any = self.scope["extensions"]
             extensions[EXTENSION] = self._headrace_frames
 
+    def on_task_complete(self, task: "asyncio.Task[None]") -> None:
+        """Note that the application has returned: what is left for a client that does not read is not kept for ever."""
+        super().on_task_complete(task)
+        if left := self.transport.get_write_buffer_size():
+            self._abort_later(left)
+
+    def _abort_later(self, left: int) -> None:
+        self._headrace_abort = self.loop.call_later(ABORT_SECONDS, self._abort_unless_read, left)
+
+    def _abort_unless_read(self, before: int) -> None:
+        """End the connection, unless its client has taken some of what was left."""
+        self._headrace_abort = None
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            self.transport.abort()
+        elif left:
+            self._abort_later(left)
+
     def pause_writing(self) -> None:
         """Hold back all who send: the client does not read."""
         self.writable.clear()
@@ -145,6 +167,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Note that the connection has ended; the socket is closed next."""
         if self._headrace_frames is not None:
             self._headrace_frames.end()
+        if self._headrace_abort is not None:
+            self._headrace_abort.cancel()
+            self._headrace_abort = None
         super().connection_lost(exc)
         # A transport that was lost while it held back resumes nobody.
         self.writable.set()
