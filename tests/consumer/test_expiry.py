@@ -479,6 +479,29 @@ BAD = [True, "2030-01-01", b"1", datetime.datetime(2030, 1, 1), object(), [1.0]]
 class TestValues:
     """What may be set, and what not."""
 
+    @pytest.mark.parametrize("name", ["scope", "user", "events"])
+    def test_a_method_that_takes_something_is_refused(self, name: str) -> None:
+        written: dict[str, Any] = {}
+        exec(f"async def expires_at(self, {name}): ...", written)
+        with pytest.raises(TypeError, match=rf"Wrong\.expires_at must be .* got one that takes {name};"):
+            type("Wrong", (AsyncWebsocketConsumer,), {"expires_at": written["expires_at"]})
+
+    @pytest.mark.parametrize("name", ["event", "message"])
+    async def test_a_handler_of_messages_of_that_type_is_none(
+        self, wire: "MakeWire", layer: InMemoryChannelLayer, name: str
+    ) -> None:
+        written: dict[str, Any] = {}
+        exec(f"async def expires_at(self, {name}): await self.send(text_data={name}['text'])", written)
+        kind: Any = type("Handling", (Timed,), {"groups": ("all",), "expires_at": written["expires_at"]})
+        client = wire(kind())
+        client.connect()
+        await settle()
+        await layer.group_send("all", {"type": "expires.at", "text": "noon"})
+        await settle()
+        assert client.texts == ["noon"]
+        client.leave()
+        await client.end()
+
     @pytest.mark.parametrize("value", BAD)
     def test_what_is_no_number_is_refused_at_the_assignment(self, value: Any) -> None:
         consumer = Timed()

@@ -82,6 +82,36 @@ class TestTimes:
         assert client.sent[1:] == [CLOSED]
         await client.ends()
 
+    async def test_a_connect_that_hangs_does_not_keep_a_socket_open(self, client: Client, forward_to: Any) -> None:
+        class Hanging(Noting):
+            expires_at = START + 10
+
+            async def connect(self) -> None:
+                await gate.wait()
+
+        gate = asyncio.Event()
+        await client.connects(Hanging)
+        await settle()
+        await forward_to(10.1)
+        assert client.sent[1:] == [CLOSED]
+        gate.set()
+        await client.ends()
+
+    async def test_a_method_is_not_asked_before_connect_has_ended(self, client: Client, forward_to: Any) -> None:
+        class Late(Noting):
+            async def connect(self) -> None:
+                await settle()
+                self.noted.append("connected")
+
+            async def expires_at(self) -> float:
+                self.noted.append("asked")
+                return START + 10
+
+        server = await client.connects(Late)
+        await settle()
+        assert server.noted == ["connected", "asked"]
+        await client.leaves()
+
     @pytest.mark.parametrize("is_plain", [True, False])
     async def test_a_method_is_asked_after_connect_and_again(
         self, client: Client, forward_to: Any, is_plain: bool
@@ -275,6 +305,14 @@ def test_what_is_no_time_is_refused(client: Client, value: Any) -> None:
     with pytest.raises(TypeError, match=r"BaseSocketServer\.expires_at must be a time in seconds"):
         server.expires_at = value
     assert "expires_at" not in vars(server)
+
+
+def test_a_method_that_takes_something_is_refused() -> None:
+    async def expires_at(self: Any, scope: Any) -> float:
+        return 0
+
+    with pytest.raises(TypeError, match=r"Wrong\.expires_at must be .* got one that takes scope;"):
+        type("Wrong", (BaseSocketServer,), {"expires_at": expires_at})
 
 
 def test_a_hook_that_cannot_be_called_is_refused() -> None:

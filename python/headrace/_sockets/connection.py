@@ -27,7 +27,7 @@ from headrace._drain import has_ended, is_draining, lives
 from headrace._frames.extension import frames_of
 from headrace._layers.close_message import CLOSE_TYPE, check_code, code_and_reason
 from headrace._sockets.backend import Backend
-from headrace._sockets.ending import END_SECONDS, begin_expiry, cut_off, end_for
+from headrace._sockets.ending import END_SECONDS, ask_expiry, begin_expiry, cut_off, end_for
 from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
@@ -241,6 +241,7 @@ class Connection:
         self.outgoing.in_handshake = False
         self._has_begun = True
         self._inbox_opened()
+        begin_expiry(self, self._server, self._hooks.expires_at)
         if self._presence is not None:
             self._presence.begin()
         try:
@@ -248,7 +249,7 @@ class Connection:
         except Exception as error:
             self._note_error("connect")
             await self._close(TRY_AGAIN_LATER if isinstance(error, LayerUnavailable) else INTERNAL_ERROR)
-        begin_expiry(self, self._server, self._hooks.expires_at)
+        ask_expiry(self, self._server)
         if is_draining():
             # Its moment may have come while it was let in.
             self.begin_drain()

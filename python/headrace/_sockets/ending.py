@@ -12,7 +12,7 @@ from headrace._websocket.closing import CLEAN_UP_TIMEOUT
 from headrace._websocket.codes import NOT_LOGGED_IN
 from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 
-__all__ = ["END_SECONDS", "begin_expiry", "cut_off", "end_for", "watch_expiry"]
+__all__ = ["END_SECONDS", "ask_expiry", "begin_expiry", "cut_off", "end_for", "watch_expiry"]
 
 _logger = logging.getLogger("headrace.sockets")
 
@@ -41,16 +41,21 @@ class _Connection(Protocol):
 def begin_expiry(connection: _Connection, server: object, said: ExpiresAt | None) -> None:
     """Have a socket end when its ``expires_at`` comes; to be called in its loop when it has been accepted.
 
+    Not before ``connect`` is the time asked for, where it is a method that says it: see ``ask_expiry``.
+
     Args:
         connection: Its connection.
         server: The server.
         said: What its class says, if it says anything.
     """
     expiry = of_instance(server) if said is None else said.begin(server)
-    if expiry is None:
-        return
-    watch_expiry(connection, expiry)
-    if expiry.ask is not None:
+    if expiry is not None:
+        watch_expiry(connection, expiry)
+
+
+def ask_expiry(connection: _Connection, server: object) -> None:
+    """Ask the method that says when a socket ends, if it has one; to be called in its loop behind ``connect``."""
+    if (expiry := of_instance(server)) is not None and expiry.ask is not None:
         _start(_expire(connection, expiry))
 
 

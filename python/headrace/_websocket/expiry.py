@@ -24,6 +24,9 @@ LATEST = 1e11
 
 _NAME = "expires_at"
 
+_OF_HANDLERS = (["event"], ["message"])
+"""What a handler of messages takes."""
+
 
 class Expiry:
     """The end of one connection, and the timer that waits for it. The timer is of the connection's loop.
@@ -155,14 +158,20 @@ class ExpiresAt:
         """Put what a subclass says in a descriptor of its own, if it says anything.
 
         Raises:
-            TypeError, ValueError: It is neither a time, nor None, nor a method.
+            TypeError, ValueError: It is neither a time, nor None, nor a method that takes nothing, nor a handler of
+                messages, whose parameter has to be called ``event`` or ``message``.
         """
         says = inspect.getattr_static(owner, _NAME)
         if isinstance(says, ExpiresAt):
             return
         is_method = callable(says) or hasattr(says, "__get__")
-        if is_method and not _is_method(says):
-            return  # a handler of a message of that type, which was there before the setting
+        if is_method and (needed := _needed_by(says)):
+            if needed in _OF_HANDLERS:
+                return  # a handler of a message of that type, which was there before the setting
+            raise TypeError(
+                f"{owner.__name__}.{_NAME} must be a time, None, or a method that takes nothing, got one that takes "
+                f"{', '.join(needed)}; that of a handler of messages has to be called 'event' or 'message'"
+            )
         if not is_method:
             _checked(f"{owner.__name__}.{_NAME}", says)
         setattr(owner, _NAME, ExpiresAt(says.fget if isinstance(says, property) else says, self._watch))
@@ -182,22 +191,22 @@ def of_instance(instance: object) -> Expiry | None:
     return expiry
 
 
-def _is_method(says: Any) -> bool:
-    """Tell whether a method needs no more than its instance."""
+def _needed_by(says: Any) -> list[str]:
+    """Name the arguments without which a method cannot be called, beside its instance."""
     if isinstance(says, property):
-        return True
+        return []
     function = getattr(says, "__func__", says)
     try:
         bound = inspect.signature(function)
     except (TypeError, ValueError):
-        return True  # one that is written in C need not tell
+        return []  # one that is written in C need not tell
     required = [
-        parameter
+        parameter.name
         for parameter in bound.parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
-    return len(required) <= (0 if isinstance(says, staticmethod) else 1)
+    return required[0 if isinstance(says, staticmethod) else 1 :]
 
 
 def _checked(name: str, at: Any) -> float | None:
