@@ -519,6 +519,12 @@ class TestValues:
             consumer.expires_at = math.nan
         with pytest.raises(ValueError, match="is it in milliseconds"):
             consumer.expires_at = START * 1000
+        for exponent in (400, 5000):
+            for sign in (1, -1):
+                with pytest.raises(ValueError, match="or None, got a number thousands of years away"):
+                    consumer.expires_at = sign * 10**exponent
+        consumer.expires_at = -math.inf
+        consumer.expires_at = math.inf
 
     @pytest.mark.parametrize("value", [True, "soon", datetime.datetime(2030, 1, 1)])
     def test_what_a_class_says_is_checked_when_it_is_defined(self, value: Any) -> None:

@@ -318,3 +318,10 @@ async def test_a_consumer_with_a_method_of_its_own_is_cut_off_if_it_does_not_com
     await client.end()
     assert consumer.log == [4401]
     assert client.sent[1:] == [{"type": "websocket.close", "code": 4401}]
+
+
+@pytest.mark.parametrize("forward", [{"headrace.close"}, {"note": "text", "headrace.close": "reason"}])
+@pytest.mark.parametrize("base", [AsyncWebsocketConsumer, WebsocketConsumer])
+def test_a_class_that_would_forward_it_is_refused(base: type[Any], forward: Any) -> None:
+    with pytest.raises(ValueError, match=r"Deaf\.forward must be without 'headrace\.close', which closes"):
+        type("Deaf", (base,), {"forward": forward})

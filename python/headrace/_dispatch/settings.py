@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from headrace._layers.base import check_capacity, check_seconds
+from headrace._layers.close_message import CLOSE_TYPE
 from headrace._layers.mailbox import check_limits
 from headrace._websocket.rate import Rate, parse_rate
 from headrace._websocket.resume import MOST_GROUPS
@@ -89,6 +90,7 @@ def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
 
     Raises:
         TypeError: ``forward`` is neither a collection of types nor a mapping of types to fields.
+        ValueError: It has the type of the messages of ``group_close``.
     """
     forward = setting(consumer_class, "forward")
     if forward is None:
@@ -100,6 +102,11 @@ def forwarded_fields(consumer_class: Any) -> dict[str, str | None]:
         fields = {None: None}
     else:
         fields = dict.fromkeys(forward)
+    if CLOSE_TYPE in fields:
+        raise ValueError(
+            f"{consumer_class.__name__}.forward must be without {CLOSE_TYPE!r}, which closes a connection: it is what "
+            "group_close() sends; define a method headrace_close(self, event) to send something first"
+        )
     if all(isinstance(kind, str) and (field is None or isinstance(field, str)) for kind, field in fields.items()):
         return fields
     raise TypeError(

@@ -22,6 +22,9 @@ LOOK = 600.0
 LATEST = 1e11
 """The latest time, in the year 5138; what is above it is in milliseconds."""
 
+_SHOWN = 1e20
+"""Larger numbers are not shown: they may have thousands of digits."""
+
 _NAME = "expires_at"
 
 _OF_HANDLERS = (["event"], ["message"])
@@ -223,8 +226,9 @@ def _checked(name: str, at: Any) -> float | None:
         raise TypeError(f"{expected}, got a datetime; write .timestamp() behind it")
     if not isinstance(at, int | float) or isinstance(at, bool):
         raise TypeError(f"{expected}, got {at!r}")
-    if math.isnan(at):
+    if isinstance(at, float) and math.isnan(at):
         raise ValueError(f"{expected}, got {at!r}")
-    if LATEST < at < math.inf:
-        raise ValueError(f"{expected}, got {at!r}, which is beyond the year 5000: is it in milliseconds?")
+    if abs(at) > LATEST and abs(at) != math.inf:
+        got = f"{at!r}, which is" if abs(at) < _SHOWN else "a number"
+        raise ValueError(f"{expected}, got {got} thousands of years away: is it in milliseconds?")
     return at
