@@ -1,5 +1,6 @@
 //! What stands in the place of a server's `send`.
 
+use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -95,7 +96,8 @@ fn frame_of_message<'py>(
     payload.map_or(Ok(None), |payload| frame_of(&payload, window))
 }
 
-/// What is awaited after a frame was written: there is nothing to wait for.
+/// What is awaited after a frame was written: there is nothing to wait for. It has all that a coroutine has, as tasks are made
+/// of those.
 #[pyclass(frozen, module = "headrace._core")]
 #[derive(Debug)]
 pub(crate) struct Done;
@@ -103,7 +105,11 @@ pub(crate) struct Done;
 impl Done {
     fn awaitable(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         static DONE: Once<Py<Done>> = Once::new();
-        let done = DONE.get_or_try_init(|| Py::new(py, Self))?;
+        let done = DONE.get_or_try_init(|| {
+            let coroutines = py.import("collections.abc")?.getattr("Coroutine")?;
+            coroutines.call_method1("register", (py.get_type::<Self>(),))?;
+            Py::new(py, Self)
+        })?;
         Ok(done.bind(py).clone().into_any())
     }
 }
@@ -122,4 +128,28 @@ impl Done {
     fn __next__(&self) -> Option<()> {
         None
     }
+
+    #[expect(clippy::unused_self, reason = "a method of a coroutine")]
+    #[pyo3(signature = (value, /))]
+    fn send(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
+        drop(value);
+        Err(PyStopIteration::new_err(()))
+    }
+
+    /// Raise the exception: it is not waited here for anything that could.
+    #[expect(clippy::unused_self, reason = "a method of a coroutine")]
+    #[pyo3(signature = (typ, val=None, tb=None, /))]
+    fn throw(
+        &self,
+        typ: Bound<'_, PyAny>,
+        val: Option<Bound<'_, PyAny>>,
+        tb: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        // An exception brings its traceback along.
+        drop(tb);
+        Err(PyErr::from_value(val.unwrap_or(typ)))
+    }
+
+    #[expect(clippy::unused_self, reason = "a method of a coroutine")]
+    fn close(&self) {}
 }
