@@ -186,6 +186,8 @@ class FrameWriter:
     Not from any thread but the one that made it, and not while its client does not read: then `write` returns False, and
     the caller sends in the server's way, which waits.
     """
+    def __copy__(self, /) -> FrameWriter: ...
+    def __deepcopy__(self, memo: Any, /) -> FrameWriter: ...
     def __new__(
         cls,
         /,

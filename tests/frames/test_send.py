@@ -1,6 +1,7 @@
-"""What stands in the place of a server's ``send``: it is awaited as that is."""
+"""What stands in the place of a server's ``send``: it is awaited as that is, by whoever, and copied with its scope."""
 
 import asyncio
+import copy
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import pytest
 from tests.frames.consumers import Member, met
 
 from headrace._core import FrameSend
+from headrace._frames.extension import EXTENSION
 from headrace.layers import InMemoryChannelLayer
 
 if TYPE_CHECKING:
@@ -68,3 +70,19 @@ class TestAwaited:
         sending.close()
         assert len(frames.written) == 1
         assert frames.sent == []
+
+
+async def test_a_scope_is_copied_with_its_extension(serve: "Serve", layer: InMemoryChannelLayer) -> None:
+    same: list[bool] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        frames = scope["extensions"][EXTENSION]
+        copied = copy.deepcopy(scope["extensions"])
+        same.extend([copied[EXTENSION] is frames, copy.copy(frames) is frames])
+        await Member.as_asgi()({**scope, "extensions": copied}, receive, send)
+
+    async with serve(application) as served:
+        client = await served.open()
+        await client.send("hello")
+        assert await client.recv() == "hello"
+    assert same == [True, True]

@@ -189,6 +189,17 @@ impl FrameWriter {
         self.has_ended.store(true, Ordering::Relaxed);
     }
 
+    // Who copies a scope copies no connection.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (memo, /))]
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, memo: Bound<'py, PyAny>) -> Bound<'py, Self> {
+        drop(memo);
+        slf
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.send)?;
         visit.call(&self.transport)?;
