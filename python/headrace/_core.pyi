@@ -168,7 +168,7 @@ class FrameSend:
         """
     def __new__(cls, /, frames: Any, send: Any) -> FrameSend:
         """
-        Make what sends to one client.
+        Make what sends to one client, in the thread of its loop: in any other the server's own ``send`` is called.
 
         Args:
             frames: Writes frames to it: the extension ``headrace.frames`` of its scope.

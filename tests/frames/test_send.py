@@ -86,3 +86,13 @@ async def test_a_scope_is_copied_with_its_extension(serve: "Serve", layer: InMem
         await client.send("hello")
         assert await client.recv() == "hello"
     assert same == [True, True]
+
+
+@pytest.mark.one_loop
+async def test_no_frame_is_written_in_another_thread() -> None:
+    frames = Frames()
+    sends = FrameSend(frames, frames.send)
+    await asyncio.to_thread(lambda: asyncio.run(sends(MESSAGE)))
+    assert (frames.written, frames.sent) == ([], [MESSAGE])
+    await sends(MESSAGE)
+    assert (len(frames.written), frames.sent) == (1, [MESSAGE])

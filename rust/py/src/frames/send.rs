@@ -1,5 +1,7 @@
 //! What stands in the place of a server's `send`.
 
+use std::thread::{self, ThreadId};
+
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -17,15 +19,19 @@ pub(crate) struct FrameSend {
     frames: Py<PyAny>,
     send: Py<PyAny>,
     window: Option<u8>,
+    /// Of the connection's loop.
+    thread: ThreadId,
 }
 
 impl FrameSend {
     /// Whether the message was sent as a frame.
     fn sends(&self, message: &Bound<'_, PyAny>) -> PyResult<bool> {
         let frames = self.frames.bind(message.py());
-        if let Ok(writer) = frames.cast_exact::<FrameWriter>()
-            && !writer.get().takes_writes(message.py())?
-        {
+        let takes_writes = match frames.cast_exact::<FrameWriter>() {
+            Ok(writer) => writer.get().takes_writes(message.py())?,
+            Err(_) => thread::current().id() == self.thread,
+        };
+        if !takes_writes {
             return Ok(false);
         }
         match frame_of_message(message, self.window)? {
@@ -37,7 +43,7 @@ impl FrameSend {
 
 #[pymethods]
 impl FrameSend {
-    /// Make what sends to one client.
+    /// Make what sends to one client, in the thread of its loop: in any other the server's own ``send`` is called.
     ///
     /// Args:
     ///     frames: Writes frames to it: the extension ``headrace.frames`` of its scope.
@@ -52,6 +58,7 @@ impl FrameSend {
             frames,
             send,
             window,
+            thread: thread::current().id(),
         })
     }
 
