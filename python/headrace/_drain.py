@@ -156,10 +156,10 @@ def _spread_of(seconds: Any, spread: Any) -> float:
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of seconds that is not negative, got {value!r}")
     if spread is None:
-        return min(DRAIN_SPREAD, seconds)
+        return float(min(DRAIN_SPREAD, seconds))
     if spread > seconds:
         raise ValueError(f"spread must be no longer than seconds, got spread={spread!r} and seconds={seconds!r}")
-    return spread
+    return float(spread)
 
 
 def drain_on_sigterm(
