@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.servers import Server
 
-from headrace import AsyncWebsocketConsumer, BaseSocketServer, channel_layers
+from headrace import AsyncWebsocketConsumer, BaseSocketServer, channel_layers, consumer_stats
 from headrace.layers import RedisChannelLayer
 from headrace.testing import WebsocketCommunicator
 
@@ -93,3 +93,21 @@ async def test_a_process_that_is_excluded_in_part_keeps_the_excluded(layers: Any
     assert (await here.receive(told))["type"] == "headrace.close"
     await other.group_send("room", {"type": "next"})
     assert (await here.receive(spared))["type"] == "next"
+
+
+async def test_another_process_closes_who_does_not_come_to_it(layers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace._dispatch.dispatcher.END_SECONDS", 0.1)
+    _, other = layers
+
+    class Busy(Member):
+        gate = asyncio.Event()
+
+    member = WebsocketCommunicator(Busy, "/")
+    await member.connect()
+    await member.send_to(text_data="hold")
+    assert await member.receive_from() == "at work"
+    await other.group_close("room", 4401, "signed out")
+    assert await member.receive_output(60) == {"type": "websocket.close", "code": 4401, "reason": "signed out"}
+    await member.disconnect()
+    stats = consumer_stats(Busy)
+    assert (stats.closed_by_group, stats.cut_off) == (1, 1)

@@ -434,11 +434,17 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
         })
     }
 
-    /// Those whose channels have been full since the last time this was asked.
+    /// Whether there are alarms to be taken. Does not wait for the lock.
+    #[inline]
+    pub fn has_alarms(&self) -> bool {
+        self.alarmed.load(Ordering::Acquire)
+    }
+
+    /// Those whose channels have been full, or have held a final message, since the last time this was asked.
     #[must_use = "an alarm that is not delivered is lost"]
     #[inline]
     pub fn take_alarms(&self) -> Vec<W> {
-        if self.alarmed.load(Ordering::Acquire) {
+        if self.has_alarms() {
             self.take_alarms_at_hand()
         } else {
             Vec::new()

@@ -126,7 +126,7 @@ impl<H: Host> Driver<H> {
     pub(super) fn deliver(&mut self) {
         let answers = self.cx.calls.take_answers();
         let hand_offs = std::mem::take(&mut self.cx.hand_offs);
-        if !answers.is_empty() || !hand_offs.is_empty() {
+        if !answers.is_empty() || !hand_offs.is_empty() || self.cx.local.has_alarms() {
             assert_unlocked();
             self.cx.host.deliver(answers, hand_offs);
         }
