@@ -3,6 +3,9 @@
 ``python -m benches.history`` compares a group that has a history with one of a layer without, in alternating rounds,
 and prints the best round of each: other work on the machine only adds. Then it lets clients resume, and measures in
 processes of their own how much more memory a kept message takes than the dict that was sent.
+
+``python -m benches.history --server redis`` does so over a server: from one process to another, many sends at once,
+and the memory of the server.
 """
 
 import argparse
@@ -13,7 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from headrace.layers import InMemoryChannelLayer
+from tests.support.binaries import KINDS, find
+from tests.support.servers import Server
+
+from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 
 GROUP = "room"
 TEXT = "the quick brown fox jumps over the lazy dog"
@@ -22,6 +28,10 @@ ROUNDS, TIMES = 15, 2_000
 SIZE = 100
 CLIENTS, MISSED = 10_000, 50
 KEPT_GROUPS = 2_000
+# Over a server, in shorter rounds: more of them are undisturbed.
+SERVER_ROUNDS, SENDS, AT_ONCE = 60, 50, 1_000
+# What msgpack makes of it has 200 bytes.
+OF_200_BYTES = {"type": "chat.message", "user": "ada", "text": "x" * 164}
 
 
 def layer_with(size: int | None, history_bytes: int = 1 << 30) -> InMemoryChannelLayer:
@@ -162,13 +172,67 @@ def memory() -> None:
     print(f"{'bytes of a message beyond its dict':44} {grown['kept'] - grown['dicts']:9.0f} of {grown['dicts']:.0f}")
 
 
+async def over(server: Server) -> None:
+    """Compare two layers that share a server, with and without a history; print what the server keeps."""
+    pairs = []
+    for name, history in (("without", None), ("kept", {"*": {"size": SIZE, "ttl": 3600}})):
+        sender, receiver = (RedisChannelLayer([server.url], name, capacity=AT_ONCE, history=history) for _ in range(2))
+        channel = await receiver.new_channel()
+        await receiver.group_add(GROUP, channel)
+        pairs.append((sender, receiver, channel))
+
+    async def one_by_one(sender: RedisChannelLayer, receiver: RedisChannelLayer, channel: str) -> None:
+        for _ in range(SENDS):
+            await sender.group_send(GROUP, MESSAGE)
+            await receiver.receive(channel)
+
+    async def at_once(sender: RedisChannelLayer, receiver: RedisChannelLayer, channel: str) -> None:
+        # To a group without members: it is the sender that is measured.
+        await asyncio.gather(*(sender.group_send("hall", MESSAGE) for _ in range(AT_ONCE)))
+
+    print(f"{'microseconds, ' + str(server.binary):44} {'without':>9} {'history':>9} {'more':>9} {'ratio':>9}")
+    for name, times, work in (
+        ("from one layer to another, each", SENDS, one_by_one),
+        (f"{AT_ONCE:,} group_sends at once, each", AT_ONCE, at_once),
+    ):
+        best = [1e9, 1e9]
+        for _ in range(SERVER_ROUNDS):
+            for place, pair in enumerate(pairs):
+                start = time.perf_counter()
+                await work(*pair)
+                best[place] = min(best[place], (time.perf_counter() - start) / times * 1e6)
+        before, after = best
+        print(f"{name:44} {before:9.2f} {after:9.2f} {after - before:+9.2f} {after / before:9.2f}", flush=True)
+    for sender, receiver, _ in pairs:
+        await sender.close()
+        await receiver.close()
+    await keeping(server)
+
+
+async def keeping(server: Server) -> None:
+    """Print what a message of 200 bytes takes on the server, by how many are kept."""
+    for size in (100, 1_000, 10_000):
+        layer = RedisChannelLayer([server.url], f"keep{size}", history={GROUP: {"size": size, "ttl": 3600}})
+        for _ in range(0, size, SIZE):
+            await asyncio.gather(*(layer.group_send(GROUP, OF_200_BYTES) for _ in range(SIZE)))
+        key = f"keep{size}:h:{{keep{size}:g:{GROUP}}}"
+        taken = server.cli("MEMORY", "USAGE", key, "SAMPLES", 0) / server.cli("XLEN", key)
+        print(f"{f'bytes of one of {size:,} messages of 200 bytes':44} {taken:9.0f}")
+        await layer.close()
+
+
 def main() -> None:
     """Measure all, or grow for a measurement."""
     parser = argparse.ArgumentParser(prog="python -m benches.history", description=__doc__)
     parser.add_argument("--grow", choices=["dicts", "kept"], help=argparse.SUPPRESS)
-    what = parser.parse_args().grow
-    if what is not None:
-        grow(what)
+    parser.add_argument("--server", choices=KINDS, help="measure over a server of this kind")
+    given = parser.parse_args()
+    if given.grow is not None:
+        grow(given.grow)
+        return
+    if given.server is not None:
+        with Server(find(given.server)) as server:
+            asyncio.run(over(server))
         return
     print(f"CPython {sys.version.split()[0]}")
     sending()
