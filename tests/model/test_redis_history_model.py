@@ -158,6 +158,7 @@ class Machine(RuleBasedStateMachine):
     def replace_by_replica(self) -> None:
         """Take the stream back to what it was."""
         before = set(self.kept())
+        assert self.copy is not None
         self.server.cli("RESTORE", self.key, 0, self.copy, "REPLACE")
         self.lost |= before - set(self.kept())
         self.lost_at, self.is_whole, self.was_kept, self.was_behind = None, False, False, True
@@ -185,7 +186,8 @@ class Machine(RuleBasedStateMachine):
                 came.append(message["type"] if message["type"] == "gap" else int(message["n"].removeprefix("number-")))
             return came
 
-        return self.run(receive())
+        taken: list[int | str] = self.run(receive())
+        return taken
 
     def is_in_order(self, numbers: list[int]) -> bool:
         steps = [self.steps[number] for number in numbers]
