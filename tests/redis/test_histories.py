@@ -619,7 +619,9 @@ class TestHealing:
                 for is_away in away:
                     await until(is_away, "they know that it is away")
                 sends = [send(layer, turn * 100 + place) for place, layer in enumerate(layers)]
-                _, *positions = await asyncio.gather(asyncio.to_thread(server.start), *sends)
+                sending = asyncio.gather(*sends)
+                await asyncio.to_thread(server.start)
+                positions = await sending
                 sent = [position for one in positions for position in one]
                 for layer, channel in zip(layers, channels, strict=True):
                     gap, *got = await take(layer, channel, 4)
@@ -685,6 +687,26 @@ class TestMany:
         assert (redis_server.commands_seen() - before)["xrange"] <= 2
         for channel in channels:
             assert await numbers(there, channel, 40) == list(range(10, 50))
+
+    async def test_ten_thousand_clients_resume_at_once_and_each_group_is_read_once(
+        self, make_layer: MakeLayer, redis_server: Server
+    ) -> None:
+        here, there = make_layer(history=HISTORY), make_layer(history=HISTORY)
+        groups = ["room.0", "room.1"]
+        sent = {group: await send(here, *range(8), group=group) for group in groups}
+        channels = [await there.new_channel() for _ in range(10_000)]
+        joins = [(groups[place % 2], channel) for place, channel in enumerate(channels)]
+        before = redis_server.commands_seen()
+        added = await asyncio.gather(
+            *(there.group_add(group, channel, since=sent[group][2]) for group, channel in joins)
+        )
+        seen = redis_server.commands_seen() - before
+        assert added == [True] * len(channels)
+        assert seen["xrange"] <= len(groups)
+        # What a process that begins to listen asks, whoever resumes: where the stream is.
+        assert seen["xrevrange"] <= len(groups)
+        for channel in channels:
+            assert [message["n"] for message in await there.receive_many(channel, 10)] == [3, 4, 5, 6, 7]
 
     async def test_a_stream_whose_time_is_over_is_begun_anew(
         self, make_layer: MakeLayer, pass_time: Callable[[float], None]
@@ -795,6 +817,23 @@ class TestTopologies:
             await fleet.layer().flush()
             for node in redis_cluster.nodes:
                 assert not node.running or node.cli("KEYS", f"{redis_prefix}:h:*") == []
+
+    async def test_a_cluster_that_is_found_out_to_be_one_over_resp2_keeps_nothing_and_says_so(
+        self, redis_cluster: Cluster, redis_prefix: str
+    ) -> None:
+        url = f"{redis_cluster.nodes[0].url}?protocol=2"
+        async with Fleet([url], redis_prefix, history=HISTORY) as fleet:
+            layer = fleet.layer()
+            channel, _ = await member(layer, group="hall")
+            reason = "'history' needs sharded pub/sub on a cluster, and so RESP 3"
+            asked: list[Awaitable[Any]] = [
+                *(send(layer, 1), layer.group_position("room"), layer.group_history("room"), member(layer, 5)),
+            ]
+            for ask in asked:
+                with pytest.raises(LayerUnavailable, match=reason):
+                    await ask
+            await layer.group_send("hall", {"n": 2})
+            assert await numbers(layer, channel, 1) == [2]
 
     async def test_messages_are_healed_while_slots_move(self, redis_cluster: Cluster, redis_prefix: str) -> None:
         # Hundreds may be sent while a slot moves. All have to fit into the history and into the channel, read last.

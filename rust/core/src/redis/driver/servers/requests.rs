@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{ServerOutcome, Servers};
 use crate::redis::driver::node_key::{LinkId, NodeKey, Role};
 use crate::redis::driver::outbox::Outbox;
-use crate::redis::driver::request::{Request, Target, passing};
+use crate::redis::driver::request::{Request, Target, Then, passing};
 use crate::redis::fault::{Fault, FaultKind};
 use crate::redis::link::{Command, Link, Refusal, Reply};
 use crate::redis::wire::envelope::Date;
@@ -76,6 +76,12 @@ impl Servers {
     }
 
     fn route(&mut self, request: Request, now: Instant) {
+        if self.map.is_passed_on() && matches!(request.then, Then::History(_)) {
+            // What one server publishes comes to the subscribers of the others at any time: nobody knows what has come.
+            let text = "'history' needs sharded pub/sub on a cluster, and so RESP 3: leave out 'protocol', or 'history'";
+            self.fail(request, &Fault::new(FaultKind::Lacking, text));
+            return;
+        }
         self.outbox_for(&request, now).push_back(request);
     }
 
