@@ -65,10 +65,10 @@ pub(crate) fn flush(py: Python<'_>) -> PyResult<()> {
     let taken = py.detach(|| send_all(&writes));
     let mut flushed = Ok(());
     for (queued, taken) in pass.iter().zip(taken) {
-        let (writer, frame) = (queued.writer.get(), queued.frame.bind(py));
-        writer.note_flushed();
+        let (own, frame) = (queued.writer.get(), queued.frame.bind(py));
+        own.note_flushed();
         if taken < frame.as_bytes().len() {
-            flushed = flushed.and(hand_over(writer.transport(py), frame, taken));
+            flushed = flushed.and(hand_over(own.transport(py), frame, taken));
         }
     }
     flushed
