@@ -77,6 +77,9 @@ class Frames:
         self.written.append(frame[2:])
         return True
 
+    def has(self, number: int) -> bool:
+        return len(self.written) >= number
+
 
 class Forwarding(AsyncWebsocketConsumer):
     groups = ("room",)
@@ -116,7 +119,7 @@ class TestPromise:
             for number in range(3):
                 report = await there.group_send("room", {"type": "number", "text": str(number)})
                 positions.append(report.position)
-                await until(lambda number=number: len(frames.written) > number, "it was written")
+                await until(partial(frames.has, number + 1), "it was written")
             assert frames.written == [b"0", b"1", b"2"]
             assert [message[POSITION] for message in await take(here, channel, 3)] == positions
 
