@@ -20,8 +20,7 @@ class Scale:
         memberships: Memberships, for the same.
         many_memberships: Memberships shown once in one process.
         consumers: Idle consumers, for the memory that each takes.
-        clients: WebSockets that a server sends to.
-        many_clients: The same, many.
+        clients: Numbers of WebSockets that a server sends to, the fewest first.
         socket_rounds: Rounds over sockets.
         redis_members: Members of a group over Redis, in each process.
         redis_sends: Sends over Redis at once.
@@ -43,8 +42,7 @@ class Scale:
     memberships: int
     many_memberships: int
     consumers: int
-    clients: int
-    many_clients: int
+    clients: tuple[int, ...]
     socket_rounds: int
     redis_members: int
     redis_sends: int
@@ -67,8 +65,7 @@ FULL = Scale(
     memberships=100_000,
     many_memberships=1_000_000,
     consumers=5000,
-    clients=300,
-    many_clients=5000,
+    clients=(300, 1000, 5000),
     socket_rounds=60,
     redis_members=1000,
     redis_sends=1000,
@@ -91,8 +88,7 @@ QUICK = Scale(
     memberships=20_000,
     many_memberships=20_000,
     consumers=500,
-    clients=50,
-    many_clients=100,
+    clients=(20, 50),
     socket_rounds=2,
     redis_members=200,
     redis_sends=200,

@@ -33,6 +33,7 @@ from headrace.uvicorn import WebSocketProtocol
 
 PLAIN, HANDLER, FORWARD, CHANNELS = "plain", "handler", "forward", "channels"
 FRAMES_HANDLER, FRAMES_FORWARD = "frames-handler", "frames-forward"
+ECHO, CONSUMER_ECHO, FRAMES_ECHO = "echo", "consumer-echo", "frames-echo"
 CONTROL, CLOCK, TICK, TOCK = "control", "clock", "tick", "tock"
 LETTERS = "etaoin shrdlu"
 
@@ -55,6 +56,21 @@ class Plain:
         """Send the text to everybody."""
         for send in self._sends:
             await send(self._message)
+
+
+async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a client what it sends."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"]})
+
+
+class Echo(AsyncWebsocketConsumer):
+    """The same, as a consumer."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data=text_data)
 
 
 def consumer(base: Any, alias: str, forward: frozenset[str]) -> Any:
@@ -106,6 +122,7 @@ class Server:
             self._add(handler, AsyncWebsocketConsumer, InMemoryChannelLayer())
             self._add(forward, AsyncWebsocketConsumer, InMemoryChannelLayer(), frozenset({"chat.message"}))
         self._add(CHANNELS, ChannelsConsumer, ChannelsLayer())
+        self._serve |= {ECHO: echo, CONSUMER_ECHO: Echo.as_asgi(), FRAMES_ECHO: Echo.as_asgi()}
 
     def _add(self, name: str, base: Any, layer: stubs.AnyLayer, forward: frozenset[str] = frozenset()) -> None:
         channel_layers.set(name, layer)
@@ -115,7 +132,7 @@ class Server:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection by its path."""
         way = scope["path"].strip("/")
-        if way not in (FRAMES_HANDLER, FRAMES_FORWARD):
+        if not way.startswith("frames"):
             # As on a server that takes no frames.
             scope["extensions"].pop(EXTENSION, None)
         await self._serve[way](scope, receive, send)

@@ -5,6 +5,9 @@ consumer. The clients are sockets of this process, on another processor, and rea
 
 Shown by the answer: more than half of what stands above the loop is the waking of a task for each connection, and not
 the consumer. With ready-made frames what is left is little more than the system's work for each socket.
+
+Beside it other servers, each in a process of its own and in the same rounds, where they are installed; and what it
+costs to answer a client.
 """
 
 import os
@@ -15,31 +18,47 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 
+from tests.support.ports import HOST, Port
+
+from benches.compare.others import ALL, BROADCAST, OTHERS, Other
 from benches.compare.rounds import Rounds
 from benches.compare.rows import Row
 from benches.compare.scale import Scale
 from benches.compare.server import (
     CHANNELS,
     CLOCK,
+    CONSUMER_ECHO,
     CONTROL,
+    ECHO,
     FORWARD,
+    FRAMES_ECHO,
     FRAMES_FORWARD,
     FRAMES_HANDLER,
     HANDLER,
     PLAIN,
 )
 
-# So many broadcasts of each way are a slice; one of Channels takes as long as a dozen of the others.
-BROADCASTS = {PLAIN: 8, HANDLER: 8, FORWARD: 8, FRAMES_HANDLER: 8, FRAMES_FORWARD: 8, CHANNELS: 1}
+WAYS = (PLAIN, HANDLER, FORWARD, FRAMES_HANDLER, FRAMES_FORWARD, CHANNELS)
+FRAMED = (PLAIN, FRAMES_HANDLER, FRAMES_FORWARD)
+ECHOES = (ECHO, CONSUMER_ECHO, FRAMES_ECHO)
 NAMES = {
     PLAIN: "a loop that awaits each send",
     CHANNELS: "Channels",
     FRAMES_HANDLER: "handler, headrace.uvicorn",
     FRAMES_FORWARD: "forward, headrace.uvicorn",
+    ECHO: "an echo that awaits each send",
+    CONSUMER_ECHO: "echo of a consumer",
+    FRAMES_ECHO: "echo of a consumer, headrace.uvicorn",
 }
+DELIVERIES = 2400
+"""So many are a slice; one broadcast of Channels takes as long as a dozen of the others."""
+MOST_CLIENTS = 15_000
+"""The clients of all ways: the server and this process have a descriptor for each."""
+FORWARD_LIMITS = {"asyncio": 0.6, "uvloop": 0.5}
+"""What a message that is forwarded may cost, beside a loop that awaits each send."""
 SECONDS = 30
 # As Chromium asks for compression.
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -55,19 +74,25 @@ class Case:
         size: The bytes of a text.
         deflate: Whether the clients ask for compression, as browsers do.
         ways: The ways to send.
+        others: Other servers.
     """
 
     clients: int
     loop: str = "uvloop"
     size: int = 100
     deflate: bool = False
-    ways: tuple[str, ...] = tuple(BROADCASTS)
+    ways: tuple[str, ...] = WAYS
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         size = f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KiB"
         apart = [size] if self.size != 100 else []
         apart += ["deflate"] if self.deflate else []
-        return ", ".join([f"uvicorn, {self.clients} clients", *apart])
+        return ", ".join([f"uvicorn, {self.clients:,} clients", *apart])
+
+    def broadcasts(self, way: str) -> int:
+        """Tell how many broadcasts a slice is."""
+        return 1 if way == CHANNELS else max(1, DELIVERIES // self.clients)
 
 
 class Stream:
@@ -126,6 +151,12 @@ class Clients:
             for key, _ in ready:
                 size = key.fileobj.recv_into(buffer)  # type: ignore[union-attr]  # a socket
                 frames -= key.data.count(buffer[:size])
+
+    def say(self, word: str) -> None:
+        """Send a word from each."""
+        frame = masked(word)
+        for client in self._sockets:
+            client.sendall(frame)
 
     def close(self) -> None:
         """Go without a word."""
@@ -219,35 +250,111 @@ def serving(for_server: int, for_clients: int, case: Case) -> Iterator[int]:
         process.wait()
 
 
-def compare(case: Case, rounds: int) -> Rounds:
-    """Let all ways take turns; the times are the server's for each message."""
-    times, order = Rounds(case.ways), random.Random(rounds)
+@contextmanager
+def serving_other(other: Other, for_server: int, case: Case) -> Iterator[int]:
+    """Run another server; tell the port."""
+    port = Port()
+    options = [str(port.number), str(for_server), case.loop, str(case.size), *(["--deflate"] if case.deflate else [])]
+    process = subprocess.Popen(
+        [*other.command, *options], env={**os.environ, **(other.environment or {})}, stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(ConnectionRefusedError):
+                socket.create_connection((HOST, port.number)).close()
+                break
+            time.sleep(0.01)
+        yield port.number
+    finally:
+        # Not killed: a server may have a process of its own for its clients.
+        process.terminate()
+        process.wait()
+        port.release()
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to send, which is measured.
+
+    Attributes:
+        control: The connection by which its server is told what to do.
+        clients: Those that are sent to.
+        word: What its server is told.
+        broadcasts: How many broadcasts are a slice.
+        number: How many clients there are.
+    """
+
+    control: Control
+    clients: Clients
+    word: str
+    broadcasts: int
+    number: int
+
+    def slice(self) -> float:
+        """Broadcast some times; return what the server took for each message, without what it takes to be told to."""
+        first = self.control.clock()
+        start = self.control.clock()
+        for _ in range(self.broadcasts):
+            if self.word in ECHOES:
+                self.clients.say("x" * 100)
+            else:
+                self.control.say(self.word)
+            self.clients.read(self.number)
+        end = self.control.clock()
+        told = 1 if self.word in ECHOES else self.broadcasts + 1
+        return (end - start - (start - first) * told) / (self.broadcasts * self.number)
+
+
+def ways_of(case: Case, stack: ExitStack) -> dict[str, Way]:
+    """Start the servers of a case, and connect the clients of all ways."""
     for_server, for_clients = processors()
-    with serving(for_server, for_clients, case) as port, ExitStack() as stack:
-        groups = {}
-        for name in case.ways:
-            alone = for_server != for_clients
-            groups[name] = Clients(port, name, case.clients, sleepless=alone, deflate=case.deflate)
-            stack.callback(groups[name].close)
+    sleepless, ways = for_server != for_clients, {}
+    port = stack.enter_context(serving(for_server, for_clients, case))
+    control = Control(port)
+    stack.callback(control.close)
+    for name in case.ways:
+        clients = Clients(port, name, case.clients, sleepless=sleepless, deflate=case.deflate)
+        stack.callback(clients.close)
+        ways[name] = Way(control, clients, name, case.broadcasts(name), case.clients)
+    for name in case.others:
+        port = stack.enter_context(serving_other(OTHERS[name], for_server, case))
+        clients = Clients(port, ALL, case.clients, sleepless=sleepless, deflate=case.deflate)
+        stack.callback(clients.close)
         control = Control(port)
         stack.callback(control.close)
-        for turn in range(-1, rounds):
-            for name in order.sample(list(case.ways), len(case.ways)):
-                spent = slice_of(control, name, groups[name], case.clients) / (BROADCASTS[name] * case.clients)
-                if turn >= 0:
-                    times.times[name].wall.append(spent)
+        ways[name] = Way(control, clients, BROADCAST, case.broadcasts(name), case.clients)
+    return ways
+
+
+def alternate(ways: dict[str, Way], rounds: int) -> Rounds:
+    """Let all ways take turns; the times are the servers' for each message."""
+    times, order = Rounds(ways), random.Random(rounds)
+    for turn in range(-1, rounds):
+        for name in order.sample(list(ways), len(ways)):
+            spent = ways[name].slice()
+            if turn >= 0:
+                times.times[name].wall.append(spent)
     return times
 
 
-def slice_of(control: Control, name: str, clients: Clients, frames: int) -> int:
-    """Broadcast some times; return what the server took for it, without what it takes to be told to."""
-    first = control.clock()
-    start = control.clock()
-    for _ in range(BROADCASTS[name]):
-        control.say(name)
-        clients.read(frames)
-    end = control.clock()
-    return end - start - (start - first) * (BROADCASTS[name] + 1)
+def compare(case: Case, rounds: int) -> Rounds:
+    """Measure all ways of a case."""
+    with ExitStack() as stack:
+        return alternate(ways_of(case, stack), rounds)
+
+
+def others_for(case: Case) -> tuple[str, ...]:
+    """Name the other servers that take part in a case, and say why one does not."""
+    taken = []
+    for name, other in OTHERS.items():
+        if case.deflate and not other.deflate:
+            continue
+        if (lack := other.lacks()) is None:
+            taken.append(name)
+        else:
+            print(f"{case}: {name} is left out: {lack}", file=sys.stderr)
+    return tuple(taken)
 
 
 def row(case: Case, rounds: Rounds, *, way: str, versus: str, limit: float | None = None) -> Row:
@@ -256,31 +363,86 @@ def row(case: Case, rounds: Rounds, *, way: str, versus: str, limit: float | Non
         f"{case}, {NAMES.get(way, way)}",
         case.loop,
         rounds.spread(way),
-        versus=NAMES[versus],
+        versus=NAMES.get(versus, versus),
         theirs=rounds.median(versus),
         ratio=rounds.ratio(way, versus),
         limit=limit,
     )
 
 
+def few(case: Case, rounds: int) -> Iterator[Row]:
+    """Compare all ways, and the other servers."""
+    if case.size == 100:
+        case = replace(case, others=others_for(case))
+    times, is_usual = compare(case, rounds), case.size == 100 and not case.deflate
+    limits: dict[str, float] = {}
+    if is_usual:
+        limits = {HANDLER: 1.35, FORWARD: 1.2, FRAMES_HANDLER: 1.0, FRAMES_FORWARD: FORWARD_LIMITS[case.loop]}
+    elif case.deflate and case.size == 100:
+        limits = {FRAMES_FORWARD: 0.35}
+    for versus in (PLAIN, CHANNELS):
+        for way in WAYS:
+            if way not in (PLAIN, CHANNELS):
+                yield row(case, times, way=way, versus=versus, limit=limits.get(way) if versus == PLAIN else None)
+    for name in case.others:
+        limit = 1.0 if is_usual and name in ("picows", "Node's ws") else None
+        yield row(case, times, way=FRAMES_FORWARD, versus=name, limit=limit)
+
+
+def many(case: Case, rounds: int) -> Iterator[Row]:
+    """Compare with as many clients as there are descriptors for."""
+    if case.clients * len(WAYS) <= MOST_CLIENTS:
+        times = compare(case, rounds)
+        yield from (row(case, times, way=way, versus=PLAIN) for way in (HANDLER, FORWARD))
+    else:
+        times = compare(replace(case, ways=FRAMED), rounds)
+    yield from (row(case, times, way=way, versus=PLAIN) for way in (FRAMES_HANDLER, FRAMES_FORWARD))
+    if CHANNELS not in times.times:
+        times = compare(replace(case, ways=(FRAMES_FORWARD, CHANNELS)), rounds)
+    yield row(case, times, way=FRAMES_FORWARD, versus=CHANNELS)
+
+
+def growth(loop: str, numbers: tuple[int, ...], rounds: int) -> Row:
+    """Compare what a message costs with many clients and with few, in two processes."""
+    with ExitStack() as stack:
+        ways = {
+            str(number): ways_of(Case(number, loop, ways=(FRAMES_FORWARD,)), stack)[FRAMES_FORWARD]
+            for number in numbers
+        }
+        times = alternate(ways, rounds)
+    one, other = map(str, numbers)
+    return Row(
+        f"uvicorn, {numbers[1]:,} clients beside {numbers[0]:,}, {NAMES[FRAMES_FORWARD]}",
+        loop,
+        times.spread(other),
+        versus=f"{numbers[0]:,} clients",
+        theirs=times.median(one),
+        ratio=times.ratio(other, one),
+        limit=1.2,
+    )
+
+
+def echoes(case: Case, rounds: int) -> Iterator[Row]:
+    """Compare what it costs to answer a client."""
+    times = compare(replace(case, ways=ECHOES), rounds)
+    yield row(case, times, way=CONSUMER_ECHO, versus=ECHO)
+    yield row(case, times, way=FRAMES_ECHO, versus=ECHO)
+    yield row(case, times, way=FRAMES_ECHO, versus=CONSUMER_ECHO, limit=1.0)
+
+
 async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
     """Compare over sockets."""
-    framed = (PLAIN, FRAMES_HANDLER, FRAMES_FORWARD)
-    if loop not in ("asyncio", "uvloop"):
+    if loop not in FORWARD_LIMITS:
         return
-    usual = Case(scale.clients, loop)
-    rounds = compare(usual, scale.socket_rounds)
-    limits = {HANDLER: 1.35, FORWARD: 1.2, FRAMES_HANDLER: 1.0, FRAMES_FORWARD: 0.5 if loop == "uvloop" else 0.6}
-    for way, limit in limits.items():
-        yield row(usual, rounds, way=way, versus=PLAIN, limit=limit)
-    for way in limits:
-        yield row(usual, rounds, way=way, versus=CHANNELS)
-    for case, most in (
-        (Case(scale.clients, loop, 4096, ways=framed), None),
-        (Case(scale.clients, loop, deflate=True, ways=framed), 0.35),
-        (Case(scale.clients, loop, 4096, deflate=True, ways=framed), None),
-        (Case(scale.many_clients, loop, ways=framed), None),
-    ):
-        rounds = compare(case, scale.socket_rounds)
-        yield row(case, rounds, way=FRAMES_HANDLER, versus=PLAIN)
-        yield row(case, rounds, way=FRAMES_FORWARD, versus=PLAIN, limit=most)
+    fewest = scale.clients[0]
+    for number in scale.clients:
+        # As many deliveries of each way, however many clients there are.
+        rounds = max(2, scale.socket_rounds * fewest // number)
+        for deflate in (False, True):
+            for size in (100, 4096):
+                case = Case(number, loop, size, deflate)
+                for each in few(case, rounds) if number == fewest else many(case, rounds):
+                    yield each
+    yield growth(loop, (fewest, scale.clients[-1]), max(2, scale.socket_rounds * fewest // scale.clients[-1]))
+    for each in echoes(Case(fewest, loop), scale.socket_rounds):
+        yield each
