@@ -102,6 +102,16 @@ impl Presences {
         self
     }
 
+    /// Notes from now on what becomes of the entries of this process: `take_own` is to be called.
+    pub fn note_own_changes(&mut self) {
+        self.own.get_or_insert_default();
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &PresenceRules {
+        &self.rules
+    }
+
     /// The rule of a group; `None` if it has no presence.
     pub fn rule_of(&self, group: &str) -> Option<&Arc<PresenceRule>> {
         match self.names.get(group) {
@@ -224,6 +234,27 @@ impl Presences {
             self.groups[place].table.abandon_load();
             self.arm(place);
         }
+    }
+
+    /// Has what changed in a group be told with the next call of `tell`, and not wait for more.
+    pub fn hasten(&mut self, group: &str, now: Moment) {
+        if let Some(&place) = self.names.get(group) {
+            self.groups[place].table.hasten(now);
+            self.arm(place);
+        }
+    }
+
+    /// The entries of the other processes in a group, told or not.
+    pub fn others_of(&self, group: &str) -> Vec<ForeignEntry> {
+        let place = self.names.get(group);
+        place.map_or_else(Vec::new, |place| self.groups[*place].table.others())
+    }
+
+    /// The channels of this process that have an entry in a group.
+    pub fn own_channels(&self, group: &str) -> Vec<Arc<str>> {
+        let place = self.names.get(group);
+        let own = place.map(|place| self.groups[*place].table.own_channels());
+        own.into_iter().flatten().cloned().collect()
     }
 
     /// Keeps the table of a group, with no entries too, until `unwatch`. False if the group has no presence.

@@ -122,6 +122,20 @@ impl Table {
         outdated
     }
 
+    /// The entries of the other processes, told or not.
+    pub fn others(&self) -> Vec<ForeignEntry> {
+        let foreign = self.present(|owner| !owner.is_here()).into_iter();
+        let foreign = foreign.map(|place| self.entry(place));
+        let entry = |entry: &super::Entry| ForeignEntry {
+            owner: entry.owner,
+            channel: Arc::clone(&entry.channel),
+            key: self.keys[entry.key as usize].name.clone(),
+            meta: entry.meta.clone(),
+            version: entry.stage.version().unwrap_or_default(),
+        };
+        foreign.map(entry).collect()
+    }
+
     fn is_outdated(&self, channel: &str, owner: Owner, version: u64) -> bool {
         let known = self.find(channel).map(|entry| self.entry(entry));
         known.is_some_and(|known| {

@@ -44,6 +44,11 @@ impl Table {
         }
     }
 
+    /// Has what changed be told now, and not gathered for longer.
+    pub fn hasten(&mut self, now: Moment) {
+        self.tell_at = self.tell_at.map(|at| at.min(now));
+    }
+
     /// What is to be told now. `next_version` is asked for the version of the list that it makes.
     pub fn tell(&mut self, now: Moment, next_version: impl FnOnce() -> u64) -> Option<Diff> {
         self.end_lingering(now);
