@@ -915,6 +915,10 @@ class RedisLayer:
         Do what `group_send_soon` does with such a message.
         """
     def group_count(self, /, group: str) -> int: ...
+    def group_count_everywhere(self, /, group: str) -> Reply:
+        """
+        Ask how many members a group has in all processes, without its queues: the reply's `members`.
+        """
     def group_discard(self, /, group: str, channel: str) -> Reply | None:
         """
         Take a channel out of a group. None: it is done.
@@ -975,6 +979,26 @@ class RedisLayer:
         """
         Wait, without a loop, for something that the owner may want to know: as a dict with "kind".
         """
+    def presence(self, /, group: str) -> "tuple[dict[str, list[dict[str, object]]], int, int, int, bool] | Reply":
+        """
+        Who is present in a group, as the in-process layer gives it; or the reply whose `presence` will have it.
+        """
+    def presence_add(self, /, group: str, channel: str, key: str, meta: Mapping[str, object]) -> Reply | None:
+        """
+        Put a channel of this process in a group, and show it there under a key. None: it is done.
+        """
+    def presence_count(self, /, group: str) -> "tuple[int, int] | Reply":
+        """
+        How many keys and channels are present in a group; or the reply whose `presence` will have that.
+        """
+    def presence_discard(self, /, group: str, channel: str) -> None:
+        """
+        Show a channel no longer in a group.
+        """
+    def presence_update(self, /, group: str, channel: str, meta: Mapping[str, object]) -> bool:
+        """
+        Give a channel another meta; tell whether it is present.
+        """
     @property
     def process(self, /) -> str:
         """
@@ -982,8 +1006,7 @@ class RedisLayer:
         """
     def receive(self, /, channel: str) -> Any:
         """
-        Take the oldest message of a channel, or return a `Waiter` for the next one. Before the first of a queue, return a
-        `Reply`: when that has been waited for, `receive_next` has the message or the waiter.
+        Do what `receive_next` does. Before the first of a queue, return the `Reply` that is to be waited for in front of that.
         """
     def receive_many_sync(self, /, channel: str, most: int, timeout: float | None = None) -> "list[dict[str, object]]":
         """
@@ -1047,6 +1070,11 @@ class Reply:
         """
         Whether all was found that is behind a position, once the reply was waited for.
         """
+    @property
+    def members(self, /) -> int | None:
+        """
+        How many members a group has in all processes, if that was asked for, once the reply was waited for.
+        """
     def messages(self, /) -> "list[dict[str, object]]":
         """
         The messages that were asked for, once the reply was waited for.
@@ -1055,6 +1083,10 @@ class Reply:
     def position(self, /) -> str | None:
         """
         Where the group stands in whose history something was asked for, once the reply was waited for.
+        """
+    def presence(self, /) -> "tuple[dict[str, list[dict[str, object]]], int, int, int, bool]":
+        """
+        Who is present, if that was asked for, once the reply was waited for.
         """
     def throw(self, typ: Any, val: Any | None = None, tb: Any | None = None, /) -> None:
         """

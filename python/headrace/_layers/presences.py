@@ -5,9 +5,9 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from headrace._core import MemoryLayer
+from headrace._core import MemoryLayer, RedisLayer, Reply
 from headrace._layers.base import PresenceSetting, check_seconds
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "PresenceRule",
     "check_counted",
     "check_presence",
+    "counted_globs",
 ]
 
 PresenceRule: TypeAlias = tuple[str, str, float, float, int]
@@ -49,8 +50,8 @@ class Presence:
 class PresenceLayer:
     """The methods that say and read who is present."""
 
-    # Who is present is known by this process alone.
     _core: MemoryLayer
+    _engine: MemoryLayer | RedisLayer
     # Which groups tell who is present, with the types of their messages; the first that fits counts.
     _presence_kinds: list[tuple[re.Pattern[str], str]]
     # Which groups are counted in the whole fleet.
@@ -90,11 +91,15 @@ class PresenceLayer:
             LayerUnavailable: The server could not be reached in time; the channel was not added.
             LayerClosed: The layer was closed.
         """
-        self._core.presence_add(group, channel, key, _plain(meta))
+        asked = self._engine.presence_add(group, channel, key, _plain(meta))
+        if asked is not None:
+            await asked
 
     def presence_add_sync(self, group: str, channel: str, *, key: str, meta: Mapping[str, Any] | None = None) -> None:
         """Do what ``presence_add`` does, from any thread; it blocks where that would wait."""
-        self._core.presence_add(group, channel, key, _plain(meta))
+        asked = self._engine.presence_add(group, channel, key, _plain(meta))
+        if asked is not None:
+            asked.wait()
 
     async def presence_update(self, group: str, channel: str, *, meta: Mapping[str, Any]) -> bool:
         """Give a channel that is present another meta. Whoever does it often within ``interval`` is told of once.
@@ -110,11 +115,11 @@ class PresenceLayer:
         Raises:
             TypeError, ValueError, MessageTooLarge, ForeignChannel, LayerUnavailable, LayerClosed: As ``presence_add``.
         """
-        return self._core.presence_update(group, channel, _plain(meta))
+        return self._engine.presence_update(group, channel, _plain(meta))
 
     def presence_update_sync(self, group: str, channel: str, *, meta: Mapping[str, Any]) -> bool:
         """Do what ``presence_update`` does, from any thread."""
-        return self._core.presence_update(group, channel, _plain(meta))
+        return self._engine.presence_update(group, channel, _plain(meta))
 
     async def presence_discard(self, group: str, channel: str) -> None:
         """Show a channel no longer in a group. It stays a member; no error if it is not shown.
@@ -124,11 +129,11 @@ class PresenceLayer:
         Raises:
             TypeError, ValueError, ForeignChannel, LayerUnavailable, LayerClosed: As ``presence_add``.
         """
-        self._core.presence_discard(group, channel)
+        self._engine.presence_discard(group, channel)
 
     def presence_discard_sync(self, group: str, channel: str) -> None:
         """Do what ``presence_discard`` does, from any thread."""
-        self._core.presence_discard(group, channel)
+        self._engine.presence_discard(group, channel)
 
     async def presence(self, group: str) -> Presence:
         """Read who is present in a group, as its members were told last: what came since is in the next diff.
@@ -141,11 +146,19 @@ class PresenceLayer:
             LayerUnavailable: Over Redis, the server could not be reached in time.
             LayerClosed: The layer was closed.
         """
-        return Presence(*self._core.presence(group))
+        found = self._engine.presence(group)
+        if isinstance(found, Reply):
+            await found
+            found = found.presence()
+        return Presence(*found)
 
     def presence_sync(self, group: str) -> Presence:
         """Do what ``presence`` does, from any thread; it blocks where that would wait."""
-        return Presence(*self._core.presence(group))
+        found = self._engine.presence(group)
+        if isinstance(found, Reply):
+            found.wait()
+            found = found.presence()
+        return Presence(*found)
 
     async def presence_count(self, group: str) -> tuple[int, int]:
         """Count who is present in a group, as its members were told last: the keys, and the channels.
@@ -153,11 +166,21 @@ class PresenceLayer:
         Raises:
             TypeError, ValueError, LayerUnavailable, LayerClosed: As ``presence``.
         """
-        return self._core.presence_count(group)
+        found = self._engine.presence_count(group)
+        if isinstance(found, Reply):
+            await found
+            _, _, keys, channels, _ = found.presence()
+            return keys, channels
+        return found
 
     def presence_count_sync(self, group: str) -> tuple[int, int]:
         """Do what ``presence_count`` does, from any thread; it blocks where that would wait."""
-        return self._core.presence_count(group)
+        found = self._engine.presence_count(group)
+        if isinstance(found, Reply):
+            found.wait()
+            _, _, keys, channels, _ = found.presence()
+            return keys, channels
+        return found
 
     async def group_count_everywhere(self, group: str) -> int:
         """Count the channels of a group in all processes: of one that the layer's setting ``counted`` names.
@@ -170,20 +193,33 @@ class PresenceLayer:
             LayerUnavailable: Over Redis, the server could not be reached in time.
             LayerClosed: The layer was closed.
         """
-        return self._count_everywhere(group)
+        asked = self._ask_everywhere(group)
+        if asked is not None:
+            await asked
+        return self._count_everywhere(group, asked)
 
     def group_count_everywhere_sync(self, group: str) -> int:
         """Do what ``group_count_everywhere`` does, from any thread; it blocks where that would wait."""
-        return self._count_everywhere(group)
+        asked = self._ask_everywhere(group)
+        if asked is not None:
+            asked.wait()
+        return self._count_everywhere(group, asked)
 
-    def _count_everywhere(self, group: str) -> int:
-        count = self._core.group_count(group)
+    def _ask_everywhere(self, group: str) -> Reply | None:
+        self._core.group_count(group)
         if self._counted is None or not self._counted.match(group):
             raise ValueError(
                 f"the group {group!r} is not counted in all processes: no glob of the layer's setting 'counted' fits "
                 "its name"
             )
-        return count
+        return None if self._engine is self._core else cast("RedisLayer", self._engine).group_count_everywhere(group)
+
+    def _count_everywhere(self, group: str, asked: Reply | None) -> int:
+        count = self._engine.group_count(group)
+        if asked is None:
+            return count
+        # The queues in the group are in no process.
+        return count - self._core.group_count(group) + (asked.members or 0)
 
 
 def _plain(meta: Mapping[str, Any] | None) -> Any:
@@ -234,11 +270,21 @@ def check_counted(counted: Iterable[str] | None) -> re.Pattern[str] | None:
     Raises:
         ValueError: It is no list of globs.
     """
+    globs = counted_globs(counted)
+    return re.compile("|".join(map(fnmatch.translate, globs))) if globs else None
+
+
+def counted_globs(counted: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the globs of the groups that are counted in all processes.
+
+    Raises:
+        ValueError: It is no list of globs.
+    """
     if counted is None:
-        return None
+        return ()
     if isinstance(counted, str | bytes) or not isinstance(counted, Iterable):
         raise ValueError(f"counted must be a list of globs of groups, such as ['room.*'], got {reprlib.repr(counted)}")
     globs = list(counted)
     if not all(isinstance(glob, str) and glob for glob in globs):
         raise ValueError(f"counted must be a list of globs (str) of groups, got {reprlib.repr(globs)}")
-    return re.compile("|".join(map(fnmatch.translate, globs))) if globs else None
+    return tuple(globs)

@@ -75,8 +75,9 @@ class RedisChannelLayer(NativeChannelLayer):
             stream there. Give all processes the same. Not with ``wire="channels_redis"``.
         history_bytes: How many bytes of these messages this process holds as well, as the in-process layer does, so
             that clients that come back cost the server nothing.
-        presence: Not yet over Redis: it is refused.
-        counted: Not yet over Redis: it is refused.
+        presence: Which groups tell their members who is present, as for the in-process layer; who is present in all
+            processes. Give all processes the same. Not with ``wire="channels_redis"``.
+        counted: Globs of the groups that ``group_count_everywhere`` counts, in all processes. Give all the same.
         on_disconnect: The ``type`` of a message to every channel of this process when the connection is lost.
         on_reconnect: The same, when it is back.
         symmetric_encryption_keys: What travels is encrypted with the first, and decrypted with any.
@@ -95,6 +96,8 @@ class RedisChannelLayer(NativeChannelLayer):
         send_timeout: Seconds that a call waits for the server.
         connect_timeout: Seconds that one attempt to connect may take.
         subscription_linger: Seconds that a subscription outlives the last member here of its group.
+        presence_timeout: Seconds after which a process that shows no sign of life is taken for dead: whoever was
+            present in it has left. It shows one every fifth of this. Give all processes the same.
         max_message_bytes: How long a message may be, in msgpack. A longer one is refused where it is sent, and dropped
             and counted where it arrives: give all processes the same.
         wake: As for the in-process layer.
@@ -133,6 +136,7 @@ class RedisChannelLayer(NativeChannelLayer):
         send_timeout: float = RedisOptions.send_timeout,
         connect_timeout: float = RedisOptions.connect_timeout,
         subscription_linger: float = RedisOptions.subscription_linger,
+        presence_timeout: float = RedisOptions.presence_timeout,
         max_message_bytes: int = RedisOptions.max_message_bytes,
         encryption_versions: Sequence[int] = RedisOptions.encryption_versions,
         wake: Literal["direct", "future"] = RedisOptions.wake,
@@ -166,6 +170,7 @@ class RedisChannelLayer(NativeChannelLayer):
             send_timeout=send_timeout,
             connect_timeout=connect_timeout,
             subscription_linger=subscription_linger,
+            presence_timeout=presence_timeout,
             max_message_bytes=max_message_bytes,
             wake=wake,
         )
@@ -182,6 +187,8 @@ class RedisChannelLayer(NativeChannelLayer):
             capacity_bytes=limits.capacity_bytes,
             history=history,
             history_bytes=limits.history_bytes,
+            presence=presence,
+            counted=self._settings.counted,
             strict=True,
             wake=wake,
         )

@@ -15,6 +15,7 @@ from headrace._layers.hosts import Host, HostSetting, as_mappings, parse_hosts
 from headrace._layers.limits import Limits, limits_of
 from headrace._layers.native import LayerConfig
 from headrace._layers.options import IGNORED
+from headrace._layers.presences import check_presence, counted_globs
 
 __all__ = ["RedisConfig", "RedisOptions", "Ring", "Topology", "Wire", "check_options", "redis_config"]
 
@@ -26,6 +27,8 @@ _SMALLEST_LIMIT = 1024
 # What Redis stores in one string at most, unless its configuration says otherwise.
 _LARGEST_LIMIT = 512 * 1024 * 1024
 _LONGEST_PREFIX = 100
+# In seconds. A fifth of it passes between two signs of life.
+_PRESENCE_TIMEOUTS = 0.5, 3600
 _JSON = "messages are msgpack, which holds all that JSON does"
 _RANDOM_PREFIX = "it keeps equal messages apart in channels_redis's sorted sets, which this layer does not have"
 
@@ -62,6 +65,8 @@ class RedisConfig:
     send_timeout: float
     connect_timeout: float
     subscription_linger: float
+    counted: tuple[str, ...]
+    presence_timeout: float
     max_message_bytes: int
     on_disconnect: str | None
     on_reconnect: str | None
@@ -94,6 +99,7 @@ class RedisOptions(LayerOptions):
     send_timeout: float = 5
     connect_timeout: float = 5
     subscription_linger: float = 5
+    presence_timeout: float = 15
     max_message_bytes: int = 8 * 1024 * 1024
 
 
@@ -115,7 +121,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
     _one_of("wake", options.wake, ("direct", "future"))
     _refuse_other_formats(options.serializer_format, chosen_wire)
     _refuse_history(options.history, chosen_wire, arranged, parsed)
-    _refuse_presence(options.presence, options.counted)
+    _refuse_presence(options.presence, options.counted, chosen_wire)
     ignored = {option: IGNORED[option] for host in parsed for option in host.ignored}
     if options.random_prefix_length is not None:
         ignored["random_prefix_length"] = _RANDOM_PREFIX
@@ -138,6 +144,7 @@ def check_options(options: RedisOptions) -> RedisConfig:
             strict=True,
             direct_wake=options.wake == "direct",
             history=check_history(options.history),
+            presence=check_presence(options.presence),
         ),
         given=as_mappings(options.hosts),
         hosts=parsed,
@@ -151,6 +158,8 @@ def check_options(options: RedisOptions) -> RedisConfig:
         send_timeout=float(check_seconds("send_timeout", options.send_timeout)),
         connect_timeout=float(check_seconds("connect_timeout", options.connect_timeout)),
         subscription_linger=_linger(options.subscription_linger),
+        counted=counted_globs(options.counted),
+        presence_timeout=_presence_timeout(options.presence_timeout),
         max_message_bytes=_limit(options.max_message_bytes),
         on_disconnect=_message_type("on_disconnect", options.on_disconnect),
         on_reconnect=_message_type("on_reconnect", options.on_reconnect),
@@ -159,13 +168,13 @@ def check_options(options: RedisOptions) -> RedisConfig:
     )
 
 
-def _refuse_presence(presence: object, counted: object) -> None:
-    """Refuse what no process knows of the others yet."""
+def _refuse_presence(presence: object, counted: object, wire: Wire) -> None:
+    """Refuse it where processes do not tell each other who is there."""
     for option, value in (("presence", presence), ("counted", counted)):
-        if value:
+        if value and wire == "channels_redis":
             raise ValueError(
-                f"{option} is not there over Redis yet, only in process: leave it out, or use an InMemoryChannelLayer "
-                "in one process"
+                f"{option} needs the wire format of headrace: processes with wire='channels_redis' do not tell each "
+                "other who is there; leave out one of them"
             )
 
 
@@ -298,6 +307,17 @@ def _encryption_versions(versions: object) -> tuple[int, ...]:
 
 def _linger(seconds: float) -> float:
     return float(seconds if seconds == 0 else check_seconds("subscription_linger", seconds))
+
+
+def _presence_timeout(seconds: Any) -> float:
+    shortest, longest = _PRESENCE_TIMEOUTS
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if is_number and shortest <= seconds <= longest:
+        return float(seconds)
+    raise ValueError(
+        f"presence_timeout must be from {shortest} to {longest} seconds, after which a process without a sign of life "
+        f"has left, got {reprlib.repr(seconds)}"
+    )
 
 
 def _limit(value: object) -> int:

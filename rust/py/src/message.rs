@@ -9,6 +9,7 @@ mod frame;
 mod invalid;
 mod kept;
 mod limits;
+pub(crate) mod listing;
 mod plain;
 mod prepared;
 mod snapshot;

@@ -1,9 +1,8 @@
 //! The Redis layer as Python sees it: convert, call, convert back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use headrace_core::name::NameKind;
 use headrace_core::redis::{ConnectionState, Location, RedisEngine};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -12,12 +11,13 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs, Since};
 use crate::config::seconds;
-use crate::errors::{fault_to_python, to_python};
-use crate::event_loop::is_running;
+use crate::errors::to_python;
 use crate::first_use::FirstUse;
 use crate::layer::MemoryLayer;
+use crate::message::listing::Present;
+use crate::presence::{Key, Meta};
 use crate::receiver::Waiter;
-use crate::reply::{Forgiven, Reply, Sent};
+use crate::reply::{Forgiven, Known, Reply, Sent};
 use crate::stats::{ChannelStats, GroupStats, LayerStats};
 
 mod config;
@@ -26,15 +26,16 @@ mod host;
 mod ledger;
 mod notice;
 mod patience;
+mod presence;
 mod purpose;
+mod receiving;
 mod requests;
 mod stats;
 mod thread;
 
-use config::RedisConfig;
+use config::{RedisConfig, presence_rules};
 use host::{Bindings, Ticket};
 pub(crate) use ledger::Ledger;
-use patience::{left, patience};
 use purpose::Purpose;
 pub(crate) use stats::LinkStats;
 pub(crate) use thread::Runtime;
@@ -73,13 +74,13 @@ impl RedisLayer {
     ) -> PyResult<Self> {
         let limit = config.max_message_bytes;
         let engine = Arc::clone(local.get().engine());
-        let settings = config.into_core(seconds(expiry)?, engine.history_rules())?;
+        let rules = (engine.history_rules(), presence_rules(&engine));
+        let settings = config.into_core(seconds(expiry)?, rules)?;
         let host = Arc::new(Bindings::new(Arc::clone(&engine)));
         let engine = RedisEngine::new(host, engine, settings, runtime.thread());
         let engine = engine.map_err(PyValueError::new_err)?;
-        let has_queues = engine.wire().has_queues();
-        let owner = has_queues.then(|| format!(".{}", engine.process()));
-        local.get().connect(owner);
+        let owner = || format!(".{}", engine.process());
+        local.get().connect(engine.wire().has_queues().then(owner));
         Ok(Self {
             engine,
             direct_wake: local.get().wakes_directly(),
@@ -210,17 +211,7 @@ impl RedisLayer {
     /// Send each message to its channel. A full channel is counted, and no error.
     fn send_many(&self, py: Python<'_>, pairs: Pairs<'_, '_>) -> PyResult<Reply> {
         self.first_use.note(py)?;
-        let messages = self.pairs(pairs, NameKind::Channel)?;
-        let (full_here, reply) =
-            self.all_asked(|ticket| self.engine.send_many(&messages, ticket))?;
-        let here = messages
-            .iter()
-            .filter(|(name, _)| self.engine.has_made(name));
-        Ok(reply.with_sent(Sent {
-            here: here.count().saturating_sub(full_here),
-            full_here,
-            channel: None,
-        }))
+        self.send_to_channels(pairs)
     }
 
     /// Send each message to its group, but not to the excluded channels.
@@ -275,6 +266,62 @@ impl RedisLayer {
         self.recent(group, since, limit)
     }
 
+    /// Put a channel of this process in a group, and show it there under a key. None: it is done.
+    fn presence_add(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
+        key: Key<'_, '_>,
+        meta: Meta<'_, '_>,
+    ) -> PyResult<Option<Reply>> {
+        self.first_use.note(py)?;
+        self.enter(group, channel, key, meta)
+    }
+
+    /// Give a channel another meta; tell whether it is present.
+    fn presence_update(
+        &self,
+        group: Group<'_, '_>,
+        channel: Channel<'_, '_>,
+        meta: Meta<'_, '_>,
+    ) -> PyResult<bool> {
+        self.change(group, channel, meta)
+    }
+
+    /// Show a channel no longer in a group.
+    fn presence_discard(&self, group: Group<'_, '_>, channel: Channel<'_, '_>) -> PyResult<()> {
+        self.withdraw(group, channel)
+    }
+
+    /// Who is present in a group, as the in-process layer gives it; or the reply whose `presence` will have it.
+    #[pyo3(signature = (group) -> "tuple[dict[str, list[dict[str, object]]], int, int, int, bool] | Reply")]
+    fn presence<'py>(
+        &self,
+        py: Python<'py>,
+        group: Group<'_, '_>,
+    ) -> PyResult<Known<Present<'py>>> {
+        self.first_use.note(py)?;
+        self.present(py, group)
+    }
+
+    /// How many keys and channels are present in a group; or the reply whose `presence` will have that.
+    #[pyo3(signature = (group) -> "tuple[int, int] | Reply")]
+    fn presence_count(
+        &self,
+        py: Python<'_>,
+        group: Group<'_, '_>,
+    ) -> PyResult<Known<(usize, usize)>> {
+        self.first_use.note(py)?;
+        self.count_present(group)
+    }
+
+    /// Ask how many members a group has in all processes, without its queues: the reply's `members`.
+    fn group_count_everywhere(&self, py: Python<'_>, group: Group<'_, '_>) -> PyResult<Reply> {
+        self.first_use.note(py)?;
+        self.count_everywhere(group.name()?)
+    }
+
     /// Take a channel out of a group. None: it is done.
     fn group_discard(
         &self,
@@ -294,16 +341,10 @@ impl RedisLayer {
         self.progress(|ticket| Ok(self.engine.listen(channel, ticket)))
     }
 
-    /// Take the oldest message of a channel, or return a `Waiter` for the next one. Before the first of a queue, return a
-    /// `Reply`: when that has been waited for, `receive_next` has the message or the waiter.
+    /// Do what `receive_next` does. Before the first of a queue, return the `Reply` that is to be waited for in front of that.
     fn receive(&self, py: Python<'_>, channel: Channel<'_, '_>) -> PyResult<Py<PyAny>> {
         self.first_use.note(py)?;
-        if self.engine.has_to_look(channel.name()?)
-            && let Some(reply) = self.look(py, channel, 1)?
-        {
-            return Ok(Py::new(py, reply)?.into_any());
-        }
-        self.receive_next(py, channel)
+        self.look_and_take(py, channel)
     }
 
     /// Take the oldest message of a channel, or return a `Waiter` for the next one.
@@ -345,16 +386,7 @@ impl RedisLayer {
         channel: Channel<'_, '_>,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
-        self.first_use.note(py)?;
-        let name = channel.name()?;
-        let begun = Instant::now();
-        if let Some(fetched) = self.look_at_once(name)? {
-            // A message that is there is returned without a timeout. A server that is unreachable is waited for, as by
-            // any receiver.
-            fetched.sleep(py, patience(begun, timeout)?)?;
-        }
-        let mailboxes = self.local.get();
-        mailboxes.receive_sync_then(py, channel, left(begun, timeout), || self.attend(name))
+        self.sleep_for_one(py, channel, timeout)
     }
 
     /// As `receive_sync`, with up to so many messages, of which those behind the first are the ones that have come here by then.
@@ -366,21 +398,7 @@ impl RedisLayer {
         most: usize,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let begun = Instant::now();
-        let mailboxes = self.local.get();
-        if let Some(fetched) = self.look(py, channel, most)?
-            && !is_running(py)
-            && let Some(answer) = fetched.sleep(py, patience(begun, timeout)?)?
-            && let Some(fault) = answer.fault
-        {
-            return Err(fault_to_python(py, &fault));
-        }
-        let ready = mailboxes.receive_ready(py, channel, most)?;
-        if !ready.is_empty() {
-            return Ok(ready);
-        }
-        let first = self.receive_sync(py, channel, left(begun, timeout))?;
-        mailboxes.with_ready(py, first, channel, most)
+        self.sleep_for_many(py, channel, most, timeout)
     }
 
     /// Drop the messages of a channel and take it out of all its groups; of a queue, for the whole fleet.
@@ -441,13 +459,7 @@ impl RedisLayer {
     /// Wait until the server has what was sent, at the end; it is no error if it does not get it. None: there is nothing to wait
     /// for.
     fn finish(&self) -> Option<Reply> {
-        // What has expired by now was not dropped by the end.
-        self.engine.local().stats();
-        if !self.engine.is_started() || self.is_closed() {
-            return None;
-        }
-        let reply = self.asked(|ticket| self.engine.drain(true, ticket));
-        Some(reply.with_forgiven(Forgiven::All))
+        self.end_soon()
     }
 
     /// What became of all sends that were given a ledger.
@@ -480,10 +492,10 @@ impl RedisLayer {
         timeout: f64,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let timeout = seconds(timeout)?;
-        let Some(notice) = py.detach(|| self.engine.next_notice(timeout)) else {
-            return Ok(None);
-        };
-        notice::to_python(py, notice).map(Some)
+        let notice = py.detach(|| self.engine.next_notice(timeout));
+        notice
+            .map(|notice| notice::to_python(py, notice))
+            .transpose()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

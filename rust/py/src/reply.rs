@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use headrace_core::Parker;
 use headrace_core::history::{Stamp, Stamped};
+use headrace_core::presence::Listing;
 use headrace_core::redis::{Answer, Fault, FaultKind, KeptMessage};
 use headrace_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTimeoutError};
@@ -17,6 +18,7 @@ use crate::config::seconds;
 use crate::errors::{ChannelFull, fault_to_python};
 use crate::event_loop::{DetachedWakes, LoopQueue, Turn, Wake, queue_of, running_loop};
 use crate::message::Message;
+use crate::message::listing::{Present, present};
 use crate::park::Park;
 use crate::sleep::sleep;
 use crate::stats::SendReport;
@@ -98,6 +100,10 @@ pub(crate) struct Reply {
     forgiven: Forgiven,
     /// What the answer says of a history.
     found: OnceLock<Found>,
+    /// Who is present, if that was asked for.
+    listing: OnceLock<Listing>,
+    /// How many members a group has, if that was asked for.
+    members: OnceLock<u64>,
 }
 
 /// What was asked of the history of a group.
@@ -106,6 +112,13 @@ struct Found {
     position: Option<Stamp>,
     complete: Option<bool>,
     messages: Vec<KeptMessage>,
+}
+
+/// What is known here, or the reply that will have it.
+#[derive(IntoPyObject)]
+pub(crate) enum Known<T> {
+    Now(T),
+    Soon(Reply),
 }
 
 /// Where an answer is put, by the thread that does the input and output.
@@ -197,6 +210,8 @@ impl Reply {
             sent: Sent::default(),
             forgiven: Forgiven::None,
             found: OnceLock::new(),
+            listing: OnceLock::new(),
+            members: OnceLock::new(),
         }
     }
 
@@ -238,6 +253,12 @@ impl Reply {
                 messages: std::mem::take(&mut answer.messages),
             };
             self.found.get_or_init(|| found);
+        }
+        if let Some(members) = answer.members {
+            self.members.get_or_init(|| members);
+        }
+        if let Some(listing) = answer.listing.take() {
+            self.listing.get_or_init(|| listing);
         }
         self.sent.report(py, &answer)
     }
@@ -363,6 +384,23 @@ impl Reply {
         let found = self.found.get();
         let kept = found.map_or(&[][..], |found| &found.messages);
         kept_messages(py, kept)
+    }
+
+    /// How many members a group has in all processes, if that was asked for, once the reply was waited for.
+    #[getter]
+    fn members(&self) -> Option<u64> {
+        self.members.get().copied()
+    }
+
+    /// Who is present, if that was asked for, once the reply was waited for.
+    #[pyo3(signature = () -> "tuple[dict[str, list[dict[str, object]]], int, int, int, bool]")]
+    fn presence<'py>(&self, py: Python<'py>) -> PyResult<Present<'py>> {
+        match self.listing.get() {
+            Some(listing) => present(py, listing),
+            None => Err(PyRuntimeError::new_err(
+                "this reply does not say who is present",
+            )),
+        }
     }
 
     /// End the wait.

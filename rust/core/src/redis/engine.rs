@@ -54,7 +54,7 @@ fn check_history(settings: &Settings, keys: &Keys) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    if !keys.can_keep_history() {
+    if !keys.can_tag_groups() {
         return Err(
             "'history' needs a prefix without a closing brace, or with a hash tag such as '{app}': a group and its history would \
              be in two slots of a cluster"
@@ -65,6 +65,25 @@ fn check_history(settings: &Settings, keys: &Keys) -> Result<(), String> {
     if settings.topology == Topology::Cluster && settings.hosts.iter().any(resp2) {
         return Err(
             "'history' needs sharded pub/sub on a cluster, and so RESP 3: leave out 'protocol', or 'history'".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether who is present can be known with these settings.
+fn check_presence(settings: &Settings, keys: &Keys) -> Result<(), String> {
+    if !settings.wire.has_envelopes() {
+        return Err(
+            "'presence' and 'counted' need the wire format of headrace: processes with wire='channels_redis' do not tell each other who is \
+             there"
+                .to_owned(),
+        );
+    }
+    if !keys.can_tag_groups() {
+        return Err(
+            "'presence' and 'counted' need a prefix without a closing brace, or with a hash tag such as '{app}': a group and its hash would \
+             be in two slots of a cluster"
+                .to_owned(),
         );
     }
     Ok(())
@@ -105,6 +124,9 @@ impl<H: Host> RedisEngine<H> {
         let keys = keys.in_form(settings.wire);
         if !settings.history.is_empty() {
             check_history(&settings, &keys)?;
+        }
+        if !settings.presence.is_empty() || !settings.counted.is_empty() {
+            check_presence(&settings, &keys)?;
         }
         let me = random::id().map_err(|error| format!("the system has no randomness: {error}"))?;
         let me = ProcessId(me);
@@ -226,6 +248,7 @@ impl<H: Host> RedisEngine<H> {
     /// The name is invalid, or the layer is closed.
     pub fn close_channel(&self, channel: &str) -> Result<(), Error> {
         self.local.close_channel(channel)?;
+        self.note_left(true);
         if self.location(channel) != Location::Queue {
             return Ok(());
         }

@@ -39,6 +39,7 @@ impl<H: Host> RedisEngine<H> {
                     .joins
                     .begin(&self.local, group, channel, is_subscribed)?;
                 let Some(join) = join else {
+                    self.note_members(group);
                     return Ok(Progress::Done(ticket));
                 };
                 self.ask(Ask::Subscribe { topic, ticket });
@@ -91,6 +92,8 @@ impl<H: Host> RedisEngine<H> {
         match self.location(channel) {
             Location::Here => {
                 self.local.group_discard(group, channel)?;
+                self.note_left(self.has_presence(group));
+                self.note_members(group);
                 return Ok(Progress::Done(ticket));
             }
             Location::Elsewhere => {

@@ -11,6 +11,7 @@ use crate::handoff::HandOff;
 use crate::history::{Stamp, Stamped};
 use crate::memory::MemoryEngine;
 use crate::message::ByteSize;
+use crate::presence::Listing;
 
 /// The caller of the engine. The methods are called in the I/O thread, without any lock of the engine, and must not block.
 pub trait Host: Debug + Send + Sync + 'static {
@@ -72,6 +73,10 @@ pub struct Answer {
     pub complete: Option<bool>,
     /// What was asked for of a history.
     pub messages: Vec<KeptMessage>,
+    /// How many members a group has in the processes that count them.
+    pub members: Option<u64>,
+    /// Who is present in a group.
+    pub listing: Option<Listing>,
     /// Why not all was done, if it was not.
     pub fault: Option<Fault>,
 }

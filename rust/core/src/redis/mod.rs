@@ -19,6 +19,7 @@ mod link;
 mod meter;
 mod notice;
 mod plain;
+mod present;
 mod random;
 mod readings;
 mod receiving;
@@ -38,7 +39,7 @@ pub use notice::Notice;
 pub use runtime::Runtime;
 pub use sending::{Addressed, Prepared, Unsent};
 pub use settings::{
-    CertificateSource, Certificates, Credentials, Endpoint, Protocol, Server, Settings,
+    CertificateSource, Certificates, Counted, Credentials, Endpoint, Protocol, Server, Settings,
     SocketAddress, Tls, Topology,
 };
 pub use wire::form::Wire;

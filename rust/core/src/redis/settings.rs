@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::wire::crypt::Crypt;
 use super::wire::form::Wire;
 use super::wire::ring::Ring;
+use crate::glob::Glob;
 use crate::history::HistoryRules;
+use crate::presence::PresenceRules;
 
 /// The servers, and how to connect to them.
 #[derive(Clone, Debug)]
@@ -26,6 +28,12 @@ pub struct Settings {
     pub crypt: Option<Arc<Crypt>>,
     /// Which groups keep their history on the servers.
     pub history: HistoryRules,
+    /// Which groups have a presence.
+    pub presence: PresenceRules,
+    /// Which groups are counted in all processes.
+    pub counted: Counted,
+    /// After how long a process that does not show that it lives is known to be dead.
+    pub presence_limit: Duration,
     /// How long a message may be on its way and in a queue.
     pub expiry: Duration,
     /// How many bytes of msgpack a message may have. A longer one that comes from elsewhere is dropped.
@@ -42,6 +50,28 @@ pub struct Settings {
     pub on_reconnect: Option<String>,
     /// The `type` of the message to the local members of a group that may have missed messages.
     pub on_gap: Option<String>,
+}
+
+/// The groups whose members are counted in all processes.
+#[derive(Clone, Debug, Default)]
+pub struct Counted(Vec<Glob>);
+
+impl Counted {
+    /// Those whose names one of these shell-style patterns fits.
+    pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Self {
+        let globs = patterns.into_iter();
+        Self(globs.map(|pattern| Glob::new(pattern.as_ref())).collect())
+    }
+
+    /// Whether a group is counted.
+    pub fn has(&self, group: &str) -> bool {
+        self.0.iter().any(|glob| glob.matches(group))
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// How the hosts belong together.

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use super::MemoryLayer;
 use crate::arguments::{Channel, Group};
 use crate::errors::{no_presence, to_python};
-use crate::message::decode::unpack;
+use crate::message::listing::{Present, present};
 use crate::presence::{Key, Meta};
 
 impl MemoryLayer {
@@ -51,19 +51,11 @@ impl MemoryLayer {
         &self,
         py: Python<'py>,
         group: Group<'_, '_>,
-    ) -> PyResult<(Bound<'py, PyAny>, u64, usize, usize, bool)> {
+    ) -> PyResult<Present<'py>> {
         let group = group.name()?;
         let listing = self.engine.presence_list(group).map_err(to_python)?;
         let listing = listing.ok_or_else(|| no_presence(group))?;
-        let entries = unpack(py, &listing.list)?;
-        let counts = listing.counts;
-        Ok((
-            entries,
-            listing.version,
-            counts.keys,
-            counts.channels,
-            listing.is_hidden,
-        ))
+        present(py, &listing)
     }
 
     pub(super) fn count_present(&self, group: Group<'_, '_>) -> PyResult<(usize, usize)> {

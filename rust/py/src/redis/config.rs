@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use headrace_core::history::HistoryRules;
+use headrace_core::presence::PresenceRules;
 use headrace_core::redis::crypt::{Crypt, Version};
 use headrace_core::redis::ring::Ring;
 use headrace_core::redis::{
-    CertificateSource, Certificates, Credentials, Endpoint, Protocol, Server, Settings,
+    CertificateSource, Certificates, Counted, Credentials, Endpoint, Protocol, Server, Settings,
     SocketAddress, Tls, Topology, Wire,
 };
 use pyo3::exceptions::PyValueError;
@@ -14,6 +15,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::config::seconds;
+use crate::receiver::Engine;
+
+/// Which groups have a presence. What becomes of those that are present here is noted from now on.
+pub(super) fn presence_rules(engine: &Engine) -> PresenceRules {
+    let rules = engine.presences(|presences, _| {
+        presences.note_own_changes();
+        presences.rules().clone()
+    });
+    rules.unwrap_or_default()
+}
 
 /// `headrace._layers.redis_config.RedisConfig`, read field by field.
 #[derive(FromPyObject)]
@@ -28,6 +39,9 @@ pub(crate) struct RedisConfig {
     send_timeout: f64,
     connect_timeout: f64,
     subscription_linger: f64,
+    /// Globs of the groups that are counted in all processes.
+    counted: Vec<String>,
+    presence_timeout: f64,
     pub(crate) max_message_bytes: usize,
     on_disconnect: Option<String>,
     on_reconnect: Option<String>,
@@ -165,7 +179,7 @@ impl RedisConfig {
     pub(crate) fn into_core(
         self,
         expiry: std::time::Duration,
-        history: HistoryRules,
+        (history, presence): (HistoryRules, PresenceRules),
     ) -> PyResult<Settings> {
         let versions = self.encryption_versions.into_iter().map(version);
         let versions = versions.collect::<PyResult<Vec<_>>>()?;
@@ -192,6 +206,9 @@ impl RedisConfig {
             hosts: self.hosts.into_iter().map(HostConfig::into_core).collect(),
             crypt: crypt.map(|crypt| Arc::new(crypt.with_versions(versions))),
             history,
+            presence,
+            counted: Counted::new(self.counted),
+            presence_limit: seconds(self.presence_timeout)?,
             expiry,
             max_message_bytes: self.max_message_bytes,
             send_timeout: seconds(self.send_timeout)?,

@@ -157,6 +157,21 @@ impl RedisLayer {
         self.send_with_room(py, message, Some(ticket()))
     }
 
+    /// Sends each message to its channel. A full channel is counted, and no error.
+    pub(super) fn send_to_channels(&self, pairs: Pairs<'_, '_>) -> PyResult<Reply> {
+        let messages = self.pairs(pairs, NameKind::Channel)?;
+        let (full_here, reply) =
+            self.all_asked(|ticket| self.engine.send_many(&messages, ticket))?;
+        let here = messages
+            .iter()
+            .filter(|(name, _)| self.engine.has_made(name));
+        Ok(reply.with_sent(Sent {
+            here: here.count().saturating_sub(full_here),
+            full_here,
+            channel: None,
+        }))
+    }
+
     /// Sends each message to its group, but not to the excluded channels.
     pub(super) fn send_to_groups(
         &self,
@@ -242,7 +257,7 @@ impl RedisLayer {
 
 /// A join that waits for its answer.
 #[derive(Debug)]
-struct Joining {
+pub(super) struct Joining {
     /// Taken when it ends.
     join: Option<Join<Bindings>>,
     /// The process that made it.
@@ -250,7 +265,7 @@ struct Joining {
 }
 
 impl Joining {
-    fn new(join: Join<Bindings>) -> Self {
+    pub(super) fn new(join: Join<Bindings>) -> Self {
         Self {
             join: Some(join),
             process: std::process::id(),

@@ -11,7 +11,11 @@ use crate::redis::notice::Notice;
 use crate::redis::wire::envelope::{self, Body, Control, DecodedEnvelope, Header, Malformed};
 use crate::redis::wire::history::Identity;
 use crate::redis::wire::keys::{ProcessId, Topic};
+use crate::redis::wire::presence::{self, Change};
 use crate::redis::wire::sequence::{Seen, Sequences};
+
+/// Why an announcement of who is present is refused.
+const NO_CHANGES: &str = "it does not say who comes or leaves";
 
 /// What arrived, if it is no message for a mailbox.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) enum Arrived {
     Kept(String, Pushed),
     /// One that is not kept, of such a group.
     Unkept(String, Unkept),
+    /// How a process changes who is present in a group.
+    Presence(String, ProcessId, Vec<Change>),
 }
 
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub(super) struct Arrivals {
     sequences: Sequences,
     /// Something that changes memberships was missed, or came late.
     missed_change: bool,
+    /// The groups of which changes of who is present were missed, or came late.
+    missed_presence: Vec<String>,
 }
 
 impl Arrivals {
@@ -41,12 +49,18 @@ impl Arrivals {
         Self {
             sequences: Sequences::new(watched),
             missed_change: false,
+            missed_presence: Vec::new(),
         }
     }
 
     /// Whether something that changes memberships was missed, or came late, since this was asked last.
     pub(super) fn take_missed_change(&mut self) -> bool {
         std::mem::take(&mut self.missed_change)
+    }
+
+    /// The groups of which changes of who is present were missed, or came late, since this was asked last.
+    pub(super) fn take_missed_presence(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.missed_presence)
     }
 
     /// The subscription was interrupted: the next hole of each sender on the topic is not counted.
@@ -204,10 +218,13 @@ impl Arrivals {
         }
     }
 
-    /// Notes that what came on a topic is not all of it, or not in order, if it is one that changes memberships.
+    /// Notes that what came on a topic is not all of it, or not in order, if it is one that changes memberships, or who is present.
     fn note_missed_change<H: Host>(&mut self, cx: &Context<H>, topic: &str) {
-        let topic = cx.keys.topic(topic);
-        self.missed_change |= matches!(topic, Some(Topic::Control | Topic::Members));
+        match cx.keys.topic(topic) {
+            Some(Topic::Control | Topic::Members) => self.missed_change = true,
+            Some(Topic::Presence(group)) => self.missed_presence.push(group.to_owned()),
+            _ => {}
+        }
     }
 
     fn found_hole<H: Host>(
@@ -287,6 +304,15 @@ fn opened<H: Host>(
             }
             let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
             cx.deliver_to_group(group, payload, &exclude, from);
+        }
+        (Some(Topic::Presence(group)), Body::Group { exclude, payload }) if exclude.is_empty() => {
+            match presence::changes(&payload.into_bytes()) {
+                Some(changes) => {
+                    let arrived = |sender| Arrived::Presence(group.to_owned(), sender, changes);
+                    return from.sender.map(arrived);
+                }
+                None => cx.refuse_content(from, NO_CHANGES, ""),
+            }
         }
         (Some(Topic::Process(_)), Body::Direct { channel, payload }) => {
             cx.deliver_to_channel(&channel, payload, from);

@@ -64,6 +64,16 @@ pub(crate) enum Ask<T> {
         wanted: Wanted,
         ticket: T,
     },
+    /// An entry of this process in a group has come, or has changed, or another member has.
+    Presence { group: String },
+    /// Entries of this process may have left.
+    PresenceLeft,
+    /// Read who is present in a group, or how many members it has, if this process does not know.
+    LookPresence {
+        group: String,
+        counts: bool,
+        ticket: T,
+    },
     /// Remove what the layer has on the servers.
     Flush { ticket: T },
     /// Answer when all earlier messages have been taken or given up, and those for this process have come. At the end of
@@ -86,13 +96,17 @@ impl<T> Ask<T> {
     pub(crate) fn refused(self) -> Option<(T, Answer)> {
         let ticket = match self {
             Self::Send { ticket, .. } | Self::Membership { ticket, .. } => ticket?,
-            Self::Want { .. } | Self::CloseQueue { .. } => return None,
+            Self::Want { .. }
+            | Self::CloseQueue { .. }
+            | Self::Presence { .. }
+            | Self::PresenceLeft => return None,
             Self::Connect { ticket }
             | Self::Subscribe { ticket, .. }
             | Self::SendControl { ticket, .. }
             | Self::Fetch { ticket, .. }
             | Self::Resume { ticket, .. }
             | Self::Look { ticket, .. }
+            | Self::LookPresence { ticket, .. }
             | Self::Flush { ticket }
             | Self::Drain { ticket, .. }
             | Self::Close { ticket } => ticket,

@@ -7,6 +7,7 @@ use super::dispatch::Dispatch;
 use super::history::{self, Resume};
 use super::members;
 use super::outgoing::{self, Rest};
+use super::presence_then::Look;
 use crate::redis::host::Host;
 
 impl<H: Host> Driver<H> {
@@ -28,6 +29,9 @@ impl<H: Host> Driver<H> {
             Ask::Subscribe { topic, ticket } => {
                 let call = cx.call(1, Some(ticket));
                 let group = cx.keys.group_of(&topic);
+                if let Some(group) = group {
+                    self.presence.want(cx, &mut self.topics, group);
+                }
                 match group.filter(|group| history::keeps(cx, group)) {
                     None => self.topics.want(cx, &topic, Some(call)),
                     Some(group) => {
@@ -80,6 +84,7 @@ impl<H: Host> Driver<H> {
                 let call = cx.call(1, Some(ticket));
                 let topic = cx.keys.group(&group);
                 self.topics.want(cx, &topic, None);
+                self.presence.want(cx, &mut self.topics, &group);
                 let resume = Resume::new(call, Some((channel, since, cancelled)), cx.until());
                 self.history.resume(cx, &group, resume);
             }
@@ -91,17 +96,36 @@ impl<H: Host> Driver<H> {
                 let call = cx.call(1, Some(ticket));
                 self.history.look(cx, &group, wanted, call);
             }
+            Ask::Presence { group } => {
+                self.presence.note_members(cx, &mut self.topics, &group);
+            }
+            Ask::LookPresence {
+                group,
+                counts,
+                ticket,
+            } => {
+                let call = cx.call(1, Some(ticket));
+                let look = if counts {
+                    Look::Count(call)
+                } else {
+                    Look::List(call)
+                };
+                self.presence.look(cx, group, look);
+            }
             Ask::Flush { ticket } => {
-                members::flush(cx, queues, ticket);
+                let call = members::flush(cx, queues, ticket);
                 self.history.flushed(cx);
+                self.presence.flushed(cx, Some(call));
             }
             Ask::Drain { ending, ticket } => {
                 if ending {
                     queues.hand_back_all(cx);
+                    self.presence.leave_all(cx);
                 }
                 self.peers.drain(cx, ticket);
             }
-            Ask::Close { .. } => {}
+            // What has changed is looked for after any request.
+            Ask::PresenceLeft | Ask::Close { .. } => {}
         }
     }
 

@@ -155,7 +155,13 @@ impl<H: Host> Driver<H> {
             }
             Some(Arrived::Kept(group, pushed)) => self.history.pushed(cx, &group, pushed),
             Some(Arrived::Unkept(group, unkept)) => self.history.unkept(cx, &group, unkept),
+            Some(Arrived::Presence(group, sender, changes)) => {
+                self.presence.heard(cx, &group, sender, changes);
+            }
             None => {}
+        }
+        for group in self.arrivals.take_missed_presence() {
+            self.presence.distrust(&mut self.cx, &group);
         }
         if self.arrivals.take_missed_change() {
             self.members.distrust(&mut self.cx);
@@ -175,6 +181,7 @@ impl<H: Host> Driver<H> {
             Some(Topic::Wake(channel)) => self.queues.woken(cx, channel),
             Some(Topic::Control | Topic::Members) => self.members.subscribed(cx),
             Some(Topic::Group(group)) => self.history.subscribed(cx, group),
+            Some(Topic::Presence(group)) => self.presence.distrust(cx, group),
             _ => {}
         }
     }
@@ -195,6 +202,7 @@ impl<H: Host> Driver<H> {
                     .set_purpose(call, Purpose::Acknowledge { process, request });
                 let topic = cx.keys.group(&group);
                 self.topics.want(cx, &topic, Some(call));
+                self.presence.want(cx, &mut self.topics, &group);
             }),
             Control::Leave {
                 request,
@@ -210,6 +218,7 @@ impl<H: Host> Driver<H> {
             }
             Control::MembersChanged => return self.members.changed_somehow(cx, sender),
             Control::Flush if sender != cx.me => {
+                self.presence.flushed(cx, None);
                 members::flush_here(cx, &mut self.queues);
                 self.history.flushed(cx);
                 // What was changed since may have been heard before.
@@ -303,6 +312,7 @@ impl<H: Host> Driver<H> {
         match then {
             Then::Ignored | Then::Indexed { .. } => {}
             Then::History(then) => self.history.answered(cx, then, replies, carried),
+            Then::Presence(then) => self.presence.answered(cx, then, replies),
             Then::Published {
                 call, at, direct, ..
             } => {
@@ -358,6 +368,7 @@ impl<H: Host> Driver<H> {
         let call = match then {
             Then::Ignored | Then::Acknowledged { .. } => None,
             Then::History(then) => self.history.failed(cx, then, fault),
+            Then::Presence(then) => self.presence.failed(cx, then, fault),
             Then::Recovered { channel } => {
                 queues.not_recovered(cx, &channel, fault);
                 None

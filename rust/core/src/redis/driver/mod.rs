@@ -37,6 +37,7 @@ use self::io::{Inbound, Io};
 use self::members::Members;
 use self::outgoing::Outgoing;
 use self::peers::Peers;
+use self::presence::Presence;
 use self::publishing::counters;
 use self::queues::Queues;
 use self::refusals::Refusals;
@@ -72,6 +73,8 @@ mod node_key;
 mod outbox;
 mod outgoing;
 mod peers;
+mod presence;
+mod presence_then;
 mod publishing;
 mod queues;
 mod refusals;
@@ -109,6 +112,7 @@ pub(crate) struct Driver<H: Host> {
     queues: Queues,
     members: Members,
     history: History,
+    presence: Presence,
     status: Status,
     next_health: Instant,
 }
@@ -141,6 +145,7 @@ impl<H: Host> Driver<H> {
             queues: Queues::default(),
             members: Members::default(),
             history: History::default(),
+            presence: Presence::default(),
             status: Status::default(),
             next_health: now + HEALTH,
             cx: Context {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::calls::CallId;
 use super::history_then::HistoryThen;
 use super::node_key::NodeKey;
+use super::presence_then::PresenceThen;
 use crate::redis::link::{Command, Refusal, Reply};
 use crate::redis::wire::envelope::Date;
 use crate::redis::wire::keys::hash_slot;
@@ -54,6 +55,8 @@ pub(super) enum Then {
     Ignored,
     /// About the history of a group.
     History(HistoryThen),
+    /// About who is present in a group.
+    Presence(PresenceThen),
     Published {
         call: CallId,
         at: Instant,
@@ -277,6 +280,12 @@ impl Request {
         } else {
             replies.take(open).collect()
         }
+    }
+
+    /// The words of its commands.
+    #[cfg(test)]
+    pub(super) fn to_words(&self) -> Vec<Vec<Vec<u8>>> {
+        self.commands.iter().map(Command::words).collect()
     }
 
     /// Its commands in words.

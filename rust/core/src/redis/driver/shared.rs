@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) meter: Meter,
     /// The topics whose subscription is confirmed.
     pub(crate) topics: Mutex<HashSet<String>>,
+    /// The groups of which it is known here who is present.
+    pub(crate) present: Mutex<HashSet<String>>,
     pub(crate) plain: Mutex<PlainMembers>,
     /// How many messages the queues that this process uses held when it last looked.
     pub(crate) depths: Mutex<HashMap<String, u64>>,
@@ -97,6 +99,7 @@ impl Shared {
     /// Gives back the memory of what is gone, where it is most of all.
     pub(super) fn shrink_if_sparse(&self) {
         self.topics.lock().shrink_if_sparse();
+        self.present.lock().shrink_if_sparse();
         self.plain.lock().shrink_if_sparse();
         self.depths.lock().shrink_if_sparse();
         self.groups.lock().shrink_if_sparse();

@@ -16,10 +16,13 @@ use crate::config::Config;
 use crate::handoff::HandOff;
 use crate::history::{HistoryRules, Stamp, Stamped};
 use crate::memory::MemoryEngine;
+use crate::presence::{PresenceRules, Presences};
 use crate::redis::fault::Fault;
 use crate::redis::host::{Answer, Host, RawMessage};
 use crate::redis::link::{BoxFuture, Change, Command, Link, Refusal, Reply};
-use crate::redis::settings::{Endpoint, Protocol, Server, Settings, SocketAddress, Topology};
+use crate::redis::settings::{
+    Counted, Endpoint, Protocol, Server, Settings, SocketAddress, Topology,
+};
 use crate::redis::wire::form::Wire;
 use crate::redis::wire::keys::{Keys, ProcessId};
 use crate::redis::wire::ring::Ring;
@@ -91,6 +94,9 @@ pub(in crate::redis) fn settings(topology: Topology) -> Settings {
         wire: Wire::Headrace,
         crypt: None,
         history: HistoryRules::default(),
+        presence: PresenceRules::default(),
+        counted: Counted::default(),
+        presence_limit: Duration::from_secs(15),
         expiry: Duration::from_secs(60),
         send_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(1),
@@ -104,10 +110,12 @@ pub(in crate::redis) fn settings(topology: Topology) -> Settings {
 /// What the parts of a layer share, of which nothing has happened.
 pub(super) fn context(settings: Settings) -> Context<World> {
     let (settings, now) = (Arc::new(settings), Instant::now());
+    let presences = Presences::new(settings.presence.clone()).noting_own();
+    let local = MemoryEngine::new(Config::default(), ManualClock::default());
     Context {
         servers: Servers::new(&settings, now),
         counters: counters(&settings, 16),
-        local: Arc::new(MemoryEngine::new(Config::default(), ManualClock::default())),
+        local: Arc::new(local.with_presences(presences)),
         joins: Arc::default(),
         host: Arc::default(),
         settings,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::needs::{is_used, linger};
 use super::calls::CallId;
 use super::context::Context;
 use super::node::Node;
@@ -19,6 +20,8 @@ use crate::redis::host::Host;
 use crate::redis::link::{Change, Refusal};
 use crate::redis::wire::keys::{Topic, hash_slot};
 use crate::shrink::Shrink;
+
+mod needs;
 
 /// How long after a subscription is back older messages may come behind newer ones.
 const LATE_WINDOW: Duration = Duration::from_secs(5);
@@ -39,28 +42,6 @@ fn node_of<H: Host>(cx: &Context<H>, topic: &str) -> Option<NodeKey> {
     let slot = hash_slot(topic.as_bytes());
     let map = cx.servers.map();
     map.node_of_published(&cx.keys.place(topic), slot)
-}
-
-/// Whether this process needs a topic: also if somebody waits to go on in its group.
-fn is_used<H: Host>(cx: &Context<H>, topic: &str, is_awaited: impl Fn(&str) -> bool) -> bool {
-    let has_members = |group: &str| cx.local.group_count(group).unwrap_or(0) > 0;
-    match cx.keys.topic(topic) {
-        Some(Topic::Group(group)) => has_members(group) || is_awaited(group),
-        Some(Topic::Wake(channel)) => cx.local.waiters(channel) > 0,
-        Some(Topic::Channel(channel)) => cx.local.is_held(channel),
-        Some(Topic::Process(_) | Topic::Control | Topic::Members) => true,
-        None => false,
-    }
-}
-
-/// How long a topic is kept that this process does not need.
-fn linger<H: Host>(cx: &Context<H>, topic: &str) -> Duration {
-    let settings = &cx.settings;
-    match cx.keys.topic(topic) {
-        // Between two receives of a channel its handler runs. A message that comes then is kept as long as in a mailbox.
-        Some(Topic::Channel(_)) => settings.subscription_linger.max(settings.expiry),
-        _ => settings.subscription_linger,
-    }
 }
 
 impl Topics {

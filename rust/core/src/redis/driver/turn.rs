@@ -14,6 +14,7 @@ use crate::redis::host::Host;
 use crate::redis::meter::{ConnectionState, count};
 use crate::redis::notice::Notice;
 use crate::redis::random;
+use crate::redis::wire::keys::Topic;
 use crate::shrink::Shrink;
 use crate::sync::assert_unlocked;
 
@@ -30,6 +31,7 @@ impl<H: Host> Driver<H> {
             || !self.cx.servers.map().is_known();
         let attempt = self.cx.servers.next_attempt().unwrap_or(self.next_health);
         let health = self.next_health.min(attempt);
+        let health = health.min(self.presence.next_due().unwrap_or(health));
         if busy {
             health.min(Instant::now() + BUSY)
         } else {
@@ -54,6 +56,7 @@ impl<H: Host> Driver<H> {
             self.look_after_all();
         }
         self.go_on();
+        self.presence.act(&mut self.cx);
         while let Some((messages, call)) = self.outgoing.admit(&mut self.cx) {
             self.send(messages, call);
         }
@@ -93,12 +96,15 @@ impl<H: Host> Driver<H> {
         let is_awaited = |group: &str| self.history.is_awaited(group);
         for topic in self.topics.sweep(cx, is_awaited) {
             self.arrivals.forget_topic(&topic);
-            if let Some(group) = cx.keys.group_of(&topic) {
-                self.history.forget(cx, group);
+            match cx.keys.topic(&topic) {
+                Some(Topic::Group(group)) => self.history.forget(cx, group),
+                Some(Topic::Presence(group)) => self.presence.forget(cx, group),
+                _ => {}
             }
         }
         self.queues.audit(cx);
         self.history.look_after(cx);
+        self.presence.look_after(cx);
         self.shrink_tables();
         self.report_unsent();
     }

@@ -162,6 +162,19 @@ impl Command {
 
 #[cfg(test)]
 impl Command {
+    /// Its words, as they are written.
+    pub(crate) fn words(&self) -> Vec<Vec<u8>> {
+        let word = |word: &Word| match word {
+            Word::Publish => b"PUBLISH".to_vec(),
+            Word::Name(name) => name.as_bytes().to_vec(),
+            Word::Text(text) => text.as_bytes().to_vec(),
+            Word::Bytes(bytes) => bytes.to_vec(),
+            Word::Envelope(envelope) | Word::Kept(envelope, _) => envelope.bytes().to_vec(),
+            Word::End(lasts) => lasts.to_string().into_bytes(),
+        };
+        self.0.iter().map(word).collect()
+    }
+
     /// The last of its words that are bytes.
     pub(crate) fn last_bytes(&self) -> Vec<u8> {
         let bytes = self.0.iter().rev().find_map(|word| match word {

@@ -97,6 +97,8 @@ pub enum Topic<'a> {
     Process(ProcessId),
     /// Wakes the processes that wait for entries of the queue of this channel.
     Wake(&'a str),
+    /// Who comes into this group, and who leaves it.
+    Presence(&'a str),
     /// What all processes must know.
     Control,
     /// How the memberships of plain channels change.
@@ -158,8 +160,19 @@ impl Keys {
         format!("{}:h:{{{}}}", self.prefix, self.group(group))
     }
 
-    /// Whether that is so: not if the prefix has a closing brace without a hash tag.
-    pub fn can_keep_history(&self) -> bool {
+    /// The hash of who is present in a group, and the pub/sub channel that announces its changes. Its hash tag is that of the
+    /// history.
+    pub fn presence(&self, group: &str) -> String {
+        format!("{}:v:{{{}}}", self.prefix, self.group(group))
+    }
+
+    /// The hash in which the processes that have such groups count, so that each knows who lives.
+    pub fn alive(&self) -> String {
+        format!("{}:a", self.prefix)
+    }
+
+    /// Whether a group, its history and its presence are in one slot: not if the prefix has a closing brace without a hash tag.
+    pub fn can_tag_groups(&self) -> bool {
         !self.prefix.contains('}') || hash_tag(self.prefix.as_bytes()).is_some()
     }
 
@@ -216,6 +229,11 @@ impl Keys {
             ("g", group) => Some(Topic::Group(group)),
             ("p", process) => ProcessId::parse(process).map(Topic::Process),
             ("b", tag) => tag.strip_prefix('{')?.strip_suffix('}').map(Topic::Wake),
+            ("v", tag) => {
+                let tag = tag.strip_prefix('{')?.strip_suffix('}')?;
+                let rest = tag.strip_prefix(self.prefix.as_str())?;
+                rest.strip_prefix(":g:").map(Topic::Presence)
+            }
             _ => None,
         }
     }
@@ -226,6 +244,7 @@ impl Keys {
             Topic::Group(group) => Some(group),
             Topic::Process(_)
             | Topic::Wake(_)
+            | Topic::Presence(_)
             | Topic::Control
             | Topic::Members
             | Topic::Channel(_) => None,
@@ -238,7 +257,12 @@ impl Keys {
             return name.to_owned();
         }
         match self.topic(name) {
-            Some(Topic::Group(name) | Topic::Wake(name) | Topic::Channel(name)) => name.to_owned(),
+            Some(
+                Topic::Group(name)
+                | Topic::Wake(name)
+                | Topic::Presence(name)
+                | Topic::Channel(name),
+            ) => name.to_owned(),
             Some(Topic::Process(process)) => process.to_string(),
             Some(Topic::Control | Topic::Members) | None => String::new(),
         }

@@ -8,6 +8,7 @@ pub mod keys;
 pub(crate) mod membership;
 pub mod msgpack;
 pub mod payload;
+pub(crate) mod presence;
 pub mod ring;
 pub mod sequence;
 pub(crate) mod system_message;

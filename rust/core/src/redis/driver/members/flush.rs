@@ -46,17 +46,23 @@ pub(crate) fn flush_here<H: Host>(cx: &Context<H>, queues: &mut Queues) {
     queues.index_anew();
 }
 
-/// Removes what the layer has: here, on the servers, and in the other processes.
-pub(crate) fn flush<H: Host>(cx: &mut Context<H>, queues: &mut Queues, ticket: H::Ticket) {
+/// Removes what the layer has: here, on the servers, and in the other processes. Gives the call, to which other parts may be added
+/// at once.
+pub(crate) fn flush<H: Host>(
+    cx: &mut Context<H>,
+    queues: &mut Queues,
+    ticket: H::Ticket,
+) -> CallId {
     cx.local.flush();
     let call = cx.call(1, Some(ticket));
     if !cx.settings.wire.has_peers() {
         cx.shared.plain.lock().clear();
         cx.calls.done(call);
-        return;
+        return call;
     }
     let hours = index_hours(cx);
     read_index(cx, queues, call, BTreeSet::new(), hours);
+    call
 }
 
 /// The hours in which a queue that is still there can have been pushed to, by clocks that differ a little.

@@ -19,6 +19,8 @@ fn names_are_those_of_the_protocol() {
     for (name, expected) in [
         (keys.group("room.1"), "asgi:g:room.1"),
         (keys.history("room.1"), "asgi:h:{asgi:g:room.1}"),
+        (keys.presence("room.1"), "asgi:v:{asgi:g:room.1}"),
+        (keys.alive(), "asgi:a"),
         (keys.process(PROCESS), "asgi:p:0123456789abcdef"),
         (keys.queue("work"), "asgi:q:{work}"),
         (keys.wake("work"), "asgi:b:{work}"),
@@ -48,6 +50,9 @@ fn foreign_names_are_no_topics() {
         "asgi:p:0123456789ABCDEF",
         "asgi:q:{work}",
         "asgi:b:work",
+        "asgi:v:asgi:g:room",
+        "asgi:v:{room}",
+        "asgi:v:{other:g:room}",
         "asgi2:g:room",
         "other:c",
         "asgi__group__room",
@@ -133,9 +138,9 @@ proptest! {
         let process = ProcessId(process);
         let own = [keys.process(process), keys.control(), keys.members()];
         prop_assert_eq!(keys.own(process), own.clone());
-        let names = [keys.group(&name), keys.wake(&name)].into_iter().chain(own);
+        let names = [keys.group(&name), keys.wake(&name), keys.presence(&name)].into_iter().chain(own);
         let own = [Topic::Process(process), Topic::Control, Topic::Members];
-        let topics = [Topic::Group(&name), Topic::Wake(&name)].into_iter().chain(own);
+        let topics = [Topic::Group(&name), Topic::Wake(&name), Topic::Presence(&name)].into_iter().chain(own);
         for (made, topic) in names.zip(topics) {
             prop_assert_eq!(keys.topic(&made), Some(topic));
             let group = matches!(topic, Topic::Group(_)).then_some(name.as_str());
@@ -157,6 +162,19 @@ proptest! {
         let slot = hash_slot(keys.queue(&name).as_bytes());
         prop_assert_eq!(hash_slot(keys.wake(&name).as_bytes()), slot);
         prop_assert_eq!(hash_slot(keys.taken(&name, ProcessId(process)).as_bytes()), slot);
+    }
+
+    #[test]
+    fn a_group_and_who_is_present_in_it_are_in_one_slot(
+        prefix in "[a-z:{}]{0,8}",
+        name in "[a-zA-Z0-9._-]{1,20}",
+    ) {
+        let Ok(keys) = Keys::new(prefix) else { return Ok(()) };
+        if keys.can_tag_groups() {
+            let slot = hash_slot(keys.group(&name).as_bytes());
+            prop_assert_eq!(hash_slot(keys.presence(&name).as_bytes()), slot);
+            prop_assert_eq!(hash_slot(keys.history(&name).as_bytes()), slot);
+        }
     }
 
     #[test]
