@@ -3,7 +3,7 @@
 ``python -m tests.chaos --seconds 120 --seed 1`` starts a server, a proxy before it, and three processes that send to a
 group, to each other and to a queue. Round by round one thing goes wrong. Whatever the server took has to arrive, once
 and in order, or what docs/explanation/reliability.md promises has to be so: if not, it ends with status 1. The table
-that it prints is there too.
+that it prints is there too. After each round all processes list the same as present, which is who is there.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,12 @@ class Fleet:
         """Wait until all are connected."""
         eventually(lambda: all(process.ask(do="state") == "up" for process in self.processes), "all are connected")
 
+    def agree(self) -> None:
+        """Wait until each process lists those that are there as present, and nobody else."""
+        expected = {process.name: 1 for process in self.processes}
+        lists = [partial(process.ask, do="list") for process in self.processes]
+        eventually(lambda: all(ask() == expected for ask in lists), f"all list {expected} as present")
+
     def _tell_all(self, processes: list[Process], **order: Any) -> None:
         for process in processes:
             process.tell(**order)
@@ -190,6 +197,7 @@ def play(scene: Scene, fleet: Fleet, number: int, cause: Cause) -> tuple[Sums, S
     fleet.settle()
     time.sleep(CALM)
     fleet.hush()
+    fleet.agree()
     model = Round(number, forgets=cause.forgets, heals=fleet.history, empties=cause.empties)
     for process in fleet.processes:
         model.read(process.name, process.joined, process.news(), [*RECEIVERS, *(CLIENTS if fleet.history else ())])

@@ -19,6 +19,10 @@ from headrace.exceptions import ChannelFull, LayerUnavailable
 from headrace.layers import RedisChannelLayer
 
 GROUP = "room"
+PRESENT = "present"
+PRESENCE = {PRESENT: {"type": "chaos.presence", "interval": 0.1, "linger": 0, "max": 1000}}
+# Seconds: a process that was killed or stands still for longer has left.
+PRESENCE_TIMEOUT = 2.0
 QUEUE = "work"
 MEMBERS = 2
 # Of a send; an outage that is longer makes some fail.
@@ -54,6 +58,8 @@ class Worker:
             on_disconnect="chaos.lost",
             on_reconnect="chaos.back",
             on_gap="chaos.gap",
+            presence=PRESENCE,
+            presence_timeout=PRESENCE_TIMEOUT,
             history={GROUP: {"size": 10_000, "ttl": 300}} if self._history else None,
         )
 
@@ -68,6 +74,8 @@ class Worker:
             self._receive(f"member-{number}", channel)
         direct = await self._layer.new_channel()
         self._receive("direct", direct)
+        present = await self._layer.new_channel()
+        await self._layer.presence_add(PRESENT, present, key=self._name, meta={})
         self._receive("queue", QUEUE)
         if self._history:
             for client, layer in zip(CLIENTS, (self._layer, self._make_layer()), strict=True):
@@ -142,6 +150,9 @@ class Worker:
                 self._stays.set()
             case "block":
                 time.sleep(order["seconds"])  # it is the loop that is to stand still
+            case "list":
+                found = await self._layer.presence(PRESENT)
+                return {key: len(metas) for key, metas in found.entries.items()}
             case "burst":
                 for _ in range(order["count"]):
                     await self._try(self._layer.group_send(GROUP, {"type": "chaos.big", "text": "x" * BIG}))
