@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.exceptions import ForeignChannel
+from headrace.exceptions import ForeignChannel, MessageTooLarge
 
 MakeLayer = Callable[..., Any]
 
@@ -130,7 +130,7 @@ class TestBadInput:
             ({"key": "x" * 257}, ValueError),
             ({"meta": [1]}, TypeError),
             ({"meta": {"x": object()}}, TypeError),
-            ({"meta": {"x": "x" * 5000}}, ValueError),
+            ({"meta": {"x": "x" * 5000}}, MessageTooLarge),
         ):
             with pytest.raises(error):
                 await layer.presence_add(GROUP, channel, **{"key": "ann", "meta": {}, **wrong})
