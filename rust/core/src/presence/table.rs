@@ -1,9 +1,8 @@
 //! The entries of one group, and what of them was told.
 //!
 //! Each entry goes through a few stages. It is *new* until it is told; then *told*; *changed* while it is told with another meta
-//! than it has. One that was told and is gone *lingers*, and then *leaves* with the next diff. One that was never told and is gone
-//! is *void*, and only waits to be freed. What the list shows are the told metas of all that are told, changed, lingering or
-//! leaving.
+//! than it has. One that was told and is gone *lingers*, and then *leaves* with the next diff. One that was never told and is gone is
+//! forgotten at once. What the list shows are the told metas of all that are told, changed, lingering or leaving.
 
 mod foreign;
 mod telling;
@@ -79,7 +78,8 @@ struct Entry {
     /// Its neighbours among the entries of its key.
     next: u32,
     previous: u32,
-    is_listed: bool,
+    /// Its place among those that may have to be told.
+    listed_at: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,6 @@ enum Stage {
     Changed(Version),
     Lingering(Moment),
     Leaving,
-    Void,
 }
 
 type Version = u64;
@@ -99,7 +98,7 @@ impl Stage {
     fn version(self) -> Option<Version> {
         match self {
             Self::New(version) | Self::Told(version) | Self::Changed(version) => Some(version),
-            Self::Lingering(_) | Self::Leaving | Self::Void => None,
+            Self::Lingering(_) | Self::Leaving => None,
         }
     }
 
@@ -262,7 +261,7 @@ impl Table {
                 known.stage = Stage::Changed(version);
             }
             // It is not there.
-            Stage::Lingering(_) | Stage::Leaving | Stage::Void => {}
+            Stage::Lingering(_) | Stage::Leaving => {}
         }
     }
 
@@ -276,7 +275,7 @@ impl Table {
                     self.entry_mut(entry).meta = told;
                 }
             }
-            Stage::Told(_) | Stage::Lingering(_) | Stage::Leaving | Stage::Void => {}
+            Stage::Told(_) | Stage::Lingering(_) | Stage::Leaving => {}
         }
         let meta = std::mem::take(&mut self.entry_mut(entry).meta);
         let sibling = self.sibling(entry, |stage| matches!(stage, Stage::New(_)), &meta);
@@ -328,9 +327,9 @@ impl Table {
 
     /// Notes that an entry may have to be told.
     fn list(&mut self, entry: u32, now: Moment) {
-        let known = self.entry_mut(entry);
-        if !known.is_listed {
-            known.is_listed = true;
+        let known = &mut self.entries[entry as usize];
+        if known.listed_at == NONE {
+            known.listed_at = place(self.listed.len());
             self.listed.push(entry);
         }
         if self.tell_at.is_none() {
@@ -378,7 +377,7 @@ impl Table {
             key,
             next,
             previous: NONE,
-            is_listed: false,
+            listed_at: NONE,
         }));
         if next != NONE {
             self.entry_mut(next).previous = entry;
@@ -404,12 +403,14 @@ impl Table {
 
     /// Forgets an entry that is not in the list, or whose place another has taken.
     fn drop_entry(&mut self, entry: u32) {
-        if self.entry(entry).is_listed {
-            // Its place is freed when the list is.
-            self.entry_mut(entry).stage = Stage::Void;
-        } else {
-            self.free(entry);
+        let listed_at = self.entry(entry).listed_at;
+        if listed_at != NONE {
+            self.listed.swap_remove(listed_at as usize);
+            if let Some(&moved) = self.listed.get(listed_at as usize) {
+                self.entry_mut(moved).listed_at = listed_at;
+            }
         }
+        self.free(entry);
     }
 
     fn free(&mut self, entry: u32) {

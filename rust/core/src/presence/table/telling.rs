@@ -115,7 +115,7 @@ impl Table {
             match entry.stage {
                 Stage::Told(_) | Stage::Lingering(_) | Stage::Leaving => meta(&entry.meta),
                 Stage::Changed(_) => meta(self.replaced.get(&next).unwrap_or(&entry.meta)),
-                Stage::New(_) | Stage::Void => {}
+                Stage::New(_) => {}
             }
             next = entry.next;
         }
@@ -143,7 +143,7 @@ impl Table {
         let mut changes = Changes::default();
         for entry in std::mem::take(&mut self.listed) {
             let known = &mut self.entries[entry as usize];
-            known.is_listed = false;
+            known.listed_at = NONE;
             let change = |changes| changes_of(changes, &self.keys, known.key);
             match known.stage {
                 Stage::New(version) => {
@@ -163,7 +163,6 @@ impl Table {
                     self.keys[known.key as usize].told -= 1;
                     self.free(entry);
                 }
-                Stage::Void => self.free(entry),
                 Stage::Told(_) | Stage::Lingering(_) => {}
             }
         }

@@ -169,6 +169,20 @@ fn whoever_comes_and_goes_within_the_interval_is_no_event() {
 }
 
 #[test]
+fn whoever_comes_and_goes_all_the_time_takes_no_room() {
+    let mut table = table(LINGER);
+    set(&mut table, "b", "bob", 1, 0);
+    for _ in 0..1000 {
+        set(&mut table, "a", "ann", 1, 0);
+        set(&mut table, "c", "ann", 1, 0);
+        assert!(table.remove("a", at(0)) && table.remove("c", at(0)));
+    }
+    assert_eq!((table.len(), table.listed.len()), (1, 1));
+    let told = changes(tell(&mut table, INTERVAL));
+    assert_eq!(told, [("bob".into(), vec![1], vec![], Some(Turn::Online))]);
+}
+
+#[test]
 fn a_key_that_returns_within_linger_is_no_event() {
     let mut table = table(LINGER);
     set(&mut table, "a", "ann", 1, 0);
