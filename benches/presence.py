@@ -49,6 +49,8 @@ def entries() -> None:
     layer = layer_with(ManualClock(), linger=0)
     channel = layer.new_channel_sync()
     layer.group_add_sync(GROUP, channel)
+    # A room in which somebody is: in an empty one each call would begin and end its list.
+    layer.presence_add_sync(GROUP, layer.new_channel_sync(), key="user.1", meta=META)
 
     def add_and_discard() -> None:
         layer.presence_add_sync(GROUP, channel, key="user.7", meta=META)
