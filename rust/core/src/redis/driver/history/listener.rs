@@ -342,12 +342,12 @@ impl Listener {
         } else {
             vec![newest.clone()]
         };
-        let places = rows
+        let known = rows
             .iter()
             .filter_map(|row| Some((row.identity()?, Last::of(row))));
-        let places: HashMap<Identity, Last> = places.collect();
+        let known: HashMap<Identity, Last> = known.collect();
         let place = |pushed: &Pushed| {
-            let at = places.get(&pushed.identity).copied();
+            let at = known.get(&pushed.identity).copied();
             at.filter(|at| at.id.epoch == pushed.epoch)
         };
         let covered = held.iter().rposition(|pushed| place(pushed).is_some());
@@ -370,7 +370,7 @@ impl Listener {
                 steps.extend(missed.into_iter().map(|row| self.give_row(row)));
                 // What was not kept its sender writes again. But it may have been in a stream that was lost again, which must be told.
                 let is_kept = |pushed: &Pushed| place(pushed).is_some();
-                let is_again = |pushed: &Pushed| tells || places.contains_key(&pushed.identity);
+                let is_again = |pushed: &Pushed| tells || known.contains_key(&pushed.identity);
                 held.retain(|pushed| is_kept(pushed) || !is_again(pushed));
                 let placed = held.into_iter().map(|pushed| (place(&pushed), pushed));
                 placed.collect()
