@@ -106,7 +106,7 @@ pub(crate) fn write_in_pass(
     frame: &Bound<'_, PyBytes>,
 ) -> PyResult<bool> {
     if let Ok(writer) = frames.cast_exact::<FrameWriter>() {
-        return FrameWriter::write_in_pass(writer, frame);
+        return writer.get().write_in_pass(frame);
     }
     flush(frames.py())?;
     write(frames, frame)

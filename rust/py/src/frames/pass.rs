@@ -5,12 +5,11 @@
 //! socket is closed between the look at it and the write. They are also written when there are some dozens, so that a turn
 //! that is to last a millisecond does.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods};
 
-use super::FrameWriter;
 use super::socket::{Write, send_all};
 use crate::once::intern;
 
@@ -18,25 +17,31 @@ use crate::once::intern;
 const MOST: usize = 64;
 
 struct Queued {
-    /// Whose transport holds nothing back.
-    writer: Py<FrameWriter>,
     descriptor: i32,
+    /// The transport of that socket, which holds nothing back.
+    transport: Py<PyAny>,
     frame: Py<PyBytes>,
 }
 
 thread_local! {
     static PASS: RefCell<Vec<Queued>> = const { RefCell::new(Vec::new()) };
+    static NUMBER: Cell<u64> = const { Cell::new(1) };
+}
+
+/// The number of the pass that frames are kept for, from 1 on: what was added to an earlier one has been written.
+pub(super) fn number() -> u64 {
+    NUMBER.get()
 }
 
 /// Adds a frame for a socket whose transport holds nothing back.
 pub(super) fn push(
-    writer: &Bound<'_, FrameWriter>,
     descriptor: i32,
+    transport: &Bound<'_, PyAny>,
     frame: &Bound<'_, PyBytes>,
 ) -> PyResult<()> {
     let queued = Queued {
-        writer: writer.clone().unbind(),
         descriptor,
+        transport: transport.clone().unbind(),
         frame: frame.clone().unbind(),
     };
     let waiting = PASS.with_borrow_mut(|pass| {
@@ -46,7 +51,7 @@ pub(super) fn push(
     if waiting < MOST {
         return Ok(());
     }
-    flush(writer.py())
+    flush(transport.py())
 }
 
 /// Writes what waits. What the system does not take goes to the transports.
@@ -58,6 +63,7 @@ pub(crate) fn flush(py: Python<'_>) -> PyResult<()> {
     if pass.is_empty() {
         return Ok(());
     }
+    NUMBER.set(number() + 1);
     let writes: Vec<Write<'_>> = pass
         .iter()
         .map(|queued| (queued.descriptor, queued.frame.as_bytes(py)))
@@ -65,10 +71,9 @@ pub(crate) fn flush(py: Python<'_>) -> PyResult<()> {
     let taken = py.detach(|| send_all(&writes));
     let mut flushed = Ok(());
     for (queued, taken) in pass.iter().zip(taken) {
-        let (own, frame) = (queued.writer.get(), queued.frame.bind(py));
-        own.note_flushed();
+        let frame = queued.frame.bind(py);
         if taken < frame.as_bytes().len() {
-            flushed = flushed.and(hand_over(own.transport(py), frame, taken));
+            flushed = flushed.and(hand_over(queued.transport.bind(py), frame, taken));
         }
     }
     flushed

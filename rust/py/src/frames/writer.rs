@@ -1,6 +1,6 @@
 //! One connection of a server whose WebSockets are asyncio transports: writes ready-made frames to it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -40,7 +40,8 @@ pub(crate) struct FrameWriter {
     /// Whether the transport has more than enough to write.
     is_held: AtomicBool,
     has_ended: AtomicBool,
-    /// How many bytes wait for the next pass.
+    /// The pass that it has last added frames to, and how many bytes these are.
+    last_pass: AtomicU64,
     queued: AtomicUsize,
 }
 
@@ -63,39 +64,38 @@ impl FrameWriter {
     }
 
     /// As `write_now`, but a socket is written to with those of other connections.
-    pub(super) fn write_in_pass(
-        slf: &Bound<'_, Self>,
-        frame: &Bound<'_, PyBytes>,
-    ) -> PyResult<bool> {
-        let (py, writer) = (slf.py(), slf.get());
-        if writer.queued.load(Ordering::Relaxed) > MOST_QUEUED {
+    pub(super) fn write_in_pass(&self, frame: &Bound<'_, PyBytes>) -> PyResult<bool> {
+        let py = frame.py();
+        if self.queued() > MOST_QUEUED {
             pass::flush(py)?;
         }
-        if !writer.takes_writes(py)? {
+        if !self.takes_writes(py)? {
             return Ok(false);
         }
+        let (transport, queued) = (self.transport.bind(py), self.queued());
         // Behind a frame that waits nothing has been given to the transport.
-        let descriptor = match writer.descriptor {
-            Some(descriptor) if writer.queued.load(Ordering::Relaxed) > 0 => Some(descriptor),
-            _ => writer.free_descriptor(py)?,
+        let descriptor = match self.descriptor {
+            Some(descriptor) if queued > 0 => Some(descriptor),
+            _ => self.free_descriptor(py)?,
         };
         let Some(descriptor) = descriptor else {
-            pass::hand_over(writer.transport(py), frame, 0)?;
+            pass::hand_over(transport, frame, 0)?;
             return Ok(true);
         };
-        let length = frame.as_bytes().len();
-        writer.queued.fetch_add(length, Ordering::Relaxed);
-        pass::push(slf, descriptor, frame)?;
+        self.last_pass.store(pass::number(), Ordering::Relaxed);
+        let queued = queued + frame.as_bytes().len();
+        self.queued.store(queued, Ordering::Relaxed);
+        pass::push(descriptor, transport, frame)?;
         Ok(true)
     }
 
-    /// Notes that nothing waits for the next pass.
-    pub(super) fn note_flushed(&self) {
-        self.queued.store(0, Ordering::Relaxed);
-    }
-
-    pub(super) fn transport<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, PyAny> {
-        self.transport.bind(py)
+    /// How many bytes wait for the next pass.
+    fn queued(&self) -> usize {
+        if self.last_pass.load(Ordering::Relaxed) == pass::number() {
+            self.queued.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     /// Whether the connection is open and its client reads.
@@ -163,6 +163,7 @@ impl FrameWriter {
             thread: thread::current().id(),
             is_held: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            last_pass: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
         })
     }
