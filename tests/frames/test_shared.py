@@ -11,14 +11,6 @@ from headrace.layers import InMemoryChannelLayer
 __all__ = ["pair"]
 
 
-class Session:
-    """A connection that goes on, with nothing before what the layer has."""
-
-    closed = False
-    client: tuple[Any, ...] = ()
-    carried: tuple[Any, ...] = ()
-
-
 @pytest.mark.one_loop
 @pytest.mark.parametrize("several", [False, True])
 async def test_only_what_may_be_kept_has_none(pair: Pair, several: bool) -> None:
@@ -29,7 +21,7 @@ async def test_only_what_may_be_kept_has_none(pair: Pair, several: bool) -> None
         attended.append(message["text"])
         return True
 
-    inbox.attend(Forward(attend, pair.writer, {"plain": None}, Session(), Session()))
+    inbox.attend(Forward(attend, pair.writer, {"plain": None}))
     for group in ("hall", "room.1", "hall.2"):
         await layer.group_add(group, "c")
         message = {"type": "plain", "text": group}
