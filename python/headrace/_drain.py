@@ -144,7 +144,7 @@ def _in_loop(connection: _Living, call: Callable[..., object], *arguments: objec
             loop.call_soon_threadsafe(call, *arguments)
 
 
-def _spread_of(seconds: Any, spread: Any) -> float:
+def _spread_of(seconds: float, spread: float | None) -> float:
     """Return the spread, which may be left to us.
 
     Raises:

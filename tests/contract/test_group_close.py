@@ -136,7 +136,9 @@ class TestArguments:
 
     @pytest.mark.parametrize("code", [0, -1, 999, 1005, 1006, 1015, 2999, 5000])
     async def test_a_code_that_cannot_be_sent(self, layer: Any, code: int) -> None:
-        with pytest.raises(ValueError, match="code must be one that may be sent"):
+        with pytest.raises(
+            ValueError, match="code must be one that may be sent: 1000 to 1003, 1007 to 1014, or 3000 to 4999"
+        ):
             await layer.group_close("group", code)
 
     async def test_a_reason_that_is_no_text_or_too_long(self, layer: Any) -> None:

@@ -108,12 +108,17 @@ assert (Prices.max_backlog, Prices.overflow) == (20, "coalesce")
         + """
 import time
 
-account = WebsocketCommunicator(Account, "/")
-account.scope["token"] = {"exp": time.time() + 0.01}
-async with account as client:
+
+class Short(Account):
+    async def receive_json(self, content):
+        self.expires_at = time.time()
+
+
+async with WebsocketCommunicator(Short, "/") as client:
+    await client.send_json_to("end")
     assert await client.receive_json_from() == {"error": "please sign in again"}
     assert await client.receive_output() == {"type": "websocket.close", "code": 4401}
-assert consumer_stats(Account).closed_expired == 1
+assert consumer_stats(Short).closed_expired == 1
 
 import headrace
 
@@ -191,6 +196,7 @@ async with WebsocketCommunicator(application, "/ws/"):
 """
     ),
     "how-to/send-to-a-user.md": Around(
+        before=DJANGO,
         after=USERS
         + """
 class Served(Inbox):
@@ -212,7 +218,7 @@ async with WebsocketCommunicator(Knows(Notifications, "ada"), "/") as first:
 assert await is_refused(Knows(Notifications, None), "/")
 async with WebsocketCommunicator(Knows(Served.as_asgi(), "ada"), "/") as client:
     assert await client.receive_json_from() == {"subscribed": True}
-    Broadcaster().broadcast("user 7", {"text": "for you"})
+    Broadcaster().broadcast("user.7", {"text": "for you"})
     assert await client.receive_json_from() == {"text": "for you"}
 """,
     ),

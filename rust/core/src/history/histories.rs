@@ -352,21 +352,19 @@ impl<M: Clone> Histories<M> {
     fn trim(&mut self, last: u32) {
         while self.bytes > self.most_bytes {
             let streams = [self.empty.first(), self.used.first()];
-            match streams.into_iter().flatten().find(|stream| *stream != last) {
-                Some(stream) => {
-                    self.remove(stream);
-                    self.evicted += 1;
-                }
-                None => {
-                    let ring = &mut self.streams[last as usize].ring;
-                    let before = ring.bytes();
-                    if !ring.drop_oldest(&mut self.dropped) {
-                        return;
-                    }
-                    self.messages -= 1;
-                    self.bytes -= before - ring.bytes() + MESSAGE_BYTES;
-                }
+            let first = streams.into_iter().flatten().find(|stream| *stream != last);
+            if let Some(stream) = first {
+                self.remove(stream);
+                self.evicted += 1;
+                continue;
             }
+            let ring = &mut self.streams[last as usize].ring;
+            let before = ring.bytes();
+            if !ring.drop_oldest(&mut self.dropped) {
+                return;
+            }
+            self.messages -= 1;
+            self.bytes -= before - ring.bytes() + MESSAGE_BYTES;
         }
     }
 

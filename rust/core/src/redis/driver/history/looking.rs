@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::History;
 use super::listening::{begin, opened};
 use super::rows::{Row, done, rows};
 use super::sending::{index, newest, newest_command, newest_of, no_answer};
@@ -15,36 +14,8 @@ use crate::redis::fault::Fault;
 use crate::redis::host::{Host, KeptMessage};
 use crate::redis::link::{Command, Refusal, Reply};
 
-impl History {
-    /// Tells a caller what it wants to know. The server is asked only if that is not known here.
-    pub(in crate::redis::driver) fn look<H: Host>(
-        &mut self,
-        cx: &mut Context<H>,
-        group: &str,
-        wanted: Wanted,
-        call: CallId,
-    ) {
-        let here = self.here(cx, group);
-        match here.and_then(|here| known(cx, group, wanted, here)) {
-            Some((position, messages)) => cx.calls.complete_part(call, |answer| {
-                answer.position = Some(position);
-                answer.complete = messages.is_some().then_some(true);
-                answer.messages = messages.unwrap_or_default();
-            }),
-            None => ask(cx, group, wanted, call),
-        }
-    }
-
-    /// Where a group is, if this process hears of its messages, and has heard of those that it has sent itself.
-    fn here<H: Host>(&mut self, cx: &Context<H>, group: &str) -> Option<Position> {
-        let last = self.listening.get_mut(group)?.last()?;
-        let hears = cx.shared.topics.lock().contains(&cx.keys.group(group));
-        (hears && !self.sending.is_ahead(group, last.id)).then(|| last.position())
-    }
-}
-
 /// What a caller wants to know of a group that is there now, if that is held here: a position, and messages if those are wanted.
-fn known<H: Host>(
+pub(super) fn known<H: Host>(
     cx: &Context<H>,
     group: &str,
     wanted: Wanted,
@@ -73,7 +44,7 @@ fn known<H: Host>(
 }
 
 /// Asks the server for what a caller wants to know.
-fn ask<H: Host>(cx: &mut Context<H>, group: &str, wanted: Wanted, call: CallId) {
+pub(super) fn ask<H: Host>(cx: &mut Context<H>, group: &str, wanted: Wanted, call: CallId) {
     let then = HistoryThen::Looked {
         group: group.to_owned(),
         call,

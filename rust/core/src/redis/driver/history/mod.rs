@@ -11,7 +11,8 @@ use self::listening::Listening;
 use self::sending::Sending;
 use super::calls::CallId;
 use super::context::Context;
-use super::history_then::{HistoryThen, Mark};
+use super::history_then::{HistoryThen, Mark, Wanted};
+use crate::history::Position;
 use crate::redis::fault::Fault;
 use crate::redis::host::Host;
 use crate::redis::link::Reply;
@@ -88,6 +89,32 @@ impl History {
     /// Whether somebody waits to go on in a group.
     pub(super) fn is_awaited(&self, group: &str) -> bool {
         self.listening.is_awaited(group)
+    }
+
+    /// Tells a caller what it wants to know. The server is asked only if that is not known here.
+    pub(super) fn look<H: Host>(
+        &mut self,
+        cx: &mut Context<H>,
+        group: &str,
+        wanted: Wanted,
+        call: CallId,
+    ) {
+        let here = self.here(cx, group);
+        match here.and_then(|here| looking::known(cx, group, wanted, here)) {
+            Some((position, messages)) => cx.calls.complete_part(call, |answer| {
+                answer.position = Some(position);
+                answer.complete = messages.is_some().then_some(true);
+                answer.messages = messages.unwrap_or_default();
+            }),
+            None => looking::ask(cx, group, wanted, call),
+        }
+    }
+
+    /// Where a group is, if this process hears of its messages, and has heard of those that it has sent itself.
+    fn here<H: Host>(&mut self, cx: &Context<H>, group: &str) -> Option<Position> {
+        let last = self.listening.get_mut(group)?.last()?;
+        let hears = cx.shared.topics.lock().contains(&cx.keys.group(group));
+        (hears && !self.sending.is_ahead(group, last.id)).then(|| last.position())
     }
 
     /// A group is not subscribed to any more.

@@ -61,6 +61,8 @@ struct Stream {
     leaves: bool,
     asking: bool,
     waiting: Vec<Write>,
+    /// How many messages were written that the server has not answered.
+    unanswered: usize,
     /// When the end of the stream is to be set again.
     renew: Instant,
     used: Instant,
@@ -113,6 +115,7 @@ impl Stream {
             leaves: false,
             asking: false,
             waiting: Vec::new(),
+            unanswered: 0,
             renew: now,
             used: now,
         }
@@ -298,6 +301,9 @@ impl Sending {
         else {
             return;
         };
+        if let Some(stream) = self.streams.get_mut(&group) {
+            stream.unanswered = stream.unanswered.saturating_sub(1);
+        }
         let mut done = done(replies).into_iter();
         let outcome = Outcome::of(done.next());
         let receivers = integer(done.next().as_ref());
@@ -342,6 +348,7 @@ impl Sending {
     pub(super) fn not_written(&mut self, group: &str, now: Instant) {
         if let Some(stream) = self.streams.get_mut(group) {
             stream.renew = now;
+            stream.unanswered = stream.unanswered.saturating_sub(1);
         }
     }
 
@@ -354,13 +361,13 @@ impl Sending {
         self.waiting > 0
     }
 
-    /// Whether messages of this process stand behind an entry.
+    /// Whether messages of this process stand behind an entry, or may.
     pub(super) fn is_ahead(&self, group: &str, last: EntryId) -> bool {
-        let newest = self.streams.get(group).and_then(|stream| {
-            let (epoch, number) = (stream.epoch?, stream.highest?);
-            Some(EntryId { epoch, number })
-        });
-        newest.is_some_and(|newest| newest > last)
+        self.streams.get(group).is_some_and(|stream| {
+            let newest = stream.epoch.zip(stream.highest);
+            let newest = newest.map(|(epoch, number)| EntryId { epoch, number });
+            stream.unanswered > 0 || !stream.is_idle() || newest.is_some_and(|id| id > last)
+        })
     }
 
     /// Forgets the streams whose epoch would be asked for again anyway.
@@ -403,6 +410,7 @@ fn write_to<H: Host>(
         until,
     } = write;
     stream.latest = stream.latest.max(Some(epoch));
+    stream.unanswered += 1;
     draft.epoch(epoch);
     let then = HistoryThen::Written {
         group: group.to_owned(),

@@ -262,6 +262,9 @@ fn where_a_group_is_needs_no_command_where_all_of_it_is_heard() {
     let call = layer.cx.call(1, None);
     let (cx, history) = (&mut layer.cx, &mut layer.history);
     history.send(cx, "room", draft(LAST + 1), call);
+    cx.requests.clear();
+    assert_eq!(position(&mut layer), None, "it is not written yet");
+    let (cx, history) = (&mut layer.cx, &mut layer.history);
     let Reply::Array(entries) = reply(LAST) else {
         panic!("it is a list")
     };
