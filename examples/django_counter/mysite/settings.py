@@ -46,5 +46,8 @@ LOGOUT_REDIRECT_URL = "login"
 # Who signs out in one window is closed in the others.
 HEADRACE_SIGN_OUT = True
 
+# There are socket servers alone, which need no channel layer, and uvicorn serves them.
+SILENCED_SYSTEM_CHECKS = ["headrace.W001", "headrace.I003"]
+
 # One process needs nothing here. Several broadcast to each other through a Redis or Valkey server:
 # DJANGO_SOCKETS_CONFIG = {"hosts": [{"address": "redis://localhost:6379"}]}

@@ -31,6 +31,7 @@ class OwnInbox:
         self.own = native.own
         self.release = native.release
         self.expired = native.expired
+        self.watch_close, self.take_close = native.watch_close, native.take_close
         self.complete: bool | None = None
         self._has_ended = self._turn_ended = False
         self._reader: asyncio.Task[Any] | None = None

@@ -142,7 +142,7 @@ async def test_who_signs_out_in_the_handshake_is_refused(layer: SigningOut, kind
     layer.moment = moment
     client = client_of(kind, layer)
     assert not (await client.connect(60))[0]
-    await client.wait(60)
+    await client.disconnect()
 
 
 @pytest.mark.parametrize("change", ["password", "active", "deleted"])
@@ -163,14 +163,14 @@ async def test_so_is_one_whose_account_has_changed(layer: SigningOut, user: Any,
 
     client = client_of(Late, layer)
     assert not (await client.connect(60))[0]
-    await client.wait(60)
+    await client.disconnect()
 
 
 async def test_a_stranger_joins_nothing(layer: SigningOut) -> None:
     layer.request.session = SessionStore()
     client = client_of(Coroutine, layer)
     assert not (await client.connect(60))[0]
-    await client.wait(60)
+    await client.disconnect()
     assert layer.stats().memberships == 0
 
 
