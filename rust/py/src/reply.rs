@@ -116,6 +116,7 @@ struct Found {
 
 /// What is known here, or the reply that will have it.
 #[derive(IntoPyObject)]
+#[expect(clippy::large_enum_variant, reason = "it becomes an object at once")]
 pub(crate) enum Known<T> {
     Now(T),
     Soon(Reply),

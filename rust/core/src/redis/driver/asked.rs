@@ -26,21 +26,7 @@ impl<H: Host> Driver<H> {
                     self.send(messages, call);
                 }
             }
-            Ask::Subscribe { topic, ticket } => {
-                let call = cx.call(1, Some(ticket));
-                let group = cx.keys.group_of(&topic);
-                if let Some(group) = group {
-                    self.presence.want(cx, &mut self.topics, group);
-                }
-                match group.filter(|group| history::keeps(cx, group)) {
-                    None => self.topics.want(cx, &topic, Some(call)),
-                    Some(group) => {
-                        let waiting = Resume::new(call, None, cx.until());
-                        self.topics.want(cx, &topic, None);
-                        self.history.resume(cx, group, waiting);
-                    }
-                }
-            }
+            Ask::Subscribe { topic, ticket } => self.subscribe(&topic, ticket),
             Ask::Membership {
                 group,
                 channel,
@@ -105,12 +91,8 @@ impl<H: Host> Driver<H> {
                 ticket,
             } => {
                 let call = cx.call(1, Some(ticket));
-                let look = if counts {
-                    Look::Count(call)
-                } else {
-                    Look::List(call)
-                };
-                self.presence.look(cx, group, look);
+                let look = if counts { Look::Count } else { Look::List };
+                self.presence.look(cx, &group, look(call));
             }
             Ask::Flush { ticket } => {
                 let call = members::flush(cx, queues, ticket);
@@ -126,6 +108,23 @@ impl<H: Host> Driver<H> {
             }
             // What has changed is looked for after any request.
             Ask::PresenceLeft | Ask::Close { .. } => {}
+        }
+    }
+
+    fn subscribe(&mut self, topic: &str, ticket: H::Ticket) {
+        let cx = &mut self.cx;
+        let call = cx.call(1, Some(ticket));
+        let group = cx.keys.group_of(topic);
+        if let Some(group) = group {
+            self.presence.want(cx, &mut self.topics, group);
+        }
+        match group.filter(|group| history::keeps(cx, group)) {
+            None => self.topics.want(cx, topic, Some(call)),
+            Some(group) => {
+                let waiting = Resume::new(call, None, cx.until());
+                self.topics.want(cx, topic, None);
+                self.history.resume(cx, group, waiting);
+            }
         }
     }
 

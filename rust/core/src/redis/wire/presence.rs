@@ -468,7 +468,9 @@ mod tests {
         fn what_is_read_is_what_was_written(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Some(changes) = changes(&bytes.clone().into()) {
                 let mut again = Vec::new();
-                changes.iter().for_each(|change| change.write(&mut again));
+                for change in &changes {
+                    change.write(&mut again);
+                }
                 prop_assert_eq!(again, bytes.clone());
             }
             let _ = field(HASH, CHANNEL.into(), bytes, None);

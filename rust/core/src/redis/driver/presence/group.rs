@@ -28,6 +28,10 @@ pub(super) fn trusted(now: Instant, is_whole: bool) -> Instant {
 
 /// A group of which this process keeps a copy.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is true or false whatever the others are"
+)]
 pub(super) struct Group {
     /// The number of the reading that is waited for.
     pub(super) reading: Option<u64>,

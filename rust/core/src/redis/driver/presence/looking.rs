@@ -14,12 +14,12 @@ use crate::redis::host::Host;
 use crate::redis::link::Reply;
 
 /// Reads the hash for a caller in a process that keeps no copy.
-pub(super) fn look<H: Host>(cx: &mut Context<H>, group: String, look: Look) {
+pub(super) fn look<H: Host>(cx: &mut Context<H>, group: &str, look: Look) {
     let then = PresenceThen::Looked {
-        group: group.clone(),
+        group: group.to_owned(),
         look,
     };
-    let request = request(cx, &group, then);
+    let request = request(cx, group, then);
     cx.submit(request);
 }
 

@@ -174,10 +174,10 @@ impl Presence {
     }
 
     /// Answers a caller once it is known here who is present in a group, or how many members it has.
-    pub(super) fn look<H: Host>(&mut self, cx: &mut Context<H>, group: String, look: Look) {
+    pub(super) fn look<H: Host>(&mut self, cx: &mut Context<H>, group: &str, look: Look) {
         let until = cx.until();
-        match self.groups.get_mut(&group) {
-            Some(known) if known.is_loaded => looking::answer(cx, &group, known, look),
+        match self.groups.get_mut(group) {
+            Some(known) if known.is_loaded => looking::answer(cx, group, known, look),
             Some(known) if !known.is_over => known.looks.push((look, until)),
             _ => looking::look(cx, group, look),
         }
@@ -190,18 +190,15 @@ impl Presence {
             known.absent.clear();
             known.counts.clear();
             let key = cx.keys.presence(group);
-            let (command, then) = match call {
-                Some(call) => {
-                    cx.add_part(call);
-                    let then = Then::Removed { call, queue: false };
-                    (Command::new("DEL").text(&key), then)
-                }
-                None => {
-                    let own = tables(cx, |tables, _| tables.own_channels(group));
-                    let me = cx.me.to_string();
-                    let fields = own.iter().map(|name| &**name).chain([me.as_str()]);
-                    (removal(&key, fields), Then::Ignored)
-                }
+            let (command, then) = if let Some(call) = call {
+                cx.add_part(call);
+                let then = Then::Removed { call, queue: false };
+                (Command::new("DEL").text(&key), then)
+            } else {
+                let own = tables(cx, |tables, _| tables.own_channels(group));
+                let me = cx.me.to_string();
+                let fields = own.iter().map(|name| &**name).chain([me.as_str()]);
+                (removal(&key, fields), Then::Ignored)
             };
             let request = Request::new(group, &key, vec![command], cx.until(), then);
             cx.submit(request.safe());

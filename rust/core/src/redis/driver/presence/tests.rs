@@ -179,7 +179,8 @@ fn what_was_not_written_is_written_again_and_the_others_read_it() {
     let channel = format!("specific.{ME}!a");
     assert_eq!(part.cx.local.presence_discard(GROUP, &channel), Ok(true));
     part.cx.now += AGAIN;
-    let known = &mut part.presence.groups.get_mut(GROUP).expect("it is known");
+    let known = part.presence.groups.get_mut(GROUP);
+    let known = known.expect("it is known");
     assert!(known.is_unannounced);
     let (words, written) = part.asked().pop().expect("it is written again");
     assert_eq!(words, format!("HDEL {HASH}, PUBLISH {HASH}"));
@@ -381,8 +382,7 @@ fn a_hash_that_is_gone_is_written_again() {
 fn a_caller_waits_for_the_reading_and_is_told_why_it_failed() {
     let mut part = Part::reading();
     let call = part.cx.call(1, Some(7));
-    part.presence
-        .look(&mut part.cx, GROUP.to_owned(), Look::List(call));
+    part.presence.look(&mut part.cx, GROUP, Look::List(call));
     assert!(part.cx.calls.take_answers().is_empty());
     part.read(&[(OTHER, "a", 1)]);
     let answers = part.cx.calls.take_answers();
@@ -391,11 +391,10 @@ fn a_caller_waits_for_the_reading_and_is_told_why_it_failed() {
     assert_eq!(listing.list, b"\x81\xa3ada\x91\xc0");
     // One that keeps no copy asks the server.
     let call = part.cx.call(1, Some(8));
-    part.presence
-        .look(&mut part.cx, "hall".to_owned(), Look::List(call));
+    part.presence.look(&mut part.cx, "hall", Look::List(call));
     let asked = part.asked().into_iter();
-    let looked = asked.filter(|(words, _)| words == "HGETALL t:v:{t:g:hall}");
-    let (_, looked) = looked.last().expect("it is asked");
+    let mut looked = asked.filter(|(words, _)| words == "HGETALL t:v:{t:g:hall}");
+    let (_, looked) = looked.next_back().expect("it is asked");
     let lost = Fault::new(FaultKind::Lost, "lost");
     assert_eq!(
         part.presence.failed(&mut part.cx, looked, &lost),

@@ -157,12 +157,12 @@ fn as_much_is_read_as_the_oldest_of_those_that_wait_has_missed() {
         .map(|(ticket, count)| (ticket, Some(true), count))
         .collect();
     assert_eq!(layer.told(), expected);
-    let later = layer.resume(behind(22));
+    let next = layer.resume(behind(22));
     let newest = layer.resume(Since::Newest(50));
     assert_eq!(layer.asked(), [""; 0]);
     assert_eq!(
         layer.told(),
-        [(later, Some(true), 8), (newest, Some(true), 9)]
+        [(next, Some(true), 8), (newest, Some(true), 9)]
     );
 }
 
