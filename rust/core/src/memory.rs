@@ -5,6 +5,7 @@
 //! foreign code and never waits. Whatever foreign code could run when a message or a waiter is dropped (a
 //! finaliser that sends, for instance) runs after the lock is released: see `MemoryEngine::with`, and [`sync`](crate::sync).
 
+mod alarms;
 mod bell;
 mod channels;
 #[cfg(feature = "redis")]
@@ -432,29 +433,6 @@ impl<M: Clone + ByteSize, W, C: Clock> MemoryEngine<M, W, C> {
             state.disown(channel);
             state.own(channel, capacity, capacity_bytes, overflow, alarm.take());
         })
-    }
-
-    /// Whether there are alarms to be taken. Does not wait for the lock.
-    #[inline]
-    pub fn has_alarms(&self) -> bool {
-        self.alarmed.load(Ordering::Acquire)
-    }
-
-    /// Those whose channels have been full, or have held a final message, since the last time this was asked.
-    #[must_use = "an alarm that is not delivered is lost"]
-    #[inline]
-    pub fn take_alarms(&self) -> Vec<W> {
-        if self.has_alarms() {
-            self.take_alarms_at_hand()
-        } else {
-            Vec::new()
-        }
-    }
-
-    #[cold]
-    fn take_alarms_at_hand(&self) -> Vec<W> {
-        self.alarmed.store(false, Ordering::Relaxed);
-        self.with_receiver(State::take_alarms)
     }
 
     /// Checks that the engine is open.

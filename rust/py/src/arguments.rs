@@ -4,6 +4,7 @@
 //! argument's name before the text of the error.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use headrace_core::history::{self, Position};
 use headrace_core::name::NameKind;
@@ -201,4 +202,9 @@ fn valid<'a>(given: &'a Bound<'_, PyAny>, kind: NameKind) -> PyResult<&'a str> {
     let checked = kind.check(name);
     checked.map_err(|invalid| to_python(invalid.into()))?;
     Ok(name)
+}
+
+/// Names of channels or groups as Python gets them.
+pub(crate) fn to_strings(names: Vec<Arc<str>>) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }

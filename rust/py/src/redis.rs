@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs, Since};
+use crate::arguments::{Channel, Exclude, Group, Outgoing, Pairs, Since, to_strings};
 use crate::config::seconds;
 use crate::errors::to_python;
 use crate::first_use::FirstUse;
@@ -55,10 +55,6 @@ pub(crate) struct RedisLayer {
     /// How long a membership lasts.
     group_expiry: Duration,
     first_use: FirstUse,
-}
-
-fn names(names: Vec<Arc<str>>) -> Vec<String> {
-    names.iter().map(ToString::to_string).collect()
 }
 
 #[pymethods]
@@ -410,7 +406,7 @@ impl RedisLayer {
 
     fn group_channels(&self, group: Group<'_, '_>) -> PyResult<Vec<String>> {
         let channels = self.engine.group_channels(group.name()?);
-        channels.map(names).map_err(to_python)
+        channels.map(to_strings).map_err(to_python)
     }
 
     fn group_count(&self, group: Group<'_, '_>) -> PyResult<usize> {
@@ -419,7 +415,7 @@ impl RedisLayer {
 
     fn channel_groups(&self, channel: Channel<'_, '_>) -> PyResult<Vec<String>> {
         let groups = self.engine.channel_groups(channel.name()?);
-        groups.map(names).map_err(to_python)
+        groups.map(to_strings).map_err(to_python)
     }
 
     /// A reading of the layer, and of its connections.
@@ -493,9 +489,7 @@ impl RedisLayer {
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let timeout = seconds(timeout)?;
         let notice = py.detach(|| self.engine.next_notice(timeout));
-        notice
-            .map(|notice| notice::to_python(py, notice))
-            .transpose()
+        notice.map(|it| notice::to_python(py, it)).transpose()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
