@@ -36,6 +36,11 @@ fn is_ahead(since: Since, last: Last) -> bool {
     }
 }
 
+/// Whether somebody was in a stream that was begun after the one that this process knows of. Epochs grow with the time.
+fn is_newer(since: Since, last: Last) -> bool {
+    matches!(since, Since::Position(Some(position)) if position.epoch > last.id.epoch)
+}
+
 impl History {
     /// Makes a channel a member of a group that is subscribed to, or is going to be, and gives it what is behind a position.
     pub(in crate::redis::driver) fn resume<H: Host>(
@@ -69,7 +74,7 @@ impl History {
         };
         let loaded = heard.loaded;
         let size = limits(cx, group).map_or(0, |limits| limits.size);
-        let (mut left, mut from) = (Vec::new(), None);
+        let (mut left, mut from, mut doubts) = (Vec::new(), None, false);
         for mut resume in std::mem::take(&mut heard.resumes) {
             let call = resume.call;
             let is_wanted = || !resume.cancelled.load(Ordering::SeqCst);
@@ -77,6 +82,13 @@ impl History {
                 cx.calls.done(call);
                 continue;
             };
+            if resume.tries == 0 && is_newer(since, last) {
+                // The message that tells of it may be on its way here.
+                resume.tries += 1;
+                doubts = true;
+                left.push(resume);
+                continue;
+            }
             let held = cx.local.history_extent(group);
             let lacks = loaded.lacks(held, size, last, since);
             let found = past
@@ -122,6 +134,9 @@ impl History {
         }
         if let Some(from) = from {
             self.load(cx, group, last, from);
+        }
+        if doubts {
+            self.listening.doubt(cx, group);
         }
     }
 

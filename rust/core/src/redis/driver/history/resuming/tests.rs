@@ -200,6 +200,38 @@ fn nothing_is_read_for_what_the_server_cannot_have() {
 }
 
 #[test]
+fn it_is_found_out_once_whether_a_newer_stream_was_begun() {
+    let newer = Since::Position(Some(Position {
+        epoch: EPOCH + 1,
+        ..row(28).position()
+    }));
+    let mut layer = Layer::new(1 << 20);
+    let ticket = layer.resume(newer);
+    let asked = layer.asked();
+    let key = "t:h:{t:g:room}";
+    assert_eq!(
+        asked,
+        [
+            format!("XRANGE {key} {EPOCH}-{LAST} +"),
+            format!("XREVRANGE {key} + - COUNT 1")
+        ]
+    );
+    assert_eq!(layer.told(), []);
+    let (group, reading) = ("room".to_owned(), 2);
+    let then = HistoryThen::Read { group, reading };
+    let (cx, history) = (&mut layer.cx, &mut layer.history);
+    history.answered(
+        cx,
+        then,
+        vec![reply(LAST), reply(LAST + 1)],
+        bytes::Bytes::new(),
+    );
+    history.settled(cx, vec![("room".to_owned(), reading)], true);
+    assert_eq!(layer.asked(), [""; 0]);
+    assert_eq!(layer.told(), [(ticket, Some(false), 0)]);
+}
+
+#[test]
 fn a_forged_position_is_read_for_once() {
     let forged = Since::Position(Some(Position {
         print: 1,
