@@ -31,7 +31,10 @@ SETTINGS = {
     *("max_backlog_bytes", "read_ahead_bytes", "rate_limit", "rate_limit_overflow"),
     *("raise_after_close", "on_error", "on_idle"),
 }
-OF_WEBSOCKETS = {"expires_at", "on_drain", "on_expire", "resume", "resumed", "join_group", "position"}
+OF_WEBSOCKETS = {
+    *("expires_at", "on_drain", "on_expire", "resume", "resumed", "join_group", "position"),
+    *("presence", "presence_key", "presence_meta"),
+}
 
 CHANNELS = """
 import json, sys

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace import ForeignChannel, InMemoryChannelLayer, LayerClosed, MessageTooLarge, Presence, RedisChannelLayer
+from headrace import ForeignChannel, InMemoryChannelLayer, LayerClosed, MessageTooLarge, Presence
 from headrace.testing import ManualClock
 
 GROUP = "room.1"
@@ -434,9 +434,3 @@ class TestBadInput:
     def test_bad_settings(self, setting: Any, text: str) -> None:
         with pytest.raises(ValueError, match=text):
             InMemoryChannelLayer(presence=setting)
-
-    @pytest.mark.parametrize("option", ["presence", "counted"])
-    def test_over_redis_it_is_refused_in_words(self, option: str) -> None:
-        given: dict[str, Any] = {option: SETTING if option == "presence" else ["room.*"]}
-        with pytest.raises(ValueError, match=f"{option} is not there over Redis yet, only in process"):
-            RedisChannelLayer(**given)

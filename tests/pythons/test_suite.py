@@ -47,7 +47,7 @@ def test_what_has_no_build_for_an_interpreter_is_left_out_there_alone() -> None:
     wheel = Path("/wheels/headrace-1.whl")
     for version in ("3.11", "3.14", "3.14t"):
         asked = requirements(wheel, version)
-        assert asked[:2] == [str(wheel), f"{wheel}[completion,demo,django,doctor,drf,uvicorn]"]
+        assert asked[:2] == [str(wheel), f"{wheel}[completion,demo,django,doctor,drf,gunicorn,uvicorn]"]
         assert [text for text in asked if text.startswith("django_sockets")] == (
             [] if "django_sockets" in WITHOUT.get(version, ()) else ["django_sockets==3.1.*"]
         )

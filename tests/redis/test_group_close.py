@@ -55,7 +55,8 @@ async def test_another_process_closes_full_mailboxes_too_with_one_publish(
     with redis_server.monitor() as monitor:
         report = await other.group_close("room", 4401, "signed out")
         seen = [each for each in monitor.seen() if redis_prefix.encode() in b" ".join(each.words)]
-    assert [each.name for each in seen] == ["PUBLISH"]
+    # Memberships may be read again meanwhile.
+    assert [each.name for each in seen if each.name != "HGETALL"] == ["PUBLISH"]
     assert report.processes == 1
     await other.group_send("room", {"type": "note", "text": "behind"})
     # What has been sent before it has come too, by the time that this has.

@@ -191,6 +191,8 @@ class TestBadInput:
     def test_the_wire_of_channels_redis_has_none(self) -> None:
         with pytest.raises(ValueError, match="presence needs the wire format of headrace"):
             RedisChannelLayer(presence=PRESENCE, wire="channels_redis")
+        with pytest.raises(ValueError, match="counted needs the wire format of headrace"):
+            RedisChannelLayer(counted=["room.*"], wire="channels_redis")
 
     @pytest.mark.parametrize("seconds", [0, -1, "soon", float("nan"), 0.01, 3601])
     def test_a_timeout_that_is_none_is_refused(self, seconds: Any) -> None:
