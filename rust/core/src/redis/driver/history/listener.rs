@@ -415,6 +415,9 @@ impl Listener {
                 steps.push(Step::Refuse(pushed));
             } else if same && (is_before || missed == 0 && !suspect) {
                 steps.extend(self.give_next(pushed, last));
+            } else if !found && pushed.epoch < last.id.epoch {
+                // It was kept in the stream that is lost, or its sender writes it again: then it is not given twice.
+                steps.extend(self.give(pushed, None));
             } else if !is_before {
                 rest.push_front(pushed);
                 steps.extend(self.read(rest, missed));

@@ -26,19 +26,10 @@ use crate::redis::wire::history::EntryId;
 /// How often the stream is read for one that goes on, before it is told that what it wants is not complete.
 const TRIES: u8 = 3;
 
-/// Whether somebody was in a group for longer than this process knows of.
+/// Whether somebody was in a group for longer than this process knows of, or in a stream that was begun later. Epochs grow with the time.
 fn is_ahead(since: Since, last: Last) -> bool {
-    match since {
-        Since::Position(Some(position)) => {
-            position.epoch == last.id.epoch && position.number > last.id.number
-        }
-        Since::Position(None) | Since::Newest(_) => false,
-    }
-}
-
-/// Whether somebody was in a stream that was begun after the one that this process knows of. Epochs grow with the time.
-fn is_newer(since: Since, last: Last) -> bool {
-    matches!(since, Since::Position(Some(position)) if position.epoch > last.id.epoch)
+    let known = (last.id.epoch, last.id.number);
+    matches!(since, Since::Position(Some(position)) if (position.epoch, position.number) > known)
 }
 
 impl History {
@@ -82,8 +73,8 @@ impl History {
                 cx.calls.done(call);
                 continue;
             };
-            if resume.tries == 0 && is_newer(since, last) {
-                // The message that tells of it may be on its way here.
+            if resume.tries == 0 && is_ahead(since, last) {
+                // The messages up to there may be on their way here: what is read over the same connection comes behind them.
                 resume.tries += 1;
                 doubts = true;
                 left.push(resume);

@@ -252,3 +252,32 @@ fn what_is_remembered_of_senders_is_bounded() {
     assert!(listener.senders.len() <= SENDERS);
     assert_eq!(listener.recent.len(), RECENT);
 }
+
+#[test]
+fn what_a_lost_stream_had_is_given_though_it_comes_while_another_one_is_begun() {
+    let mut listener = listener();
+    assert_eq!(listener.doubt(), [Step::Read]);
+    let [first, second] = [2, 3].map(|sequence| pushed(5, A, sequence));
+    for message in [&first, &second] {
+        assert_eq!(listener.pushed(message.clone()), []);
+    }
+    let head = row(6, 0, None);
+    assert!(listener.answered(Answer {
+        rows: vec![head.clone()],
+        newest: Some(head),
+        anew: true,
+    }));
+    assert_eq!(
+        listener.settled(),
+        [
+            Step::Skip(last(6, 0, None)),
+            Step::Give(first, None),
+            Step::Give(second.clone(), None)
+        ]
+    );
+    assert!(!listener.is_reading());
+    // Its sender has written it again, because the transaction that published it kept nothing.
+    let again = pushed(6, A, second.identity.sequence);
+    let at = last(6, 1, Some(again.identity));
+    assert_eq!(listener.pushed(again), [Step::Skip(at)]);
+}
