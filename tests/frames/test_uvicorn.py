@@ -114,10 +114,10 @@ async def test_socket_servers_write_frames(serve: "Serve", layer: InMemoryChanne
         clients = [await served.open() for _ in range(3)]
         await clients[0].send("1")
         assert await clients[0].recv() == '{"echo": 1}'
-        while layer.stats().memberships < 3:
-            await asyncio.sleep(0)
-        # After a first message the tasks are known, and need not be resumed.
+        # After a first message the tasks are known, and need not be resumed once they wait again.
         for number in range(2):
+            while layer.stats().memberships < 3 or layer.stats().waiters < 3:
+                await asyncio.sleep(0)
             Broadcaster(layer=layer).broadcast("room", [number])
             assert [await client.recv() for client in clients] == [f"[{number}]"] * 3
     echo, *_, one, two, three = Room.frames
