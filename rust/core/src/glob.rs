@@ -3,6 +3,8 @@
 //! `*` is any run of characters, `?` any one, `[seq]` one of a set with ranges, `[!seq]` one outside it; a `[`
 //! that is never closed stands for itself; case counts.
 
+use std::str::Chars;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Glob(Vec<PatternToken>);
 
@@ -44,32 +46,31 @@ impl Glob {
     /// Whether the whole name fits. Linear in practice, at worst name times pattern: on a mismatch only the
     /// last run is made longer, because an earlier one can gain nothing that the last could not.
     pub(crate) fn matches(&self, name: &str) -> bool {
-        let name: Vec<char> = name.chars().collect();
-        let (mut token, mut at) = (0, 0);
-        let mut last_run: Option<(usize, usize)> = None;
+        let (mut token, mut rest) = (0, name.chars());
+        let mut last_run: Option<(usize, Chars<'_>)> = None;
         loop {
             match self.0.get(token) {
+                Some(PatternToken::AnyRun) if token + 1 == self.0.len() => return true,
                 Some(PatternToken::AnyRun) => {
                     token += 1;
-                    last_run = Some((token, at));
+                    last_run = Some((token, rest.clone()));
                     continue;
                 }
-                Some(one) if name.get(at).is_some_and(|&c| one.fits(c)) => {
+                Some(one) if rest.clone().next().is_some_and(|c| one.fits(c)) => {
                     token += 1;
-                    at += 1;
+                    rest.next();
                     continue;
                 }
-                None if at == name.len() => return true,
+                None if rest.as_str().is_empty() => return true,
                 _ => {}
             }
-            match last_run {
-                Some((after, start)) if start < name.len() => {
-                    token = after;
-                    at = start + 1;
-                    last_run = Some((after, at));
-                }
-                _ => return false,
+            let Some((after, start)) = &mut last_run else {
+                return false;
+            };
+            if start.next().is_none() {
+                return false;
             }
+            (token, rest) = (*after, start.clone());
         }
     }
 }
