@@ -232,7 +232,9 @@ impl<M: Clone + ByteSize, W> State<M, W> {
                 if !self.unswept.is_armed(channel) {
                     self.unswept.arm(channel, deadline);
                 }
-                self.note_queued(channel);
+                if self.mailbox(channel).watches_final() {
+                    self.note_queued(channel);
+                }
             }
             Offer::Replaced(older) => {
                 self.totals.sent += 1;

@@ -17,12 +17,19 @@ impl<M: ByteSize, W> Mailbox<M, W> {
         self.final_alarm.take()
     }
 
-    /// The alarm, if the last message of the queue is a final one.
+    /// Whether there is an alarm for the first final message that waits.
     #[inline]
+    pub(crate) fn watches_final(&self) -> bool {
+        self.final_alarm.is_some()
+    }
+
+    /// The alarm, if the last message of the queue is a final one.
     pub(crate) fn alarm_of_last(&mut self) -> Option<W> {
-        let last = self.queue.back();
-        let last = last.filter(|last| self.final_alarm.is_some() && last.message.is_final());
-        last.is_some().then(|| self.final_alarm.take()).flatten()
+        let last = self.queue.back()?;
+        last.message
+            .is_final()
+            .then(|| self.final_alarm.take())
+            .flatten()
     }
 
     /// Takes the final message, wherever it is.

@@ -16,6 +16,7 @@ impl<M: Clone + ByteSize, W> State<M, W> {
     }
 
     /// Gives the alarm out if the message that was queued last is a final one.
+    #[cold]
     pub(super) fn note_queued(&mut self, channel: ChannelKey) {
         let alarm = self.mailbox_mut(channel).alarm_of_last();
         self.alarms.extend(alarm);
