@@ -64,7 +64,21 @@ class TestSend:
         assert await layer.group_position(GROUP) == layer.group_position_sync(GROUP) == report.position
         assert report.position in repr(report)
         assert report != SendReport(2, 0, 0, processes=1)
+        same = SendReport(2, 0, 0, processes=1, position=report.position)
+        assert (report, hash(report), repr(report)) == (same, hash(same), repr(same))
         assert (report + report).position is None
+
+    async def test_copies_that_are_received_in_turns_have_each_their_own_position(
+        self, layer: InMemoryChannelLayer
+    ) -> None:
+        groups = ("room.1", "room.2")
+        for group in groups:
+            for member in ("a", "b"):
+                await layer.group_add(group, f"{group}.{member}")
+        sent = {group: send(layer, 0, group) for group in groups}
+        for member in ("a", "b"):
+            for group in groups:
+                assert (await layer.receive(f"{group}.{member}"))[KEY] == sent[group]
 
     async def test_a_group_without_history_has_no_position(self, layer: InMemoryChannelLayer) -> None:
         await layer.group_add("hall", "c")

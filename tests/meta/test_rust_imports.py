@@ -33,8 +33,8 @@ RANKS = {
         ["lib"],
     ],
     "py": [
-        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "position", "stats", "stub"],
-        ["frames"],
+        ["config", "first_use", "greenlets", "interpreters", "locks", "once", "position", "stub"],
+        ["frames", "stats"],
         ["errors", "event_loop", "sleep"],
         ["arguments", "message", "park"],
         ["receiver", "reply"],

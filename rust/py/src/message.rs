@@ -47,6 +47,7 @@ enum Content {
 
 // A message that never leaves the process is as large as it would be without histories.
 const _: () = assert!(size_of::<Content>() == size_of::<Snapshot>());
+const _: () = assert!(size_of::<Snapshot>() == 40);
 
 impl Message {
     /// Takes the snapshot. Its `type` is read if messages are to be compared by it.
@@ -63,7 +64,7 @@ impl Message {
     ) -> PyResult<Self> {
         let (kept, kind) = Kept::new(Snapshot::take(message, strict, compared)?);
         Ok(Self(Arc::new(match kind {
-            Some(kind) => Content::Typed(Box::new((kept, kind))),
+            Some(kind) => Content::Typed(Box::new((kept, *kind))),
             None => Content::Kept(kept),
         })))
     }
@@ -124,7 +125,7 @@ impl Message {
 
     fn kind(&self) -> Option<&str> {
         match &*self.0 {
-            Content::Snapshot(snapshot) => snapshot.kind.as_deref(),
+            Content::Snapshot(snapshot) => snapshot.kind.as_deref().map(|kind| &**kind),
             Content::Typed(typed) => Some(&typed.1),
             Content::Kept(_) | Content::Frame(_) => None,
         }
@@ -161,7 +162,7 @@ impl ByteSize for Message {
     /// A snapshot counts its texts and bytes, and a fixed price for each value; a frame its msgpack.
     fn byte_size(&self) -> usize {
         match &*self.0 {
-            Content::Snapshot(snapshot) => snapshot.size,
+            Content::Snapshot(snapshot) => snapshot.size as usize,
             Content::Kept(kept) => kept.size(),
             Content::Typed(typed) => typed.0.size(),
             Content::Frame(frame) => frame.payload().len(),
@@ -171,7 +172,10 @@ impl ByteSize for Message {
     /// Of a snapshot only if its `type` was read. What tells a receiver to end is not kept.
     fn is_final(&self) -> bool {
         match &*self.0 {
-            Content::Snapshot(snapshot) => snapshot.kind.as_deref() == Some(CLOSE),
+            Content::Snapshot(snapshot) => snapshot
+                .kind
+                .as_deref()
+                .is_some_and(|kind| **kind == *CLOSE),
             Content::Kept(_) | Content::Typed(_) => false,
             Content::Frame(frame) => frame.is_of_type(CLOSE),
         }

@@ -1,9 +1,14 @@
 //! Readings and reports as frozen Python records.
 
+use std::hash::{Hash, Hasher};
+
 use headrace_core as core;
 use headrace_core::history::Stamp;
 use headrace_core::redis::Answer;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::position::text_of;
 
 /// Defines a frozen record that mirrors a plain struct of the core, field by field.
 macro_rules! record {
@@ -37,27 +42,60 @@ macro_rules! record {
     };
 }
 
+/// Where a message stands: a text that was given, or a position whose text is made when it is asked for.
+#[derive(Clone, Debug)]
+enum Place {
+    Text(String),
+    Stamp(Stamp),
+}
+
+impl Place {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Stamp(stamp) => stamp.token().as_str().to_owned(),
+        }
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Place {}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
+}
+
 /// What a send to many did, in copies of messages.
-#[pyclass(frozen, eq, hash, get_all, skip_from_py_object, module = "headrace")]
+#[pyclass(frozen, eq, hash, skip_from_py_object, module = "headrace")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SendReport {
     /// Copies that reached a mailbox or a waiting receiver, in all processes. None over Redis, where no process knows that of the
     /// others.
+    #[pyo3(get)]
     delivered: Option<usize>,
     /// Those of them that are known here: in memory all. Over Redis those to channels of this process, as they were before the
     /// server had the message, and those that queues took.
+    #[pyo3(get)]
     delivered_here: usize,
     /// Copies that full mailboxes refused. Over Redis those that full queues refused, and of `send_many` the full mailboxes of
     /// this process.
+    #[pyo3(get)]
     dropped_full: usize,
     /// Copies that were lost in any other way.
+    #[pyo3(get)]
     dropped_other: usize,
     /// Processes that it reached; of several messages the sum. Over Redis those that the server passed it on to, or None if the
     /// server was not waited for. In memory 1, or 0 where there was no channel to send to.
+    #[pyo3(get)]
     processes: Option<usize>,
-    /// Where the message stands in the stream of its group: what `group_add` and its like take as `since`. None if the group has
-    /// no history, and of several messages.
-    position: Option<String>,
+    position: Option<Place>,
 }
 
 #[pymethods]
@@ -78,8 +116,18 @@ impl SendReport {
             dropped_full,
             dropped_other,
             processes,
-            position,
+            position: position.map(Place::Text),
         }
+    }
+
+    /// Where the message stands in the stream of its group: what `group_add` and its like take as `since`. None if the group has
+    /// no history, and of several messages.
+    #[getter]
+    fn position<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        Some(match self.position.as_ref()? {
+            Place::Text(text) => PyString::new(py, text),
+            Place::Stamp(stamp) => text_of(py, *stamp),
+        })
     }
 
     /// The report of both sends. What one of them does not know is not known of both.
@@ -104,8 +152,8 @@ impl SendReport {
         let shown =
             |count: Option<usize>| count.map_or("None".to_owned(), |count| count.to_string());
         let position = self.position.as_ref();
-        let position = position.map_or_else(String::new, |text| {
-            format!(", position='{}'", text.escape_debug())
+        let position = position.map_or_else(String::new, |place| {
+            format!(", position='{}'", place.text().escape_debug())
         });
         format!(
             "SendReport(delivered={}, delivered_here={}, dropped_full={}, dropped_other={}, processes={}{position})",
@@ -133,7 +181,7 @@ impl SendReport {
 
     /// The same of a message that was kept.
     pub(crate) fn with_position(self, stamp: Option<Stamp>) -> Self {
-        let position = stamp.map(|stamp| stamp.token().as_str().to_owned());
+        let position = stamp.map(Place::Stamp);
         Self { position, ..self }
     }
 

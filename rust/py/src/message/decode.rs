@@ -38,7 +38,7 @@ pub(super) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Snapshot> {
             value: value.into_any().unbind(),
             flat: decoder.flat,
             kind: None,
-            size: bytes.len(),
+            size: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             prepared: OnceLock::new(),
         }),
         Err((Failure::Defect(defect), at)) => {

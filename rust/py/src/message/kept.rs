@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use headrace_core::history::{Position, Stamp};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 use super::limits::POSITION;
 use super::snapshot::{Snapshot, copy_of};
 use crate::once::intern;
+use crate::position::text_of;
 
 /// It takes no more room than a snapshot: many of them are kept.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(super) struct Kept {
 
 impl Kept {
     /// The snapshot, and its `type` apart.
-    pub(super) fn new(snapshot: Snapshot) -> (Self, Option<Box<str>>) {
+    pub(super) fn new(snapshot: Snapshot) -> (Self, Option<Box<Box<str>>>) {
         let Snapshot {
             value,
             flat,
@@ -35,7 +36,7 @@ impl Kept {
         } = snapshot;
         let kept = Self {
             value,
-            size: u32::try_from(size).unwrap_or(u32::MAX),
+            size,
             tag: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
             number: AtomicU64::new(u64::from(flat)),
@@ -98,7 +99,7 @@ pub(super) fn put_position(message: &Bound<'_, PyAny>, stamp: Option<Stamp>) -> 
         return Ok(());
     };
     let py = message.py();
-    let text = PyString::new(py, stamp.token().as_str());
+    let text = text_of(py, stamp);
     match message.cast_exact::<PyDict>() {
         Ok(dict) => dict.set_item(intern!(py, POSITION), text),
         // A subclass may keep its keys in a way of its own.

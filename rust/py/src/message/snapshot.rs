@@ -34,10 +34,10 @@ pub(super) struct Snapshot {
     pub(super) value: Py<PyAny>,
     /// Holds nothing but values that are shared: one dict copy gives a receiver its own.
     pub(super) flat: bool,
-    /// Its `type`, if that was asked for and is text.
-    pub(super) kind: Option<Box<str>>,
-    /// How many bytes it counts in a mailbox.
-    pub(super) size: usize,
+    /// Its `type`, if that was asked for and is text. Behind one pointer, because most messages have none.
+    pub(super) kind: Option<Box<Box<str>>>,
+    /// How many bytes it counts in a mailbox; more than 4 GiB counts as that.
+    pub(super) size: u32,
     /// Its frame, made for the first receiver that forwards it.
     pub(super) prepared: OnceLock<Box<Prepared>>,
 }
@@ -75,7 +75,7 @@ impl Snapshot {
             value: copy.unbind(),
             flat,
             kind,
-            size: copier.bytes.get(),
+            size: u32::try_from(copier.bytes.get()).unwrap_or(u32::MAX),
             prepared: OnceLock::new(),
         })
     }
@@ -131,13 +131,13 @@ pub(super) fn copy_of<'py>(value: &Bound<'py, PyAny>, flat: bool) -> PyResult<Bo
 }
 
 /// The `type` of a message, if that is text. Looking for it may run Python, to compare a key.
-fn kind_of(message: &Bound<'_, PyAny>) -> PyResult<Option<Box<str>>> {
+fn kind_of(message: &Bound<'_, PyAny>) -> PyResult<Option<Box<Box<str>>>> {
     let Ok(dict) = message.cast_exact::<PyDict>() else {
         return Ok(None);
     };
     let kind = dict.get_item(intern!(message.py(), "type"))?;
     let kind = kind.and_then(|kind| kind.cast_into_exact::<PyString>().ok());
-    Ok(kind.and_then(|kind| kind.to_str().ok().map(Box::from)))
+    Ok(kind.and_then(|kind| kind.to_str().ok().map(|kind| Box::new(kind.into()))))
 }
 
 /// The copy of a message whose type has a way of its own to be copied.
