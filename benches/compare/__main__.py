@@ -20,7 +20,7 @@ from benches.machine import describe, words
 
 RESULTS = Path(__file__).parent.parent / "results"
 # A receiver that nobody wakes would hold the run for ever.
-TIMEOUT = 600
+TIMEOUT = 1200
 
 
 def run(family: str, loop: str, *, quick: bool) -> list[Row]:

@@ -22,6 +22,8 @@ from benches.compare.rounds import MESSAGE, Variant
 from headrace.layers import RedisChannelLayer
 
 HEADRACE, PUBSUB, CORE = "headrace", "channels_redis.pubsub", "channels_redis.core"
+KEPT = "headrace with history"
+HISTORY = {"size": 100, "ttl": 3600}
 CLIENT, SOCKETS = "redis-py, bare", "sockets, bare"
 GROUP = "room"
 # A message that has not come by then will not come.
@@ -40,9 +42,10 @@ class Layer(Protocol):
 @asynccontextmanager
 async def layer_of(way: str, url: str, capacity: int = 100) -> AsyncIterator[Any]:
     """Have a layer on the server, as it is used in a process."""
-    prefix = way.replace("_", "-")
-    if way == HEADRACE:
-        ours = RedisChannelLayer(hosts=[url], prefix=prefix, capacity=capacity, capacity_bytes=1 << 40)
+    prefix = way.replace("_", "-").replace(" ", "-")
+    if way in (HEADRACE, KEPT):
+        history = {"*": HISTORY} if way == KEPT else None
+        ours = RedisChannelLayer(hosts=[url], prefix=prefix, capacity=capacity, capacity_bytes=1 << 40, history=history)
         try:
             yield ours
         finally:

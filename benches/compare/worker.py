@@ -13,10 +13,12 @@ from benches.compare import (
     busy,
     consumers,
     fanout,
+    history,
     memory,
     ready,
     redis_broadcasters,
     redis_fleet,
+    redis_history,
     redis_idle,
     redis_idle_sockets,
     redis_joins,
@@ -37,7 +39,9 @@ FAMILIES: dict[str, Callable[[str, Scale], AsyncIterator[Row]]] = {
     "sockets": sockets.measure,
     "threads": threads.measure,
     "memory": memory.measure,
+    "history": history.measure,
     "redis-sends": redis_sends.measure,
+    "redis-history": redis_history.measure,
     "redis-joins": redis_joins.measure,
     "redis-fleet": redis_fleet.measure,
     "redis-idle": redis_idle.measure,
@@ -51,7 +55,7 @@ SETS = {
     "socket-servers": ["redis-socket-servers", "redis-broadcasters", "redis-idle-sockets"],
 }
 # These need no more than one processor, and are steadier if they stay on it.
-PINNED = {"ready", "fanout", "consumers", "busy"}
+PINNED = {"ready", "fanout", "consumers", "busy", "history"}
 
 
 async def run(family: str, loop: str, scale: Scale) -> None:
