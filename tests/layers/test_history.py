@@ -572,7 +572,9 @@ class TestFaultsOfOthers:
         assert await layer.group_add(GROUP, "e", since=position) is True
         assert numbers(layer, "e") == []
 
-    async def test_socket_io_5419_a_second_break_is_complete_too(self, layer: InMemoryChannelLayer) -> None:
+    async def test_socket_io_5419_redis_streams_adapter_39_a_second_break_is_complete_too(
+        self, layer: InMemoryChannelLayer
+    ) -> None:
         """What was replayed had no position, so that the second resume began at the first one's."""
         position = send(layer, 0)
         for turn in range(1, 10):
