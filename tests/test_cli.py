@@ -101,7 +101,7 @@ async def test_demo_serves_until_it_is_told_to_stop(number: signal.Signals) -> N
 async def test_demo_once_exits_1_when_a_client_misses_the_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(headrace, "get_channel_layer", Lossy)
+    monkeypatch.setattr(headrace.layers, "InMemoryChannelLayer", Lossy)
     monkeypatch.setattr(serve, "Options", functools.partial(serve.Options, within=5))
     assert await run("demo", "--once", "--port", "0", "--clients", "2") == 1
     lines = capsys.readouterr().out.splitlines()
@@ -149,14 +149,6 @@ def forget_serving(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(sys.modules):
         if name.split(".")[0] in ("uvicorn", "websockets") or name.startswith("headrace._demo."):
             monkeypatch.delitem(sys.modules, name)
-
-
-async def test_demo_on_a_layer_that_it_cannot_use_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(headrace, "get_channel_layer", lambda: None)
-    assert await run("demo", "--once") == 2
-    assert "needs a layer of headrace as default, got None" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -103,10 +103,8 @@ def _add_demo(subcommands: Subcommands) -> None:
 
 
 def _run_demo(options: argparse.Namespace) -> int:
-    from headrace import get_channel_layer
     from headrace._demo import make_app
-    from headrace._demo.app import HISTORY
-    from headrace._layers.native import NativeChannelLayer
+    from headrace._demo.app import HISTORY, PRESENCE
     from headrace.layers import InMemoryChannelLayer
 
     try:
@@ -120,12 +118,7 @@ def _run_demo(options: argparse.Namespace) -> int:
         return _run_fleet(options.layer, options.workers or 2, chosen)
     if options.workers not in (None, 1):
         return _refuse(f"{options.workers} workers need a layer that connects them: --layer redis://localhost:6379")
-    layer: object = get_channel_layer()
-    if not isinstance(layer, NativeChannelLayer):
-        return _refuse(f"the demo needs a layer of headrace as default, got {layer!r}")
-    if type(layer) is InMemoryChannelLayer:
-        # Nobody else is on a layer of this process: one like it that keeps the last of what rooms say.
-        layer = InMemoryChannelLayer(history=HISTORY)
+    layer = InMemoryChannelLayer(history=HISTORY, presence=PRESENCE)
     try:
         return demo(make_app(layer), chosen, functools.partial(print, flush=True))
     except CannotServe as error:

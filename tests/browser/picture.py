@@ -7,6 +7,7 @@ from typing import Literal
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
 from headrace._demo import make_app
+from headrace._demo.app import PRESENCE
 from headrace._demo.serve import bind, serving
 from headrace.layers import InMemoryChannelLayer
 
@@ -60,7 +61,7 @@ async def main() -> None:
         browser = await driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             with bind("127.0.0.1", 0) as listener:
-                async with serving(make_app(InMemoryChannelLayer()), listener):
+                async with serving(make_app(InMemoryChannelLayer(presence=PRESENCE)), listener):
                     await take(browser, f"http://127.0.0.1:{listener.getsockname()[1]}/", scheme)
         await browser.close()
 

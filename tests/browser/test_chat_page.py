@@ -8,6 +8,7 @@ from tests.browser.axe import DESKTOP, PHONE
 from tests.browser.window import open_window
 
 from headrace._demo import make_app
+from headrace._demo.app import PRESENCE
 from headrace._demo.serve import bind, serving
 from headrace.layers import InMemoryChannelLayer
 
@@ -15,7 +16,7 @@ from headrace.layers import InMemoryChannelLayer
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     with bind("127.0.0.1", 0) as listener:
-        async with serving(make_app(InMemoryChannelLayer()), listener):
+        async with serving(make_app(InMemoryChannelLayer(presence=PRESENCE)), listener):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
 
@@ -57,6 +58,7 @@ async def test_a_third_window_in_another_room_sees_nothing_of_it(
     await ada.join("Ada", "red")
     await grace.join("Grace", "red")
     await mary.join("Mary", "blue")
+    await ada.counts("2 members")
     await ada.say("for red")
     for window in (ada, grace):
         await window.shows("for red")
@@ -139,8 +141,8 @@ async def test_the_counters_are_live(browser: Browser, url: str) -> None:
     await expect(ada.page.locator("#counter-memberships")).to_have_text("1")
     for number in range(5):
         await ada.say(str(number))
-    # The answer to the join is the sixth: it comes through the layer too.
-    await expect(ada.page.locator("#counter-delivered")).to_have_text("6")
+    # The answer to the join, and that Ada is there, come through the layer too.
+    await expect(ada.page.locator("#counter-delivered")).to_have_text("7")
     await expect(ada.page.locator("#peak")).not_to_have_text("peak 0")
     assert ada.failures == []
 
@@ -165,7 +167,7 @@ async def test_a_refused_name_is_explained_and_can_be_put_right(browser: Browser
 async def test_a_window_finds_a_server_that_comes_back(browser: Browser) -> None:
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        async with serving(make_app(InMemoryChannelLayer()), listener):
+        async with serving(make_app(InMemoryChannelLayer(presence=PRESENCE)), listener):
             ada = await open_window(browser, f"http://127.0.0.1:{port}/", PHONE)
             await ada.join("Ada", "lobby")
             await ada.say("before")
@@ -174,7 +176,7 @@ async def test_a_window_finds_a_server_that_comes_back(browser: Browser) -> None
     await expect(ada.page.get_by_role("button", name="Send")).to_be_disabled()
     await ada.fits()
     with bind("127.0.0.1", port) as listener:
-        async with serving(make_app(InMemoryChannelLayer()), listener):
+        async with serving(make_app(InMemoryChannelLayer(presence=PRESENCE)), listener):
             await ada.is_connected("Connected")
             await ada.shows("Connected again")
             await ada.counts("1 member")

@@ -112,7 +112,6 @@ RANKS = [
         "headrace._demo.board",
         "headrace._demo.clients",
         "headrace._demo.load",
-        "headrace._demo.roster",
         "headrace._demo.server",
     ],
     ["headrace._demo.frames"],

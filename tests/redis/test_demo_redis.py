@@ -22,11 +22,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from headrace import _cli as cli
 from headrace._demo.clients import fleet_check
-from headrace._demo.roster import Roster, Visitor
-from headrace.layers import RedisChannelLayer
 
 SECRET = "s3cr3t-and-longer"
-MakeLayer = Callable[..., RedisChannelLayer]
 
 
 @contextlib.asynccontextmanager
@@ -272,34 +269,6 @@ class TestWhatCannotBegin:
         err = capsys.readouterr().err
         assert complaint in err
         assert SECRET not in err
-
-
-async def test_the_roster_lists_visitors_of_all_processes(make_layer: MakeLayer) -> None:
-    # Two layers on one prefix are as two processes.
-    here, there = Roster(make_layer()), Roster(make_layer())
-    ada, bob = Visitor("1", "Ada"), Visitor("2", "B\u00f6b / \U0001f30a")
-    await here.enter("room", ada, "unused")
-    await there.enter("room", bob, "unused")
-    # Again, as it is done to renew it.
-    await there.enter("room", bob, "unused")
-    await until(lambda: here.count("room") == there.count("room") == 2)
-    assert here.people("room") == [{"id": "1", "name": "Ada"}, {"id": "2", "name": "B\u00f6b / \U0001f30a"}]
-    await here.leave("room", ada, "unused")
-    await until(lambda: here.count("room") == there.count("room") == 1)
-
-
-async def test_of_a_long_name_the_roster_has_the_beginning(make_layer: MakeLayer) -> None:
-    roster = Roster(make_layer())
-    await roster.enter("room", Visitor("0123456789abcdef", "\U0001f30a" * 40), "unused")
-    await until(lambda: roster.count("room") == 1)
-    assert roster.people("room") == [{"id": "0123456789abcdef", "name": "\U0001f30a" * 12 + "\N{HORIZONTAL ELLIPSIS}"}]
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait while the loop runs, which news of other processes need."""
-    async with asyncio.timeout(SECONDS):
-        while not is_so():
-            await asyncio.sleep(0.002)
 
 
 async def until_async(is_so: Callable[[], Awaitable[bool]]) -> None:

@@ -7,6 +7,7 @@ A frame that makes no sense is answered with an `error` frame and the socket sta
 What a room says reaches each member in order, between its `joined` and its `left`.
 A socket that reads slowly holds up nobody: its own mailbox fills, further messages for it are
 dropped and counted (`dropped_full`), and the sender's `sent` frame says how many were.
+Who is in a room is the layer's presence: a page gets the whole list, and from then on what has changed.
 Where the layer keeps a history of rooms, as that of the command does, who comes gets the last of what was said first,
 and who comes again all that was said meanwhile, or is told that it is not known any more.
 """
@@ -14,12 +15,9 @@ and who comes again all that was said meanwhile, or is told that it is not known
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import secrets
 import time
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any, ClassVar
@@ -30,12 +28,10 @@ from headrace import (
     ChannelFull,
     LayerUnavailable,
     ProtocolTypeRouter,
-    SendReport,
     URLRouter,
     channel_layers,
     consumer_stats,
     encode_once,
-    get_channel_layer,
     path,
 )
 from headrace._demo.board import Board
@@ -46,21 +42,23 @@ from headrace._demo.frames import (
     Say,
     StartLoad,
     StopLoad,
-    Who,
     group_name,
     parse,
+    visitor_id,
     with_position,
 )
 from headrace._demo.load import SECONDS, Busy, LayerName, Load, Loads
-from headrace._demo.roster import Layer, Roster, Visitor
+from headrace.layers import InMemoryChannelLayer, RedisChannelLayer
 from headrace.security.websocket import WebsocketDenier
-from headrace.typing import AnyChannelLayer, Application, Message, Receive, Scope, Send
+from headrace.typing import Application, Message, Receive, Scope, Send
 
 ALIAS = "demo"
 """The alias of the demo's layer, so that `make_app` can be given any. Without one, consumers use the default layer."""
 
-HISTORY = {"demo.room." + "?" * 64: {"size": 100, "ttl": 3600}}
+HISTORY = {"demo.room.*": {"size": 100, "ttl": 3600}}
 """The setting of a layer that keeps the last of what each room says."""
+PRESENCE = {"demo.room.*": {"interval": 0.1, "linger": 3, "max": 100}}
+"""The setting of a layer that tells each room who is there. Whoever leaves may return for `linger` seconds, unseen."""
 
 TRY_AGAIN_LATER = 1013
 # Frames that somebody who comes for the first time gets of a room.
@@ -77,26 +75,20 @@ _PAGE_POLICY = (
 
 
 def make_app(
-    layer: AnyChannelLayer | None = None, board: Board | None = None, *, load_seconds: float = SECONDS
+    layer: InMemoryChannelLayer | RedisChannelLayer, board: Board | None = None, *, load_seconds: float = SECONDS
 ) -> Application:
     """Return the demo as an ASGI application.
 
     It serves the page at `/`, the counters at `/stats` and the chat at `/ws`.
 
     Args:
-        layer: A layer of headrace, or None for the default one; with ``history=HISTORY`` rooms have one. It takes the
-            place of the one that an earlier call was given: a process has one demo.
+        layer: A layer with ``presence=PRESENCE``; with ``history=HISTORY`` rooms have one. It takes the place of the
+            one that an earlier call was given: a process has one demo.
         board: The counters of all workers, or None where there is this one alone.
         load_seconds: How long a load lasts that nobody ends.
-
-    Raises:
-        TypeError: It is no layer of headrace, and the chat counts members and drops.
     """
-    layer = get_channel_layer() if layer is None else layer
-    if not isinstance(layer, Layer):
-        raise TypeError(f"the demo needs a layer of headrace, got {layer!r}")
     channel_layers.set(ALIAS, layer)
-    place = Place(Roster(layer), board or Board(layer), Loads(layer), load_seconds)
+    place = Place(board or Board(layer), Loads(layer), load_seconds)
     return ProtocolTypeRouter(
         {
             "http": URLRouter([path("", PageConsumer), path("stats", StatsConsumer.as_asgi(place=place))]),
@@ -125,7 +117,6 @@ def _of_this_site(application: Application) -> Application:
 class Place:
     """What the connections of a process share."""
 
-    roster: Roster
     board: Board
     loads: Loads
     load_seconds: float
@@ -133,25 +124,26 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One stay in a room: the room's name, its group, and who is there."""
+    """One stay in a room: the room's name, its group, and whom the others see there."""
 
     room: str
     group: str
-    member: Visitor
+    id: str
+    name: str
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
     """One browser in the chat."""
 
     channel_layer_alias = ALIAS
+    # It is listed in its room, and told who else is.
+    presence = True
     # A page that has lost its connection says where it was, and gets what it has missed.
     resume = True
     # What waits for a slow socket is at most this many frames. The one too many is refused: then its sender is told,
     # while with "drop_old" somebody's message would be lost after its sender had read that it was delivered.
     max_backlog = 100
     overflow = "drop_new"
-    # A membership lasts a day unless it is renewed, and who listens may be silent for longer.
-    idle_timeout = 3600
     # Far more than somebody types, and than the demo's own check sends.
     rate_limit = "50/s"
 
@@ -187,11 +179,22 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 raise BadFrame("join a room first")
             case Say() as say, Visit() as visit:
                 await self._say(visit, say)
-            case Who(), Visit() as visit:
-                await self.send(encode_once({"type": "people", "people": self._roster.people(visit.group)}))
             case Leave(), Visit() as visit:
-                await self._depart(visit)
-                await self._tell("left", room=visit.room)
+                await self._leave(visit)
+
+    def presence_key(self) -> str | None:
+        """Return who this is: the same before and after a lost connection, so that nobody sees it go."""
+        return None if self.visit is None else self.visit.id
+
+    def presence_meta(self) -> dict[str, str] | None:
+        """Return what the others see."""
+        return None if self.visit is None else {"name": self.visit.name}
+
+    async def presence_diff(self, event: Message) -> None:
+        """Pass on who is in the room."""
+        if self.visit is not None and self.visit.group == event["group"]:
+            told = {key: event[key] for key in ("scope", "joins", "online", "offline", "count")}
+            await self.send(encode_once({"type": "presence", **told}))
 
     async def chat_frame(self, event: Message) -> None:
         """Pass on what a room says, which is encoded already, with where the page is when it has that."""
@@ -202,20 +205,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self.send(encode_once({"type": "resumed", "complete": complete}))
 
     async def disconnect(self, code: int) -> None:
-        """Leave the room and end the load, whatever ended the connection."""
+        """End the load, whatever ended the connection; the room is left by itself."""
         if self.load is not None:
             self.load.stop()
         if self.telling is not None:
             self.telling.cancel()
-        if self.visit is not None:
-            # A membership that cannot be ended now ends by itself.
-            with contextlib.suppress(LayerUnavailable):
-                await self._depart(self.visit)
-
-    async def on_idle(self) -> None:
-        """Stay in the room without a word."""
-        if self.visit is not None:
-            await self._stay(self.visit)
 
     async def on_error(self, exc: Exception, message: Message) -> None:
         """Answer a frame that was refused or could not be sent, and go on; any other error ends the connection."""
@@ -227,42 +221,34 @@ class ChatConsumer(AsyncWebsocketConsumer):
         else:
             await super().on_error(exc, message)
 
-    @property
-    def _roster(self) -> Roster:
-        return self.place.roster
-
     async def _join(self, frame: Join) -> None:
-        group = group_name(frame.room)
-        visit = Visit(frame.room, group, Visitor(secrets.token_hex(8), frame.name))
-        members = self._roster.count(group) + 1
-        people = self._roster.people(group)
-        has_history = await self.channel_layer.group_position(group) is not None
-        about = {"room": visit.room, "members": members, "people": people, "history": has_history}
-        await self._tell("joined", **about, **asdict(visit.member))
-        await self._stay(visit, _NEWEST if has_history else 0)
+        visit = Visit(frame.room, group_name(frame.room), visitor_id(frame.secret), frame.name)
+        has_history = await self.channel_layer.group_position(visit.group) is not None
+        await self._tell("joined", room=visit.room, id=visit.id, name=visit.name, history=has_history)
+        try:
+            await self.join_group(visit.group, newest=_NEWEST if has_history else 0)
+        except LayerUnavailable as error:
+            await self._tell("left", room=visit.room)
+            await self._tell("error", error=str(error))
+            return
+        self.visit = visit
         if has_history:
             # What comes before it was said before.
             await self._tell("caught_up")
-        await self._publish(visit, "member", exclude=self.channel_name, event="joined")
-
-    async def _stay(self, visit: Visit, newest: int = 0) -> None:
-        """Enter a room, or renew the membership."""
-        self.visit = visit
-        await self._roster.enter(visit.group, visit.member, self.channel_name)
-        await self.join_group(visit.group, newest=newest)
 
     async def _say(self, visit: Visit, frame: Say) -> None:
-        await self._stay(visit)
-        report = await self._publish(visit, "message", text=frame.text, ref=frame.ref)
+        """Send what somebody says to every member; who is too slow misses it, and the speaker is told how many did."""
+        said = {"at": int(time.time() * 1000), "id": visit.id, "name": visit.name, "text": frame.text, "ref": frame.ref}
+        text = encode_once({"type": "message", **said})
+        report = await self.channel_layer.group_send(visit.group, {"type": "chat.frame", "text": text})
         dropped = report.dropped_full + report.dropped_other
         sent = {"type": "sent", "ref": frame.ref, "delivered": report.delivered_here, "dropped": dropped}
         await self.send(encode_once(sent))
 
-    async def _depart(self, visit: Visit) -> None:
+    async def _leave(self, visit: Visit) -> None:
         self.visit = None
-        await self._roster.leave(visit.group, visit.member, self.channel_name)
         await self.channel_layer.group_discard(visit.group, self.channel_name)
-        await self._publish(visit, "member", event="left")
+        await self._tell("left", room=visit.room)
 
     async def _start_load(self, members: int, layer: LayerName) -> None:
         """Begin a load, in the place of the one that this browser has begun before."""
@@ -302,18 +288,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
             before, told = now, True
         self.load = None
         await self.send(encode_once({"type": "unloaded", "error": load.error}))
-
-    async def _publish(
-        self, visit: Visit, kind: str, *, exclude: str | Collection[str] = (), **fields: object
-    ) -> SendReport:
-        """Send a frame to every member of a room; who is too slow misses it, and the report says so.
-
-        It carries the member count, so that whoever missed a `member` frame is put right by the next frame of any kind.
-        """
-        at = int(time.time() * 1000)
-        members = self._roster.count(visit.group)
-        text = encode_once({"type": kind, "at": at, "members": members, **asdict(visit.member), **fields})
-        return await self.channel_layer.group_send(visit.group, {"type": "chat.frame", "text": text}, exclude=exclude)
 
     async def _tell(self, kind: str, **fields: object) -> None:
         """Send a frame to this socket through its own channel: behind what a room has said, before what the next says.

@@ -160,8 +160,8 @@ async def _broadcast(urls: Sequence[str], clients: int, latencies: Latencies, th
         for number in range(1, clients + 1):
             members.append(_Member(number, await _open(urls[(number - 1) % len(urls)])))
             await members[-1].join(room)
-        # By now a member's mailbox has run empty: announcements come before the message.
-        await _all(member.meets(clients - member.number) for member in members)
+        # By now a member's mailbox has run empty: who is there comes before the message.
+        await _all(member.sees(clients) for member in members)
         for speaker in members[: len(urls)]:
             ref = secrets.token_hex(8)
             started = time.perf_counter()
@@ -169,9 +169,6 @@ async def _broadcast(urls: Sequence[str], clients: int, latencies: Latencies, th
             await _all(_delivery(speaker, member, ref, started, latencies) for member in members)
         if then is not None:
             await then(members)
-        # One by one: who leaves is announced to those who stay, and is not to be left unread by them.
-        for member in members:
-            await member.close()
     finally:
         await _all(member.close() for member in members)
 
@@ -207,8 +204,8 @@ class _Member:
     def __init__(self, number: int, socket: ClientConnection) -> None:
         self.number = number
         self._socket = socket
-        # How many have joined after it.
-        self._met = 0
+        # How many are in the room.
+        self._present = 0
         # What it was told of the messages that it sent: taken, by their `ref`, or an error.
         self._taken: set[str] = set()
         self._errors = 0
@@ -219,9 +216,9 @@ class _Member:
         await self.send({"type": "join", "room": room, "name": f"client {self.number}"})
         await self._until(lambda frame: frame.get("type") == "joined")
 
-    async def meets(self, others: int) -> None:
-        """Wait until the server told this client of that many who joined after it, which it does once they are in."""
-        while self._met < others:
+    async def sees(self, count: int) -> None:
+        """Wait until the server tells this client that so many are in the room."""
+        while self._present != count:
             await self._frame()
 
     async def gets(self, ref: str) -> None:
@@ -251,8 +248,8 @@ class _Member:
     async def _frame(self) -> dict[str, Any]:
         frame: dict[str, Any] = json.loads(await self._socket.recv())
         match frame:
-            case {"type": "member", "event": "joined"}:
-                self._met += 1
+            case {"type": "presence", "count": int(count)}:
+                self._present = count
             case {"type": "message", "ref": str(ref)}:
                 self._heard.add(ref)
             case {"type": "sent", "ref": str(ref)}:

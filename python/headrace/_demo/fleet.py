@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from headrace import LayerUnavailable
-from headrace._demo.app import HISTORY, make_app
+from headrace._demo.app import HISTORY, PRESENCE, make_app
 from headrace._demo.board import Board
 from headrace._demo.clients import Print, fleet_check
 from headrace._demo.serve import SHUTDOWN_SECONDS, CannotServe, Options, address, bind, serving, until_signalled
@@ -29,8 +29,6 @@ from headrace._layers.hosts import parse_hosts
 from headrace.layers import RedisChannelLayer
 
 PREFIX = "headrace-demo"
-# Twice as long as a visitor goes without renewing it: what a worker that was killed leaves is gone by then.
-GROUP_EXPIRY = 7200
 # How old the counters of another worker may be.
 POST_SECONDS = 0.5
 
@@ -130,7 +128,7 @@ def serve_worker(
 async def _serve(
     parent: Connection, url: str, listeners: tuple[socket.socket, ...], number: int, cells: MutableSequence[float]
 ) -> None:
-    layer = RedisChannelLayer(hosts=[url], prefix=PREFIX, group_expiry=GROUP_EXPIRY, history=HISTORY)
+    layer = RedisChannelLayer(hosts=[url], prefix=PREFIX, history=HISTORY, presence=PRESENCE)
     # Where the parent has gone, or given up, nobody is left to be told.
     with contextlib.suppress(EOFError, OSError):
         try:

@@ -3,15 +3,16 @@
 Pure functions of their input: no socket, no layer.
 Every frame is one JSON object in a text frame, told apart by `type`.
 
-From the browser: `join` (room, name), `say` (text, optional ref), `who`, `leave`, `load` (members, layer), `unload`.
-To the browser: `hello`, `joined`, `message`, `member`, `people`, `sent`, `left`, `load`, `unloaded`, `error`; and
-`resumed` and `caught_up`, where rooms have a history. What comes from a room has the `position` of the browser then.
+From the browser: `join` (room, name, optional secret), `say` (text, optional ref), `leave`, `load` (members, layer),
+`unload`. To the browser: `hello`, `joined`, `presence`, `message`, `sent`, `left`, `load`, `unloaded`, `error`; and
+`resumed` and `caught_up`, where rooms have a history. What is said in a room has the `position` of the browser then.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ MAX_NAME = 40
 MAX_ROOM = 60
 MAX_TEXT = 2000
 MAX_REF = 64
+MAX_SECRET = 64
 
 
 class BadFrame(ValueError):
@@ -30,10 +32,11 @@ class BadFrame(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Enter `room` under `name`."""
+    """Enter `room` under `name`; who comes again with the same `secret` is the same visitor."""
 
     room: str
     name: str
+    secret: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,6 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
-    """List who is in the room."""
-
-
-@dataclass(frozen=True, slots=True)
 class StartLoad:
     """Simulate `members` on a layer, in the place of a load of this browser's that may be running."""
 
@@ -67,7 +65,7 @@ class StopLoad:
     """End the load."""
 
 
-Frame = Join | Say | Who | Leave | StartLoad | StopLoad
+Frame = Join | Say | Leave | StartLoad | StopLoad
 
 
 def parse(text: str | None) -> Frame:
@@ -79,18 +77,18 @@ def parse(text: str | None) -> Frame:
     content = _decode(text)
     kind = content.get("type")
     if kind == "join":
-        return Join(_tidy(content, "room", MAX_ROOM), _tidy(content, "name", MAX_NAME))
+        room, name = _tidy(content, "room", MAX_ROOM), _tidy(content, "name", MAX_NAME)
+        return Join(room, name, _optional(content, "secret", MAX_SECRET))
     if kind == "say":
-        ref = _field(content, "ref", MAX_REF) if content.get("ref") is not None else None
-        return Say(_field(content, "text", MAX_TEXT), ref)
+        return Say(_field(content, "text", MAX_TEXT), _optional(content, "ref", MAX_REF))
     if kind == "load":
         return StartLoad(_members(content), _layer(content))
     if isinstance(kind, str) and kind in _BARE:
         return _BARE[kind]
-    raise BadFrame(f"type must be join, say, who, leave, load or unload, got {_shown(kind)}")
+    raise BadFrame(f"type must be join, say, leave, load or unload, got {_shown(kind)}")
 
 
-_BARE: dict[str, Who | Leave | StopLoad] = {"who": Who(), "leave": Leave(), "unload": StopLoad()}
+_BARE: dict[str, Leave | StopLoad] = {"leave": Leave(), "unload": StopLoad()}
 
 
 def _members(content: dict[str, Any]) -> int:
@@ -116,6 +114,11 @@ def group_name(room: str) -> str:
     """
     digest = hashlib.sha256(room.encode()).hexdigest()
     return f"demo.room.{digest}"
+
+
+def visitor_id(secret: str | None) -> str:
+    """Return the id that others see: a digest, so that nobody can come as somebody else; a new one without a secret."""
+    return secrets.token_hex(8) if secret is None else hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
 def with_position(text: str, position: str | None) -> str:
@@ -146,6 +149,10 @@ def _field(content: dict[str, Any], key: str, longest: int) -> str:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise BadFrame(f"{key} must be valid Unicode text, got an unpaired surrogate")
     return value
+
+
+def _optional(content: dict[str, Any], key: str, longest: int) -> str | None:
+    return None if content.get(key) is None else _field(content, key, longest)
 
 
 def _tidy(content: dict[str, Any], key: str, longest: int) -> str:
