@@ -131,6 +131,25 @@ async def test_who_logs_out_is_back_at_the_login(browser: Browser, url: str) -> 
     assert ada.failures == []
 
 
+async def test_who_logs_out_in_one_page_is_back_at_the_login_in_all(browser: Browser, url: str) -> None:
+    ada = await open_counter(browser, url, "ada")
+    others = [Window(await ada.page.context.new_page()) for _ in range(2)]
+    for window in others:
+        await window.page.goto(url)
+        await window.is_connected()
+    grace = await open_counter(browser, url, "grace")
+    await grace.page.evaluate("socket.addEventListener('close', () => { document.title = 'closed'; })")
+    await ada.press("Log out")
+    for window in others:
+        await expect(window.page).to_have_url(f"{url}login/?next=/")
+        assert window.failures == []
+    # Of another user nothing has ended.
+    await grace.press("Add one")
+    await grace.shows("1", "You changed it last")
+    assert await grace.page.title() == "Counter"
+    assert ada.failures == grace.failures == []
+
+
 async def test_the_counter_works_by_keyboard(browser: Browser, url: str) -> None:
     ada = await open_window(browser, url)
     # The browser focuses the first field after the page has loaded; keys that are pressed before are lost.
