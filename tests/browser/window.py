@@ -1,5 +1,8 @@
 """A window of the demo's page."""
 
+import json
+from typing import Any
+
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from .axe import DESKTOP
@@ -12,6 +15,12 @@ class Window:
         self.page = page
         self.failures: list[str] = []
         page.on("pageerror", lambda error: self.failures.append(str(error)))
+        # All frames that the server has sent it, over each of its connections.
+        self.told: list[dict[str, Any]] = []
+        page.on("websocket", lambda socket: socket.on("framereceived", self._hear))
+
+    def _hear(self, text: str | bytes) -> None:
+        self.told.append(json.loads(text))
 
     async def join(self, name: str, room: str) -> None:
         await self.page.get_by_label("Your name").fill(name)

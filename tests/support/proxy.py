@@ -7,6 +7,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from threading import Thread
 from types import TracebackType
 from typing import Self
@@ -159,6 +160,10 @@ class Proxy:
         """Give how many bytes were passed on to clients, at least those that they have."""
         self._order(self._nothing)
         return self._to_client
+
+    def lead_to(self, port: int) -> None:
+        """Lead those who connect from now on to another server, as a load balancer does."""
+        self._order(partial(setattr, self, "_target", port))
 
     def cut(self) -> None:
         """Reset every connection; new ones are welcome."""
