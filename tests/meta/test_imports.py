@@ -39,6 +39,7 @@ RANKS = [
         *("headrace._websocket.presence", "headrace._websocket.read_ahead", "headrace._websocket.resume"),
     ],
     ["headrace._websocket.expiry", "headrace._websocket.grace"],
+    ["headrace._websocket.ending"],
     [
         *(
             "headrace._layers.close_message",
@@ -66,6 +67,9 @@ RANKS = [
     ["headrace._dispatch.incoming", "headrace._dispatch.threads"],
     ["headrace._dispatch.ending"],
     ["headrace._dispatch.session"],
+    ["headrace._dispatch.closing"],
+    ["headrace._dispatch.handling"],
+    ["headrace._dispatch.delivery"],
     ["headrace._dispatch.dispatcher"],
     ["headrace._dispatch.resuming"],
     ["headrace._dispatch.present"],

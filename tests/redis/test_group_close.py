@@ -97,7 +97,7 @@ async def test_a_process_that_is_excluded_in_part_keeps_the_excluded(layers: Any
 
 
 async def test_another_process_closes_who_does_not_come_to_it(layers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace._dispatch.dispatcher.END_SECONDS", 0.1)
+    monkeypatch.setattr("headrace._websocket.ending.END_SECONDS", 0.1)
     _, other = layers
 
     class Busy(Member):

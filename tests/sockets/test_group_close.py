@@ -76,7 +76,7 @@ async def test_what_cannot_be_sent_is_refused(memory: InMemoryChannelLayer) -> N
 async def test_a_client_that_does_not_read_delays_it_for_a_time_and_is_not_listened_to_meanwhile(
     client: Client, memory: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.connection.END_SECONDS", 1)
+    monkeypatch.setattr("headrace._websocket.ending.END_SECONDS", 1)
     monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.1)
     server = await client.connects(Subscribed, layer=memory)
     client.says("first")
@@ -101,7 +101,7 @@ async def test_a_client_that_does_not_read_delays_it_for_a_time_and_is_not_liste
 async def test_a_close_that_came_before_its_broadcasts_were_delivered_is_noticed(
     client: Client, memory: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.connection.END_SECONDS", 0.1)
+    monkeypatch.setattr("headrace._websocket.ending.END_SECONDS", 0.1)
 
     class Early(Subscribed):
         async def authorize(self) -> bool:

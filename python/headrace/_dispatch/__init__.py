@@ -2,7 +2,6 @@
 
 from headrace._dispatch.counters import ConsumerStats, Counters
 from headrace._dispatch.dispatcher import Dispatcher
-from headrace._dispatch.ending import END_SECONDS, Ending, Expired
 from headrace._dispatch.failures import log_failure
 from headrace._dispatch.handlers import Handlers, get_handler_name
 from headrace._dispatch.incoming import Incoming, receives_natively
@@ -29,13 +28,10 @@ from headrace._dispatch.threads import (
 )
 
 __all__ = [
-    "END_SECONDS",
     "GRACE_SECONDS",
     "ConsumerStats",
     "Counters",
     "Dispatcher",
-    "Ending",
-    "Expired",
     "Handlers",
     "Incoming",
     "PresentDispatcher",

@@ -23,6 +23,7 @@ from headrace._dispatch.settings import setting
 from headrace._layers.mailbox import set_limits
 from headrace._layers.native import NativeChannelLayer
 from headrace._websocket.closing import CLOSE_TIMEOUT
+from headrace._websocket.ending import Ending
 from headrace._websocket.rate import Rate, RateExceeded, TokenBucket
 from headrace._websocket.read_ahead import READ_AHEAD, READ_AHEAD_BYTES, is_full
 from headrace.exceptions import ChannelEmpty, InvalidChannelLayerError, LayerClosed, StopConsumer
@@ -67,7 +68,7 @@ class _Dispatcher(Protocol):
     def gone(self, message: Message) -> None: ...
     def lost(self) -> None: ...
     def overrun(self) -> None: ...
-    def end(self, ending: Any, seconds: float | None) -> None: ...
+    def end(self, ending: Ending) -> None: ...
 
 
 class Incoming:
@@ -141,12 +142,6 @@ class Incoming:
             with suppress(LayerClosed):  # which the first wait raises
                 self.inbox.watch_close(alarm)
 
-    def take_close(self) -> Message | None:
-        """Take what ``group_close`` tells, past what came before it, if it waits in the mailbox."""
-        with suppress(LayerClosed):
-            return self.inbox.take_close()
-        return None
-
     def lanes(self) -> Iterator[list[Event]]:
         """Name the lane of each message that goes before the next one of the inbox; the caller takes it.
 
@@ -197,10 +192,10 @@ class Incoming:
         self.client.append(event)
         self.inbox.call_away()
 
-    def end(self, ending: Any, seconds: float | None) -> None:
+    def end(self, ending: Ending) -> None:
         """Have the consumer end for a reason; see ``Dispatcher.end``. To be called in its loop."""
         if self._dispatcher is not None:
-            self._dispatcher.end(ending, seconds)
+            self._dispatcher.end(ending)
 
     def failure(self) -> Failure | None:
         """Return what the client could not be read for, if that still waits."""
@@ -316,6 +311,11 @@ class Incoming:
         for layer, _, inbox in self._others:
             if isinstance(layer, NativeChannelLayer) and inbox is not None:
                 self._close_channel(layer, inbox)
+
+    async def leave(self) -> None:
+        """Listen to nobody any more: nobody is to send to the consumer, however long its close takes."""
+        self.leave_layer()
+        await self.close()
 
     async def close(self) -> None:
         """Stop reading."""

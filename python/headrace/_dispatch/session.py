@@ -24,7 +24,7 @@ from headrace._dispatch.settings import (
     setting,
 )
 from headrace._dispatch.threads import call_in_thread, uses_pool
-from headrace._websocket.closing import send_close
+from headrace._websocket.closing import send_close, tell_closed
 from headrace._websocket.codes import POLICY_VIOLATION, TRY_AGAIN_LATER
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.rate import Rate
@@ -218,12 +218,9 @@ class Session:
 
     async def close_in_place(self, consumer: Any, code: int, reason: str = "") -> None:
         """Close the connection in the place of the consumer, if it is a WebSocket."""
-        if consumer.scope.get("type") != "websocket":
-            return
-        more = {"reason": reason} if reason else {}
-        if not await self.close_now({"type": "websocket.close", "code": code, **more}):
-            # Daphne sends no code but 1000 and those from 3000 on.
-            await self.close_now({"type": "websocket.close"})
+        if consumer.scope.get("type") == "websocket":
+            self.closed = True
+            await tell_closed(self.asgi_send, code, reason)
 
     async def close_now(self, message: Message) -> bool:
         """Close, even if the client does not read what it was sent before; tell whether the server took it."""

@@ -27,7 +27,7 @@ from headrace._drain import has_ended, is_draining, lives
 from headrace._frames.extension import frames_of
 from headrace._layers.close_message import CLOSE_TYPE, check_code, code_and_reason
 from headrace._sockets.backend import Backend
-from headrace._sockets.ending import END_SECONDS, ask_expiry, begin_expiry, cut_off, end_for
+from headrace._sockets.ending import ask_expiry, begin_expiry, cut_off, end_for
 from headrace._sockets.hooks import Hooks, Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.incoming import Incoming
@@ -43,10 +43,10 @@ from headrace._websocket.codes import (
     NO_STATUS,
     NOT_LOGGED_IN,
     POLICY_VIOLATION,
-    SERVICE_RESTART,
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
 )
+from headrace._websocket.ending import DRAINED, limit_close
 from headrace._websocket.expiry import of_instance
 from headrace._websocket.handshake import refuse_handshake
 from headrace._websocket.lane import Unfinished, deliver, stand_in
@@ -397,7 +397,7 @@ class Connection:
     def begin_drain(self) -> None:
         """Call ``on_drain``; one that is being let in is refused instead."""
         if self.is_open() and not self.outgoing.in_handshake:
-            end_for(self, "on_drain", SERVICE_RESTART)
+            end_for(self, DRAINED)
 
     async def settled(self) -> None:
         """Wait until what its client sent and what was broadcast to it before have been handled."""
@@ -415,9 +415,9 @@ class Connection:
 
     def cut_off_drain(self, seconds: float) -> None:
         """End it, although its hooks have not: cancel the one that is at work."""
-        cut_off(self, "on_drain", seconds)
+        cut_off(self, DRAINED, seconds)
         if self.is_open():
-            self.outgoing.note_closed(SERVICE_RESTART)
+            self.outgoing.note_closed(DRAINED.code)
             self._begin_closing()
         self.incoming.cancel_hook()
 
@@ -587,7 +587,7 @@ class Connection:
             self.outgoing.note_closed(TRY_AGAIN_LATER)
             self._begin_closing()
 
-    def _close_by_group(self, message: dict[str, Any]) -> None:
+    def _close_by_group(self, message: Message) -> None:
         """Close, as ``group_close`` has told it; called in the loop."""
         if self.hub.phase is Phase.OPEN:
             code, reason = code_and_reason(message)
@@ -597,21 +597,15 @@ class Connection:
     def _limit_close(self) -> None:
         """Take no more of the client: what ``group_close`` has told waits behind a broadcast, and not for ever."""
         self._is_told_to_close = True
-        asyncio.get_running_loop().call_later(END_SECONDS, self._cut_off_close, END_SECONDS)
+        if self.hub.mailbox.inbox is not None:
+            limit_close(self.hub.mailbox.inbox, self.is_open, self._cut_off_close)
 
-    def _cut_off_close(self, seconds: float) -> None:
+    def _cut_off_close(self, message: Message, seconds: float) -> None:
         """Close, as ``group_close`` has told it, although not all that was broadcast before has been delivered."""
-        inbox = self.hub.mailbox.inbox
-        if inbox is None or self.hub.phase is not Phase.OPEN:
-            return
-        message = None
-        with suppress(LayerClosed):
-            message = inbox.take_close()
-        if message is not None:
-            _logger.error("%r did not come to what close_sockets() has told it in %s s; it is cut off", self, seconds)
-            self.note_stuck()
-            self._close_by_group(message)
-            self.incoming.cancel_hook()
+        _logger.error("%r did not come to what close_sockets() has told it in %s s; it is cut off", self, seconds)
+        self.note_stuck()
+        self._close_by_group(message)
+        self.incoming.cancel_hook()
 
     async def _close(self, code: int) -> None:
         """Close, unless something has ended the connection already."""

@@ -15,7 +15,7 @@ from headrace._sockets.hooks import Server
 from headrace._sockets.hub import Hub
 from headrace._sockets.payload import frame
 from headrace._sockets.turns import Turns
-from headrace._websocket.closing import send_close
+from headrace._websocket.closing import tell_closed
 from headrace._websocket.grace import GracePeriod
 from headrace._websocket.phase import Phase
 from headrace._websocket.read_ahead import size_of
@@ -134,12 +134,7 @@ class Outgoing:
 
     async def tell_closed(self, reason: str = "") -> None:
         """Tell the client that the connection is closed."""
-        message: Message = {"type": "websocket.close", "code": self.code}
-        error = await send_close(self.asgi_send, {**message, "reason": reason} if reason else message)
-        if error is not None and not isinstance(error, OSError):  # nor a timeout, which is one
-            # Daphne sends no code but 1000 and those from 3000 on.
-            error = await send_close(self.asgi_send, {"type": "websocket.close"})
-        if error is not None:
+        if (error := await tell_closed(self.asgi_send, self.code, reason)) is not None:
             _logger.debug("%r was closed before its client was told: %r", self.hub, error)
 
     async def send_frame(self, message: Message) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.typing import Message, Send
 
-__all__ = ["CLEAN_UP_TIMEOUT", "CLOSE_TIMEOUT", "despite_cancel", "send_close"]
+__all__ = ["CLEAN_UP_TIMEOUT", "CLOSE_TIMEOUT", "despite_cancel", "send_close", "tell_closed"]
 
 CLOSE_TIMEOUT = 5
 """How many seconds a client that does not read may delay its close, and a server's ``receive()`` its end."""
@@ -26,6 +26,16 @@ async def send_close(send: Send, message: Message) -> Exception | None:
     except Exception as error:  # each server has its own for a client that has gone
         return error
     return None
+
+
+async def tell_closed(send: Send, code: int | None, reason: str = "") -> Exception | None:
+    """Send a close with a code, or without one if the server refuses it; return what ``send_close`` does."""
+    message: Message = {"type": "websocket.close", "code": code}
+    error = await send_close(send, {**message, "reason": reason} if reason else message)
+    if error is None or isinstance(error, OSError):  # as a timeout is
+        return error
+    # Daphne sends no code but 1000 and those from 3000 on.
+    return await send_close(send, {"type": "websocket.close"})
 
 
 async def despite_cancel(ending: Coroutine[Any, Any, None] | asyncio.Task[None], name: str) -> None:

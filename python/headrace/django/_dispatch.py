@@ -28,7 +28,7 @@ class _Channels:
     def overrun(self) -> None:
         """Do nothing."""
 
-    def end(self, ending: Any, seconds: float | None) -> None:
+    def end(self, ending: object) -> None:
         """Do nothing: they have no such hooks."""
 
 

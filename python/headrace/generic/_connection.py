@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn, cast
 from asgiref.sync import async_to_sync
 
 from headrace._core import Forward, FrameSend
-from headrace._dispatch import END_SECONDS, Expired, Session, Shared, SyncSession, receives_natively
+from headrace._dispatch import Session, Shared, SyncSession, receives_natively
 from headrace._frames.extension import frames_of
 from headrace._layers.close_message import MAX_REASON
 from headrace._websocket.codes import (
@@ -22,6 +22,7 @@ from headrace._websocket.codes import (
     UNSUPPORTED_DATA,
     may_close_with,
 )
+from headrace._websocket.ending import Expired
 from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 from headrace._websocket.handshake import refuse_handshake
 from headrace._websocket.presence import Following, default_key
@@ -335,9 +336,9 @@ class WebsocketSession(Session):
         incoming = self.incoming
         if not self.serving or incoming is None or self.loop is None:
             return
-        expiry.watch(self.loop, lambda: incoming.end(Expired(expiry), END_SECONDS))
+        expiry.watch(self.loop, lambda: incoming.end(Expired(expiry)))
         if expiry.ask is not None:
-            incoming.end(Expired(expiry), END_SECONDS)
+            incoming.end(Expired(expiry))
 
     def end_life(self, consumer: Any) -> None:
         """Wait for no ``expires_at`` any more."""
