@@ -366,7 +366,7 @@ async def test_a_handler_of_broadcasts_that_ignores_its_cancel_does_not_keep_the
     assert server.log == ["CancelledError", 4001]
     assert "ignores its cancel" in caplog.text
     server.gate.set()
-    await until(lambda: (task := server._headrace_connection._delivering) is not None and task.done())
+    await until(lambda: (task := server._headrace_connection.closing.delivering) is not None and task.done())
 
 
 def test_the_default_is_five_seconds() -> None:

@@ -72,7 +72,7 @@ async def test_what_was_sent_before_a_close_goes_out_before_it(client: Client) -
 async def test_a_close_is_not_delayed_for_ever_by_what_was_to_be_sent_before(
     client: Client, monkeypatch: pytest.MonkeyPatch, awaited: bool
 ) -> None:
-    monkeypatch.setattr("headrace._sockets.connection.CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("headrace._sockets.closing.CLOSE_TIMEOUT", 0.01)
     monkeypatch.setattr("headrace._websocket.closing.CLOSE_TIMEOUT", 0.01)
     server = await client.connects(Noting)
     client.open.clear()

@@ -49,7 +49,7 @@ _CLUSTER_MARKS = ("cluster", "is_cluster")
 """What a host of django_sockets has to say that it is of a cluster."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Backend:
     """A layer, and what a socket server has to know of it.
 

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from headrace._sockets.closing import Closing
+from headrace._sockets.hook_calls import HookCalls
 from headrace._websocket.ending import DRAINED, END_SECONDS, Ending, Expired
 from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 
@@ -24,14 +26,12 @@ _timed: "dict[_Connection, asyncio.Task[None]]" = {}
 class _Connection(Protocol):
     """What is asked of a socket."""
 
+    calls: HookCalls
+    closing: Closing
+
     def is_open(self) -> bool: ...
     def own_loop(self) -> asyncio.AbstractEventLoop: ...
-    async def call_method(self, method: Any) -> Any: ...
-    async def call_hook(self, name: str) -> None: ...
     async def settled(self) -> None: ...
-    async def close_with(self, code: int) -> None: ...
-    def note_failure(self, hook: str) -> None: ...
-    def note_stuck(self) -> None: ...
 
 
 def begin_expiry(connection: _Connection, server: object, said: ExpiresAt | None) -> None:
@@ -83,7 +83,7 @@ def cut_off(connection: _Connection, ending: Ending, seconds: float) -> None:
 
 def _report_stuck(connection: _Connection, ending: Ending, seconds: float) -> None:
     _logger.error("%r: %s() did not end in %s s, so it is closed without it", connection, ending.hook, seconds)
-    connection.note_stuck()
+    connection.calls.errors += 1
 
 
 def _start(ending: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -98,9 +98,7 @@ async def _end(connection: _Connection, ending: Ending, seconds: float | None) -
     # Not with a timeout around it: a hook in a thread keeps its task, however it is cancelled.
     try:
         await asyncio.wait({calling}, timeout=seconds)
-        while (
-            not calling.done() and (late := ending.is_due_late(connection.call_method)) is not None and not await late
-        ):
+        while not calling.done() and (late := ending.is_due_late(connection.calls.call_method)) and not await late:
             # It has set a later time, and is at work still.
             await asyncio.wait({calling}, timeout=seconds)
     finally:
@@ -108,7 +106,7 @@ async def _end(connection: _Connection, ending: Ending, seconds: float | None) -
     if not calling.done() and seconds is not None:
         _report_stuck(connection, ending, seconds)
     if (not calling.done() or calling.result()) and connection.is_open():
-        await connection.close_with(ending.code)
+        await connection.closing.close_here(ending.code)
 
 
 async def _call(connection: _Connection, ending: Ending) -> bool:
@@ -117,12 +115,12 @@ async def _call(connection: _Connection, ending: Ending) -> bool:
     async def call(hook: str) -> None:
         if ending is DRAINED:
             await connection.settled()
-        await connection.call_hook(hook)
+        await connection.calls.call(hook)
         if ending is DRAINED:
             await connection.settled()
 
     try:
-        return await ending.run(connection.is_open, connection.call_method, call)
+        return await ending.run(connection.is_open, connection.calls.call_method, call)
     except Exception:
-        connection.note_failure(ending.hook)
+        connection.calls.note_error(ending.hook)
         return True

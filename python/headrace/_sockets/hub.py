@@ -274,6 +274,11 @@ class Hub:
         if self.phase is not Phase.OPEN:
             raise ConnectionClosed(f"{self!r} has been closed, so it cannot be subscribed to anything any more")
 
+    def is_open(self) -> bool:
+        """Tell whether the client can be sent to."""
+        self.mind_fork()
+        return self.phase is Phase.OPEN
+
     def mind_fork(self) -> None:
         """Begin anew in a child: what it inherited was in use by threads that are not there."""
         if self._process is _process:

@@ -16,6 +16,7 @@ from headrace._sockets.loop import BackgroundLoop, begun, taken
 from headrace._sockets.outgoing import Outgoing
 from headrace._websocket.closing import CLEAN_UP_TIMEOUT, CLOSE_TIMEOUT
 from headrace._websocket.phase import Phase
+from headrace._websocket.rate import TokenBucket
 from headrace._websocket.read_ahead import is_full
 from headrace.typing import Message, Receive
 
@@ -36,25 +37,32 @@ class Incoming:
         outgoing: The way to the client.
 
     Attributes:
+        outgoing: The way to the client.
+        has_begun: There is somebody to take leave of: it was accepted, or its frames come.
         task: The task that takes the messages and calls the hooks; None until it is started.
         is_called_away: That task was cancelled by us, and not by somebody else.
         code_ahead: The code of a client that is known to have gone, before its last message has been taken.
         received: Frames of the client.
         unhandled: Frames that no hook of the user's has taken.
+        bad_messages: Frames that could not be decoded.
+        bucket: What the client may still send; made with its first frame, if there is a rate.
+        dropped_over_rate: Frames over the rate.
+        closed_over_rate: 1 if the connection was closed for that.
     """
 
     __slots__ = (
-        *("_asgi_receive", "_hook_began", "_is_receiving", "_look_timer", "_outgoing", "_read_ahead"),
-        *("_reading", "_server", "code_ahead", "is_called_away", "received", "task", "unhandled"),
+        *("_asgi_receive", "_hook_began", "_is_receiving", "_look_timer", "_read_ahead", "_reading", "_server"),
+        *("bad_messages", "bucket", "closed_over_rate", "code_ahead", "dropped_over_rate", "has_begun"),
+        *("is_called_away", "outgoing", "received", "task", "unhandled"),
     )
 
     def __init__(self, server: Server, receive: Receive, outgoing: Outgoing) -> None:
         self._server = server
         self._asgi_receive = receive
-        self._outgoing = outgoing
+        self.outgoing = outgoing
         self.task: asyncio.Task[None] | None = None
         # Waiting for the client's next message, so that a close has to call it away.
-        self._is_receiving = self.is_called_away = False
+        self._is_receiving = self.is_called_away = self.has_begun = False
         # When the hook that is at work began, in the loop's time.
         self._hook_began: float | None = None
         # Looks whether a hook is at work for long; one for many hooks.
@@ -62,21 +70,22 @@ class Incoming:
         self._reading: asyncio.Task[None] | None = None
         self._read_ahead: deque[Message] | None = None
         self.code_ahead: int | None = None
-        self.received = self.unhandled = 0
+        self.bucket: TokenBucket | None = None
+        self.received = self.unhandled = self.bad_messages = self.closed_over_rate = self.dropped_over_rate = 0
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message:
         """Wait for the next message. The loop has a turn before: what the last hook started runs first."""
-        if self._outgoing.hub.phase is not Phase.OPEN:
+        if self.outgoing.hub.phase is not Phase.OPEN:
             raise StopAsyncIteration
         self._is_receiving = True
         try:
             await asyncio.sleep(0)
-            if self._outgoing.hub.sends is not None:
+            if self.outgoing.hub.sends is not None:
                 # Whoever does not read is not read from: answers would heap up here.
-                await self._outgoing.hub.sends.before()
+                await self.outgoing.hub.sends.before()
             if self._reading is not None:
                 if not self._read_ahead:
                     await asyncio.wait({self._reading})
@@ -90,7 +99,7 @@ class Incoming:
 
     async def _receive_one(self) -> Message:
         queue = getattr(self._asgi_receive, "__self__", None)
-        if isinstance(queue, asyncio.Queue) and isinstance(self._outgoing.hub.loop, BackgroundLoop):
+        if isinstance(queue, asyncio.Queue) and isinstance(self.outgoing.hub.loop, BackgroundLoop):
             message: Message = await taken(queue)
             return message
         try:
@@ -105,7 +114,7 @@ class Incoming:
         self._hook_began = loop.time()
         if self._look_timer is None:
             self._look_timer = loop.call_later(LONG, self._look)
-        if self._outgoing.grace.timer is not None:
+        if self.outgoing.grace.timer is not None:
             self._give_grace()
 
     def _look(self) -> None:
@@ -146,30 +155,30 @@ class Incoming:
 
     def _give_grace(self) -> None:
         """Let the hook that is at work, or the next one, go on for the grace period, now that the client has gone."""
-        self._outgoing.grace.end()
+        self.outgoing.grace.end()
         # A receive() of the server that ignored its cancel may come back after the end.
-        if self._outgoing.hub.phase is not Phase.ENDED:
-            self._outgoing.grace.begin(self._server.grace_period, self._expire)
+        if self.outgoing.hub.phase is not Phase.ENDED:
+            self.outgoing.grace.begin(self._server.grace_period, self._expire)
 
     def _expire(self) -> None:
         """Cancel the hook, because its client has gone and the grace period is over."""
         self.note_departure()
         # A hook in a thread may go on for long.
         self._drop_read_ahead()
-        self._outgoing.grace.expire()
+        self.outgoing.grace.expire()
         if self._hook_began is not None and self._cancel_task():
-            self._outgoing.grace.watch(self._report_stuck)
+            self.outgoing.grace.watch(self._report_stuck)
 
     def note_departure(self) -> None:
         """Take the client for gone, although its last message has not had its turn."""
-        if self._outgoing.hub.phase is Phase.OPEN:
-            self._outgoing.note_closed(self.code_ahead, owes_close=False)
+        if self.outgoing.hub.phase is Phase.OPEN:
+            self.outgoing.note_closed(self.code_ahead, owes_close=False)
 
     def _report_stuck(self) -> None:
         """Say that a hook goes on: one that ignores its cancel, or one in a thread that does not send."""
         _logger.error(
             "%r: its client has gone, and its hook did not end in %s s after its cancel",
-            self._outgoing.hub,
+            self.outgoing.hub,
             CLEAN_UP_TIMEOUT,
         )
 
@@ -204,7 +213,7 @@ class Incoming:
     async def stop(self) -> None:
         """Ask the server for no more."""
         self._hook_began = None
-        self._outgoing.grace.end()
+        self.outgoing.grace.end()
         if self._look_timer is not None:
             self._look_timer.cancel()
             self._look_timer = None
@@ -212,7 +221,7 @@ class Incoming:
             self._reading.cancel()
             _, stuck = await asyncio.wait({self._reading}, timeout=CLOSE_TIMEOUT)
             if stuck:
-                _logger.error("%r: the server's receive() does not end when it is cancelled", self._outgoing.hub)
+                _logger.error("%r: the server's receive() does not end when it is cancelled", self.outgoing.hub)
             elif not self._reading.cancelled():
                 self._reading.exception()  # is nobody's any more
         self._drop_read_ahead()

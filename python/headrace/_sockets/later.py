@@ -31,6 +31,8 @@ class Later:
         ledger: What the layer's own thread carries on.
     """
 
+    __slots__ = ("_bytes", "_failed", "_failure", "_latest", "_name", "_pending", "_told", "ledger", "lock")
+
     def __init__(self, name: str) -> None:
         self._name = name
         # Also taken by a signal handler, whose thread may have it already.

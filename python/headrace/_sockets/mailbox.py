@@ -20,10 +20,12 @@ class TopicMailbox(Mailbox):
         backlog: As for ``Mailbox``.
         overflow: As for ``Mailbox``.
         backlog_bytes: As for ``Mailbox``.
-        opened: Called when there is an inbox, by whichever thread made it.
+
+    Attributes:
+        on_open: Called when there is an inbox, by whichever thread made it.
     """
 
-    __slots__ = ("__weakref__", "_on_open")
+    __slots__ = ("__weakref__", "on_open")
 
     _layer: NativeChannelLayer
 
@@ -33,23 +35,22 @@ class TopicMailbox(Mailbox):
         backlog: int | None = None,
         overflow: Overflow = "drop_new",
         backlog_bytes: int | None = None,
-        opened: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(layer, backlog, overflow, backlog_bytes)
-        self._on_open = opened
+        self.on_open: Callable[[], object] | None = None
 
     def _name(self, group: str) -> str:
         return group_of(group)
 
     def _opened(self, inbox: Inbox) -> None:
         weakref.finalize(self, _close_forgotten, self._layer, inbox.channel, os.getpid()).atexit = False
-        if self._on_open is not None:
-            self._on_open()
+        if self.on_open is not None:
+            self.on_open()
 
     def close(self) -> bool:
         """Leave all topics and drop what waits. Never blocks; may be called again, and by any thread."""
         # The other half of a cycle.
-        self._on_open = None
+        self.on_open = None
         return super().close()
 
 

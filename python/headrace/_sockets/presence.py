@@ -6,6 +6,7 @@ The hooks run one at a time, in the order of what they are told; broadcasts are 
 import asyncio
 from typing import Any, Protocol
 
+from headrace._sockets.hook_calls import HookCalls
 from headrace._sockets.topics import group_of
 from headrace._websocket.presence import Following, PresentLayer
 
@@ -18,10 +19,10 @@ _entering: set[asyncio.Task[None]] = set()
 class _Connection(Protocol):
     """What is asked of a socket."""
 
+    calls: HookCalls
+
     def is_open(self) -> bool: ...
     def own_loop(self) -> asyncio.AbstractEventLoop: ...
-    async def call_hook(self, name: str, *arguments: Any) -> Any: ...
-    def note_failure(self, hook: str) -> None: ...
 
 
 class SocketPresence:
@@ -70,19 +71,19 @@ class SocketPresence:
         try:
             async with self._lock:
                 following = self._following = self._following or Following(self._layer, channel)
-                key = await self._connection.call_hook("presence_key")
-                meta = await self._connection.call_hook("presence_meta")
+                key = await self._connection.calls.call("presence_key")
+                meta = await self._connection.calls.call("presence_meta")
                 event = await following.enter(group, key, meta)
                 if not self._connection.is_open():
                     # It ended meanwhile, and with it what it had: nothing is to be there again.
                     await self._layer.group_discard(group, channel)
                 elif event is not None:
-                    await self._connection.call_hook("presence_diff", {**event, "topic": topic})
+                    await self._connection.calls.call("presence_diff", {**event, "topic": topic})
         except ReferenceError:
             await self._layer.group_discard(group, channel)  # nobody has the connection any more
         except Exception:
             if self._connection.is_open():
-                self._connection.note_failure("presence")
+                self._connection.calls.note_error("presence")
 
     def tells(self, message: object) -> bool:
         """Tell whether a message of the layer is one that says who is present."""
@@ -96,4 +97,4 @@ class SocketPresence:
         async with self._lock:
             told = await self._following.admit(event)
             if told is not None:
-                await self._connection.call_hook("presence_diff", {**told, "topic": topic})
+                await self._connection.calls.call("presence_diff", {**told, "topic": topic})

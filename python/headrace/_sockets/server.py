@@ -341,15 +341,15 @@ class BaseSocketServer(Broadcaster):
             TypeError: The code is no integer.
             ValueError: It is none that a WebSocket may be closed with.
         """
-        self._headrace_connection.close(code)
+        self._headrace_connection.closing.close(code)
 
     async def async_close(self, code: int = 1000) -> None:
         """Close the connection; see ``close``."""
-        await self._headrace_connection.async_close(code)
+        await self._headrace_connection.closing.async_close(code)
 
     def __kill__(self) -> None:
         """End without telling the client."""
-        self._headrace_connection.kill()
+        self._headrace_connection.closing.kill()
 
     @Replaceable
     def client_position(self) -> str | None:
