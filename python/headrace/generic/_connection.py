@@ -1,18 +1,15 @@
-"""What sync and async WebSocket consumers share: the shapes of their messages, and how a connection ends."""
+"""What headrace keeps of the connection of a WebSocket consumer, sync or async, and how that connection ends."""
 
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
-from typing import Any, ClassVar, NoReturn, cast
-
-from asgiref.sync import async_to_sync
+from typing import Any, ClassVar, cast
 
 from headrace._core import Forward, FrameSend
-from headrace._dispatch import Session, Shared, SyncSession, receives_natively
+from headrace._dispatch import Shared
 from headrace._frames.extension import frames_of
-from headrace._layers.close_message import MAX_REASON
 from headrace._websocket.codes import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
@@ -20,22 +17,15 @@ from headrace._websocket.codes import (
     SERVICE_UNAVAILABLE,
     TRY_AGAIN_LATER,
     UNSUPPORTED_DATA,
-    may_close_with,
 )
 from headrace._websocket.ending import Expired
 from headrace._websocket.expiry import ExpiresAt, Expiry, of_instance
 from headrace._websocket.handshake import refuse_handshake
-from headrace._websocket.presence import Following, default_key
-from headrace._websocket.resume import (
-    Progress,
-    Replaceable,
-    dropped_of,
-    echoed,
-    position_of_client,
-    without_position,
-)
+from headrace._websocket.presence import default_key
+from headrace._websocket.resume import Replaceable
 from headrace.consumer import AsyncConsumer
-from headrace.exceptions import InvalidChannelLayerError
+from headrace.generic._groups import GroupSession, SyncGroupSession
+from headrace.generic._messages import accept_message, close_message, forwarded_message
 from headrace.typing import Frames, Message, Receive, Send
 
 __all__ = ["BaseWebsocketConsumer", "SyncWebsocketSession", "WebsocketSession"]
@@ -48,7 +38,7 @@ DISCONNECT_TURNS = 16
 """Turns of the loop in which the last message of a client comes, after a send to it has failed."""
 
 
-class WebsocketSession(Session):
+class WebsocketSession(GroupSession):
     """What headrace keeps of a WebSocket consumer.
 
     Attributes:
@@ -56,25 +46,17 @@ class WebsocketSession(Session):
         answered: It was accepted or closed: its client does not wait for that.
         code: The code that the connection was closed with, as far as it is known.
         failure: The code to close with after a failure.
-        progress: How far the client has come, if it may go on there later.
-        echo: The subprotocol to accept with if the consumer chooses none; None for none.
         frames: Writes frames to the client, where the server offers that.
-        following: The lists of its groups, if it is present in them.
     """
 
-    __slots__ = ("accepted", "answered", "code", "echo", "failure", "following", "frames", "progress")
-
-    may_resume = True
+    __slots__ = ("accepted", "answered", "code", "failure", "frames")
 
     def __init__(self, shared: Shared[Any]) -> None:
         super().__init__(shared)
         self.accepted = self.answered = False
         self.code: int | None = None
         self.failure = INTERNAL_ERROR
-        self.progress: Progress | None = None
-        self.echo: str | None = None
         self.frames: Frames | None = None
-        self.following: Following | None = None
 
     def open(self, consumer: Any, send: Send) -> None:
         """Prepare to serve a connection, in its loop."""
@@ -90,68 +72,12 @@ class WebsocketSession(Session):
         return Forward(attend, self.frames, self.shared.fields)
 
     def accept_message(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> Message:
-        """Return what accepts the connection.
-
-        Raises:
-            TypeError: An argument is of the wrong kind.
-        """
-        if subprotocol is not None and not isinstance(subprotocol, str):
-            self._refuse("accept", "subprotocol must be a str or None", subprotocol)
-        chosen = self.echo if subprotocol is None else subprotocol
-        message: Message = {"type": "websocket.accept", "subprotocol": chosen}
-        if headers:
-            message["headers"] = pairs = list(headers) if isinstance(headers, Iterable) else [headers]
-            if isinstance(headers, Mapping) or not all(map(_is_header, pairs)):
-                self._refuse("accept", "headers must be pairs of bytes", headers)
-        return message
-
-    def send_message(self, text_data: str | None, bytes_data: bytes | str | None) -> Message:
-        """Return what sends a frame.
-
-        Raises:
-            ValueError: There is neither text nor bytes.
-            TypeError: An argument is of the wrong kind.
-        """
-        if text_data is not None:
-            if not isinstance(text_data, str):
-                self._refuse("send", "text_data must be a str (bytes go into bytes_data)", text_data)
-            return {"type": "websocket.send", "text": text_data}
-        if bytes_data is None:
-            raise ValueError("You must pass one of bytes_data or text_data")
-        if isinstance(bytes_data, str):
-            # As Channels' documentation has it.
-            return {"type": "websocket.send", "bytes": bytes_data.encode()}
-        if not isinstance(bytes_data, bytes | bytearray | memoryview):
-            self._refuse("send", "bytes_data must be bytes", bytes_data)
-        return {"type": "websocket.send", "bytes": bytes_data}
+        """Return what accepts the connection; see the function of that name."""
+        return accept_message(self.shared.name, self.echo if subprotocol is None else subprotocol, headers)
 
     def close_message(self, code: int | bool | None, reason: str | None) -> Message:
-        """Return what closes the connection.
-
-        Raises:
-            TypeError, ValueError: An argument is of the wrong kind.
-        """
-        message: Message = {"type": "websocket.close"}
-        if code is not None and code is not True:
-            if not isinstance(code, int):
-                self._refuse("close", "code must be an int", code)
-            # Before accept() it refuses the handshake, and the server makes a status of it; of 0 it makes 1000.
-            if self.accepted and not self.closed and code and not may_close_with(code):
-                raise ValueError(
-                    f"{self.shared.name}.close(): a WebSocket cannot be closed with code {code}: take 1000, or one "
-                    "of your own from 3000 to 4999"
-                )
-            message["code"] = code
-        if reason:
-            if not isinstance(reason, str):
-                self._refuse("close", "reason must be a str", reason)
-            if len(reason.encode()) > MAX_REASON:
-                raise ValueError(f"reason must have at most {MAX_REASON} bytes, got {len(reason.encode())}")
-            message["reason"] = reason
-        return message
-
-    def _refuse(self, method: str, expected: str, got: object) -> NoReturn:
-        raise TypeError(f"{self.shared.name}.{method}(): {expected}, got {got!r}")
+        """Return what closes the connection; see the function of that name."""
+        return close_message(self.shared.name, code, reason, self.accepted and not self.closed)
 
     def note_closed(self, message: Message) -> None:
         """Note that the consumer closes its connection."""
@@ -196,116 +122,6 @@ class WebsocketSession(Session):
         finally:
             closing.cancel()
             incoming.resume()
-
-    def group_layer(self, consumer: Any) -> Any:
-        """Return the channel layer of a consumer that has groups.
-
-        Raises:
-            InvalidChannelLayerError: There is none, or it has no groups.
-        """
-        layer = consumer.channel_layer
-        if layer is not None and hasattr(layer, "group_add"):
-            return layer
-        raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
-
-    async def join(self, consumer: Any) -> None:
-        """Join the groups of the class."""
-        for group in consumer.groups or ():
-            if self.progress is None:
-                await self.group_layer(consumer).group_add(group, consumer.channel_name)
-            else:
-                await self.join_group(consumer, group)
-
-    def begin_resuming(self, consumer: Any) -> None:
-        """Read where the client says that it was.
-
-        Raises:
-            InvalidChannelLayerError: The layer cannot know.
-        """
-        layer, scope = self.group_layer(consumer), consumer.scope
-        if not receives_natively(layer):
-            raise InvalidChannelLayerError(
-                f"{self.shared.name} has resume = True, which needs a channel layer of headrace, got "
-                f"{type(layer).__name__}"
-            )
-        self.progress = Progress(position_of_client(scope), partial(dropped_of, layer, consumer.channel_name))
-        self.echo = echoed(scope)
-        consumer.scope = without_position(scope)
-
-    def begin_presence(self, consumer: Any) -> None:
-        """Prepare to be present in the groups of the consumer.
-
-        Raises:
-            InvalidChannelLayerError: The layer tells nobody who is present.
-        """
-        layer = self.group_layer(consumer)
-        if not receives_natively(layer):
-            raise InvalidChannelLayerError(
-                f"{self.shared.name} has presence = True, which needs a channel layer of headrace, got "
-                f"{type(layer).__name__}"
-            )
-        if not layer._presence_types():
-            raise InvalidChannelLayerError(
-                f"{self.shared.name} has presence = True, and its channel layer has no setting 'presence': give it one "
-                "that fits the consumer's groups, such as {'room.*': {}}"
-            )
-        self.following = Following(layer, consumer.channel_name)
-
-    async def join_group(self, consumer: Any, group: str, newest: int = 0) -> None:
-        """Join a group, and be present there."""
-        await self._join_group(consumer, group, newest)
-        if self.following is not None:
-            self.following.joined(group)
-            if self.following.due and self.incoming is not None:
-                # Who waits for the next message is to enter it.
-                self.incoming.inbox.call_away()
-
-    async def _join_group(self, consumer: Any, group: str, newest: int = 0) -> None:
-        """Join a group, behind what its client has or else with its newest messages."""
-        layer, channel, progress = self.group_layer(consumer), consumer.channel_name, self.progress
-        if progress is not None:
-            progress.keep(layer.channel_groups(channel))
-            if progress.has(group):
-                # Its membership is renewed.
-                newest, progress = 0, None
-        # Before the group is joined: what it is sent from now on has either been missed too, or comes live.
-        end = None if progress is None else await layer.group_position(group)
-        if progress is None or end is None:
-            await (layer.group_add(group, channel, since=newest) if newest else layer.group_add(group, channel))
-            return
-        since = progress.said(group)
-        if newest:
-            if since is not None and not (await layer.group_history(group, since, limit=1)).complete:
-                since = None
-            if since is None and not (await layer.group_history(group, limit=1)).messages:
-                newest = 0
-        progress.joining(group, since if since is not None else None if newest else end)
-        try:
-            found = await layer.group_add(group, channel, since=newest or end if since is None else since)
-        except BaseException:
-            progress.left(group)
-            raise
-        progress.joined(group, since, end, since is not None and found)
-        if progress.due and self.incoming is not None:
-            # Who waits for the next message has something to tell.
-            self.incoming.inbox.call_away()
-
-    async def tell_resumed(self, consumer: Any, group: str, complete: bool) -> None:
-        """Call ``resumed``."""
-        await consumer.resumed(group, complete)
-
-    async def leave(self, consumer: Any, code: int) -> None:
-        """Leave the groups of the class, and call ``disconnect``."""
-        failed: Exception | None = None
-        for group in consumer.groups or ():
-            try:
-                await self.group_layer(consumer).group_discard(group, consumer.channel_name)
-            except Exception as error:
-                failed = failed or error
-        self.begin_leaving()
-        await consumer.disconnect(code)
-        if failed is not None:
-            raise failed
 
     async def excuse(self, error: Exception) -> None:
         """Go on after a send that failed because the client has gone; raise any other error again.
@@ -362,22 +178,11 @@ class WebsocketSession(Session):
         Raises:
             ValueError: It holds neither text nor bytes where it should.
         """
-        payload = message.get(self.shared.fields[message["type"]] or "text")
-        if payload.__class__ is str:
-            return self.asgi_send({"type": "websocket.send", "text": payload})
-        return self.asgi_send(self._frame_of(message))
-
-    def _frame_of(self, message: Message) -> Message:
         field = self.shared.fields[message["type"]]
         payload = message.get(field or "text")
-        if field is None and payload is None:
-            payload = message.get("bytes")
-        if isinstance(payload, str):
-            return {"type": "websocket.send", "text": payload}
-        if isinstance(payload, bytes):
-            return {"type": "websocket.send", "bytes": payload}
-        where = "'text' must be a str, or 'bytes' bytes" if field is None else f"{field!r} must be a str or bytes"
-        raise ValueError(f"{self.shared.name} forwards {message['type']!r}, in which {where}, got {message!r}")
+        if payload.__class__ is str:
+            return self.asgi_send({"type": "websocket.send", "text": payload})
+        return self.asgi_send(forwarded_message(self.shared.name, message, field))
 
     async def excuses(self, consumer: Any, error: Exception) -> bool:
         """Tell whether forwarding failed because the client has gone; count it then."""
@@ -437,47 +242,10 @@ class WebsocketSession(Session):
             await self.leave(consumer, ABNORMAL_CLOSURE if self.code is None else self.code)
 
 
-class SyncWebsocketSession(WebsocketSession, SyncSession):
+class SyncWebsocketSession(WebsocketSession, SyncGroupSession):
     """What headrace keeps of a WebSocket consumer whose methods are plain."""
 
     __slots__ = ()
-
-    def join_sync(self, consumer: Any) -> None:
-        """Join the groups of the class."""
-        for group in consumer.groups or ():
-            if self.progress is None:
-                self._in_layer(consumer, "group_add", group)
-            else:
-                self.in_loop(self.join_group, consumer, group)
-
-    async def tell_resumed(self, consumer: Any, group: str, complete: bool) -> None:
-        """Call ``resumed``."""
-        await self.in_thread(consumer.resumed, group, complete)
-
-    async def leave(self, consumer: Any, code: int) -> None:
-        """Leave the groups of the class, and call ``disconnect``."""
-        await self.in_thread(self.leave_sync, consumer, code)
-
-    def leave_sync(self, consumer: Any, code: int) -> None:
-        """Leave the groups of the class, and call ``disconnect``."""
-        failed: Exception | None = None
-        for group in consumer.groups or ():
-            try:
-                self._in_layer(consumer, "group_discard", group)
-            except Exception as error:
-                failed = failed or error
-        self.begin_leaving()
-        self.call(consumer.disconnect, code)
-        if failed is not None:
-            raise failed
-
-    def _in_layer(self, consumer: Any, method: str, group: str) -> None:
-        layer = self.group_layer(consumer)
-        # Asked of the class: layers that pass on what they lack, as that of channels_redis, need a loop for that.
-        if hasattr(type(layer), f"{method}_sync"):
-            getattr(layer, f"{method}_sync")(group, consumer.channel_name)
-        else:
-            async_to_sync(getattr(layer, method))(group, consumer.channel_name)
 
 
 def _watch(consumer: "BaseWebsocketConsumer", expiry: Expiry) -> None:
@@ -561,7 +329,3 @@ class BaseWebsocketConsumer(AsyncConsumer):
 
 
 _EXPIRES_AT: ExpiresAt = vars(BaseWebsocketConsumer)["expires_at"]
-
-
-def _is_header(pair: object) -> bool:
-    return isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, bytes) for part in pair)

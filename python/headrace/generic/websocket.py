@@ -20,6 +20,7 @@ from headrace.consumer import AsyncConsumer, SyncConsumer
 from headrace.db import aclose_old_connections
 from headrace.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from headrace.generic._connection import BaseWebsocketConsumer, SyncWebsocketSession
+from headrace.generic._messages import send_message
 from headrace.typing import Message
 
 # Some only because Channels' module has them, and projects import them from there.
@@ -154,7 +155,7 @@ class AsyncWebsocketConsumer(BaseWebsocketConsumer):
         if text_data.__class__ is str:
             message: Message = {"type": "websocket.send", "text": text_data}
         else:
-            message = session.send_message(text_data, bytes_data)
+            message = send_message(session.shared.name, text_data, bytes_data)
         if close:
             session.close_message(close, None)  # refused now, if it is
         if session.closed:
@@ -268,7 +269,7 @@ class WebsocketConsumer(BaseWebsocketConsumer, SyncConsumer):
     ) -> None:
         """Send a frame to the client; see ``AsyncWebsocketConsumer.send``."""
         session = self._headrace
-        message = session.send_message(text_data, bytes_data)
+        message = send_message(session.shared.name, text_data, bytes_data)
         if close:
             session.close_message(close, None)  # refused now, if it is
         try:
