@@ -30,8 +30,7 @@ class Delivery(Handling):
     """Delivers what comes in for a consumer, in the consumer's task.
 
     Args:
-        consumer: As for ``Closing``.
-        session: As for ``Closing``.
+        consumer, session: As for ``Closing``.
         direct: Whether handlers may be called without ``dispatch``, because nobody has changed it.
     """
 

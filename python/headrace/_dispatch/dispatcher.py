@@ -2,6 +2,10 @@
 
 Guaranteed, whatever ends it (its client, an exception, a cancel, ``StopConsumer``, the server's shutdown): what it has
 begun is finished once, its groups are left, its channel is closed, and only then does the exception go on.
+
+What it does meanwhile stands below, one class on top of the other: which message is next (``delivery``), what becomes
+of one message (``handling``), and what ends a consumer that is at work (``closing``). They are one object: parts of
+their own would be memory of each idle connection.
 """
 
 import asyncio
@@ -25,13 +29,7 @@ __all__ = ["Dispatcher"]
 
 
 class Dispatcher(Delivery):
-    """Runs a consumer.
-
-    Args:
-        consumer: As for ``Closing``.
-        session: As for ``Closing``.
-        direct: As for ``Delivery``.
-    """
+    """Runs a consumer."""
 
     __slots__ = ("_cancelled", "_failed")
 

@@ -22,12 +22,7 @@ __all__ = ["Handling"]
 
 
 class Handling(Closing):
-    """Calls the handlers of a consumer.
-
-    Args:
-        consumer: As for ``Closing``.
-        session: As for ``Closing``.
-    """
+    """Calls the handlers of a consumer."""
 
     __slots__ = ("_executor", "_handler_timeout")
 
