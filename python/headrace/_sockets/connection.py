@@ -212,7 +212,7 @@ class Connection:
 
     async def settled(self) -> None:
         """Wait until what its client sent and what was broadcast to it before have been handled."""
-        # It polls: what is written by the native side, as most broadcasts are, calls nothing here.
+        # It polls: a broadcast that the native side writes calls nothing here.
         frames, before = self.incoming.ahead(), self.hub.mailbox.stats()
         while self.is_open() and not (self.incoming.has_handled(frames) and self._has_delivered(before)):
             await asyncio.sleep(_LOOK)
