@@ -342,12 +342,27 @@ class TestPromise:
 
 
 class TestServer:
-    async def test_a_stream_is_as_long_as_it_may_be_and_ends_at_its_time(
+    async def test_what_the_server_has_beyond_the_size_is_not_given(
+        self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
+    ) -> None:
+        sender, reader = (make_layer(history={"room": {"size": 4, "ttl": 60}}) for _ in range(2))
+        sent = await send(sender, *range(9))
+        assert redis_server.cli("XLEN", key(redis_prefix)) > 4
+        for place, complete in ((3, False), (4, False), (5, True)):
+            found = await reader.group_history("room", since=sent[place])
+            assert found.complete is complete
+            assert [message["n"] for message in found.messages] == ([6, 7, 8] if complete else [])
+            assert (await member(make_layer(history={"room": {"size": 4, "ttl": 60}}), sent[place]))[1] is complete
+        newest = await reader.group_history("room", limit=100)
+        assert [message["n"] for message in newest.messages] == [5, 6, 7, 8]
+
+    async def test_a_stream_is_little_longer_than_it_may_be_and_ends_at_its_time(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
     ) -> None:
         layer = make_layer(history={"room": {"size": 4, "ttl": 100}})
-        await send(layer, *range(9))
-        assert redis_server.cli("XLEN", key(redis_prefix)) == 4
+        await asyncio.gather(*(send(layer, number) for number in range(500)))
+        # The server removes entries by the block.
+        assert 4 <= redis_server.cli("XLEN", key(redis_prefix)) <= 4 + 100
         assert 100 < redis_server.cli("TTL", key(redis_prefix)) <= 152
 
     async def test_a_group_is_closed_behind_what_was_sent_before_and_nothing_is_missing(

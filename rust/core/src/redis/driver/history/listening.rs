@@ -11,7 +11,7 @@ use super::limits::limits;
 use super::listener::{Answer, Last, Listener, Pushed, Step};
 use super::loaded::Loaded;
 use super::resume::Resume;
-use super::rows::{Row, done, rows};
+use super::rows::{Row, done, newest_rows, rows};
 use super::sending::{index, milliseconds, newest_command, newest_of};
 use crate::redis::driver::context::Context;
 use crate::redis::driver::history_then::{HistoryThen, Mark};
@@ -252,7 +252,9 @@ impl Listening {
             return;
         }
         let newest = replies.pop().and_then(|reply| newest_of(vec![reply]));
+        let size = limits(cx, &group).map_or(0, |limits| limits.size);
         let behind = replies.pop().map(rows).unwrap_or_default();
+        let behind = newest_rows(behind, size);
         if newest.is_none() {
             let then = HistoryThen::Begun {
                 group: group.clone(),
@@ -475,7 +477,7 @@ pub(super) fn begin<H: Host>(
     let key = cx.keys.history(group);
     let drawn = random::below(1024) as u64;
     let epoch = new_epoch(milliseconds(cx, group), drawn, above);
-    let add = Command::new("XADD").text(&key).word("MAXLEN");
+    let add = Command::new("XADD").text(&key).word("MAXLEN").word("~");
     let limits = limits(cx, group).unwrap_or_default();
     let add = add.number(limits.size).text(format!("{epoch}-*"));
     let add = add.word(FIELD).text("");

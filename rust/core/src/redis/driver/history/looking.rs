@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::limits::limits;
 use super::listening::{begin, opened};
 use super::rows::{Row, done, rows};
 use super::sending::{index, newest, newest_command, newest_of, no_answer};
@@ -57,10 +58,11 @@ pub(super) fn ask<H: Host>(cx: &mut Context<H>, group: &str, wanted: Wanted, cal
         return;
     };
     let key = cx.keys.history(group);
+    let size = limits(cx, group).map_or(0, |limits| limits.size);
     let command = match since {
         // Behind what is no position there is nothing; where the stream is now is told all the same.
         Since::Position(None) => newest_words(&key, 1),
-        Since::Newest(count) => newest_words(&key, count.min(limit)),
+        Since::Newest(count) => newest_words(&key, count.min(limit).min(size)),
         Since::Position(Some(position)) => {
             let from = format!("{}-{}", position.epoch, position.number);
             let range = Command::new("XRANGE").text(&key).text(from).word("+");
@@ -119,7 +121,9 @@ pub(super) fn looked<H: Host>(cx: &mut Context<H>, then: HistoryThen, replies: V
         }
         Since::Position(known) => {
             let first = found.first().map(Row::position);
+            let limits = limits(cx, &group).unwrap_or_default();
             let known = known.filter(|known| first == Some(*known));
+            let known = known.filter(|known| limits.keep(*known, here));
             let behind: Vec<Row> = found.into_iter().skip(1).take(limit).collect();
             let last = behind.last().map_or(known, |row| Some(row.position()));
             match known.map(|known| taken(cx, &group, Some(known), behind)) {

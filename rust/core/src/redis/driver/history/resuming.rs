@@ -12,7 +12,7 @@ use super::listener::Last;
 use super::listening::opened;
 use super::past::Past;
 use super::resume::Resume;
-use super::rows::{Row, rows};
+use super::rows::{Row, newest_rows, rows};
 use crate::history::{Position, Since, Stamp};
 use crate::memory::Missed;
 use crate::redis::driver::context::Context;
@@ -183,6 +183,7 @@ impl History {
             return;
         };
         all.truncate(at + 1);
+        let all = newest_rows(all, limits(cx, group).map_or(0, |limits| limits.size));
         let mut entries: Vec<(Position, Option<H::Message>)> = Vec::with_capacity(all.len());
         let topic = cx.keys.group(group);
         for row in all {

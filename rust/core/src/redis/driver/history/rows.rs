@@ -55,6 +55,11 @@ fn row(entry: Reply) -> Option<Row> {
     is_ours.then_some(Row { id, value })
 }
 
+/// The last of these entries, so many: a server may have earlier ones still, because it removes them by the block.
+pub(super) fn newest_rows(mut rows: Vec<Row>, size: usize) -> Vec<Row> {
+    rows.split_off(rows.len().saturating_sub(size))
+}
+
 /// The answers to the commands of a transaction; nothing if it was not done.
 pub(super) fn done(replies: Vec<Reply>) -> Vec<Reply> {
     match replies.into_iter().next_back() {
@@ -96,6 +101,19 @@ mod tests {
         assert_eq!(rows(answer), [row(5, 0, ""), row(6, 2, "a")]);
         assert_eq!(rows(Reply::Nil), []);
         assert_eq!(row(5, 0, "").print(), 0);
+    }
+
+    #[test]
+    fn the_newest_entries_are_those_that_come_last() {
+        let row = |number| Row {
+            id: EntryId { epoch: 5, number },
+            value: Vec::new(),
+        };
+        let all = || vec![row(1), row(2), row(3)];
+        assert_eq!(newest_rows(all(), 2), [row(2), row(3)]);
+        assert_eq!(newest_rows(all(), 3), all());
+        assert_eq!(newest_rows(all(), 9), all());
+        assert_eq!(newest_rows(all(), 0), []);
     }
 
     #[test]

@@ -424,7 +424,8 @@ fn write_to<H: Host>(
     let (key, topic) = (cx.keys.history(group), cx.keys.group(group));
     let add = Command::new("XADD").text(&key);
     let add = if creates { add } else { add.word("NOMKSTREAM") };
-    let add = add.word("MAXLEN").number(limits.size);
+    // By the block: a search for the last entry to go would take the server as long as all the rest, and free no memory.
+    let add = add.word("MAXLEN").word("~").number(limits.size);
     let add = add
         .text(format!("{epoch}-*"))
         .word(FIELD)

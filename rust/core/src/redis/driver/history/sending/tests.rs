@@ -102,7 +102,7 @@ fn a_sender_goes_on_in_the_epoch_that_is_there() {
     assert!(sending.has_waiting());
     sending.chosen(&mut cx, "room", newest(Some("7-3")));
     let asked = asked(&mut cx);
-    let add = "XADD t:h:{t:g:room} NOMKSTREAM MAXLEN 5 7-*";
+    let add = "XADD t:h:{t:g:room} NOMKSTREAM MAXLEN ~ 5 7-*";
     assert_eq!(asked[0], add);
     assert_eq!(asked[1], "EXPIRE t:h:{t:g:room} 151");
     assert!(asked[2].starts_with("SADD t:i:") && asked[2].ends_with(" :room"));
