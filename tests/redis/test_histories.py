@@ -356,6 +356,45 @@ class TestServer:
         newest = await reader.group_history("room", limit=100)
         assert [message["n"] for message in newest.messages] == [5, 6, 7, 8]
 
+    async def test_messages_that_are_sent_at_once_have_each_its_place_in_their_order(
+        self, make_layer: MakeLayer, redis_server: Server
+    ) -> None:
+        here, there = (make_layer(history=HISTORY, capacity=1000) for _ in range(2))
+        (one, _), (other, _) = await member(there), await member(there, group="room.other")
+        groups = [("room", "room.other")[number // 7 % 2] for number in range(70)]
+        sent = await asyncio.gather(*(send(here, number, group=groups[number]) for number in range(70)))
+        for channel, group in ((one, "room"), (other, "room.other")):
+            expected = [(number, sent[number][0]) for number in range(70) if groups[number] == group]
+            got = await take(there, channel, len(expected))
+            assert [(message["n"], message[POSITION]) for message in got] == expected
+        before = redis_server.commands_seen()
+        await here.group_send_many((group, {"type": "number", "n": number}) for number, group in enumerate(groups))
+        asked = redis_server.commands_seen() - before
+        # Seven messages for one group, and seven for the other: a transaction ends where the group changes.
+        assert (asked["xadd"], asked["exec"]) == (70, 10)
+        for channel, group in ((one, "room"), (other, "room.other")):
+            of_group = [number for number in range(70) if groups[number] == group]
+            assert await numbers(there, channel, len(of_group)) == of_group
+
+    async def test_messages_that_are_sent_at_once_are_refused_by_a_server_that_takes_none(
+        self, make_layer: MakeLayer, start_redis: Callable[..., Server]
+    ) -> None:
+        server = start_redis()
+        layer = make_layer(hosts=[server.url], history=HISTORY)
+        channel, _ = await member(layer)
+        (before,) = await send(layer, 0)
+        assert await numbers(layer, channel, 1) == [0]
+        server.cli("CONFIG", "SET", "maxmemory", "1")
+        try:
+            sends = (send(layer, number) for number in range(1, 20))
+            failures = await asyncio.gather(*sends, return_exceptions=True)
+        finally:
+            server.cli("CONFIG", "SET", "maxmemory", "0")
+        assert all(isinstance(failure, LayerUnavailable) and "OOM" in str(failure) for failure in failures)
+        assert await layer.group_position("room") == before
+        await send(layer, 100)
+        assert await numbers(layer, channel, 1) == [100]
+
     async def test_a_stream_is_little_longer_than_it_may_be_and_ends_at_its_time(
         self, make_layer: MakeLayer, redis_server: Server, redis_prefix: str
     ) -> None:

@@ -137,15 +137,15 @@ impl Io {
 
     /// Writes requests.
     pub(super) fn write(&self, pipeline: Pipeline) {
+        let answer = pipeline.link.request(&pipeline.commands());
         let Pipeline {
             id,
-            link,
+            link: _,
             requests,
-            commands,
             bytes,
             until,
         } = pipeline;
-        let (events, answer) = (EventSender::new(&self.events, &id), link.request(&commands));
+        let events = EventSender::new(&self.events, &id);
         tokio::spawn(async move {
             let replies = match tokio::time::timeout_at(until, answer).await {
                 Ok(replies) => replies,

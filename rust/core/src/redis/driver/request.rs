@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use tokio::time::Instant;
 
 use super::calls::CallId;
@@ -12,6 +13,12 @@ use super::presence_then::PresenceThen;
 use crate::redis::link::{Command, Refusal, Reply};
 use crate::redis::wire::envelope::Date;
 use crate::redis::wire::keys::hash_slot;
+
+/// Precedes what follows a redirection with `ASK`.
+static ASKING: LazyLock<Command> = LazyLock::new(|| Command::new("ASKING"));
+/// The begin and the end of a transaction.
+static MULTI: LazyLock<Command> = LazyLock::new(|| Command::new("MULTI"));
+static EXEC: LazyLock<Command> = LazyLock::new(|| Command::new("EXEC"));
 
 /// Some commands for one server, and what to do with the answers.
 #[derive(Debug)]
@@ -39,9 +46,11 @@ enum Form {
     Separate,
     /// They are done together or not at all.
     Transaction,
+    /// So are those of the request before it, and with them.
+    Joined,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// Where this name belongs among shards, and this slot in a cluster.
     Name { name: String, slot: u16 },
@@ -206,16 +215,39 @@ impl Request {
 
     /// Makes one transaction of its commands: one that cannot be done is the answer to all of them.
     pub(super) fn atomic(mut self) -> Self {
-        let commands = std::mem::take(&mut self.commands);
-        let begin = std::iter::once(Command::new("MULTI"));
-        let end = std::iter::once(Command::new("EXEC"));
-        self.commands = begin.chain(commands).chain(end).collect();
         self.form = Form::Transaction;
         self
     }
 
     fn is_atomic(&self) -> bool {
-        self.form == Form::Transaction
+        self.form != Form::Separate
+    }
+
+    /// Whether it can be written into the transaction before it: both carry a message to the same place. If one of them cannot be
+    /// done, the other cannot.
+    pub(super) fn can_join(&self, before: &Self) -> bool {
+        let alike = |request: &Self| {
+            request.is_atomic() && !request.asking && request.then.carries_a_message()
+        };
+        alike(self) && alike(before) && self.target == before.target
+    }
+
+    /// Says whether it is written into the transaction before it, if it is one.
+    pub(super) fn set_joined(&mut self, joined: bool) {
+        self.form = match self.form {
+            Form::Separate => Form::Separate,
+            _ if joined => Form::Joined,
+            _ => Form::Transaction,
+        };
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.form == Form::Joined
+    }
+
+    /// How many commands it has, without those that begin and end a transaction.
+    pub(super) fn count(&self) -> usize {
+        self.commands.len()
     }
 
     /// Sets what depends on the server that it is written to, and on the time there, which it is now.
@@ -230,6 +262,13 @@ impl Request {
             for command in &mut self.commands {
                 command.publish_bytes(&kept);
             }
+        }
+    }
+
+    /// Says whether topics are sharded on the server that it is written to.
+    pub(super) fn publish_sharded(&mut self, sharded: bool) {
+        for command in &mut self.commands {
+            command.publish_sharded(sharded);
         }
     }
 
@@ -261,25 +300,39 @@ impl Request {
     }
 
     /// Adds the commands that are still to be asked, as they are written.
-    pub(super) fn write(&self, commands: &mut Vec<Command>, sharded: bool) {
-        for (place, command) in self.open().enumerate() {
-            if self.asking && (place == 0 || !self.is_atomic()) {
-                commands.push(Command::new("ASKING"));
+    pub(super) fn write<'a>(&'a self, commands: &mut Vec<&'a Command>) {
+        if self.is_atomic() {
+            if self.is_joined() {
+                // The end of the transaction before it.
+                commands.pop();
+            } else {
+                commands.extend(self.asking.then_some(&*ASKING));
+                commands.push(&MULTI);
             }
-            commands.push(command.clone().published(sharded));
+            commands.extend(&self.commands);
+            commands.push(&EXEC);
+            return;
+        }
+        for command in self.open() {
+            commands.extend(self.asking.then_some(&*ASKING));
+            commands.push(command);
         }
     }
 
     /// Takes the answers to those commands from the answers to a pipeline.
     pub(super) fn own_replies(&self, replies: &mut impl Iterator<Item = Reply>) -> Vec<Reply> {
-        let open = self.open().count();
-        if self.asking && self.is_atomic() {
-            replies.take(1 + open).skip(1).collect()
-        } else if self.asking {
-            replies.take(2 * open).skip(1).step_by(2).collect()
-        } else {
-            replies.take(open).collect()
+        let asking = usize::from(self.asking);
+        if self.is_atomic() {
+            // Also to the begin and the end of the transaction.
+            let count = asking + self.count() + 2;
+            return replies.take(count).skip(asking).collect();
         }
+        let count = self.open().count() * (1 + asking);
+        replies
+            .take(count)
+            .skip(asking)
+            .step_by(1 + asking)
+            .collect()
     }
 
     /// The words of its commands.

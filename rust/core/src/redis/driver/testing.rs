@@ -141,7 +141,7 @@ pub(super) fn refused(text: &str) -> Reply {
 pub(super) struct SilentLink;
 
 impl Link for SilentLink {
-    fn request(&self, _commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
+    fn request(&self, _commands: &[&Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         Box::pin(std::future::pending())
     }
 

@@ -131,7 +131,7 @@ impl Transport for FakeTransport {
 }
 
 impl Link for FakeLink {
-    fn request(&self, commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
+    fn request(&self, commands: &[&Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         let mut replies = Some(Vec::new());
         for command in commands {
             let words = command.to_string();

@@ -15,7 +15,9 @@ pub(crate) struct Command(Vec<Word>);
 #[derive(Clone, Debug)]
 enum Word {
     /// `PUBLISH`, or `SPUBLISH` where topics are sharded.
-    Publish,
+    Publish {
+        sharded: bool,
+    },
     Name(&'static str),
     Text(String),
     Bytes(Bytes),
@@ -29,12 +31,21 @@ enum Word {
 
 impl Command {
     pub(crate) fn new(name: &'static str) -> Self {
-        Self(vec![Word::Name(name)])
+        Self::with_capacity(name, 4)
+    }
+
+    /// The same, with room for so many words, which are not moved while they are added.
+    pub(crate) fn with_capacity(name: &'static str, words: usize) -> Self {
+        let mut command = Self(Vec::with_capacity(words));
+        command.0.push(Word::Name(name));
+        command
     }
 
     /// Publishes on a pub/sub channel, sharded or not: that is decided when it is written. The message is to follow.
     pub(crate) fn publish(topic: impl Into<String>) -> Self {
-        Self(vec![Word::Publish, Word::Text(topic.into())])
+        let mut command = Self(Vec::with_capacity(3));
+        command.0.push(Word::Publish { sharded: false });
+        command.text(topic)
     }
 
     /// Sets the expiry of a key: not before so many milliseconds are over, because the server takes whole seconds.
@@ -43,15 +54,15 @@ impl Command {
         Self::new("EXPIRE").text(key).number(seconds.min(LONGEST))
     }
 
-    pub(crate) fn published(mut self, sharded: bool) -> Self {
-        if let Some(first @ Word::Publish) = self.0.first_mut() {
-            *first = Word::Name(if sharded { "SPUBLISH" } else { "PUBLISH" });
+    /// Says whether topics are sharded, if it publishes.
+    pub(crate) fn publish_sharded(&mut self, now: bool) {
+        if let Some(Word::Publish { sharded }) = self.0.first_mut() {
+            *sharded = now;
         }
-        self
     }
 
     pub(crate) fn is_publish(&self) -> bool {
-        matches!(self.0.first(), Some(Word::Publish))
+        matches!(self.0.first(), Some(Word::Publish { .. }))
     }
 
     pub(crate) fn word(mut self, word: &'static str) -> Self {
@@ -94,7 +105,7 @@ impl Command {
 
     /// Publishes these bytes, if it publishes.
     pub(crate) fn publish_bytes(&mut self, bytes: &Bytes) {
-        if let [Word::Publish, _, Word::Bytes(published)] = self.0.as_mut_slice() {
+        if let [Word::Publish { .. }, _, Word::Bytes(published)] = self.0.as_mut_slice() {
             published.clone_from(bytes);
         }
     }
@@ -132,7 +143,7 @@ impl Command {
     /// Roughly how many bytes it takes on the wire.
     pub(crate) fn len(&self) -> usize {
         let word = |word: &Word| match word {
-            Word::Publish => 8,
+            Word::Publish { .. } => 8,
             Word::Name(name) => name.len(),
             Word::Text(text) => text.len(),
             Word::Bytes(bytes) => bytes.len(),
@@ -146,7 +157,8 @@ impl Command {
         let mut command = redis::Cmd::with_capacity(self.0.len(), self.len());
         for word in &self.0 {
             match word {
-                Word::Publish => command.arg("PUBLISH"),
+                Word::Publish { sharded: false } => command.arg("PUBLISH"),
+                Word::Publish { sharded: true } => command.arg("SPUBLISH"),
                 Word::Name(name) => command.arg(*name),
                 Word::Text(text) => command.arg(text.as_str()),
                 Word::Bytes(bytes) => command.arg(&bytes[..]),
@@ -161,11 +173,16 @@ impl Command {
 }
 
 #[cfg(test)]
+fn publish(sharded: bool) -> &'static str {
+    if sharded { "SPUBLISH" } else { "PUBLISH" }
+}
+
+#[cfg(test)]
 impl Command {
     /// Its words, as they are written.
     pub(crate) fn words(&self) -> Vec<Vec<u8>> {
         let word = |word: &Word| match word {
-            Word::Publish => b"PUBLISH".to_vec(),
+            Word::Publish { sharded } => publish(*sharded).as_bytes().to_vec(),
             Word::Name(name) => name.as_bytes().to_vec(),
             Word::Text(text) => text.as_bytes().to_vec(),
             Word::Bytes(bytes) => bytes.to_vec(),
@@ -193,7 +210,7 @@ impl std::fmt::Display for Command {
             .0
             .iter()
             .map(|word| match word {
-                Word::Publish => "PUBLISH".to_owned(),
+                Word::Publish { sharded } => publish(*sharded).to_owned(),
                 Word::Name(name) => (*name).to_owned(),
                 Word::Text(text) => text.clone(),
                 Word::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),

@@ -242,7 +242,7 @@ impl Multiplexed {
 }
 
 impl Link for Multiplexed {
-    fn request(&self, commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
+    fn request(&self, commands: &[&Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         let mut pipeline = redis::Pipeline::with_capacity(commands.len());
         for command in commands {
             pipeline.add_command(command.to_redis());

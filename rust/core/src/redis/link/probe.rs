@@ -118,7 +118,7 @@ async fn open_master(
     let asks = pushes.is_none();
     let link = transport.open(endpoint, timeout, pushes).await?;
     if asks {
-        let replies = in_time(timeout, link.request(&[Command::new("ROLE")])).await?;
+        let replies = in_time(timeout, link.request(&[&Command::new("ROLE")])).await?;
         if !is_master(replies.first()) {
             let text = format!("{endpoint} is no master yet, or no longer");
             return Err(Fault::new(FaultKind::Unreachable, text));
@@ -160,7 +160,7 @@ async fn refuse_sentinel(
     endpoint: &Endpoint,
     timeout: Duration,
 ) -> Result<(), Fault> {
-    let replies = in_time(timeout, link.request(&[Command::new("ROLE")])).await?;
+    let replies = in_time(timeout, link.request(&[&Command::new("ROLE")])).await?;
     if role(replies.first()).as_deref() != Some("sentinel") {
         return Ok(());
     }
@@ -173,7 +173,7 @@ async fn refuse_sentinel(
 /// What time it is at a server; none if it refuses: the user may not be allowed to ask.
 pub(crate) async fn time_at(link: &dyn Link, timeout: Duration) -> Result<Option<Reading>, Fault> {
     let asked = Instant::now();
-    let replies = in_time(timeout, link.request(&[Command::new("TIME")])).await?;
+    let replies = in_time(timeout, link.request(&[&Command::new("TIME")])).await?;
     Ok(Reading::new(asked, Instant::now(), replies.first()))
 }
 
@@ -202,7 +202,7 @@ async fn look_at(
 ) -> Result<MapReply, Fault> {
     let link = transport.open(endpoint, timeout, None).await?;
     let ask = Command::new("CLUSTER").word("SLOTS");
-    let replies = in_time(timeout, link.request(&[ask])).await?;
+    let replies = in_time(timeout, link.request(&[&ask])).await?;
     if let Some(refusal) = replies.first().and_then(Refusal::of) {
         if must_be_cluster || refusal.passes() {
             return Err(refusal.into_fault());

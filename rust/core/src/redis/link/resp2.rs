@@ -50,7 +50,7 @@ impl Drop for Resp2Subscriber {
 }
 
 impl Link for Resp2Subscriber {
-    fn request(&self, _commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
+    fn request(&self, _commands: &[&Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         let text = "a connection of RESP 2 that subscribes takes no other commands";
         Box::pin(async move { Err(Fault::new(FaultKind::Refused, text)) })
     }

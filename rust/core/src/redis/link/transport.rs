@@ -42,7 +42,7 @@ pub(crate) trait Transport: Send + Sync + 'static {
 /// One open connection.
 pub(crate) trait Link: Send + Sync {
     /// Sends commands, each a list of words, and gives their answers in order; an error of the server is an answer.
-    fn request(&self, commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>>;
+    fn request(&self, commands: &[&Command]) -> BoxFuture<Result<Vec<Reply>, Fault>>;
     /// Subscribes to channels and unsubscribes from others, in this order. When all are answered it gives what was refused,
     /// by index; nothing if the connection was lost, which is reported as a push.
     fn change(&self, changes: &[Change], sharded: bool) -> BoxFuture<Vec<(usize, Refusal)>>;

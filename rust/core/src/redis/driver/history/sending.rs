@@ -188,8 +188,12 @@ impl Sending {
             until,
         };
         self.make_room();
-        let stream = self.streams.entry(group.to_owned());
-        let stream = stream.or_insert_with(|| Stream::new(cx.now));
+        if !self.streams.contains_key(group) {
+            self.streams.insert(group.to_owned(), Stream::new(cx.now));
+        }
+        let Some(stream) = self.streams.get_mut(group) else {
+            return;
+        };
         if stream.used + limits.ttl <= cx.now {
             // It may have ended: then a message would be published, and not kept.
             stream.forget_epoch();
@@ -422,7 +426,7 @@ fn write_to<H: Host>(
         digest: draft.digest(),
     };
     let (key, topic) = (cx.keys.history(group), cx.keys.group(group));
-    let add = Command::new("XADD").text(&key);
+    let add = Command::with_capacity("XADD", 9).text(&key);
     let add = if creates { add } else { add.word("NOMKSTREAM") };
     // By the block: a search for the last entry to go would take the server as long as all the rest, and free no memory.
     let add = add.word("MAXLEN").word("~").number(limits.size);

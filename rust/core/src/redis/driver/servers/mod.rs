@@ -23,6 +23,7 @@ use crate::redis::settings::{Server, Settings};
 use crate::redis::wire::keys::hash_slot;
 use crate::shrink::Shrink;
 
+mod joined;
 mod requests;
 mod unreachable;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::joined::{join, replies_to};
 use super::{ServerOutcome, Servers};
 use crate::redis::driver::node_key::{LinkId, NodeKey, Role};
 use crate::redis::driver::outbox::Outbox;
@@ -24,10 +25,20 @@ pub(crate) struct Pipeline {
     pub(crate) id: LinkId,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) requests: Vec<Request>,
-    pub(crate) commands: Vec<Command>,
     pub(crate) bytes: usize,
     /// When the last of them is given up.
     pub(crate) until: Instant,
+}
+
+impl Pipeline {
+    /// The commands of its requests, as they are written.
+    pub(crate) fn commands(&self) -> Vec<&Command> {
+        let mut commands = Vec::with_capacity(self.requests.len() * 2);
+        for request in &self.requests {
+            request.write(&mut commands);
+        }
+        commands
+    }
 }
 
 impl Servers {
@@ -125,18 +136,17 @@ impl Servers {
                 let room = WINDOW - node.unanswered;
                 let (mut requests, bytes) = node.outbox.pipeline(room);
                 node.unanswered += bytes;
-                let mut commands = Vec::with_capacity(requests.len() * 2);
                 let mut until = now;
                 for request in &mut requests {
                     request.date(&date);
+                    request.publish_sharded(sharded);
                     until = until.max(request.until);
-                    request.write(&mut commands, sharded);
                 }
+                join(&mut requests);
                 pipelines.push(Pipeline {
                     id: node.id(key, Role::Writer),
                     link: Arc::clone(&link),
                     requests,
-                    commands,
                     bytes,
                     until,
                 });
@@ -173,9 +183,8 @@ impl Servers {
                 return;
             }
         };
-        let mut replies = replies.into_iter();
-        for request in requests {
-            let own = request.own_replies(&mut replies);
+        let own = replies_to(&requests, replies);
+        for (request, own) in requests.into_iter().zip(own) {
             self.answered(id, request, own, now);
         }
     }

@@ -48,7 +48,7 @@ fn outcomes(servers: &mut Servers) -> Vec<ServerOutcome> {
 /// Writes the requests that wait, and answers them.
 fn answer(servers: &mut Servers, now: Instant, reply: &Reply) {
     for pipeline in servers.pipelines(now, 0) {
-        let replies = vec![reply.clone(); pipeline.commands.len()];
+        let replies = vec![reply.clone(); pipeline.commands().len()];
         let (requests, bytes) = (pipeline.requests, pipeline.bytes);
         servers.replied(&pipeline.id, requests, bytes, Ok(replies), now);
     }

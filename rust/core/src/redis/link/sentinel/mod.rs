@@ -246,7 +246,7 @@ impl Sentinel {
         let ask = Command::new("SENTINEL")
             .word("GET-MASTER-ADDR-BY-NAME")
             .text(name);
-        let replies = self.request(timeout, &[ask]).await?;
+        let replies = self.request(timeout, &[&ask]).await?;
         if let Some(refusal) = replies.first().and_then(Refusal::of) {
             if refusal.is_unknown_command() {
                 let text = format!(
@@ -277,7 +277,7 @@ impl Sentinel {
     }
 
     /// Asks on the connection that there is, which several may do at once; without one, or if that was lost, on a new one.
-    async fn request(&self, timeout: Duration, commands: &[Command]) -> Result<Vec<Reply>, Fault> {
+    async fn request(&self, timeout: Duration, commands: &[&Command]) -> Result<Vec<Reply>, Fault> {
         let kept = self.link.lock().clone();
         if let Some(link) = kept {
             let asked = self.request_on(&link, timeout, commands).await;
@@ -299,7 +299,7 @@ impl Sentinel {
         &self,
         link: &Arc<dyn Link>,
         timeout: Duration,
-        commands: &[Command],
+        commands: &[&Command],
     ) -> Result<Vec<Reply>, Fault> {
         let asked = in_time(timeout, link.request(commands)).await;
         if !asked.as_ref().is_ok_and(|replies| !is_refused(replies)) {

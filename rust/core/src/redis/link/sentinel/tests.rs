@@ -86,7 +86,7 @@ impl Transport for FakeTransport {
 }
 
 impl Link for FakeLink {
-    fn request(&self, _commands: &[Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
+    fn request(&self, _commands: &[&Command]) -> BoxFuture<Result<Vec<Reply>, Fault>> {
         self.fake.asked.fetch_add(1, Ordering::SeqCst);
         let left = |left: usize| left.checked_sub(1);
         let left = self

@@ -16,7 +16,7 @@ const CONTROL_LASTS: u64 = 60_000;
 pub struct Draft {
     bytes: Bytes,
     /// Of its body, if all of it is to be authenticated; the room for the code is at the end of the bytes.
-    digest: Option<Digest>,
+    digest: Option<Box<Digest>>,
 }
 
 /// What depends on the server that something is written to, and on the moment.
@@ -36,18 +36,19 @@ impl Draft {
         bytes.extend([0; MAC]);
         Self {
             bytes: bytes.into(),
-            digest: Some(digest),
+            digest: Some(Box::new(digest)),
         }
     }
 
     /// The draft of bytes that were written, to be dated once more, with what `digest` gave then.
     pub fn again(bytes: Bytes, digest: Option<Digest>) -> Self {
+        let digest = digest.map(Box::new);
         Self { bytes, digest }
     }
 
     /// The digest of its body, if it will be authenticated.
     pub fn digest(&self) -> Option<Digest> {
-        self.digest
+        self.digest.as_deref().copied()
     }
 
     /// Whether it will be authenticated.
@@ -79,7 +80,7 @@ impl Draft {
             Some(flags) if flags & KIND == CONTROL => CONTROL_LASTS,
             _ => date.expiry,
         };
-        let authenticates = self.digest.zip(date.crypt);
+        let authenticates = self.digest().zip(date.crypt);
         self.change(|bytes| {
             set(bytes, HEADER - 8, date.now.saturating_add(lasts));
             if let Some((digest, crypt)) = authenticates

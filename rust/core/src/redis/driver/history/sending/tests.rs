@@ -35,16 +35,16 @@ fn send(cx: &mut Context<World>, sending: &mut Sending, sequence: u64, ticket: u
     cx.calls.done(call);
 }
 
-/// The commands that were submitted, without what only marks a transaction, and the envelopes.
+/// The commands that were submitted, without the envelopes.
 fn asked(cx: &mut Context<World>) -> Vec<String> {
     let requests: Vec<Request> = cx.requests.drain(..).collect();
     let words = requests.iter().flat_map(Request::to_strings);
-    let kept = words.filter(|words| !matches!(words.as_str(), "MULTI" | "EXEC"));
-    kept.filter_map(|words| {
-        let shown = words.split(" e ").next().unwrap_or_default().to_owned();
-        (!shown.starts_with("PUBLISH")).then_some(shown)
-    })
-    .collect()
+    words
+        .filter_map(|words| {
+            let shown = words.split(" e ").next().unwrap_or_default().to_owned();
+            (!shown.starts_with("PUBLISH")).then_some(shown)
+        })
+        .collect()
 }
 
 fn text(text: &str) -> Reply {
