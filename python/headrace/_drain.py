@@ -51,13 +51,14 @@ class _State:
     """What is true of this process."""
 
     def __init__(self) -> None:
-        # Weakly: the loop of some may have been abandoned, and they end when nothing has them.
-        self.living: set[weakref.ref[_Living]] = set()
-        self.is_draining = False
+        self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Forget everything: in the child of a fork, which has inherited no connection."""
-        self.living = set()
+        """Know nothing yet: also in the child of a fork, which has inherited no connection."""
+        # Weakly: the loop of some may have been abandoned, and they end when nothing has them.
+        self.living: set[weakref.ref[_Living]] = set()
+        # One for all connections, for the sake of their memory.
+        self.forget = self.living.discard
         self.is_draining = False
 
 
@@ -67,7 +68,7 @@ call_in_child(_state.begin_anew)
 
 def lives(connection: _Living) -> None:
     """Note that a WebSocket is served, until ``has_ended``."""
-    _state.living.add(weakref.ref(connection, _state.living.discard))
+    _state.living.add(weakref.ref(connection, _state.forget))
 
 
 def has_ended(connection: _Living) -> None:
