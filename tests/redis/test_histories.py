@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -37,10 +38,10 @@ def key(prefix: str, group: str = "room") -> str:
 
 
 async def until(ask: Callable[[], Any], what: str) -> None:
-    async with asyncio.timeout(SOON):
-        while not ask():
-            await asyncio.sleep(0.005)
-    assert ask(), what
+    end = time.monotonic() + SOON
+    while not ask():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.005)
 
 
 async def send(layer: RedisChannelLayer, *numbers: int, group: str = "room") -> list[str]:
