@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer as ChannelsConsumer
@@ -113,14 +114,6 @@ async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
                 async with side(base, layer()) as pair:
                     rounds.times[name].wall.append(await pair.worst_echo())
     for name in (OURS, WITH_APP):
-        yield Row(
-            "worst echo beside a busy consumer" if name == OURS else "the same, worst echo, headrace.django",
-            loop,
-            rounds.spread(name),
-            versus=CHANNELS,
-            theirs=rounds.median(CHANNELS),
-            ratio=rounds.ratio(name, CHANNELS),
-            limit=LIMIT,
-            absolute=True,
-            note=f"the worst of all: {max(rounds.times[name].wall) / 1e6:.0f} ms",
-        )
+        case = "worst echo beside a busy consumer" if name == OURS else "the same, worst echo, headrace.django"
+        note = f"the worst of all: {max(rounds.times[name].wall) / 1e6:.0f} ms"
+        yield replace(rounds.row(case, loop, name, CHANNELS, LIMIT, note), absolute=True)

@@ -11,6 +11,7 @@ it away from there. A task for each message is what Channels' consumers cost on 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer as ChannelsConsumer
@@ -113,17 +114,7 @@ def row(
     loop: str, rounds: Rounds, case: str, *, variant: str, versus: str, members: int, limit: float | None = None
 ) -> Row:
     """Make the row of one way against another, for one size of group."""
-    return Row(
-        case,
-        loop,
-        rounds.spread(variant),
-        versus=versus,
-        theirs=rounds.median(versus),
-        ratio=rounds.ratio(variant, versus),
-        limit=limit,
-        variant=PREFIX + variant,
-        members=members,
-    )
+    return replace(rounds.row(case, loop, variant, versus, limit), variant=PREFIX + variant, members=members)
 
 
 async def measure_group(loop: str, scale: Scale, number: int) -> AsyncIterator[Row]:

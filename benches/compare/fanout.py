@@ -137,17 +137,8 @@ async def futures(members: int, name: str = FUTURES) -> AsyncIterator[Variant]:
 
 def row(loop: str, rounds: Rounds, variant: str, versus: str, *, members: int, limit: float | None) -> Row:
     """Make the row of one variant against another, for one size of group."""
-    return Row(
-        f"fan-out to {members:,} tasks, {variant}",
-        loop,
-        rounds.spread(variant),
-        versus=versus,
-        theirs=rounds.median(versus),
-        ratio=rounds.ratio(variant, versus),
-        limit=limit,
-        variant=variant,
-        members=members,
-    )
+    case = f"fan-out to {members:,} tasks, {variant}"
+    return replace(rounds.row(case, loop, variant, versus, limit), variant=variant, members=members)
 
 
 def ours(members: int, name: str = RECEIVE) -> AbstractAsyncContextManager[Variant]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benches.compare.fanout import Arrivals
+from benches.compare.fanout import receivers
 from benches.compare.rounds import MESSAGE, Variant, alternate
 from benches.compare.rows import Row, Spread
 from benches.compare.scale import Scale
@@ -46,36 +46,6 @@ async def sends(way: str) -> AsyncIterator[Variant]:
 
 
 @asynccontextmanager
-async def deliveries(way: str) -> AsyncIterator[Variant]:
-    """Send to tasks that wait, until each has the message and waits again."""
-    layer, arrivals = layer_of(way), Arrivals()
-
-    async def member(channel: str) -> None:
-        while True:
-            await layer.receive(channel)
-            arrivals.missing -= 1
-            if not arrivals.missing:
-                arrivals.complete.set_result(None)
-
-    channels = [f"member.{number}" for number in range(MEMBERS)]
-    for channel in channels:
-        await layer.group_add(GROUP, channel)
-    tasks = [asyncio.create_task(member(channel)) for channel in channels]
-    await asyncio.sleep(0)
-
-    async def run() -> None:
-        for _ in range(10):
-            arrivals.expect(MEMBERS)
-            await layer.group_send(GROUP, MESSAGE)
-            await arrivals.complete
-
-    yield Variant(way, run, 10 * MEMBERS)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
 async def resumes(clients: int, missed: int) -> AsyncIterator[Variant]:
     """Have clients come again, and receive what each has missed."""
     layer = layer_of(KEPT)
@@ -100,9 +70,9 @@ async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
     more = Spread.of([kept - plain for kept, plain in both])
     yield Row("history, a group_send to nobody", loop, sent.spread(KEPT), "ns", PLAIN, sent.median(PLAIN))
     yield Row("the same, more than without", loop, more, limit=250, absolute=True)
-    come = await alternate(scale.rounds, deliveries(PLAIN), deliveries(KEPT))
+    come = await alternate(scale.rounds, *(receivers(layer_of(way), MEMBERS, way) for way in (PLAIN, KEPT)))
     case = f"history, a delivery to one of {MEMBERS} tasks that wait"
-    yield Row(case, loop, come.spread(KEPT), "ns", PLAIN, come.median(PLAIN), come.ratio(KEPT, PLAIN), 1.15)
+    yield come.row(case, loop, KEPT, PLAIN, 1.15)
     one = await alternate(scale.rounds, resumes(1, SIZE))
     yield Row(f"history, a resume of {SIZE} messages", loop, one.spread(KEPT), limit=60_000, absolute=True)
     clients = 10 * scale.redis_members

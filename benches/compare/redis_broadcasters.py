@@ -22,7 +22,6 @@ from tests.support.servers import Server
 
 from benches.compare.loops import LOOPS
 from benches.compare.redis_sends import processor
-from benches.compare.redis_socket_servers import row
 from benches.compare.redis_socket_ways import BROADCASTERS, DJANGO_SOCKETS, HEADRACE, IN_PROCESS, TOPIC, WAYS, settings
 from benches.compare.redis_ways import LOST_AFTER, command
 from benches.compare.rounds import MESSAGE, Rounds, Times
@@ -189,12 +188,15 @@ def compare(loop: str, scale: Scale, server: Server) -> Iterator[Row]:
             call, whole = take_turns(Slice(calls, kept), ways, subscriber, scale.slow_rounds)
             single, _ = take_turns(Slice(1, kept, PAUSE), ways, subscriber, scale.rounds)
             note = f"{calls:,} calls in a row"
-            yield row(case, loop, call, HEADRACE, None if kept else 1 / 50, note)
-            yield row("the same, until a subscriber has it", loop, whole, HEADRACE, None if kept else 1 / 50, note)
+            yield call.row(case, loop, HEADRACE, DJANGO_SOCKETS, None if kept else 1 / 50, note)
+            yield whole.row(
+                "the same, until a subscriber has it", loop, HEADRACE, DJANGO_SOCKETS, None if kept else 1 / 50, note
+            )
             yield processor("the same, until a subscriber has it, processor time", loop, whole, DJANGO_SOCKETS)
-            yield row("the same, a single call", loop, single, HEADRACE, note="after a pause")
-            yield row("the same, in process", loop, call, IN_PROCESS, note=note)
-        yield row("Redis, making a Broadcaster in plain code", loop, making(ways, scale.slow_rounds), HEADRACE)
+            yield single.row("the same, a single call", loop, HEADRACE, DJANGO_SOCKETS, note="after a pause")
+            yield call.row("the same, in process", loop, IN_PROCESS, DJANGO_SOCKETS, note=note)
+        made = making(ways, scale.slow_rounds)
+        yield made.row("Redis, making a Broadcaster in plain code", loop, HEADRACE, DJANGO_SOCKETS)
         for way in ways:
             way.close()
 

@@ -17,7 +17,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 import msgpack
 from tests.support.servers import Server
 
-from benches.compare.redis_sends import row
 from benches.compare.redis_ways import GROUP, HEADRACE, PUBSUB, layer_of
 from benches.compare.rounds import MESSAGE, Variant, alternate
 from benches.compare.rows import Row, Spread
@@ -125,7 +124,7 @@ async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
         note = f"{rates[0]} a second, against {rates[1]}"
         if any(lost.values()):
             note += f"; {lost[HEADRACE]:,} lost, against {lost[PUBSUB]:,}"
-        yield row(case, loop, rounds, PUBSUB, note=note)
+        yield rounds.row(case, loop, HEADRACE, PUBSUB, note=note)
         limit = ceiling(server.port, scale.flood)
         if limit is not None:
             ratio = Spread.exactly(rounds.median(HEADRACE) / limit.median)

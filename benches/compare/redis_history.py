@@ -11,27 +11,13 @@ from tests.support.servers import Server
 
 from benches.compare.redis_sends import SINGLE, Noted, at_once, broadcasts
 from benches.compare.redis_ways import GROUP, HEADRACE, HISTORY, KEPT, PUBSUB
-from benches.compare.rounds import Rounds, alternate
+from benches.compare.rounds import alternate
 from benches.compare.rows import Row, Spread
 from benches.compare.scale import Scale
 from headrace.layers import RedisChannelLayer
 
 # What msgpack makes of it has 200 bytes.
 OF_200_BYTES = {"type": "chat.message", "user": "ada", "text": "x" * 164}
-
-
-def row(case: str, loop: str, rounds: Rounds, versus: str, limit: float, note: str = "") -> Row:
-    """Make the row of a kept message beside another."""
-    return Row(
-        case,
-        loop,
-        rounds.spread(KEPT),
-        versus=versus,
-        theirs=rounds.median(versus),
-        ratio=rounds.ratio(KEPT, versus),
-        limit=limit,
-        note=note,
-    )
 
 
 async def bytes_on(server: Server, size: int) -> float:
@@ -56,15 +42,15 @@ async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
             ways = (KEPT, HEADRACE, PUBSUB)
             rounds = await alternate(scale.rounds, *(broadcasts(way, server.url, 1, SINGLE, noted) for way in ways))
             case = f"{name}, history, group_send to one waiting receiver"
-            yield row(case, loop, rounds, HEADRACE, 1.35)
-            yield row(case, loop, rounds, PUBSUB, 1.0)
+            yield rounds.row(case, loop, KEPT, HEADRACE, 1.35)
+            yield rounds.row(case, loop, KEPT, PUBSUB, 1.0)
             sends = scale.redis_sends
             rounds = await alternate(
                 scale.slow_rounds * 2, *(at_once(way, server.url, sends, 0, noted) for way in (KEPT, HEADRACE))
             )
             rate = rounds.median(HEADRACE) / rounds.median(KEPT)
             case = f"{name}, history, {sends:,} concurrent group_sends, each"
-            yield row(case, loop, rounds, HEADRACE, 1 / 0.65, f"{rate:.2f} of the rate")
+            yield rounds.row(case, loop, KEPT, HEADRACE, 1 / 0.65, f"{rate:.2f} of the rate")
             taken = Spread.exactly(await bytes_on(server, 1000))
             case = f"{name}, history, one of 1,000 messages of 200 bytes"
             yield Row(case, loop, taken, "bytes", limit=270, absolute=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 from tests.support.servers import Server
 
-from benches.compare.redis_sends import row
 from benches.compare.redis_ways import GROUP, HEADRACE, PUBSUB, layer_of
 from benches.compare.rounds import Variant, alternate
 from benches.compare.rows import Row, Spread
@@ -109,7 +108,7 @@ async def measure(loop: str, scale: Scale) -> AsyncIterator[Row]:
             rounds = await alternate(
                 scale.slow_rounds, *(joins(way, server.url, number, own=own) for way in (HEADRACE, PUBSUB))
             )
-            yield row(case, loop, rounds, PUBSUB, limit)
+            yield rounds.row(case, loop, HEADRACE, PUBSUB, limit)
             ours, theirs = [await commands(way, server, number, own=own) for way in (HEADRACE, PUBSUB)]
             yield Row(
                 "the same, commands to Redis for each",

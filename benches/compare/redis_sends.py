@@ -88,20 +88,6 @@ async def calls(
     yield Variant(name, run, times, after)
 
 
-def row(case: str, loop: str, rounds: Rounds, versus: str, limit: float | None = None, note: str = "") -> Row:
-    """Make the row of ours beside one of the others."""
-    return Row(
-        case,
-        loop,
-        rounds.spread(HEADRACE),
-        versus=versus,
-        theirs=rounds.median(versus),
-        ratio=rounds.ratio(HEADRACE, versus),
-        limit=limit,
-        note=note,
-    )
-
-
 def processor(case: str, loop: str, rounds: Rounds, versus: str) -> Row:
     """Make the row of the processor time."""
     ours, theirs = rounds.times[HEADRACE].cpu, rounds.times[versus].cpu
@@ -122,7 +108,7 @@ async def single(loop: str, scale: Scale, server: Server) -> AsyncIterator[Row]:
     case = "Redis, group_send to one waiting receiver"
     note = f"of {CLIENT} itself {rounds.ratio(CLIENT, SOCKETS).median:.2f} of {SOCKETS}"
     for versus, limit in ((PUBSUB, 0.6), (CLIENT, None), (SOCKETS, None)):
-        yield row(case, loop, rounds, versus, limit, note if versus == SOCKETS else noted_of(noted, versus))
+        yield rounds.row(case, loop, HEADRACE, versus, limit, note if versus == SOCKETS else noted_of(noted, versus))
     yield processor(f"{case}, processor time", loop, rounds, PUBSUB)
 
 
@@ -141,7 +127,7 @@ async def broadcast(loop: str, scale: Scale, server: Server) -> AsyncIterator[Ro
             count,
             *(broadcasts(way, server.url, members, BROADCASTS[way], noted) for way in (HEADRACE, versus)),
         )
-        yield row(case, loop, rounds, versus, limit, noted_of(noted, versus))
+        yield rounds.row(case, loop, HEADRACE, versus, limit, noted_of(noted, versus))
         yield processor(f"{case}, processor time", loop, rounds, versus)
 
 
@@ -158,7 +144,7 @@ async def concurrent(loop: str, scale: Scale, server: Server) -> AsyncIterator[R
             *(at_once(way, server.url, sends, members, noted) for way in (HEADRACE, PUBSUB)),
         )
         rate = f"{1e9 / rounds.median(HEADRACE):,.0f} a second, against {1e9 / rounds.median(PUBSUB):,.0f}"
-        yield row(case, loop, rounds, PUBSUB, limit, ", ".join(filter(None, (rate, noted_of(noted, PUBSUB)))))
+        yield rounds.row(case, loop, HEADRACE, PUBSUB, limit, ", ".join(filter(None, (rate, noted_of(noted, PUBSUB)))))
 
 
 async def synchronous(loop: str, scale: Scale, server: Server) -> AsyncIterator[Row]:
@@ -178,10 +164,10 @@ async def synchronous(loop: str, scale: Scale, server: Server) -> AsyncIterator[
             calls(ASYNC_TO_SYNC, lambda: send(GROUP, MESSAGE), SINGLE),
         )
     case = "Redis, group_send_sync from a thread"
-    yield row(case, loop, rounds, ASYNC_TO_SYNC, 1 / 100)
+    yield rounds.row(case, loop, HEADRACE, ASYNC_TO_SYNC, 1 / 100)
     confirmed = Rounds([HEADRACE, ASYNC_TO_SYNC])
     confirmed.times[HEADRACE], confirmed.times[ASYNC_TO_SYNC] = rounds.times[CONFIRMED], rounds.times[ASYNC_TO_SYNC]
-    yield replace(row(case, loop, confirmed, ASYNC_TO_SYNC), case=f"the same with {CONFIRMED}")
+    yield replace(confirmed.row(case, loop, HEADRACE, ASYNC_TO_SYNC), case=f"the same with {CONFIRMED}")
 
 
 PARTS: tuple[Callable[[str, Scale, Server], AsyncIterator[Row]], ...] = (single, broadcast, concurrent, synchronous)

@@ -104,20 +104,6 @@ def take_turns(crowds: dict[str, Crowd], kind: tuple[int, int], sockets: int, ro
     return times
 
 
-def row(case: str, loop: str, rounds: Rounds, way: str, limit: float | None = None, note: str = "") -> Row:
-    """Make the row of one of our ways beside theirs."""
-    return Row(
-        case,
-        loop,
-        rounds.spread(way),
-        versus=DJANGO_SOCKETS,
-        theirs=rounds.median(DJANGO_SOCKETS),
-        ratio=rounds.ratio(way, DJANGO_SOCKETS),
-        limit=limit,
-        note=note,
-    )
-
-
 def rates(rounds: Rounds, way: str, crowds: dict[str, Crowd]) -> str:
     """Say how many deliveries a second that is, and whether any were lost."""
     note = f"{1e9 / rounds.median(way):,.0f} a second, against {1e9 / rounds.median(DJANGO_SOCKETS):,.0f}"
@@ -129,12 +115,14 @@ def deliveries(crowds: dict[str, Crowd], sockets: int, loop: str, rounds: int) -
     """Compare broadcasts to all sockets, twenty in a row and one by one."""
     case = f"Redis, {sockets} socket servers on a topic, each delivery"
     together = take_turns(crowds, TOGETHER, sockets, rounds)
-    yield row(case, loop, together, HEADRACE, 1 / 10, rates(together, HEADRACE, crowds))
+    yield together.row(case, loop, HEADRACE, DJANGO_SOCKETS, 1 / 10, rates(together, HEADRACE, crowds))
     yield processor(f"{case}, processor time", loop, together, DJANGO_SOCKETS)
-    yield row(f"{case}, in process", loop, together, IN_PROCESS, note=rates(together, IN_PROCESS, crowds))
+    yield together.row(
+        f"{case}, in process", loop, IN_PROCESS, DJANGO_SOCKETS, note=rates(together, IN_PROCESS, crowds)
+    )
     apart = take_turns(crowds, APART, sockets, rounds)
     note = f"{BURST} at a time above, here one, and the next when all have it"
-    yield row(f"{case}, broadcasts one by one", loop, apart, HEADRACE, note=note)
+    yield apart.row(f"{case}, broadcasts one by one", loop, HEADRACE, DJANGO_SOCKETS, note=note)
 
 
 def connections(crowds: dict[str, Crowd], server: Server, sockets: int, loop: str, limit: int) -> Iterator[Row]:

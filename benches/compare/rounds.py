@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
-from benches.compare.rows import Spread
+from benches.compare.rows import Row, Spread
 
 MESSAGE = {"type": "chat.message", "room": "lobby", "user": "ada", "text": "the quick brown fox"}
 
@@ -77,6 +77,19 @@ class Rounds:
         """Return the ratios of two variants within each round."""
         pairs = zip(self.times[ours].wall, self.times[theirs].wall, strict=True)
         return Spread.of([mine / other for mine, other in pairs])
+
+    def row(self, case: str, loop: str, ours: str, theirs: str, limit: float | None = None, note: str = "") -> Row:
+        """Make the row of a variant beside another; the limit is one of their ratio."""
+        return Row(
+            case,
+            loop,
+            self.spread(ours),
+            versus=theirs,
+            theirs=self.median(theirs),
+            ratio=self.ratio(ours, theirs),
+            limit=limit,
+            note=note,
+        )
 
 
 async def alternate(rounds: int, *entered: AbstractAsyncContextManager[Variant], warm_up: bool = True) -> Rounds:
